@@ -1,0 +1,177 @@
+"""What a cluster is to the loop: somewhere that takes submissions, says how they stand, and obeys a few commands."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lvjobs.errors import LvjobsError
+
+TOKEN = re.compile(r"[0-9a-f]{12}\Z")
+
+
+class ClusterError(LvjobsError):
+    """The cluster answered, and the answer is no. The text is the scheduler's own, in one line."""
+
+
+class SubmitRefused(ClusterError):
+    """No job exists, and the same submission will be refused again: an unknown partition, account, QOS."""
+
+
+class SubmitDeferred(ClusterError):
+    """No job exists, and later one may: a submit limit is reached, or the controller could not be contacted at all."""
+
+
+class SubmitUnclear(ClusterError):
+    """Nobody knows whether a job exists (the reply was lost). Look its token up before anything is tried again."""
+
+
+class ClusterSilent(ClusterError):
+    """The scheduler did not answer in time. Nothing follows from that about any job."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One submission: a job, or an array with a member per run directory.
+
+    `token` (12 hex digits) is carried in the job name, `<name>.<token>`: it is how a job whose sbatch reply was lost is
+    found again. Member i of an array runs `run_directories[i]`. `resources` are the profile's variables (partition,
+    account, time_limit_minutes, gpus, cpus, memory_mb, ...), unset ones left to the profile's defaults.
+    """
+
+    token: str
+    name: str
+    run_directories: Sequence[Path]
+    log_directory: Path
+    code_directory: Path
+    python: str
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    max_parallel: int | None = None
+
+    @property
+    def job_name(self) -> str:
+        """The job's name in the queue."""
+        return f"{self.name}.{self.token}"
+
+
+def token_of(job_name: str) -> str | None:
+    """The token in a job's name, or None: not one of ours."""
+    _, dot, token = job_name.rpartition(".")
+    return token if dot and TOKEN.match(token) else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the scheduler says of one job (or one array task) at one moment.
+
+    `id` is what scancel takes: `123`, or `123_4` for array tasks. `member` is the task's index, 0 for a single job.
+    `state` is Slurm's long word without decorations (`PENDING`, `RUNNING`, `COMPLETING`, `COMPLETED`, `FAILED`,
+    `CANCELLED`, `TIMEOUT`, `PREEMPTED`, `NODE_FAIL`, `OUT_OF_MEMORY`, ...). Times are seconds since the epoch.
+    """
+
+    id: str
+    token: str
+    member: int
+    state: str
+    reason: str = ""
+    start: float | None = None
+    end: float | None = None
+    restart_count: int | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    nodes: str = ""
+    partition: str = ""
+
+    @property
+    def is_pending(self) -> bool:
+        """Waiting in the queue, also between two runs of a requeued job."""
+        return self.state in PENDING_STATES
+
+    @property
+    def is_active(self) -> bool:
+        """On a node, or leaving it."""
+        return self.state in ACTIVE_STATES
+
+    @property
+    def is_ended(self) -> bool:
+        """Neither: Slurm will not run it again by itself."""
+        return not (self.is_pending or self.is_active)
+
+
+PENDING_STATES = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+ACTIVE_STATES = frozenset(
+    {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the scheduler says of our jobs at one moment.
+
+    `queue` is None when the scheduler did not answer; `history` (accounting: ended jobs, and earlier runs of requeued
+    ones, oldest first) is None when there is none or it did not answer: then nothing follows from a job's absence.
+    `problem` says so in words.
+    """
+
+    time: float
+    queue: Sequence[Job] | None
+    history: Sequence[Job] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What requeue and preemption can promise here. None where the site did not say."""
+
+    backend: str
+    requeue: bool | None = None
+    preempt_mode: str | None = None
+    requeue_hold_seconds: float | None = None
+    kill_wait_seconds: float | None = None
+    min_job_age_seconds: float | None = None
+    max_array_size: int | None = None
+    accounting: bool = False
+    partitions: Mapping[str, float | None] = field(default_factory=dict)
+    """Partition -> longest time limit in minutes (None: no limit)."""
+    notes: Sequence[str] = ()
+
+
+class Cluster(Protocol):
+    """A backend. Every call is bounded in time and raises `ClusterSilent` when the scheduler does not answer."""
+
+    @property
+    def backend(self) -> str:
+        """`slurm`, `local` or `simulated`."""
+
+    def script(self, request: JobRequest) -> str:
+        """The exact batch script that `submit` would hand over."""
+
+    def submit(self, request: JobRequest) -> str:
+        """Submit and return the job id (an array's id without a task).
+
+        Raises:
+            SubmitRefused, SubmitDeferred, SubmitUnclear: see there.
+        """
+
+    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+        """How the jobs with these tokens stand: one squeue, and one sacct from `since` on where there is accounting.
+
+        Never raises for a silent scheduler: the snapshot says so.
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """End the job for good. A job that is no more is no error."""
+
+    def requeue(self, job_id: str) -> None:
+        """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
+
+    def release(self, job_id: str) -> None:
+        """Release a job that Slurm holds ('launch failed requeued held')."""
+
+    def lift_hold(self, job_id: str) -> None:
+        """Let a requeued job that waits for its begin time (Reason=BeginTime) start in a few seconds."""
+
+    def probe(self) -> Site:
+        """Ask the site what it allows."""

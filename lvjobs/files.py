@@ -1,0 +1,58 @@
+"""Durable files: written aside, fsynced, renamed; and claims that exactly one process wins.
+
+Everything that outlives a process goes through here, so that a crash at any instant leaves either the old file or the
+new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS and Lustre, where advisory locks may not.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable (a rename is only safe once its directory is on disk)."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_synced(path: Path, data: bytes, flags: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace `path` by `data`; a reader sees the old content or the new, never a part."""
+    aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+    aside.rename(path)
+    fsync_directory(path.parent)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_atomic` of a JSON object."""
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def create_exclusive(path: Path, data: bytes | str) -> bool:
+    """Publish `path` with its whole content if it does not exist yet; say whether this call was the one that did.
+
+    Written aside and linked, not opened with O_EXCL and then filled: a reader never meets an empty claim.
+    """
+    aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
+    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink()
+    fsync_directory(path.parent)
+    return True

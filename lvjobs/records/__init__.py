@@ -1,0 +1,1 @@
+"""What a worker leaves and a pass reads: formats only, pure."""

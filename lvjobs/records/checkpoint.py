@@ -1,0 +1,49 @@
+"""Checkpoint names and manifests. A checkpoint is whole or it is not there: its manifest lists every file's SHA-256."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"(\d{6})-(\d{8})\Z")
+
+
+@dataclass(frozen=True, order=True)
+class CheckpointName:
+    """(generation, step). Ordered: the newest checkpoint is the greatest that is valid."""
+
+    generation: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.generation:06d}-{self.step:08d}"
+
+
+def parse_checkpoint_name(text: str) -> CheckpointName | None:
+    """The name of a published checkpoint directory, or None for anything else found beside them."""
+    match = _NAME.match(text)
+    return CheckpointName(int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint holds: relative file path -> SHA-256 (hex), and the metrics known at its step."""
+
+    generation: int
+    step: int
+    files: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    time: float = 0.0
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+
+
+def parse_manifest(text: str) -> Manifest:
+    """The manifest that `Manifest.to_json` wrote. Raises ValueError when the text is not one."""
+    try:
+        return Manifest(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(f"not a manifest: {error}") from None

@@ -1,0 +1,28 @@
+"""The done marker: a finished run says so once, durably; whoever meets it spends nothing more."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run: the generation and step it ended at, the checkpoint its weights came from, its last metrics."""
+
+    generation: int
+    step: int
+    checkpoint: str
+    time: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self), sort_keys=True) + "\n"
+
+
+def parse_done(text: str) -> Done:
+    """The marker that `Done.to_json` wrote. Raises ValueError when the text is not one."""
+    try:
+        return Done(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(f"not a done marker: {error}") from None

@@ -1,0 +1,58 @@
+"""The journal: one JSON object a line, append-only, one file a generation. The witness of what ran.
+
+Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
+
+    start       generation, token, job_id, restart_count, host, pid, resumed_from, versions
+    step        step, and metrics: loss, learning_rate, tokens, seconds
+    validation  step, and metrics: loss, batches, tokens
+    checkpoint  step, name, bytes, seconds
+    signal      signal (its name), step
+    leave       cause (preempted | timeout | cancelled | superseded | stopped), step, action (none | requeued), detail
+    error       type, message, traceback, step
+    done        step, and metrics
+
+A reader may meet the file at any instant: a last line without its newline is torn and is left for the next reading.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a journal."""
+
+    kind: str
+    time: float
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_line(self) -> str:
+        """The line, newline included."""
+        return json.dumps({"kind": self.kind, "time": self.time, **self.fields}, separators=(",", ":")) + "\n"
+
+
+def parse_line(line: str) -> Entry | None:
+    """The entry on one complete line, or None for one that a dead writer tore or a disk mangled."""
+    try:
+        value = json.loads(line)
+        return Entry(value.pop("kind"), float(value.pop("time")), value)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def parse_entries(data: bytes) -> tuple[list[Entry], int]:
+    """The entries of `data`, and how many bytes they took: up to and with the last newline, so that reading can go on.
+
+    A line in the middle that is not an entry (a torn write continued by a later one) is passed over.
+    """
+    end = data.rfind(b"\n") + 1
+    return list(_entries(data[:end])), end
+
+
+def _entries(data: bytes) -> Iterator[Entry]:
+    for line in data.decode("utf-8", errors="replace").splitlines():
+        entry = parse_line(line)
+        if entry is not None:
+            yield entry

@@ -1,0 +1,1 @@
+"""What the user declares: study.toml, run configurations, stages, resources, budget; and where a study keeps things."""

@@ -1,0 +1,113 @@
+"""Where a study and a run keep their files. Paths only: nothing here reads or writes.
+
+study/
+  study.toml  runs.db
+  logs/<run>/<job>.out
+  checkpoints/<run>/           the run directory
+    run.json                   configuration, immutable
+    generations/000001         who claimed the run, once each (see lvjobs.worker.generation)
+    journals/000001.jsonl      what that generation reports, append-only
+    steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
+    revoked/<token>            submissions that may no longer train this run
+    final/                     the finished run's weights (adapter in PEFT's format)
+    done.json                  the done marker
+  .lvjobs/
+    lease/  summary.json  code/<hash>/  submissions/<token>/
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The files of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def generations(self) -> Path:
+        return self.root / "generations"
+
+    @property
+    def journals(self) -> Path:
+        return self.root / "journals"
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    @property
+    def revoked(self) -> Path:
+        return self.root / "revoked"
+
+    @property
+    def final(self) -> Path:
+        return self.root / "final"
+
+    @property
+    def done(self) -> Path:
+        return self.root / "done.json"
+
+    def generation(self, number: int) -> Path:
+        return self.generations / f"{number:06d}"
+
+    def journal(self, generation: int) -> Path:
+        return self.journals / f"{generation:06d}.jsonl"
+
+
+@dataclass(frozen=True)
+class StudyLayout:
+    """The files of one study."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "study.toml"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "runs.db"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def internal(self) -> Path:
+        return self.root / ".lvjobs"
+
+    @property
+    def lease(self) -> Path:
+        return self.internal / "lease"
+
+    @property
+    def summary(self) -> Path:
+        return self.internal / "summary.json"
+
+    @property
+    def code(self) -> Path:
+        return self.internal / "code"
+
+    @property
+    def submissions(self) -> Path:
+        return self.internal / "submissions"
+
+    @property
+    def local_jobs(self) -> Path:
+        return self.internal / "local"
+
+    def run(self, name: str) -> RunLayout:
+        return RunLayout(self.checkpoints / name)
+
+    def log_directory(self, name: str) -> Path:
+        return self.logs / name

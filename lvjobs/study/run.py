@@ -1,0 +1,63 @@
+"""A run's immutable configuration: what is hashed, written to run.json, and handed to the training function."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lvjobs.study.numbers import Int
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")
+
+
+class RunConfig(BaseModel):
+    """One training, as declared. Two runs with equal configurations are the same run.
+
+    `task` is `package.module:function`; the function takes one `lvjobs.worker.Run`. `params` is the task's own
+    configuration (the bundled forecasting task: `TrainingConfig`), opaque to everything but the task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    seed: Int = Field(default=0, ge=0)
+    steps: Int = Field(gt=0)
+    checkpoint_every: Int = Field(default=250, gt=0)
+    validate_every: Int = Field(default=250, gt=0)
+    threads: Int = Field(default=1, gt=0, description="pinned: another thread count is another arithmetic")
+    keep_last: Int = Field(default=2, gt=0)
+    keep_best: bool = True
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the canonical JSON of this configuration."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
+
+
+class RunFile(BaseModel):
+    """What run.json holds: the run's identity beside its configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    name: str
+    stage: str
+    fingerprint: str
+    config: RunConfig
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError(
+                "a run's name is 1 to 80 letters, digits, '.', '_', '+', '-', and begins with a letter or digit"
+            )
+        return value
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

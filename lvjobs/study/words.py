@@ -1,0 +1,43 @@
+"""The words for how runs stand and why attempts end. One word per thing, everywhere."""
+
+from enum import Enum
+
+
+class RunState(str, Enum):
+    """How a run stands."""
+
+    PLANNED = "planned"
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    PAUSED = "paused"
+    HELD = "held"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to the run."""
+        return self in (RunState.COMPLETED, RunState.CANCELLED)
+
+
+class Cause(str, Enum):
+    """Why an attempt ended."""
+
+    COMPLETED = "completed"
+    PREEMPTED = "preempted"
+    TIMEOUT = "timeout"
+    NODE_FAIL = "node_fail"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    HUNG = "hung"
+    CANCELLED = "cancelled"
+    LAUNCH_FAILED = "launch_failed"
+    CODE_ERROR = "code_error"
+    LOST = "lost"
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """Whether the cluster, not the run, is to blame: such a death costs the run nothing."""
+        return self in (Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT)

@@ -1,0 +1,89 @@
+"""The run interface: all that a training function sees of lvjobs.
+
+    def train(run: Run) -> None:
+        model, optimizer, batches = build(run.config)          # the same every time: seeded by lvjobs beforehand
+        resumed = run.resume()
+        if resumed:
+            model.load_state_dict(resumed.state["model"])
+            optimizer.load_state_dict(resumed.state["optimizer"])
+        for step in range(run.step + 1, run.config.steps + 1):
+            loss = one_step(...)
+            run.log(step, loss=loss)
+            if run.due(step) or run.should_stop():
+                run.checkpoint(step, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+            if run.should_stop():
+                return
+
+A run is finished when `run.config.steps` was checkpointed and the function returned.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from lvjobs.study.run import RunConfig
+
+Saver: TypeAlias = Callable[[Path], object]
+"""Writes files of its own into the (new, empty) directory it is given, such as `model.save_pretrained`."""
+
+State: TypeAlias = Mapping[str, Any]
+"""Name -> a `Saver`, or a tree of dicts, lists, tuples, tensors, arrays, numbers, strings, booleans and None."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint that was found valid: `state` has the trees as they were given, `directory(name)` a Saver's files."""
+
+    step: int
+    state: Mapping[str, Any]
+    path: Path
+
+    def directory(self, name: str) -> Path:
+        """The directory that the Saver called `name` wrote."""
+        return self.path / name
+
+
+class Run(Protocol):
+    """One attempt of one run, from the training function's side."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's immutable configuration."""
+
+    @property
+    def step(self) -> int:
+        """The last step that is safe in a checkpoint this attempt began from (0 in a first attempt)."""
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+
+    def resume(self) -> Resumed | None:
+        """The newest valid checkpoint, or None in a first attempt; restores the RNGs (Python, numpy, torch, CUDA).
+
+        Call it when everything is built and directly before the first step: what is drawn afterwards is what an
+        undisturbed run would have drawn.
+        """
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Report that `step` was executed. Call it once a step; it is what the FLOP ledger charges from."""
+
+    def validated(self, step: int, **metrics: float) -> None:
+        """Report a validation at `step`: pass `loss` (it decides which checkpoint is best), `batches` and `tokens`."""
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint falls on `step`: every `checkpoint_every` steps, and the last one."""
+
+    def checkpoint(self, step: int, state: State) -> Path:
+        """Write a whole checkpoint of `step` (RNG states are added), make it durable, prune old ones; return its path.
+
+        Raises:
+            Superseded: a newer generation has claimed the run; nothing was published.
+        """
+
+    def should_stop(self) -> bool:
+        """Whether this attempt must leave (a signal came, the time limit is near, the run is to be held).
+
+        Once true it stays true. Then: checkpoint the step just ended, and return.
+        """
