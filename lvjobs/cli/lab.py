@@ -1,0 +1,150 @@
+"""`lvjobs lab`: a private Slurm cluster on this machine."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lvjobs.lab import Lab, LabConfig, LabStatus, install_packages, missing_packages
+
+_directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Where the lab lives.  [default: $LVJOBS_LAB, else ~/.cache/lvjobs/lab]",
+)
+
+
+@click.group()
+def lab() -> None:
+    r"""A private Slurm cluster on this machine, to try a study on before a real one is asked.
+
+    \b
+    lvjobs lab up && eval "$(lvjobs lab env)" && sinfo
+    """
+
+
+@lab.command()
+@_directory
+@click.option("--nodes", type=int, help="Nodes, all on this machine.  [default: 4]")
+@click.option("--gpus", type=int, help="Pretended GPUs a node.  [default: 4]")
+@click.option("--cpus", type=int, help="Pretended cores a node.  [default: 32]")
+@click.option("--accounting/--no-accounting", default=None, help="With slurmdbd and MariaDB, for sacct and limits.")
+@click.option("--grace", type=int, help="Seconds from a preemption's signal to its kill.  [default: 10]")
+@click.option(
+    "--user-signal/--no-user-signal", default=None, help="A preempted job gets its own --signal, not SIGTERM."
+)
+@click.option("--preempt-mode", type=click.Choice(["requeue", "cancel"]), help="What becomes of a preempted job.")
+@click.option("--preempt-by", type=click.Choice(["partition", "qos"]), help="What outranks; qos needs accounting.")
+@click.option("--hold", type=int, help="Seconds that Slurm holds a requeued job back.  [default: 21]")
+@click.option("--port-base", type=int, help="First port.  [default: a free range]")
+@click.option(
+    "--message-timeout", type=int, help="Seconds until a command gives a silent controller up.  [default: 10]"
+)
+@click.option("--install", is_flag=True, help="As root: install with apt what is missing.")
+def up(directory: Path | None, install: bool, **given: Any) -> None:
+    """Bring the cluster up; what is not given stays as it was the last time."""
+    chosen = Lab(directory)
+    config = replace(chosen.config or LabConfig(), **{key: value for key, value in given.items() if value is not None})
+    if install:
+        install_packages(missing_packages(accounting=config.accounting))
+    _show(chosen.up(config))
+    click.echo(f'to use it:  export SLURM_CONF={chosen.environment()["SLURM_CONF"]}   (or: eval "$(lvjobs lab env)")')
+
+
+@lab.command()
+@_directory
+@click.option("--purge", is_flag=True, help="Forget the queue and the accounts too; delete the directory.")
+def down(directory: Path | None, purge: bool) -> None:
+    """Stop the cluster and its jobs, as a power cut would; the queue is there again after the next up."""
+    chosen = Lab(directory)
+    chosen.down(purge=purge)
+    click.echo(f"lab in {chosen.directory} is down{' and deleted' if purge else ''}")
+
+
+@lab.command()
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(directory: Path | None, as_json: bool) -> None:
+    """Say what runs."""
+    found = Lab(directory).status()
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        _show(found)
+
+
+@lab.command()
+@_directory
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="How long the urgent job stays.")
+@click.argument("job", metavar="RUN_OR_JOBID")
+def preempt(directory: Path | None, seconds: float, job: str) -> None:
+    """Force a job off its node: an urgent one takes the whole of it for a few seconds."""
+    done = Lab(directory).preempt(job, seconds=seconds)
+    click.echo(f"urgent job {done.urgent_job_id} takes node {done.node} from job {done.job_id} for {seconds:g} s")
+
+
+@lab.command()
+@_directory
+@click.argument("node")
+def fail(directory: Path | None, node: str) -> None:
+    """Lose a node: its slurmd dies, and the processes of its jobs live on."""
+    Lab(directory).fail(node)
+    click.echo(f"node {node} is down; lvjobs lab restore {node} brings it back")
+
+
+@lab.command()
+@_directory
+@click.argument("node")
+def restore(directory: Path | None, node: str) -> None:
+    """Bring a failed node back."""
+    Lab(directory).restore(node)
+    click.echo(f"node {node} is back")
+
+
+@lab.command()
+@_directory
+def freeze(directory: Path | None) -> None:
+    """Make the controller silent: every Slurm command now times out."""
+    Lab(directory).freeze()
+    click.echo("slurmctld is frozen; lvjobs lab thaw lets it go on")
+
+
+@lab.command()
+@_directory
+def thaw(directory: Path | None) -> None:
+    """Let a frozen controller go on."""
+    Lab(directory).thaw()
+    click.echo("slurmctld goes on")
+
+
+@lab.command()
+@_directory
+def env(directory: Path | None) -> None:
+    """Print what a shell exports to use the lab: eval "$(lvjobs lab env)"."""
+    click.echo(Lab(directory).exports(), nl=False)
+
+
+def _show(found: LabStatus) -> None:
+    """A few lines for a person."""
+    click.echo(f"lab in {found.directory}: controller {found.controller}")
+    if found.config is None:
+        click.echo("no lab here yet: lvjobs lab up")
+        return
+    given, defaults = found.config.to_dict(), LabConfig().to_dict()
+    changed = [f"{key}={value}" for key, value in given.items() if value != defaults[key]]
+    dead = [name for name, pid in found.daemons.items() if pid is None]
+    alive = f"{len(found.daemons) - len(dead)} of {len(found.daemons)}"
+    nodes = [f"{node.name} {node.state or 'unknown'}" for node in found.nodes]
+    jobs = [f"{count} {state}" for state, count in sorted(found.jobs.items())]
+    click.echo(f"  settings  {', '.join(changed) or 'the defaults'}; ports from {found.port_base}")
+    click.echo(f"  daemons   {alive}" + (f"; dead: {', '.join(dead)}" if dead else ""))
+    click.echo(f"  nodes     {', '.join(nodes)}")
+    click.echo(f"  jobs      {', '.join(jobs) or 'none'}")
+    if not found.loopback_only:
+        click.echo(
+            "  network   this host's name does not mean a loopback address, so Slurm listens on every address, "
+            "guarded by the lab's own key"
+        )

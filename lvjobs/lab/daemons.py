@@ -1,0 +1,179 @@
+"""Starting and stopping the daemons of a lab, in the order in which they need one another."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterable
+
+from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemons
+from lvjobs.lab.render import DATABASE, render_accounts
+from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until
+
+_PATIENCE = 60.0  # cold starts took 2 s, on a busy machine 11 s
+_READY_STATES = "idle,mixed,allocated,completing"
+
+
+def _launch(layout: Layout, name: str, *command: str, background: bool = False) -> "subprocess.Popen[bytes]":
+    """Start a program with its output in the lab's logs; `background` also leaves it to init, for one that stays."""
+    words = ("setsid", "--fork", *command) if background else command
+    # the daemon's libraries find MariaDB's socket by this variable, so no TCP port needs to be opened
+    environment = clean_environment(layout) | {"MYSQL_UNIX_PORT": str(layout.mysql_socket), "HOME": str(layout.scratch)}
+    with (layout.log / f"{name}.out").open("ab") as output:
+        return subprocess.Popen(
+            words, env=environment, cwd=layout.log, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+
+
+def _complain(layout: Layout, name: str, what: str) -> LabError:
+    """An error that quotes the last complaint in the daemon's own logs."""
+    complaint = ""
+    for path in (layout.log / f"{name}.log", layout.log / f"{name}.out"):
+        if not complaint and path.exists():
+            lines = path.read_text(errors="replace").splitlines()[-50:]
+            complaint = next(
+                (line for line in reversed(lines) if "fatal" in line.lower() or "error" in line.lower()), ""
+            )
+    return LabError(f"{name} {what}{': ' + complaint if complaint else ''} (logs are in {layout.log})")
+
+
+def _finish(layout: Layout, name: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a program that puts itself in the background, or for a short one."""
+    try:
+        code = process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise _complain(layout, name, f"did not start in {_PATIENCE:g} s") from None
+    if code:
+        raise _complain(layout, name, "did not start")
+
+
+def start_munged(layout: Layout) -> None:
+    """The daemon that signs every message within the lab."""
+    if daemon_process(layout, "munged"):
+        return
+    if not layout.munge_key.exists():
+        with os.fdopen(os.open(layout.munge_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(os.urandom(128))
+    for name in ("munge.sock", "munge.sock.lock"):
+        (layout.run / name).unlink(missing_ok=True)
+    options = (
+        f"--key-file={layout.munge_key}",
+        f"--socket={layout.munge_socket}",
+        f"--pid-file={layout.pid_file('munged')}",
+        f"--log-file={layout.log}/munged.log",
+        f"--seed-file={layout.run}/munge.seed",
+    )
+    # --force: munged dislikes that other users cannot reach its socket, which here is the point
+    _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
+    if not wait_until(layout.munge_socket.exists, 10):
+        raise _complain(layout, "munged", "opened no socket")
+
+
+def start_database(layout: Layout) -> None:
+    """MariaDB, on a socket inside the lab only."""
+    if daemon_process(layout, "mariadbd"):
+        return
+    common = ("--no-defaults", f"--user={user_name()}", f"--datadir={layout.database}")
+    if not (layout.database / "mysql").is_dir():
+        install = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+        process = _launch(layout, "mariadb-install-db", "mariadb-install-db", *common, *install)
+        _finish(layout, "mariadb-install-db", process)
+    options = (
+        f"--socket={layout.mysql_socket}",
+        f"--pid-file={layout.pid_file('mariadbd')}",
+        f"--log-error={layout.log}/mariadbd.log",
+        "--skip-networking",
+        "--skip-name-resolve",
+        "--skip-log-bin",
+        # small and fast: this history is of a lab, and may be lost with the machine
+        "--innodb-buffer-pool-size=32M",
+        "--innodb-log-file-size=16M",
+        "--innodb-lock-wait-timeout=900",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-doublewrite=0",
+    )
+    _launch(layout, "mariadbd", "mariadbd", *common, *options, background=True).wait()
+    client = ("mariadb", "--no-defaults", f"--socket={layout.mysql_socket}", "--user=root")
+    create = ("-e", f"create database if not exists {DATABASE}")
+    if not wait_until(lambda: succeeds(layout, *client, *create), _PATIENCE):
+        raise _complain(layout, "mariadbd", "did not answer")
+
+
+def start_accounting(layout: Layout, site: Site) -> None:
+    """MariaDB, slurmdbd, and in them the account that lets this user submit."""
+    start_database(layout)
+    if not daemon_process(layout, "slurmdbd"):
+        layout.pid_file("slurmdbd").unlink(missing_ok=True)
+        _finish(layout, "slurmdbd", _launch(layout, "slurmdbd", "slurmdbd"))
+    if not wait_until(lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"), _PATIENCE):
+        raise _complain(layout, "slurmdbd", "did not answer")
+    known = run_tool(layout, "sacctmgr", "-nP", "show", "assoc", "format=account,user")
+    for call in render_accounts(site.config, user_name()):
+        if f"|{user_name()}" not in known or call[1] == "qos" or call[0] == "modify":
+            _account(layout, call)
+
+
+def _account(layout: Layout, call: tuple[str, ...]) -> None:
+    try:
+        run_tool(layout, "sacctmgr", "-i", "-Q", *call)
+    except LabError as error:
+        # sacctmgr fails where there is nothing to do, which is what a second `up` finds
+        if "failed: exit code" not in str(error) and "already exist" not in str(error).lower():
+            raise
+
+
+def start_controller(layout: Layout) -> None:
+    """slurmctld, until it answers."""
+    if not daemon_process(layout, "slurmctld"):
+        layout.pid_file("slurmctld").unlink(missing_ok=True)
+        _finish(layout, "slurmctld", _launch(layout, "slurmctld", "slurmctld", "-f", str(layout.slurm_conf)))
+    if not wait_until(lambda: controller_answers(layout), _PATIENCE):
+        raise _complain(layout, "slurmctld", "did not answer")
+
+
+def controller_answers(layout: Layout) -> bool:
+    """Whether slurmctld says that it is up."""
+    try:
+        return "is UP" in run_tool(layout, "scontrol", "ping", timeout=5)
+    except LabError:
+        return False
+
+
+def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
+    """One slurmd a node, all at once, until the controller counts them as usable."""
+    names = tuple(nodes)
+    launched = []
+    for node in names:
+        if not daemon_process(layout, f"slurmd.{node}"):
+            (layout.spool / node).mkdir(exist_ok=True)
+            layout.pid_file(f"slurmd.{node}").unlink(missing_ok=True)
+            command = ("slurmd", "-N", node, "-f", str(layout.slurm_conf))
+            launched.append((f"slurmd.{node}", _launch(layout, f"slurmd.{node}", *command)))
+    for name, process in launched:
+        _finish(layout, name, process)
+    if wait_until(lambda: ready_nodes(layout) >= set(names), 5):
+        return
+    for node in set(names) - ready_nodes(layout):  # a node that failed on purpose, or drained itself, comes back
+        succeeds(layout, "scontrol", "update", f"nodename={node}", "state=resume")
+    if not wait_until(lambda: ready_nodes(layout) >= set(names), _PATIENCE):
+        missing = sorted(set(names) - ready_nodes(layout))
+        raise _complain(layout, f"slurmd.{missing[0]}" if missing else "slurmctld", "did not come up")
+
+
+def ready_nodes(layout: Layout) -> set[str]:
+    """The nodes on which a job could run, now or once there is room."""
+    return set(run_tool(layout, "sinfo", "-h", "-N", "-t", _READY_STATES, "-o", "%N").split())
+
+
+def stop_everything(layout: Layout, nodes: Iterable[str], *, gently: bool) -> None:
+    """End what runs of this lab, job processes last; `gently` lets the controller and MariaDB save their state."""
+    slurmds = [f"slurmd.{node}" for node in nodes]
+    first = signal.SIGTERM if gently else signal.SIGKILL
+    stop_daemons(layout, slurmds, first=signal.SIGKILL)  # a slurmd keeps nothing that its jobs would miss
+    stop_daemons(layout, ["slurmctld"], first=first)
+    stop(job_processes(layout), first=signal.SIGKILL)
+    stop_daemons(layout, ["slurmdbd"], first=first)
+    stop_daemons(layout, ["mariadbd"], first=first)
+    stop_daemons(layout, ["munged"], first=signal.SIGKILL)  # has no state, and takes 2 s over SIGTERM

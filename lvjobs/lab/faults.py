@@ -1,0 +1,142 @@
+"""The things that go wrong on a cluster, at the push of a button: preemption, a dead node, a silent controller."""
+
+import re
+import signal
+from dataclasses import dataclass
+
+from lvjobs.errors import UsageError
+from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT, LabConfig
+from lvjobs.lab.daemons import start_controller, start_nodes
+from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
+from lvjobs.lab.tools import LabError, run_tool, wait_until
+
+_FORMAT = "%i|%A|%j|%T|%P|%N"  # id as shown, own id, name, state, partition, nodes
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A line of squeue."""
+
+    job_id: str
+    raw_id: str
+    name: str
+    state: str
+    partition: str
+    nodes: str
+
+    @property
+    def first_node(self) -> str:
+        """The first of its nodes."""
+        return first_node(self.nodes)
+
+    def answers_to(self, text: str) -> bool:
+        """Whether `text` means this job: its id, or the run that its name begins with."""
+        return text in (self.job_id, self.raw_id, self.name) or self.name.startswith(f"{text}.")
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """What `preempt` set in motion."""
+
+    job_id: str
+    node: str
+    urgent_job_id: str
+
+
+def first_node(nodes: str) -> str:
+    """The first node of a list as Slurm writes it: n[2-3,5], n1,n4 or n2."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
+    if not match:
+        return ""
+    return match[1] + (match[2] or "")
+
+
+def parse_queue(text: str) -> tuple[QueuedJob, ...]:
+    """Read what squeue printed in the format that this module asks for."""
+    jobs = []
+    for line in text.splitlines():
+        job_id, raw_id, middle = line.split("|", 2)
+        name, state, partition, nodes = middle.rsplit("|", 3)  # a name may hold the separator
+        jobs.append(QueuedJob(job_id, raw_id, name, state, partition, nodes))
+    return tuple(jobs)
+
+
+def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
+    """The running job that `text` means.
+
+    Raises:
+        UsageError: There is none, it does not run, or it can't be preempted.
+    """
+    meant = [job for job in jobs if job.answers_to(text)]
+    running = [job for job in meant if job.state == "RUNNING" and job.partition != URGENT]
+    if running:
+        return running[0]
+    if not meant:
+        raise UsageError(f"no job {text} in the lab's queue: give a job id or the name of a run that squeue shows")
+    if meant[0].partition == URGENT:
+        raise UsageError(f"job {meant[0].job_id} is urgent itself: only jobs of partition {PREEMPTIBLE} are preempted")
+    raise UsageError(f"job {meant[0].job_id} is {meant[0].state}, and only a running job can be preempted: wait for it")
+
+
+def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Preemption:
+    """Let an urgent job take the whole node on which job `text` runs, for `seconds`."""
+    victim = choose_victim(parse_queue(run_tool(layout, "squeue", "-h", "-a", "-o", _FORMAT)), text)
+    options = [f"--partition={URGENT}", f"--nodelist={victim.first_node}", "--exclusive", "--time=5"]
+    if config.accounting:
+        options.append(f"--account={ACCOUNT}")
+    if config.preempt_by == "qos":
+        options.append(f"--qos={URGENT}")
+    options += ["--job-name=lab-urgent", "--no-requeue", "--output=/dev/null", f"--wrap=exec sleep {seconds:g}"]
+    printed = run_tool(layout, "sbatch", "--parsable", *options, cwd=layout.scratch, timeout=60)
+    return Preemption(victim.job_id, victim.first_node, printed.strip().split(";")[0])
+
+
+def _check_node(site: Site, node: str) -> None:
+    names = site.config.node_names
+    if node not in names:
+        raise UsageError(f"no node {node} in this lab: it has {names[0]} to {names[-1]}")
+
+
+def fail(layout: Layout, site: Site, node: str) -> None:
+    """Lose a node: its slurmd dies, the controller calls it down, and the processes of its jobs live on."""
+    _check_node(site, node)
+    stop_daemons(layout, [f"slurmd.{node}"], first=signal.SIGKILL)
+    run_tool(layout, "scontrol", "update", f"nodename={node}", "state=down", "reason=lab fail")
+
+
+def restore(layout: Layout, site: Site, node: str) -> None:
+    """Bring a failed node back into service."""
+    _check_node(site, node)
+    start_nodes(layout, [node])
+
+
+def freeze(layout: Layout) -> None:
+    """Make the controller silent: it keeps its sockets and answers nobody."""
+    process = daemon_process(layout, "slurmctld")
+    if process is None:
+        raise LabError("slurmctld does not run, so it cannot be frozen: lvjobs lab up")
+    send([process], signal.SIGSTOP)
+    wait_until(lambda: is_stopped(process), 5)
+
+
+def thaw(layout: Layout) -> None:
+    """Let a frozen controller go on."""
+    process = daemon_process(layout, "slurmctld")
+    if process is None:
+        raise LabError("slurmctld does not run, so it cannot be thawed: lvjobs lab up")
+    send([process], signal.SIGCONT)
+    wait_until(lambda: not is_stopped(process), 5)
+
+
+def kill_controller(layout: Layout) -> None:
+    """End the controller with SIGKILL; jobs go on, and nobody watches them."""
+    process = daemon_process(layout, "slurmctld")
+    helpers = process.children() if process else []  # slurmscriptd, which ends by itself once its parent is gone
+    stop_daemons(layout, ["slurmctld"], first=signal.SIGKILL)
+    wait_until(lambda: not any(is_alive(helper) for helper in helpers), 10)
+
+
+def revive_controller(layout: Layout) -> None:
+    """Start the controller again, from the state that it saved."""
+    start_controller(layout)

@@ -1,0 +1,260 @@
+"""A private Slurm cluster in one directory of one machine."""
+
+import contextlib
+import fcntl
+import shlex
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lvjobs.errors import UsageError
+from lvjobs.files import write_atomic
+from lvjobs.lab import daemons, faults
+from lvjobs.lab.config import LabConfig
+from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.packages import require_packages
+from lvjobs.lab.ports import free_base, loopback_address
+from lvjobs.lab.processes import daemon_process, is_stopped
+from lvjobs.lab.render import render_cgroup_conf, render_gres_conf, render_slurm_conf, render_slurmdbd_conf
+from lvjobs.lab.tools import LabError, lab_environment, run_tool, user_name, wait_until
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """A node: what the controller says of it (None where it does not answer), and whether its slurmd lives."""
+
+    name: str
+    state: str | None
+    slurmd: bool
+
+
+@dataclass(frozen=True)
+class LabStatus:
+    """What `status` found."""
+
+    directory: str
+    controller: str  # up, frozen, silent or down
+    daemons: dict[str, int | None]  # process ids
+    nodes: tuple[NodeStatus, ...]
+    jobs: dict[str, int]  # how many by state
+    config: LabConfig | None
+    port_base: int | None
+    loopback_only: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether any daemon lives."""
+        return any(pid is not None for pid in self.daemons.values())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every daemon lives and the controller answers."""
+        return self.controller == "up" and all(pid is not None for pid in self.daemons.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as JSON can hold it."""
+        return asdict(self) | {"running": self.running, "healthy": self.healthy}
+
+
+class Lab:
+    """A private cluster; every method may be called from any process, again and again."""
+
+    def __init__(self, directory: Path | str | None = None) -> None:
+        """Name the lab in `directory`, by default $LVJOBS_LAB or the user's cache; nothing is made yet."""
+        self.layout = Layout.at(directory)
+
+    @property
+    def directory(self) -> Path:
+        """Where everything of this lab is."""
+        return self.layout.directory
+
+    @property
+    def config(self) -> LabConfig | None:
+        """What the lab was last brought up with."""
+        site = self.layout.load()
+        return site.config if site else None
+
+    def up(self, config: LabConfig | None = None) -> LabStatus:
+        """Bring the cluster up, or what is missing of it; return once every node is ready.
+
+        Args:
+            config: None brings it up as it was the last time, or with the defaults. Other settings than the last
+                time's start from an empty queue.
+
+        Raises:
+            UsageError: Programs are missing, a port is taken, or a lab with other settings runs in the directory.
+            LabError: A daemon does not come up.
+        """
+        before = self.layout.load()
+        config = config or (before.config if before else LabConfig())
+        require_packages(accounting=config.accounting)
+        self._refuse_foreign_directory()
+        self.layout.make()
+        with self._locked():
+            site = self._settle(config, before)
+            daemons.start_munged(self.layout)
+            if config.accounting:
+                daemons.start_accounting(self.layout, site)
+            daemons.start_controller(self.layout)
+            daemons.start_nodes(self.layout, config.node_names)
+        return self.status()
+
+    def down(self, *, purge: bool = False) -> None:
+        """Stop every process of this lab and of its jobs, as a power cut would; the queue survives unless `purge`."""
+        site = self.layout.load()
+        if site is None:
+            return
+        with self._locked():
+            daemons.stop_everything(self.layout, site.config.node_names, gently=not purge)
+            if purge:
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def status(self) -> LabStatus:
+        """What runs; never waits long for a controller that does not answer."""
+        site = self.layout.load()
+        if site is None:
+            return LabStatus(str(self.directory), "down", {}, (), {}, None, None, loopback_only=True)
+        found = {name: daemon_process(self.layout, name) for name in _daemon_names(site.config)}
+        controller = found["slurmctld"]
+        states: dict[str, str] = {}
+        jobs: dict[str, int] = {}
+        answer = "down"
+        if controller is not None and is_stopped(controller):
+            answer = "frozen"
+        elif controller is not None:
+            answer = "silent"
+            with contextlib.suppress(LabError):
+                states = self._node_states()
+                jobs = self._job_counts()
+                answer = "up"
+        nodes = tuple(
+            NodeStatus(name, states.get(name), found[f"slurmd.{name}"] is not None) for name in site.config.node_names
+        )
+        pids = {name: process.pid if process else None for name, process in found.items()}
+        where = (site.config, site.port_base, site.loopback_only)
+        return LabStatus(str(self.directory), answer, pids, nodes, jobs, *where)
+
+    def preempt(self, job: str | int, *, seconds: float = 3.0) -> faults.Preemption:
+        """Submit an urgent job that takes the node on which `job` (an id, or the run in its name) runs."""
+        return faults.preempt(self.layout, self._site().config, str(job), seconds)
+
+    def fail(self, node: str) -> None:
+        """Lose a node: slurmd dies, the controller calls it down, the processes of its jobs live on."""
+        faults.fail(self.layout, self._site(), node)
+
+    def restore(self, node: str) -> None:
+        """Bring a failed node back."""
+        faults.restore(self.layout, self._site(), node)
+
+    def freeze(self) -> None:
+        """Make the controller silent without ending it."""
+        faults.freeze(self.layout)
+
+    def thaw(self) -> None:
+        """Let a frozen controller go on, and wait until it answers."""
+        faults.thaw(self.layout)
+        wait_until(lambda: daemons.controller_answers(self.layout), 20)
+
+    def kill_controller(self) -> None:
+        """End the controller with SIGKILL."""
+        faults.kill_controller(self.layout)
+
+    def start_controller(self) -> None:
+        """Start the controller again and wait until it answers."""
+        self._site()
+        daemons.start_controller(self.layout)
+
+    def environment(self) -> dict[str, str]:
+        """What to export so that Slurm's commands talk to this lab."""
+        return lab_environment(self.layout)
+
+    def exports(self) -> str:
+        """`environment` as lines for a shell."""
+        return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment().items())
+
+    def run(self, *command: str, timeout: float = 15.0) -> str:
+        """Run a Slurm command against this lab and return what it printed."""
+        return run_tool(self.layout, *command, timeout=timeout, cwd=self.layout.scratch)
+
+    def _site(self) -> Site:
+        site = self.layout.load()
+        if site is None:
+            raise UsageError(f"no lab in {self.directory}: lvjobs lab up makes one")
+        return site
+
+    def _refuse_foreign_directory(self) -> None:
+        """A lab's directory is purged as a whole, so it must not be one that holds something else."""
+        directory = self.directory
+        if directory.exists() and not directory.is_dir():
+            raise UsageError(f"{directory} is not a directory: choose another with --dir or LVJOBS_LAB")
+        if directory.exists() and not self.layout.etc.exists() and any(directory.iterdir()):
+            raise UsageError(f"{directory} holds other things: choose an empty or new directory with --dir")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One `up` or `down` at a time; a lab is of one machine, so an advisory lock will do."""
+        with (self.layout.etc / "lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _settle(self, config: LabConfig, before: Site | None) -> Site:
+        """Decide address and ports, and write the configuration, unless the lab runs just so already."""
+        if before and self._anything_runs(before):
+            asked = config if config.port_base else replace(config, port_base=before.config.port_base)
+            if asked != before.config:
+                raise UsageError(f"a lab with other settings runs in {self.directory}: lvjobs lab down, then up again")
+            return before
+        if before and replace(config, port_base=None) != replace(before.config, port_base=None):
+            for stale in (self.layout.state, self.layout.spool, self.layout.database):
+                shutil.rmtree(stale, ignore_errors=True)
+            self.layout.make()
+        host = socket.gethostname().split(".")[0]
+        address = loopback_address(host)
+        site = Site(
+            config=config,
+            host=host,
+            address=address or "127.0.0.1",
+            loopback_only=address is not None,
+            port_base=self._ports(config, before),
+        )
+        self._write_configuration(site)
+        self.layout.save(site)
+        return site
+
+    def _ports(self, config: LabConfig, before: Site | None) -> int:
+        if config.port_base is None and before:
+            with contextlib.suppress(UsageError):  # the last time's, so that what was exported stays true
+                return free_base(self.directory, config.ports, before.port_base)
+        return free_base(self.directory, config.ports, config.port_base)
+
+    def _anything_runs(self, site: Site) -> bool:
+        return any(daemon_process(self.layout, name) for name in _daemon_names(site.config))
+
+    def _write_configuration(self, site: Site) -> None:
+        layout, user = self.layout, user_name()
+        write_atomic(layout.slurm_conf, render_slurm_conf(layout, site, user))
+        write_atomic(layout.etc / "gres.conf", render_gres_conf(layout, site.config))
+        write_atomic(layout.etc / "cgroup.conf", render_cgroup_conf())
+        write_atomic(layout.etc / "slurmdbd.conf", render_slurmdbd_conf(layout, site, user))
+        for index in range(site.config.gpus):
+            device = layout.devices / f"nvidia{index}"
+            if not device.is_symlink():
+                device.symlink_to("/dev/null")
+
+    def _node_states(self) -> dict[str, str]:
+        lines = run_tool(self.layout, "sinfo", "-h", "-N", "-o", "%N|%T", timeout=5).split()
+        return dict(line.split("|", 1) for line in lines)
+
+    def _job_counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for state in run_tool(self.layout, "squeue", "-h", "-a", "-r", "-o", "%T", timeout=5).split():
+            counts[state] = counts.get(state, 0) + 1
+        return counts
+
+
+def _daemon_names(config: LabConfig) -> tuple[str, ...]:
+    accounting = ("mariadbd", "slurmdbd") if config.accounting else ()
+    return ("munged", *accounting, "slurmctld", *(f"slurmd.{name}" for name in config.node_names))

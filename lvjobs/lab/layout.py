@@ -1,0 +1,162 @@
+"""Where a lab keeps its things: one directory, private to its owner, with a name that Slurm's sockets can bear."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.errors import UsageError
+from lvjobs.files import write_json
+from lvjobs.lab.config import LabConfig
+
+# A socket's path has 107 bytes; the longest is spool/n64/n64_4294967295.4294967295.
+_LONGEST_DIRECTORY = 107 - len("/spool/n64/n64_4294967295.4294967295")
+_CONFIGURATION_SAFE = re.compile(r"[A-Za-z0-9_./+-]+")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What `up` settled for a lab: how this machine is called and reached, and the ports that were free."""
+
+    config: LabConfig
+    host: str
+    address: str
+    loopback_only: bool
+    port_base: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths inside a lab's directory."""
+
+    directory: Path
+
+    @classmethod
+    def at(cls, directory: Path | str | None = None) -> "Layout":
+        """The layout at `directory`, else at $LVJOBS_LAB, else in the cache of the user.
+
+        Raises:
+            UsageError: The path is too long for Unix sockets or has characters that slurm.conf cannot quote.
+        """
+        chosen = directory or os.environ.get("LVJOBS_LAB") or default_directory()
+        path = Path(chosen).expanduser().resolve()
+        remedy = "choose another with --dir or LVJOBS_LAB"
+        if len(str(path)) > _LONGEST_DIRECTORY:
+            raise UsageError(
+                f"lab directory {path} is longer than {_LONGEST_DIRECTORY} characters, too long for sockets: {remedy}"
+            )
+        if not _CONFIGURATION_SAFE.fullmatch(str(path)):
+            raise UsageError(f"lab directory {path} has characters that Slurm's configuration cannot hold: {remedy}")
+        if path.parent == path:
+            raise UsageError(f"a lab cannot live in {path}: {remedy}")
+        return cls(path)
+
+    @property
+    def etc(self) -> Path:
+        """Configuration files."""
+        return self.directory / "etc"
+
+    @property
+    def slurm_conf(self) -> Path:
+        """What SLURM_CONF points at."""
+        return self.etc / "slurm.conf"
+
+    @property
+    def log(self) -> Path:
+        """The daemons' logs."""
+        return self.directory / "log"
+
+    @property
+    def run(self) -> Path:
+        """Process ids and sockets."""
+        return self.directory / "run"
+
+    @property
+    def state(self) -> Path:
+        """The controller's queue, kept between down and up."""
+        return self.directory / "state"
+
+    @property
+    def spool(self) -> Path:
+        """One directory a node."""
+        return self.directory / "spool"
+
+    @property
+    def devices(self) -> Path:
+        """What stands for GPUs."""
+        return self.directory / "dev"
+
+    @property
+    def database(self) -> Path:
+        """MariaDB's files."""
+        return self.directory / "db"
+
+    @property
+    def scratch(self) -> Path:
+        """The nodes' TmpFS."""
+        return self.directory / "tmp"
+
+    @property
+    def munge_key(self) -> Path:
+        """The secret that keeps this lab's messages apart from any other's."""
+        return self.etc / "munge.key"
+
+    @property
+    def munge_socket(self) -> Path:
+        """Where munged listens."""
+        return self.run / "munge.sock"
+
+    @property
+    def mysql_socket(self) -> Path:
+        """Where MariaDB listens, and the only place."""
+        return self.run / "mysql.sock"
+
+    @property
+    def record(self) -> Path:
+        """The file that makes a directory a lab."""
+        return self.directory / "lab.json"
+
+    def pid_file(self, daemon: str) -> Path:
+        """Where `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...) leaves its process id."""
+        return self.run / f"{daemon}.pid"
+
+    def make(self) -> None:
+        """Create the directories."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (self.etc, self.log, self.run, self.state, self.spool, self.devices, self.scratch):
+            path.mkdir(exist_ok=True, mode=0o700)
+
+    def save(self, site: Site) -> None:
+        """Remember what was settled."""
+        values: dict[str, Any] = {
+            "config": site.config.to_dict(),
+            "host": site.host,
+            "address": site.address,
+            "loopback_only": site.loopback_only,
+            "port_base": site.port_base,
+        }
+        write_json(self.record, values)
+
+    def load(self) -> Site | None:
+        """What `save` remembered; None where no lab was ever brought up."""
+        try:
+            values = json.loads(self.record.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UsageError(f"{self.record} is not readable ({error}): lvjobs lab down --purge, then up") from error
+        return Site(
+            LabConfig.from_dict(values["config"]),
+            str(values["host"]),
+            str(values["address"]),
+            bool(values["loopback_only"]),
+            int(values["port_base"]),
+        )
+
+
+def default_directory() -> Path:
+    """The lab of a user who names none."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "lvjobs" / "lab"

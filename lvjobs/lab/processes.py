@@ -1,0 +1,110 @@
+"""Which processes belong to a lab, and how they are stopped.
+
+Nothing is ever signalled by name. A daemon is the process in its pid file, and only while that process's command line
+or environment mentions this lab's directory: a stale file must not kill whoever got the number since. What a job left
+behind (slurmstepd and below) is known by the SLURM_CONF it inherited.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from lvjobs.lab.layout import Layout
+from lvjobs.lab.tools import wait_until
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether `process` still runs; a zombie does not, however late its parent collects it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _slurm_conf(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("SLURM_CONF")
+    except (psutil.Error, OSError):
+        return None  # another user's process, or gone meanwhile: not ours to touch
+
+
+def belongs_to(process: psutil.Process, layout: Layout) -> bool:
+    """Whether `process` was started for this lab."""
+    try:
+        arguments = process.cmdline()
+    except (psutil.Error, OSError):
+        return False
+    return any(f"{layout.directory}/" in word for word in arguments) or _slurm_conf(process) == str(layout.slurm_conf)
+
+
+def daemon_process(layout: Layout, daemon: str) -> psutil.Process | None:
+    """The living process of `daemon`, by its pid file; None if there is none of this lab."""
+    try:
+        process = psutil.Process(int(layout.pid_file(daemon).read_text()))
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
+    return process if is_alive(process) and belongs_to(process, layout) else None
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether `process` is frozen by SIGSTOP."""
+    try:
+        return process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Signal those that still exist; psutil checks that a number was not given to another process."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def stop(processes: Iterable[psutil.Process], *, first: signal.Signals = signal.SIGTERM, patience: float = 8.0) -> None:
+    """End processes: `first`, and SIGKILL for those that are left after `patience` seconds."""
+    chosen = [process for process in processes if is_alive(process)]
+    send(chosen, first)
+    send(chosen, signal.SIGCONT)  # a frozen daemon would not see SIGTERM
+    if not wait_until(lambda: not any(is_alive(process) for process in chosen), patience):
+        left = [process for process in chosen if is_alive(process)]
+        send(left, signal.SIGKILL)
+        wait_until(lambda: not any(is_alive(process) for process in left), patience)
+
+
+def stop_daemons(layout: Layout, daemons: Iterable[str], *, first: signal.Signals = signal.SIGTERM) -> None:
+    """End daemons of this lab and remove their pid files."""
+    names = tuple(daemons)
+    stop([process for name in names if (process := daemon_process(layout, name))], first=first)
+    for name in names:
+        layout.pid_file(name).unlink(missing_ok=True)
+
+
+def _is_job_process(process: psutil.Process, layout: Layout) -> bool:
+    if _slurm_conf(process) != str(layout.slurm_conf):
+        return False
+    try:
+        return process.name() == "slurmstepd" or "SLURM_JOB_ID" in process.environ()
+    except (psutil.Error, OSError):
+        return False
+
+
+def job_processes(layout: Layout) -> list[psutil.Process]:
+    """The slurmstepd's of this lab and everything under them, whether or not a slurmd still knows them."""
+    spared = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if process.pid not in spared and _is_job_process(process, layout):
+            found[process.pid] = process
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.update({child.pid: child for child in process.children(recursive=True)})
+    return [process for pid, process in found.items() if pid not in spared]
+
+
+def write_pid(path: Path, pid: int) -> None:
+    """Leave a process id where `daemon_process` looks."""
+    path.write_text(f"{pid}\n")

@@ -1,0 +1,103 @@
+"""Running Slurm's commands against one lab and no other cluster."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.lab.layout import Layout
+
+_ADMIN_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+_FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_", "SACCT_")
+
+
+class LabError(LvjobsError):
+    """A lab did not do what was asked of it; the text says where to look."""
+
+
+def search_path(path: str | None = None) -> str:
+    """PATH with the directories of daemons, which an ordinary user's often lacks."""
+    entries = (path if path is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    return os.pathsep.join(entries + [entry for entry in _ADMIN_DIRECTORIES if entry not in entries])
+
+
+def find_program(name: str) -> str | None:
+    """Where `name` is, daemons' directories included."""
+    return shutil.which(name, path=search_path())
+
+
+def lab_environment(layout: Layout) -> dict[str, str]:
+    """What a shell must export so that Slurm's commands talk to this lab."""
+    environment = {"SLURM_CONF": str(layout.slurm_conf)}
+    if find_program("scontrol") and not shutil.which("scontrol"):
+        environment["PATH"] = search_path()
+    return environment
+
+
+def clean_environment(layout: Layout, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment for daemons and commands of this lab, with nothing left of a job or another cluster."""
+    inherited = os.environ if base is None else base
+    kept = {key: value for key, value in inherited.items() if not key.startswith(_FOREIGN)}
+    return kept | {"SLURM_CONF": str(layout.slurm_conf), "PATH": search_path(inherited.get("PATH", os.defpath))}
+
+
+def user_name() -> str:
+    """The user as Slurm will see it: of the process, not of $USER."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise UsageError(f"user id {os.getuid()} has no name in the password database, and Slurm needs one") from None
+
+
+def run_tool(layout: Layout, *command: str, timeout: float = 15.0, cwd: Path | None = None) -> str:
+    """Run a Slurm command against the lab.
+
+    Returns:
+        What it printed.
+
+    Raises:
+        LabError: It failed, or stayed silent for `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env=clean_environment(layout),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise LabError(f"{command[0]} is not installed: lvjobs lab up says what to install") from None
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{command[0]} got no answer in {timeout:g} s: see lvjobs lab status") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[0]
+        raise LabError(f"{' '.join(command[:3])} failed: {said} (logs are in {layout.log})")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:
+    """Ask `condition` until it holds; False once `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if condition():
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(poll)
+
+
+def succeeds(layout: Layout, *command: str, timeout: float = 5.0) -> bool:
+    """Whether a Slurm command works right now."""
+    try:
+        run_tool(layout, *command, timeout=timeout)
+    except LabError:
+        return False
+    return True
