@@ -1,0 +1,228 @@
+"""study.toml: what the user declares once. Every key has a default, an unknown key is an error that names it."""
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lvjobs.errors import UsageError
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.numbers import Float, Int
+from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.training import TrainingConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+TRAIN_TASK = "lvjobs.forecasting.train:train"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TrainSettings(TrainingConfig):
+    """[train]: defaults of `lvjobs submit train`, and what every stage starts from."""
+
+    data: str = "data.h5"
+    seed: Int = Field(default=0, ge=0)
+    steps: Int = Field(default=5000, gt=0)
+    checkpoint_every: Int = Field(default=250, gt=0)
+    validate_every: Int | None = Field(default=None, gt=0, description="None: with every checkpoint")
+    threads: Int = Field(default=1, gt=0)
+    keep_last: Int = Field(default=2, gt=0)
+    keep_best: bool = True
+
+    def run_config(self) -> RunConfig:
+        """The immutable configuration these settings declare: the run's own keys apart from the task's."""
+        values = self.model_dump(mode="json")
+        own = {key: values.pop(key) for key in _RUN_KEYS}
+        own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
+        return RunConfig(task=TRAIN_TASK, params=TrainingConfig.model_validate(values).model_dump(mode="json"), **own)
+
+
+_RUN_KEYS = ("seed", "steps", "checkpoint_every", "validate_every", "threads", "keep_last", "keep_best")
+
+
+def parse_time_limit(text: str) -> int:
+    """Minutes in Slurm's notation: `90`, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`; also `36h`, `90m`.
+
+    Seconds count as a started minute, as Slurm counts them.
+    """
+    text = text.strip()
+    short = re.fullmatch(r"(\d+)\s*([hmd])", text)
+    if short:
+        return int(short[1]) * {"m": 1, "h": 60, "d": 1440}[short[2]]
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a time limit; write 12:00:00, 1-12:00:00, 36h or 90m")
+    days, first, second, third = (int(group) if group else 0 for group in match.groups())
+    if match[1]:
+        seconds = days * 86400 + first * 3600 + second * 60 + third
+    elif match[4]:
+        seconds = first * 3600 + second * 60 + third
+    elif match[3]:
+        seconds = first * 60 + second
+    else:
+        seconds = first * 60
+    if seconds == 0:
+        raise ValueError(f"{text!r} is no time at all")
+    return -(-seconds // 60)
+
+
+class Resources(_Table):
+    """[resources]: what a job asks for. Unset keys are the profile's defaults (`slurm_templates/<profile>.sh.j2`)."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time_limit: str | None = None
+    gpus: Int | None = Field(default=None, ge=0)
+    cpus: Int | None = Field(default=None, gt=0)
+    memory_mb: Int | None = Field(default=None, gt=0)
+    signal_lead_seconds: Int | None = Field(default=None, gt=0)
+    max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _time_limit(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        parse_time_limit(str(value))
+        return str(value)
+
+    def variables(self) -> dict[str, Any]:
+        """The profile's variables that are set here."""
+        values = {k: v for k, v in self.model_dump().items() if v is not None and k != "max_parallel"}
+        if "time_limit" in values:
+            values["time_limit_minutes"] = parse_time_limit(values.pop("time_limit"))
+        return values
+
+
+class Budget(_Table):
+    """[budget]: FLOPs for everything, under one convention."""
+
+    limit: Int = Field(default=10**17, gt=0)
+
+
+class Policy(_Table):
+    """[policy]: how often each cause of death is forgiven, and how long a pass waits before it believes in one."""
+
+    killed_retries: Int = Field(default=5, ge=0)
+    launch_failed_retries: Int = Field(default=5, ge=0)
+    hung_retries: Int = Field(default=5, ge=0)
+    lost_retries: Int = Field(default=5, ge=0)
+    out_of_memory_retries: Int = Field(default=2, ge=0)
+    out_of_memory_factor: Float = Field(default=1.5, gt=1)
+    no_progress_deaths: Int = Field(default=3, gt=0)
+    no_progress_preemptions_warn: Int = Field(default=3, gt=0)
+    no_progress_preemptions: Int = Field(default=10, gt=0)
+    backoff_seconds: Float = Field(default=30.0, ge=0, description="doubled from the second time on")
+    hung_seconds: Float = Field(default=1800.0, gt=0, description="no journal line for longer: hung")
+    lost_seconds: Float = Field(default=120.0, ge=0, description="in neither squeue nor sacct for longer: lost")
+    unclear_seconds: Float = Field(default=30.0, ge=0, description="a token nobody knows for longer: no job was made")
+
+
+class Stage(_Table):
+    """[[stage]]: runs that are compared: every combination of the grid's values over [train] and `set`."""
+
+    name: str
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    steps: Int | None = Field(default=None, gt=0)
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'")
+        return value
+
+
+PUBLISHED_STAGE1 = Stage(name="stage1", grid={"lora_rank": [2, 4, 8], "learning_rate": [1e-4, 5e-5, 1e-5]}, steps=500)
+
+
+class StudyConfig(_Table):
+    """The whole of study.toml."""
+
+    profile: str = "local"
+    local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
+    resources: Resources = Resources()
+    train: TrainSettings = TrainSettings()
+    budget: Budget = Budget()
+    policy: Policy = Policy()
+    stage: list[Stage] = Field(default_factory=lambda: [PUBLISHED_STAGE1])
+
+    def stage_named(self, name: str) -> Stage:
+        """The stage called `name`."""
+        for stage in self.stage:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stage) or "none"
+        raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); add a [[stage]] with that name")
+
+
+class Study(BaseModel):
+    """A study directory and what its study.toml says (an absent file means every default)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: Path
+    config: StudyConfig
+
+    @property
+    def layout(self) -> StudyLayout:
+        """Where the study keeps its files."""
+        return StudyLayout(self.root)
+
+
+def load_study(root: Path) -> Study:
+    """Read `root`/study.toml.
+
+    Raises:
+        UsageError: not a directory, not TOML, or a key or value that study.toml does not know; names the key.
+    """
+    root = root.expanduser().resolve()
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a directory; make it, or name another with --study")
+    path = root / "study.toml"
+    try:
+        values = tomllib.loads(path.read_text()) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    return Study(root=root, config=validated(StudyConfig, values, str(path)))
+
+
+def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
+    """`model` from `values`, or a UsageError of one line that names `source`, the key, and the nearest known key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{source}: unknown key {key!r}{_suggestion(model, first['loc'])}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{source}: {key} = {first['input']!r}: {message[0].lower()}{message[1:]}") from None
+
+
+def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """What the user may have meant: the nearest key of the table that `location` leads to."""
+    for part in location[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            inner = getattr(annotation, "__args__", (annotation,))[0]
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+    near = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(model.model_fields)}"
