@@ -119,6 +119,8 @@ class Snapshot:
     queue: Sequence[Job] | None
     history: Sequence[Job] | None
     problem: str = ""
+    accounting: bool = True
+    """Whether the site has accounting at all: without it, a `history` of None is not a missing answer."""
 
 
 @dataclass(frozen=True)

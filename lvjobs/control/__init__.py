@@ -1,1 +1,1 @@
-
+"""observe -> classify -> decide -> act: the loop that keeps a study going."""

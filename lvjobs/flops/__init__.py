@@ -1,1 +1,1 @@
-
+"""What a step costs. Integers, from named conventions; `official` is the one that binds."""

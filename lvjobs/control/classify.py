@@ -1,0 +1,90 @@
+"""Why an attempt ended, and how we know. Pure.
+
+The journal is the witness of what ran; Slurm's states are hints. A job whose grace once ran out keeps its flag, so its
+next run reads PREEMPTED however it ended: PREEMPTED alone proves nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import Job
+from lvjobs.ledger.records import Attempt
+from lvjobs.study.words import Cause
+
+_SLURM_CAUSES = {
+    "CANCELLED": Cause.CANCELLED,
+    "OUT_OF_MEMORY": Cause.OUT_OF_MEMORY,
+    "NODE_FAIL": Cause.NODE_FAIL,
+    "BOOT_FAIL": Cause.NODE_FAIL,
+    "TIMEOUT": Cause.TIMEOUT,
+    "DEADLINE": Cause.TIMEOUT,
+}
+_LEAVE_CAUSES = {
+    "preempted": Cause.PREEMPTED,
+    "timeout": Cause.TIMEOUT,
+    "cancelled": Cause.CANCELLED,
+    "stopped": Cause.PREEMPTED,
+}
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why an attempt ended, and the evidence in words."""
+
+    cause: Cause
+    evidence: str
+
+
+def execution(history: Sequence[Job], restart_count: int) -> Job | None:
+    """What accounting says of a job's run number `restart_count` (its rows are oldest first), if it says anything."""
+    return history[restart_count] if restart_count < len(history) else None
+
+
+def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) -> Death:
+    """The cause of a claimed attempt's end.
+
+    `job` is what Slurm says of that execution: None when it says nothing, or only that the job is back in the queue.
+    `flag_is_stale`: an earlier run of the same job was killed at the end of its grace.
+    """
+    if attempt.finished:
+        return Death(Cause.COMPLETED, "the journal says done")
+    if attempt.error:
+        return Death(Cause.CODE_ERROR, attempt.error)
+    if attempt.leave_cause in _LEAVE_CAUSES:
+        detail = f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
+        if attempt.leave_action == "requeued":
+            detail += " and put itself back in the queue"
+        return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
+    if attempt.leave_cause == "superseded":
+        return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
+    if job is None:
+        if attempt.signal:
+            return Death(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
+        return Death(Cause.NODE_FAIL, "was requeued by Slurm without a signal")
+    return _by_slurm(attempt, job, flag_is_stale=flag_is_stale)
+
+
+def classify_unclaimed(job: Job) -> Death:
+    """The cause of an execution that ended before the worker claimed a generation."""
+    said = describe(job)
+    if job.state in _SLURM_CAUSES:
+        return Death(_SLURM_CAUSES[job.state], f"{said} before the worker began")
+    if job.state == "PREEMPTED":
+        return Death(Cause.PREEMPTED, f"{said} before the worker began")
+    return Death(Cause.LAUNCH_FAILED, f"{said} before the worker began; its log may say why")
+
+
+def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
+    said = describe(job)
+    if job.state in _SLURM_CAUSES:
+        return Death(_SLURM_CAUSES[job.state], f"{said}; last step {attempt.step}")
+    if job.state in ("PREEMPTED", "REQUEUED") and (attempt.signal or not flag_is_stale):
+        return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
+    return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
+
+
+def describe(job: Job) -> str:
+    """A job's end in Slurm's words."""
+    code = f", exit {job.exit_code}:{job.exit_signal or 0}" if job.exit_code is not None else ""
+    where = f" on {job.nodes}" if job.nodes and job.nodes != "(null)" else ""
+    return f"Slurm says {job.state}{code}{where}"

@@ -1,0 +1,64 @@
+"""What a journal's new lines add to what is known of its attempt. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lvjobs.ledger.records import Attempt
+from lvjobs.records.claim import Claim
+from lvjobs.records.journal import Entry
+
+
+def begin(claim: Claim, run_id: str, now: float) -> Attempt:
+    """The attempt that a claim declares, before its journal is read; row id 0 until the ledger gives it one."""
+    return Attempt(
+        id=0,
+        run_id=run_id,
+        token=claim.token,
+        job_id=claim.job_id,
+        restart_count=claim.restart_count,
+        started=claim.time,
+        generation=claim.generation,
+        host=claim.host,
+        grown=now,
+    )
+
+
+def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, now: float) -> Attempt:
+    """The attempt after `entries`, which took `consumed` bytes of its journal."""
+    if not consumed:
+        return attempt
+    for entry in entries:
+        attempt = _fold_one(attempt, entry)
+    return replace(attempt, journal_offset=attempt.journal_offset + consumed, grown=now)
+
+
+def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
+    fields = entry.fields
+    step = int(fields.get("step") or 0)
+    if entry.kind == "start":
+        resumed = int(fields.get("resumed_from") or 0)
+        return replace(attempt, resumed_from=resumed, checkpoint_step=resumed, step=max(attempt.step, resumed))
+    if entry.kind == "step":
+        loss = fields.get("loss", attempt.loss)
+        return replace(attempt, step=max(attempt.step, step), executed=attempt.executed + 1, loss=loss)
+    if entry.kind == "validation":
+        return replace(
+            attempt,
+            validation_loss=fields.get("loss", attempt.validation_loss),
+            validation_step=step,
+            validation_batches=attempt.validation_batches + int(fields.get("batches", 0)),
+        )
+    if entry.kind == "checkpoint":
+        return replace(attempt, checkpoint_step=max(attempt.checkpoint_step, step))
+    if entry.kind == "signal":
+        return replace(attempt, signal=str(fields.get("signal", "")))
+    if entry.kind == "leave":
+        return replace(
+            attempt, leave_cause=str(fields.get("cause", "")), leave_action=str(fields.get("action", "none"))
+        )
+    if entry.kind == "error":
+        error = f"{fields.get('type', 'Error')}: {fields.get('message', '')}"
+        return replace(attempt, error=error, traceback=str(fields.get("traceback", "")))
+    if entry.kind == "done":
+        return replace(attempt, finished=True)
+    return attempt

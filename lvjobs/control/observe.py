@@ -1,0 +1,166 @@
+"""Observe: Slurm's word on our jobs first, then what the workers wrote. Reads only new bytes of journals.
+
+The order matters: a job that the snapshot calls ended has written all it will, so its journal is read whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from lvjobs.cluster.protocol import Cluster, Job, Snapshot
+from lvjobs.control.digest import begin, fold
+from lvjobs.control.views import MemberView, RunView
+from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.done import Done, parse_done
+from lvjobs.records.journal import parse_entries
+from lvjobs.study.layout import RunLayout, StudyLayout
+
+_SACCT_MARGIN_SECONDS = 3600.0
+"""How much further back than the oldest live submission sacct is asked: clocks of two hosts differ."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger knows at the beginning of a pass: open runs, and those with jobs still to be seen off."""
+
+    runs: Sequence[Run]
+    attempts: Mapping[str, Sequence[Attempt]]
+    submissions: Mapping[str, Submission]
+    members: Sequence[Member]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A view of each run, and what is wrong with the scheduler, if anything is."""
+
+    views: Sequence[RunView]
+    problems: Sequence[str]
+
+
+def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, now: float) -> Observed:
+    """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to."""
+    snapshots = take_snapshots(known, clusters)
+    jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
+    places = defaultdict(list)
+    for member in known.members:
+        places[member.run_id].append(_member_view(member, known, snapshots, jobs))
+    views = [
+        _run_view(run, known.attempts.get(run.id, ()), places[run.id], layout.run(run.name), now) for run in known.runs
+    ]
+    problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
+    return Observed(views, problems)
+
+
+def take_snapshots(known: Known, clusters: Mapping[str, Cluster]) -> dict[str, Snapshot]:
+    """One snapshot a backend, of the jobs that this study sent there and that are not settled."""
+    snapshots = {}
+    for backend, cluster in clusters.items():
+        sent = [submission for submission in known.submissions.values() if submission.backend == backend]
+        if sent:
+            since = min(submission.created for submission in sent) - _SACCT_MARGIN_SECONDS
+            snapshots[backend] = cluster.observe([submission.token for submission in sent], since)
+    return snapshots
+
+
+_Place: TypeAlias = tuple[str, int]
+"""A token and a member's index."""
+
+
+@dataclass
+class _Jobs:
+    queue: list[Job] = field(default_factory=list)
+    history: list[Job] = field(default_factory=list)
+
+
+def _by_member(snapshot: Snapshot) -> dict[_Place, _Jobs]:
+    jobs: dict[_Place, _Jobs] = defaultdict(_Jobs)
+    for job in snapshot.queue or ():
+        jobs[job.token, job.member].queue.append(job)
+    for job in snapshot.history or ():
+        jobs[job.token, job.member].history.append(job)
+    return jobs
+
+
+def _member_view(
+    member: Member, known: Known, snapshots: Mapping[str, Snapshot], jobs: Mapping[str, Mapping[_Place, _Jobs]]
+) -> MemberView:
+    submission = known.submissions[member.token]
+    snapshot = snapshots.get(submission.backend)
+    if snapshot is None:
+        return MemberView(member, submission, None, (), queue_known=False, history_known=False)
+    mine = jobs[submission.backend].get((member.token, member.member), _Jobs())
+    return MemberView(
+        member=member,
+        submission=submission,
+        job=next((job for job in mine.queue if not job.is_ended), mine.queue[-1] if mine.queue else None),
+        history=tuple(mine.history),
+        queue_known=snapshot.queue is not None,
+        history_known=snapshot.history is not None or not snapshot.accounting,
+    )
+
+
+def _run_view(
+    run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, now: float
+) -> RunView:
+    attempts, changed = read_attempts(run.id, known, files, now)
+    live = next((view for view in members if view.member.state == "live"), None)
+    others = [view for view in members if view.member.state == "revoked"]
+    return RunView(run, attempts, changed, live, others, read_done(files))
+
+
+def read_attempts(
+    run_id: str, known: Sequence[Attempt], files: RunLayout, now: float
+) -> tuple[list[Attempt], frozenset[int | None]]:
+    """The run's attempts brought up to date from its journals, oldest first, and which generations' grew."""
+    by_generation = {attempt.generation: attempt for attempt in known if attempt.generation is not None}
+    attempts = [attempt for attempt in known if attempt.generation is None]
+    changed = set()
+    for claim in read_claims(files, known=frozenset(by_generation)):
+        by_generation[claim.generation] = begin(claim, run_id, now)
+    for generation, attempt in by_generation.items():
+        data = _read_from(files.journal(generation), attempt.journal_offset)
+        entries, consumed = parse_entries(data)
+        if consumed:
+            changed.add(generation)
+        attempts.append(fold(attempt, entries, consumed, now))
+    # rows of the ledger in their order; new ones (id 0) behind them, by generation
+    attempts.sort(key=lambda attempt: (attempt.id == 0, attempt.id, attempt.generation or 0))
+    return attempts, frozenset(changed)
+
+
+def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
+    """The claims of generations that are not `known`, in order."""
+    claims = []
+    for path in _listdir(files.generations):
+        if path.name.isdigit() and int(path.name) not in known:
+            claims.append(parse_claim(path.read_text()))
+    return sorted(claims, key=lambda claim: claim.generation)
+
+
+def read_done(files: RunLayout) -> Done | None:
+    """The run's done marker."""
+    try:
+        return parse_done(files.done.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        if path.stat().st_size <= offset:
+            return b""
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _listdir(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []

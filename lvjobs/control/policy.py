@@ -1,0 +1,106 @@
+"""What follows from a death: how often each cause is forgiven, and what changes for the next attempt. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lvjobs.control.classify import Death
+from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.config import Policy
+from lvjobs.study.words import Cause
+
+_OWN = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.OUT_OF_MEMORY, Cause.TIMEOUT)
+_SITE = (Cause.PREEMPTED, Cause.NODE_FAIL)
+_BACKED_OFF = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.LOST)
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """The run goes on: not before `not_before`, with `resources` changed. `warning` is for the user to see."""
+
+    not_before: float = 0.0
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The run waits for the user, and says why and what to type."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The user meant it."""
+
+
+def verdict(
+    run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, now: float, node: str = ""
+) -> GoOn | Hold | Stop:
+    """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first, this one too)."""
+    cause = death.cause
+    if cause is Cause.CANCELLED:
+        return Stop()
+    if cause is Cause.CODE_ERROR:
+        return Hold(f"{death.evidence}; mend it and type: lvjobs resume {run.name}")
+    counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
+    stuck = _since_last_gain(counted)
+    own = [attempt for attempt in stuck if attempt.cause in _OWN]
+    site = [attempt for attempt in stuck if attempt.cause in _SITE]
+    if len(own) >= policy.no_progress_deaths:
+        causes = ", ".join(attempt.cause.value for attempt in own if attempt.cause)
+        return Hold(
+            f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: lvjobs logs {run.name}; "
+            f"then type: lvjobs resume {run.name}"
+        )
+    if len(site) >= policy.no_progress_preemptions:
+        return Hold(
+            f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
+            f"ask for another partition, then type: lvjobs resume {run.name}"
+        )
+    return _forgive(run, counted, cause, policy, now, node, len(site))
+
+
+def _forgive(
+    run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, node: str, stuck: int
+) -> GoOn | Hold:
+    deaths = sum(attempt.cause is cause for attempt in counted)
+    limits = {
+        Cause.KILLED: policy.killed_retries,
+        Cause.LAUNCH_FAILED: policy.launch_failed_retries,
+        Cause.HUNG: policy.hung_retries,
+        Cause.LOST: policy.lost_retries,
+        Cause.OUT_OF_MEMORY: policy.out_of_memory_retries,
+    }
+    if cause in limits and deaths > limits[cause]:
+        return Hold(f"{cause.value} {deaths} times; look at: lvjobs logs {run.name}; then: lvjobs resume {run.name}")
+    if cause is Cause.OUT_OF_MEMORY:
+        memory = run.resources.get("memory_mb")
+        if memory is None:
+            return Hold(
+                f"out of memory, and study.toml sets none to raise: set memory_mb under [resources], then type: "
+                f"lvjobs resume {run.name}"
+            )
+        return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
+    if cause is Cause.NODE_FAIL and node:
+        avoided = [*run.resources.get("exclude_nodes", ()), node]
+        return GoOn(resources={"exclude_nodes": sorted(set(avoided))}, warning=_warning(stuck, policy))
+    delay = policy.backoff_seconds * 2 ** (deaths - 2) if cause in _BACKED_OFF and deaths > 1 else 0.0
+    return GoOn(not_before=now + delay if delay else 0.0, warning=_warning(stuck, policy))
+
+
+def _warning(stuck: int, policy: Policy) -> str:
+    if stuck < policy.no_progress_preemptions_warn:
+        return ""
+    return f"the cluster ended it {stuck} times in a row before its next checkpoint"
+
+
+def _since_last_gain(ended: Sequence[Attempt]) -> list[Attempt]:
+    """The deaths at the end of `ended` that left no new checkpoint. One that did is where counting begins again."""
+    stuck: list[Attempt] = []
+    for attempt in reversed(ended):
+        if attempt.gained:
+            break
+        stuck.append(attempt)
+    return stuck[::-1]

@@ -1,0 +1,65 @@
+"""What a pass knows of one run when it decides: the ledger's rows, Slurm's word, the worker's records. Frozen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import Job
+from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.records.done import Done
+
+
+@dataclass(frozen=True)
+class MemberView:
+    """A run's place in one submission, with what Slurm says of its job.
+
+    `queue_known`: the scheduler answered, so a `job` of None means that the queue does not have it. `history` (oldest
+    first) is empty where accounting knows nothing of it; `history_known` is False where accounting exists and did not
+    answer.
+    """
+
+    member: Member
+    submission: Submission
+    job: Job | None
+    history: Sequence[Job]
+    queue_known: bool
+    history_known: bool
+
+    @property
+    def job_id(self) -> str:
+        """What scancel takes: from Slurm's own mouth where it spoke, else from the ledger."""
+        if self.job is not None:
+            return self.job.id
+        return self.history[-1].id if self.history else self.submission.job_id or ""
+
+    @property
+    def last_word(self) -> Job | None:
+        """The queue's word, or, where the queue has forgotten the job, accounting's last."""
+        if self.job is not None:
+            return self.job
+        return self.history[-1] if self.history and self.history[-1].is_ended else None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One open run. `attempts` (oldest first) hold what was read from the journals just now; new ones have id 0.
+
+    `live` is its live submission, `others` those revoked ones whose jobs may still be somewhere.
+    """
+
+    run: Run
+    attempts: Sequence[Attempt]
+    changed: frozenset[int | None]
+    """Generations whose journals grew since the last pass."""
+    live: MemberView | None
+    others: Sequence[MemberView]
+    done: Done | None
+
+    @property
+    def live_token(self) -> str:
+        """The token of the live submission ("" where there is none)."""
+        return self.live.member.token if self.live is not None else ""
+
+    @property
+    def current(self) -> Attempt | None:
+        """The latest attempt, if it has not ended."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].cause is None else None

@@ -1,0 +1,163 @@
+"""The lease: at most one process at a time makes a pass over a study.
+
+A lease is a numbered claim, `lease/000042`, that exactly one process wins (see `lvjobs.files.create_exclusive`).
+Its holder rewrites it every few seconds; whoever wants it next takes the following number once the claim says
+`released`, or has not changed for a whole term *on the observer's own monotonic clock*: two hosts' clocks are never
+compared. A holder on this machine whose process is gone is not waited for.
+
+The number doubles as the epoch that every ledger transaction checks, so a holder that slept through its term
+(a laptop lid, SIGSTOP, a hung file system) finds that it may not write.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from lvjobs.errors import LvjobsError
+from lvjobs.files import create_exclusive, write_atomic
+
+TERM_SECONDS = 15.0
+_BEATS_PER_TERM = 5
+_POLL_SECONDS = 0.05
+_KEEP = 3
+
+
+class LeaseTaken(LvjobsError):
+    """Another process is making a pass and did not end it in the time this one was willing to wait."""
+
+
+class LeaseLost(LvjobsError):
+    """This process was thought dead, and another took over: nothing it wanted to write was written."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease. `machine` tells two PID namespaces apart; `started` a PID from its later reuse."""
+
+    host: str
+    machine: str
+    pid: int
+    started: float
+    beat: int = 0
+    released: bool = False
+
+    @classmethod
+    def this_process(cls) -> "Holder":
+        """The process that asks."""
+        pid = os.getpid()
+        return cls(os.uname().nodename, _machine(), pid, psutil.Process(pid).create_time())
+
+    def is_known_dead(self) -> bool:
+        """Whether the holder ran on this very machine and its process is no more."""
+        if self.machine != _machine():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+
+
+def _newest(directory: Path) -> tuple[int, str]:
+    """The highest claim's number and text; (0, "") where there is none."""
+    numbers = [int(name) for name in os.listdir(directory) if name.isdigit()]
+    if not numbers:
+        return 0, ""
+    number = max(numbers)
+    return number, (directory / f"{number:06d}").read_text()
+
+
+def _parse(text: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+class Lease:
+    """A held lease; a context manager that beats while it is open and says `released` when it is left."""
+
+    def __init__(self, directory: Path, number: int, holder: Holder, term: float) -> None:
+        self.number = number
+        self._path = directory / f"{number:06d}"
+        self._holder = holder
+        self._term = term
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lvjobs-lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leaving.set()
+        self._thread.join()
+        write_atomic(self._path, json.dumps(asdict(replace(self._holder, released=True))))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no later number was claimed. A hint for stopping early; the epoch in the ledger is the guard."""
+        return not self._path.with_name(f"{self.number + 1:06d}").exists()
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._leaving.wait(self._term / _BEATS_PER_TERM) and self.is_current:
+            beat += 1
+            write_atomic(self._path, json.dumps(asdict(replace(self._holder, beat=beat))))
+
+
+def acquire(
+    directory: Path,
+    *,
+    wait: float,
+    term: float = TERM_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Lease:
+    """Take the lease in `directory`, waiting at most `wait` seconds for it.
+
+    Raises:
+        LeaseTaken: it is held, and its holder showed signs of life.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    holder = Holder.this_process()
+    seen, since, deadline = "", clock(), clock() + wait
+    while True:
+        try:
+            number, text = _newest(directory)
+        except FileNotFoundError:  # the claim was cleaned up between listing and reading: a newer one is there
+            continue
+        if text != seen:
+            seen, since = text, clock()
+        current = _parse(text)
+        free = number == 0 or current is None or current.released or current.is_known_dead()
+        if (free or clock() - since >= term) and create_exclusive(
+            directory / f"{number + 1:06d}", json.dumps(asdict(holder))
+        ):
+            _clean(directory, number + 1)
+            return Lease(directory, number + 1, holder, term)
+        if clock() >= deadline:
+            who = f"process {current.pid} on {current.host}" if current else "another process"
+            raise LeaseTaken(f"{who} is making a pass over this study; try again in a moment")
+        sleep(_POLL_SECONDS)
+
+
+def _clean(directory: Path, number: int) -> None:
+    """Old claims are of no use; a few are kept for whoever looks at what happened."""
+    for name in os.listdir(directory):
+        if name.isdigit() and int(name) <= number - _KEEP:
+            (directory / name).unlink(missing_ok=True)

@@ -1,0 +1,135 @@
+"""The tables of runs.db. Change one, and write the migration beside it (lvjobs/ledger/migrations)."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+stages = Table(
+    "stages",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("ordinal", Integer, nullable=False),
+    Column("definition", JSON, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("ordinal", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("stage", String, nullable=False),
+    Column("fingerprint", String, nullable=False, index=True),
+    Column("config", JSON, nullable=False),
+    Column("profile", String, nullable=False),
+    Column("resources", JSON, nullable=False),
+    Column("code", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("cause", String),
+    Column("reason", Text, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("forgiven_until", Integer, nullable=False),
+    Column("step_flops", BigInteger, nullable=False),
+    Column("validation_flops", BigInteger, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("generation", Integer),
+    Column("token", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("restart_count", Integer, nullable=False),
+    Column("host", String, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("ended", Float),
+    Column("cause", String),
+    Column("evidence", Text, nullable=False),
+    Column("resumed_from", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("executed", Integer, nullable=False),
+    Column("checkpoint_step", Integer, nullable=False),
+    Column("loss", Float),
+    Column("validation_loss", Float),
+    Column("validation_step", Integer),
+    Column("validation_batches", Integer, nullable=False),
+    Column("signal", String, nullable=False),
+    Column("leave_cause", String, nullable=False),
+    Column("leave_action", String, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("traceback", Text, nullable=False),
+    Column("finished", Boolean, nullable=False),
+    Column("journal_offset", Integer, nullable=False),
+    Column("grown", Float, nullable=False),
+    UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("profile", String, nullable=False),
+    Column("backend", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("job_id", String),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("token", String, ForeignKey("submissions.token"), primary_key=True),
+    Column("member", Integer, primary_key=True),
+    Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("state", String, nullable=False, index=True),
+    Column("missing_since", Float),
+    Column("hold_lifted", Integer, nullable=False),
+)
+# One run, one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
+Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == "live")
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("run_id", String, index=True),
+    Column("details", JSON, nullable=False),
+)
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("attempt_id", Integer, ForeignKey("attempts.id"), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("steps", Integer, nullable=False),
+    Column("flops_per_step", BigInteger, nullable=False),
+)
