@@ -1,1 +1,62 @@
+"""The command line: parse, call, print. Commands are loaded when they are named, so that `--help` stays quick."""
 
+import sys
+from importlib import import_module
+
+import click
+
+from lvjobs import __version__
+from lvjobs.errors import LvjobsError
+
+_COMMANDS = {
+    "init": ("lvjobs.cli.init", "Write a commented study.toml."),
+    "data": ("lvjobs.cli.data", "Make or check input data."),
+    "submit": ("lvjobs.cli.submit", "Submit a run."),
+    "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
+    "status": ("lvjobs.cli.status", "Show how the runs stand."),
+    "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
+    "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),
+    "watch": ("lvjobs.cli.watch", "Make pass after pass until nothing is left to do."),
+    "cancel": ("lvjobs.cli.cancel", "End runs for good."),
+    "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
+    "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of commands, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lvjobs")
+def cli() -> None:
+    """Run a fine-tuning study on a Slurm cluster that preempts, times out and fails, under a FLOP budget."""
+
+
+def main() -> None:
+    """The `lvjobs` command. Errors meant for people end in one line and their exit code."""
+    try:
+        cli(standalone_mode=False)
+    except LvjobsError as error:
+        click.echo(f"lvjobs: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("lvjobs: interrupted; what was submitted goes on: lvjobs status", err=True)
+        sys.exit(130)

@@ -30,12 +30,15 @@ _MARGIN_SECONDS = 10.0
 
 def decide(view: RunView, policy: Policy, now: float) -> list[Action]:
     """The actions for one run, in the order they are to be taken."""
-    return [*_sweep_up(view, policy, now), *_Case(view, policy, now).actions()]
+    case = _Case(view, policy, now)
+    conclusions = list(case.actions())
+    return [*_see_off(view, policy, now), *case.learned(), *conclusions]
 
 
-def _sweep_up(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
-    """Jobs that may not train this run any more: cancel them while they are somewhere, forget them when they are not."""
+def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
+    """Jobs that may train this run no more: cancel them while they are somewhere, settle them when they are not."""
     for other in view.others:
+        yield Revoke(other.member.token, view.run.id)
         if other.job is not None and not other.job.is_ended:
             yield CancelJob(other.job_id, view.run.id, other.submission.backend)
         elif other.last_word is not None:
@@ -59,13 +62,12 @@ class _Case:
         self.attempts = list(view.attempts)
 
     def actions(self) -> Iterator[Action]:
-        yield from self._close_superseded()
+        self._close_superseded()
         if self.view.done is not None:
             yield from self._complete()
         elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
             yield from self._wind_down()
         elif self.view.live is None:
-            yield from self._save_growth()
             if self.now >= self.run.not_before:
                 yield Submit(self.run.id)
         else:
@@ -73,24 +75,23 @@ class _Case:
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
-    def _save_growth(self) -> Iterator[Action]:
-        for attempt in self.attempts:
-            if attempt.id == 0 or attempt.generation in self.view.changed:
+    def learned(self) -> Iterator[Action]:
+        """What is new of the attempts: journal lines, ends, and executions that never claimed a generation."""
+        for index, attempt in enumerate(self.attempts):
+            known = index < len(self.view.attempts) and attempt is self.view.attempts[index]
+            if not known or attempt.id == 0 or attempt.generation in self.view.changed:
                 yield SaveAttempt(attempt)
 
-    def _close_superseded(self) -> Iterator[Action]:
+    def _close_superseded(self) -> None:
         """An attempt that a newer one follows is over for us, whatever its process still does."""
         for index, attempt in enumerate(self.attempts[:-1]):
             if attempt.cause is None:
                 history = self._history(attempt)
                 death = classify(attempt, execution(history, attempt.restart_count), flag_is_stale=self._stale(index))
                 self._end(index, death)
-                yield SaveAttempt(self.attempts[index])
 
     def _end(self, index: int, death: Death) -> None:
-        self.attempts[index] = replace(
-            self.attempts[index], cause=death.cause, evidence=death.evidence, ended=self.now
-        )
+        self.attempts[index] = replace(self.attempts[index], cause=death.cause, evidence=death.evidence, ended=self.now)
 
     def _history(self, attempt: Attempt) -> Sequence[Job]:
         live = self.view.live
@@ -113,15 +114,12 @@ class _Case:
         if current is not None:
             self._end(len(self.attempts) - 1, Death(Cause.COMPLETED, f"done at step {done.step}"))
             self.attempts[-1] = replace(self.attempts[-1], finished=True)
-            yield SaveAttempt(self.attempts[-1])
-        yield from self._save_growth()
         if self.view.live is not None:
             yield Settle(self.view.live.member.token, self.run.id)
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
     def _wind_down(self) -> Iterator[Action]:
         """The run is not to go on; its last attempt may still be on its way out."""
-        yield from self._save_growth()
         current = self.view.current
         if current is None:
             return
@@ -131,7 +129,6 @@ class _Case:
             word = jobs[0].last_word if jobs else None
             death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
             self._end(len(self.attempts) - 1, death)
-            yield SaveAttempt(self.attempts[-1])
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
         current = self.view.current
@@ -156,7 +153,6 @@ class _Case:
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
         """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
-        yield from self._save_growth()
         current = self.view.current
         if not live.queue_known:
             return
@@ -194,7 +190,6 @@ class _Case:
             if not self._goes_on:
                 return
         else:
-            yield from self._save_growth()
             state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
             yield SetRun(self.run.id, state, reason=job.reason, cause=self.run.cause)
         if "launch failed requeued held" in job.reason.lower().replace("_", " "):
@@ -236,7 +231,6 @@ class _Case:
             if self._goes_on:
                 yield SetRun(self.run.id, RunState.RUNNING, reason="starting", cause=death.cause)
             return
-        yield from self._save_growth()
         quiet_since = current.grown if current is not None else job.start
         if job.state == "RUNNING" and quiet_since and self.now - quiet_since > self.policy.hung_seconds:
             evidence = f"no journal line for {self.now - quiet_since:.0f} s"
@@ -265,7 +259,7 @@ class _Case:
 
     @staticmethod
     def _last_execution(live: MemberView, job: Job) -> Job:
-        """The queue's word on a job's end; accounting's where it saw an out-of-memory step that the job's word hides."""
+        """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
         last = live.history[-1] if live.history else None
         return last if last is not None and last.state == "OUT_OF_MEMORY" else job
 
@@ -303,9 +297,6 @@ class _Case:
         yield from self._judge(live, death, requeued=requeued, node=node)
 
     def _judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        for attempt in self.attempts:
-            if attempt.id == 0 or attempt.generation in self.view.changed or attempt.ended == self.now:
-                yield SaveAttempt(attempt)
         ended = [attempt for attempt in self.attempts if attempt.cause is not None]
         outcome = verdict(self.run, ended, death, self.policy, self.now, node)
         note = f"{death.cause.value}: {death.evidence}"
@@ -336,7 +327,11 @@ class _Case:
             yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note=note)
         elif isinstance(outcome, Hold):
             yield SetRun(
-                self.run.id, RunState.HELD, reason=outcome.reason, cause=death.cause, note=f"{note}; held: {outcome.reason}"
+                self.run.id,
+                RunState.HELD,
+                reason=outcome.reason,
+                cause=death.cause,
+                note=f"{note}; held: {outcome.reason}",
             )
 
     def _give_up(self, live: MemberView) -> Iterator[Action]:

@@ -133,10 +133,8 @@ def read_attempts(
 
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
     """The claims of generations that are not `known`, in order."""
-    claims = []
-    for path in _listdir(files.generations):
-        if path.name.isdigit() and int(path.name) not in known:
-            claims.append(parse_claim(path.read_text()))
+    paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
+    claims = [parse_claim(path.read_text()) for path in paths]
     return sorted(claims, key=lambda claim: claim.generation)
 
 

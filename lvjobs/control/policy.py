@@ -38,7 +38,7 @@ class Stop:
 def verdict(
     run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, now: float, node: str = ""
 ) -> GoOn | Hold | Stop:
-    """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first, this one too)."""
+    """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first)."""
     cause = death.cause
     if cause is Cause.CANCELLED:
         return Stop()

@@ -15,10 +15,10 @@ def matmul(m: int, n: int, p: int) -> int:
     return m * p * (2 * n - 1)
 
 
-def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lora_modules: int = 2) -> int:
+def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lora_targets: str = "qv") -> int:
     """One forward pass over `batch` sequences of `length` tokens, lm_head on every token.
 
-    LoRA of `lora_rank` (0: none) sits on `lora_modules` projections of each layer, counted d x d.
+    LoRA of `lora_rank` (0: none) sits on each layer's `lora_targets`: `qv`, or `all-linear`.
     """
     tokens, d = batch * length, shape.width
     layer = (
@@ -28,15 +28,15 @@ def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lo
         + 2 * tokens * d  # residual additions
     )
     if lora_rank:
-        layer += lora_modules * _lora(tokens, d, lora_rank)
+        layer += sum(_lora(tokens, inner, outer, lora_rank) for inner, outer in _targets(shape, lora_targets))
     positions = tokens * d
     head = _rms_norm(tokens, d) + matmul(tokens, d, shape.vocabulary)
     return positions + shape.layers * layer + head
 
 
-def training_step(shape: Architecture, batch: int, length: int, lora_rank: int, lora_modules: int = 2) -> int:
+def training_step(shape: Architecture, batch: int, length: int, lora_rank: int, lora_targets: str = "qv") -> int:
     """Forward and backward: exactly three forward passes."""
-    return 3 * forward(shape, batch, length, lora_rank, lora_modules)
+    return 3 * forward(shape, batch, length, lora_rank, lora_targets)
 
 
 def _rms_norm(tokens: int, d: int) -> int:
@@ -60,6 +60,12 @@ def _swiglu(tokens: int, shape: Architecture) -> int:
     return 2 * matmul(tokens, d, f) + matmul(tokens, f, d) + tokens * f * (silu + 1)
 
 
-def _lora(tokens: int, d: int, rank: int) -> int:
+def _targets(shape: Architecture, targets: str) -> list[tuple[int, int]]:
+    """The (input, output) widths of the projections in one layer that carry an adapter; attention's are d x d."""
+    d, f = shape.width, shape.intermediate
+    return [(d, d)] * 2 if targets == "qv" else [(d, d)] * 4 + [(d, f)] * 2 + [(f, d)]
+
+
+def _lora(tokens: int, inner: int, outer: int, rank: int) -> int:
     """Down, up, the alpha / r scaling and the addition: 2 more an output element."""
-    return matmul(tokens, d, rank) + matmul(tokens, rank, d) + 2 * tokens * d
+    return matmul(tokens, inner, rank) + matmul(tokens, rank, outer) + 2 * tokens * outer

@@ -67,12 +67,12 @@ class Holder:
 
 def _machine() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+    return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
 
 
 def _newest(directory: Path) -> tuple[int, str]:
     """The highest claim's number and text; (0, "") where there is none."""
-    numbers = [int(name) for name in os.listdir(directory) if name.isdigit()]
+    numbers = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
     if not numbers:
         return 0, ""
     number = max(numbers)
@@ -97,7 +97,7 @@ class Lease:
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lvjobs-lease", daemon=True)
 
-    def __enter__(self) -> "Lease":
+    def __enter__(self) -> "Lease":  # noqa: PYI034 - Self is Python 3.11's
         self._thread.start()
         return self
 
@@ -158,6 +158,6 @@ def acquire(
 
 def _clean(directory: Path, number: int) -> None:
     """Old claims are of no use; a few are kept for whoever looks at what happened."""
-    for name in os.listdir(directory):
-        if name.isdigit() and int(name) <= number - _KEEP:
-            (directory / name).unlink(missing_ok=True)
+    for path in directory.iterdir():
+        if path.name.isdigit() and int(path.name) <= number - _KEEP:
+            path.unlink(missing_ok=True)

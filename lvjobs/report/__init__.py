@@ -1,1 +1,1 @@
-
+"""Tables and figures from what a pass left."""

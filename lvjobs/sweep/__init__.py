@@ -1,1 +1,1 @@
-
+"""Stages: which runs they are made of."""

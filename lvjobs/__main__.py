@@ -1,0 +1,5 @@
+"""`python -m lvjobs`."""
+
+from lvjobs.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""What the command families share: the study, the pass that most commands make, and JSON."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study, load_study
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+READ_WAIT_SECONDS = 3.0
+WRITE_WAIT_SECONDS = 60.0
+
+
+def study_option(function: F) -> F:
+    """--study DIR / LVJOBS_STUDY, the current directory by default."""
+    option = click.option(
+        "--study",
+        "root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(),
+        envvar="LVJOBS_STUDY",
+        help="The study's directory (default: the current one; also $LVJOBS_STUDY).",
+    )
+    return option(function)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")(function)
+
+
+def existing_study(root: Path) -> Study:
+    """The study in `root`, for commands that only make sense where there is one."""
+    study = load_study(root)
+    if not study.layout.config.exists() and not study.layout.database.exists():
+        raise UsageError(f"there is no study in {study.root}; type: lvjobs init, or name one with --study")
+    return study
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object, indented."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
+    """The summary of a pass made now; the last one's where none can be made (`stale` then says why)."""
+    from lvjobs.control.loop import open_session
+    from lvjobs.control.summary import read_summary
+    from lvjobs.ledger.lease import LeaseTaken
+
+    stale = "no pass was made (--no-pass)"
+    if make_pass:
+        try:
+            with open_session(study, wait=READ_WAIT_SECONDS) as session:
+                return session.make_pass()
+        except LeaseTaken as error:
+            stale = str(error)
+    summary = read_summary(study.layout.summary)
+    if summary is None:
+        raise UsageError(f"no pass was made over {study.root} yet; type: lvjobs status")
+    return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
+
+
+def tell(summary: Mapping[str, Any]) -> None:
+    """What a pass did and what was wrong, in words."""
+    for line in summary["problems"]:
+        click.echo(f"note: {line}", err=True)
+    for line in summary["did"]:
+        click.echo(line)
+    if "stale" in summary:
+        click.echo(f"note: {summary['stale']}; this is how things stood {summary['age_seconds']:.0f} s ago", err=True)

@@ -1,0 +1,51 @@
+"""`lvjobs logs`."""
+
+import time
+from collections import deque
+from pathlib import Path
+
+import click
+
+from lvjobs.cli.common import existing_study, study_option
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+
+_POLL_SECONDS = 0.5
+
+
+@click.command()
+@click.argument("run")
+@study_option
+@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+def logs(root: Path, run: str, follow: bool, lines: int) -> None:
+    """Show what RUN's latest job printed."""
+    path = _newest_log(existing_study(root), run)
+    click.echo(f"==> {path} <==", err=True)
+    with path.open(errors="replace") as stream:
+        for line in deque(stream, maxlen=lines):
+            click.echo(line, nl=False)
+        while follow:
+            line = stream.readline()
+            if line:
+                click.echo(line, nl=False)
+            else:
+                time.sleep(_POLL_SECONDS)
+
+
+def _newest_log(study: Study, run: str) -> Path:
+    """The log of the run's latest job that has one. Logs are named by job id, so the jobs that claimed it tell."""
+    from lvjobs.control.observe import read_claims
+    from lvjobs.control.summary import read_summary
+
+    summary = read_summary(study.layout.summary) or {"runs": []}
+    row = next((row for row in summary["runs"] if run in (row["name"], row["id"])), None)
+    if row is None:
+        raise UsageError(f"no run {run!r} in this study; type: lvjobs status")
+    claims = read_claims(study.layout.run(row["name"]), known=frozenset())
+    jobs = [row["job_id"], *(claim.job_id for claim in reversed(claims))]
+    for job in filter(None, jobs):
+        found = sorted(study.layout.logs.glob(f"*/{job}.out"), key=lambda path: path.stat().st_mtime)
+        if found:
+            return found[-1]
+    raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: lvjobs status")

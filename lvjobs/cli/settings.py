@@ -1,0 +1,115 @@
+"""The options that `submit` and `sweep` share, and how they and study.toml become settings."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Resources, Study, TrainSettings, validated
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RESOURCE_OPTIONS = (
+    ("--partition", "partition", "Slurm partition."),
+    ("--account", "account", "Slurm account."),
+    ("--qos", "qos", "Slurm quality of service."),
+    ("--time-limit", "time_limit", "Longest run time of one job: 12:00:00, 36h, 90m."),
+    ("--memory-mb", "memory_mb", "Memory of one job in MiB."),
+)
+_TRAIN_OPTIONS = (
+    ("--model", "model", "tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),
+    ("--data", "data", "HDF5 file with /time and /trajectories."),
+    ("--steps", "steps", "Training steps."),
+    ("--context-length", "context_length", "Training window in tokens."),
+    ("--batch-size", "batch_size", "Windows a step."),
+    ("--lora-rank", "lora_rank", "LoRA rank."),
+    ("--lora-alpha", "lora_alpha", "LoRA alpha (default: the rank)."),
+    ("--learning-rate", "learning_rate", "Peak learning rate."),
+    ("--seed", "seed", "Seed of everything that is drawn."),
+    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
+    ("--validate-every", "validate_every", "Steps between validations (default: with the checkpoints)."),
+)
+
+
+def resource_options(function: F) -> F:
+    """What a job asks of the cluster."""
+    return _options(function, _RESOURCE_OPTIONS)
+
+
+def train_options(function: F) -> F:
+    """What a run trains; every value may be written as people write numbers (1e-5, 1e3)."""
+    function = click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other key of study.toml's [train], or resources.KEY; may be given again.",
+    )(function)
+    return _options(function, _TRAIN_OPTIONS)
+
+
+def profile_option(function: F) -> F:
+    """--profile."""
+    return click.option(
+        "--profile", help="How the cluster is used: local, or a file of slurm_templates (default: study.toml's)."
+    )(function)
+
+
+def _options(function: F, table: Iterable[tuple[str, str, str]]) -> F:
+    for flag, name, text in reversed(list(table)):
+        function = click.option(flag, name, help=text)(function)
+    return function
+
+
+def given_resources(options: dict[str, Any]) -> dict[str, Any]:
+    """The resource options that were typed, taken out of `options`."""
+    names = [name for _, name, _ in _RESOURCE_OPTIONS]
+    return {name: value for name in names if (value := options.pop(name)) is not None}
+
+
+def settle(
+    study: Study,
+    options: dict[str, Any],
+    pairs: Iterable[str],
+    profile: str | None,
+    extra: dict[str, Any] | None = None,
+) -> tuple[TrainSettings, Resources, str]:
+    """Settings, resources and profile: study.toml, then `extra` (a stage's), then what was typed, then --set.
+
+    Raises:
+        UsageError: a value that is none; names the option or key.
+    """
+    resources = given_resources(options)
+    train = {name: value for name, value in options.items() if value is not None}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair!r}: write KEY=VALUE, such as --set lora_dropout=0.1")
+        table, dot, inner = key.partition(".")
+        if dot and table == "resources":
+            resources[inner] = value
+        else:
+            train[key.removeprefix("train.")] = value
+    base = study.config
+    settings = validated(TrainSettings, {**base.train.model_dump(), **(extra or {}), **train}, "settings")
+    asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
+    return settings, asked, profile or base.profile
+
+
+def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
+    """The settings with `data` as an absolute path and its SHA-256, and a model directory as an absolute path.
+
+    Raises:
+        UsageError: data that is missing, malformed or not finite; names the file and the remedy.
+    """
+    from lvjobs.forecasting.data import load_dataset, sha256
+
+    data = (study.root / Path(settings.data).expanduser()).absolute()
+    load_dataset(data)
+    changes: dict[str, Any] = {"data": str(data), "data_sha256": sha256(data)}
+    directory = study.root / Path(settings.model).expanduser()
+    if settings.model != "tiny" and directory.is_dir():
+        changes["model"] = str(directory.resolve())
+    return settings.model_copy(update=changes)

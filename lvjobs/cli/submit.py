@@ -1,0 +1,45 @@
+"""`lvjobs submit train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, study_option
+from lvjobs.cli.entering import enter_runs
+from lvjobs.cli.settings import pinned, profile_option, resource_options, settle, train_options
+from lvjobs.study.config import load_study
+
+
+@click.group()
+def submit() -> None:
+    """Submit a run."""
+
+
+@submit.command()
+@study_option
+@profile_option
+@train_options
+@resource_options
+@click.option("--name", help="The run's name (default: made from its settings).")
+@click.option("--dry-run", is_flag=True, help="Print the exact batch script; submit nothing.")
+@click.option("--wait", is_flag=True, help="Keep making passes until the run has ended or is held.")
+@json_option
+def train(
+    root: Path,
+    profile: str | None,
+    pairs: tuple[str, ...],
+    name: str | None,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Submit one training. The same settings again are the same run: it is not submitted twice."""
+    from lvjobs.control.declare import Wanted, default_name
+
+    study = load_study(root)
+    settings, resources, used_profile = settle(study, options, pairs, profile)
+    config = pinned(settings, study).run_config()
+    wanted = Wanted([config], [name or default_name(config)], "train", used_profile, resources)
+    enter_runs(study, wanted, dry_run=dry_run, wait=wait, as_json=as_json, patience=WRITE_WAIT_SECONDS)

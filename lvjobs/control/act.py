@@ -1,0 +1,146 @@
+"""Act: write what was decided in one transaction, then touch the cluster. Each step may be repeated after a crash."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from lvjobs.cluster.protocol import Cluster, ClusterError
+from lvjobs.control.actions import (
+    Action,
+    Adopt,
+    CancelJob,
+    LiftHold,
+    MarkMissing,
+    Release,
+    Revoke,
+    SaveAttempt,
+    SetRun,
+    Settle,
+    Submit,
+)
+from lvjobs.control.charges import charges_of
+from lvjobs.control.submission import same_job, send
+from lvjobs.files import create_exclusive
+from lvjobs.ledger.database import Ledger, Transaction
+from lvjobs.ledger.records import Event, Run
+from lvjobs.study.config import Study
+
+
+def act(
+    actions: Sequence[Action],
+    study: Study,
+    ledger: Ledger,
+    clusters: Mapping[str, Cluster],
+    now: float,
+) -> list[str]:
+    """Do it; returns what was done, in words, a line each. `clusters` maps profile names and backends to clusters."""
+    runs, told = _write(actions, ledger, now)
+    _revoke(actions, study, runs)
+    told += _touch(actions, ledger, clusters, runs, now)
+    told += _submit(actions, study, ledger, clusters, now)
+    return told
+
+
+def _write(actions: Sequence[Action], ledger: Ledger, now: float) -> tuple[dict[str, Run], list[str]]:
+    told: list[str] = []
+    with ledger.transaction() as transaction:
+        runs = {run.id: run for run in transaction.runs()}
+        for action in actions:
+            told += _write_one(action, transaction, runs, now)
+        spenders = {action.attempt.run_id for action in actions if isinstance(action, SaveAttempt)}
+        attempts = defaultdict(list)
+        for attempt in transaction.attempts(sorted(spenders)):
+            attempts[attempt.run_id].append(attempt)
+        for run_id in spenders:
+            transaction.replace_charges(run_id, charges_of(runs[run_id], attempts[run_id]))
+    return runs, told
+
+
+def _write_one(action: Action, transaction: Transaction, runs: Mapping[str, Run], now: float) -> Iterable[str]:
+    if isinstance(action, SaveAttempt):
+        if action.attempt.id:
+            transaction.save_attempt(action.attempt)
+        else:
+            transaction.add_attempt(action.attempt)
+    elif isinstance(action, SetRun):
+        run = runs[action.run_id]
+        changes = {
+            "state": action.state,
+            "reason": action.reason,
+            "cause": action.cause,
+            "not_before": action.not_before,
+            "resources": {**run.resources, **action.resources},
+        }
+        changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
+        if changes:
+            transaction.update_run(run.id, **changes)
+        if action.note:
+            transaction.add_event(Event(now, action.state.value, action.note, run.id))
+            return [f"{run.name}: {action.note}"]
+    elif isinstance(action, Adopt):
+        transaction.update_submission(action.token, job_id=action.job_id)
+        return [f"found job {action.job_id} by its token {action.token}: its sbatch reply had been lost; adopted"]
+    elif isinstance(action, MarkMissing):
+        transaction.update_member(action.token, action.run_id, missing_since=action.since)
+    elif isinstance(action, Revoke):
+        transaction.update_member(action.token, action.run_id, state="revoked")
+    elif isinstance(action, Settle):
+        transaction.update_member(action.token, action.run_id, state="settled")
+    elif isinstance(action, LiftHold):
+        transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
+    return []
+
+
+def _revoke(actions: Sequence[Action], study: Study, runs: Mapping[str, Run]) -> None:
+    """Tell the workers, where they look: durable before any other submission for the run goes out."""
+    for action in actions:
+        if isinstance(action, Revoke):
+            path = study.layout.run(runs[action.run_id].name).revoked / action.token
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                create_exclusive(path, "")
+
+
+def _touch(
+    actions: Sequence[Action], ledger: Ledger, clusters: Mapping[str, Cluster], runs: Mapping[str, Run], now: float
+) -> list[str]:
+    told = []
+    for action in actions:
+        if isinstance(action, CancelJob):
+            verb, call = "cancelled", partial(clusters[action.backend].cancel, action.job_id)
+        elif isinstance(action, Release):
+            verb, call = "released", partial(clusters[action.backend].release, action.job_id)
+        elif isinstance(action, LiftHold):
+            verb, call = "lifted the requeue hold of", partial(clusters[action.backend].lift_hold, action.job_id)
+        else:
+            continue
+        try:
+            call()
+            text = f"{verb} job {action.job_id}"
+        except ClusterError as error:  # told and kept; the next pass finds the job as it is, and tries again
+            text = f"job {action.job_id} could not be {verb}: {error}"
+        with ledger.transaction() as transaction:
+            transaction.add_event(Event(now, "cluster", text, action.run_id))
+        told.append(f"{runs[action.run_id].name}: {text}")
+    return told
+
+
+def _submit(
+    actions: Sequence[Action], study: Study, ledger: Ledger, clusters: Mapping[str, Cluster], now: float
+) -> list[str]:
+    """Submit runs that have a job in common as one array."""
+    wanted = {action.run_id for action in actions if isinstance(action, Submit)}
+    if not wanted:
+        return []
+    with ledger.transaction() as transaction:
+        runs = [run for run in transaction.runs(only_open=True) if run.id in wanted]
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[same_job(run)].append(run)
+    told = []
+    for group in groups.values():
+        sent = send(study, ledger, clusters[group[0].profile], group, now)
+        names = ", ".join(run.name for run in group)
+        outcome = f"submitted as job {sent.job_id}" if sent.job_id else f"{sent.outcome}: {sent.said}"
+        told.append(f"{names}: {outcome}")
+    return told

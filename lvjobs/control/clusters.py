@@ -1,0 +1,27 @@
+"""Which backend a profile means."""
+
+from lvjobs.cluster.protocol import Cluster
+from lvjobs.study.config import Study
+
+LOCAL = "local"
+
+
+def backend_of(profile: str) -> str:
+    """`local` for the profile of that name, `slurm` for every other."""
+    return LOCAL if profile == LOCAL else "slurm"
+
+
+def cluster_for(study: Study, profile: str) -> Cluster:
+    """The cluster that `profile` describes, as this study uses it.
+
+    Raises:
+        UsageError: no such profile.
+    """
+    if backend_of(profile) == LOCAL:
+        from lvjobs.cluster.local import LocalCluster
+
+        return LocalCluster(study.layout.local_jobs, slots=study.config.local_slots)
+    from lvjobs.cluster.profiles import load_profile
+    from lvjobs.cluster.slurm import SlurmCluster
+
+    return SlurmCluster(load_profile(profile), study.layout.submissions)

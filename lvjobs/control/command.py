@@ -1,0 +1,84 @@
+"""What a user may ask of runs that exist: cancel them, take up held ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lvjobs.control.act import act
+from lvjobs.control.actions import Action, CancelJob, Revoke, SetRun
+from lvjobs.control.clusters import backend_of
+from lvjobs.control.code import snapshot_code
+from lvjobs.control.loop import Session
+from lvjobs.errors import UsageError
+from lvjobs.ledger.database import Transaction
+from lvjobs.ledger.records import Event, Run
+from lvjobs.study.config import Resources
+from lvjobs.study.words import Cause, RunState
+
+
+def find_runs(transaction: Transaction, wanted: Sequence[str]) -> list[Run]:
+    """The runs with these names or ids.
+
+    Raises:
+        UsageError: one of them is not a run of this study.
+    """
+    found = []
+    for word in wanted:
+        run = transaction.find_run(name=word) or transaction.find_run(id=word)
+        if run is None:
+            raise UsageError(f"no run {word!r} in this study; type: lvjobs status")
+        found.append(run)
+    return found
+
+
+def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
+    """End runs for good. Their jobs are cancelled, and revoked in case the scheduler does not answer now."""
+    with session.ledger.transaction() as transaction:
+        runs = find_runs(transaction, wanted)
+        members = {member.run_id: member for member in transaction.members() if member.state == "live"}
+        submissions = {submission.token: submission for submission in transaction.submissions()}
+        sizes = {token: sum(m.token == token for m in transaction.members(unsettled=False)) for token in submissions}
+    actions: list[Action] = []
+    told = []
+    for run in runs:
+        if run.state.is_final:
+            told.append(f"{run.name}: is {run.state.value} already")
+            continue
+        member = members.get(run.id)
+        if member is not None:
+            actions.append(Revoke(member.token, run.id))
+            submission = submissions[member.token]
+            if submission.job_id is not None:
+                single = sizes[member.token] == 1
+                job_id = submission.job_id if single else f"{submission.job_id}_{member.member}"
+                actions.append(CancelJob(job_id, run.id, submission.backend))
+        note = "cancelled by the user"
+        actions.append(SetRun(run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note))
+    clusters = {backend_of(run.profile): session.cluster(run.profile) for run in runs}
+    return told + act(actions, session.study, session.ledger, clusters, session.clock())
+
+
+def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) -> list[str]:
+    """Let held runs go on: with the code as it is now, `resources` changed, and earlier deaths forgiven."""
+    with session.ledger.transaction() as transaction:
+        runs = find_runs(transaction, wanted)
+    codes = {run.id: snapshot_code(session.study.layout.code, run.config["task"]) for run in runs}
+    told = []
+    with session.ledger.transaction() as transaction:
+        for run in runs:
+            if run.state not in (RunState.HELD, RunState.PAUSED):
+                told.append(f"{run.name}: is {run.state.value}; there is nothing to take up")
+                continue
+            attempts = transaction.attempts([run.id])
+            transaction.update_run(
+                run.id,
+                state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
+                reason="taken up by the user",
+                not_before=0.0,
+                forgiven_until=max((attempt.id for attempt in attempts), default=0),
+                code=codes[run.id],
+                resources={**run.resources, **Resources.model_validate(resources).variables()},
+            )
+            note = "taken up by the user" + (", with the code as it is now" if codes[run.id] != run.code else "")
+            transaction.add_event(Event(session.clock(), "resumed", note, run.id))
+            told.append(f"{run.name}: {note}")
+    return told

@@ -1,0 +1,102 @@
+"""From settings to runs: names, identities, costs. Nothing is written here."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.control.clusters import LOCAL
+from lvjobs.control.cost import cost_of
+from lvjobs.errors import UsageError
+from lvjobs.ledger.database import Transaction
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import Resources
+from lvjobs.study.run import NAME, RunConfig
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Runs that a command asks for: configurations with their names, of one stage, for one profile."""
+
+    configs: Sequence[RunConfig]
+    names: Sequence[str]
+    stage: str
+    profile: str
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Runs that are to exist: `new` ones, and those of the same configuration that are there already."""
+
+    new: Sequence[Run]
+    existing: Sequence[Run]
+
+
+def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declaration:
+    """Runs for what is wanted; a name whose run has the same configuration is that run.
+
+    Raises:
+        UsageError: a name is taken by a run of another configuration, or is no name.
+    """
+    new: list[Run] = []
+    existing: list[Run] = []
+    for config, name in zip(wanted.configs, wanted.names, strict=True):
+        found = transaction.find_run(name=name)
+        if found is not None and found.fingerprint == config.fingerprint:
+            existing.append(found)
+        elif found is not None:
+            raise UsageError(f"a run called {name!r} exists with another configuration; choose another --name")
+        elif not NAME.match(name):
+            raise UsageError(
+                f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
+                "and begins with a letter or digit"
+            )
+        else:
+            new.append(_run(config, name, wanted, code))
+    return Declaration(new, existing)
+
+
+def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
+    cost = cost_of(config)
+    return Run(
+        id=hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8],
+        name=name,
+        stage=wanted.stage,
+        fingerprint=config.fingerprint,
+        config=config.model_dump(mode="json"),
+        profile=wanted.profile,
+        resources=wanted.resources.variables() | _parallel(wanted.resources),
+        code=code,
+        created=time.time(),
+        step_flops=cost.step,
+        validation_flops=cost.validation,
+    )
+
+
+def _parallel(resources: Resources) -> dict[str, Any]:
+    return {} if resources.max_parallel is None else {"max_parallel": resources.max_parallel}
+
+
+def default_name(config: RunConfig, prefix: str = "") -> str:
+    """A name that says what matters and that no other configuration gets: `tiny-r4-lr1e-05-c512-s0-3fa9`."""
+    params: Mapping[str, Any] = config.params
+    model = Path(str(params.get("model", "run"))).name or "run"
+    parts = [
+        prefix or model,
+        f"r{params.get('lora_rank')}",
+        f"lr{params.get('learning_rate'):g}",
+        f"c{params.get('context_length')}",
+        f"s{config.seed}",
+        config.fingerprint[:4],
+    ]
+    return "-".join(parts)
+
+
+def check_profile_resources(profile: str, resources: Resources) -> None:
+    """Refuse what the local backend has no use for: a partition or account there is a mistake, not a wish."""
+    wrong = [key for key in ("partition", "account", "qos") if getattr(resources, key) is not None]
+    if profile == LOCAL and wrong:
+        raise UsageError(f"--{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")

@@ -1,0 +1,75 @@
+"""Runs enter a study: declared, checked against the cluster, submitted; or refused with nothing left behind."""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import ClusterSilent
+from lvjobs.control.code import snapshot_code
+from lvjobs.control.declare import Wanted, check_profile_resources, declare
+from lvjobs.control.loop import Session
+from lvjobs.control.submission import Sent, discard, new_token, prepare, request_for, send
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Run
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What became of them. `sent` is None when every run was there already."""
+
+    existing: Sequence[Run]
+    new: Sequence[Run]
+    sent: Sent | None
+
+
+def script(session: Session, wanted: Wanted) -> str:
+    """The exact batch script that `enter` would submit. Nothing is written."""
+    check_profile_resources(wanted.profile, wanted.resources)
+    cluster = session.cluster(wanted.profile)
+    with session.ledger.transaction() as transaction:
+        declared = declare(transaction, wanted, code="0" * 16)
+    runs = declared.new or declared.existing
+    return cluster.script(request_for(session.study, runs, "0" * 12))
+
+
+def enter(session: Session, wanted: Wanted) -> Entered:
+    """Declare the runs, and submit those that are new as one job or array.
+
+    Raises:
+        UsageError: the input, or the scheduler, says that this can never work. Nothing was made.
+    """
+    check_profile_resources(wanted.profile, wanted.resources)
+    study = session.study
+    cluster = session.cluster(wanted.profile)
+    code = snapshot_code(study.layout.code, wanted.configs[0].task)
+    with session.ledger.transaction() as transaction:
+        declared = declare(transaction, wanted, code=code)
+    if not declared.new:
+        return Entered(declared.existing, (), None)
+    with suppress(ClusterSilent):  # sbatch will meet the same silence, and its answer is provided for
+        cluster.check(request_for(study, declared.new, new_token()))
+    _make_room(session, declared.new)
+    with session.ledger.transaction() as transaction:
+        for run in declared.new:
+            transaction.add_run(run)
+    sent = send(study, session.ledger, cluster, declared.new, session.clock())
+    if sent.outcome == "refused":
+        discard(study, session.ledger, declared.new)
+        raise UsageError(f"the scheduler refused the job: {sent.said}; nothing was submitted")
+    return Entered(declared.existing, declared.new, sent)
+
+
+def _make_room(session: Session, runs: Sequence[Run]) -> None:
+    made = []
+    try:
+        for run in runs:
+            made.append(session.study.layout.run(run.name).root)
+            prepare(session.study, [run])
+    except OSError as error:
+        for directory in made:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise UsageError(
+            f"{session.study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
+            "room, or choose another --study"
+        ) from error

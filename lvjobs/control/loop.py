@@ -1,0 +1,108 @@
+"""The loop: one pass, under the lease."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lvjobs.cluster.protocol import Cluster
+from lvjobs.control.act import act
+from lvjobs.control.actions import Action
+from lvjobs.control.clusters import backend_of, cluster_for
+from lvjobs.control.decide import decide
+from lvjobs.control.observe import Known, observe
+from lvjobs.control.summary import build_summary, write_summary
+from lvjobs.errors import UsageError
+from lvjobs.ledger.database import Ledger, Transaction, open_ledger
+from lvjobs.ledger.lease import acquire
+from lvjobs.study.config import Study
+
+ClusterFactory = Callable[[Study, str], Cluster]
+
+
+@dataclass
+class Session:
+    """A study under the lease: the ledger is open, and clusters are made as they are needed."""
+
+    study: Study
+    ledger: Ledger
+    factory: ClusterFactory = cluster_for
+    clock: Callable[[], float] = time.time
+
+    def cluster(self, profile: str) -> Cluster:
+        """The cluster of a profile; made once."""
+        made = self.__dict__.setdefault("_clusters", {})
+        if profile not in made:
+            made[profile] = self.factory(self.study, profile)
+        cluster: Cluster = made[profile]
+        return cluster
+
+    def make_pass(self) -> dict[str, Any]:
+        """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
+        now = self.clock()
+        with self.ledger.transaction() as transaction:
+            known = _known(transaction)
+        clusters = self._clusters_for(known)
+        observed = observe(known, clusters, self.study.layout, now)
+        actions: list[Action] = []
+        for view in observed.views:
+            actions += decide(view, self.study.config.policy, now)
+        told = act(actions, self.study, self.ledger, clusters, now)
+        return self.summarise(told, observed.problems)
+
+    def summarise(self, told: Sequence[str], problems: Sequence[str]) -> dict[str, Any]:
+        """Write the summary of how things stand now."""
+        with self.ledger.transaction() as transaction:
+            summary = build_summary(transaction, self.study, told, problems, self.clock())
+        write_summary(self.study.layout.summary, summary)
+        return summary
+
+    def _clusters_for(self, known: Known) -> Mapping[str, Cluster]:
+        """By profile, for submissions to come; and one a backend, for all there is to observe there."""
+        clusters: dict[str, Cluster] = {}
+        for profile in {run.profile for run in known.runs} | {s.profile for s in known.submissions.values()}:
+            cluster = self.cluster(profile)
+            clusters[profile] = cluster
+            clusters.setdefault(backend_of(profile), cluster)
+        return clusters
+
+
+def _known(transaction: Transaction) -> Known:
+    """Runs that are open, and those whose jobs are still to be seen off."""
+    members = transaction.members()
+    unsettled = {member.run_id for member in members}
+    runs = [run for run in transaction.runs() if not run.state.is_final or run.id in unsettled]
+    attempts = defaultdict(list)
+    for attempt in transaction.attempts([run.id for run in runs]):
+        attempts[attempt.run_id].append(attempt)
+    submissions = {submission.token: submission for submission in transaction.submissions()}
+    return Known(runs, attempts, submissions, members)
+
+
+@contextmanager
+def open_session(
+    study: Study, *, wait: float, factory: ClusterFactory = cluster_for, clock: Callable[[], float] = time.time
+) -> Iterator[Session]:
+    """Take the study's lease and open its ledger.
+
+    Raises:
+        LeaseTaken: another process is making a pass, for longer than `wait` seconds.
+        UsageError: the study directory cannot be written.
+    """
+    try:
+        study.layout.internal.mkdir(exist_ok=True, mode=0o700)
+        lease = acquire(study.layout.lease, wait=wait)
+    except OSError as error:
+        raise UsageError(
+            f"{study.root} cannot be written ({error.strerror}); nothing was done: choose another --study"
+        ) from error
+    with lease:
+        ledger = open_ledger(study.layout.database, lease.number)
+        try:
+            with ledger.transaction() as transaction:
+                transaction.store_stages({stage.name: stage.model_dump(mode="json") for stage in study.config.stage})
+            yield Session(study, ledger, factory, clock)
+        finally:
+            ledger.close()

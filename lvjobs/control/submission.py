@@ -1,0 +1,123 @@
+"""Submit: the row with its token is durable before sbatch, and every answer that sbatch can give is provided for."""
+
+import secrets
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import Cluster, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.control.clusters import backend_of
+from lvjobs.files import write_json
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Event, Run, Submission
+from lvjobs.study.config import Study
+from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.study.words import RunState
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How a submission went. `outcome`: submitted, deferred, unclear or refused; `said` is the scheduler's word."""
+
+    runs: Sequence[Run]
+    token: str
+    outcome: str
+    job_id: str | None = None
+    said: str = ""
+
+
+def request_for(study: Study, runs: Sequence[Run], token: str) -> JobRequest:
+    """The job (an array where there are several runs) that would train these runs: same profile, resources, code."""
+    first = runs[0]
+    name = first.name if len(runs) == 1 else first.stage
+    resources = {key: value for key, value in first.resources.items() if key != "max_parallel"}
+    return JobRequest(
+        token=token,
+        name=name,
+        run_directories=[study.layout.run(run.name).root for run in runs],
+        log_directory=study.layout.log_directory(name),
+        code_directory=study.layout.code / first.code,
+        python=sys.executable,
+        resources=resources,
+        max_parallel=first.resources.get("max_parallel"),
+    )
+
+
+def new_token() -> str:
+    """12 hex digits that no other submission carries."""
+    return secrets.token_hex(6)
+
+
+def prepare(study: Study, runs: Sequence[Run]) -> None:
+    """Make the run directories: run.json and empty places for what a worker leaves. Harmless when done twice."""
+    for run in runs:
+        files = study.layout.run(run.name)
+        for directory in (files.root, files.generations, files.journals, files.steps, files.revoked):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config = RunConfig.model_validate(run.config)
+        content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
+        write_json(files.config, content.model_dump(mode="json"))
+
+
+def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], now: float) -> Sent:
+    """Submit `runs` as one job or array. All have the same profile, resources and code, and none a live submission."""
+    token = new_token()
+    request = request_for(study, runs, token)
+    request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ledger.transaction() as transaction:
+        submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now)
+        transaction.add_submission(submission, [run.id for run in runs])
+        for run in runs:
+            transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", not_before=0.0)
+    try:
+        job_id = cluster.submit(request)
+    except SubmitUnclear as error:
+        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
+        return Sent(runs, token, "unclear", said=str(error))
+    except SubmitDeferred as error:
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
+        return Sent(runs, token, "deferred", said=str(error))
+    except SubmitRefused as error:
+        reason = f"refused: {error}; change study.toml's [resources] or the profile, then: lvjobs resume {runs[0].name}"
+        _withdraw(ledger, runs, token, now, RunState.HELD, reason)
+        return Sent(runs, token, "refused", said=str(error))
+    with ledger.transaction() as transaction:
+        transaction.update_submission(token, job_id=job_id)
+        for index, run in enumerate(runs):
+            state = RunState.QUEUED if run.cause is None else RunState.INTERRUPTED
+            transaction.update_run(run.id, state=state, reason="")
+            task = job_id if len(runs) == 1 else f"{job_id}_{index}"
+            transaction.add_event(Event(now, "submitted", f"submitted as job {task}", run.id))
+    return Sent(runs, token, "submitted", job_id=job_id)
+
+
+def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:
+    with ledger.transaction() as transaction:
+        for run in runs:
+            transaction.update_run(run.id, state=state, reason=reason)
+            transaction.add_event(Event(now, state.value, reason, run.id))
+
+
+def _withdraw(ledger: Ledger, runs: Sequence[Run], token: str, now: float, state: RunState, reason: str) -> None:
+    """No job exists: the submission is settled, and the runs wait."""
+    with ledger.transaction() as transaction:
+        for run in runs:
+            transaction.update_member(token, run.id, state="settled")
+            waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
+            transaction.update_run(run.id, state=waiting, reason=reason)
+            transaction.add_event(Event(now, waiting.value, reason, run.id))
+
+
+def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
+    """Undo runs whose very first submission was refused: nothing half-made stays behind."""
+    with ledger.transaction() as transaction:
+        for run in runs:
+            transaction.delete_run(run.id)
+    for run in runs:
+        shutil.rmtree(study.layout.run(run.name).root)
+
+
+def same_job(run: Run) -> tuple[str, str, str, str]:
+    """What runs must have in common to be members of one array."""
+    return (run.stage, run.profile, run.code, repr(sorted(run.resources.items())))

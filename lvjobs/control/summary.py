@@ -1,0 +1,103 @@
+"""What a pass leaves for whoever asks: one JSON object that `status` and `budget` show without making a pass."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lvjobs.control.charges import charges_of
+from lvjobs.files import write_json
+from lvjobs.ledger.database import Transaction
+from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.study.config import Study
+
+SCHEMA = 1
+
+
+def build_summary(
+    transaction: Transaction, study: Study, told: Sequence[str], problems: Sequence[str], now: float
+) -> dict[str, Any]:
+    """Everything that the read commands show. Documented in docs/json.md."""
+    attempts = defaultdict(list)
+    for attempt in transaction.attempts():
+        attempts[attempt.run_id].append(attempt)
+    runs = transaction.runs()
+    jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
+    submissions = {submission.token: submission for submission in transaction.submissions()}
+    rows = []
+    for run in runs:
+        member = jobs.get(run.id)
+        submission = submissions.get(member.token) if member else None
+        rows.append(run_row(run, attempts[run.id], submission.job_id if submission else None, member is not None))
+    return {
+        "schema": SCHEMA,
+        "study": str(study.root),
+        "time": now,
+        "did": list(told),
+        "problems": list(problems),
+        "runs": rows,
+        "budget": budget(study.config.budget.limit, transaction.charges(), runs),
+    }
+
+
+def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None, live: bool) -> dict[str, Any]:
+    """One run as `status --json` shows it."""
+    last = attempts[-1] if attempts else None
+    claimed = [attempt for attempt in attempts if attempt.generation is not None]
+    validated = [attempt for attempt in claimed if attempt.validation_step is not None]
+    charges = charges_of(run, attempts)
+    return {
+        "id": run.id,
+        "name": run.name,
+        "stage": run.stage,
+        "state": run.state.value,
+        "cause": run.cause.value if run.cause else None,
+        "step": claimed[-1].step if claimed else 0,
+        "steps": run.steps,
+        "attempts": len(attempts),
+        "job_id": (job_id if live else None) or (last.job_id if last else None),
+        "reason": run.reason,
+        "loss": next((a.loss for a in reversed(claimed) if a.loss is not None), None),
+        "validation_loss": validated[-1].validation_loss if validated else None,
+        "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
+        "executed_steps": sum(attempt.executed for attempt in attempts),
+        "replayed_steps": sum(charge.steps for charge in charges if charge.kind == "replayed"),
+        "flops": sum(charge.flops for charge in charges),
+        "profile": run.profile,
+        "error": last.error if last else "",
+    }
+
+
+def budget(limit: int, charges: Sequence[Charge], runs: Sequence[Run]) -> dict[str, Any]:
+    """FLOPs spent, by kind and by stage. Integers, summed in Python."""
+    stages = {run.id: run.stage for run in runs}
+    by_kind = {"useful": 0, "replayed": 0, "validation": 0}
+    by_stage: dict[str, int] = {run.stage: 0 for run in runs}
+    for charge in charges:
+        by_kind[charge.kind] += charge.flops
+        by_stage[stages[charge.run_id]] += charge.flops
+    spent = sum(by_kind.values())
+    return {
+        "convention": "official",
+        "limit": limit,
+        "spent": spent,
+        "free": limit - spent,
+        **by_kind,
+        "by_stage": by_stage,
+    }
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Keep the summary where any command finds it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(path, summary)
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """The last pass's summary, or None when no pass was ever made."""
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return summary

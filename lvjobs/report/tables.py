@@ -1,0 +1,77 @@
+"""Status and budget as tables for a terminal; plain text in a pipe."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {
+    "running": "green",
+    "completed": "bold green",
+    "queued": "cyan",
+    "submitting": "cyan",
+    "planned": "cyan",
+    "interrupted": "yellow",
+    "paused": "yellow",
+    "held": "bold red",
+    "cancelled": "dim",
+}
+
+
+def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """The runs of a pass's summary, one a line, and below them why those that are not well are not."""
+    console = console or Console(highlight=False)
+    runs: Sequence[Mapping[str, Any]] = summary["runs"]
+    if not runs:
+        console.print("No runs yet. Type: lvjobs submit train")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("run", "state"):
+        table.add_column(header, overflow="fold")
+    for header in ("step", "loss", "val. loss", "attempts", "replayed", "job"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for run in runs:
+        table.add_row(
+            run["name"],
+            Text(_state(run), style=_COLOURS[run["state"]]),
+            f"{run['step']}/{run['steps']}",
+            _number(run["loss"]),
+            _number(run["validation_loss"]),
+            str(run["attempts"]),
+            str(run["replayed_steps"]),
+            run["job_id"] or "",
+        )
+    console.print(table)
+    for run in runs:
+        reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
+        if reason and run["state"] not in ("completed", "cancelled"):
+            console.print(Text(f"{run['name']}: {reason}", style=_COLOURS[run["state"]]), soft_wrap=True)
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    quiet = run["cause"] in (None, "completed") or run["state"] == "cancelled"
+    return run["state"] if quiet else f"{run['state']} ({run['cause']})"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
+    """Limit, spent and free, then the parts of what was spent."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("FLOPs")
+    table.add_column(f"{budget['convention']} convention", justify="right")
+    table.add_column("of the limit", justify="right")
+    limit = budget["limit"]
+    for key in ("limit", "spent", "free"):
+        table.add_row(key, f"{budget[key]:.4g}", f"{100 * budget[key] / limit:.2f} %")
+    table.add_section()
+    for kind in ("useful", "replayed", "validation"):
+        table.add_row(f"  {kind}", f"{budget[kind]:.4g}", f"{100 * budget[kind] / limit:.2f} %")
+    for stage, flops in budget["by_stage"].items():
+        table.add_row(f"  stage {stage}", f"{flops:.4g}", f"{100 * flops / limit:.2f} %")
+    console.print(table)
