@@ -8,25 +8,35 @@ from lvjobs.ledger.records import Attempt, Charge, Run
 def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
     """Useful, replayed and validation charges of each attempt.
 
-    A step is useful in the last generation that executed it: what a later generation redid (it resumed from an older
-    checkpoint), or what an orphan did beside it, is replayed. So useful + replayed = executed, in every history.
+    Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and so
+    on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful +
+    replayed = executed, in every history.
     """
-    claimed = sorted((a for a in attempts if a.generation is not None), key=lambda a: a.generation or 0)
+    useful = _useful_steps([attempt for attempt in attempts if attempt.generation is not None])
     charges = []
-    limit: int | None = None  # the lowest step that a later generation resumed from
-    for attempt in reversed(claimed):
-        kept = attempt.step if limit is None else min(attempt.step, limit)
-        useful = max(0, min(attempt.executed, kept - attempt.resumed_from))
-        replayed = attempt.executed - useful
+    for attempt in attempts:
+        kept = useful.get(attempt.generation or 0, 0)
         for kind, steps, rate in (
-            ("useful", useful, run.step_flops),
-            ("replayed", replayed, run.step_flops),
+            ("useful", kept, run.step_flops),
+            ("replayed", attempt.executed - kept, run.step_flops),
             ("validation", attempt.validation_batches, run.validation_flops),
         ):
             if steps:
                 charges.append(Charge(run.id, attempt.id, kind, steps, rate))
-        limit = attempt.resumed_from if limit is None else min(limit, attempt.resumed_from)
-    return charges[::-1]
+    return charges
+
+
+def _useful_steps(claimed: Sequence[Attempt]) -> dict[int, int]:
+    """Generation -> how many of its steps the newest generation stands on."""
+    by_generation = {attempt.generation or 0: attempt for attempt in claimed}
+    useful: dict[int, int] = {}
+    generation = max(by_generation, default=0)
+    reached = by_generation[generation].step if generation else 0
+    while generation in by_generation and generation not in useful:
+        attempt = by_generation[generation]
+        useful[generation] = max(0, min(attempt.executed, reached - attempt.resumed_from))
+        generation, reached = attempt.resumed_generation, attempt.resumed_from
+    return useful
 
 
 def replayed_steps(run: Run, attempts: Sequence[Attempt]) -> int:

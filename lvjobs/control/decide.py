@@ -63,10 +63,12 @@ class _Case:
 
     def actions(self) -> Iterator[Action]:
         self._close_superseded()
+        if self.run.state is RunState.COMPLETED:
+            return
         if self.view.done is not None:
             yield from self._complete()
         elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
-            yield from self._wind_down()
+            self._wind_down()
         elif self.view.live is None:
             if self.now >= self.run.not_before:
                 yield Submit(self.run.id)
@@ -118,7 +120,7 @@ class _Case:
             yield Settle(self.view.live.member.token, self.run.id)
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
-    def _wind_down(self) -> Iterator[Action]:
+    def _wind_down(self) -> None:
         """The run is not to go on; its last attempt may still be on its way out."""
         current = self.view.current
         if current is None:

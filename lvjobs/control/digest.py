@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lvjobs.ledger.records import Attempt
+from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
 
@@ -36,8 +37,14 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     fields = entry.fields
     step = int(fields.get("step") or 0)
     if entry.kind == "start":
-        resumed = int(fields.get("resumed_from") or 0)
-        return replace(attempt, resumed_from=resumed, checkpoint_step=resumed, step=max(attempt.step, resumed))
+        name = parse_checkpoint_name(str(fields.get("resumed_from") or "")) or CheckpointName(0, 0)
+        return replace(
+            attempt,
+            resumed_from=name.step,
+            resumed_generation=name.generation,
+            checkpoint_step=name.step,
+            step=max(attempt.step, name.step),
+        )
     if entry.kind == "step":
         loss = fields.get("loss", attempt.loss)
         return replace(attempt, step=max(attempt.step, step), executed=attempt.executed + 1, loss=loss)

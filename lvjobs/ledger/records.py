@@ -46,6 +46,7 @@ class Attempt:
 
     `generation` is None for an execution that died before it claimed one. `grown` is when a pass last saw the journal
     grow, on the passes' clock. `cause` None means that it goes on. `executed` counts step lines; `step` is the last.
+    `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
     """
 
     id: int
@@ -60,6 +61,7 @@ class Attempt:
     cause: Cause | None = None
     evidence: str = ""
     resumed_from: int = 0
+    resumed_generation: int = 0
     step: int = 0
     executed: int = 0
     checkpoint_step: int = 0

@@ -72,6 +72,7 @@ attempts = Table(
     Column("cause", String),
     Column("evidence", Text, nullable=False),
     Column("resumed_from", Integer, nullable=False),
+    Column("resumed_generation", Integer, nullable=False),
     Column("step", Integer, nullable=False),
     Column("executed", Integer, nullable=False),
     Column("checkpoint_step", Integer, nullable=False),

@@ -2,7 +2,8 @@
 
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
-    start       generation, token, job_id, restart_count, host, pid, resumed_from, versions
+    start       generation, token, job_id, restart_count, host, pid, versions,
+                resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens
     checkpoint  step, name, bytes, seconds

@@ -88,6 +88,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.String(), nullable=True),
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("resumed_from", sa.Integer(), nullable=False),
+        sa.Column("resumed_generation", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("executed", sa.Integer(), nullable=False),
         sa.Column("checkpoint_step", sa.Integer(), nullable=False),

@@ -1,0 +1,58 @@
+"""Runs, attempts, jobs and views for the tests of the loop's pure parts."""
+
+from dataclasses import replace
+
+from lvjobs.cluster.protocol import Job
+from lvjobs.control.views import MemberView, RunView
+from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.records.done import Done
+from lvjobs.study.words import RunState
+
+TOKEN = "a" * 12
+NOW = 10_000.0
+
+
+def a_run(**changes):
+    base = Run(
+        id="r1",
+        name="one",
+        stage="train",
+        fingerprint="f",
+        config={"steps": 1000},
+        profile="lab",
+        resources={},
+        code="c0de",
+        created=1.0,
+        state=RunState.RUNNING,
+        step_flops=100,
+        validation_flops=10,
+    )
+    return replace(base, **changes)
+
+
+def an_attempt(number=1, **changes):
+    base = Attempt(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1)
+    return replace(base, **changes)
+
+
+def a_job(state, **changes):
+    return replace(Job("17", TOKEN, 0, state, restart_count=0), **changes)
+
+
+def a_done(step=1000):
+    return Done(generation=1, step=step, checkpoint="000001-00001000", time=NOW)
+
+
+def a_member(job=None, history=(), *, member=None, submission=None, queue_known=True, history_known=True):
+    return MemberView(
+        member or Member(TOKEN, 0, "r1"),
+        submission or Submission(TOKEN, "lab", "slurm", NOW - 200, job_id="17"),
+        job,
+        tuple(history),
+        queue_known=queue_known,
+        history_known=history_known,
+    )
+
+
+def a_view(run=None, attempts=(), live=None, others=(), done=None, changed=()):
+    return RunView(run or a_run(), tuple(attempts), frozenset(changed), live, tuple(others), done)

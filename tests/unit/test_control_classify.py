@@ -1,0 +1,66 @@
+"""Why an attempt ended: the journal is the witness, Slurm's states are hints."""
+
+import pytest
+from control_builders import a_job, an_attempt
+
+from lvjobs.control.classify import classify, classify_unclaimed, execution
+from lvjobs.study.words import Cause
+
+
+@pytest.mark.parametrize(
+    ("attempt", "job", "cause"),
+    [
+        # the journal's own word comes first
+        ({"finished": True}, "PREEMPTED", Cause.COMPLETED),
+        ({"error": "ValueError: no"}, "FAILED", Cause.CODE_ERROR),
+        ({"leave_cause": "preempted", "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": "timeout", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": "cancelled"}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": "superseded"}, None, Cause.NODE_FAIL),
+        # then Slurm's
+        ({}, "CANCELLED", Cause.CANCELLED),
+        ({}, "OUT_OF_MEMORY", Cause.OUT_OF_MEMORY),
+        ({}, "NODE_FAIL", Cause.NODE_FAIL),
+        ({}, "BOOT_FAIL", Cause.NODE_FAIL),
+        ({"signal": "SIGUSR2"}, "TIMEOUT", Cause.TIMEOUT),
+        ({}, "FAILED", Cause.KILLED),
+        ({}, "COMPLETED", Cause.KILLED),
+        ({"signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
+        ({}, "PREEMPTED", Cause.PREEMPTED),
+        # back in the queue, and accounting says nothing
+        ({"signal": "SIGTERM"}, None, Cause.PREEMPTED),
+        ({}, None, Cause.NODE_FAIL),
+    ],
+)
+def test_cause(attempt, job, cause):
+    assert classify(an_attempt(**attempt), a_job(job) if job else None).cause is cause
+
+
+def test_a_stale_flag_proves_nothing():
+    """After a kill at the end of grace the next run reads PREEMPTED however it ended."""
+    assert classify(an_attempt(), a_job("PREEMPTED"), flag_is_stale=True).cause is Cause.KILLED
+    assert classify(an_attempt(signal="SIGTERM"), a_job("PREEMPTED"), flag_is_stale=True).cause is Cause.PREEMPTED
+
+
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [
+        ("FAILED", Cause.LAUNCH_FAILED),
+        ("COMPLETED", Cause.LAUNCH_FAILED),
+        ("CANCELLED", Cause.CANCELLED),
+        ("NODE_FAIL", Cause.NODE_FAIL),
+        ("PREEMPTED", Cause.PREEMPTED),
+        ("TIMEOUT", Cause.TIMEOUT),
+    ],
+)
+def test_an_execution_that_never_began(state, cause):
+    death = classify_unclaimed(a_job(state, exit_code=1, exit_signal=0, nodes="n1"))
+    assert death.cause is cause
+    assert "exit 1:0" in death.evidence
+    assert "n1" in death.evidence
+
+
+def test_earlier_runs_of_a_requeued_job_are_found_by_their_number():
+    rows = [a_job("PREEMPTED"), a_job("NODE_FAIL"), a_job("RUNNING")]
+    assert execution(rows, 1).state == "NODE_FAIL"
+    assert execution(rows, 3) is None

@@ -1,0 +1,87 @@
+"""What follows from a death."""
+
+import pytest
+from control_builders import NOW, a_run, an_attempt
+
+from lvjobs.control.classify import Death
+from lvjobs.control.policy import GoOn, Hold, Stop, verdict
+from lvjobs.study.config import Policy
+from lvjobs.study.words import Cause
+
+
+def after(*causes, gained=True, run=None, policy=None, node=""):
+    """The verdict after these deaths in a row, each with a new checkpoint (or none)."""
+    ended = [
+        an_attempt(number, cause=cause, resumed_from=0, checkpoint_step=250 if gained else 0)
+        for number, cause in enumerate(causes, start=1)
+    ]
+    return verdict(run or a_run(), ended, Death(causes[-1], "seen"), policy or Policy(), NOW, node)
+
+
+def test_the_user_meant_it():
+    assert after(Cause.CANCELLED) == Stop()
+
+
+def test_a_code_error_is_never_retried():
+    outcome = after(Cause.CODE_ERROR)
+    assert isinstance(outcome, Hold)
+    assert "lvjobs resume one" in outcome.reason
+
+
+@pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT])
+def test_infrastructure_costs_no_retries(cause):
+    assert isinstance(after(*[cause] * 50), GoOn)
+
+
+def test_a_kill_is_forgiven_five_times_backing_off_from_the_second():
+    delays = []
+    for times in range(1, 6):
+        outcome = after(*[Cause.KILLED] * times)
+        assert isinstance(outcome, GoOn)
+        delays.append(outcome.not_before and outcome.not_before - NOW)
+    assert delays == [0, 30, 60, 120, 240]
+    assert isinstance(after(*[Cause.KILLED] * 6), Hold)
+
+
+def test_causes_are_counted_apart():
+    assert isinstance(after(*[Cause.KILLED] * 5, *[Cause.LAUNCH_FAILED] * 5), GoOn)
+
+
+@pytest.mark.parametrize("cause", [Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.TIMEOUT])
+def test_three_deaths_without_a_new_checkpoint_hold_it(cause):
+    assert isinstance(after(cause, cause, gained=False), GoOn)
+    outcome = after(cause, cause, cause, gained=False)
+    assert isinstance(outcome, Hold)
+    assert "3 times in a row without a new checkpoint" in outcome.reason
+
+
+def test_a_new_checkpoint_begins_the_count_anew():
+    deaths = [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250 * (n == 2)) for n in (1, 2, 3, 4)]
+    assert isinstance(verdict(a_run(), deaths, Death(Cause.KILLED, ""), Policy(), NOW), GoOn)
+
+
+def test_the_cluster_is_forgiven_longer_but_not_for_ever():
+    assert after(*[Cause.PREEMPTED] * 2, gained=False).warning == ""
+    assert "3 times in a row" in after(*[Cause.PREEMPTED] * 3, gained=False).warning
+    assert isinstance(after(*[Cause.PREEMPTED] * 9, gained=False), GoOn)
+    assert isinstance(after(*[Cause.PREEMPTED] * 10, gained=False), Hold)
+
+
+def test_out_of_memory_asks_for_half_as_much_again_twice():
+    run = a_run(resources={"memory_mb": 1000})
+    assert after(Cause.OUT_OF_MEMORY, run=run).resources == {"memory_mb": 1500}
+    assert isinstance(after(*[Cause.OUT_OF_MEMORY] * 2, run=run), GoOn)
+    assert isinstance(after(*[Cause.OUT_OF_MEMORY] * 3, run=run), Hold)
+
+
+def test_out_of_memory_with_no_figure_to_raise_asks_the_user():
+    assert "memory" in after(Cause.OUT_OF_MEMORY).reason
+
+
+def test_a_failed_node_is_avoided():
+    run = a_run(resources={"exclude_nodes": ["n2"]})
+    assert after(Cause.NODE_FAIL, run=run, node="n1").resources == {"exclude_nodes": ["n1", "n2"]}
+
+
+def test_what_the_user_forgave_no_longer_counts():
+    assert isinstance(after(*[Cause.KILLED] * 6, run=a_run(forgiven_until=5)), GoOn)

@@ -1,0 +1,156 @@
+"""runs.db: what goes in comes out, a sleeper cannot write, and old files are migrated, not deleted."""
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
+
+from lvjobs.ledger import database
+from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
+from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.records import Attempt, Charge, Event, Run, Submission
+from lvjobs.ledger.tables import metadata
+from lvjobs.study.words import Cause, RunState
+
+
+def a_run(name="one", **changes):
+    run = Run(
+        id=name * 2,
+        name=name,
+        stage="train",
+        fingerprint=name,
+        config={"steps": 10},
+        profile="local",
+        resources={"gpus": 1},
+        code="c0de",
+        created=1.5,
+    )
+    return replace(run, **changes)
+
+
+def an_attempt(**changes):
+    return replace(Attempt(0, "oneone", "a" * 12, "17", 0, 2.0, generation=1), **changes)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = open_ledger(tmp_path / "runs.db", 1)
+    yield opened
+    opened.close()
+
+
+def test_what_goes_in_comes_out(ledger):
+    run = a_run(state=RunState.HELD, cause=Cause.KILLED, step_flops=6_771_659_802_624)
+    with ledger.transaction() as transaction:
+        transaction.add_run(run)
+        attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
+        transaction.replace_charges("oneone", [Charge("oneone", attempt_id, "useful", 3, 10**15)])
+        transaction.add_event(Event(1.0, "held", "because", "oneone", {"a": [1]}))
+    with ledger.transaction() as transaction:
+        assert transaction.runs() == [replace(run, ordinal=1)]
+        assert transaction.attempts() == [an_attempt(id=attempt_id, loss=0.5, cause=Cause.NODE_FAIL)]
+        assert [charge.flops for charge in transaction.charges()] == [3 * 10**15]
+        assert transaction.events("oneone") == [Event(1.0, "held", "because", "oneone", {"a": [1]})]
+
+
+def test_a_failed_transaction_leaves_nothing(ledger):
+    with pytest.raises(RuntimeError), ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        raise RuntimeError
+    with ledger.transaction() as transaction:
+        assert transaction.runs() == []
+
+
+def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
+    later = open_ledger(tmp_path / "runs.db", 2)
+    with pytest.raises(LeaseLost), ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+    with later.transaction() as transaction:
+        assert transaction.runs() == []
+    later.close()
+
+
+def test_a_run_has_one_live_submission(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+    with pytest.raises(IntegrityError), ledger.transaction() as transaction:
+        transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
+    with ledger.transaction() as transaction:
+        transaction.update_member("a" * 12, "oneone", state="revoked")
+        transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
+        assert [member.state for member in transaction.members()] == ["revoked", "live"]
+
+
+def test_a_generation_is_recorded_once(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.add_attempt(an_attempt())
+    with pytest.raises(IntegrityError), ledger.transaction() as transaction:
+        transaction.add_attempt(an_attempt())
+
+
+def test_only_settled_submissions_are_forgotten(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.add_run(a_run("two"))
+        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
+        transaction.update_member("a" * 12, "oneone", state="settled")
+        assert [submission.token for submission in transaction.submissions()] == ["a" * 12]
+        transaction.update_member("a" * 12, "twotwo", state="settled")
+        assert transaction.submissions() == []
+        assert len(transaction.submissions(unsettled=False)) == 1
+
+
+def test_a_refused_run_can_be_undone(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+        transaction.add_event(Event(1.0, "refused", "no such partition", "oneone"))
+        transaction.delete_run("oneone")
+        assert transaction.runs() == []
+        assert transaction.submissions(unsettled=False) == []
+
+
+def test_the_file_is_private_and_keeps_a_rollback_journal(tmp_path, ledger):
+    path = tmp_path / "runs.db"
+    assert path.stat().st_mode & 0o777 == 0o600
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    connection.close()
+
+
+def test_the_migrations_make_the_tables_as_they_are_declared(tmp_path, ledger):
+    engine = create_engine(f"sqlite:///{tmp_path / 'runs.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_the_head_is_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(database.Path(database.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_something_else_under_that_name_is_told(tmp_path):
+    (tmp_path / "runs.db").write_text("not a database, but long enough to look at" * 100)
+    with pytest.raises(LedgerError, match="cannot be opened as a ledger"):
+        open_ledger(tmp_path / "runs.db", 1)
+
+
+def test_a_newer_ledger_is_kept_and_told(tmp_path, ledger):
+    ledger.close()
+    connection = sqlite3.connect(tmp_path / "runs.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerError, match="another release"):
+        open_ledger(tmp_path / "runs.db", 1)
+    assert (tmp_path / "runs.db.9999.bak").exists()
