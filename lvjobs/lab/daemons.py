@@ -5,12 +5,14 @@ import signal
 import subprocess
 from collections.abc import Iterable
 
+from lvjobs.lab.config import ACCOUNT
 from lvjobs.lab.layout import Layout, Site
 from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemons
 from lvjobs.lab.render import DATABASE, render_accounts
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until
 
 _PATIENCE = 60.0  # cold starts took 2 s, on a busy machine 11 s
+_ALREADY_DONE = ("Nothing new added", "already exist", "didn't affect anything")
 _READY_STATES = "idle,mixed,allocated,completing"
 
 
@@ -109,18 +111,18 @@ def start_accounting(layout: Layout, site: Site) -> None:
         _finish(layout, "slurmdbd", _launch(layout, "slurmdbd", "slurmdbd"))
     if not wait_until(lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"), _PATIENCE):
         raise _complain(layout, "slurmdbd", "did not answer")
-    known = run_tool(layout, "sacctmgr", "-nP", "show", "assoc", "format=account,user")
-    for call in render_accounts(site.config, user_name()):
-        if f"|{user_name()}" not in known or call[1] == "qos" or call[0] == "modify":
+    account = run_tool(layout, "sacctmgr", "-nP", "show", "user", user_name(), "format=defaultaccount").strip()
+    if account != ACCOUNT:
+        for call in render_accounts(site.config, user_name()):
             _account(layout, call)
 
 
 def _account(layout: Layout, call: tuple[str, ...]) -> None:
     try:
-        run_tool(layout, "sacctmgr", "-i", "-Q", *call)
+        run_tool(layout, "sacctmgr", "-i", *call)
     except LabError as error:
-        # sacctmgr fails where there is nothing to do, which is what a second `up` finds
-        if "failed: exit code" not in str(error) and "already exist" not in str(error).lower():
+        # sacctmgr fails where there is nothing to do, which is what an `up` finds that was cut short before
+        if not any(words in str(error) for words in _ALREADY_DONE):
             raise
 
 
@@ -144,13 +146,14 @@ def controller_answers(layout: Layout) -> bool:
 def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
     """One slurmd a node, all at once, until the controller counts them as usable."""
     names = tuple(nodes)
+    dead = [node for node in names if not daemon_process(layout, f"slurmd.{node}")]
+    _lose_ghosts(layout, dead)
     launched = []
-    for node in names:
-        if not daemon_process(layout, f"slurmd.{node}"):
-            (layout.spool / node).mkdir(exist_ok=True)
-            layout.pid_file(f"slurmd.{node}").unlink(missing_ok=True)
-            command = ("slurmd", "-N", node, "-f", str(layout.slurm_conf))
-            launched.append((f"slurmd.{node}", _launch(layout, f"slurmd.{node}", *command)))
+    for node in dead:
+        (layout.spool / node).mkdir(exist_ok=True)
+        layout.pid_file(f"slurmd.{node}").unlink(missing_ok=True)
+        command = ("slurmd", "-N", node, "-f", str(layout.slurm_conf))
+        launched.append((f"slurmd.{node}", _launch(layout, f"slurmd.{node}", *command)))
     for name, process in launched:
         _finish(layout, name, process)
     if wait_until(lambda: ready_nodes(layout) >= set(names), 5):
@@ -160,6 +163,19 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
     if not wait_until(lambda: ready_nodes(layout) >= set(names), _PATIENCE):
         missing = sorted(set(names) - ready_nodes(layout))
         raise _complain(layout, f"slurmd.{missing[0]}" if missing else "slurmctld", "did not come up")
+
+
+def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
+    """Tell the controller which jobs died while it was away.
+
+    After a `down` or a reboot its saved queue has jobs running that no process runs any more, and it may take it
+    twenty minutes to see that. Calling their nodes down makes it requeue them at once.
+    """
+    if not nodes or job_processes(layout):
+        return
+    listed = run_tool(layout, "squeue", "-h", "-a", "-t", "running,completing", "-w", ",".join(nodes), "-o", "%N")
+    if listed.strip():
+        run_tool(layout, "scontrol", "update", f"nodename={','.join(nodes)}", "state=down", "reason=lab was down")
 
 
 def ready_nodes(layout: Layout) -> set[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lvjobs.errors import UsageError
 from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT, LabConfig
-from lvjobs.lab.daemons import start_controller, start_nodes
+from lvjobs.lab.daemons import start_nodes
 from lvjobs.lab.layout import Layout, Site
 from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
 from lvjobs.lab.tools import LabError, run_tool, wait_until
@@ -135,8 +135,3 @@ def kill_controller(layout: Layout) -> None:
     helpers = process.children() if process else []  # slurmscriptd, which ends by itself once its parent is gone
     stop_daemons(layout, ["slurmctld"], first=signal.SIGKILL)
     wait_until(lambda: not any(is_alive(helper) for helper in helpers), 10)
-
-
-def revive_controller(layout: Layout) -> None:
-    """Start the controller again, from the state that it saved."""
-    start_controller(layout)

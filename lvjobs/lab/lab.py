@@ -159,7 +159,7 @@ class Lab:
         wait_until(lambda: daemons.controller_answers(self.layout), 20)
 
     def kill_controller(self) -> None:
-        """End the controller with SIGKILL."""
+        """End the controller with SIGKILL; what it has not saved yet, up to five seconds' worth, it forgets."""
         faults.kill_controller(self.layout)
 
     def start_controller(self) -> None:

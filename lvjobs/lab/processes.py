@@ -2,14 +2,13 @@
 
 Nothing is ever signalled by name. A daemon is the process in its pid file, and only while that process's command line
 or environment mentions this lab's directory: a stale file must not kill whoever got the number since. What a job left
-behind (slurmstepd and below) is known by the SLURM_CONF it inherited.
+behind is known by the SLURM_CONF it inherited, and the slurmstepd above it by its working directory.
 """
 
 import contextlib
 import os
 import signal
 from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
@@ -84,13 +83,20 @@ def stop_daemons(layout: Layout, daemons: Iterable[str], *, first: signal.Signal
         layout.pid_file(name).unlink(missing_ok=True)
 
 
-def _is_job_process(process: psutil.Process, layout: Layout) -> bool:
-    if _slurm_conf(process) != str(layout.slurm_conf):
-        return False
+def _is_step_manager(process: psutil.Process, layout: Layout) -> bool:
+    """Whether `process` is a slurmstepd of this lab; it wipes its environment, but stays where its slurmd started."""
     try:
-        return process.name() == "slurmstepd" or "SLURM_JOB_ID" in process.environ()
+        return process.name() == "slurmstepd" and process.cwd() == str(layout.log)
     except (psutil.Error, OSError):
         return False
+
+
+def _is_of_a_job(process: psutil.Process, layout: Layout) -> bool:
+    try:
+        environment = process.environ()
+    except (psutil.Error, OSError):
+        return False
+    return environment.get("SLURM_CONF") == str(layout.slurm_conf) and "SLURM_JOB_ID" in environment
 
 
 def job_processes(layout: Layout) -> list[psutil.Process]:
@@ -98,13 +104,8 @@ def job_processes(layout: Layout) -> list[psutil.Process]:
     spared = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        if process.pid not in spared and _is_job_process(process, layout):
+        if process.pid not in spared and (_is_step_manager(process, layout) or _is_of_a_job(process, layout)):
             found[process.pid] = process
             with contextlib.suppress(psutil.NoSuchProcess):
                 found.update({child.pid: child for child in process.children(recursive=True)})
     return [process for pid, process in found.items() if pid not in spared]
-
-
-def write_pid(path: Path, pid: int) -> None:
-    """Leave a process id where `daemon_process` looks."""
-    path.write_text(f"{pid}\n")

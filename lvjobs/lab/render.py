@@ -48,6 +48,8 @@ def _render_accounting(layout: Layout, site: Site) -> str:
         "AccountingStorageTRES=gres/gpu" if site.config.gpus else "",
         "AccountingStoreFlags=job_comment",
         "AccountingStorageEnforce=associations,limits,qos",
+        "PriorityWeightAge=100",
+        "PriorityWeightQOS=1000",
     )
 
 
@@ -77,6 +79,7 @@ def render_slurm_conf(layout: Layout, site: Site, user: str) -> str:
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",
         "MpiDefault=none",
+        "MailProg=/bin/true",
         "JobAcctGatherType=jobacct_gather/linux",
         "JobAcctGatherFrequency=task=5",
         "SelectType=select/cons_tres",
@@ -86,8 +89,6 @@ def render_slurm_conf(layout: Layout, site: Site, user: str) -> str:
         "SchedulerParameters=bf_interval=1,bf_resolution=60,sched_interval=1,sched_min_interval=0,"
         "batch_sched_delay=0,defer_batch,nohold_on_prolog_fail",
         "PriorityType=priority/multifactor",
-        "PriorityWeightAge=100",
-        "PriorityWeightQOS=1000" if config.accounting else "",
         # lets a small machine declare large nodes
         "SlurmdParameters=config_overrides,l3cache_as_socket",
         "ReturnToService=2",
@@ -148,11 +149,7 @@ def render_slurmdbd_conf(layout: Layout, site: Site, user: str) -> str:
 
 def render_accounts(config: LabConfig, user: str) -> tuple[tuple[str, ...], ...]:
     """The `sacctmgr` calls that let `user` submit: one account, and with preemption by QOS the two QOS."""
-    calls: list[tuple[str, ...]] = [
-        ("add", "cluster", CLUSTER),
-        ("add", "account", ACCOUNT, f"cluster={CLUSTER}"),
-        ("add", "user", user, f"account={ACCOUNT}"),
-    ]
+    calls: list[tuple[str, ...]] = [("add", "cluster", CLUSTER), ("add", "account", ACCOUNT, f"cluster={CLUSTER}")]
     if config.preempt_by == "qos":
         mode = f"preemptmode={config.preempt_mode}"
         calls += [
@@ -160,4 +157,9 @@ def render_accounts(config: LabConfig, user: str) -> tuple[tuple[str, ...], ...]
             ("add", "qos", URGENT, "set", "priority=100", f"preempt={PREEMPTIBLE}"),
             ("modify", "account", ACCOUNT, "set", f"qos+={PREEMPTIBLE},{URGENT}", f"defaultqos={PREEMPTIBLE}"),
         ]
+    calls += [
+        ("add", "user", user, f"account={ACCOUNT}"),
+        # root has an account from the start; last, because it tells a later `up` that everything before is done
+        ("modify", "user", user, "set", f"defaultaccount={ACCOUNT}"),
+    ]
     return tuple(calls)

@@ -1,0 +1,93 @@
+"""Real Slurm for tests: private clusters, each brought up once a session, at the first test that asks for it.
+
+`lab` is the usual one (accounting, requeue). `lab_for(LabConfig(...))` gives any other; equal configurations share a
+cluster. Either way SLURM_CONF of the test points at the cluster asked for last, and what a test broke or left in the
+queue is put right after it.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lvjobs.errors import UsageError
+from lvjobs.lab import Lab, LabConfig, LabError, require_packages
+
+LabFactory = Callable[[LabConfig], Lab]
+
+USUAL = {"accounting": True, "hold": 6, "grace": 3, "kill_wait": 2, "message_timeout": 5}
+
+
+@pytest.fixture(scope="session")
+def lab_configs() -> dict[str, LabConfig]:
+    """The configurations that tests share, so that few clusters serve many tests."""
+    return {
+        "requeue": LabConfig(**USUAL),
+        "user_signal": LabConfig(**USUAL | {"user_signal": True, "accounting": False}),
+        "grace_0": LabConfig(**USUAL | {"grace": 0, "accounting": False}),
+        "qos": LabConfig(**USUAL | {"preempt_by": "qos"}),
+        "cancel": LabConfig(**USUAL | {"preempt_mode": "cancel"}),
+        "no_accounting": LabConfig(**USUAL | {"accounting": False}),
+    }
+
+
+@pytest.fixture(scope="session")
+def _labs() -> Iterator[dict[LabConfig, Lab]]:
+    labs: dict[LabConfig, Lab] = {}
+    yield labs
+    for lab in labs.values():
+        lab.down(purge=True)
+        shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def _heal(lab: Lab) -> None:
+    """Put right what a test broke, and empty the queue."""
+    status = lab.status()
+    if status.controller == "frozen":
+        lab.thaw()
+    if not status.healthy or any(node.state not in {"idle", "mixed", "allocated"} for node in status.nodes):
+        lab.up()
+    lab.run("scancel", "--quiet", "--signal=KILL", "--full", f"--user={os.getuid()}")
+    lab.run("scancel", "--quiet", f"--user={os.getuid()}")
+    deadline = time.monotonic() + 30
+    while lab.run("squeue", "-h", "-a", "-o", "%i"):
+        if time.monotonic() > deadline:
+            raise LabError(f"jobs do not leave the queue of the lab in {lab.directory}")
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def lab_for(_labs: dict[LabConfig, Lab], monkeypatch: pytest.MonkeyPatch) -> Iterator[LabFactory]:
+    """A factory of clusters; the same configuration gives the same cluster."""
+    used: list[Lab] = []
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_"))]:
+        monkeypatch.delenv(name)
+
+    def give(config: LabConfig) -> Lab:
+        if config not in _labs:
+            try:
+                require_packages(accounting=config.accounting)
+            except UsageError as error:
+                pytest.skip(str(error))
+            lab = Lab(tempfile.mkdtemp(prefix="lvlab"))  # not tmp_path, which is too long for sockets
+            _labs[config] = lab
+            lab.up(config)
+        lab = _labs[config]
+        if lab not in used:
+            used.append(lab)
+        for name, value in lab.environment().items():
+            monkeypatch.setenv(name, value)
+        return lab
+
+    yield give
+    for lab in used:
+        _heal(lab)
+
+
+@pytest.fixture
+def lab(lab_for: LabFactory, lab_configs: dict[str, LabConfig]) -> Lab:
+    """The usual cluster."""
+    return lab_for(lab_configs["requeue"])
