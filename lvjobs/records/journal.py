@@ -7,6 +7,7 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens
     checkpoint  step, name, bytes, seconds
+    invalid_checkpoint  name, problem (it was damaged and passed over for an older one)
     signal      signal (its name), step
     leave       cause (preempted | timeout | cancelled | superseded | stopped), step, action (none | requeued), detail
     error       type, message, traceback, step

@@ -20,9 +20,11 @@ A run is finished when `run.config.steps` was checkpointed and the function retu
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from lvjobs.study.run import RunConfig
+if TYPE_CHECKING:
+    # For the type alone: this module is loaded before the signal handlers are in place, so it loads nothing heavy.
+    from lvjobs.study.run import RunConfig
 
 Saver: TypeAlias = Callable[[Path], object]
 """Writes files of its own into the (new, empty) directory it is given, such as `model.save_pretrained`."""
@@ -33,7 +35,7 @@ State: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Resumed:
-    """A checkpoint that was found valid: `state` has the trees as they were given, `directory(name)` a Saver's files."""
+    """A valid checkpoint: `state` has the trees as they were given, `directory(name)` the files of a Saver."""
 
     step: int
     state: Mapping[str, Any]
@@ -48,7 +50,7 @@ class Run(Protocol):
     """One attempt of one run, from the training function's side."""
 
     @property
-    def config(self) -> RunConfig:
+    def config(self) -> "RunConfig":
         """The run's immutable configuration."""
 
     @property
@@ -67,10 +69,17 @@ class Run(Protocol):
         """
 
     def log(self, step: int, **metrics: float) -> None:
-        """Report that `step` was executed. Call it once a step; it is what the FLOP ledger charges from."""
+        """Report that `step` was executed. Call it once a step; it is what the FLOP ledger charges from.
+
+        Pass `loss`, `learning_rate` and `tokens`; the seconds since the last report are added. Steps are consecutive
+        from `run.step + 1` on: anything else is a mistake in the training function and raises ValueError.
+        """
 
     def validated(self, step: int, **metrics: float) -> None:
-        """Report a validation at `step`: pass `loss` (it decides which checkpoint is best), `batches` and `tokens`."""
+        """Report a validation at `step`: pass `loss`, `batches` and `tokens`.
+
+        Call it after `log(step)` and before `checkpoint(step)`: the loss decides which checkpoint is the best.
+        """
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint falls on `step`: every `checkpoint_every` steps, and the last one."""
@@ -78,8 +87,11 @@ class Run(Protocol):
     def checkpoint(self, step: int, state: State) -> Path:
         """Write a whole checkpoint of `step` (RNG states are added), make it durable, prune old ones; return its path.
 
+        `step` is the last one that was logged. What Savers write in the last checkpoint becomes the run's `final/`.
+
         Raises:
-            Superseded: a newer generation has claimed the run; nothing was published.
+            Superseded: a newer generation has claimed the run; nothing was published. Let it pass.
+            LvjobsError: the file system refused; the older checkpoints are untouched. Let it pass.
         """
 
     def should_stop(self) -> bool:

@@ -1,0 +1,153 @@
+"""A job's own view of Slurm: what the controller says of the job this process runs in, and what it may ask of it.
+
+The worker is the one room beside `control` that talks to a cluster, and this module is all it may use: stdlib and
+errors only, nothing that a compute node would have to load submitit for. Every call is bounded in time.
+
+Spawn under `lvjobs.worker.signals.shielded()`: with GraceTime=0 Slurm sends SIGTERM twice, to all processes of the
+step, and the second one would kill the scontrol that is asking why the first one came.
+"""
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lvjobs.errors import LvjobsError
+
+TIMEOUT = 4.0
+"""Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
+
+TRIES = 3
+_PAUSE = 0.3
+_PREEMPT_MODE = re.compile(r"(?:^|\s)PreemptMode=(\S+)")
+
+
+class SchedulerSilent(LvjobsError):
+    """scontrol failed or did not answer in time; its own words, in one line."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """What slurmctld says of the job at one moment.
+
+    `state` holds the words as Slurm lists them (`("CANCELLED", "COMPLETING")`). Times are seconds since the epoch, None
+    where Slurm has none: `preempt_time` is set from the start of a preemption until the job is back in the queue.
+    """
+
+    job_id: str
+    state: tuple[str, ...]
+    restart_count: int
+    preempt_time: float | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    partition: str = ""
+
+
+def _number(value: Any) -> int | None:
+    """Slurm's {set, infinite, number}, or the plain number of releases before 23.02. 0 stands for "none" in times."""
+    if isinstance(value, Mapping):
+        return int(value["number"]) if value.get("set") and not value.get("infinite") else None
+    return int(value) if isinstance(value, int) else None
+
+
+def _is_job(job: Mapping[str, Any], job_id: str) -> bool:
+    array, underscore, task = job_id.partition("_")
+    if underscore:
+        return (_number(job.get("array_job_id")), _number(job.get("array_task_id"))) == (int(array), int(task))
+    return _number(job.get("job_id")) == int(array)
+
+
+def parse_job_json(text: str, job_id: str) -> JobView | None:
+    """The view of `job_id` (`123`, or a task's `123_4`) in what `scontrol show job ID --json` printed; None if absent.
+
+    The answer has to be searched: asked for one task, scontrol lists every task of the array, and for an id that it
+    does not know it prints an empty list and exits 0.
+
+    Raises:
+        ValueError: the text is not such an answer.
+    """
+    try:
+        jobs = json.loads(text)["jobs"]
+        job = next((job for job in jobs if _is_job(job, job_id)), None)
+        if job is None:
+            return None
+        state = job["job_state"]
+        return JobView(
+            job_id=job_id,
+            state=(state,) if isinstance(state, str) else tuple(state),
+            restart_count=_number(job.get("restart_cnt")) or 0,
+            preempt_time=_number(job.get("preempt_time")) or None,
+            start_time=_number(job.get("start_time")) or None,
+            end_time=_number(job.get("end_time")) or None,
+            partition=str(job.get("partition") or ""),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not what scontrol show job --json prints: {error!r}") from None
+
+
+def parse_preempt_mode(text: str) -> str | None:
+    """The PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
+    match = _PREEMPT_MODE.search(text)
+    return match[1].lower() if match else None
+
+
+def _scontrol(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["scontrol", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SchedulerSilent(f"scontrol {arguments[0]}: {error}") from None
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise SchedulerSilent(f"scontrol {' '.join(arguments)}: exit {done.returncode}: {said}")
+    return done.stdout
+
+
+def query_self(job_id: str) -> JobView | None:
+    """Ask slurmctld about the job, up to three times; None when it does not answer or does not know the job."""
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(_PAUSE)
+        with contextlib.suppress(SchedulerSilent, ValueError):
+            view = parse_job_json(_scontrol("show", "job", job_id, "--json"), job_id)
+            if view is not None:
+                return view
+    return None
+
+
+def query_preempt_mode(partition: str) -> str | None:
+    """What becomes of a preempted job in `partition`: `requeue`, `cancel`, ...; None when Slurm does not answer."""
+    if not partition:
+        return None
+    with contextlib.suppress(SchedulerSilent):
+        return parse_preempt_mode(_scontrol("-o", "show", "partition", partition))
+    return None
+
+
+def requeue_self(job_id: str) -> None:
+    """Put the job back in the queue. Give an array's task as `A_i`: the raw id of the last one is the whole array's.
+
+    Raises:
+        SchedulerSilent: Slurm refused, or did not answer.
+    """
+    _scontrol("requeue", job_id)
+
+
+def forbid_requeue(job_id: str) -> bool:
+    """Ask that Slurm not run the job again; say whether it agreed. Best effort: a job that ended well or in error."""
+    try:
+        _scontrol("update", f"jobid={job_id}", "requeue=0")
+    except SchedulerSilent:
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""One attempt of one run: the `Run` that a training function is given."""
+
+import operator
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig
+from lvjobs.worker import determinism, signals
+from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
+from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.generation import is_superseded
+from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.leaving import DEADLINE, REVOKED
+from lvjobs.worker.pruning import prune
+
+_LOOK_EVERY = 10.0
+"""Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
+
+
+_RESERVED = frozenset({"kind", "time", "step"})
+
+
+def _number(value: Any) -> float:
+    """A metric as JSON can hold it: token counts stay exact integers, all else (also a 0-dim tensor) is a float."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    if reserved := _RESERVED & metrics.keys():
+        raise ValueError(f"a metric may not be called {min(reserved)!r}: the journal has that word for itself")
+    return {key: _number(value) for key, value in metrics.items()}
+
+
+def is_revoked(layout: RunLayout, token: str) -> bool:
+    """Whether the submission that carries `token` may no longer train this run."""
+    return bool(token) and (layout.revoked / token).exists()
+
+
+@dataclass
+class Attempt:
+    """Implements `lvjobs.worker.Run`; see there for what each method promises."""
+
+    layout: RunLayout
+    config: RunConfig
+    generation: int
+    token: str
+    journal: JournalWriter
+    found: Checkpoint | None
+    invalid: list[InvalidCheckpoint] = field(default_factory=list)
+    deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
+
+    def __post_init__(self) -> None:
+        """Begin where the checkpoint left off."""
+        self.logged = self.step  # the last step that was executed
+        self.checkpointed = self.step  # the last one that is safe
+        self.reason: str | None = None
+        self._resumed = False
+        self._metrics: dict[str, float] = {}
+        self._mark = self._looked = time.monotonic()
+        self._step_seconds = self._checkpoint_seconds = 0.0
+
+    @property
+    def step(self) -> int:
+        """The step of the checkpoint that this attempt began from."""
+        return self.found.name.step if self.found else 0
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self.layout.root
+
+    def resume(self) -> Resumed | None:
+        """Load the checkpoint that was found, and put the RNGs back, last of all."""
+        self._resumed = True
+        if self.found is None:
+            self._lap()
+            return None
+        state = load_state(self.found)
+        determinism.restore_rng(state.pop(RNG))
+        self._lap()
+        return Resumed(self.found.name.step, state, self.found.path)
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Journal one executed step."""
+        if self.found and not self._resumed:
+            raise ValueError(f"step {step} was executed before run.resume() was called: it would start from scratch")
+        if step != self.logged + 1:
+            raise ValueError(
+                f"run.log({step}): the next step is {self.logged + 1}. Steps are logged once each, from run.step + 1 on"
+            )
+        if step > self.config.steps:
+            raise ValueError(f"run.log({step}): the run has {self.config.steps} steps")
+        self._metrics = _numbers(metrics)
+        self._step_seconds = self._lap()
+        self.journal.write("step", step=step, **{"seconds": round(self._step_seconds, 6), **self._metrics})
+        self.logged = step
+
+    def validated(self, step: int, **metrics: float) -> None:
+        """Journal one validation."""
+        values = _numbers(metrics)
+        self.journal.write("validation", step=step, **{"seconds": round(self._lap(), 6), **values})
+        if step == self.logged:
+            self._metrics |= {f"validation_{key}": value for key, value in values.items()}
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint falls on `step`."""
+        return step % self.config.checkpoint_every == 0 or step == self.config.steps
+
+    def checkpoint(self, step: int, state: State) -> Path:
+        """Publish a checkpoint, journal it, prune."""
+        if step != self.logged:
+            raise ValueError(
+                f"run.checkpoint({step}): the last step that was logged is {self.logged}; "
+                f"call run.log(step) first, then checkpoint that step"
+            )
+        started = time.monotonic()
+        name = CheckpointName(self.generation, step)
+        path, size = write_checkpoint(self.layout, name, state, self._metrics)
+        self.checkpointed = step
+        seconds = time.monotonic() - started
+        if size:  # else it was there already
+            self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)
+            self.journal.write("checkpoint", step=step, name=str(name), bytes=size, seconds=round(seconds, 6))
+            prune(
+                self.layout,
+                self.generation,
+                [bad.name for bad in self.invalid],
+                keep_last=self.config.keep_last,
+                keep_best=self.config.keep_best,
+            )
+        self._lap()
+        return path
+
+    def should_stop(self) -> bool:
+        """Whether to leave: a look at a flag and a clock, and every few seconds one at the run directory."""
+        if self.reason is None:
+            self.reason = self._why_stop()
+            if self.reason is not None:
+                self.journal.write("signal", signal=self.reason, step=self.logged)
+        return self.reason is not None
+
+    def _why_stop(self) -> str | None:
+        if signal := signals.received():
+            return signal
+        if self.deadline.has_come(time.time(), self._step_seconds + self._checkpoint_seconds):
+            return DEADLINE
+        now = time.monotonic()
+        if now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            if is_superseded(self.layout, self.generation):
+                return "superseded"
+            if is_revoked(self.layout, self.token):
+                return REVOKED
+        return None
+
+    def _lap(self) -> float:
+        now = time.monotonic()
+        seconds, self._mark = now - self._mark, now
+        return seconds

@@ -1,0 +1,209 @@
+"""Checkpoints: whole or not there.
+
+Written aside, every file fsynced and hashed, the manifest last; then, if no newer generation has claimed the run,
+renamed to `<generation>-<step>`. The newest one whose checksums hold wins.
+
+    steps/000002-00000500/
+      manifest.json
+      adapter/...                       what the Saver called `adapter` wrote
+      optimizer.tree.json, .safetensors a tree (see lvjobs.worker.state)
+      _rng.tree.json, .safetensors      the RNG states, added by itself
+    steps/.000002-00000750.tmp.HOST.PID being written, or left behind by a death
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs import files
+from lvjobs.errors import LvjobsError
+from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name, parse_manifest
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker.generation import check_fence
+from lvjobs.worker.interface import State
+
+RNG = "_rng"
+
+_STATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint whose checksums held when it was looked at."""
+
+    name: CheckpointName
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class InvalidCheckpoint:
+    """One that was published and is damaged now."""
+
+    name: CheckpointName
+    problem: str
+
+
+def temporary(layout: RunLayout, name: CheckpointName) -> Path:
+    """Where a checkpoint is written before it is published (or moved before it is deleted)."""
+    return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
+
+
+def published(layout: RunLayout) -> list[CheckpointName]:
+    """The names of all checkpoints, valid or not, oldest first."""
+    try:
+        names = [parse_checkpoint_name(path.name) for path in layout.steps.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name is not None)
+
+
+def _files(directory: Path) -> Iterator[str]:
+    for root, directories, names in os.walk(directory):
+        for name in sorted(names + directories):
+            path = Path(root, name)
+            if path.is_symlink():
+                raise ValueError(f"{path}: a checkpoint holds no symbolic links")
+            if path.is_file():
+                yield path.relative_to(directory).as_posix()
+
+
+def sha256_of(path: Path, *, sync: bool = False) -> str:
+    """The file's SHA-256 in hex; with `sync` the file is made durable as well."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+        if sync:
+            os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def seal(directory: Path, name: CheckpointName, metrics: Mapping[str, float]) -> None:
+    """Make everything in `directory` durable and put the manifest over it, last."""
+    hashes = {file: sha256_of(directory / file, sync=True) for file in sorted(_files(directory))}
+    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time())
+    for parent, _, _ in os.walk(directory):
+        files.fsync_directory(Path(parent))
+    files.write_atomic(directory / MANIFEST, manifest.to_json())
+
+
+def verify(directory: Path) -> Manifest:
+    """The manifest of `directory`, if every file is there, and as it was written.
+
+    Raises:
+        ValueError: one is not; the message says which.
+    """
+    try:
+        manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
+        there = set(_files(directory)) - {MANIFEST}
+        if there != set(manifest.files):
+            odd = sorted(there ^ set(manifest.files))
+            raise ValueError(f"{odd[0]} is {'not in the manifest' if odd[0] in there else 'missing'}")
+        for file, digest in manifest.files.items():
+            if sha256_of(directory / file) != digest:
+                raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
+    except (OSError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return manifest
+
+
+def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
+    """The newest checkpoint whose checksums hold, and the newer ones that were passed over."""
+    invalid: list[InvalidCheckpoint] = []
+    for name in reversed(published(layout)):
+        path = layout.steps / str(name)
+        try:
+            manifest = verify(path)
+            if (manifest.generation, manifest.step) != (name.generation, name.step):
+                raise ValueError(f"its manifest is of {CheckpointName(manifest.generation, manifest.step)}")  # noqa: TRY301
+            return Checkpoint(name, path, manifest), invalid
+        except ValueError as error:
+            invalid.append(InvalidCheckpoint(name, str(error)))
+    return None, invalid
+
+
+def write_checkpoint(
+    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float]
+) -> tuple[Path, int]:
+    """Publish `state` under `name`; return its path and its size in bytes. One that is there already is left alone.
+
+    Raises:
+        Superseded: a newer generation has claimed the run; nothing was published.
+        LvjobsError: it could not be written (a full disk, a quota); what was there before is untouched.
+    """
+    path, aside = layout.steps / str(name), temporary(layout, name)
+    if path.exists():
+        return path, 0
+    check_fence(layout, name.generation)  # before the work: an orphan should not fill the disk either
+    try:
+        layout.steps.mkdir(exist_ok=True)
+        size = _write_aside(aside, name, state, metrics)
+        check_fence(layout, name.generation)
+        aside.rename(path)
+        files.fsync_directory(layout.steps)
+    except _write_errors() as error:
+        # Its successor may have swept away what an orphan was writing.
+        check_fence(layout, name.generation)
+        raise LvjobsError(
+            f"the checkpoint of step {name.step} could not be written to {layout.steps}: {error}. The older "
+            f"checkpoints are untouched and the run goes on from them. Free space or quota there (lower keep_last), "
+            f"then: lvjobs resume"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return path, size
+
+
+def _write_errors() -> tuple[type[Exception], ...]:
+    import safetensors
+
+    return (OSError, safetensors.SafetensorError)
+
+
+def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float]) -> int:
+    from lvjobs.worker import determinism
+    from lvjobs.worker.state import save_tree
+
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    rng = determinism.capture_rng()
+    for key, value in state.items():
+        _check_state_name(key)
+        if callable(value):
+            _call_saver(key, value, aside / key)
+        else:
+            save_tree(aside, key, value)
+    save_tree(aside, RNG, rng)
+    # A Saver that draws random numbers would make a run that checkpoints differ from one that does not.
+    determinism.restore_rng(rng)
+    seal(aside, name, metrics)
+    return sum((aside / file).stat().st_size for file in _files(aside))
+
+
+def _check_state_name(key: str) -> None:
+    if not _STATE_NAME.match(key):
+        raise ValueError(
+            f"{key!r} cannot name a part of a checkpoint: 1 to 64 letters, digits, '-', '_', beginning with a letter"
+        )
+
+
+def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
+    if hasattr(saver, "state_dict"):
+        raise TypeError(f"{key}: pass a {type(saver).__name__}'s state_dict() or a function that saves it, not itself")
+    directory.mkdir()
+    saver(directory)
+
+
+def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Every tree of the checkpoint by its name, the RNG states (`RNG`) among them."""
+    from lvjobs.worker.state import load_trees
+
+    return dict(load_trees(checkpoint.path))

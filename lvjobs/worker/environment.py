@@ -1,0 +1,90 @@
+"""The environment contract: what the batch script (or the local backend) tells the worker.
+
+LVJOBS_BACKEND       slurm | local (unset: started by hand, which is local)
+LVJOBS_TOKEN         the submission's token
+LVJOBS_JOB_ID        local only; on Slurm the id is SLURM_ARRAY_JOB_ID_SLURM_ARRAY_TASK_ID or SLURM_JOB_ID
+LVJOBS_END_TIME      when the job will be ended, seconds since the epoch (else SLURM_JOB_END_TIME)
+LVJOBS_LEAD_SECONDS  how long before that the run leaves by itself (default 90)
+LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, where Slurm is not to be asked
+LVJOBS_CANCEL_FILE   local only: a file whose existence says that the job was cancelled
+SLURM_RESTART_COUNT  unset in a job's first run
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvjobs.errors import RunRefused
+
+DEFAULT_LEAD = 90.0
+
+
+@dataclass(frozen=True)
+class JobEnvironment:
+    """Who this process is to the cluster, and until when."""
+
+    backend: str
+    token: str
+    job_id: str
+    restart_count: int = 0
+    start_time: float | None = None
+    end_time: float | None = None
+    lead_seconds: float = DEFAULT_LEAD
+    preempt_mode: str | None = None
+    cancel_file: Path | None = None
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether there is a Slurm to ask."""
+        return self.backend == "slurm"
+
+
+def _seconds(environ: Mapping[str, str], key: str) -> float | None:
+    text = environ.get(key, "").strip()
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds") from None
+
+
+def _slurm_job_id(environ: Mapping[str, str]) -> str:
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    job_id = f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID", "")
+    if not job_id:
+        raise RunRefused("LVJOBS_BACKEND=slurm, but there is no SLURM_JOB_ID: the worker runs inside a Slurm job only")
+    return job_id
+
+
+def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
+    """The job's environment, understood. Raises RunRefused for one that contradicts itself."""
+    backend = environ.get("LVJOBS_BACKEND") or "local"
+    if backend not in ("slurm", "local"):
+        raise RunRefused(f"LVJOBS_BACKEND={backend!r}: it must be slurm or local")
+    token = environ.get("LVJOBS_TOKEN", "")
+    lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
+    end = _seconds(environ, "LVJOBS_END_TIME")
+    lead = DEFAULT_LEAD if lead is None else lead
+    if backend == "local":
+        # SLURM_* variables may be about: somebody works inside an interactive job. They are not about this process.
+        cancel_file = environ.get("LVJOBS_CANCEL_FILE")
+        return JobEnvironment(
+            backend=backend,
+            token=token,
+            job_id=environ.get("LVJOBS_JOB_ID") or f"local.{os.getpid()}",
+            end_time=end,
+            lead_seconds=lead,
+            cancel_file=Path(cancel_file) if cancel_file else None,
+        )
+    return JobEnvironment(
+        backend=backend,
+        token=token,
+        job_id=_slurm_job_id(environ),
+        restart_count=int(environ.get("SLURM_RESTART_COUNT") or 0),
+        start_time=_seconds(environ, "SLURM_JOB_START_TIME"),
+        end_time=end if end is not None else _seconds(environ, "SLURM_JOB_END_TIME"),
+        lead_seconds=lead,
+        preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
+    )

@@ -1,0 +1,129 @@
+"""Leaving: why the run was asked to go, and whether it has to put itself back in the queue. FACTS 10 has the evidence.
+
+    event                    job_state            preempt_time   restart count    decision
+    preempted, in grace      RUNNING              set            mine             leave; Slurm requeues
+      PreemptMode=CANCEL     RUNNING, PREEMPTED   set            mine             requeue itself
+    preempted, GraceTime 0   PENDING, COMPLETING  set            mine + 1         leave; already requeued
+    time limit               RUNNING, TIMEOUT     none           mine             requeue itself
+    scancel                  CANCELLED, ...       none           mine             leave; a requeue would resurrect it
+    node failure, orphan     PENDING, RUNNING     none           mine + 1         leave; it runs elsewhere
+
+Requeueing in grace where Slurm does so anyway costs a phantom rerun; requeueing after scancel resurrects what somebody
+meant to end. In doubt, nothing is requeued: the next pass finds a journal that says `leave` and takes it from there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lvjobs.cluster import inside
+from lvjobs.cluster.inside import JobView
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker import signals
+from lvjobs.worker.environment import JobEnvironment
+from lvjobs.worker.generation import is_superseded
+
+LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped"]
+
+DEADLINE = "deadline"
+"""The signal that nobody sent: the time limit is near. Means what SIGUSR2 means."""
+
+REVOKED = "revoked"
+"""The submission may no longer train this run."""
+
+_TIME_LIMIT = frozenset({DEADLINE, "SIGUSR2"})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when the run leaves. `job` is None when the scheduler did not answer, or there is none."""
+
+    signal: str
+    on_slurm: bool = True
+    restart_count: int = 0
+    job: JobView | None = None
+    preempt_mode: str | None = None
+    superseded: bool = False
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True)
+class Leave:
+    """How the run leaves: the journal's cause, whether it puts itself back in the queue, and the evidence in words."""
+
+    cause: LeaveCause
+    requeue: bool
+    detail: str
+
+
+def _cause_of_signal(signal: str) -> LeaveCause:
+    return "timeout" if signal in _TIME_LIMIT else "preempted"
+
+
+def decide_leave(evidence: Evidence) -> Leave:
+    """Decide how to leave. Pure."""
+    signal = evidence.signal
+    if evidence.superseded:
+        return Leave("superseded", requeue=False, detail="a newer generation has claimed the run")
+    if evidence.cancel_requested:
+        return Leave("cancelled", requeue=False, detail=f"{signal}; the job was cancelled")
+    if signal == REVOKED:
+        return Leave("stopped", requeue=False, detail="the submission may no longer train this run")
+    if not evidence.on_slurm:
+        return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
+    if evidence.job is None:
+        return Leave(
+            _cause_of_signal(signal),
+            requeue=False,
+            detail=f"{signal}; the scheduler did not answer, so the cause is read off the signal and nothing requeued",
+        )
+    return _decide_on_slurm(evidence, evidence.job)
+
+
+def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
+    signal, mine = evidence.signal, evidence.restart_count
+    seen = f"{signal}; Slurm says {'+'.join(job.state)}, restart {job.restart_count} (mine {mine})"
+    if "CANCELLED" in job.state:
+        return Leave("cancelled", requeue=False, detail=seen)
+    if job.restart_count != mine:
+        if job.preempt_time is not None and "PENDING" in job.state:
+            return Leave("preempted", requeue=False, detail=f"{seen}, preempted and already requeued")
+        return Leave("superseded", requeue=False, detail=f"{seen}: the job was started again elsewhere")
+    if job.preempt_time is not None or "PREEMPTED" in job.state:
+        # A mode may be a list (`GANG,SUSPEND`).
+        cancels = "cancel" in (evidence.preempt_mode or "").split(",")
+        return Leave("preempted", requeue=cancels, detail=f"{seen}, preempted" + (", a CANCEL site" if cancels else ""))
+    if "TIMEOUT" in job.state or ("RUNNING" in job.state and signal in _TIME_LIMIT):
+        return Leave("timeout", requeue=True, detail=f"{seen}, not preempted: the time limit")
+    return Leave(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
+
+
+def gather_evidence(signal: str, environment: JobEnvironment, layout: RunLayout, generation: int) -> Evidence:
+    """Look at the fence, and ask Slurm (bounded in time)."""
+    job = mode = None
+    superseded = is_superseded(layout, generation)
+    if environment.on_slurm and not superseded and signal != REVOKED:
+        with signals.shielded():
+            job = inside.query_self(environment.job_id)
+            if job is not None and job.preempt_time is not None:
+                mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)
+    return Evidence(
+        signal=signal,
+        on_slurm=environment.on_slurm,
+        restart_count=environment.restart_count,
+        job=job,
+        preempt_mode=mode,
+        superseded=superseded,
+        cancel_requested=environment.cancel_file is not None and environment.cancel_file.exists(),
+    )
+
+
+def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
+    """Requeue if that was decided; return the journal's `action` and `detail` as it went."""
+    if not leave.requeue:
+        return "none", leave.detail
+    try:
+        with signals.shielded():
+            inside.requeue_self(environment.job_id)
+    except inside.SchedulerSilent as error:
+        return "none", f"{leave.detail}; could not requeue: {error}"
+    return "requeued", leave.detail

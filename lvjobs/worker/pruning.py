@@ -1,0 +1,74 @@
+"""Which checkpoints stay: the last ones and the best. The newest is durable before any other goes."""
+
+import math
+import re
+import shutil
+from collections.abc import Collection, Mapping
+
+from lvjobs.records.checkpoint import MANIFEST, CheckpointName, parse_manifest
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker.checkpoints import published, temporary
+from lvjobs.worker.generation import check_fence
+
+VALIDATION_LOSS = "validation_loss"
+"""The manifest's metric that makes a checkpoint the best: of the validation at its own step."""
+
+_LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")
+
+
+def decide_prune(
+    names: Collection[CheckpointName],
+    losses: Mapping[CheckpointName, float],
+    invalid: Collection[CheckpointName],
+    *,
+    keep_last: int,
+    keep_best: bool,
+) -> list[CheckpointName]:
+    """The checkpoints to delete. Damaged ones protect nothing, so they do not count among the last. Pure."""
+    sound = sorted(set(names) - set(invalid))
+    keep = set(sound[-keep_last:])
+    scored = [(losses[name], name) for name in sound if name in losses and math.isfinite(losses[name])]
+    if keep_best and scored:
+        keep.add(min(scored)[1])
+    return sorted(set(names) - keep)
+
+
+def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
+    try:
+        text = (layout.steps / str(name) / MANIFEST).read_text(encoding="utf-8")
+        return parse_manifest(text).metrics.get(VALIDATION_LOSS)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def prune(
+    layout: RunLayout, generation: int, invalid: Collection[CheckpointName], *, keep_last: int, keep_best: bool
+) -> None:
+    """Delete what `decide_prune` says. Call it after a checkpoint of `generation` was published.
+
+    Raises:
+        Superseded: a newer generation has claimed the run; nothing was deleted.
+    """
+    names = [name for name in published(layout) if name.generation <= generation]
+    losses = {name: loss for name in names if (loss := _validation_loss(layout, name)) is not None}
+    doomed = decide_prune(names, losses, invalid, keep_last=keep_last, keep_best=keep_best)
+    if doomed:
+        check_fence(layout, generation)
+    for name in doomed:
+        aside = temporary(layout, name)
+        try:
+            # Moved first: a checkpoint half deleted would look like a damaged one.
+            (layout.steps / str(name)).rename(aside)
+        except OSError:
+            continue  # gone already, or not ours to delete: an untidy directory is no reason to end a run
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_leftovers(layout: RunLayout, generation: int) -> None:
+    """Delete what dead attempts of older generations were writing (or deleting). A live orphan's writing fails then."""
+    if not layout.steps.is_dir():
+        return
+    for path in layout.steps.iterdir():
+        match = _LEFTOVER.match(path.name)
+        if match and int(match[1]) < generation:
+            shutil.rmtree(path, ignore_errors=True)

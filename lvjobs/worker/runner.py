@@ -1,0 +1,232 @@
+"""From a run directory to an exit code: claim, train, and finish, leave or fail. Every way out is in the journal.
+
+Exit codes: 0 done (or nothing to do), 1 an error, 75 left and to be continued (EX_TEMPFAIL).
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lvjobs
+from lvjobs.cluster import inside
+from lvjobs.errors import LvjobsError, RunRefused, Superseded
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.worker import determinism, signals
+from lvjobs.worker.attempt import Attempt, is_revoked
+from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
+from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.environment import JobEnvironment, read_environment
+from lvjobs.worker.finishing import finish
+from lvjobs.worker.generation import claim_generation
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
+from lvjobs.worker.pruning import sweep_leftovers
+
+DONE = 0
+ERROR = 1
+LEFT = 75
+INTERRUPTED = 130
+
+_TRACEBACK_LIMIT = 20_000
+_VERSIONED = ("torch", "numpy", "safetensors", "transformers", "peft", "bitsandbytes")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"lvjobs worker: {text}\n")
+    sys.stdout.flush()  # a log that somebody follows
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"lvjobs worker: {text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m lvjobs.worker RUN_DIRECTORY`."""
+    if len(arguments) != 1:
+        _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
+        return 2
+    try:
+        return execute(RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ))
+    except (LvjobsError, OSError) as error:  # before there was a journal: the log is all there is
+        _complain(str(error))
+        return ERROR
+
+
+def read_run(layout: RunLayout) -> RunConfig:
+    """The run's configuration, if this process may train it. Raises RunRefused."""
+    try:
+        owner = layout.root.stat().st_uid
+        text = layout.config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunRefused(f"{layout.config}: cannot be read ({error}); is this a run directory?") from None
+    if owner != os.getuid():
+        raise RunRefused(f"{layout.root} belongs to user {owner}, and this job runs as {os.getuid()}: not trained")
+    try:
+        run = RunFile.model_validate_json(text)
+    except ValueError as error:
+        raise RunRefused(f"{layout.config}: not a run's configuration: {error}") from None
+    if run.config.fingerprint != run.fingerprint:
+        raise RunRefused(
+            f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
+            f"A run is immutable: declare a new one with lvjobs submit"
+        )
+    return run.config
+
+
+def execute(layout: RunLayout, environment: JobEnvironment) -> int:
+    """Execute one attempt of the run and return the exit code (or leave by os._exit)."""
+    if layout.done.exists():
+        _say(f"{layout.root.name} is done already; nothing to do")
+        return DONE
+    if is_revoked(layout, environment.token):
+        _say(f"submission {environment.token} may no longer train {layout.root.name}; nothing to do")
+        return DONE
+    config = read_run(layout)
+    claim = claim_generation(layout, environment)
+    journal = JournalWriter(layout.journal(claim.generation))
+    found, invalid = find_newest_valid(layout)
+    journal.write(
+        "start",
+        generation=claim.generation,
+        token=claim.token,
+        job_id=claim.job_id,
+        restart_count=claim.restart_count,
+        host=claim.host,
+        pid=claim.pid,
+        resumed_from=str(found.name) if found else None,
+        versions=_versions(),
+    )
+    for bad in invalid:
+        journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)
+        _complain(f"checkpoint {bad.name} is damaged and passed over: {bad.problem}")
+    sweep_leftovers(layout, claim.generation)
+    attempt = Attempt(
+        layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
+    )
+    return _train_and_close(attempt, environment)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"lvjobs": lvjobs.__version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _deadline(environment: JobEnvironment, now: float) -> Deadline:
+    start, end = environment.start_time or now, environment.end_time
+    if end is None and environment.on_slurm:
+        with signals.shielded():
+            job = inside.query_self(environment.job_id)
+        if job is not None:
+            start, end = job.start_time or start, job.end_time
+    return Deadline(end=end, limit=None if end is None else end - start, lead=environment.lead_seconds)
+
+
+def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
+    try:
+        last = _train(attempt)
+        if last is None:
+            _leave(attempt, environment)
+        done = finish(attempt.layout, attempt.generation, last)
+        attempt.journal.write("done", step=done.step, **done.metrics)
+    except Superseded as error:
+        _journal_leave(attempt, Leave("superseded", requeue=False, detail=str(error)), "none")
+        _exit_at_once(LEFT)
+    except KeyboardInterrupt:
+        _journal_leave(attempt, Leave("cancelled", requeue=False, detail="interrupted from the keyboard"), "none")
+        _exit_at_once(INTERRUPTED)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
+        _journal_error(attempt, error)
+        code = ERROR
+    else:
+        _say(f"{attempt.layout.root.name} is done: {done.step} steps")
+        code = DONE
+    if environment.on_slurm:
+        # A job once preempted may be run again however it ends; of a finished or a broken run nothing more is wanted.
+        with signals.shielded():
+            inside.forbid_requeue(environment.job_id)
+    signals.end_children()
+    return code
+
+
+def _train(attempt: Attempt) -> Checkpoint | None:
+    """Train to the last step and return its checkpoint, or None where the run has to leave before."""
+    steps = attempt.config.steps
+    if attempt.step < steps:
+        determinism.pin_threads(attempt.config.threads)
+        determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
+        module, _, name = attempt.config.task.partition(":")
+        task = getattr(importlib.import_module(module), name)
+        task(attempt)
+    if attempt.checkpointed >= steps:
+        # Looked up and checksummed again: the run is not called done on the strength of a write that went unread.
+        found, _ = find_newest_valid(attempt.layout)
+        if found is not None and found.name.step >= steps:
+            return found
+        raise LvjobsError(
+            f"the checkpoint of step {steps} was written, but does not read back: see {attempt.layout.steps}"
+        )
+    if attempt.should_stop():
+        return None
+    raise LvjobsError(
+        f"{attempt.config.task} returned after step {attempt.logged} with {attempt.checkpointed} of {steps} steps in a "
+        f"checkpoint, and nothing had asked it to stop. It must checkpoint step {steps}, then return"
+    )
+
+
+def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
+    assert attempt.reason is not None
+    evidence = gather_evidence(attempt.reason, environment, attempt.layout, attempt.generation)
+    leave = decide_leave(evidence)
+    action, detail = carry_out(leave, environment)
+    if attempt.checkpointed < attempt.logged:
+        detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
+    _journal_leave(attempt, Leave(leave.cause, leave.requeue, detail), action)
+    _exit_at_once(LEFT)
+
+
+def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
+    attempt.journal.write("leave", cause=leave.cause, step=attempt.logged, action=action, detail=leave.detail)
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause} ({leave.detail})")
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """End without clean-up: a grace period is short, and no thread or exit hook may hold the process back."""
+    signals.end_children()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_cuda_out_of_memory(error: BaseException) -> bool:
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def _journal_error(attempt: Attempt, error: BaseException) -> None:
+    message = str(error)
+    if _is_cuda_out_of_memory(error):
+        message += (
+            "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
+            "accumulation, where the task has it), turn on gradient checkpointing, or shorten the context."
+        )
+    text = traceback.format_exc()
+    sys.stderr.write(text)
+    _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
+    try:
+        attempt.should_stop()  # a signal that came before the error is evidence: it gets its line
+        attempt.journal.write(
+            "error", type=type(error).__name__, message=message, traceback=text[-_TRACEBACK_LIMIT:], step=attempt.logged
+        )
+    except LvjobsError as unwritable:
+        _complain(str(unwritable))

@@ -1,0 +1,67 @@
+"""Signals: a handler that sets a flag, and nothing else. The step ends; then the run leaves.
+
+SIGTERM (default preemption, scancel), SIGUSR1 and SIGUSR2 (the batch script's `--signal`) ask the run to leave. SIGCONT
+often comes alone before them and says nothing.
+
+Slurm signals every process of a step, so what the worker started gets them too, and must not die of them:
+
+* forked children (a DataLoader's workers under `fork`) are shielded by a fork hook. They block the signals rather than
+  only ignore them, because torch installs a SIGTERM handler of its own in DataLoader workers;
+* anything that is executed (subprocess, `spawn`) inherits the mask of the thread that starts it: start it inside
+  `shielded()`, or pass `preexec_fn=shield_child`.
+
+A shielded child is ended by SIGKILL (`Process.kill`), not by SIGTERM: so no `multiprocessing.Pool.terminate()`.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+_received: list[str] = []
+
+
+def _remember(number: int, _frame: FrameType | None) -> None:
+    _received.append(signal.Signals(number).name)
+
+
+def install() -> None:
+    """Set the flags' handlers and the fork hook. Call it once, first of all, in the main thread."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _remember)
+    signal.signal(signal.SIGCONT, signal.SIG_IGN)
+    os.register_at_fork(after_in_child=shield_child)
+
+
+def received() -> str | None:
+    """The name of the first signal that asked this process to leave (`SIGTERM`), or None."""
+    return _received[0] if _received else None
+
+
+def shield_child() -> None:
+    """Make this (child) process deaf to the signals, and what it executes as well."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Start processes in here: they inherit the blocked signals. A signal for this process waits; it is not lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_children() -> None:
+    """Kill what multiprocessing started and did not end: its own clean-up at exit sends SIGTERM and waits for ever."""
+    if "multiprocessing.process" in sys.modules:
+        for child in multiprocessing.active_children():
+            child.kill()
