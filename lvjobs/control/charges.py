@@ -8,9 +8,9 @@ from lvjobs.ledger.records import Attempt, Charge, Run
 def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
     """Useful, replayed and validation charges of each attempt.
 
-    Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and so
-    on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful +
-    replayed = executed, in every history.
+    Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and
+    so on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful
+    + replayed = executed, in every history.
     """
     useful = _useful_steps([attempt for attempt in attempts if attempt.generation is not None])
     charges = []

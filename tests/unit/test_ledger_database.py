@@ -60,9 +60,13 @@ def test_what_goes_in_comes_out(ledger):
 
 
 def test_a_failed_transaction_leaves_nothing(ledger):
-    with pytest.raises(RuntimeError), ledger.transaction() as transaction:
-        transaction.add_run(a_run())
-        raise RuntimeError
+    def fail_half_way():
+        with ledger.transaction() as transaction:
+            transaction.add_run(a_run())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     with ledger.transaction() as transaction:
         assert transaction.runs() == []
 

@@ -1,0 +1,130 @@
+"""The house's plan, held: which room may know which, and that no command of the control plane loads torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lvjobs
+
+PACKAGE = Path(lvjobs.__file__).parent
+BASE = {"errors", "files"}
+"""Modules beside the rooms that every room may use."""
+
+ARROWS = {
+    "study": set(),
+    "records": set(),
+    "ledger": {"study"},
+    "flops": set(),
+    "cluster": set(),
+    "control": {"ledger", "cluster", "sweep", "flops", "study", "records"},
+    "sweep": {"study"},
+    "worker": {"study", "records", "cluster.inside"},
+    "forecasting": {"worker", "study", "flops"},
+    "report": {"ledger", "records", "study"},
+    "lab": set(),
+    "cli": {
+        "study",
+        "ledger",
+        "cluster",
+        "control",
+        "sweep",
+        "flops",
+        "records",
+        "report",
+        "lab",
+        "forecasting",
+        "worker",
+    },
+}
+HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
+MAY_LOAD_TORCH = {"worker", "forecasting"}
+
+
+def imports(path):
+    """Absolute names that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms():
+    return sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
+
+
+def test_every_room_is_on_the_plan():
+    assert set(rooms()) == set(ARROWS)
+
+
+@pytest.mark.parametrize("room", sorted(ARROWS))
+def test_a_room_knows_only_whom_it_may(room):
+    strangers = {
+        f"{path.relative_to(PACKAGE)} -> {name}"
+        for path in (PACKAGE / room).rglob("*.py")
+        for name in imports(path)
+        if not is_allowed(name.split("."), room)
+    }
+    assert strangers == set()
+
+
+def is_allowed(parts, room):
+    if parts[0] != "lvjobs" or len(parts) == 1 or parts[1] in {room, *BASE, "__version__"}:
+        return True
+    prefixes = {".".join(parts[1:depth]) for depth in range(2, len(parts) + 1)}
+    # `from lvjobs.cluster import inside` names the package on the way to the one module that may be known
+    on_the_way = any(arrow.startswith(".".join(parts[1:]) + ".") for arrow in ARROWS[room])
+    return bool(prefixes & ARROWS[room]) or on_the_way
+
+
+@pytest.mark.parametrize("room", sorted(set(ARROWS) - MAY_LOAD_TORCH))
+def test_torch_is_imported_only_where_jobs_run(room):
+    heavy = {
+        f"{path.relative_to(PACKAGE)} -> {name}"
+        for path in (PACKAGE / room).rglob("*.py")
+        for name in imports(path)
+        if name.split(".")[0] in HEAVY
+    }
+    assert heavy == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["init"],
+        ["data", "make", "data.h5", "--systems", "4"],
+        ["submit", "train", "--dry-run", "--profile", "generic"],
+        ["status"],
+        ["budget"],
+        ["resume"],
+        ["sweep", "stage1", "--dry-run", "--profile", "generic"],
+        ["lab", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_no_control_plane_command_loads_torch(tmp_path, arguments):
+    """Run in a study where every earlier command of the list was run: `status` has something to show."""
+    for earlier in (["init"], ["data", "make", "data.h5", "--systems", "4"]):
+        if earlier != arguments:
+            run(tmp_path, earlier)
+    loaded = run(tmp_path, arguments)
+    assert loaded & HEAVY == set()
+
+
+def run(directory, arguments):
+    code = (
+        "import sys\nfrom lvjobs.cli import cli\n"
+        "cli(sys.argv[1:], standalone_mode=False)\n"
+        "print('MODULES', *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in done.stdout.rpartition("MODULES")[2].split()}
