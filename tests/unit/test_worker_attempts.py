@@ -1,0 +1,297 @@
+"""Whole attempts: killed, asked to leave, fenced off, broken, done. The weights at the end must not know."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+from worker_helpers import (
+    Zygote,
+    entries,
+    executed,
+    final_weights,
+    journals,
+    make_run,
+    published,
+    start,
+)
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(zygote, tmp_path_factory):
+    layout = make_run(tmp_path_factory.mktemp("undisturbed") / "run")
+    assert zygote.run(layout) == 0
+    return layout
+
+
+def _wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.002)
+
+
+def test_undisturbed(undisturbed):
+    (journal,) = journals(undisturbed)
+    assert executed(undisturbed) == list(range(1, STEPS + 1))
+    assert journal[0].kind == "start"
+    assert journal[-1].kind == "done"
+    assert journal[0].fields["resumed_from"] is None
+    assert "torch" in journal[0].fields["versions"]
+    step = entries(undisturbed, "step")[0]
+    assert step["tokens"] == 24
+    assert step["seconds"] >= 0
+    done = json.loads(undisturbed.done.read_text())
+    assert (done["generation"], done["step"], done["checkpoint"]) == (1, STEPS, "000001-00000040")
+    assert (undisturbed.final / "model" / "nested" / "note.txt").read_text() == "kept"
+    # keep_last 2, and the best: the validation losses double from step 30 on
+    assert set(published(undisturbed)) >= {"000001-00000030", "000001-00000040"}
+    losses = {e["step"]: e["loss"] for e in entries(undisturbed, "validation")}
+    assert f"000001-{min(losses, key=losses.get):08d}" in published(undisturbed)
+    assert not [path for path in undisturbed.steps.iterdir() if path.name.startswith(".")]
+
+
+def test_the_real_command_from_a_shell(tmp_path, undisturbed):
+    """`python -m lvjobs.worker`: SIGTERM while it trains, then again to the end: the same bits as forked attempts."""
+    layout = make_run(tmp_path / "run")
+    process = start(layout, TOY_PAUSE=0.02)
+    _wait_for(lambda: layout.journal(1).exists() and len(executed(layout)) >= 13)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "preempted" in output
+    process = start(layout)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert executed(layout) == list(range(1, STEPS + 1)), "no step twice, none missing"
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed):
+    rng = random.Random(seed)
+    layout = make_run(tmp_path / "run")
+    for generation in range(1, 7):
+        pid = zygote.start(layout, TOY_PAUSE=0.004)
+        _wait_for(layout.journal(generation).exists)
+        time.sleep(rng.uniform(0.0, 0.15))
+        os.kill(pid, signal.SIGKILL)
+        zygote.wait(pid)
+    assert len(executed(layout)) > 10, "killed while it trained"
+    assert zygote.run(layout) == 0
+    assert set(executed(layout)) == set(range(1, STEPS + 1))
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed):
+    """Between any two fsyncs of a checkpoint, of the final weights and of the done marker."""
+    died = 0
+    for count in (*range(1, 18, 4), *range(18, 120)):
+        layout = make_run(tmp_path / str(count), steps=STEPS, checkpoint_every=20)
+        if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
+            break
+        died += 1
+        assert zygote.run(layout) == 0
+        assert final_weights(layout) == final_weights(undisturbed)
+        assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")], "leftovers are swept"
+        assert not list(layout.root.glob(".final*"))
+        newest = sorted(published(layout))[-1]
+        assert json.loads(layout.done.read_text())["checkpoint"] == newest
+    else:
+        pytest.fail("never got to the end")
+    assert died > 20
+
+
+def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
+    layout = make_run(tmp_path / "run")
+    for step, name in ((3, "SIGTERM"), (4, "SIGUSR1"), (17, "SIGUSR2"), (30, "SIGTERM")):
+        assert zygote.run(layout, TOY_TERM_AT=step, TOY_SIGNAL=name) == 75
+    assert zygote.run(layout) == 0
+    assert executed(layout) == list(range(1, STEPS + 1)), "a run that leaves replays nothing"
+    assert [(e["cause"], e["step"], e["action"]) for e in entries(layout, "leave")] == [
+        ("preempted", 3, "none"),
+        ("preempted", 4, "none"),
+        ("timeout", 17, "none"),
+        ("preempted", 30, "none"),
+    ]
+    assert [e["signal"] for e in entries(layout, "signal")] == ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGTERM"]
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+def test_a_signal_at_the_last_step_is_a_finish(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_TERM_AT=STEPS) == 0
+    assert layout.done.exists()
+    assert entries(layout, "leave") == []
+
+
+def test_local_cancel_and_deadline(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    cancel = tmp_path / "cancel"
+    cancel.touch()
+    assert zygote.run(layout, TOY_TERM_AT=5, LVJOBS_CANCEL_FILE=cancel, LVJOBS_BACKEND="local") == 75
+    assert zygote.run(layout, LVJOBS_END_TIME=time.time() + 1.5, LVJOBS_LEAD_SECONDS=90, TOY_PAUSE=0.05) == 75
+    first, second = entries(layout, "leave")
+    assert first["cause"] == "cancelled"
+    assert second["cause"] == "timeout"
+    assert second["step"] > 6, "the lead is at most a tenth of the limit, so there was time to train"
+    assert entries(layout, "signal")[1]["signal"] == "deadline"
+
+
+def test_done_is_done(zygote, tmp_path):
+    layout = make_run(tmp_path / "run", steps=3)
+    assert zygote.run(layout) == 0
+    before = {path: path.stat().st_mtime_ns for path in layout.root.rglob("*")}
+    output = tmp_path / "output"
+    assert zygote.run(layout, TOY_OUTPUT=output) == 0
+    assert {path: path.stat().st_mtime_ns for path in layout.root.rglob("*")} == before, "nothing claimed, nothing spent"
+    assert output.read_text().count("\n") == 1
+
+
+def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
+    """The done marker is lost, the weights half there: it finishes without executing a step."""
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout) == 0
+    layout.done.unlink()
+    (layout.final / "model" / "model.pt").write_bytes(b"damaged")
+    assert zygote.run(layout) == 0
+    assert len(executed(layout)) == STEPS
+    assert final_weights(layout) == final_weights(undisturbed)
+    assert json.loads(layout.done.read_text())["generation"] == 2
+    assert not list(layout.root.glob(".final*"))
+
+
+def test_revoked(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    layout.revoked.mkdir()
+    (layout.revoked / "abc").touch()
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == 0
+    assert not layout.generations.exists()
+    assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
+    assert layout.done.exists()
+
+
+def test_an_edited_configuration_is_refused(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    layout.config.write_text(layout.config.read_text().replace('"steps":40', '"steps":41'))
+    output = tmp_path / "output"
+    assert zygote.run(layout, TOY_OUTPUT=output) == 1
+    assert "fingerprint" in output.read_text()
+    assert not layout.generations.exists()
+
+
+def test_somebody_elses_directory_is_refused(zygote, tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("only root can give a directory away")
+    layout = make_run(tmp_path / "run")
+    os.chown(layout.root, 12345, -1)
+    assert zygote.run(layout) == 1
+    assert not layout.generations.exists()
+
+
+def test_an_orphan_cannot_publish(zygote, tmp_path, undisturbed):
+    """Two generations alive: the old one, frozen before its checkpoint, thaws when the new one has trained on."""
+    layout = make_run(tmp_path / "run")
+    old = zygote.start(layout, TOY_FREEZE_AT=10)
+    _wait_for(lambda: layout.journal(1).exists() and len(executed(layout)) == 10)
+    time.sleep(0.05)
+    assert zygote.run(layout, TOY_TERM_AT=15) == 75
+    before = published(layout)
+    os.kill(old, signal.SIGCONT)
+    assert zygote.wait(old) == 75
+    assert published(layout) == before
+    last = journals(layout)[0][-1]
+    assert (last.kind, last.fields["cause"], last.fields["action"]) == ("leave", "superseded", "none")
+    assert zygote.run(layout) == 0
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+def test_an_orphan_cannot_finish(zygote, tmp_path):
+    """Its last step was checkpointed before the new generation came; final/ and the done marker are not its any more."""
+    layout = make_run(tmp_path / "run", steps=10)
+    assert zygote.run(layout, TOY_DIE_AT_SYNC=10_000) == 0
+    layout.done.unlink()
+    for path in sorted(layout.final.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    layout.final.rmdir()
+    from lvjobs.errors import Superseded
+    from lvjobs.worker.checkpoints import find_newest_valid
+    from lvjobs.worker.finishing import finish
+
+    checkpoint, _ = find_newest_valid(layout)
+    layout.generation(2).write_text("{}")
+    with pytest.raises(Superseded):
+        finish(layout, 1, checkpoint)
+    assert not layout.final.exists()
+    assert not layout.done.exists()
+
+
+@pytest.mark.parametrize(
+    ("params", "kind", "words"),
+    [
+        ({"fail_at": 12}, "ZeroDivisionError", "the toy broke"),
+        ({"cuda_oom_at": 12}, "OutOfMemoryError", "gradient checkpointing"),
+        ({"return_at": 12}, "LvjobsError", "nothing had asked it to stop"),
+    ],
+)
+def test_code_errors(zygote, tmp_path, params, kind, words):
+    layout = make_run(tmp_path / "run", params=params)
+    assert zygote.run(layout) == 1
+    (error,) = entries(layout, "error")
+    assert error["type"] == kind
+    assert words in error["message"]
+    assert "Traceback" in error["traceback"]
+    assert error["step"] == (12 if "return_at" in params else 11)
+    assert not layout.done.exists()
+
+
+def test_sys_exit_is_an_error(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_EXIT_AT=4) == 1
+    assert entries(layout, "error")[0]["type"] == "SystemExit"
+
+
+def test_an_unknown_task_is_an_error(zygote, tmp_path):
+    layout = make_run(tmp_path / "run", task="no_such_module:train")
+    assert zygote.run(layout) == 1
+    assert entries(layout, "error")[0]["type"] == "ModuleNotFoundError"
+
+
+def test_a_full_disk(zygote, tmp_path, undisturbed):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_TERM_AT=15) == 75
+    before = published(layout)
+    assert zygote.run(layout, TOY_FULL_DISK=1) == 1
+    (error,) = entries(layout, "error")
+    assert "could not be written" in error["message"]
+    assert "lvjobs resume" in error["message"]
+    assert published(layout) == before
+    assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")]
+    assert zygote.run(layout) == 0
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
+    newest = layout.steps / published(layout)[-1]
+    (newest / "optimizer.tree.safetensors").write_bytes(b"")
+    assert zygote.run(layout) == 0
+    (bad,) = entries(layout, "invalid_checkpoint")
+    assert bad["name"] == newest.name
+    assert "optimizer" in bad["problem"]
+    assert not newest.exists(), "pruned once a good one was durable"
+    assert final_weights(layout) == final_weights(undisturbed)

@@ -1,0 +1,107 @@
+"""A training small enough for hundreds of attempts, with all that a sloppy resume loses: dropout, order, a decaying rate.
+
+`params` choose a misbehaviour; `TOY_*` variables (not part of the run's configuration) hurt one attempt.
+"""
+
+import math
+import os
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+import torch
+
+from lvjobs.worker import Run
+
+
+def die_at_sync(count):
+    """Kill this process at its `count`-th fsync from here on: checkpoint writing and publishing is made of them."""
+    real, left = os.fsync, [count]
+
+    def fsync(descriptor):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(descriptor)
+
+    os.fsync = fsync
+
+
+def build():
+    torch.manual_seed(torch.initial_seed())
+    model = torch.nn.Sequential(
+        torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(12, 2)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 0.5 * (1 + math.cos(math.pi * n / 200)))
+    return model, optimizer, schedule
+
+
+def train(run: Run):
+    params = run.config.params
+    model, optimizer, schedule = build()
+    data = torch.linspace(-2, 2, 20 * 6).reshape(20, 6).sin()
+    order, position = [], 0
+    resumed = run.resume()
+    if resumed:
+        model.load_state_dict(
+            torch.load(resumed.directory("model") / "model.pt", weights_only=True)
+        )
+        optimizer.load_state_dict(resumed.state["optimizer"])
+        schedule.load_state_dict(resumed.state["schedule"])
+        order, position = resumed.state["data"]["order"], resumed.state["data"]["position"]
+    if "TOY_DIE_AT_SYNC" in os.environ:
+        die_at_sync(int(os.environ["TOY_DIE_AT_SYNC"]))
+
+    def save(directory):
+        torch.save(model.state_dict(), directory / "model.pt")
+        (directory / "nested").mkdir()
+        (directory / "nested" / "note.txt").write_text("kept")
+        random.random(), torch.rand(3)  # a Saver that draws: it must not show
+        if "TOY_FULL_DISK" in os.environ:
+            raise OSError(28, "No space left on device")
+
+    for step in range(run.step + 1, run.config.steps + 1):
+        if position + 4 > len(order):
+            order, position = torch.randperm(20).tolist(), 0
+        batch = data[order[position : position + 4]]
+        position += 4
+        noise = 0.01 * (random.random() + np.random.rand())
+        loss = (model(batch) - batch[:, :2].cumsum(0) - noise).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step == params.get("fail_at"):
+            raise ZeroDivisionError("the toy broke")
+        if step == params.get("cuda_oom_at"):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        run.log(step, loss=loss, learning_rate=schedule.get_last_lr()[0], tokens=24)
+        if step % run.config.validate_every == 0:
+            run.validated(step, loss=loss.item() * (1 if step < 30 else 2), batches=1, tokens=8)
+        if step == params.get("return_at"):
+            return
+        time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
+        if step == int(os.environ.get("TOY_TERM_AT", "0")):
+            os.kill(os.getpid(), getattr(signal, os.environ.get("TOY_SIGNAL", "SIGTERM")))
+        if step == int(os.environ.get("TOY_KILL_AT", "0")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == int(os.environ.get("TOY_FREEZE_AT", "0")):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if step == int(os.environ.get("TOY_EXIT_AT", "0")):
+            sys.exit(3)
+        if run.due(step) or run.should_stop():
+            run.checkpoint(
+                step,
+                {
+                    "model": save,
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"}
+                    | {"lr_lambdas": [None]},
+                    "data": {"order": order, "position": position},
+                },
+            )
+        if run.should_stop():
+            return

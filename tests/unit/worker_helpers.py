@@ -1,0 +1,105 @@
+"""Run directories and attempts for the worker's tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from lvjobs.records.journal import parse_entries
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig, RunFile
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def make_run(directory, *, steps=40, task="toy_task:train", checkpoint_every=10, validate_every=10, **more):
+    """A run directory as `submit` makes it."""
+    layout = RunLayout(directory)
+    directory.mkdir(parents=True)
+    config = RunConfig(
+        task=task, steps=steps, checkpoint_every=checkpoint_every, validate_every=validate_every, seed=7, **more
+    )
+    run = RunFile(id="id", name=directory.name, stage="s", fingerprint=config.fingerprint, config=config)
+    layout.config.write_text(run.model_dump_json())
+    return layout
+
+
+def environment(**variables):
+    """A clean environment for an attempt."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "LVJOBS", "TOY"))}
+    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"} | {k: str(v) for k, v in variables.items()}
+
+
+def start(layout, **variables):
+    """Start the real thing, as a job's script does; do not wait."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lvjobs.worker", str(layout.root)],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+class Zygote:
+    """Attempts without their 3 seconds of importing torch: a process that has it forks one for each."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker_zygote.py")],
+            env=environment(OMP_NUM_THREADS=1),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _ask(self, **request):
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, layout, **variables):
+        """Fork an attempt; return its pid."""
+        return self._ask(start=str(layout.root), environment={k: str(v) for k, v in variables.items()})
+
+    def wait(self, pid):
+        """Its exit code, negative for a signal."""
+        return self._ask(wait=pid)
+
+    def run(self, layout, **variables):
+        """An attempt from beginning to end; its exit code."""
+        return self.wait(self.start(layout, **variables))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(30)
+
+
+def journals(layout):
+    """Each generation's entries, oldest first."""
+    return [parse_entries(path.read_bytes())[0] for path in sorted(layout.journals.glob("*.jsonl"))]
+
+
+def entries(layout, kind):
+    """All entries of one kind."""
+    return [entry.fields for journal in journals(layout) for entry in journal if entry.kind == kind]
+
+
+def executed(layout):
+    """The steps that were executed, in order, replayed ones as often as they were."""
+    return [fields["step"] for fields in entries(layout, "step")]
+
+
+def published(layout):
+    """The names of the published checkpoints."""
+    return sorted(path.name for path in layout.steps.iterdir() if not path.name.startswith("."))
+
+
+def final_weights(layout):
+    """The final weights, by every bit."""
+    import torch
+
+    weights = torch.load(layout.final / "model" / "model.pt", weights_only=True)
+    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
