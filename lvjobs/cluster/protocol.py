@@ -150,6 +150,14 @@ class Cluster(Protocol):
     def script(self, request: JobRequest) -> str:
         """The exact batch script that `submit` would hand over."""
 
+    def check(self, request: JobRequest) -> None:
+        """Refuse what could never run here, before anything is made: an unknown partition, too long a time limit.
+
+        Raises:
+            UsageError: it names the key and what is possible.
+            ClusterSilent: the scheduler did not answer; nothing follows from that.
+        """
+
     def submit(self, request: JobRequest) -> str:
         """Submit and return the job id (an array's id without a task).
 

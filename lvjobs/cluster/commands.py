@@ -1,0 +1,80 @@
+"""Slurm's commands, called so that they always come back: bounded in time, in a clean environment, never a shell."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import ClusterError, ClusterSilent
+
+# What a job or a user's settings would have Slurm's commands believe: a leaked SLURM_NTASKS breaks the child's srun, a
+# leaked SLURM_ARRAY_JOB_ID gives submitit a wrong job id, SQUEUE_FORMAT and SACCT_FORMAT change what is to be parsed.
+_MISLEADING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "LVJOBS_")
+_KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said. `returncode` is negative where a signal ended it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """Its complaint in one line."""
+        return one_line(self.stderr or self.stdout)
+
+
+def misleading_variables(environ: Mapping[str, str]) -> list[str]:
+    """The variables that Slurm's commands, and the jobs they start, must not see."""
+    return sorted(name for name in environ if name.startswith(_MISLEADING) and name not in _KEPT)
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what would mislead Slurm's commands; times are printed as seconds since the epoch."""
+    misleading = set(misleading_variables(environ))
+    kept = {name: value for name, value in environ.items() if name not in misleading}
+    # Epoch seconds know no time zone and no daylight saving. An array's ids are printed whole, however many.
+    return kept | {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+
+
+def one_line(text: str) -> str:
+    """Slurm's own words without its prefixes, in one line."""
+    lines = []
+    for line in text.splitlines():
+        words = line.strip()
+        program, colon, rest = words.partition(": ")
+        if colon and program.isalnum() and program.islower():
+            words = rest
+        words = words.removeprefix("error: ").removeprefix("fatal: ").strip()
+        if words and words not in lines:
+            lines.append(words)
+    return "; ".join(lines)
+
+
+def run(arguments: Sequence[str], timeout: float) -> Answer:
+    """Run one of Slurm's commands and hand back what it said, whatever that is.
+
+    Raises:
+        ClusterSilent: no answer within `timeout` seconds.
+        ClusterError: there is no such command here.
+    """
+    try:
+        done = subprocess.run(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            env=clean_environment(os.environ),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
+    except OSError as error:
+        raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
+    return Answer(done.returncode, done.stdout, done.stderr)

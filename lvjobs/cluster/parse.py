@@ -1,0 +1,191 @@
+"""Pure parsers of what squeue, sacct and scontrol print. Tested on captured output of real clusters."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lvjobs.cluster.protocol import Job, token_of
+
+# squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
+# name comes last because only it may hold characters of more than one byte.
+_QUEUE_COLUMNS = (
+    ("JobArrayID", 40),
+    ("State", 24),
+    ("Reason", 100),
+    ("RestartCnt", 12),
+    ("StartTime", 24),
+    ("EndTime", 24),
+    ("exit_code", 12),
+    ("Partition", 64),
+    ("NodeList", 100),
+    ("Name", 256),
+)
+QUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _QUEUE_COLUMNS)
+
+_HISTORY_COLUMNS = ("JobID", "State", "ExitCode", "Start", "End", "Partition", "NodeList", "JobName")
+HISTORY_FORMAT = ",".join(_HISTORY_COLUMNS)
+"""sacct's, delimited by `|`; the name comes last because it may hold one."""
+
+_SIGNALLED = 128  # a shell's, and srun's, exit code for "killed by signal n" is 128 + n
+_UNIX_SIGNALS = 64
+
+_JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))?(?P<step>\.\S+)?\Z")
+
+
+def parse_time(text: str) -> float | None:
+    """Seconds since the epoch, from those or from Slurm's local ISO time; None for N/A, Unknown, None."""
+    text = text.strip()
+    if text.isdigit():
+        return float(text) or None
+    with suppress(ValueError):
+        return datetime.fromisoformat(text).timestamp()
+    return None
+
+
+def parse_exit(text: str) -> tuple[int | None, int | None]:
+    """(exit code, signal) of `3:0`, `0:9` or `137:0`: killed by a signal is told as `0` and the signal."""
+    code_text, _, signal_text = text.strip().partition(":")
+    if not code_text.isdigit():
+        return None, None
+    code, signal = int(code_text), int(signal_text) if signal_text.isdigit() else 0
+    if not signal and _SIGNALLED < code <= _SIGNALLED + _UNIX_SIGNALS:
+        return 0, code - _SIGNALLED
+    return code, signal or None
+
+
+def _word(state: str) -> str:
+    """`CANCELLED` of `CANCELLED by 1000` and of `CANCELLED+`."""
+    words = state.split()
+    return words[0].rstrip("+") if words else "UNKNOWN"
+
+
+def _tasks(text: str) -> Iterator[int]:
+    """The indexes of `0-3,7%2`."""
+    for part in text.partition("%")[0].split(","):
+        first, dash, last = part.partition("-")
+        if first.isdigit():
+            last, _, stride = last.partition(":")
+            stop = int(last) if dash and last.isdigit() else int(first)
+            yield from range(int(first), stop + 1, int(stride) if stride.isdigit() else 1)
+
+
+def _places(job_id: str) -> list[tuple[str, int]]:
+    """The ids and members that an id means: one, or as many as wait under `123_[0-3%2]`. None for a step's."""
+    match = _JOB_ID.match(job_id)
+    if match is None or match["step"]:
+        return []
+    if match["tasks"] is not None:
+        return [(f"{match['job']}_{task}", task) for task in _tasks(match["tasks"])]
+    if match["task"] is not None:
+        return [(job_id, int(match["task"]))]
+    return [(job_id, 0)]
+
+
+def _ended(job: Job, end: float | None, exit_text: str) -> Job:
+    """The job with its end, if it has one: for a running job Slurm shows the end that it expects."""
+    if not job.is_ended and job.state != "REQUEUED":  # what sacct calls an earlier run of a job that was requeued
+        return job
+    code, signal = parse_exit(exit_text)
+    return replace(job, end=end, exit_code=code, exit_signal=signal)
+
+
+def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
+    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed."""
+    jobs = []
+    for line in text.splitlines():
+        values, position = {}, 0
+        for column, width in _QUEUE_COLUMNS:
+            values[column] = line[position : position + width].strip()
+            position += width
+        token = token_of(values["Name"])
+        if token is None or (tokens is not None and token not in tokens):
+            continue
+        for job_id, member in _places(values["JobArrayID"]):
+            job = Job(
+                id=job_id,
+                token=token,
+                member=member,
+                state=_word(values["State"]),
+                reason="" if values["Reason"] == "None" else values["Reason"],
+                start=parse_time(values["StartTime"]),
+                restart_count=int(values["RestartCnt"]) if values["RestartCnt"].isdigit() else None,
+                nodes=_some(values["NodeList"]),
+                partition=values["Partition"],
+            )
+            jobs.append(_ended(job, parse_time(values["EndTime"]), values["exit_code"]))
+    return jobs
+
+
+def _some(text: str) -> str:
+    return "" if text in ("(null)", "None assigned", "N/A") else text
+
+
+@dataclass
+class _Row:
+    """A job's row of sacct, and what its steps add to it."""
+
+    jobs: list[Job]
+    out_of_memory: bool = False
+    signal: int | None = None
+
+    def folded(self) -> Iterator[Job]:
+        """The job may say FAILED 9:0 where its step tells the truth: out of memory, or killed by a signal."""
+        for job in self.jobs:
+            if job.state != "FAILED":
+                yield job
+            elif self.out_of_memory:
+                yield replace(job, state="OUT_OF_MEMORY")
+            elif self.signal:
+                yield replace(job, exit_code=0, exit_signal=self.signal)
+            else:
+                yield job
+
+
+def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
+    """The jobs with these tokens in what `sacct -nPD -o HISTORY_FORMAT` printed: a row for each run, oldest first."""
+    rows: list[_Row] = []
+    newest: dict[str, _Row] = {}
+    runs: dict[tuple[str, str], int] = {}
+    for line in text.splitlines():
+        values = dict(zip(_HISTORY_COLUMNS, line.split("|", len(_HISTORY_COLUMNS) - 1), strict=False))
+        if len(values) != len(_HISTORY_COLUMNS):
+            continue
+        job_id, _, step = values["JobID"].partition(".")
+        if step:
+            if job_id in newest:
+                _fold_step(newest[job_id], values, step)
+            continue
+        newest.pop(job_id, None)
+        token = token_of(values["JobName"])
+        if token is None or token not in tokens:
+            continue
+        row = _Row([])
+        for place, member in _places(job_id):
+            restart_count = runs.get((place, token), 0)
+            runs[place, token] = restart_count + 1
+            row.jobs.append(_history_job(values, place, member, token, restart_count))
+        newest[job_id] = row
+        rows.append(row)
+    return [job for row in rows for job in row.folded()]
+
+
+def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str, restart_count: int) -> Job:
+    job = Job(
+        id=job_id,
+        token=token,
+        member=member,
+        state=_word(values["State"]),
+        start=parse_time(values["Start"]),
+        restart_count=restart_count,
+        nodes=_some(values["NodeList"]),
+        partition=values["Partition"],
+    )
+    return _ended(job, parse_time(values["End"]), values["ExitCode"])
+
+
+def _fold_step(row: _Row, values: Mapping[str, str], step: str) -> None:
+    row.out_of_memory = row.out_of_memory or _word(values["State"]) == "OUT_OF_MEMORY"
+    if step not in ("batch", "extern"):
+        row.signal = parse_exit(values["ExitCode"])[1] or row.signal

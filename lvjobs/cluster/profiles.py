@@ -1,0 +1,205 @@
+"""Profiles: how one cluster is used. Each is a Jinja2 template of a whole batch script, with its defaults at the top.
+
+Everything that a template interpolates is quoted for the shell, and so for sbatch, whose `#SBATCH` lines understand the
+same quotes. What no quoting can carry (a newline in a comment line is the end of it) is refused by name.
+"""
+
+import re
+import shlex
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+
+import lvjobs
+from lvjobs.cluster.protocol import JobRequest
+from lvjobs.errors import UsageError
+
+_SUFFIX = ".sh.j2"
+_NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1}
+"""Whole numbers, and the least that each may be."""
+
+_LISTS = frozenset({"exclude_nodes", "modules", "extra_sbatch"})
+_OF_THE_REQUEST = frozenset(
+    {"job_name", "token", "log_file", "array", "run_directories", "code_directory", "python", "environment"}
+)
+_LONGEST_NAME = 200
+"""Slurm's database cuts a job's name at 255 bytes, and its end is the token."""
+
+_LARGEST_SCRIPT = 3_500_000
+"""Slurm's max_script_size is 4 MiB."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _quote(value: Any) -> str:
+    """What `{{ value }}` becomes. Numbers as they are, strings quoted, anything else is the template's mistake."""
+    if isinstance(value, str):
+        return shlex.quote(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, jinja2.Undefined):
+        return str(value)  # StrictUndefined raises here
+    raise TypeError(f"{{{{ {value!r} }}}}: only strings and numbers can be written into a script")
+
+
+def _environment(undefined: type[jinja2.Undefined]) -> jinja2.Environment:
+    return jinja2.Environment(  # noqa: S701 - not HTML: _quote escapes for the shell
+        undefined=undefined,
+        finalize=_quote,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _directory() -> Path:
+    """Where the profiles lie: in the package when it was installed from a wheel, else beside it."""
+    package = Path(lvjobs.__file__).parent
+    inside = package / "slurm_templates"
+    return inside if inside.is_dir() else package.parent / "slurm_templates"
+
+
+def available_profiles() -> list[str]:
+    """The names of the profiles that lvjobs ships."""
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _directory().glob(f"*{_SUFFIX}"))
+
+
+def load_profile(name_or_path: str | Path) -> "Profile":
+    """The profile of that name, or the one in that file (a path has a `/`, or ends in `.j2`).
+
+    Raises:
+        UsageError: there is none, or it is no template.
+    """
+    text = str(name_or_path)
+    if "/" in text or text.endswith(".j2"):
+        path = Path(text).expanduser()
+    elif text in available_profiles():
+        path = _directory() / f"{text}{_SUFFIX}"
+    else:
+        known = ", ".join(["local", *available_profiles()])
+        raise UsageError(f"profile: there is no {text!r}; choose one of {known}, or name a file (./mine{_SUFFIX})")
+    try:
+        profile = Profile(path.name.removesuffix(_SUFFIX), path, path.read_text(encoding="utf-8"))
+        profile.defaults()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"profile {path}: cannot be read ({error})") from None
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise UsageError(f"profile {path}: {error}{line}") from None
+    return profile
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How one cluster is used: a template and where it came from."""
+
+    name: str
+    path: Path
+    source: str
+
+    def defaults(self) -> dict[str, Any]:
+        """The defaults that the template's `{% set %}` lines give, by name."""
+        template = _environment(jinja2.ChainableUndefined).from_string(self.source)
+        sample = JobRequest("0" * 12, "x", [Path("/x")], Path("/x"), Path("/x"), "/x")
+        module = template.make_module(_facts(sample))
+        return {name: value for name, value in vars(module).items() if name in self.variables}
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names that a user may set: all that the template asks for, save what comes with each submission."""
+        tree = _environment(jinja2.StrictUndefined).parse(self.source)
+        return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
+
+
+def render(profile: Profile, request: JobRequest) -> str:
+    """The exact batch script of this request. Pure.
+
+    Raises:
+        UsageError: a value that the profile does not know, that is of the wrong kind, or that no script can carry.
+    """
+    resources = {key: _checked(profile, key, value) for key, value in request.resources.items() if value is not None}
+    facts = _facts(request)
+    try:
+        text = _environment(jinja2.StrictUndefined).from_string(profile.source).render({**resources, **facts}).lstrip()
+    except jinja2.UndefinedError as error:
+        missing = re.search(r"'(\w+)' is undefined", str(error))
+        key = missing[1] if missing else str(error)
+        raise UsageError(
+            f"{key}: profile {profile.name} has no default for it; set it under [resources] in study.toml"
+            + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else "")
+        ) from None
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        raise UsageError(f"profile {profile.path}: {error}") from None
+    if len(text.encode()) > _LARGEST_SCRIPT:
+        raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")
+    return text
+
+
+def _facts(request: JobRequest) -> dict[str, Any]:
+    """What comes with each submission."""
+    members = [str(path) for path in request.run_directories]
+    if not members:
+        raise UsageError("a submission needs at least one run")
+    is_array = len(members) > 1
+    at_once = f"%{request.max_parallel}" if request.max_parallel else ""
+    facts: dict[str, Any] = {
+        "job_name": request.job_name,
+        "token": request.token,
+        "log_file": _log_file(str(request.log_directory), is_array=is_array),
+        "array": f"0-{len(members) - 1}{at_once}" if is_array else "",
+        "run_directories": members,
+        "code_directory": str(request.code_directory),
+        "python": request.python,
+        "environment": dict(request.environment),
+    }
+    for key, value in facts.items():
+        _check_text(key, value)
+    for name in request.environment:
+        if not _VARIABLE.match(name):
+            raise UsageError(f"environment: {name!r} is no name for a variable; letters, digits and _ are")
+    if len(request.job_name.encode()) > _LONGEST_NAME:
+        raise UsageError(f"name: {request.name!r} is too long for a job's name; {_LONGEST_NAME - 13} bytes is the most")
+    return facts
+
+
+def _log_file(directory: str, *, is_array: bool) -> str:
+    """Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
+    if "\\" in directory:
+        raise UsageError(f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs")
+    return directory.replace("%", "%%") + ("/%A_%a.out" if is_array else "/%j.out")
+
+
+def _checked(profile: Profile, key: str, value: Any) -> Any:
+    if key not in profile.variables:
+        known = ", ".join(sorted(profile.variables))
+        raise UsageError(f"{key}: profile {profile.name} does not know it; it knows {known}")
+    if key in _LISTS:
+        value = [value] if isinstance(value, str) else list(value)
+        if not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{key}: {value!r} is not a list of strings")
+    elif key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < _NUMBERS[key]):
+        raise UsageError(f"{key}: {value!r} is not a whole number of at least {_NUMBERS[key]}")
+    _check_text(key, value)
+    return value
+
+
+def _check_text(key: str, value: Any) -> None:
+    """Refuse control characters and broken encodings anywhere in `value`."""
+    if isinstance(value, str):
+        bad = next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None)
+        if bad is not None:
+            what = "a line break" if bad in "\r\n" else f"the character {bad!r}"
+            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_text(f"{key}.{name}", item)
+    elif isinstance(value, Sequence):
+        for item in value:
+            _check_text(key, item)

@@ -1,0 +1,71 @@
+"""Submission through submitit's SlurmExecutor, without what lvjobs has no use for: pickles, handlers, the throttle.
+
+submitit writes the script into the folder, runs sbatch, reads the job id and files the script under it. What the script
+says is ours, and so is the command: submitit would wait for sbatch for ever, and would hand on the caller's SLURM_*
+variables. This module is imported only when something is submitted: submitit takes a tenth of a second to load.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmExecutor
+
+from lvjobs.cluster.commands import misleading_variables, one_line
+from lvjobs.cluster.protocol import SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.refusals import classify_sbatch_error
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class _ScriptExecutor(SlurmExecutor):
+    """A SlurmExecutor that submits one script that is given."""
+
+    def __init__(self, folder: Path, script: str, timeout: float) -> None:
+        super().__init__(folder)
+        self._script = script
+        self._timeout = timeout
+        self.sent = False
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:  # noqa: ARG002 - submitit's own signature
+        return self._script
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        self.sent = True
+        unset = [word for name in misleading_variables(os.environ) for word in ("-u", name)]
+        bounded = ["timeout", "--kill-after=2", f"{self._timeout:.0f}"]
+        return ["env", *unset, *bounded, "sbatch", str(submission_file_path)]
+
+
+def submit_script(script: str, folder: Path, timeout: float) -> str:
+    """Submit `script`, kept in `folder`; return the job id.
+
+    Raises:
+        SubmitRefused, SubmitDeferred, SubmitUnclear: see there.
+    """
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise SubmitRefused("there is no sbatch here: submit from a Slurm login node, or use --profile local")
+    executor = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        executor = _ScriptExecutor(folder, script, timeout)
+        # submitit prints sbatch's complaint besides raising it
+        with contextlib.redirect_stderr(io.StringIO()):
+            return str(executor._submit_command("").job_id)  # noqa: SLF001 - the one way in without a pickle
+    except FailedJobError as error:
+        cause = error.__cause__
+        returncode = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
+        said = one_line(str(error)) or f"sbatch did not answer within {timeout:.0f} s"
+        raise classify_sbatch_error(str(error), returncode)(said) from None
+    except FailedSubmissionError as error:
+        raise SubmitUnclear(f"sbatch succeeded, but did not tell the job's id: {one_line(str(error))}") from None
+    except (OSError, UnicodeError) as error:
+        if executor is not None and executor.sent:  # the job may be there, and only its script could not be filed
+            raise SubmitUnclear(f"sbatch was run, and then: {error}") from None
+        kind = SubmitDeferred if isinstance(error, OSError) and error.errno in _FULL else SubmitRefused
+        raise kind(f"the batch script cannot be written: {error}") from None

@@ -1,0 +1,194 @@
+"""The Slurm backend: submission through submitit, state by one squeue and one sacct, both in text that is parsed here."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvjobs.cluster import sites
+from lvjobs.cluster.commands import Answer, run
+from lvjobs.cluster.parse import HISTORY_FORMAT, QUEUE_FORMAT, parse_history, parse_queue
+from lvjobs.cluster.profiles import Profile, render
+from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Site, Snapshot
+from lvjobs.errors import UsageError
+
+_MARGIN_SECONDS = 10.0
+"""A hold that ends sooner is left alone: lifting it would only push the start away."""
+
+_SOON = "now+5"
+"""`now` can revoke the credential of a job that just left its node ("Job credential revoked"); now+1 never did."""
+
+_NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
+_SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
+_GONE = ("invalid job id", "already completing or completed", "job has already finished")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that each kind of command may take."""
+
+    ask: float = 10.0
+    tell: float = 10.0
+    submit: float = 30.0
+
+
+class SlurmCluster:
+    """A Slurm cluster, used as `profile` says. Scripts are kept under `submissions_directory`, a folder a token."""
+
+    backend = "slurm"
+
+    def __init__(
+        self,
+        profile: Profile,
+        submissions_directory: Path,
+        *,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.profile = profile
+        self._submissions = submissions_directory
+        self._patience = patience or Patience()
+        self._clock = clock
+
+    # -- submission ---------------------------------------------------------------------------------------------
+
+    def script(self, request: JobRequest) -> str:
+        """The exact batch script that `submit` would hand over."""
+        return render(self.profile, request)
+
+    def submit(self, request: JobRequest) -> str:
+        """Submit and return the job id. Raises SubmitRefused, SubmitDeferred or SubmitUnclear."""
+        from lvjobs.cluster.sbatch import submit_script
+
+        folder = self._submissions / request.token
+        if any(pattern in str(folder) for pattern in ("%j", "%t", "%A", "%a")):
+            raise UsageError(f"{folder}: submitit would read the % in it as a pattern; move the study elsewhere")
+        return submit_script(self.script(request), folder, self._patience.submit)
+
+    def check(self, request: JobRequest) -> None:
+        """Refuse what the site would refuse, or never start, before anything is made. Costs no job.
+
+        Raises:
+            UsageError: an unknown partition, a time limit over the partition's, an array that is too long.
+            ClusterSilent: the controller did not answer.
+        """
+        self.script(request)
+        config, partitions = self._config(), self._partitions()
+        asked = self.profile.defaults() | {k: v for k, v in request.resources.items() if v is not None}
+        partition = sites.find_excess(request, asked, config, partitions)
+        if partition is not None and not self._may_exceed(str(asked.get("qos") or "")):
+            most = partitions[partition].get("MaxTime", "")
+            raise sites.refuse_excess(asked.get("time_limit_minutes"), partition, most)
+
+    def _may_exceed(self, qos: str) -> bool:
+        """Whether this QOS lets a job run longer than its partition allows."""
+        if not qos:
+            return False
+        try:
+            rows = sites.parse_qos(self._qos())
+        except ClusterError:
+            return True  # sbatch will say
+        return "PartitionTimeLimit" in rows.get(qos, {}).get("Flags", "")
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+        """How the jobs with these tokens stand: one squeue, one sacct from `since` on. Never raises."""
+        wanted = frozenset(tokens)
+        now = self._clock()
+        problems = []
+        queue: list[Job] | None = None
+        history: list[Job] | None = None
+        accounting = True
+        try:
+            queue = self._queue(wanted)
+        except ClusterError as error:
+            problems.append(f"squeue: {error}")
+        try:
+            history, accounting = self._history(wanted, since)
+        except ClusterError as error:
+            problems.append(f"sacct: {error}")
+        return Snapshot(now, queue, history, "; ".join(problems), accounting)
+
+    def _queue(self, tokens: Collection[str]) -> list[Job]:
+        # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
+        # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
+        arguments = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
+        return parse_queue(_answer(run(arguments, self._patience.ask)).stdout, tokens)
+
+    def _history(self, tokens: Collection[str], since: float) -> tuple[list[Job] | None, bool]:
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(since, 0.0)))
+        # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
+        arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), "--starttime", start, "-o", HISTORY_FORMAT]
+        answer = run(arguments, self._patience.ask)
+        if answer.returncode != 0 and any(text in answer.stderr.lower() for text in _NO_ACCOUNTING):
+            return None, False
+        return parse_history(_answer(answer).stdout, tokens), True
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> None:
+        """End the job for good. A job that is no more is no error."""
+        answer = run(["scancel", job_id], self._patience.tell)
+        if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
+            _answer(answer)
+
+    def requeue(self, job_id: str) -> None:
+        """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
+        self._tell("requeue", job_id)
+
+    def release(self, job_id: str) -> None:
+        """Release a job that Slurm holds."""
+        self._tell("release", job_id)
+
+    def lift_hold(self, job_id: str) -> None:
+        """Let a requeued job that waits for its begin time start in a few seconds; any other is left alone.
+
+        Asked anew, not taken from a snapshot: sent while the job is COMPLETING, the update does nothing and spoils the
+        accounting row.
+        """
+        arguments = ["squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT]
+        text = _answer(run(arguments, self._patience.ask)).stdout
+        jobs = [job for job in parse_queue(text, None) if job.id == job_id]
+        for job in jobs:
+            far = job.start is not None and job.start > self._clock() + _MARGIN_SECONDS
+            if job.state == "PENDING" and job.reason == "BeginTime" and far:
+                self._tell("update", f"jobid={job_id}", f"starttime={_SOON}")
+
+    def _tell(self, *words: str) -> None:
+        answer = _answer(run(["scontrol", *words], self._patience.tell))
+        # scontrol complains about an array's task on stderr, and ends with 0 all the same
+        if "invalid job id" in answer.stderr.lower() or "error" in answer.stderr.lower():
+            raise ClusterError(answer.said)
+
+    # -- the site -----------------------------------------------------------------------------------------------
+
+    def probe(self) -> Site:
+        """Ask the site what it allows. Raises ClusterSilent."""
+        config, partitions = self._config(), self._partitions()
+        try:
+            qos = self._qos() if config.get("AccountingStorageType", "").endswith("slurmdbd") else ""
+        except ClusterError:
+            qos = ""
+        return sites.site_of(config, partitions, qos)
+
+    def _config(self) -> dict[str, str]:
+        return sites.parse_config(_answer(run(["scontrol", "show", "config"], self._patience.ask)).stdout)
+
+    def _partitions(self) -> dict[str, dict[str, str]]:
+        arguments = ["scontrol", "-o", "-a", "show", "partition"]
+        return sites.parse_partitions(_answer(run(arguments, self._patience.ask)).stdout)
+
+    def _qos(self) -> str:
+        arguments = ["sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"]
+        return _answer(run(arguments, self._patience.ask)).stdout
+
+
+def _answer(answer: Answer) -> Answer:
+    """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
+    if answer.returncode == 0:
+        return answer
+    said = answer.said or f"exit {answer.returncode}"
+    silent = any(text in answer.stderr.lower() for text in _SILENT)
+    raise (ClusterSilent if silent else ClusterError)(said)
