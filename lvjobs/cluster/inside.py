@@ -3,8 +3,8 @@
 The worker is the one room beside `control` that talks to a cluster, and this module is all it may use: stdlib and
 errors only, nothing that a compute node would have to load submitit for. Every call is bounded in time.
 
-Spawn under `lvjobs.worker.signals.shielded()`: with GraceTime=0 Slurm sends SIGTERM twice, to all processes of the
-step, and the second one would kill the scontrol that is asking why the first one came.
+Call it under `lvjobs.worker.signals.deafen()` (or `shielded()`): with GraceTime=0 Slurm sends SIGTERM twice, to all
+processes of the step, and the second one would kill the scontrol that is asking why the first one came.
 """
 
 import contextlib

@@ -18,7 +18,6 @@ from typing import Literal
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker import signals
 from lvjobs.worker.environment import JobEnvironment
 from lvjobs.worker.generation import is_superseded
 
@@ -98,14 +97,13 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
 
 
 def gather_evidence(signal: str, environment: JobEnvironment, layout: RunLayout, generation: int) -> Evidence:
-    """Look at the fence, and ask Slurm (bounded in time)."""
+    """Look at the fence, and ask Slurm (bounded in time; deafen the process first)."""
     job = mode = None
     superseded = is_superseded(layout, generation)
     if environment.on_slurm and not superseded and signal != REVOKED:
-        with signals.shielded():
-            job = inside.query_self(environment.job_id)
-            if job is not None and job.preempt_time is not None:
-                mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)
+        job = inside.query_self(environment.job_id)
+        if job is not None and job.preempt_time is not None:
+            mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)
     return Evidence(
         signal=signal,
         on_slurm=environment.on_slurm,
@@ -122,8 +120,7 @@ def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
     if not leave.requeue:
         return "none", leave.detail
     try:
-        with signals.shielded():
-            inside.requeue_self(environment.job_id)
+        inside.requeue_self(environment.job_id)
     except inside.SchedulerSilent as error:
         return "none", f"{leave.detail}; could not requeue: {error}"
     return "requeued", leave.detail

@@ -153,8 +153,8 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         code = DONE
     if environment.on_slurm:
         # A job once preempted may be run again however it ends; of a finished or a broken run nothing more is wanted.
-        with signals.shielded():
-            inside.forbid_requeue(environment.job_id)
+        signals.deafen()
+        inside.forbid_requeue(environment.job_id)
     signals.end_children()
     return code
 
@@ -186,6 +186,7 @@ def _train(attempt: Attempt) -> Checkpoint | None:
 
 def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
+    signals.deafen()  # there is nothing more to learn from another signal, and scontrol must not die of it
     evidence = gather_evidence(attempt.reason, environment, attempt.layout, attempt.generation)
     leave = decide_leave(evidence)
     action, detail = carry_out(leave, environment)

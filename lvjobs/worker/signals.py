@@ -8,7 +8,7 @@ Slurm signals every process of a step, so what the worker started gets them too,
 * forked children (a DataLoader's workers under `fork`) are shielded by a fork hook. They block the signals rather than
   only ignore them, because torch installs a SIGTERM handler of its own in DataLoader workers;
 * anything that is executed (subprocess, `spawn`) inherits the mask of the thread that starts it: start it inside
-  `shielded()`, or pass `preexec_fn=shield_child`.
+  `shielded()`. A shell may clear its mask (dash does): give it `preexec_fn=deafen`, for what is ignored stays ignored.
 
 A shielded child is ended by SIGKILL (`Process.kill`), not by SIGTERM: so no `multiprocessing.Pool.terminate()`.
 """
@@ -35,7 +35,7 @@ def install() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, _remember)
     signal.signal(signal.SIGCONT, signal.SIG_IGN)
-    os.register_at_fork(after_in_child=shield_child)
+    os.register_at_fork(after_in_child=deafen)
 
 
 def received() -> str | None:
@@ -43,8 +43,8 @@ def received() -> str | None:
     return _received[0] if _received else None
 
 
-def shield_child() -> None:
-    """Make this (child) process deaf to the signals, and what it executes as well."""
+def deafen() -> None:
+    """Make this process deaf to the signals, and all that it starts: a child, or a run that leaves or ends already."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

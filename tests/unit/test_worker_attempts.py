@@ -108,7 +108,7 @@ def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, u
         assert final_weights(layout) == final_weights(undisturbed)
         assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")], "leftovers are swept"
         assert not list(layout.root.glob(".final*"))
-        newest = sorted(published(layout))[-1]
+        newest = max(published(layout))
         assert json.loads(layout.done.read_text())["checkpoint"] == newest
     else:
         pytest.fail("never got to the end")
@@ -157,7 +157,9 @@ def test_done_is_done(zygote, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in layout.root.rglob("*")}
     output = tmp_path / "output"
     assert zygote.run(layout, TOY_OUTPUT=output) == 0
-    assert {path: path.stat().st_mtime_ns for path in layout.root.rglob("*")} == before, "nothing claimed, nothing spent"
+    assert {path: path.stat().st_mtime_ns for path in layout.root.rglob("*")} == before, (
+        "nothing claimed, nothing spent"
+    )
     assert output.read_text().count("\n") == 1
 
 

@@ -31,9 +31,7 @@ def die_at_sync(count):
 
 def build():
     torch.manual_seed(torch.initial_seed())
-    model = torch.nn.Sequential(
-        torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(12, 2)
-    )
+    model = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(12, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 0.5 * (1 + math.cos(math.pi * n / 200)))
     return model, optimizer, schedule
@@ -46,9 +44,7 @@ def train(run: Run):
     order, position = [], 0
     resumed = run.resume()
     if resumed:
-        model.load_state_dict(
-            torch.load(resumed.directory("model") / "model.pt", weights_only=True)
-        )
+        model.load_state_dict(torch.load(resumed.directory("model") / "model.pt", weights_only=True))
         optimizer.load_state_dict(resumed.state["optimizer"])
         schedule.load_state_dict(resumed.state["schedule"])
         order, position = resumed.state["data"]["order"], resumed.state["data"]["position"]
@@ -68,7 +64,7 @@ def train(run: Run):
             order, position = torch.randperm(20).tolist(), 0
         batch = data[order[position : position + 4]]
         position += 4
-        noise = 0.01 * (random.random() + np.random.rand())
+        noise = 0.01 * (random.random() + np.random.rand())  # noqa: NPY002
         loss = (model(batch) - batch[:, :2].cumsum(0) - noise).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -18,7 +18,7 @@ def attempt(directory, environment):
     try:
         signals.install()
         code = runner.main([directory])
-    except BaseException:
+    except BaseException:  # noqa: BLE001
         traceback.print_exc()
         code = 99
     sys.stdout.flush()
@@ -36,4 +36,4 @@ for line in sys.stdin:
             attempt(request["start"], request["environment"])
     else:
         answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer), flush=True)  # noqa: T201

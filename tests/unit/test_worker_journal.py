@@ -1,0 +1,204 @@
+"""The journal's writer, and what the run interface puts into it."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from worker_helpers import entries, make_run
+
+from lvjobs.errors import LvjobsError
+from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.journal import parse_entries
+from lvjobs.worker import attempt as attempt_module
+from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
+from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.runner import read_run
+
+
+def test_one_write_a_line(tmp_path, monkeypatch):
+    path = tmp_path / "journals" / "000001.jsonl"
+    journal = JournalWriter(path)
+    written, real = [], os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: written.append(data) or real(descriptor, data))
+    journal.write("start", token="t")
+    journal.write("step", step=1, loss=0.5)
+    journal.close()
+    assert len(written) == 2
+    assert all(data.endswith(b"\n") for data in written)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.kind for entry in parse_entries(path.read_bytes())[0]] == ["start", "step"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "synced"),
+    [("start", 1), ("checkpoint", 1), ("leave", 1), ("error", 1), ("done", 1), ("step", 0), ("validation", 0)],
+)
+def test_what_is_synced(tmp_path, monkeypatch, kind, synced):
+    journal = JournalWriter(tmp_path / "j" / "1")
+    calls, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(1) or real(descriptor))
+    journal.write(kind)
+    journal.close()
+    assert len(calls) == synced
+
+
+def test_a_torn_line_takes_nothing_with_it(tmp_path):
+    path = tmp_path / "j" / "1"
+    path.parent.mkdir()
+    path.write_bytes(b'{"kind":"step","time":1,"step":1}\n{"kind":"st')
+    journal = JournalWriter(path)
+    journal.write("step", step=2)
+    journal.write("step", step=3)
+    journal.close()
+    assert [entry.fields["step"] for entry in parse_entries(path.read_bytes())[0]] == [1, 2, 3]
+
+
+def test_a_short_write_says_so_and_the_next_line_survives(tmp_path, monkeypatch):
+    path = tmp_path / "j" / "1"
+    journal = JournalWriter(path)
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
+        with pytest.raises(LvjobsError, match="cannot be written"):
+            journal.write("step", step=1)
+    journal.write("error", step=1)
+    journal.close()
+    assert [entry.kind for entry in parse_entries(path.read_bytes())[0]] == ["error"]
+
+
+@pytest.fixture
+def make_attempt(tmp_path):
+    layout = make_run(tmp_path / "run", steps=30)
+    made = []
+
+    def make(generation=1, deadline=None):
+        journal = JournalWriter(layout.journal(generation))
+        made.append(journal)
+        found, invalid = find_newest_valid(layout)
+        return Attempt(
+            layout,
+            read_run(layout),
+            generation,
+            "abc",
+            journal,
+            found,
+            invalid,
+            deadline or Deadline(None, None, 0.0),
+        )
+
+    yield make
+    for journal in made:
+        journal.close()
+
+
+def test_metrics(make_attempt):
+    run = make_attempt()
+    assert run.resume() is None
+    run.log(1, loss=torch.tensor(0.25), tokens=np.int64(2**40 + 1), learning_rate=1e-5)
+    run.validated(1, loss=np.float32(0.5), batches=3)
+    (step,) = entries(run.layout, "step")
+    assert step == step | {"step": 1, "loss": 0.25, "tokens": 2**40 + 1, "learning_rate": 1e-5}
+    assert type(step["tokens"]) is int
+    assert step["seconds"] >= 0
+    path = run.checkpoint(1, {"x": 1})
+    assert find_newest_valid(run.layout)[0].manifest.metrics == {
+        "loss": 0.25, "tokens": 2**40 + 1, "learning_rate": 1e-5, "validation_loss": 0.5, "validation_batches": 3,
+    }  # fmt: skip
+    (checkpoint,) = entries(run.layout, "checkpoint")
+    assert checkpoint["name"] == path.name
+    assert checkpoint["bytes"] == sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+
+
+@pytest.mark.parametrize("metrics", [{"kind": 1}, {"time": 1}, {"loss": "high"}, {"loss": None}])
+def test_metrics_that_would_break_the_line(make_attempt, metrics):
+    run = make_attempt()
+    with pytest.raises((ValueError, TypeError)):
+        run.log(1, **metrics)
+    assert entries(run.layout, "step") == []
+
+
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_steps_are_consecutive(make_attempt, step):
+    with pytest.raises(ValueError, match="the next step is 1"):
+        make_attempt().log(step)
+
+
+def test_steps_end(make_attempt):
+    run = make_attempt()
+    for step in range(1, 31):
+        run.log(step)
+    with pytest.raises(ValueError, match="has 30 steps"):
+        run.log(31)
+
+
+def test_a_checkpoint_is_of_the_last_step(make_attempt):
+    run = make_attempt()
+    run.log(1)
+    with pytest.raises(ValueError, match="last step that was logged is 1"):
+        run.checkpoint(2, {})
+
+
+def test_resume_is_not_forgotten(make_attempt):
+    run = make_attempt()
+    write_checkpoint(run.layout, CheckpointName(1, 5), {"x": 1}, {})
+    run = make_attempt(2)
+    assert run.step == 5
+    with pytest.raises(ValueError, match=r"run\.resume"):
+        run.log(6)
+    resumed = run.resume()
+    assert (resumed.step, resumed.state) == (5, {"x": 1})
+    assert resumed.directory("adapter") == resumed.path / "adapter"
+    run.log(6)
+
+
+def test_due(make_attempt):
+    run = make_attempt()
+    assert [step for step in range(1, 31) if run.due(step)] == [10, 20, 30]
+
+
+def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, monkeypatch):
+    run = make_attempt()
+    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", 0.0)
+    assert not run.should_stop()
+    run.layout.revoked.mkdir()
+    (run.layout.revoked / "abc").touch()
+    assert run.should_stop()
+    (run.layout.revoked / "abc").unlink()
+    assert run.should_stop(), "once true it stays true"
+    assert [entry["signal"] for entry in entries(run.layout, "signal")] == ["revoked"]
+    run = make_attempt(2)
+    run.layout.generations.mkdir()
+    run.layout.generation(3).touch()
+    assert run.should_stop()
+    assert run.reason == "superseded"
+
+
+def test_should_stop_is_cheap(make_attempt, monkeypatch):
+    run = make_attempt()
+    for name in ("stat", "listdir", "scandir", "open"):
+        monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("a system call a step"))
+    for _ in range(1000):
+        assert not run.should_stop()
+
+
+@pytest.mark.parametrize(
+    ("now", "limit", "needed", "expected"),
+    [
+        (909, 3600.0, 0, False),
+        (911, 3600.0, 0, True),
+        (911, 100.0, 0, False),  # a tenth of 100 s
+        (991, 100.0, 0, True),
+        (975, 100.0, 20, False),
+        (981, 100.0, 20, True),  # a step and a checkpoint take 20 s
+        (911, None, 0, True),
+    ],
+)
+def test_deadline(now, limit, needed, expected):
+    assert Deadline(1000.0, limit, 90.0).has_come(now, needed) is expected
+
+
+def test_no_deadline():
+    assert not Deadline(None, None, 90.0).has_come(1e12, 1e9)
