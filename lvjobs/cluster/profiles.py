@@ -49,10 +49,10 @@ def _quote(value: Any) -> str:
 
 
 def _environment(undefined: type[jinja2.Undefined]) -> jinja2.Environment:
-    return jinja2.Environment(  # noqa: S701 - not HTML: _quote escapes for the shell
+    return jinja2.Environment(
         undefined=undefined,
         finalize=_quote,
-        autoescape=False,
+        autoescape=False,  # noqa: S701 - that is for HTML; `finalize` quotes for the shell
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

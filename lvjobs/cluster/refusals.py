@@ -19,14 +19,14 @@ _UNCLEAR = re.compile(
 # No job exists. It is a matter of waiting: for other jobs to end, for the controller to come back.
 _DEFERRED = re.compile(
     r"maxsubmit|grpsubmit|maxjobs|grpjobs|submit limit|unable to contact slurm controller|controller not responding"
-    r"|standby mode|temporarily unable|resource temporarily unavailable|submissions? (?:is |are )?(?:temporarily )?disabled"
+    r"|standby mode|temporarily unable|resource temporarily unavailable|submissions? (?:is |are )?(?:temporarily )?disa"
     r"|could not establish a configuration source|unable to (?:open|stat|process) (?:\S+ )?\S*slurm\.conf",
     re.IGNORECASE,
 )
 
 # An account that may never have such a job is told so with the same sentence as one that may have it tomorrow.
 _NEVER = re.compile(
-    r"(?:max|min)(?:wall|gres|cpu|node|mem|tres|billing|grp)\w*(?:limit|perjob|peruser|peraccount)", re.IGNORECASE
+    r"(?:max|min|grp)(?:wall|gres|cpu|node|mem|tres|billing|grp)\w*(?:limit|perjob|peruser|peraccount)", re.IGNORECASE
 )
 
 # slurm_errno.c's and sbatch's own refusals. Whatever is not among them is unclear, which costs a look and no job.

@@ -1,4 +1,4 @@
-"""The Slurm backend: submission through submitit, state by one squeue and one sacct, both in text that is parsed here."""
+"""The Slurm backend: submission through submitit, state by one squeue and one sacct, in text that is parsed here."""
 
 import os
 import time

@@ -1,0 +1,300 @@
+"""The local backend: the same worker on this machine, with no Slurm. Its jobs survive the command that sent them."""
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import lvjobs
+from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, RunFiles, Spec, jobs_in
+from lvjobs.cluster.protocol import (
+    ClusterError,
+    Job,
+    JobRequest,
+    Site,
+    Snapshot,
+    SubmitDeferred,
+    SubmitRefused,
+    SubmitUnclear,
+)
+from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
+
+_STARTER_SECONDS = 60.0
+_LAUNCH_SECONDS = 90.0
+"""A job that nobody has started by then never will be: its submitter died in between."""
+
+_LEAD_SECONDS = 90.0
+_LARGEST_LEAD = 0.1
+"""Of the time limit: a short job is for training, not for leaving."""
+
+
+class LocalCluster:
+    """Jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
+
+    backend = "local"
+
+    def __init__(self, directory: Path, slots: int = 1, *, kill_wait_seconds: float = 30.0) -> None:
+        self._directory = directory.absolute()
+        self._slots = slots
+        self._kill_wait = kill_wait_seconds
+
+    # -- submission ---------------------------------------------------------------------------------------------
+
+    def script(self, request: JobRequest) -> str:
+        """A shell script that does what `submit` would have done, one member after the other."""
+        lines = ["#!/bin/bash", f"# {request.job_name}: what the local backend runs, {self._slots} at once"]
+        variables = {
+            "PYTHONPATH": str(request.code_directory),
+            "PYTHONUNBUFFERED": "1",
+            "HF_HUB_OFFLINE": "1",
+            **request.environment,
+            "LVJOBS_BACKEND": "local",
+            "LVJOBS_TOKEN": request.token,
+        }
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        lines.append(f"cd {shlex.quote(str(request.code_directory))} || exit 1")
+        for directory in request.run_directories:
+            lines.append(shlex.join([request.python, "-m", "lvjobs.worker", str(directory)]))
+        return "\n".join(lines) + "\n"
+
+    def check(self, request: JobRequest) -> None:
+        """Nothing can be asked for that this machine would refuse beforehand."""
+
+    def submit(self, request: JobRequest) -> str:
+        """Write the job down, then start it. Raises SubmitDeferred, SubmitRefused or SubmitUnclear."""
+        try:
+            job = self._write_down(request)
+        except OSError as error:
+            raise SubmitRefused(f"{self._directory} cannot be written: {error.strerror}") from None
+        try:
+            returncode = self._start(job)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SubmitUnclear(f"job {job.id} was written down, but not seen to start: {error}") from None
+        if returncode == 0:
+            return job.id
+        # The claim decides: whoever gets it, no wrapper is ever started once we have said that there is no job.
+        if create_exclusive(job.launch, ABANDONED):
+            said = _last_line(job.root / "wrapper.log")
+            shutil.rmtree(job.root, ignore_errors=True)
+            raise SubmitDeferred(f"the job could not be started: {said}")
+        raise SubmitUnclear(f"job {job.id} was started by somebody, and something went wrong: see {job.root}")
+
+    def _write_down(self, request: JobRequest) -> JobFiles:
+        minutes = request.resources.get("time_limit_minutes")
+        limit = None if minutes is None else float(minutes) * 60
+        lead = float(request.resources.get("signal_lead_seconds") or _LEAD_SECONDS)
+        spec = Spec(
+            token=request.token,
+            name=request.name,
+            run_directories=[str(path.absolute()) for path in request.run_directories],
+            log_directory=str(request.log_directory.absolute()),
+            code_directory=str(request.code_directory.absolute()),
+            python=request.python,
+            environment=dict(request.environment),
+            time_limit_seconds=limit,
+            lead_seconds=lead if limit is None else min(lead, limit * _LARGEST_LEAD),
+            max_parallel=request.max_parallel,
+            slots=self._slots,
+            kill_wait_seconds=self._kill_wait,
+            submitted=time.time(),
+        )
+        jobs = self._directory / "jobs"
+        jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = jobs / f".{request.token}.{os.getpid()}"
+        aside.mkdir(mode=0o700)
+        for index in range(len(spec.run_directories)):
+            (aside / str(index)).mkdir()
+        write_json(aside / "job.json", asdict(spec))
+        number = max((int(job.id[1:]) for job in jobs_in(self._directory)), default=0)
+        while True:
+            number += 1
+            try:
+                # A directory cannot be renamed onto one that has something in it: each number is given once.
+                aside.rename(jobs / f"L{number}")
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            else:
+                fsync_directory(jobs)
+                return JobFiles(jobs / f"L{number}")
+
+    @staticmethod
+    def _start(job: JobFiles, *which: int) -> int:
+        package = str(Path(lvjobs.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        with (job.root / "wrapper.log").open("ab") as log:
+            return subprocess.run(
+                [sys.executable, "-m", "lvjobs.cluster.local_job", str(job.root), *map(str, which)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=job.root,  # nothing that can be imported lies there
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+                timeout=_STARTER_SECONDS,
+                check=False,
+            ).returncode
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:  # noqa: ARG002 - nothing is ever forgotten
+        """How the jobs with these tokens stand. `history` has every run of every member, oldest first."""
+        wanted = frozenset(tokens)
+        queue, history = [], []
+        for job in jobs_in(self._directory):
+            spec = job.spec()
+            if spec.token not in wanted:
+                continue
+            for index in range(len(spec.run_directories)):
+                runs = list(_look(job, spec, index))
+                queue.append(runs[-1])
+                history += runs
+        return Snapshot(time.time(), queue, history)
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> None:
+        """End the job for good: SIGTERM soon, SIGKILL later. A job that is no more is no error."""
+        for job, spec, index in self._find(job_id):
+            member = job.member(index)
+            runs = member.runs()
+            if runs and _state(job, spec, index, runs[-1]).is_ended:
+                continue
+            write_atomic(member.cancelled, "")
+            if runs and not runs[-1].is_looked_after():
+                worker = runs[-1].process("worker")
+                if worker is not None and worker.is_alive:
+                    with suppress(ProcessLookupError):
+                        os.killpg(worker.pid, signal.SIGKILL)
+
+    def requeue(self, job_id: str) -> None:
+        """Start the job's next run, under its id. Raises ClusterError where it still runs or was cancelled."""
+        found = self._find(job_id)
+        if not found:
+            raise ClusterError(f"there is no local job {job_id}")
+        for job, spec, index in found:
+            member = job.member(index)
+            runs = member.runs()
+            if member.cancelled.exists():
+                raise ClusterError(f"job {job_id} was cancelled: it is not started again")
+            if not runs or not _state(job, spec, index, runs[-1]).is_ended:
+                raise ClusterError(f"job {job_id} has not ended")
+            try:
+                returncode = self._start(job, index, runs[-1].number + 1)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise ClusterError(f"job {job_id} could not be started again: {error}") from None
+            if returncode:
+                raise ClusterError(f"job {job_id} could not be started again: {_last_line(job.root / 'wrapper.log')}")
+
+    def release(self, job_id: str) -> None:
+        """Nothing is ever held here."""
+
+    def lift_hold(self, job_id: str) -> None:
+        """Nothing is ever held here."""
+
+    def probe(self) -> Site:
+        """What this machine promises."""
+        note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
+        return Site(
+            backend="local",
+            requeue=False,
+            preempt_mode="off",
+            requeue_hold_seconds=0.0,
+            kill_wait_seconds=self._kill_wait,
+            notes=(note,),
+        )
+
+    def _find(self, job_id: str) -> list[tuple[JobFiles, Spec, int]]:
+        """The members that an id means: all of `L3`, one of `L3_0`."""
+        base, _, task = job_id.partition("_")
+        found = []
+        for job in jobs_in(self._directory):
+            if job.id == base:
+                spec = job.spec()
+                indexes = range(len(spec.run_directories))
+                found += [(job, spec, index) for index in indexes if not task or str(index) == task]
+        return found
+
+
+def _look(job: JobFiles, spec: Spec, index: int) -> Iterator[Job]:
+    """Every run of a member, oldest first; at least one."""
+    runs = job.member(index).runs()
+    for run in runs:
+        yield _state(job, spec, index, run)
+    if not runs:
+        yield _unstarted(job, spec, index)
+
+
+def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
+    """A member that no wrapper has taken up: it soon will be, or its submitter died before it could start it."""
+    blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0)
+    if job.age(spec) < _LAUNCH_SECONDS:
+        return blank
+    # Whoever claims first decides, so that a submitter that was only asleep does not start it after we gave it up.
+    create_exclusive(job.launch, ABANDONED)
+    cancelled = job.member(index).cancelled.exists()
+    state = "CANCELLED" if cancelled else "NODE_FAIL"
+    return replace(blank, state=state, reason="NeverStarted", end=spec.submitted, restart_count=0)
+
+
+def _state(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
+    """How one run of a member stands."""
+    member = job.member(index)
+    blank = Job(
+        id=job.member_id(index, spec),
+        token=spec.token,
+        member=index,
+        state="PENDING",
+        restart_count=run.number,
+        partition="local",
+    )
+    ended = run.record("ended")
+    if ended is None:
+        looked_after = run.is_looked_after()
+        ended = run.record("ended")  # it may have been written before its wrapper went
+        if ended is None:
+            return _unended(blank, member, run, looked_after=looked_after)
+    return replace(
+        blank,
+        state=ended["state"],
+        start=ended["start"],
+        end=ended["time"],
+        exit_code=ended["code"],
+        exit_signal=ended["signal"],
+        nodes=ended["host"],
+    )
+
+
+def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bool) -> Job:
+    wrapper, worker = run.process("wrapper"), run.process("worker")
+    cancelled = member.cancelled.exists()
+    if wrapper is None and run.is_new(_LAUNCH_SECONDS):
+        return replace(blank, reason="Launching")
+    if looked_after and worker is None:
+        return replace(blank, reason="Resources", nodes="")
+    began = run.record("worker") or {}
+    running = replace(blank, state="COMPLETING" if cancelled else "RUNNING", start=began.get("start"))
+    running = replace(running, nodes=began.get("host", ""))
+    if looked_after or (worker is not None and worker.is_alive):
+        return running
+    # Whoever kills only the worker leaves a wrapper that says so: this was the whole machine, or as good as.
+    return replace(
+        running,
+        state="CANCELLED" if cancelled else "NODE_FAIL",
+        reason="" if wrapper is not None else "NeverStarted",
+        end=run.last_sign(),
+    )
+
+
+def _last_line(path: Path) -> str:
+    with suppress(OSError, IndexError):
+        return path.read_text(errors="replace").strip().splitlines()[-1]
+    return f"see {path}"

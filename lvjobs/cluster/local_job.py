@@ -1,0 +1,248 @@
+"""`python -m lvjobs.cluster.local_job JOB_DIRECTORY [MEMBER RUN]`: starts a local job's members, and looks after them.
+
+The starter forks a wrapper for each member and ends as soon as all of them have said who they are; so they are nobody's
+children, and go on when the command that submitted them has ended. A wrapper waits for a slot, runs the worker, minds
+its time limit and its cancellation, and records how it ended.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NoReturn
+
+from lvjobs.cluster.local_files import BEAT_SECONDS, STARTER, JobFiles, MemberFiles, RunFiles, Spec
+from lvjobs.cluster.processes import identify
+from lvjobs.files import create_exclusive
+
+_POLL_SECONDS = 0.1
+_WAIT_SECONDS = 0.25
+_PR_SET_PDEATHSIG = 1
+_FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "LVJOBS_")
+
+
+def job_environment(spec: Spec, job_id: str, cancel_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the worker sees: the caller's environment, without another job's marks, and with this one's."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
+    return {
+        **kept,
+        "PYTHONPATH": spec.code_directory,
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        **spec.environment,
+        "LVJOBS_BACKEND": "local",
+        "LVJOBS_TOKEN": spec.token,
+        "LVJOBS_JOB_ID": job_id,
+        "LVJOBS_LEAD_SECONDS": f"{spec.lead_seconds:g}",
+        "LVJOBS_CANCEL_FILE": str(cancel_file),
+    }
+
+
+class _Ended(Exception):
+    """The wrapper was told to go before there was a worker."""
+
+
+def _try_lock(directory: Path, count: int) -> IO[bytes] | None:
+    """One of `count` slots in `directory`, if one is free. The lock ends with the last process that has it open."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        stream = (directory / str(number)).open("ab")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+        else:
+            return stream
+    return None
+
+
+class Wrapper:
+    """Looks after one run of one member."""
+
+    def __init__(self, job: JobFiles, member: MemberFiles, run: RunFiles, index: int) -> None:
+        self.job, self.member, self.run, self.index = job, member, run, index
+        self.spec = job.spec()
+        self.worker: subprocess.Popen[bytes] | None = None
+        self._began: float | None = None
+        self._beaten = 0.0
+        self._told_to_go = False
+        self._why: str | None = None
+        self._kill_at: float | None = None
+
+    def main(self) -> None:
+        """Wait, run, record."""
+        signal.signal(signal.SIGTERM, self._pass_on)
+        try:
+            locks = []
+            if self.spec.max_parallel:  # first: a member that may not run yet must not keep others from the machine
+                locks.append(self._lock(self.job.root / "parallel", self.spec.max_parallel))
+            locks.append(self._lock(self.job.root.parent.parent / "slots", self.spec.slots))
+        except _Ended:
+            if self.member.cancelled.exists():
+                self._record("CANCELLED", None)
+            return
+        self._start([lock.fileno() for lock in locks])
+        self._look_after()
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        """SIGTERM of a machine that shuts down, or of its user: the worker may leave as it does when preempted."""
+        self._told_to_go = True
+        if self.worker is not None:
+            self._signal(number)
+
+    def _lock(self, directory: Path, count: int) -> IO[bytes]:
+        while True:
+            if self._told_to_go or self.member.cancelled.exists():
+                raise _Ended
+            lock = _try_lock(directory, count)
+            if lock is not None:
+                return lock
+            self._beat()
+            time.sleep(_WAIT_SECONDS)
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten > BEAT_SECONDS:
+            self._beaten = time.monotonic()
+            self.run.alive.touch()
+
+    def _start(self, locks: list[int]) -> None:
+        job_id = self.job.member_id(self.index, self.spec)
+        environment = job_environment(self.spec, job_id, self.member.cancelled, os.environ)
+        environment["LVJOBS_RESTART_COUNT"] = str(self.run.number)
+        if self.spec.time_limit_seconds is not None:
+            environment["LVJOBS_END_TIME"] = f"{time.time() + self.spec.time_limit_seconds:.3f}"
+        log = Path(self.spec.log_directory) / f"{job_id}.out"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            try:
+                self.worker = subprocess.Popen(
+                    [self.spec.python, "-m", "lvjobs.worker", self.spec.run_directories[self.index]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.spec.code_directory,
+                    env=environment,
+                    pass_fds=locks,  # the slot stays taken for as long as the worker lives
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one thread, and it calls into libc only
+                )
+            except OSError as error:
+                stream.write(f"lvjobs: the worker cannot be started: {error}\n".encode())
+                self._record("FAILED", 1)
+                raise SystemExit(1) from None
+        self._began = time.time()
+        identity = identify(self.worker.pid)
+        if identity is not None:  # else it has ended already, and is told about in a moment
+            self.run.write("worker", {**identity.to_dict(), "start": self._began})
+
+    def _look_after(self) -> None:
+        assert self.worker is not None
+        limit = self.spec.time_limit_seconds
+        end = None if limit is None else time.monotonic() + limit
+        warned = False
+        while self.worker.poll() is None:
+            now = time.monotonic()
+            self._beat()
+            if end is not None and not warned and now > end - self.spec.lead_seconds:
+                warned = True
+                self._signal(signal.SIGUSR2)
+            if self._why is None:
+                if self.member.cancelled.exists():
+                    self._end_it("CANCELLED", now)
+                elif end is not None and now > end:
+                    self._end_it("TIMEOUT", now)
+            elif self._kill_at is not None and now > self._kill_at:
+                self._signal(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+        status = self.worker.returncode
+        # what the worker left behind has no business going on without it
+        self._signal(signal.SIGKILL)
+        if self.member.cancelled.exists():
+            self._why = "CANCELLED"
+        self._record(self._why or ("COMPLETED" if status == 0 else "FAILED"), status)
+
+    def _end_it(self, why: str, now: float) -> None:
+        self._why = why
+        self._kill_at = now + self.spec.kill_wait_seconds
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        """To all processes of the worker, as Slurm does."""
+        if self.worker is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.worker.pid, number)
+
+    def _record(self, state: str, status: int | None) -> None:
+        killed = status is not None and status < 0
+        code = 0 if killed else status
+        signal_number = -status if killed and status is not None else None
+        told = {"state": state, "code": code, "signal": signal_number, "start": self._began, "time": time.time()}
+        self.run.write("ended", {**told, "host": os.uname().nodename})
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """A wrapper that is killed takes its worker along: nobody would mind its time limit or its cancellation."""
+    libc = ctypes.CDLL(None)
+    wrapper = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != wrapper:
+            os._exit(1)
+
+    return before_exec
+
+
+def _wrap(job: JobFiles, index: int, number: int, said: int) -> NoReturn:
+    """In the forked child: say who this is, then do the work. Never returns."""
+    status = 1
+    try:
+        os.setsid()
+        member = job.member(index)
+        run = member.run(number)
+        run.root.mkdir(parents=True)
+        identity = identify(os.getpid())
+        assert identity is not None
+        run.write("wrapper", identity.to_dict())
+        os.close(said)
+        Wrapper(job, member, run, index).main()
+        status = 0
+    except BaseException:  # noqa: BLE001 - a forked child must not run on into the starter's code
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def start(job: JobFiles, indexes: list[int], number: int) -> None:
+    """Fork a wrapper for each member, and wait until each has said who it is, or has died."""
+    reading, said = os.pipe()
+    for index in indexes:
+        if os.fork() == 0:
+            os.close(reading)
+            _wrap(job, index, number, said)
+    os.close(said)
+    os.read(reading, 1)  # the end of the pipe: no child has it open any more
+
+
+def main(arguments: list[str]) -> int:
+    """See the module's docstring. Exit code 3: somebody decided before that the job does not start."""
+    job = JobFiles(Path(arguments[0]))
+    if len(arguments) > 1:
+        start(job, [int(arguments[1])], int(arguments[2]))
+        return 0
+    if not create_exclusive(job.launch, STARTER):
+        return 3
+    start(job, list(range(len(job.spec().run_directories))), 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
