@@ -36,7 +36,6 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
         runs = find_runs(transaction, wanted)
         members = {member.run_id: member for member in transaction.members() if member.state == "live"}
         submissions = {submission.token: submission for submission in transaction.submissions()}
-        sizes = {token: sum(m.token == token for m in transaction.members(unsettled=False)) for token in submissions}
     actions: list[Action] = []
     told = []
     for run in runs:
@@ -47,9 +46,8 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
         if member is not None:
             actions.append(Revoke(member.token, run.id))
             submission = submissions[member.token]
-            if submission.job_id is not None:
-                single = sizes[member.token] == 1
-                job_id = submission.job_id if single else f"{submission.job_id}_{member.member}"
+            job_id = submission.job_of(member.member)
+            if job_id is not None:
                 actions.append(CancelJob(job_id, run.id, submission.backend))
         note = "cancelled by the user"
         actions.append(SetRun(run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note))

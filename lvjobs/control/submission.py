@@ -4,7 +4,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import Cluster, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.control.clusters import backend_of
@@ -65,8 +65,8 @@ def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], no
     token = new_token()
     request = request_for(study, runs, token)
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now, len(runs))
     with ledger.transaction() as transaction:
-        submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now)
         transaction.add_submission(submission, [run.id for run in runs])
         for run in runs:
             transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", not_before=0.0)
@@ -82,13 +82,13 @@ def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], no
         reason = f"refused: {error}; change study.toml's [resources] or the profile, then: lvjobs resume {runs[0].name}"
         _withdraw(ledger, runs, token, now, RunState.HELD, reason)
         return Sent(runs, token, "refused", said=str(error))
+    submission = replace(submission, job_id=job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=job_id)
         for index, run in enumerate(runs):
             state = RunState.QUEUED if run.cause is None else RunState.INTERRUPTED
             transaction.update_run(run.id, state=state, reason="")
-            task = job_id if len(runs) == 1 else f"{job_id}_{index}"
-            transaction.add_event(Event(now, "submitted", f"submitted as job {task}", run.id))
+            transaction.add_event(Event(now, "submitted", f"submitted as job {submission.job_of(index)}", run.id))
     return Sent(runs, token, "submitted", job_id=job_id)
 
 

@@ -28,8 +28,8 @@ def build_summary(
     rows = []
     for run in runs:
         member = jobs.get(run.id)
-        submission = submissions.get(member.token) if member else None
-        rows.append(run_row(run, attempts[run.id], submission.job_id if submission else None, member is not None))
+        job_id = submissions[member.token].job_of(member.member) if member else None
+        rows.append(run_row(run, attempts[run.id], job_id))
     return {
         "schema": SCHEMA,
         "study": str(study.root),
@@ -41,7 +41,7 @@ def build_summary(
     }
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None, live: bool) -> dict[str, Any]:
+def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[str, Any]:
     """One run as `status --json` shows it."""
     last = attempts[-1] if attempts else None
     claimed = [attempt for attempt in attempts if attempt.generation is not None]
@@ -56,7 +56,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None, live: boo
         "step": claimed[-1].step if claimed else 0,
         "steps": run.steps,
         "attempts": len(attempts),
-        "job_id": (job_id if live else None) or (last.job_id if last else None),
+        "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
         "loss": next((a.loss for a in reversed(claimed) if a.loss is not None), None),
         "validation_loss": validated[-1].validation_loss if validated else None,

@@ -29,7 +29,7 @@ class MemberView:
         """What scancel takes: from Slurm's own mouth where it spoke, else from the ledger."""
         if self.job is not None:
             return self.job.id
-        return self.history[-1].id if self.history else self.submission.job_id or ""
+        return self.history[-1].id if self.history else self.submission.job_of(self.member.member) or ""
 
     @property
     def last_word(self) -> Job | None:

@@ -86,13 +86,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Submission:
-    """One sbatch. `job_id` is None until sbatch's answer is known (or its job was found by the token)."""
+    """One sbatch, of a job or of an array with `size` members.
+
+    `job_id` is None until sbatch's answer is known (or its job was found by the token).
+    """
 
     token: str
     profile: str
     backend: str
     created: float
+    size: int = 1
     job_id: str | None = None
+
+    def job_of(self, member: int) -> str | None:
+        """What scancel takes for a member: the job's id, or the array's with the task's index."""
+        return self.job_id if self.job_id is None or self.size == 1 else f"{self.job_id}_{member}"
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ submissions = Table(
     Column("profile", String, nullable=False),
     Column("backend", String, nullable=False),
     Column("created", Float, nullable=False),
+    Column("size", Integer, nullable=False),
     Column("job_id", String),
 )
 

@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("profile", sa.String(), nullable=False),
         sa.Column("backend", sa.String(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("token"),
     )
