@@ -19,10 +19,9 @@ _directory = click.option(
 
 @click.group()
 def lab() -> None:
-    r"""A private Slurm cluster on this machine, to try a study on before a real one is asked.
+    """A private Slurm cluster on this machine, to try a study on before a real one is asked.
 
-    \b
-    lvjobs lab up && eval "$(lvjobs lab env)" && sinfo
+    Bring it up, then: eval "$(lvjobs lab env)" && sinfo
     """
 
 

@@ -1,6 +1,7 @@
 """Starting and stopping the daemons of a lab, in the order in which they need one another."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -77,12 +78,17 @@ def start_database(layout: Layout) -> None:
     """MariaDB, on a socket inside the lab only."""
     if daemon_process(layout, "mariadbd"):
         return
-    common = ("--no-defaults", f"--user={user_name()}", f"--datadir={layout.database}")
-    if not (layout.database / "mysql").is_dir():
+    # a MariaDB that starts sweeps the temporary directory, and in a shared one it takes another's tables away
+    common = ("--no-defaults", f"--user={user_name()}", f"--tmpdir={layout.scratch}")
+    if not layout.database.exists():
+        unfinished = layout.database.with_suffix(".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
         install = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
-        process = _launch(layout, "mariadb-install-db", "mariadb-install-db", *common, *install)
-        _finish(layout, "mariadb-install-db", process)
+        command = ("mariadb-install-db", *common, f"--datadir={unfinished}", *install)
+        _finish(layout, "mariadb-install-db", _launch(layout, "mariadb-install-db", *command))
+        unfinished.rename(layout.database)
     options = (
+        f"--datadir={layout.database}",
         f"--socket={layout.mysql_socket}",
         f"--pid-file={layout.pid_file('mariadbd')}",
         f"--log-error={layout.log}/mariadbd.log",

@@ -93,8 +93,8 @@ class Lab:
         require_packages(accounting=config.accounting)
         self._refuse_foreign_directory()
         self.layout.make()
-        with self._locked():
-            site = self._settle(config, before)
+        with self._locked(), contextlib.ExitStack() as claims:
+            site = self._settle(config, before, claims)
             daemons.start_munged(self.layout)
             if config.accounting:
                 daemons.start_accounting(self.layout, site)
@@ -106,6 +106,8 @@ class Lab:
         """Stop every process of this lab and of its jobs, as a power cut would; the queue survives unless `purge`."""
         site = self.layout.load()
         if site is None:
+            if purge and (self.layout.etc / "lock").exists():  # an `up` that was refused
+                shutil.rmtree(self.directory, ignore_errors=True)
             return
         with self._locked():
             daemons.stop_everything(self.layout, site.config.node_names, gently=not purge)
@@ -200,7 +202,7 @@ class Lab:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def _settle(self, config: LabConfig, before: Site | None) -> Site:
+    def _settle(self, config: LabConfig, before: Site | None, claims: contextlib.ExitStack) -> Site:
         """Decide address and ports, and write the configuration, unless the lab runs just so already."""
         if before and self._anything_runs(before):
             asked = config if config.port_base else replace(config, port_base=before.config.port_base)
@@ -218,17 +220,17 @@ class Lab:
             host=host,
             address=address or "127.0.0.1",
             loopback_only=address is not None,
-            port_base=self._ports(config, before),
+            port_base=self._ports(config, before, claims),
         )
         self._write_configuration(site)
         self.layout.save(site)
         return site
 
-    def _ports(self, config: LabConfig, before: Site | None) -> int:
+    def _ports(self, config: LabConfig, before: Site | None, claims: contextlib.ExitStack) -> int:
         if config.port_base is None and before:
             with contextlib.suppress(UsageError):  # the last time's, so that what was exported stays true
-                return free_base(self.directory, config.ports, before.port_base)
-        return free_base(self.directory, config.ports, config.port_base)
+                return free_base(self.directory, config.ports, claims, before.port_base)
+        return free_base(self.directory, config.ports, claims, config.port_base)
 
     def _anything_runs(self, site: Site) -> bool:
         return any(daemon_process(self.layout, name) for name in _daemon_names(site.config))

@@ -1,5 +1,6 @@
 """How this machine is reached, and which of its ports are free."""
 
+import contextlib
 import ipaddress
 import socket
 import zlib
@@ -37,27 +38,49 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _claim(first: int, count: int, claims: contextlib.ExitStack) -> int | None:
+    """Take `count` ports from `first` for a lab that is about to start.
+
+    Between the look at a port and the daemon that listens on it, another lab may look too. So each port is also claimed
+    by a socket in Linux's abstract namespace, which vanishes with the process that holds it.
+
+    Returns:
+        The first port that could not be had; None if all could.
+    """
+    with contextlib.ExitStack() as mine:
+        for port in range(first, first + count):
+            claim = mine.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                claim.bind(f"\0lvjobs-lab-port-{port}")
+            except OSError:
+                return port
+            if not is_free(port):
+                return port
+        claims.enter_context(mine.pop_all())
+    return None
+
+
 def _candidates(directory: Path, count: int) -> Iterator[int]:
-    """Bases to try, from a place of the directory's own: labs that start at the same moment do not meet."""
+    """Bases to try, from a place of the directory's own: two labs seldom want the same."""
     slots = (_LAST - _FIRST) // count
     start = zlib.crc32(str(directory).encode()) % slots
     for step in range(slots):
         yield _FIRST + (start + step) % slots * count
 
 
-def free_base(directory: Path, count: int, wanted: int | None = None) -> int:
-    """The first of `count` consecutive free ports.
+def free_base(directory: Path, count: int, claims: contextlib.ExitStack, wanted: int | None = None) -> int:
+    """The first of `count` consecutive free ports, which no other lab will get until `claims` is closed.
 
     Raises:
         UsageError: `wanted` was given and one of its ports is taken.
         LvjobsError: No range is free.
     """
     if wanted is not None:
-        for port in range(wanted, wanted + count):
-            if not is_free(port):
-                raise UsageError(f"port {port} is taken: choose another --port-base, or leave it out to find one")
+        taken = _claim(wanted, count, claims)
+        if taken is not None:
+            raise UsageError(f"port {taken} is taken: choose another --port-base, or leave it out to find one")
         return wanted
     for base in _candidates(directory, count):
-        if all(is_free(port) for port in range(base, base + count)):
+        if _claim(base, count, claims) is None:
             return base
     raise LvjobsError(f"no {count} consecutive free ports between {_FIRST} and {_LAST}: stop what holds them")
