@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lvjobs.cluster.protocol import ClusterSilent
+from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Wanted, check_profile_resources, declare
 from lvjobs.control.loop import Session
@@ -47,7 +47,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         declared = declare(transaction, wanted, code=code)
     if not declared.new:
         return Entered(declared.existing, (), None)
-    with suppress(ClusterSilent):  # sbatch will meet the same silence, and its answer is provided for
+    with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
         cluster.check(request_for(study, declared.new, new_token()))
     _make_room(session, declared.new)
     with session.ledger.transaction() as transaction:
