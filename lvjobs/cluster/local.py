@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import lvjobs
-from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, RunFiles, Spec, jobs_in
+from lvjobs.cluster.local_files import ABANDONED, JobFiles, Spec, jobs_in
+from lvjobs.cluster.local_state import look, state_of
 from lvjobs.cluster.protocol import (
     ClusterError,
-    Job,
     JobRequest,
     Site,
     Snapshot,
@@ -28,9 +28,6 @@ from lvjobs.cluster.protocol import (
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
 
 _STARTER_SECONDS = 60.0
-_LAUNCH_SECONDS = 90.0
-"""A job that nobody has started by then never will be: its submitter died in between."""
-
 _LEAD_SECONDS = 90.0
 _LARGEST_LEAD = 0.1
 """Of the time limit: a short job is for training, not for leaving."""
@@ -154,7 +151,7 @@ class LocalCluster:
             if spec.token not in wanted:
                 continue
             for index in range(len(spec.run_directories)):
-                runs = list(_look(job, spec, index))
+                runs = list(look(job, spec, index))
                 queue.append(runs[-1])
                 history += runs
         return Snapshot(time.time(), queue, history)
@@ -166,7 +163,7 @@ class LocalCluster:
         for job, spec, index in self._find(job_id):
             member = job.member(index)
             runs = member.runs()
-            if runs and _state(job, spec, index, runs[-1]).is_ended:
+            if runs and state_of(job, spec, index, runs[-1]).is_ended:
                 continue
             write_atomic(member.cancelled, "")
             if runs and not runs[-1].is_looked_after():
@@ -185,7 +182,7 @@ class LocalCluster:
             runs = member.runs()
             if member.cancelled.exists():
                 raise ClusterError(f"job {job_id} was cancelled: it is not started again")
-            if not runs or not _state(job, spec, index, runs[-1]).is_ended:
+            if not runs or not state_of(job, spec, index, runs[-1]).is_ended:
                 raise ClusterError(f"job {job_id} has not ended")
             try:
                 returncode = self._start(job, index, runs[-1].number + 1)
@@ -222,76 +219,6 @@ class LocalCluster:
                 indexes = range(len(spec.run_directories))
                 found += [(job, spec, index) for index in indexes if not task or str(index) == task]
         return found
-
-
-def _look(job: JobFiles, spec: Spec, index: int) -> Iterator[Job]:
-    """Every run of a member, oldest first; at least one."""
-    runs = job.member(index).runs()
-    for run in runs:
-        yield _state(job, spec, index, run)
-    if not runs:
-        yield _unstarted(job, spec, index)
-
-
-def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
-    """A member that no wrapper has taken up: it soon will be, or its submitter died before it could start it."""
-    blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0)
-    if job.age(spec) < _LAUNCH_SECONDS:
-        return blank
-    # Whoever claims first decides, so that a submitter that was only asleep does not start it after we gave it up.
-    create_exclusive(job.launch, ABANDONED)
-    cancelled = job.member(index).cancelled.exists()
-    state = "CANCELLED" if cancelled else "NODE_FAIL"
-    return replace(blank, state=state, reason="NeverStarted", end=spec.submitted, restart_count=0)
-
-
-def _state(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
-    """How one run of a member stands."""
-    member = job.member(index)
-    blank = Job(
-        id=job.member_id(index, spec),
-        token=spec.token,
-        member=index,
-        state="PENDING",
-        restart_count=run.number,
-        partition="local",
-    )
-    ended = run.record("ended")
-    if ended is None:
-        looked_after = run.is_looked_after()
-        ended = run.record("ended")  # it may have been written before its wrapper went
-        if ended is None:
-            return _unended(blank, member, run, looked_after=looked_after)
-    return replace(
-        blank,
-        state=ended["state"],
-        start=ended["start"],
-        end=ended["time"],
-        exit_code=ended["code"],
-        exit_signal=ended["signal"],
-        nodes=ended["host"],
-    )
-
-
-def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bool) -> Job:
-    wrapper, worker = run.process("wrapper"), run.process("worker")
-    cancelled = member.cancelled.exists()
-    if wrapper is None and run.is_new(_LAUNCH_SECONDS):
-        return replace(blank, reason="Launching")
-    if looked_after and worker is None:
-        return replace(blank, reason="Resources", nodes="")
-    began = run.record("worker") or {}
-    running = replace(blank, state="COMPLETING" if cancelled else "RUNNING", start=began.get("start"))
-    running = replace(running, nodes=began.get("host", ""))
-    if looked_after or (worker is not None and worker.is_alive):
-        return running
-    # Whoever kills only the worker leaves a wrapper that says so: this was the whole machine, or as good as.
-    return replace(
-        running,
-        state="CANCELLED" if cancelled else "NODE_FAIL",
-        reason="" if wrapper is not None else "NeverStarted",
-        end=run.last_sign(),
-    )
 
 
 def _last_line(path: Path) -> str:

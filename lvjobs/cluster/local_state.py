@@ -1,0 +1,81 @@
+"""How the local backend's jobs stand, read off what their wrappers left on disk."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, RunFiles, Spec
+from lvjobs.cluster.protocol import Job
+from lvjobs.files import create_exclusive
+
+_LAUNCH_SECONDS = 90.0
+"""A job that nobody has started by then never will be: its submitter died in between."""
+
+
+def look(job: JobFiles, spec: Spec, index: int) -> Iterator[Job]:
+    """Every run of a member, oldest first; at least one."""
+    runs = job.member(index).runs()
+    for run in runs:
+        yield state_of(job, spec, index, run)
+    if not runs:
+        yield _unstarted(job, spec, index)
+
+
+def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
+    """A member that no wrapper has taken up: it soon will be, or its submitter died before it could start it."""
+    blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0)
+    if job.age(spec) < _LAUNCH_SECONDS:
+        return blank
+    # Whoever claims first decides, so that a submitter that was only asleep does not start it after we gave it up.
+    create_exclusive(job.launch, ABANDONED)
+    cancelled = job.member(index).cancelled.exists()
+    state = "CANCELLED" if cancelled else "NODE_FAIL"
+    return replace(blank, state=state, reason="NeverStarted", end=spec.submitted, restart_count=0)
+
+
+def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
+    """How one run of a member stands."""
+    member = job.member(index)
+    blank = Job(
+        id=job.member_id(index, spec),
+        token=spec.token,
+        member=index,
+        state="PENDING",
+        restart_count=run.number,
+        partition="local",
+    )
+    ended = run.record("ended")
+    if ended is None:
+        looked_after = run.is_looked_after()
+        ended = run.record("ended")  # it may have been written before its wrapper went
+        if ended is None:
+            return _unended(blank, member, run, looked_after=looked_after)
+    return replace(
+        blank,
+        state=ended["state"],
+        start=ended["start"],
+        end=ended["time"],
+        exit_code=ended["code"],
+        exit_signal=ended["signal"],
+        nodes=ended["host"],
+    )
+
+
+def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bool) -> Job:
+    wrapper, worker = run.process("wrapper"), run.process("worker")
+    cancelled = member.cancelled.exists()
+    if wrapper is None and run.is_new(_LAUNCH_SECONDS):
+        return replace(blank, reason="Launching")
+    if looked_after and worker is None:
+        return replace(blank, reason="Resources", nodes="")
+    began = run.record("worker") or {}
+    running = replace(blank, state="COMPLETING" if cancelled else "RUNNING", start=began.get("start"))
+    running = replace(running, nodes=began.get("host", ""))
+    if looked_after or (worker is not None and worker.is_alive):
+        return running
+    # Whoever kills only the worker leaves a wrapper that says so: this was the whole machine, or as good as.
+    return replace(
+        running,
+        state="CANCELLED" if cancelled else "NODE_FAIL",
+        reason="" if wrapper is not None else "NeverStarted",
+        end=run.last_sign(),
+    )

@@ -1,0 +1,209 @@
+"""A deterministic twin of Slurm with a clock of its own, and with faults that are scripted instead of awaited.
+
+    clock = Clock()
+    cluster = SimulatedCluster(clock, on_step)
+    job_id = cluster.submit(request)
+    cluster.advance(30)            # jobs start, and take a step a second
+    cluster.preempt(job_id)
+    cluster.advance(300)
+
+`on_step(job)` is a job's worker: called for each step of each running job, it returns an exit code to end, or None to
+go on; `job.signals` are those it got. It writes what it likes into `job.run_directory`; this module writes nothing.
+What happens when follows FACTS that were measured on Slurm 24.11; each fault names what it imitates.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from lvjobs.cluster.protocol import (
+    ClusterError,
+    ClusterSilent,
+    Job,
+    JobRequest,
+    Site,
+    Snapshot,
+    SubmitDeferred,
+    SubmitRefused,
+    SubmitUnclear,
+)
+from lvjobs.cluster.simulation import KILL, Clock, Engine, Manners, OnStep, SimulatedJob
+from lvjobs.errors import UsageError
+
+SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
+"""lost: the job is created, the reply is not heard. vanished: neither. refused, deferred: as sbatch words it."""
+
+Accounting: TypeAlias = Literal["on", "off", "dead"]
+
+_MARGIN_SECONDS = 10.0
+_SOON_SECONDS = 5.0
+
+
+class SimulatedCluster(Engine):
+    """The twin. Its faults are its public attributes and the methods under "what goes wrong"."""
+
+    backend = "simulated"
+
+    def __init__(self, clock: Clock, on_step: OnStep, manners: Manners | None = None) -> None:
+        super().__init__(clock, on_step, manners)
+        self.accounting: Accounting = "on"
+        self.silent = False
+        self.submit_faults: deque[SubmitFault] = deque()
+        self.calls: list[tuple[str, str]] = []
+
+    # -- the protocol -------------------------------------------------------------------------------------------
+
+    def script(self, request: JobRequest) -> str:
+        """One line a member."""
+        return "".join(f"{request.python} -m lvjobs.worker {path}\n" for path in request.run_directories)
+
+    def check(self, request: JobRequest) -> None:
+        """Refuse a time limit that is over the site's."""
+        self._hear()
+        minutes, most = request.resources.get("time_limit_minutes"), self.manners.max_minutes
+        if minutes is not None and most is not None and minutes > most:
+            raise UsageError(f"time_limit: {minutes} minutes is over the maximum, {most:g} minutes")
+
+    def submit(self, request: JobRequest) -> str:
+        """Submit, unless a fault was scripted."""
+        fault = self.submit_faults.popleft() if self.submit_faults else None
+        if fault == "refused":
+            raise SubmitRefused(
+                "Batch job submission failed: Invalid account or account/partition combination specified"
+            )
+        if fault == "deferred":
+            raise SubmitDeferred("Batch job submission failed: QOSMaxSubmitJobPerUserLimit")
+        unclear = SubmitUnclear("Batch job submission failed: Socket timed out on send/recv operation")
+        if fault == "vanished":
+            raise unclear
+        job_id = self.create(request)
+        if fault == "lost" or self.silent:  # a frozen controller finds the message when it thaws
+            raise unclear
+        return job_id
+
+    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+        """How the jobs with these tokens stand, as far as the scheduler and accounting answer."""
+        wanted, now = frozenset(tokens), self.clock.now
+        problems = []
+        queue = None
+        if self.silent:
+            problems.append("squeue: Socket timed out on send/recv operation")
+        else:
+            fresh = [job for job in self.jobs if job.end is None or now - job.end <= self.manners.min_job_age]
+            queue = [job.view() for job in fresh if job.request.token in wanted]
+        history = None
+        if self.accounting == "on":
+            history = [job for job in self._history() if job.token in wanted and (job.end is None or job.end >= since)]
+        elif self.accounting == "dead":
+            problems.append("sacct: Problem talking to the database: Connection refused")
+        return Snapshot(now, queue, history, "; ".join(problems), self.accounting != "off")
+
+    def _history(self) -> list[Job]:
+        """The newest row of each run that accounting has heard of by now."""
+        newest: dict[tuple[str, str, int | None], Job] = {}
+        for since, row in self.rows:
+            if since <= self.clock.now - self.manners.accounting_lag:
+                newest[row.id, row.token, row.restart_count] = row
+        return list(newest.values())
+
+    def cancel(self, job_id: str) -> None:
+        """End the job for good."""
+        self._hear()
+        self.calls.append(("cancel", job_id))
+        for job in self.find(job_id):
+            if job.end is None:
+                self.end_run(job, "CANCELLED")
+
+    def requeue(self, job_id: str) -> None:
+        """Put the job back in the queue, held."""
+        self._hear()
+        self.calls.append(("requeue", job_id))
+        found = self.find(job_id)
+        if not found:
+            raise ClusterError(f"Invalid job id specified for job {job_id}")
+        for job in found:
+            if job.end is None and job.state == "RUNNING":
+                self.end_run(job, "REQUEUED")
+            if job.state != "PENDING":
+                self.put_back(job)
+
+    def release(self, job_id: str) -> None:
+        """Release a held job."""
+        self._hear()
+        self.calls.append(("release", job_id))
+        for job in self.find(job_id):
+            if "held" in job.reason:
+                job.reason = "Priority"
+
+    def lift_hold(self, job_id: str) -> None:
+        """Let a requeued job start in a few seconds."""
+        self._hear()
+        self.calls.append(("lift_hold", job_id))
+        for job in self.find(job_id):
+            far = job.eligible > self.clock.now + _MARGIN_SECONDS
+            if job.state == "PENDING" and job.reason == "BeginTime" and far:
+                job.eligible = self.clock.now + _SOON_SECONDS
+
+    def probe(self) -> Site:
+        """What this site promises."""
+        self._hear()
+        return Site(
+            backend="simulated",
+            requeue=True,
+            preempt_mode=self.manners.preempt_mode,
+            requeue_hold_seconds=self.manners.hold,
+            min_job_age_seconds=self.manners.min_job_age,
+            accounting=self.accounting != "off",
+            partitions={"simulated": self.manners.max_minutes},
+        )
+
+    def _hear(self) -> None:
+        if self.silent:
+            raise ClusterSilent("Unable to contact slurm controller (connect failure)")
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------
+
+    def preempt(self, job_id: str) -> None:
+        """An urgent job wants the node: SIGTERM, grace, SIGKILL; then the queue, or on a CANCEL site the end.
+
+        A job that stays until it is killed keeps the flag: its next run, however it ends, is called PREEMPTED and
+        runs once more.
+        """
+        for job in self._running(job_id):
+            job.preempted = self.clock.now
+            job.signals.append("SIGTERM")
+            if self.manners.grace <= 0:
+                self.leave(job, None, KILL)
+
+    def fail_node(self, job_id: str, orphan_steps: int = 0) -> None:
+        """The job's node goes silent. Its process may live on, unseen, for some steps."""
+        for job in self._running(job_id):
+            if orphan_steps:
+                self.orphans.append(replace(job, orphan_steps=orphan_steps, signals=list(job.signals)))
+            self.end_run(job, "NODE_FAIL")
+            self.put_back(job)
+
+    def kill(self, job_id: str, signal: int = KILL) -> None:
+        """Somebody kills the worker; nobody requeues it."""
+        for job in self._running(job_id):
+            self.end_run(job, "FAILED", 0, signal)
+
+    def fail_launch(self, job_id: str) -> None:
+        """The job dies before its first line: "Job credential revoked", a prolog that fails."""
+        for job in self.find(job_id):
+            if job.state == "PENDING":
+                job.start, job.node = self.clock.now, "n0"
+                self.end_run(job, "FAILED", 1)
+
+    def hold_launch(self, job_id: str) -> None:
+        """The node could not start it: back in the queue, held until it is released."""
+        for job in self.find(job_id):
+            if job.state in ("PENDING", "RUNNING"):
+                if job.state == "RUNNING":
+                    self.end_run(job, "NODE_FAIL")
+                self.put_back(job)
+                job.reason = "launch failed requeued held"
+
+    def _running(self, job_id: str) -> list[SimulatedJob]:
+        return [job for job in self.find(job_id) if job.state == "RUNNING"]

@@ -1,0 +1,217 @@
+"""The simulated cluster's inside: jobs, nodes, and what Slurm makes of the ways in which a job can end."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from lvjobs.cluster.protocol import Job, JobRequest
+
+OnStep: TypeAlias = "Callable[[SimulatedJob], int | None]"
+"""A job's worker: called for each step; returns an exit code to end, or None to go on."""
+
+_START_OF_TIME = 1_700_000_000.0
+KILL = 9
+
+
+@dataclass
+class Clock:
+    """Seconds since the epoch, as far as anybody is told. Call it for the time."""
+
+    now: float = _START_OF_TIME
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+@dataclass
+class SimulatedJob:
+    """One job, or one member of an array."""
+
+    id: str
+    member: int
+    request: JobRequest
+    eligible: float
+    state: str = "PENDING"
+    reason: str = "Priority"
+    restart_count: int = 0
+    step: int = 0
+    """Steps taken in this run of the job."""
+    node: str = ""
+    start: float | None = None
+    end: float | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    signals: list[str] = field(default_factory=list)
+    preempted: float | None = None
+    phantom: bool = False
+    orphan_steps: int | None = None
+
+    @property
+    def run_directory(self) -> Path:
+        """The directory of the run that it trains."""
+        return self.request.run_directories[self.member]
+
+    def view(self) -> Job:
+        """As the scheduler shows it."""
+        return Job(
+            id=self.id,
+            token=self.request.token,
+            member=self.member,
+            state=self.state,
+            reason=self.reason if self.state == "PENDING" else "",
+            start=self.eligible if self.state == "PENDING" and self.reason == "BeginTime" else self.start,
+            end=self.end,
+            restart_count=self.restart_count,
+            exit_code=self.exit_code,
+            exit_signal=self.exit_signal,
+            nodes=self.node,
+            partition=str(self.request.resources.get("partition") or "simulated"),
+        )
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How the simulated site behaves. Seconds throughout."""
+
+    slots: int = 4
+    step_seconds: float = 1.0
+    hold: float = 121.0
+    grace: float = 10.0
+    preempt_mode: Literal["requeue", "cancel"] = "requeue"
+    min_job_age: float = 300.0
+    accounting_lag: float = 0.0
+    max_minutes: float | None = None
+
+
+class Engine:
+    """Jobs, and time that passes for them."""
+
+    def __init__(self, clock: Clock, on_step: OnStep, manners: Manners | None = None) -> None:
+        self.clock = clock
+        self.manners = manners or Manners()
+        self.jobs: list[SimulatedJob] = []
+        self.orphans: list[SimulatedJob] = []
+        self.rows: list[tuple[float, Job]] = []
+        """Accounting's rows, each with the time at which it became true."""
+        self._on_step = on_step
+        self._next_id = 1
+        self._next_node = 1
+
+    def create(self, request: JobRequest) -> str:
+        """Put a job, or an array, in the queue."""
+        job_id = str(self._next_id)
+        members = len(request.run_directories)
+        for member in range(members):
+            name = job_id if members == 1 else f"{job_id}_{member}"
+            job = SimulatedJob(name, member, request, eligible=self.clock.now)
+            self.jobs.append(job)
+            self._account(job)
+        self._next_id += members  # each task of an array has an id of its own besides
+        return job_id
+
+    def find(self, job_id: str) -> list[SimulatedJob]:
+        """The newest of that id, and the tasks of an array of that id."""
+        found = {job.id: job for job in self.jobs if job.id == job_id or job.id.partition("_")[0] == job_id}
+        return list(found.values())
+
+    def forget(self) -> None:
+        """The scheduler's state is lost, and ids begin anew: another job will have an id that we remember."""
+        self.jobs.clear()
+        self._next_id = 1
+
+    # -- the passing of time ------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, a step at a time."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + self.manners.step_seconds)
+            self._tick()
+
+    def run_until_quiet(self, most: float = 1e6) -> None:
+        """Let time pass until no job waits or runs."""
+        end = self.clock.now + most
+        while self.clock.now < end and any(job.end is None for job in self.jobs):
+            self.advance(self.manners.step_seconds)
+
+    def _tick(self) -> None:
+        for orphan in self.orphans:
+            orphan.orphan_steps = (orphan.orphan_steps or 0) - 1
+            orphan.step += 1
+            if self._on_step(orphan) is not None:
+                orphan.orphan_steps = 0
+        self.orphans = [orphan for orphan in self.orphans if orphan.orphan_steps]
+        for job in [job for job in self.jobs if job.state == "RUNNING"]:
+            self._step(job)
+        for job in self._startable():
+            self._start(job)
+
+    def _startable(self) -> Iterator[SimulatedJob]:
+        free = self.manners.slots - sum(job.state == "RUNNING" for job in self.jobs)
+        for job in self.jobs:
+            if job.state != "PENDING" or job.eligible > self.clock.now or "held" in job.reason:
+                continue
+            siblings = [other for other in self.jobs if other.request is job.request and other.state == "RUNNING"]
+            most = job.request.max_parallel
+            if free > 0 and (most is None or len(siblings) < most):
+                free -= 1
+                yield job
+
+    def _start(self, job: SimulatedJob) -> None:
+        job.state, job.reason, job.start, job.end = "RUNNING", "", self.clock.now, None
+        job.exit_code = job.exit_signal = job.preempted = None
+        job.step, job.signals, job.node = 0, [], f"n{self._next_node}"
+        self._next_node = self._next_node % 4 + 1
+        self._account(job)
+
+    def _step(self, job: SimulatedJob) -> None:
+        now = self.clock.now
+        minutes = job.request.resources.get("time_limit_minutes")
+        if minutes is not None and job.start is not None:
+            limit = job.start + minutes * 60
+            lead = min(float(job.request.resources.get("signal_lead_seconds") or 90), minutes * 6)
+            if now >= limit:
+                self.end_run(job, "TIMEOUT", 0, 15)
+                return
+            if now >= limit - lead and "SIGUSR2" not in job.signals:
+                job.signals.append("SIGUSR2")
+        if job.preempted is not None and now - job.preempted > self.manners.grace:
+            job.phantom = self.manners.preempt_mode == "requeue"
+            self.leave(job, None, KILL)
+            return
+        job.step += 1
+        code = self._on_step(job)
+        if code is not None and job.state == "RUNNING":  # it may have requeued or cancelled itself meanwhile
+            self.leave(job, code, None)
+
+    def leave(self, job: SimulatedJob, code: int | None, signal: int | None) -> None:
+        """The worker is gone; what Slurm makes of that."""
+        if job.preempted is not None:
+            self.end_run(job, "PREEMPTED", code, signal)
+            if self.manners.preempt_mode == "requeue":
+                self.put_back(job)
+        elif job.phantom:
+            job.phantom = False
+            self.end_run(job, "PREEMPTED", code, signal)
+            self.put_back(job)
+        else:
+            self.end_run(job, "COMPLETED" if code == 0 else "FAILED", code, signal)
+
+    def end_run(self, job: SimulatedJob, state: str, code: int | None = 0, signal: int | None = None) -> None:
+        """This run of the job is over."""
+        job.state, job.end = state, self.clock.now
+        job.exit_code, job.exit_signal = code or 0, signal
+        self._account(job)
+
+    def put_back(self, job: SimulatedJob) -> None:
+        """Back in the queue, and held there."""
+        job.state, job.reason, job.eligible = "PENDING", "BeginTime", self.clock.now + self.manners.hold
+        job.restart_count += 1
+        job.start = job.end = job.exit_code = job.exit_signal = job.preempted = None
+        job.node = ""
+        self._account(job)
+
+    def _account(self, job: SimulatedJob) -> None:
+        self.rows.append((self.clock.now, job.view()))
