@@ -9,11 +9,18 @@ import os
 import shutil
 import tempfile
 import time
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests are imported by their bare names
+
+from driving import Study  # noqa: E402
+
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]
@@ -73,8 +80,12 @@ def lab_for(_labs: dict[LabConfig, Lab], monkeypatch: pytest.MonkeyPatch) -> Ite
             except UsageError as error:
                 pytest.skip(str(error))
             lab = Lab(tempfile.mkdtemp(prefix="lvlab"))  # not tmp_path, which is too long for sockets
+            try:
+                lab.up(config)
+            except BaseException:
+                lab.down(purge=True)
+                raise
             _labs[config] = lab
-            lab.up(config)
         lab = _labs[config]
         if lab not in used:
             used.append(lab)
@@ -91,3 +102,26 @@ def lab_for(_labs: dict[LabConfig, Lab], monkeypatch: pytest.MonkeyPatch) -> Ite
 def lab(lab_for: LabFactory, lab_configs: dict[str, LabConfig]) -> Lab:
     """The usual cluster."""
     return lab_for(lab_configs["requeue"])
+
+
+@pytest.fixture(scope="session")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small input file, made as `lvjobs data make` makes it."""
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    make_dataset(path, systems=40, seed=0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, series: Path) -> str:
+    """The final adapter (SHA-256) of the tests' usual run, trained in one go by the worker with no cluster at all."""
+    study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
+    study.submit("alone", "--wait")
+    assert study.executed("alone") == list(range(1, 1001))
+    return study.adapter("alone")
+
+
+@pytest.fixture
+def study(tmp_path: Path, series: Path, lab_for: LabFactory) -> Study:
+    """A study for the lab that the test asks for; `lab_for` sets the environment that its commands see."""
+    return Study(tmp_path, series)

@@ -1,0 +1,130 @@
+"""Drives a study as a user would: the command line, in processes of its own, against whatever SLURM_CONF names."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STUDY_TOML = """\
+profile = "{profile}"
+local_slots = 2
+
+[resources]
+{resources}
+
+[train]
+data = {data}
+steps = 1000
+checkpoint_every = 250
+context_length = 64
+batch_size = 1
+lora_rank = 4
+lora_dropout = 0.05
+learning_rate = 1e-3
+schedule = "cosine"
+validation_limit = 2
+
+[policy]
+backoff_seconds = 1
+unclear_seconds = 3
+lost_seconds = 5
+"""
+
+
+class Study:
+    """One study directory and the commands typed in it."""
+
+    def __init__(self, root: Path, data: Path, *, profile="lab", resources="", environment=None):
+        self.root = root
+        self.environment = {**os.environ, **(environment or {})}
+        root.mkdir(parents=True, exist_ok=True)
+        text = STUDY_TOML.format(profile=profile, resources=resources, data=json.dumps(str(data)))
+        (root / "study.toml").write_text(text)
+
+    def start(self, *arguments, **kwargs):
+        """A command, begun."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "lvjobs", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **kwargs,
+        )
+
+    def type(self, *arguments, code=0, timeout=120):
+        """A command, ended; its output and errors together."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == code, f"lvjobs {' '.join(arguments)} -> {process.returncode}\n{out}{err}"
+        return out + err
+
+    def submit(self, name, *arguments):
+        return self.type("submit", "train", "--name", name, *arguments)
+
+    def run(self, name):
+        """The run's row after a pass."""
+        return self.runs()[name]
+
+    def runs(self):
+        process = self.start("resume", "--json")
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+        return {run["name"]: run for run in json.loads(out)["runs"]}
+
+    def until(self, name, *states, timeout=180):
+        """Pass after pass until the run is in one of `states`; returns its row."""
+        deadline = time.monotonic() + timeout
+        while True:
+            run = self.run(name)
+            if run["state"] in states:
+                return run
+            assert time.monotonic() < deadline, f"not {states} after {timeout} s: {run}\n{self.story(name)}"
+            time.sleep(0.5)
+
+    # -- what the worker left -------------------------------------------------------------------------------------
+
+    def files(self, name):
+        return self.root / "checkpoints" / name
+
+    def journal(self, name):
+        """All complete lines of all the run's journals, in order of generation."""
+        lines = []
+        for path in sorted((self.files(name) / "journals").glob("*.jsonl")):
+            lines += [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return lines
+
+    def executed(self, name):
+        return [line["step"] for line in self.journal(name) if line["kind"] == "step"]
+
+    def claims(self, name):
+        return [json.loads(path.read_text()) for path in sorted((self.files(name) / "generations").glob("[0-9]*"))]
+
+    def reach(self, name, step, *, generation=None, timeout=120):
+        """Wait until the run (in that generation) has executed `step`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            claims = self.claims(name) if (self.files(name) / "generations").exists() else []
+            if (
+                claims
+                and (generation is None or len(claims) >= generation)
+                and max(self.executed(name), default=0) >= step
+            ):
+                return claims[-1]
+            assert time.monotonic() < deadline, f"step {step} not reached\n{self.story(name)}"
+            time.sleep(0.05)
+
+    def adapter(self, name):
+        """SHA-256 of the final adapter's weights."""
+        weights = self.files(name) / "final" / "adapter" / "adapter_model.safetensors"
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def story(self, name):
+        """All there is to see of a run that did not do what a test expected."""
+        lines = [line for line in self.journal(name) if line["kind"] != "step"]
+        logs = [f"{path.name}: {path.read_text()[-1500:]}" for path in self.root.glob("logs/*/*.out")]
+        return "\n".join([*map(json.dumps, lines), *logs])

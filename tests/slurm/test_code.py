@@ -1,0 +1,51 @@
+"""The code that was submitted is the code that runs, and code that fails is not run again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from driving import Study
+
+import lvjobs
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def package(tmp_path, study: Study):
+    """A copy of the package that the study's commands import, to be edited."""
+    copy = tmp_path / "src" / "lvjobs"
+    shutil.copytree(Path(lvjobs.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    templates = Path(lvjobs.__file__).parents[1] / "slurm_templates"
+    if templates.exists():
+        shutil.copytree(templates, copy.parent / "slurm_templates")
+    study.environment["PYTHONPATH"] = str(copy.parent)
+    return copy
+
+
+def break_training(package):
+    train = package / "forecasting" / "train.py"
+    train.write_text(train.read_text() + "\n\ndef train(run):\n    raise ValueError('an honest mistake')\n")
+
+
+def test_a_code_error_is_held_and_told(study: Study, lab, package):
+    break_training(package)
+    study.submit("run", "--steps", "20")
+    run = study.until("run", "held")
+    assert run["cause"] == "code_error"
+    assert run["error"] == "ValueError: an honest mistake"
+    assert "ValueError: an honest mistake" in study.type("status")
+    assert study.run("run")["attempts"] == 1
+
+    # mended, and taken up
+    shutil.copy(Path(lvjobs.__file__).parent / "forecasting" / "train.py", package / "forecasting" / "train.py")
+    assert "with the code as it is now" in study.type("resume", "run")
+    study.until("run", "completed")
+
+
+def test_code_edited_after_submit_does_not_run(study: Study, lab, package):
+    lab.run("scontrol", "update", "partitionname=low", "state=down")
+    study.submit("run", "--steps", "20")
+    break_training(package)
+    lab.run("scontrol", "update", "partitionname=low", "state=up")
+    assert study.until("run", "completed", "held")["state"] == "completed"

@@ -1,0 +1,61 @@
+"""Several commands at once in one study, and one that slept through its lease."""
+
+import os
+import shutil
+import signal
+import stat
+import time
+
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slurm
+
+
+def test_two_commands_at_once_fifty_times(study: Study, lab):
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
+    try:
+        for number in range(50):
+            pair = [
+                study.start("submit", "train", "--name", f"{side}{number}", "--steps", str(number + 1))
+                for side in ("left", "right")
+            ]
+            for process in pair:
+                out, err = process.communicate(timeout=120)
+                assert process.returncode == 0, out + err
+                assert "locked" not in out + err
+        runs = study.runs()
+        assert len(runs) == 100
+        queued = lab.run("squeue", "-h", "-o", "%i|%j").split()
+        assert sorted(run["job_id"] for run in runs.values()) == sorted(line.split("|")[0] for line in queued)
+        assert len({line.rpartition(".")[2] for line in queued}) == 100
+    finally:
+        lab.run("scancel", f"--user={os.getuid()}")
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
+
+
+def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, tmp_path):
+    lab.run("scontrol", "update", "partitionname=low", "state=down")
+    try:
+        study.submit("run", "--steps", "20")
+        slow = tmp_path / "slow"
+        slow.mkdir()
+        script = slow / "squeue"
+        script.write_text(f'#!/bin/sh\ntouch {slow}/asked\nsleep 2\nexec "{shutil.which("squeue")}" "$@"\n')
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        study.environment["PATH"] = f"{slow}:{os.environ['PATH']}"
+        sleeper = study.start("resume")
+        while not (slow / "asked").exists():
+            time.sleep(0.02)
+        sleeper.send_signal(signal.SIGSTOP)
+        study.environment["PATH"] = os.environ["PATH"]
+        study.type("cancel", "run")  # waits for the term to pass, then takes over
+        before = (study.root / "runs.db").read_bytes()
+        sleeper.send_signal(signal.SIGCONT)
+        out, err = sleeper.communicate(timeout=60)
+        assert sleeper.returncode == 1, out + err
+        assert "another lvjobs process took over this study" in err
+        assert (study.root / "runs.db").read_bytes() == before
+        assert study.run("run")["state"] == "cancelled"
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")

@@ -1,0 +1,181 @@
+"""A run that is preempted, killed, timed out or loses its node ends with the weights of one that was left alone."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from driving import Study
+
+from lvjobs.lab import LabConfig
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.mark.parametrize("kind", ["requeue", "user_signal", "grace_0", "qos", "cancel", "no_accounting"])
+def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed):
+    lab = lab_for(lab_configs[kind])
+    study.submit("run", *(["--qos", "low"] if kind == "qos" else []))
+    claim = study.reach("run", 300)
+    lab.preempt(claim["job_id"])
+    run = study.until("run", "completed")
+
+    assert study.adapter("run") == undisturbed
+    assert study.executed("run") == list(range(1, 1001)), "a step was lost, or executed twice"
+    assert {other["job_id"] for other in study.claims("run")} == {claim["job_id"]}, "another job id"
+    assert run["attempts"] == 2
+    assert run["replayed_steps"] == 0
+
+
+def kill_worker(claim):
+    os.kill(claim["pid"], signal.SIGKILL)
+
+
+def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undisturbed):
+    study.submit("run")
+    for generation, step in ((1, 310), (2, 580), (3, 760)):
+        kill_worker(study.reach("run", step, generation=generation))
+        study.until("run", "queued", "running", "interrupted")
+        while len(study.claims("run")) == generation:  # a pass, and a back-off from the second death on
+            study.run("run")
+            time.sleep(0.2)
+    run = study.until("run", "completed")
+
+    assert study.adapter("run") == undisturbed
+    assert run["attempts"] == 4
+    assert run["executed_steps"] == len(study.executed("run")) == 1000 + run["replayed_steps"]
+    resumed = [line["resumed_from"] for line in study.journal("run") if line["kind"] == "start"]
+    assert resumed == [None, "000001-00000250", "000002-00000500", "000003-00000750"]
+
+
+def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study: Study, lab):
+    study.submit("run")
+    for generation in (1, 2, 3):
+        kill_worker(study.reach("run", 20, generation=generation))
+        deadline = time.monotonic() + 90
+        while study.run("run")["attempts"] == generation and len(study.claims("run")) == generation:
+            if study.run("run")["state"] == "held":
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    run = study.until("run", "held")
+    assert run["cause"] == "killed"
+    assert "3 times in a row without a new checkpoint" in run["reason"]
+    assert "3 times in a row" in study.type("status")
+
+    assert "taken up by the user" in study.type("resume", "run")
+    study.until("run", "completed")
+
+
+def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed):
+    """Slurm counts limits in minutes, so the signal is asked for 45 s before the end of one."""
+    study.submit("run", "--time-limit", "1m", "--set", "resources.signal_lead_seconds=45", "--set", "keep_last=3")
+    for generation in (1, 2):
+        claim = study.reach("run", 20, generation=generation)
+        # a run this small would be done before its limit: it is held up until the limit's signal has come
+        worker = psutil.Process(claim["pid"])
+        worker.suspend()
+        lab.run("scontrol", "update", f"jobid={claim['job_id']}", "timelimit=1")
+        time.sleep(25)
+        worker.resume()
+        study.reach("run", 0, generation=generation + 1, timeout=60)
+    run = study.until("run", "completed")
+    leaves = [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
+    assert leaves == ["timeout", "timeout"]
+    assert study.adapter("run") == undisturbed
+    assert study.executed("run") == list(range(1, 1001))
+    assert run["attempts"] == 3
+
+
+def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbed):
+    study.submit("run")
+    claim = study.reach("run", 260)
+    orphan = psutil.Process(claim["pid"])
+    orphan.suspend()
+    node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
+    lab.fail(node)
+    study.until("run", "interrupted")
+    study.reach("run", 260, generation=2)
+    orphan.resume()
+    run = study.until("run", "completed")
+    orphan.wait(60)
+
+    assert study.adapter("run") == undisturbed
+    published = sorted(path.name for path in (study.files("run") / "steps").iterdir())
+    assert all(name.startswith("000002-") for name in published), published
+    assert any(line["kind"] == "leave" and line["cause"] == "superseded" for line in study.journal("run"))
+    assert run["cause"] == "completed"
+    assert study.run("run")["executed_steps"] == 1000 + study.run("run")["replayed_steps"]
+
+
+def test_a_finished_job_that_slurm_runs_again_spends_nothing(study: Study, lab_for, lab_configs, undisturbed):
+    """A job killed at the end of its grace keeps the flag: its next run is requeued once more however it ends."""
+    lab = lab_for(lab_configs["requeue"])
+    study.submit("run")
+    claim = study.reach("run", 300)
+    worker = psutil.Process(claim["pid"])
+    worker.suspend()  # it cannot leave within its grace
+    lab.preempt(claim["job_id"])
+    worker.wait(60)
+    run = study.until("run", "completed")
+    # the worker forbids the rerun where it can; here it is run again in any case
+    lab.run("scontrol", "update", f"jobid={claim['job_id']}", "requeue=1")
+    deadline = time.monotonic() + 30
+    while lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%T").strip() in ("RUNNING", "COMPLETING"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    lab.run("scontrol", "requeue", claim["job_id"])
+    log = next(study.root.glob("logs/run/*.out"))
+    while "done already" not in log.read_text():
+        assert time.monotonic() < deadline + 30, log.read_text()
+        time.sleep(0.2)
+
+    assert study.adapter("run") == undisturbed
+    assert len(study.claims("run")) == 2, "the rerun claimed a generation"
+    assert study.run("run")["executed_steps"] == run["executed_steps"]
+
+
+def test_scancel_is_final(study: Study, lab):
+    study.submit("run")
+    claim = study.reach("run", 50)
+    lab.run("scancel", claim["job_id"])
+    run = study.until("run", "cancelled")
+    assert run["cause"] == "cancelled"
+    time.sleep(2)
+    assert study.run("run")["state"] == "cancelled"
+    assert lab.run("squeue", "-h", "-o", "%i").strip() == ""
+
+
+def test_cancel_ends_it_for_good(study: Study, lab):
+    study.submit("run")
+    study.reach("run", 50)
+    study.type("cancel", "run")
+    deadline = time.monotonic() + 30
+    while lab.run("squeue", "-h", "-o", "%i").strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert study.run("run")["state"] == "cancelled"
+    assert len(study.claims("run")) == 1
+
+
+def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_configs, undisturbed):
+    lab_for(lab_configs["no_accounting"])
+    study.submit("run")
+    kill_worker(study.reach("run", 310))
+    study.until("run", "completed")
+    assert study.adapter("run") == undisturbed
+
+
+def test_the_hold_after_a_requeue_is_lifted(study: Study, lab_for):
+    lab = lab_for(LabConfig(accounting=False, hold=120, grace=3, kill_wait=2, message_timeout=5))
+    study.submit("run")
+    lab.preempt(study.reach("run", 300)["job_id"])
+    started = time.monotonic()
+    study.until("run", "interrupted")
+    study.reach("run", 0, generation=2, timeout=60)
+    while len(study.claims("run")) < 2:
+        study.run("run")
+        assert time.monotonic() - started < 60
+        time.sleep(0.5)
+    study.until("run", "completed")

@@ -1,0 +1,106 @@
+"""No job is lost and none is submitted twice, whatever becomes of sbatch's answer or of the command itself."""
+
+import os
+import shutil
+import signal
+import stat
+import time
+
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slurm
+
+
+def jobs(lab):
+    """Ids of all jobs in the queue, array tasks one by one."""
+    return lab.run("squeue", "-h", "-r", "-o", "%i").split()
+
+
+def test_a_frozen_controller(study: Study, lab, undisturbed):
+    lab.freeze()
+    said = study.submit("run")
+    assert "did not say whether it took the job" in said
+    lab.thaw()
+    run = study.until("run", "queued", "running")
+    assert jobs(lab) == [run["job_id"]], "exactly one job"
+    study.until("run", "completed")
+    assert study.adapter("run") == undisturbed
+    assert {claim["job_id"] for claim in study.claims("run")} == {run["job_id"]}
+
+
+def test_a_dead_controller(study: Study, lab, undisturbed):
+    lab.kill_controller()
+    said = study.submit("run")
+    assert "not submitted yet" in said
+    assert study.run("run")["state"] == "planned"
+    lab.start_controller()
+    assert jobs(lab) == []
+    run = study.until("run", "queued", "running")
+    assert jobs(lab) == [run["job_id"]]
+    study.until("run", "completed")
+    assert study.adapter("run") == undisturbed
+
+
+@pytest.fixture
+def deadly_sbatch(tmp_path, lab):
+    """An sbatch that kills the command that calls it, before or after it has done its work."""
+    directory = tmp_path / "deadly"
+    directory.mkdir()
+
+    def make(when):
+        kill = f'kill -9 "$LVJOBS_VICTIM" 2>/dev/null || kill -9 $(cat {directory}/victim)\n'
+        real = f'"{shutil.which("sbatch")}" "$@"\n'
+        script = directory / "sbatch"
+        script.write_text("#!/bin/sh\n" + (kill + "sleep 1" if when == "before" else real + kill))
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("array", [False, True], ids=["job", "array"])
+def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, deadly_sbatch, when, array):
+    directory = deadly_sbatch(when)
+    path = {"PATH": f"{directory}:{os.environ['PATH']}"}
+    arguments = ["sweep", "stage1", "--steps", "30"] if array else ["submit", "train", "--name", "run", "--steps", "30"]
+    study.environment |= path
+    victim = study.start(*arguments)
+    (directory / "victim").write_text(str(victim.pid))
+    victim.communicate(timeout=60)
+    assert victim.returncode == -signal.SIGKILL
+    study.environment["PATH"] = os.environ["PATH"]
+
+    expected = 9 if array else 1
+    assert len(jobs(lab)) == (expected if when == "after" else 0)
+    deadline = time.monotonic() + 120
+    while True:
+        runs = study.runs()
+        assert len(runs) == expected
+        if all(run["state"] == "completed" for run in runs.values()):
+            break
+        assert time.monotonic() < deadline, runs
+        time.sleep(0.5)
+    for name in runs:
+        assert study.executed(name) == list(range(1, 31)), "trained exactly once"
+        assert len(study.claims(name)) == 1
+    submitted = lab.run("sacct", "-nXP", "-o", "JobName", "-S", "now-5minutes", "--name", "").split()
+    assert len(submitted) < 1000
+
+
+def test_a_sweep_is_one_array(study: Study, lab):
+    said = study.type("sweep", "stage1", "--steps", "20")
+    assert "9 runs: submitted as job" in said
+    for name in study.runs():
+        study.until(name, "completed")
+    ids = {run["job_id"].split("_")[0] for run in study.runs().values()}
+    assert len(ids) == 1
+
+
+def test_the_same_settings_are_the_same_run(study: Study, lab):
+    study.submit("run", "--steps", "20")
+    assert "exists already" in study.submit("run", "--steps", "20")
+    study.until("run", "completed")
+    assert "exists already and is completed" in study.submit("run", "--steps", "20")
+    assert "another configuration" in study.type("submit", "train", "--name", "run", "--steps", "21", code=2)
