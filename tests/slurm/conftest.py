@@ -9,18 +9,14 @@ import os
 import shutil
 import tempfile
 import time
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests are imported by their bare names
-
-from driving import Study  # noqa: E402
+from driving import Study
+from lvjobs.forecasting.data import make_dataset
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]

@@ -1,6 +1,0 @@
-"""Helpers of the unit tests are imported by their bare names."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
