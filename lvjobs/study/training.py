@@ -38,3 +38,8 @@ class TrainingConfig(BaseModel):
     horizon_steps: Int = Field(default=20, gt=0)
     train_systems: Int | None = Field(default=None, gt=0, description="None: the first 80 % of the file")
     validation_limit: Int = Field(default=32, gt=0, description="validation windows")
+
+    @property
+    def validation_window(self) -> int:
+        """Tokens of one validation window: history and horizon of two variables, `d.dd,d.dd;` a step."""
+        return (self.history_steps + self.horizon_steps) * (2 * (self.decimals + 2) + 2)
