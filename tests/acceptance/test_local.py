@@ -1,0 +1,116 @@
+"""Without Slurm: the embedded local cluster, the command killed half-way, the machine rebooted."""
+
+import json
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from driving import Study
+
+from lvjobs.forecasting.data import make_dataset
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    make_dataset(path, systems=40, seed=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, series):
+    study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
+    study.submit("run", "--wait")
+    return study.adapter("run")
+
+
+@pytest.fixture
+def study(tmp_path, series):
+    made = Study(tmp_path, series, profile="local")
+    yield made
+    for process in processes_of(made):
+        process.kill()
+
+
+def processes_of(study):
+    """Every process that works for this study: wrappers and workers alike."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(study.root) in word for word in process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
+    waiting = study.start("submit", "train", "--name", "run", "--wait")
+    study.reach("run", 300)
+    waiting.send_signal(signal.SIGKILL)
+    waiting.wait()
+    said = study.submit("run", "--wait")
+    assert "exists already" in said
+    assert study.adapter("run") == undisturbed
+    assert study.executed("run") == list(range(1, 1001)), "the job did not notice"
+
+
+def test_a_reboot(study, undisturbed):
+    study.submit("run")
+    study.reach("run", 300)
+    for process in processes_of(study):
+        process.kill()
+    deadline = time.monotonic() + 30
+    while processes_of(study):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said = study.type("resume")
+    assert "node_fail" in said
+    assert "submitted as job" in said
+    run = study.until("run", "completed")
+    assert study.adapter("run") == undisturbed
+    assert run["attempts"] == 2
+    assert run["executed_steps"] == 1000 + run["replayed_steps"]
+
+
+def test_a_killed_worker_is_not_a_reboot(study, undisturbed):
+    study.submit("run")
+    claim = study.reach("run", 300)
+    os.kill(claim["pid"], signal.SIGKILL)
+    run = study.until("run", "completed")
+    story = study.type("status", "--json")
+    assert json.loads(story)["runs"][0]["attempts"] == 2
+    assert run["replayed_steps"] < 250
+    assert study.adapter("run") == undisturbed
+
+
+def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
+    study.submit("run")
+    claim = study.reach("run", 300)
+    os.kill(claim["pid"], signal.SIGTERM)
+    run = study.until("run", "completed")
+    assert run["replayed_steps"] == 0
+    assert study.executed("run") == list(range(1, 1001))
+    assert study.adapter("run") == undisturbed
+
+
+def test_cancel_stops_the_worker(study):
+    study.submit("run")
+    study.reach("run", 20)
+    study.type("cancel", "run")
+    deadline = time.monotonic() + 60
+    while processes_of(study):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    run = study.run("run")
+    assert (run["state"], run["cause"]) == ("cancelled", "cancelled")
+
+
+def test_the_budget_counts_what_ran(study):
+    study.submit("run", "--wait")
+    budget = json.loads(study.type("budget", "--json"))
+    run = study.run("run")
+    assert budget["useful"] > 0
+    assert budget["validation"] > 0
+    assert budget["replayed"] == 0
+    assert budget["spent"] == budget["useful"] + budget["replayed"] + budget["validation"] == run["flops"]
+    assert budget["by_stage"] == {"train": budget["spent"]}
