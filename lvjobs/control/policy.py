@@ -77,7 +77,7 @@ def _forgive(
         return Hold(f"{cause.value} {deaths} times; look at: lvjobs logs {run.name}; then: lvjobs resume {run.name}")
     if cause is Cause.OUT_OF_MEMORY:
         memory = run.resources.get("memory_mb")
-        if memory is None:
+        if not memory:
             return Hold(
                 f"out of memory, and study.toml sets none to raise: set memory_mb under [resources], then type: "
                 f"lvjobs resume {run.name}"

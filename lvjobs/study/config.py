@@ -87,7 +87,7 @@ class Resources(_Table):
     time_limit: str | None = None
     gpus: Int | None = Field(default=None, ge=0)
     cpus: Int | None = Field(default=None, gt=0)
-    memory_mb: Int | None = Field(default=None, gt=0)
+    memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
     signal_lead_seconds: Int | None = Field(default=None, gt=0)
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
 

@@ -47,7 +47,7 @@ def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
     waiting = study.start("submit", "train", "--name", "run", "--wait")
     study.reach("run", 300)
     waiting.send_signal(signal.SIGKILL)
-    waiting.wait()
+    waiting.communicate()
     said = study.submit("run", "--wait")
     assert "exists already" in said
     assert study.adapter("run") == undisturbed
