@@ -34,6 +34,7 @@ class TrainingConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     quantization: Literal["auto", "none", "nf4"] = "auto"
     decimals: Int = Field(default=2, ge=1, le=6)
+    scale_target: Float = Field(default=6.0, gt=0, description="what the history's 0.99-quantile is written as")
     history_steps: Int = Field(default=80, gt=0)
     horizon_steps: Int = Field(default=20, gt=0)
     train_systems: Int | None = Field(default=None, gt=0, description="None: the first 80 % of the file")

@@ -1,0 +1,140 @@
+"""The study's HDF5 files: `/time` (T,) and `/trajectories` (N, T, V). Written, read, and checked before anything runs.
+
+Needs h5py and numpy only: commands check a file before they submit.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.errors import UsageError
+from lvjobs.files import write_atomic
+from lvjobs.forecasting.codec import Floats
+
+TIME, TRAJECTORIES = "/time", "/trajectories"
+STEPS = 100
+"""Steps that training needs by default: 80 of history, 20 of horizon."""
+SYSTEMS = 2
+"""Systems that training needs: one to train on, one to validate on."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Series on a common time axis: `time` (T,) float64; `trajectories` (N, T, V) float32, original units."""
+
+    path: Path
+    time: Floats
+    trajectories: NDArray[np.float32]
+
+
+def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
+    """Write the trajectories of `systems` random predator-prey systems; equal arguments give equal bytes.
+
+    Raises:
+        UsageError: too few systems, or the file cannot be written.
+    """
+    from lvjobs.forecasting.systems import draw_systems, sample_times, solve
+
+    if systems < SYSTEMS:
+        raise UsageError(f"{systems} systems are too few: ask for at least {SYSTEMS} (one trains, one validates)")
+    if seed < 0:
+        raise UsageError(f"seed {seed} is negative: give 0 or more")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
+    times = sample_times()
+    trajectories = solve(draw_systems(systems, seed), times)
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        file.create_dataset(TIME, data=times)
+        file.create_dataset(TRAJECTORIES, data=trajectories.astype(np.float32))
+    try:
+        write_atomic(path, memory.getvalue())
+        path.chmod(0o644)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+
+
+def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> Dataset:
+    """Read and check a file.
+
+    Args:
+        path: An HDF5 file.
+        steps: How many time steps it must have at least (history and horizon).
+        systems: How many systems it must have at least.
+
+    Raises:
+        UsageError: the file is missing, no HDF5, or holds what cannot be trained on; one line that names the file, the
+            dataset and the remedy.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; name yours with --data FILE.h5, or run `lvjobs data make {path}`")
+    try:
+        with h5py.File(path, "r") as file:
+            time, trajectories = _numbers(file, path, TIME), _numbers(file, path, TRAJECTORIES)
+    except OSError as error:
+        # h5py has no errno here: a file without permission and one that is no HDF5 differ only in what it says.
+        reason = (
+            "may not be read; check its permissions" if isinstance(error, PermissionError) else "is not an HDF5 file"
+        )
+        raise UsageError(f"{path} {reason}; name another with --data, or run `lvjobs data make FILE`") from None
+    _check_shapes(path, time, trajectories)
+    if time.size < steps:
+        raise UsageError(f"{path}: {TIME} has {time.size} steps; history and horizon need at least {steps}")
+    if len(trajectories) < systems:
+        raise UsageError(
+            f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s); training and validation need at least {systems}"
+        )
+    _check_finite(path, TIME, time)
+    _check_finite(path, TRAJECTORIES, trajectories)
+    if not (falls := np.diff(time) > 0).all():
+        where = int(np.argmin(falls)) + 1
+        raise UsageError(f"{path}: {TIME} does not increase at index {where}; sort the steps and drop double ones")
+    with np.errstate(over="ignore"):  # told apart just below
+        narrow = trajectories.astype(np.float32)
+    _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")
+    return Dataset(path, time.astype(np.float64), narrow)
+
+
+def _numbers(file: Any, path: Path, name: str) -> NDArray[Any]:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        held = ", ".join(sorted(f"/{key}" for key in file)) or "nothing"
+        raise UsageError(f"{path}: there is no dataset {name} (the file holds {held}); rename yours to {name}")
+    if found.dtype.kind not in "fiu":
+        raise UsageError(f"{path}: {name} holds {found.dtype}, not real numbers; store it as floats")
+    values: NDArray[Any] = np.asarray(found[()])
+    return values
+
+
+def _check_shapes(path: Path, time: NDArray[Any], trajectories: NDArray[Any]) -> None:
+    if time.ndim != 1:
+        raise UsageError(f"{path}: {TIME} has the shape {time.shape}; it must be (steps,)")
+    if trajectories.ndim != 3 or trajectories.shape[1] != time.size or trajectories.shape[2] == 0:  # noqa: PLR2004
+        raise UsageError(
+            f"{path}: {TRAJECTORIES} has the shape {trajectories.shape}; it must be (systems, {time.size}, variables), "
+            f"{time.size} being the length of {TIME}"
+        )
+
+
+def _check_finite(path: Path, name: str, values: NDArray[Any], what: str = "NaN or infinity") -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = ", ".join(str(index) for index in np.argwhere(bad)[0])
+        raise UsageError(
+            f"{path}: {name} has {what} at [{where}] ({np.count_nonzero(bad)} in all); remove or repair those series"
+        )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits: what `data_sha256` pins."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

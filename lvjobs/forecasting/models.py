@@ -1,0 +1,137 @@
+"""Base models and their adapters: loaded offline, frozen, adapted by LoRA (Hu et al., 2021, arXiv:2106.09685).
+
+Nothing here asks the network: a job's node may have none.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lvjobs.errors import LvjobsError
+from lvjobs.study.training import TrainingConfig
+
+TINY = "tiny"
+TINY_DIRECTORY = Path(__file__).parent / "tiny"
+_TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
+
+
+class AdapterMismatch(LvjobsError):
+    """The adapter's files do not hold exactly the weights that this model's adapter has."""
+
+
+def load_base(config: TrainingConfig) -> tuple[Any, Any]:
+    """The base model, frozen, on the GPU if there is one, and its tokenizer.
+
+    Raises:
+        LvjobsError: the model is not on this machine, or is none that transformers can load.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    source = str(TINY_DIRECTORY) if config.model == TINY else config.model
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
+    if _is_quantized(config, device):
+        options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, local_files_only=True, attn_implementation="sdpa", **options
+        )
+    except (OSError, ValueError) as error:
+        raise _unloadable(config.model, error) from error
+    if "quantization_config" not in options:
+        model = model.to(device)
+    model.config.use_cache = False  # of no use in training; decoding asks for it by itself
+    return model.requires_grad_(requires_grad=False), tokenizer
+
+
+def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:
+    if config.quantization == "auto":  # `tiny` is too small to gain anything
+        return device.type == "cuda" and config.model != TINY
+    return config.quantization == "nf4"
+
+
+def _nf4(compute: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _unloadable(model: str, error: Exception) -> LvjobsError:
+    reason = str(error).partition("\n")[0]
+    if Path(model).is_dir():
+        return LvjobsError(f"model directory {model} cannot be loaded: {reason}")
+    return LvjobsError(
+        f"model {model!r} is not in this machine's cache, and jobs do not download: on a node with a network, with the "
+        f"same HF_HOME, run `hf download {model}` (older versions: `huggingface-cli download {model}`). ({reason})"
+    )
+
+
+def add_adapter(model: Any, config: TrainingConfig) -> Any:
+    """The model with a fresh LoRA adapter, the only part of it that learns. Draws from torch's generator."""
+    with warnings.catch_warnings():
+        # bitsandbytes' CPU kernels, imported by peft, register operators in a way that torch deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_rank if config.lora_alpha is None else config.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=config.lora_dropout,
+        target_modules=_TARGETS[config.lora_targets],
+    )
+    try:
+        return get_peft_model(model, lora)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise LvjobsError(f"lora_targets = {config.lora_targets!r} does not fit {config.model!r}: {reason}") from error
+
+
+def save_adapter(model: Any, directory: Path) -> None:
+    """Write the adapter in PEFT's own format."""
+    # Not "auto": that asks the hub about the base model's vocabulary.
+    model.save_pretrained(directory, save_embedding_layers=False)
+
+
+def load_adapter(model: Any, directory: Path) -> None:
+    """Put a saved adapter's weights into `model`, through PEFT, exactly.
+
+    Raises:
+        AdapterMismatch: a weight is missing, unexpected, of another shape, or did not arrive bit for bit: the study
+            that lvjobs replaces reloaded adapters with random weights in them, and never knew.
+    """
+    from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+
+    saved = load_peft_weights(str(directory), device="cpu")
+    shapes = {name: weights.shape for name, weights in _adapter_state(model, get_peft_model_state_dict).items()}
+    if missing := sorted(shapes.keys() - saved.keys()):
+        raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}")
+    if unexpected := sorted(saved.keys() - shapes.keys()):
+        raise AdapterMismatch(f"{directory}: the adapter has {len(unexpected)} weight(s) too many: {unexpected[0]}")
+    for name, weights in saved.items():
+        if weights.shape != shapes[name]:
+            raise AdapterMismatch(
+                f"{directory}: {name} has the shape {tuple(weights.shape)}, the model's is {tuple(shapes[name])}"
+            )
+    set_peft_model_state_dict(model, saved)
+    for name, weights in _adapter_state(model, get_peft_model_state_dict).items():
+        if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
+            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model")
+
+
+def _adapter_state(model: Any, getter: Any) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = getter(model, save_embedding_layers=False)
+    return state

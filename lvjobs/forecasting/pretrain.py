@@ -1,0 +1,220 @@
+"""Pretrain `tiny`, the bundled base model: `python -m lvjobs.forecasting.pretrain --work DIR [--out DIR]`.
+
+A Qwen2 of about a million parameters on text of synthetic pairs of series (`synthetic.py`), first in windows of 33
+steps, which are cheap, then of 100, which are what it is used on. Hidden matrices by Muon, all else by AdamW; the rate
+is constant and falls to zero over the last part, which is where much of the loss is won. Started again on the same
+--work directory it goes on where it stopped.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lvjobs.files import write_atomic
+from lvjobs.forecasting.codec import STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
+from lvjobs.forecasting.synthetic import STEPS, digits, pairs
+from lvjobs.forecasting.tokenizer import VOCABULARY, build_tokenizer
+
+SHIPPED = Path(__file__).parent / "tiny"
+CODEC = Codec()
+POOL = 256
+"""Pairs drawn at once; pool k is seeded with (seed, k), so that any step's data can be drawn anew."""
+SAVE_EVERY = 50
+MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 0.02, 4e-3, 100, 0.4
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`steps` updates on `batch` windows of `length` time steps each."""
+
+    steps: int
+    batch: int
+    length: int
+
+
+def phases(scale: float) -> tuple[Phase, Phase]:
+    """Short windows, then whole series; `scale` 1 is 8.3 million tokens, as shipped."""
+    return Phase(round(2000 * scale), 8, 33), Phase(round(1000 * scale), 3, STEPS)
+
+
+def new_model() -> Any:
+    """An untrained `tiny`: scaled so that signals neither fade nor explode at this width, and begin at uniform odds."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=len(VOCABULARY),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        attn_implementation="sdpa",
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name == "lm_head.weight" or name.endswith("bias"):
+                weights.zero_()
+            elif name == "model.embed_tokens.weight":
+                weights.normal_(std=0.5)
+            elif weights.ndim == 2:  # noqa: PLR2004 - a matrix
+                weights.normal_(std=weights.shape[1] ** -0.5)
+    return model
+
+
+def tokens(scaled: Floats) -> Tensor:
+    """Token ids of scaled pairs (count, steps, 2) in [0, 10): (count, steps * 10), as codec and tokenizer write them."""
+    table = {token: index for index, token in enumerate(VOCABULARY)}
+    digit = digits(scaled, CODEC.decimals) + table["0"]
+    count, steps = scaled.shape[:2]
+    text = np.empty((count, steps, 2, 3 + CODEC.decimals), dtype=np.int64)
+    text[..., 0], text[..., 1], text[..., 2:-1] = digit[..., 0], table["."], digit[..., 1:]
+    text[:, :, 0, -1], text[:, :, 1, -1] = table[VALUE_SEPARATOR], table[STEP_SEPARATOR]
+    return torch.from_numpy(text.reshape(count, -1))
+
+
+class Corpus:
+    """An endless, seeded stream of windows; the window at an index is the same whenever it is asked for."""
+
+    def __init__(self, seed: int) -> None:
+        """Nothing is drawn yet."""
+        self.seed = seed
+        self._pool: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def batch(self, first: int, phase: Phase) -> Tensor:
+        """`phase.batch` windows from index `first` on, (batch, tokens)."""
+        per_step = 2 * (3 + CODEC.decimals)
+        length = phase.length * per_step
+        rows = []
+        for index in range(first, first + phase.batch):
+            pool, place = divmod(index, POOL)
+            if self._pool[0] != pool:
+                self._pool = pool, tokens(pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC))
+            row = self._pool[1][place]
+            # Windows begin at a step, for one in four at any character: chunks of a training text do both.
+            rng = np.random.default_rng([self.seed, pool, place])
+            start = int(rng.integers(0, len(row) - length + 1))
+            rows.append(row[(start if place % 4 == 0 else start - start % per_step) :][:length])
+        return torch.stack(rows)
+
+
+def loss_of(model: Any, ids: Tensor) -> Tensor:
+    """Mean cross-entropy of the next token. bf16 products: a third faster where the processor has them."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(input_ids=ids, use_cache=False).logits
+    return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def rate(step: int, steps: int) -> float:
+    """Factor of the learning rates: warm-up, constant, straight to zero over the last DECAY of the steps."""
+    return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
+
+
+def optimizers_of(model: Any) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, head, biases and norms."""
+    named = list(model.named_parameters())
+    hidden = [p for name, p in named if ".layers." in name and p.ndim == 2]  # noqa: PLR2004 - matrices
+    rest = [p for name, p in named if not (".layers." in name and p.ndim == 2)]  # noqa: PLR2004
+    return [
+        torch.optim.Muon(hidden, lr=MUON_RATE, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(rest, lr=ADAMW_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def pretrain(work: Path, scale: float, seed: int) -> Any:
+    """Train, or go on; the trained model."""
+    torch.manual_seed(seed)
+    model = new_model()
+    optimizers = optimizers_of(model)
+    plan = phases(scale)
+    steps, done = sum(phase.steps for phase in plan), 0
+    saved = work / "state.pt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        done = state["step"]
+    corpus, started, began = Corpus(seed), time.monotonic(), done
+    for step in range(done, steps):
+        phase, first = place(plan, step)
+        for optimizer, base in zip(optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
+            optimizer.param_groups[0]["lr"] = base * rate(step, steps)
+        loss = loss_of(model, corpus.batch(first, phase))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            seconds = (time.monotonic() - started) / (step + 1 - began)
+            print(f"step {step + 1}/{steps} loss {loss.item():.4f} {seconds:.3f} s a step", flush=True)  # noqa: T201
+            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1}
+            torch.save(state, work / "state.tmp")
+            (work / "state.tmp").rename(saved)
+    return model
+
+
+def place(plan: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
+    """The phase of a step, and the index of its first window in the corpus (no window is seen twice)."""
+    first = 0
+    for phase in plan:
+        if step < phase.steps:
+            return phase, first + step * phase.batch
+        step -= phase.steps
+        first += math.ceil(phase.steps * phase.batch / POOL) * POOL
+    raise ValueError(f"step {step} is past the plan")
+
+
+@torch.inference_mode()
+def held_out_loss(model: Any, seed: int = 2**31) -> float:
+    """Loss on 60 whole series of a corpus that was not trained on, nats a token."""
+    corpus, phase = Corpus(seed), Phase(1, 5, STEPS)
+    return float(np.mean([loss_of(model, corpus.batch(5 * index, phase)).item() for index in range(12)]))
+
+
+def ship(model: Any, directory: Path) -> None:
+    """Write model and tokenizer as transformers reads them; weights in half precision, to be loaded as float32."""
+    import safetensors.torch
+
+    directory.mkdir(parents=True, exist_ok=True)
+    build_tokenizer().save_pretrained(directory)
+    model.config.dtype = torch.float32
+    model.config.architectures = ["Qwen2ForCausalLM"]
+    model.config.save_pretrained(directory)
+    half = {name: weights.half().contiguous() for name, weights in model.state_dict().items()}
+    write_atomic(directory / "model.safetensors", safetensors.torch.save(half, metadata={"format": "pt"}))
+    (directory / "model.safetensors").chmod(0o644)  # everyone may read what is installed
+
+
+def main() -> None:
+    """Read the command line, pretrain, ship."""
+    parser = argparse.ArgumentParser(prog="python -m lvjobs.forecasting.pretrain", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="directory of the state to go on from")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the model goes (default: into the package)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps; 0.1 is a sanity check")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = pretrain(options.work, options.scale, options.seed)
+    print(f"held-out loss {held_out_loss(model):.4f} nats a token")  # noqa: T201
+    ship(model, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What `tiny` is pretrained on: seeded synthetic pairs of series, none of them predator-prey.
+
+Waveforms, sums of sines, oscillators (van der Pol, FitzHugh-Nagumo, Brusselator, Duffing), vector autoregressions,
+logistic maps and trends. Each family maps (generator, count) to an array (count, STEPS, 2) of floats in units of no
+meaning. Brusselator cycles and warped, damped waves look much like the cycles of predator and prey: that likeness is
+what makes a zero-shot forecast sane, and docs/tiny.md says so; the law itself (a logistic prey, a saturating predator)
+is nowhere here.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.forecasting.codec import Codec, Floats
+
+STEPS = 100
+HISTORY = 80
+Generator: TypeAlias = np.random.Generator
+Family: TypeAlias = Callable[[Generator, int], Floats]
+Field: TypeAlias = Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]
+"""The right-hand side of two coupled equations: (x, y, t) -> (dx/dt, dy/dt), each of shape (count,)."""
+
+
+def _periods(rng: Generator, count: int) -> Floats:
+    """Periods in samples, log-uniform."""
+    return np.exp(rng.uniform(np.log(5), np.log(60), count))
+
+
+def _envelopes(rng: Generator, count: int) -> Floats:
+    """How an amplitude develops, (count, STEPS, 1): steady, decaying to a level, or growing to it."""
+    time = np.arange(STEPS)
+    rate = 1 / np.exp(rng.uniform(np.log(6), np.log(150), (count, 1)))
+    level = rng.choice([0.0, 0.2, 1.0], (count, 1))
+    start = rng.choice([0.1, 1.0, 3.0], (count, 1))
+    steady = rng.random((count, 1)) < 0.4
+    return np.where(steady, 1.0, level + (start - level) * np.exp(-rate * time))[..., None]
+
+
+def waveforms(rng: Generator, count: int) -> Floats:
+    """One period, two shapes of up to six harmonics, warped by an exponential for every other pair (spikes)."""
+    harmonics = np.arange(1, 7)
+    time = np.arange(STEPS)[None, :, None, None]
+    omega = (2 * np.pi / _periods(rng, count))[:, None, None, None]
+    falls = rng.uniform(0.8, 3.0, (count, 1, 1, 1))
+    sizes = rng.normal(size=(count, 1, 2, 6)) / harmonics**falls
+    phases = rng.uniform(0, 2 * np.pi, (count, 1, 2, 6))
+    wave = (sizes * np.sin(omega * harmonics * time + phases)).sum(-1)
+    wave /= np.abs(wave).max(axis=1, keepdims=True)
+    return _warped(rng, wave * _envelopes(rng, count))
+
+
+def sines(rng: Generator, count: int) -> Floats:
+    """One to three sines of unrelated periods, shared by both variables with other phases and sizes."""
+    time = np.arange(STEPS)[None, :, None, None]
+    parts = np.arange(3) < rng.integers(1, 4, (count, 1, 1, 1))
+    omega = 2 * np.pi / np.exp(rng.uniform(np.log(5), np.log(70), (count, 1, 1, 3)))
+    sizes = rng.exponential(size=(count, 1, 2, 3)) * parts
+    wave = (sizes * np.sin(omega * time + rng.uniform(0, 2 * np.pi, (count, 1, 2, 3)))).sum(-1)
+    wave /= np.abs(wave).max(axis=1, keepdims=True) + 1e-9
+    return _warped(rng, wave * _envelopes(rng, count))
+
+
+def _warped(rng: Generator, wave: Floats) -> Floats:
+    sharpness = rng.uniform(0.3, 3.0, (len(wave), 1, 2))
+    spiky = rng.random((len(wave), 1, 1)) < 0.5
+    return np.where(spiky, np.exp(np.clip(sharpness * wave, -12, 6)), wave)
+
+
+def _integrate(field: Field, x: Floats, y: Floats, span: Floats, substeps: int = 24) -> Floats:
+    """Fourth-order Runge-Kutta over STEPS samples of `span` time units in all, (count, STEPS, 2)."""
+    step = span / (STEPS * substeps)
+    time = np.zeros_like(step)
+    samples = np.empty((len(x), STEPS, 2))
+    with np.errstate(all="ignore"):  # what blows up is thrown away by `pairs`
+        for index in range(STEPS):
+            samples[:, index, 0], samples[:, index, 1] = x, y
+            for _ in range(substeps):
+                ax, ay = field(x, y, time)
+                bx, by = field(x + step / 2 * ax, y + step / 2 * ay, time + step / 2)
+                cx, cy = field(x + step / 2 * bx, y + step / 2 * by, time + step / 2)
+                dx, dy = field(x + step * cx, y + step * cy, time + step)
+                x = x + step / 6 * (ax + 2 * bx + 2 * cx + dx)
+                y = y + step / 6 * (ay + 2 * by + 2 * cy + dy)
+                time = time + step
+    return samples
+
+
+def van_der_pol(rng: Generator, count: int) -> Floats:
+    """x'' = mu (1 - x^2) x' - x: from nearly harmonic to relaxation."""
+    mu = np.exp(rng.uniform(np.log(0.1), np.log(5), count))
+    cycles = STEPS / _periods(rng, count)
+    period = 2 * np.pi * (1 + 0.15 * mu)  # roughly, of the limit cycle
+    x, y = rng.uniform(-2, 2, (2, count))
+    return _integrate(lambda x, y, _: (y, mu * (1 - x * x) * y - x), x, y, cycles * period)
+
+
+def fitzhugh_nagumo(rng: Generator, count: int) -> Floats:
+    """A neuron that fires or comes to rest: v' = v - v^3/3 - w + I, w' = e (v + a - b w)."""
+    a, b = rng.uniform(0.5, 0.9, count), rng.uniform(0.4, 0.9, count)
+    rate, current = rng.uniform(0.05, 0.2, count), rng.uniform(0.2, 1.2, count)
+    x, y = rng.uniform(-2, 2, (2, count))
+    span = STEPS / _periods(rng, count) * 3.5 / rate
+    return _integrate(lambda v, w, _: (v - v**3 / 3 - w + current, rate * (v + a - b * w)), x, y, span)
+
+
+def brusselator(rng: Generator, count: int) -> Floats:
+    """Two chemicals: x' = a - (b + 1) x + x^2 y, y' = b x - x^2 y; spiralling in or to a cycle."""
+    a = rng.uniform(0.6, 1.6, count)
+    b = (1 + a * a) * rng.uniform(0.75, 1.6, count)
+    x, y = rng.uniform(0.2, 2.5, (2, count))
+    span = STEPS / _periods(rng, count) * 2 * np.pi / a
+    return _integrate(lambda x, y, _: (a - (b + 1) * x + x * x * y, b * x - x * x * y), x, y, span)
+
+
+def duffing(rng: Generator, count: int) -> Floats:
+    """A stiffening or double-well spring, damped, for half the pairs driven."""
+    damping = np.exp(rng.uniform(np.log(0.01), np.log(0.4), count))
+    linear, cubic = rng.choice([-1.0, 0.5, 1.0], count), rng.uniform(0.2, 1.5, count)
+    force = rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5)  # noqa: PLR2004 - half of them
+    omega = rng.uniform(0.5, 1.6, count)
+    x, y = rng.uniform(-2, 2, (2, count))
+    span = STEPS / _periods(rng, count) * 2 * np.pi
+    return _integrate(
+        lambda x, y, t: (y, force * np.cos(omega * t) - damping * y - linear * x - cubic * x**3), x, y, span
+    )
+
+
+def autoregressions(rng: Generator, count: int) -> Floats:
+    """A vector autoregression of order one: a damped rotation, seen through a random mixing, with some noise."""
+    angle = 2 * np.pi / _periods(rng, count)
+    decay = 1 - np.exp(rng.uniform(np.log(1e-4), np.log(0.1), count))
+    turn = decay[:, None, None] * np.stack(
+        [np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], -2
+    )
+    noise = np.exp(rng.uniform(np.log(1e-3), np.log(0.2), (count, 1)))
+    mix = rng.normal(size=(count, 2, 2))
+    state = rng.normal(size=(count, 2))
+    samples = np.empty((count, STEPS, 2))
+    for index in range(STEPS):
+        samples[:, index] = np.einsum("nij,nj->ni", mix, state)
+        state = np.einsum("nij,nj->ni", turn, state) + noise * rng.normal(size=(count, 2))
+    return samples
+
+
+def logistic_maps(rng: Generator, count: int) -> Floats:
+    """Two weakly coupled logistic maps, x -> r x (1 - x): steady, periodic or chaotic."""
+    rates, coupling = rng.uniform(2.6, 4.0, (count, 2)), rng.uniform(0, 0.2, (count, 1))
+    state = rng.uniform(0.1, 0.9, (count, 2))
+    samples = np.empty((count, STEPS, 2))
+    for index in range(STEPS):
+        samples[:, index] = state
+        mapped = rates * state * (1 - state)
+        state = (1 - coupling) * mapped + coupling * mapped[:, ::-1]
+    return samples
+
+
+def trends(rng: Generator, count: int) -> Floats:
+    """Lines, saturating growth and decay, each with a little noise."""
+    time = np.linspace(0, 1, STEPS)[None, :, None]
+    slope, rate = rng.normal(size=(count, 1, 2)), rng.uniform(1, 12, (count, 1, 2))
+    middle = rng.uniform(0, 1, (count, 1, 2))
+    shapes = np.stack([slope * time, slope * np.exp(-rate * time), slope / (1 + np.exp(-rate * (time - middle)))])
+    choice = rng.integers(0, 3, count)
+    noise = np.exp(rng.uniform(np.log(1e-3), np.log(0.1), (count, 1, 1))) * rng.normal(size=(count, STEPS, 2))
+    return shapes[choice, np.arange(count)] + noise * np.abs(slope)
+
+
+MIX: tuple[tuple[Family, float], ...] = (
+    (waveforms, 0.27),
+    (sines, 0.12),
+    (van_der_pol, 0.08),
+    (fitzhugh_nagumo, 0.09),
+    (brusselator, 0.26),
+    (duffing, 0.06),
+    (autoregressions, 0.06),
+    (logistic_maps, 0.02),
+    (trends, 0.04),
+)
+"""The families and their shares of the pairs."""
+
+
+def pairs(rng: Generator, count: int, codec: Codec) -> Floats:
+    """Scaled pairs (count, STEPS, 2), each written with exactly one digit before the point.
+
+    Scaled as in use: from the first HISTORY steps. A pair that is not finite, or leaves [0, 10), is drawn anew.
+    """
+    top = 10 - 0.5 * 10**-codec.decimals
+    kept: list[Floats] = []
+    have = 0
+    while have < count:
+        wanted = max(16, 2 * (count - have))
+        numbers = rng.multinomial(wanted, [share for _, share in MIX])
+        drawn = np.concatenate([family(rng, int(n)) for (family, _), n in zip(MIX, numbers, strict=True) if n])
+        drawn = drawn[np.isfinite(drawn).all(axis=(1, 2)) & (np.abs(drawn) < 1e6).all(axis=(1, 2))]  # noqa: PLR2004
+        scaled = codec.fit(drawn[:, :HISTORY]).apply(drawn)
+        scaled = rng.permutation(scaled[((scaled >= 0) & (scaled < top)).all(axis=(1, 2))])
+        kept.append(scaled)
+        have += len(scaled)
+    return np.concatenate(kept)[:count]
+
+
+def digits(scaled: NDArray[np.float64], decimals: int) -> NDArray[np.int64]:
+    """The digits of values in [0, 10), most significant first: (..., 1 + decimals)."""
+    units = np.rint(scaled * 10**decimals).astype(np.int64)
+    powers = 10 ** np.arange(decimals, -1, -1)
+    return units[..., None] // powers % 10

@@ -1,0 +1,82 @@
+"""Predator and prey as the study has them: the Rosenzweig-MacArthur law, solved for random parameters.
+
+    x' = a x (1 - x / K) - b x y / (1 + h x)        y' = d x y / (1 + h x) - g y
+
+(Rosenzweig and MacArthur, The American Naturalist 97, 1963.) The ranges are those that fit the study's own file, all
+1000 systems to 1e-3.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.codec import Floats
+
+STEPS = 100
+END = 200.0
+RANGES = {
+    "growth": (0.1, 0.3),  # a
+    "predation": (0.2, 0.5),  # b
+    "death": (0.1, 0.3),  # g
+    "capacity": (5.0, 15.0),  # K
+    "handling": (0.05, 0.2),  # h
+    "efficiency": (0.3, 0.7),  # d / b
+    "prey": (0.8, 1.2),  # x(0)
+    "predator": (0.8, 1.2),  # y(0)
+}
+"""Each parameter's uniform range, in the order in which they are drawn."""
+
+
+@dataclass(frozen=True)
+class Systems:
+    """Parameters and initial values of N systems, each an array (N,); rates are per unit of time."""
+
+    growth: Floats
+    predation: Floats
+    death: Floats
+    capacity: Floats
+    handling: Floats
+    efficiency: Floats
+    prey: Floats
+    predator: Floats
+
+    def log_rates(self, log_prey: Floats, log_predator: Floats) -> tuple[Floats, Floats]:
+        """The law for the logarithms of both populations, (N,) each: they stay positive however low they fall."""
+        prey, predator = np.exp(log_prey), np.exp(log_predator)
+        eaten = self.predation / (1 + self.handling * prey)
+        return self.growth * (1 - prey / self.capacity) - eaten * predator, self.efficiency * eaten * prey - self.death
+
+
+def draw_systems(count: int, seed: int) -> Systems:
+    """`count` random systems; the first n are the same whatever the count."""
+    low, high = np.array(list(RANGES.values())).T
+    values = np.random.default_rng(seed).uniform(low, high, (count, len(RANGES)))
+    return Systems(**dict(zip(RANGES, values.T, strict=True)))
+
+
+def sample_times() -> Floats:
+    """The study's STEPS times, 0 to END: (STEPS,)."""
+    return np.linspace(0.0, END, STEPS)
+
+
+def solve(systems: Systems, times: Floats) -> Floats:
+    """Both populations at `times`, which begin at the initial values' time: (N, len(times), 2), prey then predator.
+
+    All systems go through the solver as one, which is fifty times faster than one by one.
+    """
+    count = len(systems.prey)
+
+    def field(_: float, state: Floats) -> Floats:
+        return np.concatenate(systems.log_rates(state[:count], state[count:]))
+
+    start = np.log(np.concatenate([systems.prey, systems.predator]))
+    # rtol is below float32's, in which trajectories are stored; of a logarithm it must be absolute.
+    solution = solve_ivp(
+        field, (times[0], times[-1]), start, method="DOP853", t_eval=times, rtol=1e-10, atol=1e-10, max_step=1.0
+    )
+    if not solution.success:
+        raise LvjobsError(f"the predator-prey equations could not be solved: {solution.message}")
+    populations: Floats = np.exp(solution.y).reshape(2, count, len(times)).transpose(1, 2, 0)
+    return populations

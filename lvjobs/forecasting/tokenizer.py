@@ -1,0 +1,68 @@
+"""The tokenizer of `tiny`: one token a character of numeric text, nothing ever merged; and what any tokenizer must keep."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.codec import ALPHABET, Codec
+
+SPECIAL = ("<pad>", "<bos>", "<eos>")
+VOCABULARY = (*SPECIAL, *ALPHABET, " ")
+
+
+def build_tokenizer() -> Any:
+    """The tokenizer that is shipped with `tiny`, as a transformers `PreTrainedTokenizerFast`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # No unknown token on purpose: text with anything but numbers in it is an error, not a row of blanks.
+    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(VOCABULARY)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+class Characters:
+    """Text to token ids and back by table, for a tokenizer that gives every character of a series its own token."""
+
+    def __init__(self, tokenizer: Any, name: str, codec: Codec) -> None:
+        """Make the table, and hold the tokenizer to it on text as `codec` writes it.
+
+        Raises:
+            LvjobsError: the tokenizer merges characters or adds tokens, so that a table would not read as it does.
+        """
+        self.ids = np.full(128, -1, dtype=np.int64)
+        for character in ALPHABET:
+            tokens = tokenizer.encode(character, add_special_tokens=False)
+            if len(tokens) != 1:
+                raise LvjobsError(
+                    f"model {name!r}: its tokenizer has no single token for {character!r}; choose another"
+                )
+            self.ids[ord(character)] = tokens[0]
+        # Longer than any merge; with every pair of digits in it, signs, and two digits before the point.
+        numbers = np.arange(-30, 1100, 7).reshape(-1, 2) / 10**codec.decimals * 3.37
+        sample = codec.format(numbers)
+        if list(self.encode(sample)) != tokenizer.encode(sample, add_special_tokens=False):
+            raise LvjobsError(
+                f"model {name!r}: its tokenizer merges digits or separators; choose one with a token per digit "
+                f"(such as Qwen2.5's or SmolLM2's)"
+            )
+        self.characters = {int(self.ids[ord(character)]): character for character in ALPHABET}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """The token ids of an encoded series."""
+        ids: NDArray[np.int64] = self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
+        return ids
+
+    def decode(self, ids: NDArray[np.int64]) -> str:
+        """The text of token ids; ids that are no character of a series are shown as `?`."""
+        return "".join(self.characters.get(int(token), "?") for token in ids)

@@ -1,0 +1,174 @@
+"""The bundled task, `lvjobs.forecasting.train:train`: LoRA fine-tuning on series as text, resumed bit for bit."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.data import load_dataset, sha256
+from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
+from lvjobs.forecasting.order import Order
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.windows import IGNORED, Windows, training_windows, validation_windows
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+from lvjobs.worker import Resumed, Run, State
+
+
+def train(run: Run) -> None:
+    """Fine-tune as `run.config.params` (a `TrainingConfig`) says; checkpoint, validate, stop when told to.
+
+    A first attempt reports the untrained model's validation loss as step 0. A validation at the step of a checkpoint
+    comes before it, so that the checkpoint knows its loss.
+    """
+    trainer = build(run.config)
+    if resumed := run.resume():
+        trainer.restore(resumed)
+    else:
+        run.validated(0, **trainer.validate())
+    for step in range(run.step + 1, run.config.steps + 1):
+        run.log(step, **trainer.step(step))
+        if step % run.config.validate_every == 0 or step == run.config.steps:
+            run.validated(step, **trainer.validate())
+        stop = run.should_stop()
+        if stop or run.due(step):
+            run.checkpoint(step, trainer.state())
+        if stop:
+            return
+
+
+@dataclass
+class Trainer:
+    """All that a step changes, and the data it reads."""
+
+    config: TrainingConfig
+    model: Any
+    optimizer: torch.optim.AdamW
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    order: Order
+    training: Windows
+    validation: Windows
+
+    def step(self, step: int) -> dict[str, float]:
+        """One update; what the journal says of it: loss (nats a token), learning rate, tokens read.
+
+        Raises:
+            LvjobsError: the loss is no longer a number.
+        """
+        batch = self.training.take(self.order.next())
+        learning_rate = self.scheduler.get_last_lr()[0]
+        self.model.train()
+        total, count = _loss(self.model, batch)
+        loss = total / count
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()
+        if not math.isfinite(value):
+            raise LvjobsError(f"the loss is {value} at step {step}: lower the learning rate, or add warm-up steps")
+        torch.nn.utils.clip_grad_norm_(_learning(self.model), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": value, "learning_rate": learning_rate, "tokens": int(batch.attention.sum())}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean cross-entropy over the horizon's tokens of the validation windows; draws nothing, learns nothing."""
+        self.model.eval()
+        total, count, batches, tokens = 0.0, 0, 0, 0
+        for start in range(0, len(self.validation), self.config.batch_size):
+            batch = self.validation.take(np.arange(start, min(start + self.config.batch_size, len(self.validation))))
+            loss, labels = _loss(self.model, batch)
+            total, count = total + loss.item(), count + labels
+            batches, tokens = batches + 1, tokens + int(batch.attention.sum())
+        return {"loss": total / count, "batches": batches, "tokens": tokens}
+
+    def state(self) -> State:
+        """What a checkpoint holds: small, never the base model."""
+
+        def adapter(directory: Path) -> None:
+            save_adapter(self.model, directory)
+
+        return {
+            "adapter": adapter,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "data": self.order.state(),
+        }
+
+    def restore(self, resumed: Resumed) -> None:
+        """Go on from a checkpoint. Draws nothing: the generators were put back already."""
+        load_adapter(self.model, resumed.directory("adapter"))
+        self.optimizer.load_state_dict(resumed.state["optimizer"])
+        self.scheduler.load_state_dict(resumed.state["scheduler"])
+        self.order.restore(resumed.state["data"])
+
+
+def build(run: RunConfig) -> Trainer:
+    """Model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
+
+    Raises:
+        LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
+    """
+    config = TrainingConfig(**run.params)
+    codec = Codec(decimals=config.decimals, target=config.scale_target)
+    path = Path(config.data)
+    data = load_dataset(path, steps=config.history_steps + config.horizon_steps)
+    if config.data_sha256 and sha256(path) != config.data_sha256:
+        raise LvjobsError(f"{path} is no longer the file this run was declared with; restore it, or submit a new run")
+    base, tokenizer = load_base(config)
+    table = Characters(tokenizer, config.model, codec)
+    pad_id = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+    model = add_adapter(base, config)
+    optimizer = torch.optim.AdamW(_learning(model), lr=config.learning_rate, weight_decay=config.weight_decay)
+    training = training_windows(data, codec, table, config, pad_id)
+    return Trainer(
+        config=config,
+        model=model,
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(config, run.steps)),
+        order=Order(len(training), config.batch_size, run.seed),
+        training=training,
+        validation=validation_windows(data, codec, table, config, pad_id),
+    )
+
+
+def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at an update's index (0, 1, ...): warm-up, then down to nearly zero at the last."""
+
+    def factor(index: int) -> float:
+        if index < config.warmup_steps:
+            return (index + 1) / (config.warmup_steps + 1)
+        progress = min(1.0, (index - config.warmup_steps) / max(1, steps - config.warmup_steps))
+        match config.schedule:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * progress))
+            case "linear":
+                return 1 - progress
+            case "constant":
+                return 1.0
+
+    return factor
+
+
+def _learning(model: Any) -> list[Tensor]:
+    return [weights for weights in model.parameters() if weights.requires_grad]
+
+
+def _loss(model: Any, batch: Windows) -> tuple[Tensor, int]:
+    """Summed cross-entropy (nats) over the labels that count, and how many they are."""
+    device = next(model.parameters()).device
+    ids, attention, labels = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.attention, batch.labels))
+    logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
+    targets = labels[:, 1:]
+    total = functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total, int((targets != IGNORED).sum())
