@@ -28,6 +28,8 @@ _RESERVED = frozenset({"kind", "time", "step"})
 
 def _number(value: Any) -> float:
     """A metric as JSON can hold it: token counts stay exact integers, all else (also a 0-dim tensor) is a float."""
+    if hasattr(value, "detach"):
+        value = value.detach()  # torch warns when a loss is turned into a number with its graph
     try:
         return operator.index(value)
     except TypeError:

@@ -18,6 +18,11 @@ from worker_helpers import (
     start,
 )
 
+from lvjobs.errors import LvjobsError, Superseded
+from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
+from lvjobs.worker.finishing import finish, publish_final
+
 STEPS = 40
 
 
@@ -40,6 +45,11 @@ def _wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.002)
+
+
+def _steps_of(layout, generation):
+    path = layout.journal(generation)
+    return path.read_bytes().count(b'"kind":"step"') if path.exists() else -1
 
 
 def test_undisturbed(undisturbed):
@@ -86,11 +96,11 @@ def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed):
     layout = make_run(tmp_path / "run")
     for generation in range(1, 7):
         pid = zygote.start(layout, TOY_PAUSE=0.004)
-        _wait_for(layout.journal(generation).exists)
-        time.sleep(rng.uniform(0.0, 0.15))
+        steps = rng.randrange(15)
+        _wait_for(lambda: layout.done.exists() or _steps_of(layout, generation) >= steps)  # noqa: B023
+        time.sleep(rng.uniform(0.0, 0.02))
         os.kill(pid, signal.SIGKILL)
         zygote.wait(pid)
-    assert len(executed(layout)) > 10, "killed while it trained"
     assert zygote.run(layout) == 0
     assert set(executed(layout)) == set(range(1, STEPS + 1))
     assert final_weights(layout) == final_weights(undisturbed)
@@ -229,16 +239,36 @@ def test_an_orphan_cannot_finish(zygote, tmp_path):
     for path in sorted(layout.final.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     layout.final.rmdir()
-    from lvjobs.errors import Superseded
-    from lvjobs.worker.checkpoints import find_newest_valid
-    from lvjobs.worker.finishing import finish
-
     checkpoint, _ = find_newest_valid(layout)
     layout.generation(2).write_text("{}")
     with pytest.raises(Superseded):
         finish(layout, 1, checkpoint)
     assert not layout.final.exists()
     assert not layout.done.exists()
+
+
+def test_the_final_weights_are_the_last_checkpoints(tmp_path):
+    layout = make_run(tmp_path / "run")
+
+    def saver(text):
+        return {"model": lambda directory: (directory / "model.pt").write_text(text)}
+
+    write_checkpoint(layout, CheckpointName(1, 30), saver("old"), {})
+    publish_final(layout, 1, find_newest_valid(layout)[0])
+    path, _ = write_checkpoint(layout, CheckpointName(1, 40), saver("new"), {"loss": 1.0})
+    newest = find_newest_valid(layout)[0]
+    publish_final(layout, 1, newest)
+    assert (layout.final / "model" / "model.pt").read_text() == "new"
+    before = layout.final.stat().st_ino
+    publish_final(layout, 1, newest)
+    assert layout.final.stat().st_ino == before, "published once"
+    assert verify(layout.final).metrics == {"loss": 1.0}
+    (layout.final / "model" / "model.pt").write_text("damaged")
+    (path / "model" / "model.pt").write_text("damaged as well")
+    with pytest.raises(LvjobsError, match="changed after it was written"):
+        finish(layout, 1, newest)
+    assert not layout.done.exists()
+    assert not list(layout.root.glob(".final*"))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def make_attempt(tmp_path):
 def test_metrics(make_attempt):
     run = make_attempt()
     assert run.resume() is None
-    run.log(1, loss=torch.tensor(0.25), tokens=np.int64(2**40 + 1), learning_rate=1e-5)
+    run.log(1, loss=torch.tensor(0.25, requires_grad=True) * 1, tokens=np.int64(2**40 + 1), learning_rate=1e-5)
     run.validated(1, loss=np.float32(0.5), batches=3)
     (step,) = entries(run.layout, "step")
     assert step == step | {"step": 1, "loss": 0.25, "tokens": 2**40 + 1, "learning_rate": 1e-5}

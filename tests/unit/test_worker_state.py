@@ -130,6 +130,13 @@ def test_an_optimizer(tmp_path):
     torch.optim.AdamW(model.parameters()).load_state_dict(loaded)
 
 
+def test_numbers_that_json_has_no_word_for(tmp_path):
+    tree = {float("nan"): float("inf"), "x": [float("-inf"), float("nan"), -0.0, 1e300, 5e-324, 2**200]}
+    save_tree(tmp_path, "x", tree)
+    ((_, loaded),) = load_trees(tmp_path)
+    assert equal(list(tree.values()), list(loaded.values()))
+
+
 def test_tied_weights_and_views_are_copied_apart(tmp_path):
     big = torch.arange(1000.0)
     save_tree(tmp_path, "x", {"a": big, "b": big, "c": big[5:7]})
