@@ -35,7 +35,8 @@ _REFUSED = re.compile(
     r"|requires an argument|ambiguous|can not be satisfied|cannot be satisfied|unable to open file|must be|required"
     r"|exceeds|larger than|too (?:large|long|many|big)|not supported|does not exist|in wrong state|unable to allocate"
     r"|group(?:s)? (?:can|may) ?not|no partition|no such|bad (?:argument|constraint)|expired|not defined"
-    r"|script (?:is )?empty|does not (?:have|appear)|ill-formed|contains dos line breaks|pathname of a file",
+    r"|script (?:is )?empty|dependency problem|does not (?:have|appear)|ill-formed"
+    r"|dos line breaks|pathname of a file",
     re.IGNORECASE,
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lvjobs.cluster import sites
 from lvjobs.cluster.commands import Answer, run
+from lvjobs.cluster.filed import filed_job
 from lvjobs.cluster.parse import HISTORY_FORMAT, QUEUE_FORMAT, parse_history, parse_queue
 from lvjobs.cluster.profiles import Profile, render
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Site, Snapshot
@@ -18,6 +19,9 @@ _MARGIN_SECONDS = 10.0
 
 _SOON = "now+5"
 """`now` can revoke the credential of a job that just left its node ("Job credential revoked"); now+1 never did."""
+
+_MOST_IDS = 500
+"""On one command line; the rest is asked for in a later pass."""
 
 _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
@@ -106,7 +110,7 @@ class SlurmCluster:
         except ClusterError as error:
             problems.append(f"squeue: {error}")
         try:
-            history, accounting = self._history(wanted, since)
+            history, accounting = self._history(wanted, since, queue)
         except ClusterError as error:
             problems.append(f"sacct: {error}")
         return Snapshot(now, queue, history, "; ".join(problems), accounting)
@@ -117,14 +121,37 @@ class SlurmCluster:
         arguments = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
         return parse_queue(_answer(run(arguments, self._patience.ask)).stdout, tokens)
 
-    def _history(self, tokens: Collection[str], since: float) -> tuple[list[Job] | None, bool]:
+    def _history(
+        self, tokens: Collection[str], since: float, queue: Sequence[Job] | None
+    ) -> tuple[list[Job] | None, bool]:
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(since, 0.0)))
-        # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
-        arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), "--starttime", start, "-o", HISTORY_FORMAT]
-        answer = run(arguments, self._patience.ask)
+        answer = self._ask_accounting("--starttime", start)
         if answer.returncode != 0 and any(text in answer.stderr.lower() for text in _NO_ACCOUNTING):
             return None, False
-        return parse_history(_answer(answer).stdout, tokens), True
+        history = parse_history(_answer(answer).stdout, tokens)
+        ids = [] if queue is None else self._overlooked(tokens, [*queue, *history])[:_MOST_IDS]
+        if ids:
+            again = parse_history(_answer(self._ask_accounting("--jobs", ",".join(ids))).stdout, tokens)
+            seen = {(job.id, job.token) for job in history}
+            history += [job for job in again if (job.id, job.token) not in seen]
+        return history, True
+
+    def _ask_accounting(self, *which: str) -> Answer:
+        # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
+        arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
+        return run(arguments, self._patience.ask)
+
+    def _overlooked(self, tokens: Collection[str], seen: Sequence[Job]) -> list[str]:
+        """Ids of our jobs of which neither squeue nor sacct has told everything.
+
+        sacct leaves out, unless asked for them by id, jobs that were cancelled before they were ever eligible, such as
+        the members of a throttled array: after MinJobAge they would seem never to have been.
+        """
+        members: dict[str, set[int]] = {}
+        for job in seen:
+            members.setdefault(job.token, set()).add(job.member)
+        filed = {token: filed_job(self._submissions / token) for token in tokens}
+        return [job.id for token, job in filed.items() if job is not None and len(members.get(token, ())) < job.members]
 
     # -- commands -----------------------------------------------------------------------------------------------
 
