@@ -47,10 +47,16 @@ def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, 
     places = defaultdict(list)
     for member in known.members:
         places[member.run_id].append(_member_view(member, known, snapshots, jobs))
-    views = [
-        _run_view(run, known.attempts.get(run.id, ()), places[run.id], layout.run(run.name), now) for run in known.runs
-    ]
+    views = []
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
+    for run in known.runs:
+        files = layout.run(run.name)
+        try:
+            views.append(_run_view(run, known.attempts.get(run.id, ()), places[run.id], files, now))
+        except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
+            problems.append(
+                f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
+            )
     return Observed(views, problems)
 
 
@@ -105,10 +111,12 @@ def _member_view(
 def _run_view(
     run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, now: float
 ) -> RunView:
+    # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
+    done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, now)
     live = next((view for view in members if view.member.state == "live"), None)
     others = [view for view in members if view.member.state == "revoked"]
-    return RunView(run, attempts, changed, live, others, read_done(files))
+    return RunView(run, attempts, changed, live, others, done)
 
 
 def read_attempts(
