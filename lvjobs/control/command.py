@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lvjobs.control.act import act
-from lvjobs.control.actions import Action, CancelJob, Revoke, SetRun
-from lvjobs.control.clusters import backend_of
+from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.loop import Session
 from lvjobs.errors import UsageError
@@ -31,28 +30,24 @@ def find_runs(transaction: Transaction, wanted: Sequence[str]) -> list[Run]:
 
 
 def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
-    """End runs for good. Their jobs are cancelled, and revoked in case the scheduler does not answer now."""
+    """End runs for good. Their jobs are revoked: from now on they train nothing; the next pass cancels them.
+
+    Not here, by the ids that the ledger remembers: since a scheduler lost its state, they may be those of other jobs.
+    """
     with session.ledger.transaction() as transaction:
         runs = find_runs(transaction, wanted)
-        members = {member.run_id: member for member in transaction.members() if member.state == "live"}
-        submissions = {submission.token: submission for submission in transaction.submissions()}
+        tokens = {member.run_id: member.token for member in transaction.members() if member.state == "live"}
     actions: list[Action] = []
     told = []
     for run in runs:
         if run.state.is_final:
             told.append(f"{run.name}: is {run.state.value} already")
             continue
-        member = members.get(run.id)
-        if member is not None:
-            actions.append(Revoke(member.token, run.id))
-            submission = submissions[member.token]
-            job_id = submission.job_of(member.member)
-            if job_id is not None:
-                actions.append(CancelJob(job_id, run.id, submission.backend))
+        if run.id in tokens:
+            actions.append(Revoke(tokens[run.id], run.id))
         note = "cancelled by the user"
         actions.append(SetRun(run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note))
-    clusters = {backend_of(run.profile): session.cluster(run.profile) for run in runs}
-    return told + act(actions, session.study, session.ledger, clusters, session.clock())
+    return told + act(actions, session.study, session.ledger, {}, session.clock())
 
 
 def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) -> list[str]:
