@@ -4,6 +4,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import Cluster, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
@@ -100,13 +101,14 @@ def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, n
 
 
 def _withdraw(ledger: Ledger, runs: Sequence[Run], token: str, now: float, state: RunState, reason: str) -> None:
-    """No job exists: the submission is settled, and the runs wait."""
+    """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain."""
     with ledger.transaction() as transaction:
+        transaction.delete_submission(token)
         for run in runs:
-            transaction.update_member(token, run.id, state="settled")
             waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
             transaction.update_run(run.id, state=waiting, reason=reason)
-            transaction.add_event(Event(now, waiting.value, reason, run.id))
+            if reason != run.reason:
+                transaction.add_event(Event(now, waiting.value, reason, run.id))
 
 
 def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
@@ -116,6 +118,8 @@ def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
             transaction.delete_run(run.id)
     for run in runs:
         shutil.rmtree(study.layout.run(run.name).root)
+    with suppress(OSError):  # other jobs' logs may be there
+        request_for(study, runs, "").log_directory.rmdir()
 
 
 def same_job(run: Run) -> tuple[str, str, str, str]:

@@ -253,6 +253,11 @@ class Transaction:
             member = Member(submission.token, index, run_id)
             self._connection.execute(insert(tables.members).values(**_values(member)))
 
+    def delete_submission(self, token: str) -> None:
+        """Forget a submission that made no job, with its members."""
+        self._connection.execute(delete(tables.members).where(tables.members.c.token == token))
+        self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
+
     def update_submission(self, token: str, **changes: Any) -> None:
         """Change columns of a submission."""
         query = update(tables.submissions).where(tables.submissions.c.token == token)
