@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.actions import (
@@ -34,14 +36,13 @@ def act(
     now: float,
 ) -> list[str]:
     """Do it; returns what was done, in words, a line each. `clusters` maps profile names and backends to clusters."""
-    runs, told = _write(actions, ledger, now)
-    _revoke(actions, study, runs)
+    runs, told = _write(actions, study, ledger, now)
     told += _touch(actions, ledger, clusters, runs, now)
     told += _submit(actions, study, ledger, clusters, now)
     return told
 
 
-def _write(actions: Sequence[Action], ledger: Ledger, now: float) -> tuple[dict[str, Run], list[str]]:
+def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) -> tuple[dict[str, Run], list[str]]:
     told: list[str] = []
     with ledger.transaction() as transaction:
         runs = {run.id: run for run in transaction.runs()}
@@ -53,10 +54,12 @@ def _write(actions: Sequence[Action], ledger: Ledger, now: float) -> tuple[dict[
             attempts[attempt.run_id].append(attempt)
         for run_id in spenders:
             transaction.replace_charges(run_id, charges_of(runs[run_id], attempts[run_id]))
-    return runs, told
+        # Before the commit: what the ledger calls revoked, no worker may train, whenever this process should die.
+        _revoke(actions, study, runs)
+    return runs, list(dict.fromkeys(told))
 
 
-def _write_one(action: Action, transaction: Transaction, runs: Mapping[str, Run], now: float) -> Iterable[str]:
+def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], now: float) -> Iterable[str]:
     if isinstance(action, SaveAttempt):
         if action.attempt.id:
             transaction.save_attempt(action.attempt)
@@ -64,7 +67,7 @@ def _write_one(action: Action, transaction: Transaction, runs: Mapping[str, Run]
             transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
         run = runs[action.run_id]
-        changes = {
+        changes: dict[str, Any] = {
             "state": action.state,
             "reason": action.reason,
             "cause": action.cause,
@@ -74,6 +77,7 @@ def _write_one(action: Action, transaction: Transaction, runs: Mapping[str, Run]
         changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
         if changes:
             transaction.update_run(run.id, **changes)
+            runs[run.id] = replace(run, **changes)
         if action.note:
             transaction.add_event(Event(now, action.state.value, action.note, run.id))
             return [f"{run.name}: {action.note}"]
@@ -83,7 +87,8 @@ def _write_one(action: Action, transaction: Transaction, runs: Mapping[str, Run]
     elif isinstance(action, MarkMissing):
         transaction.update_member(action.token, action.run_id, missing_since=action.since)
     elif isinstance(action, Revoke):
-        transaction.update_member(action.token, action.run_id, state="revoked")
+        # missing for the live run is not yet missing for good: its job is looked for anew, and cancelled if it comes
+        transaction.update_member(action.token, action.run_id, state="revoked", missing_since=None)
     elif isinstance(action, Settle):
         transaction.update_member(action.token, action.run_id, state="settled")
     elif isinstance(action, LiftHold):
@@ -120,7 +125,9 @@ def _touch(
         except ClusterError as error:  # told and kept; the next pass finds the job as it is, and tries again
             text = f"job {action.job_id} could not be {verb}: {error}"
         with ledger.transaction() as transaction:
-            transaction.add_event(Event(now, "cluster", text, action.run_id))
+            last = transaction.events(action.run_id, limit=1)
+            if not last or last[-1].text != text:  # a job that takes its time is told to go in every pass
+                transaction.add_event(Event(now, "cluster", text, action.run_id))
         told.append(f"{runs[action.run_id].name}: {text}")
     return told
 

@@ -36,8 +36,12 @@ class Death:
 
 
 def execution(history: Sequence[Job], restart_count: int) -> Job | None:
-    """What accounting says of a job's run number `restart_count` (its rows are oldest first), if it says anything."""
-    return history[restart_count] if restart_count < len(history) else None
+    """What accounting says of the end of a job's run number `restart_count` (its rows are oldest first).
+
+    None where it says nothing of it, or, being late, that it still runs.
+    """
+    row = history[restart_count] if restart_count < len(history) else None
+    return row if row is not None and (row.is_ended or row.state == "REQUEUED") else None
 
 
 def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) -> Death:

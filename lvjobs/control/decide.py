@@ -38,17 +38,12 @@ def decide(view: RunView, policy: Policy, now: float) -> list[Action]:
 def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
     """Jobs that may train this run no more: cancel them while they are somewhere, settle them when they are not."""
     for other in view.others:
-        yield Revoke(other.member.token, view.run.id)
         if other.job is not None and not other.job.is_ended:
             yield CancelJob(other.job_id, view.run.id, other.submission.backend)
-        elif other.last_word is not None:
+        elif other.is_gone(now, policy.lost_seconds):
             yield Settle(other.member.token, view.run.id)
-        elif other.queue_known:
-            since = other.member.missing_since
-            if since is None:
-                yield MarkMissing(other.member.token, view.run.id, now)
-            elif now - since >= policy.lost_seconds:
-                yield Settle(other.member.token, view.run.id)
+        elif other.queue_known and other.member.missing_since is None:
+            yield MarkMissing(other.member.token, view.run.id, now)
 
 
 class _Case:
@@ -60,6 +55,11 @@ class _Case:
         self.policy = policy
         self.now = now
         self.attempts = list(view.attempts)
+
+    @property
+    def _current(self) -> Attempt | None:
+        """The latest attempt, if it has not ended."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].cause is None else None
 
     def actions(self) -> Iterator[Action]:
         self._close_superseded()
@@ -85,19 +85,25 @@ class _Case:
                 yield SaveAttempt(attempt)
 
     def _close_superseded(self) -> None:
-        """An attempt that a newer one follows is over for us, whatever its process still does."""
-        for index, attempt in enumerate(self.attempts[:-1]):
-            if attempt.cause is None:
-                history = self._history(attempt)
-                death = classify(attempt, execution(history, attempt.restart_count), flag_is_stale=self._stale(index))
-                self._end(index, death)
+        """An attempt that a newer one or another submission follows is over for us, whatever its process still does."""
+        live = self.view.live if self.view.done is None else None
+        for index, attempt in enumerate(self.attempts):
+            is_followed = attempt is not self.attempts[-1] or (live is not None and live.member.token != attempt.token)
+            if attempt.cause is None and is_followed:
+                self._end(index, self._death(index))
+
+    def _death(self, index: int) -> Death:
+        """How an execution ended that its job has left behind."""
+        attempt = self.attempts[index]
+        seen = execution(self._history(attempt), attempt.restart_count)
+        return classify(attempt, seen, flag_is_stale=self._stale(index))
 
     def _end(self, index: int, death: Death) -> None:
         self.attempts[index] = replace(self.attempts[index], cause=death.cause, evidence=death.evidence, ended=self.now)
 
     def _history(self, attempt: Attempt) -> Sequence[Job]:
-        live = self.view.live
-        return live.history if live is not None and live.member.token == attempt.token else ()
+        places = self.view.others if self.view.live is None else [self.view.live, *self.view.others]
+        return next((place.history for place in places if place.member.token == attempt.token), ())
 
     def _stale(self, index: int) -> bool:
         """Whether an earlier run of the same job was killed at the end of its grace (its flag then sticks)."""
@@ -112,8 +118,7 @@ class _Case:
     def _complete(self) -> Iterator[Action]:
         done = self.view.done
         assert done is not None
-        current = self.view.current
-        if current is not None:
+        if self._current is not None:
             self._end(len(self.attempts) - 1, Death(Cause.COMPLETED, f"done at step {done.step}"))
             self.attempts[-1] = replace(self.attempts[-1], finished=True)
         if self.view.live is not None:
@@ -122,22 +127,23 @@ class _Case:
 
     def _wind_down(self) -> None:
         """The run is not to go on; its last attempt may still be on its way out."""
-        current = self.view.current
+        current = self._current
         if current is None:
             return
         jobs = [other for other in self.view.others if other.member.token == current.token]
-        if all(other.last_word is not None and other.last_word.is_ended for other in jobs):
-            cancelled = self.run.state is RunState.CANCELLED and not current.leave_cause and not current.error
+        if all(other.is_gone(self.now, self.policy.lost_seconds) for other in jobs):
+            obeyed = current.leave_cause in ("", "stopped") and not current.error
+            cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
             death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
             self._end(len(self.attempts) - 1, death)
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
-        current = self.view.current
+        current = self._current
         if current is not None and current.error:
             yield from self._died(live, classify(current, None), requeued=False)
             return
-        if live.job is None and live.last_word is None:
+        if live.last_word is None:
             yield from self._missing(live)
             return
         if live.member.missing_since is not None:
@@ -155,10 +161,10 @@ class _Case:
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
         """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
-        current = self.view.current
+        current = self._current
         if not live.queue_known:
             return
-        if current is not None and current.token == live.member.token:
+        if current is not None:
             if current.leave_cause:
                 yield from self._died(live, classify(current, None), requeued=False)
                 return
@@ -178,22 +184,21 @@ class _Case:
         else:
             yield Revoke(live.member.token, self.run.id)
             note = f"no job ever carried token {live.member.token}: it was not submitted"
-            yield SetRun(self.run.id, self._waiting_state(), note=note)
+            yield SetRun(self.run.id, self._waiting_state(), cause=self.run.cause, note=note)
 
     def _waiting_state(self) -> RunState:
         return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
 
     def _pending(self, live: MemberView, job: Job) -> Iterator[Action]:
-        current = self.view.current
+        current, cause = self._current, self.run.cause
         if current is not None and self._is_over(current, job):
-            seen = execution(live.history, current.restart_count)
-            death = classify(current, seen, flag_is_stale=self._stale(len(self.attempts) - 1))
+            death = self._death(len(self.attempts) - 1)
+            cause = death.cause
             yield from self._died(live, death, requeued=True)
             if not self._goes_on:
                 return
-        else:
-            state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
-            yield SetRun(self.run.id, state, reason=job.reason, cause=self.run.cause)
+        state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
+        yield SetRun(self.run.id, state, reason=job.reason, cause=cause)
         if "launch failed requeued held" in job.reason.lower().replace("_", " "):
             yield from self._failed_launch(live, job)
         elif job.reason == "BeginTime" and job.start is not None and job.start > self.now + _MARGIN_SECONDS:
@@ -207,8 +212,6 @@ class _Case:
         The queue was asked before the journals were read, so an attempt that is new to us may have begun after the
         queue called its job pending: the restart count decides, and where there is none, the next pass does.
         """
-        if attempt.token != self.view.live_token:
-            return True
         if job.restart_count is not None:
             return job.restart_count > attempt.restart_count
         return attempt.id != 0 and job.is_pending
@@ -222,13 +225,13 @@ class _Case:
         self._add_unclaimed(live, job, death)
         yield from self._judge(live, death, requeued=True)
         if self._goes_on:
+            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=job.reason, cause=death.cause)
             yield Release(job.id, self.run.id, live.submission.backend)
 
     def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
-        current = self.view.current
+        current = self._current
         if current is not None and self._is_over(current, job):
-            seen = execution(live.history, current.restart_count)
-            death = classify(current, seen, flag_is_stale=self._stale(len(self.attempts) - 1))
+            death = self._death(len(self.attempts) - 1)
             yield from self._died(live, death, requeued=True)
             if self._goes_on:
                 yield SetRun(self.run.id, RunState.RUNNING, reason="starting", cause=death.cause)
@@ -242,18 +245,18 @@ class _Case:
         yield SetRun(self.run.id, RunState.RUNNING, reason=reason, cause=self.run.cause)
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
-        current = self.view.current
-        seen = self._last_execution(live, job)
-        if current is not None and current.token == live.member.token:
-            death = classify(current, seen, flag_is_stale=self._stale(len(self.attempts) - 1))
+        last, seen = len(self.attempts) - 1, self._last_execution(live, job)
+        if self._current is not None and self._is_over(self._current, job):
+            self._end(last, self._death(last))  # the job's last run, which ended now, claimed nothing
+        if self._current is not None:
+            death = classify(self._current, seen, flag_is_stale=self._stale(last))
         else:
             death = classify_unclaimed(seen)
         yield from self._ended_as(live, death, job)
 
     def _ended_as(self, live: MemberView, death: Death, job: Job | None) -> Iterator[Action]:
         """The live submission's job is over with this death: its attempt's, or, where it claimed none, its own."""
-        current = self.view.current
-        if current is None or current.token != live.member.token:
+        if self._current is None:
             self._add_unclaimed(live, job, death)
             yield from self._judge(live, death, requeued=False, node=job.nodes if job else "")
         else:
@@ -303,6 +306,7 @@ class _Case:
         outcome = verdict(self.run, ended, death, self.policy, self.now, node)
         note = f"{death.cause.value}: {death.evidence}"
         if isinstance(outcome, GoOn):
+            note += f"; {outcome.warning}" if outcome.warning else ""
             if requeued:
                 # the job itself goes on, under the same token
                 then = "waits in the queue to go on"

@@ -33,10 +33,20 @@ class MemberView:
 
     @property
     def last_word(self) -> Job | None:
-        """The queue's word, or, where the queue has forgotten the job, accounting's last."""
-        if self.job is not None:
+        """The queue's word, or, where the queue has forgotten the job, accounting's last.
+
+        None where the queue did not answer: accounting calls a job ended that waits there to go on.
+        """
+        if self.job is not None or not self.queue_known:
             return self.job
         return self.history[-1] if self.history and self.history[-1].is_ended else None
+
+    def is_gone(self, now: float, patience: float) -> bool:
+        """Whether the job is over, or has been nowhere for longer than `patience`."""
+        if self.last_word is not None:
+            return self.last_word.is_ended
+        since = self.member.missing_since
+        return self.queue_known and since is not None and now - since >= patience
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,3 @@ class RunView:
     live: MemberView | None
     others: Sequence[MemberView]
     done: Done | None
-
-    @property
-    def live_token(self) -> str:
-        """The token of the live submission ("" where there is none)."""
-        return self.live.member.token if self.live is not None else ""
-
-    @property
-    def current(self) -> Attempt | None:
-        """The latest attempt, if it has not ended."""
-        return self.attempts[-1] if self.attempts and self.attempts[-1].cause is None else None
