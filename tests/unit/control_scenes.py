@@ -1,0 +1,232 @@
+"""A whole study in a temporary directory on a simulated cluster, and what must be true of it after every pass."""
+
+import os
+import sqlite3
+import tempfile
+from collections import Counter, defaultdict
+from functools import cache
+from pathlib import Path
+
+from control_worker import Worker
+from sqlalchemy import event
+
+from lvjobs.cluster.simulated import SimulatedCluster
+from lvjobs.cluster.simulation import Clock, Manners
+from lvjobs.control import command, enter
+from lvjobs.control.declare import Wanted
+from lvjobs.control.loop import open_session
+from lvjobs.ledger import database
+from lvjobs.study.config import Policy, Resources, Study, StudyConfig
+from lvjobs.study.run import RunConfig
+from lvjobs.study.words import RunState
+
+STEPS = 12
+EVERY = 4
+TABLES = ("runs", "attempts", "submissions", "members", "events", "charges")
+ENDED = ("completed", "cancelled")
+WITHOUT_A_JOB = ("planned", "held", "paused", *ENDED)
+
+
+@cache
+def _empty_ledger():
+    """The bytes of a new runs.db: migrating anew for each test would be most of a test."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "runs.db")
+        database.open_ledger(path, 0).close()
+        return path.read_bytes()
+
+
+def make_haste(monkeypatch):
+    """No waiting for the disk (no test here pulls the plug), and no copy of the package in each study."""
+    for module in (enter, command):
+        monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: "c0de")
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    engine_for = database._engine
+
+    def engine_in_haste(path):
+        engine = engine_for(path)
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        return engine
+
+    monkeypatch.setattr(database, "_engine", engine_in_haste)
+
+
+class Scene:
+    """A study, its cluster and the cluster's worker. Sessions are as short as a command's."""
+
+    def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, **policy):
+        self.study = Study(root=root, config=StudyConfig(profile="lab", policy=Policy(**policy)))
+        self.steps, self.every = steps, every
+        self.clock = Clock()
+        self.worker = Worker()
+        self.cluster = SimulatedCluster(self.clock, self.worker, manners or Manners())
+        self.worker.cluster = self.cluster
+        self.study.layout.database.write_bytes(_empty_ledger())
+
+    # -- what a user does -------------------------------------------------------------------------------------------
+
+    def session(self):
+        return open_session(self.study, wait=5, factory=lambda _study, _profile: self.cluster, clock=self.clock)
+
+    def wanted(self, *names, **resources):
+        configs = [
+            RunConfig(task="toy_task:train", steps=self.steps, checkpoint_every=self.every, params={"name": name})
+            for name in names
+        ]
+        return Wanted(configs, names, "train", "lab", Resources(**resources))
+
+    def enter(self, *names, **resources):
+        with self.session() as session:
+            return enter.enter(session, self.wanted(*names, **resources)).sent
+
+    def cancel(self, *names):
+        """As `lvjobs cancel` does: and then a pass."""
+        with self.session() as session:
+            return command.cancel(session, names) + session.make_pass()["did"]
+
+    def take_up(self, *names, **resources):
+        with self.session() as session:
+            return command.take_up(session, names, resources)
+
+    def one_pass(self):
+        with self.session() as session:
+            summary = session.make_pass()
+        check(self)
+        return summary["did"]
+
+    def make_pass(self):
+        """A pass, and more at the same instant, which change nothing.
+
+        The second may do what only a second can: learn why a job waits that the first submitted, see off one that it
+        cancelled. Runs and attempts stay as they are, and the third finds nothing to do.
+        """
+        told = self.one_pass()
+        first = self.dump()
+        if told:
+            again = self.one_pass()
+            second = self.dump()
+            assert _standing(second) == _standing(first), again
+            first = second
+        assert self.one_pass() == []
+        assert self.dump() == first
+        return told
+
+    def go(self, seconds, every=15):
+        """Time passes, and passes are made."""
+        for _ in range(0, seconds, every):
+            self.cluster.advance(every)
+            self.make_pass()
+
+    def reach(self, taken, name="one"):
+        """Time passes, with a pass every few seconds, until the run's job has taken so many steps in this execution."""
+        for second in range(1000):
+            job = self.job(name)
+            if job.state == "RUNNING" and job.step > taken:
+                return job
+            self.cluster.advance(1)
+            if second % 5 == 0:
+                self.make_pass()
+        raise AssertionError(f"{name} takes no {taken} steps: {self.job(name)}")
+
+    # -- what is seen -----------------------------------------------------------------------------------------------
+
+    def rows(self, table):
+        connection = sqlite3.connect(self.study.layout.database)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+        finally:
+            connection.close()
+
+    def dump(self):
+        return {table: self.rows(table) for table in TABLES}
+
+    def run(self, name="one"):
+        return next(row for row in self.rows("runs") if row["name"] == name)
+
+    def state(self, name="one"):
+        return self.run(name)["state"]
+
+    def causes(self, name="one"):
+        run_id = self.run(name)["id"]
+        return [row["cause"] for row in self.rows("attempts") if row["run_id"] == run_id]
+
+    def spent(self, name="one"):
+        """Steps by kind."""
+        run_id = self.run(name)["id"]
+        spent = Counter()
+        for row in self.rows("charges"):
+            spent[row["kind"]] += row["steps"] * (row["run_id"] == run_id)
+        return dict(+spent)
+
+    def files(self, name="one"):
+        return self.study.layout.run(name)
+
+    def job(self, name="one"):
+        """The newest job made for the run."""
+        return self.jobs(name)[-1]
+
+    def jobs(self, name="one"):
+        return [job for job in self.cluster.jobs if job.run_directory == self.files(name).root]
+
+    def alive(self, name="one"):
+        return [job for job in self.jobs(name) if job.end is None]
+
+    def is_revoked(self, job):
+        return (job.run_directory / "revoked" / job.request.token).exists()
+
+
+def _standing(dump):
+    return [{**row, "reason": ""} for row in dump["runs"]], dump["attempts"]
+
+
+# -- what must always hold -----------------------------------------------------------------------------------------
+
+
+def check(scene):
+    """The invariants of DESIGN that a pass must leave behind, however things stand."""
+    data = scene.dump()
+    members = defaultdict(list)
+    for member in data["members"]:
+        members[member["run_id"]].append(member)
+    tokens = {row["token"]: row for row in data["submissions"]}
+    assert {member["token"] for member in data["members"]} == set(tokens), "a submission without members, or none"
+    for run in data["runs"]:
+        mine = members[run["id"]]
+        live = [member for member in mine if member["state"] == "live"]
+        files = scene.files(run["name"])
+        _check_state(run, live, tokens)
+        for member in mine:
+            if member["state"] == "revoked":
+                assert (files.revoked / member["token"]).exists(), "revoked in the ledger, but no worker is told"
+        unrevoked = [job for job in scene.alive(run["name"]) if not scene.is_revoked(job)]
+        assert len(unrevoked) <= 1, f"{run['name']} may be trained by {[job.id for job in unrevoked]} at once"
+        if unrevoked and run["state"] not in ENDED:
+            assert [member["token"] for member in live] == [unrevoked[0].request.token], "a job that nobody follows"
+        _check_charges(scene, run, data)
+    assert not scene.worker.overlaps
+
+
+def _check_state(run, live, tokens):
+    state = run["state"]
+    assert state in {word.value for word in RunState}
+    assert len(live) <= 1
+    if state in WITHOUT_A_JOB:
+        assert not live, f"{run['name']} is {state} and has a live submission"
+    if state in ("submitting", "queued", "running"):
+        assert live, f"{run['name']} is {state} without a submission"
+        known = tokens[live[0]["token"]]["job_id"] is not None
+        assert known == (state != "submitting")
+
+
+def _check_charges(scene, run, data):
+    """Charges are what was executed; what was executed is what the journals, and the workers, say."""
+    attempts = [row for row in data["attempts"] if row["run_id"] == run["id"]]
+    spent = scene.spent(run["name"])
+    told = sum(row["executed"] for row in attempts)
+    assert spent.get("useful", 0) + spent.get("replayed", 0) == told
+    if run["state"] not in ENDED:
+        assert told == scene.worker.executed[run["name"]]
+    if run["state"] == "completed":
+        assert spent["useful"] == scene.steps
+        assert scene.files(run["name"]).done.exists()

@@ -1,0 +1,151 @@
+"""A worker of few words for the simulated cluster: it claims, steps, checkpoints, leaves and finishes as the real one
+does, in the same files and formats, and it keeps the truth that the ledger's charges are compared with.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
+from lvjobs.records.claim import Claim
+from lvjobs.records.done import Done
+from lvjobs.records.journal import Entry
+from lvjobs.study.layout import RunLayout
+
+LOOK_EVERY = 10
+"""Steps between an orphan's looks at whether a newer generation exists (the real worker's ten seconds)."""
+
+
+@dataclass
+class Work:
+    """One execution of one job, as its process knows it."""
+
+    files: RunLayout
+    token: str
+    generation: int
+    step: int
+    taken: int = 0
+    gone: bool = False
+
+    def tell(self, now, kind, **fields):
+        self.files.journals.mkdir(exist_ok=True)
+        with self.files.journal(self.generation).open("a") as stream:
+            stream.write(Entry(kind, now, fields).to_line())
+
+    def newest(self):
+        return max((int(path.name) for path in self.files.generations.iterdir()), default=0)
+
+
+@dataclass
+class Worker:
+    """`on_step` of a simulated cluster. `deaf` tokens and names do not leave at signals; `dumb` ones write nothing."""
+
+    cluster: object = None
+    works: dict = field(default_factory=dict)
+    executed: dict = field(default_factory=lambda: defaultdict(int))
+    trained: dict = field(default_factory=lambda: defaultdict(set))
+    """Run name -> the jobs that took a step of it."""
+    overlaps: list = field(default_factory=list)
+    last: dict = field(default_factory=dict)
+    deaf: set = field(default_factory=set)
+    dumb: set = field(default_factory=set)
+    failing: dict = field(default_factory=dict)
+    requeues: bool = True
+
+    def __call__(self, job):
+        key = (job.id, job.request.token, job.restart_count)
+        files = RunLayout(job.run_directory)
+        if key not in self.works:
+            return self._begin(key, job, files)
+        work = self.works[key]
+        if work.gone:
+            return 75
+        return self._go_on(key, job, work, is_orphan=job.orphan_steps is not None)
+
+    # -- an attempt -------------------------------------------------------------------------------------------------
+
+    def _begin(self, key, job, files):
+        token = job.request.token
+        if files.done.exists() or (files.revoked / token).exists():
+            return 0
+        if files.root.name in self.dumb:
+            return None
+        number = max((int(path.name) for path in files.generations.iterdir()), default=0) + 1
+        claim = Claim(number, token, job.id, job.restart_count, job.node, 1, self.now)
+        files.generation(number).write_text(claim.to_json())
+        found = self._checkpoint(files)
+        work = self.works[key] = Work(files, token, number, found.step if found else 0)
+        work.tell(self.now, "start", generation=number, token=token, resumed_from=str(found) if found else None)
+        return None
+
+    @staticmethod
+    def _checkpoint(files):
+        names = [parse_checkpoint_name(path.name) for path in files.steps.iterdir()]
+        return max((name for name in names if name is not None), default=None)
+
+    def _go_on(self, key, job, work, *, is_orphan):
+        name, config = work.files.root.name, json.loads(work.files.config.read_text())["config"]
+        if not is_orphan or work.taken % LOOK_EVERY == 0:
+            if work.newest() > work.generation:
+                return self._leave(work, "superseded")
+            if (work.files.revoked / work.token).exists():
+                return self._leave(work, "stopped")
+        if job.signals and name not in self.deaf:
+            return self._obey(job, work)
+        if name in self.dumb:
+            return None
+        self._step(key, work, name, config, is_orphan=is_orphan)
+        if name in self.failing and work.step >= self.failing[name]:
+            work.tell(self.now, "error", type="ValueError", message="no such thing", traceback="...", step=work.step)
+            work.gone = True
+            return 1
+        return self._finish(work) if work.step >= config["steps"] else None
+
+    def _step(self, key, work, name, config, *, is_orphan):
+        work.step += 1
+        work.taken += 1
+        work.tell(self.now, "step", step=work.step, loss=1 / work.step)
+        self.executed[name] += 1
+        self.trained[name].add(key[:2])
+        if not is_orphan:
+            if self.last.get(name, (0, key))[0] == self.now:
+                self.overlaps.append((name, key, self.last[name][1]))
+            self.last[name] = self.now, key
+        if work.step % config["checkpoint_every"] == 0 or work.step == config["steps"]:
+            self._save(work)
+
+    def _save(self, work):
+        if work.newest() > work.generation:
+            return
+        name = CheckpointName(work.generation, work.step)
+        (work.files.steps / str(name)).mkdir(exist_ok=True)
+        work.tell(self.now, "checkpoint", step=work.step, name=str(name))
+
+    def _obey(self, job, work):
+        signal = job.signals[-1]
+        self._save(work)
+        work.tell(self.now, "signal", signal=signal, step=work.step)
+        timeout = signal == "SIGUSR2"
+        requeue = self.requeues and (timeout or self.cluster.manners.preempt_mode == "cancel")
+        if requeue:
+            self.cluster.requeue(job.id)
+        return self._leave(work, "timeout" if timeout else "preempted", "requeued" if requeue else "none")
+
+    def _leave(self, work, cause, action="none"):
+        work.tell(self.now, "leave", cause=cause, step=work.step, action=action)
+        work.gone = True
+        return 75
+
+    def _finish(self, work):
+        work.gone = True
+        if work.newest() > work.generation:
+            return self._leave(work, "superseded")
+        if not work.files.done.exists():
+            name = CheckpointName(work.generation, work.step)
+            work.files.done.write_text(Done(work.generation, work.step, str(name), self.now).to_json())
+        work.tell(self.now, "done", step=work.step)
+        return 0
+
+    @property
+    def now(self):
+        return self.cluster.clock.now

@@ -1,0 +1,407 @@
+"""The whole loop on a simulated cluster: runs die of everything there is, go on, and end."""
+
+import pytest
+from control_scenes import Scene, make_haste
+
+from lvjobs.cluster.simulation import Manners
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    return lambda **more: Scene(tmp_path, **more)
+
+
+@pytest.fixture
+def scene(make):
+    return make()
+
+
+def begun(scene, *names, taken=6):
+    """Runs that were submitted and have trained for a while."""
+    names = names or ("one",)
+    scene.enter(*names)
+    scene.make_pass()
+    for name in names:
+        scene.reach(taken, name)
+    scene.make_pass()
+    return scene
+
+
+def calls(scene, verb):
+    return [job_id for called, job_id in scene.cluster.calls if called == verb]
+
+
+# -- undisturbed ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_queued_runs_and_ends(scene):
+    assert scene.enter("one").outcome == "submitted"
+    scene.make_pass()
+    assert scene.state() == "queued"
+    scene.cluster.advance(5)
+    scene.make_pass()
+    assert scene.state() == "running"
+    scene.cluster.advance(20)
+    assert scene.make_pass() == ["one: completed at step 12"]
+    assert scene.spent() == {"useful": 12}
+    assert scene.causes() == ["completed"]
+
+
+def test_the_members_of_an_array_have_fates_of_their_own(make):
+    scene = begun(make(), "one", "two", "three", "four")
+    scene.cluster.kill(scene.job("two").id)
+    scene.cluster.cancel(scene.job("three").id)
+    scene.worker.failing["four"] = 8
+    scene.cluster.advance(3)
+    scene.make_pass()
+    states = [scene.state(name) for name in ("one", "two", "three", "four")]
+    assert states == ["running", "interrupted", "cancelled", "held"]
+    scene.go(60)
+    states = [scene.state(name) for name in ("one", "two", "three", "four")]
+    assert states == ["completed", "completed", "cancelled", "held"]
+    assert [len(scene.jobs(name)) for name in ("one", "two", "three", "four")] == [1, 2, 1, 1]
+
+
+# -- killed --------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_is_resubmitted_and_its_old_token_revoked(make):
+    scene = begun(make())
+    old = scene.job()
+    scene.cluster.kill(old.id)
+    told = scene.make_pass()
+    assert any("killed" in line for line in told)
+    assert scene.is_revoked(old)
+    assert len(scene.jobs()) == 2
+    scene.go(30)
+    assert scene.state() == "completed"
+    assert scene.spent() == {"useful": 12, "replayed": 2}
+
+
+def test_a_second_kill_backs_off(make):
+    scene = begun(make(steps=40))
+    scene.cluster.kill(scene.job().id)
+    scene.make_pass()
+    scene.cluster.kill(scene.reach(6).id)
+    scene.make_pass()
+    assert scene.state() == "interrupted"
+    scene.cluster.advance(29)
+    scene.make_pass()
+    assert not scene.alive()
+    scene.cluster.advance(1)
+    scene.make_pass()
+    assert len(scene.alive()) == 1
+
+
+def test_three_kills_without_a_checkpoint_hold_it_until_it_is_taken_up(make):
+    scene = begun(make(backoff_seconds=1), taken=2)
+    for _ in range(3):
+        scene.cluster.kill(scene.reach(2).id)
+        scene.make_pass()
+    assert scene.state() == "held"
+    assert "3 times in a row without a new checkpoint" in scene.run()["reason"]
+    scene.go(120)
+    assert len(scene.jobs()) == 3
+    scene.take_up("one")
+    assert scene.state() == "interrupted"
+    scene.cluster.kill(scene.reach(2).id)
+    scene.make_pass()
+    assert scene.state() != "held", "what the user forgave no longer counts"
+    scene.go(60)
+    assert scene.state() == "completed"
+    assert scene.spent() == {"useful": 12, "replayed": 8}
+
+
+def test_a_code_error_is_held_not_retried(make):
+    scene = make()
+    scene.worker.failing["one"] = 6
+    scene.enter("one")
+    scene.go(60)
+    assert scene.state() == "held"
+    assert "ValueError: no such thing" in scene.run()["reason"]
+    assert len(scene.jobs()) == 1
+    scene.worker.failing.clear()
+    scene.take_up("one")
+    scene.go(30)
+    assert scene.state() == "completed"
+
+
+def test_a_worker_that_shows_no_life_is_hung(make):
+    scene = make(hung_seconds=60)
+    scene.worker.dumb.add("one")
+    scene.enter("one")
+    scene.go(90)
+    assert calls(scene, "cancel") == [scene.jobs()[0].id]
+    scene.worker.dumb.clear()
+    scene.go(60)
+    assert scene.state() == "completed"
+    assert scene.causes()[0] == "hung"
+
+
+# -- preempted, in place -------------------------------------------------------------------------------------------
+
+
+def test_a_preempted_job_goes_on_under_its_id_and_its_hold_is_lifted_once(make):
+    scene = begun(make())
+    job = scene.job()
+    scene.cluster.preempt(job.id)
+    scene.cluster.advance(2)
+    scene.make_pass()
+    assert (scene.state(), scene.run()["reason"]) == ("interrupted", "BeginTime")
+    scene.go(30)
+    assert scene.state() == "completed"
+    assert calls(scene, "lift_hold") == [job.id]
+    assert scene.jobs() == [job]
+    assert scene.spent() == {"useful": 12}
+    assert scene.causes() == ["preempted", "completed"]
+
+
+def test_a_job_that_was_preempted_and_runs_again_before_a_pass_looks(make):
+    scene = begun(make())
+    scene.cluster.preempt(scene.job().id)
+    scene.cluster.advance(125)
+    assert scene.job().state == "RUNNING"
+    scene.make_pass()
+    assert scene.state() == "running"
+    assert scene.causes() == ["preempted", None]
+    scene.go(15)
+    assert len(scene.jobs()) == 1
+
+
+def test_a_worker_that_is_killed_at_the_end_of_its_grace_is_run_once_more_and_spends_nothing(make):
+    scene = make(steps=40, every=7)
+    scene.worker.deaf.add("one")
+    job = begun(scene).job()
+    scene.cluster.preempt(job.id)
+    scene.go(30)
+    assert job.phantom
+    scene.go(60)
+    assert scene.state() == "completed"
+    scene.cluster.advance(150)
+    assert (job.state, job.restart_count) == ("COMPLETED", 2)
+    scene.make_pass()
+    executed = scene.worker.executed["one"]
+    assert scene.spent() == {"useful": 40, "replayed": executed - 40}
+    assert len(scene.jobs()) == 1
+
+
+def test_a_site_that_cancels_what_it_preempts_and_a_worker_that_could_not_requeue(make):
+    scene = make(manners=Manners(preempt_mode="cancel"))
+    scene.worker.requeues = False
+    begun(scene)
+    scene.cluster.preempt(scene.job().id)
+    scene.cluster.advance(2)
+    scene.make_pass()
+    assert len(scene.jobs()) == 2
+    scene.go(30)
+    assert scene.state() == "completed"
+    assert scene.causes() == ["preempted", "completed"]
+
+
+def test_a_time_limit_ends_it_twice(make):
+    scene = make(steps=100)
+    scene.enter("one", time_limit="1")
+    for _ in range(40):
+        scene.cluster.advance(10)
+        scene.make_pass()
+    assert scene.state() == "completed"
+    assert scene.causes()[:-1] == ["timeout"] * (len(scene.causes()) - 1)
+    assert len(scene.causes()) >= 2
+    assert scene.spent() == {"useful": 100}
+    assert len(scene.jobs()) == 1
+
+
+def test_a_time_limit_without_a_signal_in_time(make):
+    scene = make(steps=100)
+    scene.worker.deaf.add("one")
+    scene.enter("one", time_limit="1")
+    scene.go(150)
+    assert scene.state() == "completed"
+    assert scene.causes() == ["timeout", "completed"]
+    assert len(scene.jobs()) == 2
+
+
+# -- nodes ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_orphans_steps_are_charged_as_replayed(make):
+    scene = begun(make(steps=60), taken=6)
+    scene.cluster.fail_node(scene.job().id, orphan_steps=50)
+    scene.make_pass()
+    scene.reach(15)
+    scene.make_pass()
+    assert scene.causes()[0] == "node_fail"
+    scene.go(120)
+    assert scene.state() == "completed"
+    executed = scene.worker.executed["one"]
+    assert executed > 60
+    assert scene.spent() == {"useful": 60, "replayed": executed - 60}
+    assert len(scene.jobs()) == 1
+
+
+def test_a_launch_that_fails_is_tried_again_and_one_that_slurm_holds_is_released(make):
+    scene = make()
+    scene.enter("one")
+    scene.cluster.fail_launch(scene.job().id)
+    scene.make_pass()
+    assert scene.causes() == ["launch_failed"]
+    scene.cluster.hold_launch(scene.job().id)
+    scene.go(300)
+    assert calls(scene, "release") == [scene.job().id]
+    assert scene.state() == "completed"
+    assert scene.causes() == ["launch_failed", "launch_failed", "completed"]
+
+
+def test_a_launch_that_fails_after_a_requeue_is_told_from_the_run_before(make):
+    """Nobody made a pass between the preemption and the failed launch: two deaths, not one."""
+    scene = begun(make())
+    job = scene.job()
+    scene.cluster.preempt(job.id)
+    scene.cluster.advance(2)
+    scene.cluster.fail_launch(job.id)
+    scene.make_pass()
+    assert scene.causes() == ["preempted", "launch_failed"]
+    scene.go(30)
+    assert scene.state() == "completed"
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_scancel_is_final(make):
+    scene = begun(make())
+    scene.cluster.cancel(scene.job().id)
+    scene.go(60)
+    assert scene.state() == "cancelled"
+    assert len(scene.jobs()) == 1
+
+
+def test_scancel_of_a_job_that_waits_to_go_on_is_final(make):
+    """The journal's last word is that it was preempted; Slurm's, that somebody meant it."""
+    scene = begun(make())
+    scene.cluster.preempt(scene.job().id)
+    scene.cluster.advance(2)
+    scene.cluster.cancel(scene.job().id)
+    scene.go(60)
+    assert scene.state() == "cancelled"
+    assert len(scene.jobs()) == 1
+
+
+def test_a_done_marker_completes_whatever_slurm_says(make):
+    scene = begun(make(), taken=10)
+    scene.cluster.advance(1)
+    scene.cluster._on_step = lambda job: (scene.worker(job), 1)[1]  # it finishes, and then exits 1
+    scene.cluster.advance(1)
+    assert scene.job().state == "FAILED"
+    scene.make_pass()
+    assert scene.state() == "completed"
+    assert len(scene.jobs()) == 1
+
+
+def test_a_worker_that_finishes_while_a_pass_reads_is_charged_in_full(make, monkeypatch):
+    """The journal's last lines and the done marker are written between two of the pass's looks."""
+    from lvjobs.control import observe
+
+    scene = begun(make(), taken=10)
+    read = observe.read_attempts
+
+    def read_and_let_it_finish(*args):
+        found = read(*args)
+        scene.cluster.advance(5)
+        return found
+
+    monkeypatch.setattr(observe, "read_attempts", read_and_let_it_finish)
+    with scene.session() as session:
+        session.make_pass()
+    monkeypatch.undo()
+    with scene.session() as session:
+        session.make_pass()
+    assert scene.state() == "completed"
+    assert scene.spent() == {"useful": 12}
+
+
+@pytest.mark.parametrize("damage", ["generations/000001", "done.json"])
+def test_one_runs_damaged_records_are_not_the_others_trouble(make, damage):
+    scene = begun(make(), "one", "two")
+    (scene.files("one").root / damage).write_text('{"generation": 1')
+    if damage != "done.json":  # a claim that is not known yet
+        scene.files("one").generation(1).rename(scene.files("one").generation(2))
+    scene.cluster.advance(30)
+    with scene.session() as session:
+        summary = session.make_pass()
+    assert "one: what its worker left in" in summary["problems"][0]
+    assert (scene.state("one"), scene.state("two")) == ("running", "completed")
+
+
+# -- lvjobs cancel -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", [None, 3])
+def test_a_cancelled_run_is_over(make, taken):
+    scene = make(manners=Manners(slots=0 if taken is None else 1))
+    scene.enter("one")
+    scene.make_pass()
+    if taken is not None:
+        scene.reach(taken)
+    scene.cancel("one")
+    assert scene.state() == "cancelled"
+    assert not scene.alive()
+    scene.go(60)
+    assert scene.state() == "cancelled"
+    assert len(scene.jobs()) == 1
+    assert {row["state"] for row in scene.rows("members")} == {"settled"}
+
+
+def test_a_run_that_is_cancelled_while_slurm_is_silent_trains_no_more(make):
+    scene = begun(make(steps=100))
+    scene.cluster.silent = True
+    scene.cancel("one")
+    scene.cluster.advance(5)
+    taken = scene.worker.executed["one"]
+    scene.cluster.advance(20)
+    assert scene.worker.executed["one"] == taken, "the revocation alone reached the worker"
+    scene.cluster.silent = False
+    scene.make_pass()
+    scene.go(30)
+    assert scene.state() == "cancelled"
+    assert scene.causes() == ["cancelled"]
+    assert not scene.alive()
+
+
+def test_a_cancelled_run_whose_job_is_nowhere_ends_its_attempt_too(make):
+    scene = begun(make(steps=100))
+    scene.cluster.accounting = "off"
+    scene.cluster.silent = True
+    scene.cancel("one")
+    scene.cluster.forget()
+    scene.cluster.silent = False
+    scene.go(180)
+    assert scene.state() == "cancelled"
+    assert scene.causes() == ["cancelled"]
+
+
+def test_cancelling_spares_a_job_that_has_the_number_of_an_old_one(make):
+    """The scheduler lost its state and counts from one again: the id that we remember is somebody else's."""
+    scene = begun(make(steps=100))
+    scene.cluster.forget()
+    scene.enter("two")
+    scene.cluster.advance(5)
+    assert scene.job("two").id == "1"
+    scene.cancel("one")
+    assert scene.job("two").state == "RUNNING"
+    scene.go(30)
+    assert scene.state("one") == "cancelled"
+    assert scene.state("two") == "running"
+
+
+def test_a_job_that_takes_long_to_end_is_told_of_once(make):
+    scene = begun(make(steps=100))
+    scene.worker.deaf.add("one")
+    scene.cluster.cancel = lambda job_id: None  # heard, and not yet done
+    scene.cancel("one")
+    for _ in range(5):
+        scene.cluster.advance(1)
+        scene.one_pass()
+    texts = [row["text"] for row in scene.rows("events")]
+    assert texts.count("cancelled job 1") <= 1
