@@ -22,7 +22,7 @@ def tell(**more):
     line = {
         "environment": dict(os.environ),
         "package": str(Path(lvjobs.__file__).parent.parent),
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "python": sys.executable,
         "signals": got,
         "pid": os.getpid(),
@@ -37,7 +37,7 @@ if "first" in program and not (run_directory / "seen.jsonl").exists():
     program = program["first"]
 for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT"):
     signal.signal(getattr(signal, name), lambda number, _frame: got.append(signal.Signals(number).name))
-print("hello from", run_directory.name)
+sys.stdout.write(f"hello from {run_directory.name}\n")
 tell(event="start")
 end = time.monotonic() + program.get("sleep", 0)
 leaving = {"SIGTERM", "SIGUSR1", "SIGUSR2"}
