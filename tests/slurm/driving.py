@@ -39,7 +39,7 @@ class Study:
 
     def __init__(self, root: Path, data: Path, *, profile="lab", resources="", environment=None):
         self.root = root
-        self.environment = {**os.environ, **(environment or {})}
+        self.environment = environment or {}
         root.mkdir(parents=True, exist_ok=True)
         text = STUDY_TOML.format(profile=profile, resources=resources, data=json.dumps(str(data)))
         (root / "study.toml").write_text(text)
@@ -49,7 +49,7 @@ class Study:
         return subprocess.Popen(
             [sys.executable, "-m", "lvjobs", *arguments],
             cwd=self.root,
-            env=self.environment,
+            env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

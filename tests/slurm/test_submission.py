@@ -70,7 +70,7 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     (directory / "victim").write_text(str(victim.pid))
     victim.communicate(timeout=60)
     assert victim.returncode == -signal.SIGKILL
-    study.environment["PATH"] = os.environ["PATH"]
+    del study.environment["PATH"]
 
     expected = 9 if array else 1
     assert len(jobs(lab)) == (expected if when == "after" else 0)
@@ -85,8 +85,6 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     for name in runs:
         assert study.executed(name) == list(range(1, 31)), "trained exactly once"
         assert len(study.claims(name)) == 1
-    submitted = lab.run("sacct", "-nXP", "-o", "JobName", "-S", "now-5minutes", "--name", "").split()
-    assert len(submitted) < 1000
 
 
 def test_a_sweep_is_one_array(study: Study, lab):

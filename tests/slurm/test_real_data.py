@@ -1,0 +1,36 @@
+"""The study's own input: `tiny` learns it on the lab, preempted, with three seeds."""
+
+from pathlib import Path
+
+import pytest
+from driving import Study
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "lotka_volterra_data.h5"
+STAGE = """
+[[stage]]
+name = "seeds"
+steps = 200
+grid = { seed = [0, 1, 2] }
+set = { context_length = 512, batch_size = 4, lora_rank = 8, lora_targets = "all-linear", learning_rate = 4e-3, \
+checkpoint_every = 50, validation_limit = 32 }
+"""
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the study's real input is not part of the repository")
+@pytest.mark.timeout(1200)
+def test_lora_improves_on_the_untrained_model(tmp_path, lab):
+    study = Study(tmp_path, REAL)
+    (tmp_path / "study.toml").write_text((tmp_path / "study.toml").read_text() + STAGE)
+    study.type("sweep", "seeds")
+    names = list(study.runs())
+    claim = study.reach(names[1], 60, timeout=600)
+    lab.preempt(claim["job_id"])
+    for name in names:
+        run = study.until(name, "completed", "held", timeout=900)
+        assert run["state"] == "completed", run
+        losses = {line["step"]: line["loss"] for line in study.journal(name) if line["kind"] == "validation"}
+        assert losses[200] <= 0.95 * losses[0], losses
+    assert study.runs()[names[1]]["attempts"] == 2
+    assert study.executed(names[1]) == list(range(1, 201))
