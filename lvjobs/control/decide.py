@@ -170,6 +170,7 @@ class _Case:
                 return
             if live.submission.job_id is None:
                 yield Adopt(live.member.token, current.job_id.partition("_")[0])
+                yield SetRun(self.run.id, RunState.RUNNING, cause=self.run.cause)
         since = live.member.missing_since
         if since is None:
             yield MarkMissing(live.member.token, self.run.id, self.now)

@@ -115,7 +115,8 @@ class Scene:
         """Time passes, and passes are made."""
         for _ in range(0, seconds, every):
             self.cluster.advance(every)
-            self.make_pass()
+            self.one_pass()
+        self.make_pass()
 
     def reach(self, taken, name="one"):
         """Time passes, with a pass every few seconds, until the run's job has taken so many steps in this execution."""
@@ -125,7 +126,7 @@ class Scene:
                 return job
             self.cluster.advance(1)
             if second % 5 == 0:
-                self.make_pass()
+                self.one_pass()
         raise AssertionError(f"{name} takes no {taken} steps: {self.job(name)}")
 
     # -- what is seen -----------------------------------------------------------------------------------------------
