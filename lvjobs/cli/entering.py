@@ -1,10 +1,15 @@
 """How runs enter from the command line: dry run, submission, waiting; shared by `submit` and `sweep`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lvjobs.cli.common import print_json, tell
 from lvjobs.control.declare import Wanted
 from lvjobs.study.config import Study
+
+if TYPE_CHECKING:
+    from lvjobs.control.submission import Sent
 
 
 def enter_runs(study: Study, wanted: Wanted, *, dry_run: bool, wait: bool, as_json: bool, patience: float) -> None:
@@ -23,7 +28,7 @@ def enter_runs(study: Study, wanted: Wanted, *, dry_run: bool, wait: bool, as_js
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")
         if entered.sent is not None:
-            click.echo(_outcome(entered.sent.outcome, [run.name for run in entered.new], entered.sent))
+            click.echo(_outcome([run.name for run in entered.new], entered.sent))
         tell(summary)
     if wait:
         from lvjobs.cli.watch import watch_until
@@ -44,11 +49,11 @@ def enter_runs(study: Study, wanted: Wanted, *, dry_run: bool, wait: bool, as_js
         )
 
 
-def _outcome(outcome: str, names: list[str], sent: "Sent") -> str:  # noqa: F821
+def _outcome(names: list[str], sent: "Sent") -> str:
     what = names[0] if len(names) == 1 else f"{len(names)} runs"
-    if outcome == "submitted":
+    if sent.outcome == "submitted":
         return f"{what}: submitted as job {sent.job_id}; follow with: lvjobs status"
-    if outcome == "deferred":
+    if sent.outcome == "deferred":
         return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: lvjobs resume"
     return (
         f"{what}: the scheduler did not say whether it took the job ({sent.said}); nothing is lost: it carries token "

@@ -95,7 +95,7 @@ def settle(
     base = study.config
     settings = validated(TrainSettings, {**base.train.model_dump(), **(extra or {}), **train}, "settings")
     asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
-    return settings, asked, profile or base.profile
+    return settings, asked, _profile(profile, Path()) if profile else _profile(base.profile, study.root)
 
 
 def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
@@ -113,3 +113,9 @@ def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
     if settings.model != "tiny" and directory.is_dir():
         changes["model"] = str(directory.resolve())
     return settings.model_copy(update=changes)
+
+
+def _profile(name: str, relative_to: Path) -> str:
+    """The profile's name; a file's path as an absolute one, so that later passes find it from anywhere."""
+    is_file = "/" in name or name.endswith(".j2")
+    return str((relative_to / Path(name).expanduser()).absolute()) if is_file else name

@@ -51,6 +51,7 @@ class LocalCluster:
         variables = {
             "PYTHONPATH": str(request.code_directory),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": "0",
             "HF_HUB_OFFLINE": "1",
             **request.environment,
             "LVJOBS_BACKEND": "local",

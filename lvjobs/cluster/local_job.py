@@ -35,6 +35,7 @@ def job_environment(spec: Spec, job_id: str, cancel_file: Path, environ: Mapping
         **kept,
         "PYTHONPATH": spec.code_directory,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": "0",
         "HF_HUB_OFFLINE": "1",
         **spec.environment,
         "LVJOBS_BACKEND": "local",

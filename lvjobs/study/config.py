@@ -89,6 +89,10 @@ class Resources(_Table):
     cpus: Int | None = Field(default=None, gt=0)
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
     signal_lead_seconds: Int | None = Field(default=None, gt=0)
+    exclude_nodes: list[str] | None = None
+    modules: list[str] | None = None
+    extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
+    extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
 
     @field_validator("time_limit", mode="before")
@@ -101,7 +105,8 @@ class Resources(_Table):
 
     def variables(self) -> dict[str, Any]:
         """The profile's variables that are set here."""
-        values = {k: v for k, v in self.model_dump().items() if v is not None and k != "max_parallel"}
+        values = {k: v for k, v in self.model_dump().items() if v is not None and k not in ("max_parallel", "extra")}
+        values |= self.extra
         if "time_limit" in values:
             values["time_limit_minutes"] = parse_time_limit(values.pop("time_limit"))
         return values
