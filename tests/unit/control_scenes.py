@@ -61,12 +61,13 @@ class Scene:
         self.worker = Worker()
         self.cluster = SimulatedCluster(self.clock, self.worker, manners or Manners())
         self.worker.cluster = self.cluster
+        self.shown = self.cluster  # what sessions are given
         self.study.layout.database.write_bytes(_empty_ledger())
 
     # -- what a user does -------------------------------------------------------------------------------------------
 
     def session(self):
-        return open_session(self.study, wait=5, factory=lambda _study, _profile: self.cluster, clock=self.clock)
+        return open_session(self.study, wait=5, factory=lambda _study, _profile: self.shown, clock=self.clock)
 
     def wanted(self, *names, **resources):
         configs = [
@@ -77,7 +78,10 @@ class Scene:
 
     def enter(self, *names, **resources):
         with self.session() as session:
-            return enter.enter(session, self.wanted(*names, **resources)).sent
+            return self.enter_in(session, *names, **resources)
+
+    def enter_in(self, session, *names, **resources):
+        return enter.enter(session, self.wanted(*names, **resources)).sent
 
     def cancel(self, *names):
         """As `lvjobs cancel` does: and then a pass."""
@@ -172,6 +176,9 @@ class Scene:
 
     def alive(self, name="one"):
         return [job for job in self.jobs(name) if job.end is None]
+
+    def is_busy(self):
+        return any(job.end is None for job in self.cluster.jobs)
 
     def is_revoked(self, job):
         return (job.run_directory / "revoked" / job.request.token).exists()

@@ -1,0 +1,128 @@
+"""Processes that die at one chosen instant: before or after a commit, a call of the cluster, a file that is published."""
+
+import os
+import pickle
+import re
+import shutil
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+
+from lvjobs import files
+from lvjobs.ledger.database import Ledger
+
+_CALLS = ("submit", "observe", "check", "cancel", "release", "lift_hold")
+
+
+class Instants:
+    """Counts the instants at which a process may die, and calls `die` at number `at`."""
+
+    def __init__(self, at, die):
+        self.at, self.die, self.names = at, die, []
+
+    def point(self, name):
+        if threading.current_thread() is not threading.main_thread():
+            return  # the lease's heart
+        self.names.append(name)
+        if len(self.names) == self.at:
+            self.die(name)
+
+    def around(self, name, call):
+        def counted(*args, **kwargs):
+            self.point(f"before {name}")
+            result = call(*args, **kwargs)
+            self.point(f"after {name}")
+            return result
+
+        return counted
+
+    def watch(self, scene, setattr_=setattr):
+        """Put an instant before and after everything that leaves a trace."""
+        scene.shown = _Watched(scene.cluster, self)
+        # written aside | published, not yet durable | published: a death can fall between any two
+        setattr_(files, "_write_synced", self.around("writing a file aside", files._write_synced))
+        setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
+        setattr_(Ledger, "transaction", _watched_transaction(Ledger.transaction, self))
+
+
+class _Watched:
+    def __init__(self, cluster, instants):
+        self._cluster, self._instants = cluster, instants
+
+    def __getattr__(self, name):
+        found = getattr(self._cluster, name)
+        return self._instants.around(name, found) if name in _CALLS else found
+
+
+def _watched_transaction(transaction, instants):
+    @contextmanager
+    def watched(ledger):
+        with transaction(ledger) as opened:
+            yield opened
+            instants.point("before a commit")
+        instants.point("after a commit")
+
+    return watched
+
+
+def die_at(scene, at, act):
+    """`act(scene)` in a process that is killed at instant `at`; returns the scene as it left it, and the instants."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _act_and_die(scene, at, act, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    assert data, "it failed by itself: see above"
+    return pickle.loads(data)
+
+
+def _act_and_die(scene, at, act, writing):
+    def die(_name):
+        scene.shown = scene.cluster
+        with os.fdopen(writing, "wb") as stream:
+            stream.write(pickle.dumps((scene, instants.names)))
+        os._exit(0)
+
+    try:
+        instants = Instants(at, die)
+        instants.watch(scene)
+        act(scene)
+        die("the end")
+    except BaseException:  # noqa: BLE001 - a forked test has nobody above it
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        os._exit(1)
+
+
+def die_everywhere(scene, act):
+    """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once."""
+    root, backup = scene.study.root, scene.study.root.with_name("backup")
+    shutil.copytree(root, backup)
+    before = pickle.dumps(scene)
+    _, names = die_at(scene, None, act)
+    met = set()
+    for at, name in enumerate(names, start=1):
+        shutil.rmtree(root)
+        shutil.copytree(backup, root)
+        left, seen = die_at(pickle.loads(before), at, act)
+        assert seen == names[:at]
+        if (traces := _traces(left)) not in met:
+            met.add(traces)
+            yield f"{at} of {len(names)}, {name}", left
+    assert len(met) > 2
+    sys.stdout.write(f"{len(names)} instants, which leave {len(met)} different things behind\n")
+
+
+def _traces(scene):
+    """All that later commands can meet of what a process did, with nothing random in it."""
+    root = scene.study.root
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if "lease" not in path.parts)
+    jobs = [(job.id, job.state, job.restart_count, job.eligible, job.reason) for job in scene.cluster.jobs]
+    text = repr((scene.dump(), names, jobs))
+    for number, row in enumerate(scene.rows("submissions")):
+        text = text.replace(row["token"], f"token{number}")
+    return re.sub(r"\.\d+\.(tmp|claim)", r".pid.\1", text)
