@@ -19,7 +19,7 @@ def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
         for kind, steps, rate in (
             ("useful", kept, run.step_flops),
             ("replayed", attempt.executed - kept, run.step_flops),
-            ("validation", attempt.validation_batches, run.validation_flops),
+            ("validation", attempt.validation_windows, run.validation_flops),
         ):
             if steps:
                 charges.append(Charge(run.id, attempt.id, kind, steps, rate))

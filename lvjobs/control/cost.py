@@ -11,7 +11,7 @@ from lvjobs.study.training import TrainingConfig
 
 @dataclass(frozen=True)
 class StepCost:
-    """FLOPs of one training step, and of one validation batch."""
+    """FLOPs of one training step, and of one validation window."""
 
     step: int
     validation: int
@@ -30,5 +30,5 @@ def cost_of(config: RunConfig) -> StepCost:
     rank, targets = training.lora_rank, training.lora_targets
     return StepCost(
         official.training_step(shape, training.batch_size, training.context_length, rank, targets),
-        official.forward(shape, training.batch_size, training.validation_window, rank, targets),
+        official.forward(shape, 1, training.validation_window, rank, targets),
     )

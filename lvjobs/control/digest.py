@@ -53,7 +53,7 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             attempt,
             validation_loss=fields.get("loss", attempt.validation_loss),
             validation_step=step,
-            validation_batches=attempt.validation_batches + int(fields.get("batches", 0)),
+            validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
         )
     if entry.kind == "checkpoint":
         return replace(attempt, checkpoint_step=max(attempt.checkpoint_step, step))

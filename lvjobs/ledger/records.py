@@ -11,7 +11,7 @@ from lvjobs.study.words import Cause, RunState
 class Run:
     """One training. `resources` and `environment` are what its next submission asks for.
 
-    `step_flops` and `validation_flops` are the cost of one training step and one validation batch, fixed at submit.
+    `step_flops` and `validation_flops` are the cost of one training step and one validation window, fixed at submit.
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which deaths no longer
     count, moved on when the user takes up a held run.
     """
@@ -68,7 +68,7 @@ class Attempt:
     loss: float | None = None
     validation_loss: float | None = None
     validation_step: int | None = None
-    validation_batches: int = 0
+    validation_windows: int = 0
     signal: str = ""
     leave_cause: str = ""
     leave_action: str = ""
@@ -132,7 +132,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one attempt spent on one kind of work: `useful`, `replayed` or `validation`; steps (or batches) x FLOPs."""
+    """What one attempt spent on one kind of work: `useful`, `replayed` or `validation`; steps (or windows) x FLOPs."""
 
     run_id: str
     attempt_id: int

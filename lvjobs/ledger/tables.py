@@ -79,7 +79,7 @@ attempts = Table(
     Column("loss", Float),
     Column("validation_loss", Float),
     Column("validation_step", Integer),
-    Column("validation_batches", Integer, nullable=False),
+    Column("validation_windows", Integer, nullable=False),
     Column("signal", String, nullable=False),
     Column("leave_cause", String, nullable=False),
     Column("leave_action", String, nullable=False),

@@ -49,7 +49,7 @@ def test_an_execution_that_claimed_nothing_costs_nothing():
 
 
 def test_validation_is_charged_at_its_own_rate():
-    charges = charges_of(a_run(), [attempt(1, 0, 10, validation_batches=7)])
+    charges = charges_of(a_run(), [attempt(1, 0, 10, validation_windows=7)])
     assert {charge.kind: charge.flops for charge in charges} == {"useful": 1000, "validation": 70}
 
 

@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("loss", sa.Float(), nullable=True),
         sa.Column("validation_loss", sa.Float(), nullable=True),
         sa.Column("validation_step", sa.Integer(), nullable=True),
-        sa.Column("validation_batches", sa.Integer(), nullable=False),
+        sa.Column("validation_windows", sa.Integer(), nullable=False),
         sa.Column("signal", sa.String(), nullable=False),
         sa.Column("leave_cause", sa.String(), nullable=False),
         sa.Column("leave_action", sa.String(), nullable=False),
