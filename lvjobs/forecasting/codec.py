@@ -55,9 +55,9 @@ class Scale:
 class Codec:
     """LLMTIME's settings.
 
-    The offset is min - beta (max - min); the alpha-quantile of what lies above it is mapped to `target`. LLMTime maps it
-    to 1; with 6 nearly every value has exactly one digit before the point (up to 1.66 x the quantile), so that a step
-    of two variables and two decimals is always ten tokens.
+    The offset is min - beta (max - min); the alpha-quantile of what lies above it is mapped to `target`. LLMTime maps
+    it to 1; with 6 nearly every value has exactly one digit before the point (up to 1.66 x the quantile), so that a
+    step of two variables and two decimals is ten tokens.
     """
 
     decimals: int = 2

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
+import h5py as _h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
+
+h5py: Any = _h5py
+"""Untyped, and its names are not exported as mypy --strict wants them."""
 
 TIME, TRAJECTORIES = "/time", "/trajectories"
 STEPS = 100

@@ -29,18 +29,18 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
         LvjobsError: the model is not on this machine, or is none that transformers can load.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    import transformers
 
-    logging.disable_progress_bar()
+    untyped: Any = transformers
+    untyped.utils.logging.disable_progress_bar()
     source = str(TINY_DIRECTORY) if config.model == TINY else config.model
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
     if _is_quantized(config, device):
         options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        tokenizer = untyped.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        model = untyped.AutoModelForCausalLM.from_pretrained(
             source, local_files_only=True, attn_implementation="sdpa", **options
         )
     except (OSError, ValueError) as error:
@@ -58,9 +58,10 @@ def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:
 
 
 def _nf4(compute: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
+    import transformers
 
-    return BitsAndBytesConfig(
+    config: Any = transformers.BitsAndBytesConfig
+    return config(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -80,11 +81,7 @@ def _unloadable(model: str, error: Exception) -> LvjobsError:
 
 def add_adapter(model: Any, config: TrainingConfig) -> Any:
     """The model with a fresh LoRA adapter, the only part of it that learns. Draws from torch's generator."""
-    with warnings.catch_warnings():
-        # bitsandbytes' CPU kernels, imported by peft, register operators in a way that torch deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
         task_type="CAUSAL_LM",
@@ -94,7 +91,10 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
         target_modules=_TARGETS[config.lora_targets],
     )
     try:
-        return get_peft_model(model, lora)
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.24 by the old name whether gradient checkpointing is on.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(model, lora)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise LvjobsError(f"lora_targets = {config.lora_targets!r} does not fit {config.model!r}: {reason}") from error

@@ -64,7 +64,7 @@ class Trainer:
             LvjobsError: the loss is no longer a number.
         """
         batch = self.training.take(self.order.next())
-        learning_rate = self.scheduler.get_last_lr()[0]
+        learning_rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
         total, count = _loss(self.model, batch)
         loss = total / count
@@ -86,9 +86,11 @@ class Trainer:
         for start in range(0, len(self.validation), self.config.batch_size):
             batch = self.validation.take(np.arange(start, min(start + self.config.batch_size, len(self.validation))))
             loss, labels = _loss(self.model, batch)
-            total, count = total + loss.item(), count + labels
-            batches, tokens = batches + 1, tokens + int(batch.attention.sum())
-        return {"loss": total / count, "batches": batches, "tokens": tokens}
+            total += float(loss)
+            count += labels
+            batches += 1
+            tokens += int(batch.attention.sum())
+        return {"loss": total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
 
     def state(self) -> State:
         """What a checkpoint holds: small, never the base model."""

@@ -54,7 +54,7 @@ def pad(rows: Sequence[NDArray[np.int64]], pad_id: int, unlearnt: Sequence[int])
 
 
 def chunks(series: Sequence[NDArray[np.int64]], length: int, pad_id: int) -> Windows:
-    """Chunks of `length` tokens of each series, overlapping by half, the last one shorter; each token is in one or two."""
+    """Chunks of `length` tokens of each series, overlapping by half; the last one may be shorter."""
     stride = length - length // 2
     rows = [row[start : start + length] for row in series for start in range(0, max(1, len(row) - length // 2), stride)]
     return pad(rows, pad_id, [0] * len(rows))

@@ -1,0 +1,158 @@
+"""The bundled model: small, whole, sane; how it is pretrained; and what happens when a model is not there."""
+
+import numpy as np
+import pytest
+import torch
+from forecasting_helpers import one_thread
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting import models, pretrain, synthetic
+from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.decode import forecast
+from lvjobs.forecasting.systems import draw_systems, sample_times, solve
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.study.training import TrainingConfig
+
+__all__ = ["one_thread"]  # a fixture
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return models.load_base(TrainingConfig(data="unused"))
+
+
+def test_it_is_a_million_parameters_in_under_four_megabytes(tiny):
+    model, _ = tiny
+    assert model.config.model_type == "qwen2"
+    assert model.num_parameters() == 991_616
+    assert model.dtype == torch.float32
+    assert sum(path.stat().st_size for path in models.TINY_DIRECTORY.iterdir()) <= 4_000_000
+
+
+def test_no_path_of_a_machine_is_shipped():
+    for path in models.TINY_DIRECTORY.glob("*.json"):
+        assert "/" not in path.read_text()
+
+
+def test_the_shipped_tokenizer_is_the_one_that_is_built(tiny):
+    _, tokenizer = tiny
+    assert tokenizer.get_vocab() == pretrain.build_tokenizer().get_vocab()
+    assert len(tokenizer) == tiny[0].config.vocab_size
+
+
+def test_zero_shot_forecasts_are_sane(tiny):
+    """Better than to repeat the last value, on systems it was never shown the like of."""
+    model, tokenizer = tiny
+    series = solve(draw_systems(6, 5), sample_times())
+    codec = Codec()
+    predicted = forecast(model, Characters(tokenizer, "tiny", codec), codec, series[:, :80], 20)
+    error = np.abs(predicted - series[:, 80:]).mean()
+    persistence = np.abs(series[:, 79:80] - series[:, 80:]).mean()
+    assert error < 0.7 * persistence
+
+
+def test_decoding_with_a_cache_is_decoding_without(tiny):
+    model, tokenizer = tiny
+    series = solve(draw_systems(2, 5), sample_times())
+    codec = Codec()
+    table = Characters(tokenizer, "tiny", codec)
+    predicted = forecast(model, table, codec, series[:, :30], 2)
+    scale = codec.fit(series[:, :30])
+    texts = codec.encode(np.concatenate([series[:, :30], predicted], axis=1), scale)
+    ids = torch.from_numpy(np.stack([table.encode(text) for text in texts]))
+    with torch.no_grad():
+        greedy = model(input_ids=ids).logits[:, :, table.encode("0123456789")].argmax(-1)
+    digits = torch.from_numpy(np.isin(ids.numpy(), table.encode("0123456789")))[:, 300:]
+    chosen = ids[:, 300:] - table.ids[ord("0")]
+    assert (greedy[:, 299:-1] == chosen)[digits].all()
+
+
+@pytest.mark.parametrize(("family", "share"), synthetic.MIX)
+def test_each_family_gives_pairs_that_can_be_written(family, share):
+    rng = np.random.default_rng(0)
+    for pace in (1.0, 2.0):
+        series = family(rng, 20, pace)
+        assert series.shape == (20, synthetic.STEPS, 2)
+        scaled = Codec().fit(series[:, : synthetic.HISTORY]).apply(series)
+        assert ((scaled >= 0) & (scaled < 9.995)).all(axis=(1, 2)).mean() > 0.5
+    assert 0 < share < 1
+
+
+def test_the_shares_are_whole():
+    assert sum(share for _, share in synthetic.MIX) == pytest.approx(1)
+
+
+def test_pretraining_reads_what_codec_and_tokenizer_write(tiny):
+    codec = Codec()
+    scaled = synthetic.pairs(np.random.default_rng(0), 8, codec)
+    table = Characters(tiny[1], "tiny", codec)
+    assert pretrain.tokens(scaled).tolist() == [table.encode(codec.format(pair)).tolist() for pair in scaled]
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for():
+    short, long = pretrain.phases(1)
+    one, other = pretrain.Corpus(0), pretrain.Corpus(0)
+    one.batch(300, short)
+    assert torch.equal(one.batch(8, short), other.batch(8, short))
+    assert not torch.equal(one.batch(8, short), one.batch(16, short))
+    assert one.batch(0, long).shape == (3, 1000)
+
+
+def test_no_window_of_the_plan_is_seen_twice():
+    plan = pretrain.phases(0.01)
+    seen = [
+        index
+        for step in range(sum(phase.steps for phase in plan))
+        for phase, first in [pretrain.place(plan, step)]
+        for index in range(first, first + phase.batch)
+    ]
+    assert len(seen) == len(set(seen)) == 20 * 8 + 10 * 3
+    with pytest.raises(ValueError, match="past the plan"):
+        pretrain.place(plan, 30)
+
+
+def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pretrain, "phases", lambda scale: (pretrain.Phase(3, 2, 4, 2.0), pretrain.Phase(2, 2, 6)))
+    monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
+    monkeypatch.setattr(pretrain, "POOL", 4)
+    for name in ("whole", "halved"):
+        (tmp_path / name).mkdir()
+    whole = pretrain.pretrain(tmp_path / "whole", 1, 0)
+    real, calls = pretrain.loss_of, []
+
+    def dies(model, ids):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(model, ids)
+
+    monkeypatch.setattr(pretrain, "loss_of", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(tmp_path / "halved", 1, 0)
+    halved = pretrain.pretrain(tmp_path / "halved", 1, 0)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halved.parameters(), strict=True))
+    assert len(calls) == 4 + 3  # three steps were done, two of them saved
+    pretrain.ship(halved, tmp_path / "out")
+    monkeypatch.setattr(models, "TINY_DIRECTORY", tmp_path / "out")
+    loaded, _ = models.load_base(TrainingConfig(data="unused"))
+    for (name, weights), original in zip(loaded.named_parameters(), halved.parameters(), strict=True):
+        assert torch.equal(weights, original.half().float()), name
+
+
+def test_a_model_that_is_not_cached_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(LvjobsError, match=r"'nobody/nothing'.*hf download nobody/nothing"):
+        models.load_base(TrainingConfig(data="x", model="nobody/nothing"))
+
+
+def test_a_directory_that_is_no_model_is_named(tmp_path):
+    with pytest.raises(LvjobsError, match="cannot be loaded") as caught:
+        models.load_base(TrainingConfig(data="x", model=str(tmp_path)))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_directory_with_a_model_is_loaded(tiny):
+    model, _ = models.load_base(TrainingConfig(data="x", model=str(models.TINY_DIRECTORY), precision="bf16"))
+    assert model.dtype == torch.bfloat16
+    assert not any(weights.requires_grad for weights in model.parameters())

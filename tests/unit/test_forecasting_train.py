@@ -1,0 +1,239 @@
+"""Training on the bundled model: resumed bit for bit, reloaded exactly, validated without a trace."""
+
+import math
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from forecasting_helpers import FakeRun, adapter_bytes, one_thread, run_through, small
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting import train as task
+from lvjobs.forecasting.data import make_dataset, sha256
+from lvjobs.forecasting.models import AdapterMismatch, load_adapter
+from lvjobs.study.training import TrainingConfig
+
+__all__ = ["one_thread"]  # a fixture
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    make_dataset(path, systems=5, seed=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(data):
+    return small(data)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    return run_through(config, tmp_path_factory.mktemp("undisturbed"))
+
+
+def losses(*runs):
+    """Step -> loss of what was executed last, as JSON would have it."""
+    return {step: metrics["loss"] for run in runs for step, metrics in run.logs}
+
+
+def test_the_order_of_events(undisturbed):
+    marks = [event for event in undisturbed.events if event[0] != "log"]
+    assert marks == [("validated", 0)] + [(kind, step) for step in (4, 8, 12) for kind in ("validated", "checkpoint")]
+    assert [step for step, _ in undisturbed.logs] == list(range(1, 13))
+
+
+def test_what_is_logged(undisturbed):
+    _, metrics = undisturbed.logs[5]
+    assert set(metrics) == {"loss", "learning_rate", "tokens"}
+    assert 0 < metrics["tokens"] <= 96
+    _, validation = undisturbed.validations[0]
+    assert set(validation) == {"loss", "batches", "tokens"}
+    assert (validation["batches"], validation["tokens"]) == (1, 130)
+    rates = [metrics["learning_rate"] for _, metrics in undisturbed.logs]
+    assert rates[:3] == pytest.approx([4e-3 / 3, 8e-3 / 3, 4e-3])
+    assert all(np.diff(rates[2:]) < 0)
+
+
+def test_the_same_run_twice_is_the_same_run(config, undisturbed, tmp_path):
+    again = run_through(config, tmp_path)
+    assert adapter_bytes(again) == adapter_bytes(undisturbed)
+    assert losses(again) == losses(undisturbed)
+
+
+@pytest.mark.parametrize("kill_at", [5, 7, 11])
+def test_a_killed_run_ends_with_the_same_bits(config, undisturbed, tmp_path, kill_at):
+    first = run_through(config, tmp_path / "1", kill_at=kill_at)
+    assert first.saved[0] == kill_at // 4 * 4
+    second = run_through(config, tmp_path / "2", before=first.saved)
+    assert 0 not in dict(second.validations)
+    assert losses(first, second) == losses(undisturbed)
+    assert adapter_bytes(second) == adapter_bytes(undisturbed)
+
+
+def test_a_stopped_run_checkpoints_the_step_it_ended_and_goes_on(config, undisturbed, tmp_path):
+    first = run_through(config, tmp_path / "1", stop_at=6)
+    assert (first.events[-1], len(first.logs)) == (("checkpoint", 6), 6)
+    second = run_through(config, tmp_path / "2", before=first.saved)
+    assert [step for step, _ in second.logs] == list(range(7, 13))
+    assert adapter_bytes(second) == adapter_bytes(undisturbed)
+
+
+@pytest.mark.parametrize("lost", ["optimizer", "scheduler", "data", "adapter", "rng"])
+def test_the_bitwise_test_notices_a_part_that_is_not_restored(config, undisturbed, tmp_path, monkeypatch, lost):
+    first = run_through(config, tmp_path / "1", kill_at=6)
+    step, state, path, rng = first.saved
+    if lost == "rng":
+        rng = torch.Generator().manual_seed(99).get_state()
+    elif lost == "adapter":
+        monkeypatch.setattr(task, "load_adapter", lambda model, directory: None)
+    else:
+        fresh = task.build(config).state()[lost]
+        state = state | {lost: fresh}
+    second = run_through(config, tmp_path / "2", before=(step, state, path, rng))
+    assert adapter_bytes(second) != adapter_bytes(undisturbed)
+
+
+def test_validation_leaves_no_trace(data, undisturbed, tmp_path):
+    """Neither the generators nor the weights may know how often one looked."""
+    often = run_through(small(data, validate_every=1), tmp_path)
+    assert len(often.validations) == 13
+    assert adapter_bytes(often) == adapter_bytes(undisturbed)
+
+
+def test_training_lowers_the_loss(data, tmp_path):
+    run = run_through(small(data, steps=25, context_length=130, checkpoint_every=25, validate_every=25), tmp_path)
+    (_, before), (_, after) = run.validations
+    assert after["loss"] < before["loss"]
+
+
+@pytest.fixture
+def trainer(config):
+    torch.manual_seed(0)
+    return task.build(config)
+
+
+def test_only_the_adapter_learns(trainer):
+    learning = {name for name, weights in trainer.model.named_parameters() if weights.requires_grad}
+    assert learning
+    assert all("lora_" in name for name in learning)
+    assert sum(w.numel() for w in trainer.model.parameters() if w.requires_grad) == 52_224
+
+
+def test_alpha_is_the_rank_unless_it_is_given(data):
+    for given, factor in ((None, 1.0), (8.0, 2.0)):
+        layer = task.build(small(data, lora_alpha=given, lora_targets="qv")).model.base_model.model.model.layers[0]
+        assert layer.self_attn.q_proj.scaling["default"] == factor
+        assert not hasattr(layer.self_attn.k_proj, "lora_A")
+
+
+def saved_adapter(trainer, directory):
+    trainer.state()["adapter"](directory)
+    path = directory / "adapter_model.safetensors"
+    return path, safetensors.torch.load_file(path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # plain peft's own
+def test_a_checkpoint_is_small_and_in_pefts_own_format(trainer, tmp_path):
+    from peft import PeftModel
+
+    path, weights = saved_adapter(trainer, tmp_path)
+    assert path.stat().st_size < 300_000
+    assert all("lora_" in name for name in weights)
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    trainer.state()["adapter"](tmp_path)
+    base, _ = task.load_base(trainer.config)
+    plain = PeftModel.from_pretrained(base, tmp_path).eval()
+    ids = torch.arange(3, 13)[None]
+    assert torch.equal(plain(input_ids=ids).logits, trainer.model.eval()(input_ids=ids).logits)
+
+
+def test_an_adapter_comes_back_exactly(trainer, config, tmp_path):
+    _, weights = saved_adapter(trainer, tmp_path)
+    other = task.build(config)
+    load_adapter(other.model, tmp_path)
+    assert {k: v.tolist() for k, v in saved_adapter(other, tmp_path)[1].items()} == {
+        k: v.tolist() for k, v in weights.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weights, name: weights.pop(name), "lacks 1 weight"),
+        (lambda weights, name: weights.update(stranger=torch.ones(2)), "too many: stranger"),
+        (lambda weights, name: weights.update({name: weights[name][:1].clone()}), "has the shape"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(trainer, tmp_path, spoil, message):
+    path, weights = saved_adapter(trainer, tmp_path)
+    spoil(weights, min(weights))
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(AdapterMismatch, match=message):
+        load_adapter(trainer.model, tmp_path)
+
+
+def test_an_adapter_that_peft_does_not_take_up_is_noticed(trainer, tmp_path, monkeypatch):
+    saved_adapter(trainer, tmp_path)
+    with torch.no_grad():
+        next(p for p in trainer.model.parameters() if p.requires_grad).add_(1)
+    monkeypatch.setattr("peft.set_peft_model_state_dict", lambda model, weights: None)
+    with pytest.raises(AdapterMismatch, match="not taken up"):
+        load_adapter(trainer.model, tmp_path)
+
+
+def test_data_that_changed_since_the_run_was_declared_are_refused(data):
+    task.build(small(data, data_sha256=sha256(data)))
+    with pytest.raises(LvjobsError, match="no longer the file"):
+        task.build(small(data, data_sha256="0" * 64))
+
+
+def test_a_loss_that_is_no_number_is_an_error(trainer):
+    with torch.no_grad():
+        next(p for p in trainer.model.parameters() if p.requires_grad).fill_(math.nan)
+    with pytest.raises(LvjobsError, match=r"nan at step 3: lower the learning rate"):
+        trainer.step(3)
+
+
+def test_padding_does_not_move_the_loss(trainer):
+    alone = trainer.training.take(np.array([0]))
+    beside = trainer.validation.take(np.array([0]))
+    width = beside.ids.shape[1] - alone.ids.shape[1]
+    assert width > 0
+    padded = type(alone)(
+        np.pad(alone.ids, ((0, 0), (0, width))),
+        np.pad(alone.attention, ((0, 0), (0, width))),
+        np.pad(alone.labels, ((0, 0), (0, width)), constant_values=-100),
+    )
+    trainer.model.eval()
+    (short, count), (long, same) = task._loss(trainer.model, alone), task._loss(trainer.model, padded)
+    assert count == same == alone.ids.shape[1] - 1
+    assert long.item() == pytest.approx(short.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]),
+    ],
+)
+def test_schedules(name, expected):
+    factor = task.schedule(TrainingConfig(data="x", schedule=name, warmup_steps=1), 5)
+    assert [factor(index) for index in range(5)] == pytest.approx(expected)
+
+
+def test_a_fake_is_a_run(config, tmp_path):
+    from lvjobs.worker import Run
+
+    run: Run = FakeRun(config, tmp_path)
+    assert run.resume() is None
