@@ -52,6 +52,7 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
         return replace(
             attempt,
             validation_loss=fields.get("loss", attempt.validation_loss),
+            untrained_loss=attempt.untrained_loss if step else fields.get("loss"),
             validation_step=step,
             validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
         )

@@ -59,6 +59,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[s
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
         "loss": next((a.loss for a in reversed(claimed) if a.loss is not None), None),
+        "untrained_loss": next((a.untrained_loss for a in claimed if a.untrained_loss is not None), None),
         "validation_loss": validated[-1].validation_loss if validated else None,
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
         "executed_steps": sum(attempt.executed for attempt in attempts),

@@ -47,6 +47,7 @@ class Attempt:
     `generation` is None for an execution that died before it claimed one. `grown` is when a pass last saw the journal
     grow, on the passes' clock. `cause` None means that it goes on. `executed` counts step lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
+    `untrained_loss` is the validation at step 0, where there was one.
     """
 
     id: int
@@ -66,6 +67,7 @@ class Attempt:
     executed: int = 0
     checkpoint_step: int = 0
     loss: float | None = None
+    untrained_loss: float | None = None
     validation_loss: float | None = None
     validation_step: int | None = None
     validation_windows: int = 0

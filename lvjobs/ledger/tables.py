@@ -77,6 +77,7 @@ attempts = Table(
     Column("executed", Integer, nullable=False),
     Column("checkpoint_step", Integer, nullable=False),
     Column("loss", Float),
+    Column("untrained_loss", Float),
     Column("validation_loss", Float),
     Column("validation_step", Integer),
     Column("validation_windows", Integer, nullable=False),

@@ -1,5 +1,6 @@
 """Status and budget as tables for a terminal; plain text in a pipe."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ _COLOURS = {
 
 def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """The runs of a pass's summary, one a line, and below them why those that are not well are not."""
-    console = console or Console(highlight=False)
+    console = console or _console()
     runs: Sequence[Mapping[str, Any]] = summary["runs"]
     if not runs:
         console.print("No runs yet. Type: lvjobs submit train")
@@ -30,7 +31,7 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("run", "state"):
         table.add_column(header, overflow="fold")
-    for header in ("step", "loss", "val. loss", "attempts", "replayed", "job"):
+    for header in ("step", "loss", "validation", "(untrained)", "attempts", "replayed", "job"):
         table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(
@@ -39,6 +40,7 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
             f"{run['step']}/{run['steps']}",
             _number(run["loss"]),
             _number(run["validation_loss"]),
+            _number(run["untrained_loss"]),
             str(run["attempts"]),
             str(run["replayed_steps"]),
             run["job_id"] or "",
@@ -48,6 +50,11 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
             console.print(Text(f"{run['name']}: {reason}", style=_COLOURS[run["state"]]), soft_wrap=True)
+
+
+def _console() -> Console:
+    """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _state(run: Mapping[str, Any]) -> str:
@@ -61,7 +68,7 @@ def _number(value: float | None) -> str:
 
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
     """Limit, spent and free, then the parts of what was spent."""
-    console = console or Console(highlight=False)
+    console = console or _console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("FLOPs")
     table.add_column(f"{budget['convention']} convention", justify="right")

@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("executed", sa.Integer(), nullable=False),
         sa.Column("checkpoint_step", sa.Integer(), nullable=False),
         sa.Column("loss", sa.Float(), nullable=True),
+        sa.Column("untrained_loss", sa.Float(), nullable=True),
         sa.Column("validation_loss", sa.Float(), nullable=True),
         sa.Column("validation_step", sa.Integer(), nullable=True),
         sa.Column("validation_windows", sa.Integer(), nullable=False),

@@ -1,0 +1,73 @@
+"""The tables fit the terminal, and say in words what is wrong."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from lvjobs.report.tables import print_budget, print_status
+
+
+def a_row(**changes):
+    row = {
+        "name": "stage1-r8-lr0.0001-c512-s0-3fa9",
+        "state": "running",
+        "cause": "preempted",
+        "step": 323,
+        "steps": 5000,
+        "loss": 0.12345,
+        "validation_loss": 0.5,
+        "untrained_loss": None,
+        "attempts": 2,
+        "replayed_steps": 170,
+        "job_id": "123456_7",
+        "reason": "",
+        "error": "",
+    }
+    return {**row, **changes}
+
+
+def shown(function, value, width=100):
+    stream = io.StringIO()
+    function(value, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_table_fits(width):
+    text = shown(print_status, {"runs": [a_row(), a_row(state="interrupted", cause="launch_failed")]}, width)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("323/5000", "0.1235", "123456_7", "170"):
+        assert word in text
+
+
+def test_a_held_run_says_why():
+    text = shown(print_status, {"runs": [a_row(state="held", cause="code_error", reason="ValueError: no; mend it")]})
+    assert "held (code_error)" in text
+    assert text.splitlines()[-1].endswith("ValueError: no; mend it")
+
+
+def test_a_finished_run_says_nothing_more():
+    text = shown(print_status, {"runs": [a_row(state="completed", cause="completed", error="old")]})
+    assert "old" not in text
+
+
+def test_no_runs_says_what_to_type():
+    assert "lvjobs submit train" in shown(print_status, {"runs": []})
+
+
+def test_the_budget_adds_up_before_the_eyes():
+    budget = {
+        "convention": "official",
+        "limit": 10**17,
+        "spent": 3 * 10**16,
+        "free": 7 * 10**16,
+        "useful": 2 * 10**16,
+        "replayed": 10**16,
+        "validation": 0,
+        "by_stage": {"stage1": 3 * 10**16},
+    }
+    text = shown(print_budget, budget)
+    assert "3e+16" in text
+    assert "30.00 %" in text
+    assert "stage1" in text
