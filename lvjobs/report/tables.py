@@ -21,6 +21,10 @@ _COLOURS = {
 }
 
 
+_WIDE = 100
+"""Columns from which on there is room for what the run began from and the steps it had to redo."""
+
+
 def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """The runs of a pass's summary, one a line, and below them why those that are not well are not."""
     console = console or _console()
@@ -28,21 +32,25 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
     if not runs:
         console.print("No runs yet. Type: lvjobs submit train")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("run", "state"):
-        table.add_column(header, overflow="fold")
-    for header in ("step", "loss", "validation", "(untrained)", "attempts", "replayed", "job"):
+    wide = console.width >= _WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("run", overflow="fold")
+    for header in ("state", "last end"):
+        table.add_column(header, no_wrap=True)
+    numbers = ("step", "loss", "valid.", *(("before", "redone") if wide else ()), "tries", "job")
+    for header in numbers:
         table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
+        more = (_number(run["untrained_loss"]), str(run["replayed_steps"])) if wide else ()
         table.add_row(
             run["name"],
-            Text(_state(run), style=_COLOURS[run["state"]]),
+            Text(run["state"], style=_COLOURS[run["state"]]),
+            "" if run["cause"] in (None, run["state"]) else run["cause"],
             f"{run['step']}/{run['steps']}",
             _number(run["loss"]),
             _number(run["validation_loss"]),
-            _number(run["untrained_loss"]),
+            *more,
             str(run["attempts"]),
-            str(run["replayed_steps"]),
             run["job_id"] or "",
         )
     console.print(table)
@@ -57,13 +65,8 @@ def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def _state(run: Mapping[str, Any]) -> str:
-    quiet = run["cause"] in (None, "completed") or run["state"] == "cancelled"
-    return run["state"] if quiet else f"{run['state']} ({run['cause']})"
-
-
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.3f}"
 
 
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:

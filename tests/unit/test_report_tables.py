@@ -37,13 +37,15 @@ def shown(function, value, width=100):
 def test_the_table_fits(width):
     text = shown(print_status, {"runs": [a_row(), a_row(state="interrupted", cause="launch_failed")]}, width)
     assert max(map(len, text.splitlines())) <= width
-    for word in ("323/5000", "0.1235", "123456_7", "170"):
+    for word in ("323/5000", "0.123", "123456_7", "launch_failed", "interrupted"):
         assert word in text
+    assert ("170" in text) == (width >= 100)
 
 
 def test_a_held_run_says_why():
     text = shown(print_status, {"runs": [a_row(state="held", cause="code_error", reason="ValueError: no; mend it")]})
-    assert "held (code_error)" in text
+    assert "held" in text
+    assert "code_error" in text
     assert text.splitlines()[-1].endswith("ValueError: no; mend it")
 
 
