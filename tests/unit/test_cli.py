@@ -143,7 +143,9 @@ def test_numbers_as_people_write_them(study, series, lvjobs):
 
 
 def test_a_dry_run_submits_nothing(study, series, lvjobs):
-    code, out, _ = lvjobs("submit", "train", "--data", series, "--profile", "csd3-ampere", "--account", "X-GPU", "--dry-run")
+    code, out, _ = lvjobs(
+        "submit", "train", "--data", series, "--profile", "csd3-ampere", "--account", "X-GPU", "--dry-run"
+    )
     assert code == 0
     assert "#SBATCH --partition=ampere" in out
     assert "#SBATCH --account=X-GPU" in out
