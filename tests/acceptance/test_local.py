@@ -36,11 +36,11 @@ def study(tmp_path, series):
 
 def processes_of(study):
     """Every process that works for this study: wrappers and workers alike."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(study.root) in word for word in process.info["cmdline"] or ()):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(study.root) in word for word in process.info["cmdline"] or ())
+    ]
 
 
 def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from driving import Study
-from lvjobs.forecasting.data import make_dataset
 
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]

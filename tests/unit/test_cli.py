@@ -179,7 +179,7 @@ def test_commands_where_there_is_no_study(study, lvjobs):
 
 
 def test_init_writes_a_study_that_says_what_the_defaults_are(study, lvjobs):
-    code, out, _ = lvjobs("init", "--profile", "csd3-ampere", "--account", "ME-SL3-GPU")
+    code, _, _ = lvjobs("init", "--profile", "csd3-ampere", "--account", "ME-SL3-GPU")
     assert code == 0
     text = (study / "study.toml").read_text()
     assert 'account = "ME-SL3-GPU"' in text

@@ -15,7 +15,8 @@ def scene(tmp_path, monkeypatch):
 
 
 def recover(scene, names):
-    """Passes, as the user's next commands make them, until every run rests."""
+    """Passes, as the user's next commands make them (the first at once), until every run rests."""
+    scene.one_pass()
     for _ in range(12):
         scene.cluster.advance(35)
         scene.one_pass()
