@@ -177,11 +177,26 @@ class Scene:
     def alive(self, name="one"):
         return [job for job in self.jobs(name) if job.end is None]
 
+    def calls(self, verb):
+        """The ids of the jobs that the cluster was told to cancel, release, ..."""
+        return [job_id for called, job_id in self.cluster.calls if called == verb]
+
     def is_busy(self):
         return any(job.end is None for job in self.cluster.jobs)
 
     def is_revoked(self, job):
         return (job.run_directory / "revoked" / job.request.token).exists()
+
+
+def begun(scene, *names, taken=6):
+    """The scene with runs that were submitted and have trained for a while."""
+    names = names or ("one",)
+    scene.enter(*names)
+    scene.make_pass()
+    for name in names:
+        scene.reach(taken, name)
+    scene.make_pass()
+    return scene
 
 
 def _standing(dump):
