@@ -1,6 +1,5 @@
 """Runs enter a study: declared, checked against the cluster, submitted; or refused with nothing left behind."""
 
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,9 +8,11 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Wanted, check_profile_resources, declare
 from lvjobs.control.loop import Session
-from lvjobs.control.submission import Sent, discard, new_token, prepare, request_for, send
+from lvjobs.control.submission import Sent, clear, discard, is_claimed, new_token, prepare, request_for, send
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunFile
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,31 @@ def enter(session: Session, wanted: Wanted) -> Entered:
 
 
 def _make_room(session: Session, runs: Sequence[Run]) -> None:
+    for run in runs:
+        _refuse_anothers(session.study.layout.run(run.name), run)
     made = []
     try:
         for run in runs:
-            made.append(session.study.layout.run(run.name).root)
+            made.append(run)
             prepare(session.study, [run])
     except OSError as error:
-        for directory in made:
-            shutil.rmtree(directory, ignore_errors=True)
+        clear(session.study, made)
         raise UsageError(
             f"{session.study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
             "room, or choose another --study"
         ) from error
+
+
+def _refuse_anothers(files: RunLayout, run: Run) -> None:
+    """A directory that a worker has claimed, and this ledger does not know, is adopted by the same run and no other."""
+    if not is_claimed(files):
+        return
+    try:
+        owner = RunFile.model_validate_json(files.config.read_text()).fingerprint
+    except (OSError, ValueError):
+        owner = ""
+    if owner != run.fingerprint:
+        raise UsageError(
+            f"{files.root} holds the checkpoints of another run, which this study's runs.db does not know; move it "
+            "away, or choose another --name"
+        )

@@ -13,6 +13,7 @@ from lvjobs.files import write_json
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Run, Submission
 from lvjobs.study.config import Study
+from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import RunState
 
@@ -116,10 +117,22 @@ def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
     with ledger.transaction() as transaction:
         for run in runs:
             transaction.delete_run(run.id)
-    for run in runs:
-        shutil.rmtree(study.layout.run(run.name).root)
+    clear(study, runs)
     with suppress(OSError):  # other jobs' logs may be there
         request_for(study, runs, "").log_directory.rmdir()
+
+
+def clear(study: Study, runs: Sequence[Run]) -> None:
+    """Remove the directories that `prepare` made, save those that were there before and hold a worker's checkpoints."""
+    for run in runs:
+        files = study.layout.run(run.name)
+        if not is_claimed(files):
+            shutil.rmtree(files.root, ignore_errors=True)
+
+
+def is_claimed(files: RunLayout) -> bool:
+    """Whether a worker has ever claimed the run directory."""
+    return any(files.generations.glob("*"))
 
 
 def same_job(run: Run) -> tuple[str, str, str, str]:

@@ -154,6 +154,39 @@ def test_a_run_that_is_refused_at_once_leaves_nothing_behind(scene):
     assert scene.enter("one").outcome == "submitted"
 
 
+def without_its_ledger(make):
+    """A study whose runs.db is gone, and whose run trains no more."""
+    scene = begun(make())
+    scene.cluster.cancel(scene.job().id)
+    return make()
+
+
+def test_checkpoints_that_the_ledger_does_not_know_survive_a_refusal_and_are_gone_on_from(make):
+    scene = without_its_ledger(make)
+    scene.cluster.submit_faults.append("refused")
+    with pytest.raises(UsageError, match="Invalid account"):
+        scene.enter("one")
+    assert list(scene.files().steps.iterdir())
+    scene.enter("one")
+    with scene.session() as session:
+        session.make_pass()
+    scene.cluster.advance(30)
+    with scene.session() as session:
+        session.make_pass()
+    assert scene.state() == "completed"
+    assert scene.spent() == {"useful": 12, "replayed": 2}
+
+
+def test_checkpoints_of_another_run_are_not_gone_on_from(make):
+    scene = without_its_ledger(make)
+    before = scene.files().config.read_text()
+    scene.steps = 24
+    with pytest.raises(UsageError, match="checkpoints of another run"):
+        scene.enter("one")
+    assert scene.rows("runs") == []
+    assert scene.files().config.read_text() == before
+
+
 def test_a_run_that_is_refused_later_is_held(make):
     scene = begun(make())
     scene.cluster.kill(scene.job().id)
