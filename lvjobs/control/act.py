@@ -23,8 +23,9 @@ from lvjobs.control.actions import (
 from lvjobs.control.charges import charges_of
 from lvjobs.control.submission import same_job, send
 from lvjobs.files import create_exclusive
-from lvjobs.ledger.database import Ledger, Transaction
+from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
 

@@ -8,8 +8,8 @@ from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.loop import Session
 from lvjobs.errors import UsageError
-from lvjobs.ledger.database import Transaction
 from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Resources
 from lvjobs.study.words import Cause, RunState
 

@@ -10,8 +10,8 @@ from typing import Any
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import cost_of
 from lvjobs.errors import UsageError
-from lvjobs.ledger.database import Transaction
 from lvjobs.ledger.records import Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Resources
 from lvjobs.study.run import NAME, RunConfig
 

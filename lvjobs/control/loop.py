@@ -15,8 +15,9 @@ from lvjobs.control.decide import decide
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.errors import UsageError
-from lvjobs.ledger.database import Ledger, Transaction, open_ledger
+from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import acquire
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
 ClusterFactory = Callable[[Study, str], Cluster]

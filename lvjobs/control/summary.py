@@ -8,8 +8,8 @@ from typing import Any
 
 from lvjobs.control.charges import charges_of
 from lvjobs.files import write_json
-from lvjobs.ledger.database import Transaction
 from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
 SCHEMA = 1

@@ -1,0 +1,185 @@
+"""What can be asked of the ledger and changed in it, inside one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from lvjobs.ledger import tables
+from lvjobs.ledger.records import Attempt, Charge, Event, Member, Run, Submission
+from lvjobs.study.words import Cause, RunState
+
+_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge)
+
+
+class Transaction:
+    """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # -- settings -----------------------------------------------------------------------------------------------
+
+    def setting(self, key: str) -> str | None:
+        """A study-wide value, or None."""
+        query = select(tables.settings.c.value).where(tables.settings.c.key == key)
+        return self._connection.execute(query).scalar()
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keep a study-wide value."""
+        self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
+
+    def store_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the stages as study.toml declares them now, in order."""
+        self._connection.execute(delete(tables.stages))
+        for ordinal, (name, definition) in enumerate(definitions.items()):
+            row = {"name": name, "ordinal": ordinal, "definition": definition}
+            self._connection.execute(insert(tables.stages).values(**row))
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def runs(self, *, only_open: bool = False) -> list[Run]:
+        """All runs in the order they were made; `only_open` leaves out those to which nothing more will happen."""
+        query = select(tables.runs).order_by(tables.runs.c.ordinal)
+        if only_open:
+            query = query.where(tables.runs.c.state.not_in([state.value for state in RunState if state.is_final]))
+        return [_run(row) for row in self._connection.execute(query)]
+
+    def find_run(self, *, name: str | None = None, id: str | None = None, fingerprint: str | None = None) -> Run | None:  # noqa: A002
+        """The run with this name, id or configuration; the first made where several have the configuration."""
+        wanted = {"name": name, "id": id, "fingerprint": fingerprint}
+        query = select(tables.runs).order_by(tables.runs.c.ordinal)
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(tables.runs.c[column] == value)
+        row = self._connection.execute(query.limit(1)).first()
+        return _run(row) if row else None
+
+    def add_run(self, run: Run) -> None:
+        """Insert a run; its ordinal is assigned here."""
+        values = _values(run)
+        values.pop("ordinal")
+        self._connection.execute(insert(tables.runs).values(**values))
+
+    def update_run(self, run_id: str, **changes: Any) -> None:
+        """Change columns of a run."""
+        self._connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(**_plain(changes)))
+
+    def delete_run(self, run_id: str) -> None:
+        """Forget a run that never was: refused before it had an attempt."""
+        tokens = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
+        orphans = list(self._connection.execute(tokens).scalars())
+        self._connection.execute(delete(tables.members).where(tables.members.c.run_id == run_id))
+        for token in orphans:
+            left = select(func.count()).select_from(tables.members).where(tables.members.c.token == token)
+            if self._connection.execute(left).scalar_one() == 0:
+                self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
+        self._connection.execute(delete(tables.events).where(tables.events.c.run_id == run_id))
+        self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
+
+    # -- attempts -----------------------------------------------------------------------------------------------
+
+    def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
+        """Attempts, oldest first; of these runs, or of all."""
+        query = select(tables.attempts).order_by(tables.attempts.c.id)
+        if run_ids is not None:
+            query = query.where(tables.attempts.c.run_id.in_(run_ids))
+        return [_attempt(row) for row in self._connection.execute(query)]
+
+    def add_attempt(self, attempt: Attempt) -> int:
+        """Insert an attempt; returns its row id."""
+        values = _values(attempt)
+        values.pop("id")
+        key = self._connection.execute(insert(tables.attempts).values(**values)).inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    def save_attempt(self, attempt: Attempt) -> None:
+        """Write an attempt's row anew."""
+        values = _values(attempt)
+        self._connection.execute(update(tables.attempts).where(tables.attempts.c.id == attempt.id).values(**values))
+
+    # -- submissions --------------------------------------------------------------------------------------------
+
+    def submissions(self, *, unsettled: bool = True) -> list[Submission]:
+        """Submissions with a member that is not settled, or all."""
+        query = select(tables.submissions).order_by(tables.submissions.c.created)
+        if unsettled:
+            pending = select(tables.members.c.token).where(tables.members.c.state != "settled")
+            query = query.where(tables.submissions.c.token.in_(pending))
+        return [Submission(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+
+    def members(self, *, unsettled: bool = True) -> list[Member]:
+        """Members that are not settled, or all."""
+        query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
+        if unsettled:
+            query = query.where(tables.members.c.state != "settled")
+        return [Member(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+
+    def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
+        """Insert a submission with a live member for each of `run_ids`, in order."""
+        self._connection.execute(insert(tables.submissions).values(**_values(submission)))
+        for index, run_id in enumerate(run_ids):
+            member = Member(submission.token, index, run_id)
+            self._connection.execute(insert(tables.members).values(**_values(member)))
+
+    def delete_submission(self, token: str) -> None:
+        """Forget a submission that made no job, with its members."""
+        self._connection.execute(delete(tables.members).where(tables.members.c.token == token))
+        self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
+
+    def update_submission(self, token: str, **changes: Any) -> None:
+        """Change columns of a submission."""
+        query = update(tables.submissions).where(tables.submissions.c.token == token)
+        self._connection.execute(query.values(**changes))
+
+    def update_member(self, token: str, run_id: str, **changes: Any) -> None:
+        """Change columns of a member."""
+        which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
+        self._connection.execute(update(tables.members).where(which).values(**changes))
+
+    # -- events and charges -------------------------------------------------------------------------------------
+
+    def add_event(self, item: Event) -> None:
+        """Append an event."""
+        self._connection.execute(insert(tables.events).values(**_values(item)))
+
+    def events(self, run_id: str | None = None, limit: int = 100) -> list[Event]:
+        """The latest events, oldest first; of one run, or of all."""
+        columns = [column for column in tables.events.c if column.name != "id"]
+        query = select(*columns).order_by(tables.events.c.id.desc()).limit(limit)
+        if run_id is not None:
+            query = query.where(tables.events.c.run_id == run_id)
+        return [Event(**row._mapping) for row in self._connection.execute(query)][::-1]  # noqa: SLF001
+
+    def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
+        """State anew what a run's attempts spent: charges follow from the attempts, so they are never added to."""
+        self._connection.execute(delete(tables.charges).where(tables.charges.c.run_id == run_id))
+        for charge in charges:
+            self._connection.execute(insert(tables.charges).values(**_values(charge)))
+
+    def charges(self) -> list[Charge]:
+        """All charges. Sum them in Python: SQL would sum in floats."""
+        return [Charge(**row._mapping) for row in self._connection.execute(select(tables.charges))]  # noqa: SLF001
+
+
+def _values(record: _Record) -> dict[str, Any]:
+    return _plain({item.name: getattr(record, item.name) for item in fields(record)})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, (RunState, Cause)) else value for key, value in values.items()}
+
+
+def _run(row: Row[Any]) -> Run:
+    values = dict(row._mapping)  # noqa: SLF001
+    values["state"] = RunState(values["state"])
+    values["cause"] = Cause(values["cause"]) if values["cause"] else None
+    return Run(**values)
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    values = dict(row._mapping)  # noqa: SLF001
+    values["cause"] = Cause(values["cause"]) if values["cause"] else None
+    return Attempt(**values)
