@@ -57,7 +57,10 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     sent = send(study, session.ledger, cluster, declared.new, session.clock())
     if sent.outcome == "refused":
         discard(study, session.ledger, declared.new)
-        raise UsageError(f"the scheduler refused the job: {sent.said}; nothing was submitted")
+        raise UsageError(
+            f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
+            "give --partition, --account, --qos or --time-limit"
+        )
     return Entered(declared.existing, declared.new, sent)
 
 

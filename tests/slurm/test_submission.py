@@ -105,3 +105,20 @@ def test_the_same_settings_are_the_same_run(study: Study, lab):
     study.until("run", "completed")
     assert "exists already and is completed" in study.submit("run", "--steps", "20")
     assert "another configuration" in study.type("submit", "train", "--name", "run", "--steps", "21", code=2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--partition", "nowhere", "nowhere"),
+        ("--account", "nobody", "Invalid account or account/partition combination"),
+        ("--time-limit", "100h", "1-12:00:00"),
+    ],
+)
+def test_what_the_site_refuses_is_told_and_nothing_is_half_made(study: Study, lab, option, value, words):
+    said = study.type("submit", "train", "--name", "run", option, value, code=2)
+    assert words in said
+    assert said.count("\n") == 1
+    assert study.runs() == {}
+    assert jobs(lab) == []
+    assert not (study.root / "checkpoints" / "run").exists()
