@@ -1,6 +1,7 @@
 """What a pass leaves for whoever asks: one JSON object that `status` and `budget` show without making a pass."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,9 +59,9 @@ def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[s
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
-        "loss": next((a.loss for a in reversed(claimed) if a.loss is not None), None),
-        "untrained_loss": next((a.untrained_loss for a in claimed if a.untrained_loss is not None), None),
-        "validation_loss": validated[-1].validation_loss if validated else None,
+        "loss": _finite([attempt.loss for attempt in reversed(claimed)]),
+        "untrained_loss": _finite([attempt.untrained_loss for attempt in claimed]),
+        "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
         "executed_steps": sum(attempt.executed for attempt in attempts),
         "replayed_steps": sum(charge.steps for charge in charges if charge.kind == "replayed"),
@@ -68,6 +69,12 @@ def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[s
         "profile": run.profile,
         "error": last.error if last else "",
     }
+
+
+def _finite(values: Sequence[float | None]) -> float | None:
+    """The first that is known, if it is a number: JSON has no word for infinity."""
+    value = next((value for value in values if value is not None), None)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def budget(limit: int, charges: Sequence[Charge], runs: Sequence[Run]) -> dict[str, Any]:
