@@ -1,7 +1,6 @@
 """What to do about one run: a pure function of what is known of it, the policy and the clock."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.actions import (
@@ -12,15 +11,14 @@ from lvjobs.control.actions import (
     MarkMissing,
     Release,
     Revoke,
-    SaveAttempt,
     SetRun,
     Settle,
     Submit,
 )
-from lvjobs.control.classify import Death, classify, classify_unclaimed, execution
+from lvjobs.control.attempts import Attempts
+from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.policy import GoOn, Hold, Stop, verdict
 from lvjobs.control.views import MemberView, RunView
-from lvjobs.ledger.records import Attempt
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState
 
@@ -32,7 +30,7 @@ def decide(view: RunView, policy: Policy, now: float) -> list[Action]:
     """The actions for one run, in the order they are to be taken."""
     case = _Case(view, policy, now)
     conclusions = list(case.actions())
-    return [*_see_off(view, policy, now), *case.learned(), *conclusions]
+    return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]
 
 
 def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
@@ -46,6 +44,12 @@ def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
             yield MarkMissing(other.member.token, view.run.id, now)
 
 
+def _last_execution(live: MemberView, job: Job) -> Job:
+    """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
+    last = live.history[-1] if live.history else None
+    return last if last is not None and last.state == "OUT_OF_MEMORY" else job
+
+
 class _Case:
     """One run's case: the evidence at hand, and the conclusions as they are drawn."""
 
@@ -54,15 +58,10 @@ class _Case:
         self.run = view.run
         self.policy = policy
         self.now = now
-        self.attempts = list(view.attempts)
-
-    @property
-    def _current(self) -> Attempt | None:
-        """The latest attempt, if it has not ended."""
-        return self.attempts[-1] if self.attempts and self.attempts[-1].cause is None else None
+        self.attempts = Attempts(view, now)
 
     def actions(self) -> Iterator[Action]:
-        self._close_superseded()
+        self.attempts.close_followed()
         if self.run.state is RunState.COMPLETED:
             return
         if self.view.done is not None:
@@ -75,59 +74,18 @@ class _Case:
         else:
             yield from self._follow(self.view.live)
 
-    # -- attempts -----------------------------------------------------------------------------------------------
-
-    def learned(self) -> Iterator[Action]:
-        """What is new of the attempts: journal lines, ends, and executions that never claimed a generation."""
-        for index, attempt in enumerate(self.attempts):
-            known = index < len(self.view.attempts) and attempt is self.view.attempts[index]
-            if not known or attempt.id == 0 or attempt.generation in self.view.changed:
-                yield SaveAttempt(attempt)
-
-    def _close_superseded(self) -> None:
-        """An attempt that a newer one or another submission follows is over for us, whatever its process still does."""
-        live = self.view.live if self.view.done is None else None
-        for index, attempt in enumerate(self.attempts):
-            is_followed = attempt is not self.attempts[-1] or (live is not None and live.member.token != attempt.token)
-            if attempt.cause is None and is_followed:
-                self._end(index, self._death(index))
-
-    def _death(self, index: int) -> Death:
-        """How an execution ended that its job has left behind."""
-        attempt = self.attempts[index]
-        seen = execution(self._history(attempt), attempt.restart_count)
-        return classify(attempt, seen, flag_is_stale=self._stale(index))
-
-    def _end(self, index: int, death: Death) -> None:
-        self.attempts[index] = replace(self.attempts[index], cause=death.cause, evidence=death.evidence, ended=self.now)
-
-    def _history(self, attempt: Attempt) -> Sequence[Job]:
-        places = self.view.others if self.view.live is None else [self.view.live, *self.view.others]
-        return next((place.history for place in places if place.member.token == attempt.token), ())
-
-    def _stale(self, index: int) -> bool:
-        """Whether an earlier run of the same job was killed at the end of its grace (its flag then sticks)."""
-        token = self.attempts[index].token
-        return any(
-            earlier.token == token and earlier.cause is Cause.PREEMPTED and not earlier.leave_cause
-            for earlier in self.attempts[:index]
-        )
-
-    # -- the run ------------------------------------------------------------------------------------------------
-
     def _complete(self) -> Iterator[Action]:
         done = self.view.done
         assert done is not None
-        if self._current is not None:
-            self._end(len(self.attempts) - 1, Death(Cause.COMPLETED, f"done at step {done.step}"))
-            self.attempts[-1] = replace(self.attempts[-1], finished=True)
+        if self.attempts.current is not None:
+            self.attempts.end(Death(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
         if self.view.live is not None:
             yield Settle(self.view.live.member.token, self.run.id)
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
     def _wind_down(self) -> None:
         """The run is not to go on; its last attempt may still be on its way out."""
-        current = self._current
+        current = self.attempts.current
         if current is None:
             return
         jobs = [other for other in self.view.others if other.member.token == current.token]
@@ -136,10 +94,10 @@ class _Case:
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
             death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
-            self._end(len(self.attempts) - 1, death)
+            self.attempts.end(death)
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
-        current = self._current
+        current = self.attempts.current
         if current is not None and current.error:
             yield from self._died(live, classify(current, None), requeued=False)
             return
@@ -161,7 +119,7 @@ class _Case:
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
         """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
-        current = self._current
+        current = self.attempts.current
         if not live.queue_known:
             return
         if current is not None:
@@ -191,9 +149,9 @@ class _Case:
         return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
 
     def _pending(self, live: MemberView, job: Job) -> Iterator[Action]:
-        current, cause = self._current, self.run.cause
-        if current is not None and self._is_over(current, job):
-            death = self._death(len(self.attempts) - 1)
+        current, cause = self.attempts.current, self.run.cause
+        if current is not None and self.attempts.is_over(current, job):
+            death = self.attempts.left_behind()
             cause = death.cause
             yield from self._died(live, death, requeued=True)
             if not self._goes_on:
@@ -207,32 +165,22 @@ class _Case:
             if self.attempts and live.member.hold_lifted < restart:
                 yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
 
-    def _is_over(self, attempt: Attempt, job: Job) -> bool:
-        """Whether a job that is back in the queue, or runs, has left this attempt behind.
-
-        The queue was asked before the journals were read, so an attempt that is new to us may have begun after the
-        queue called its job pending: the restart count decides, and where there is none, the next pass does.
-        """
-        if job.restart_count is not None:
-            return job.restart_count > attempt.restart_count
-        return attempt.id != 0 and job.is_pending
-
     def _failed_launch(self, live: MemberView, job: Job) -> Iterator[Action]:
         restart = job.restart_count or 0
         if any(a.token == live.member.token and a.restart_count == restart for a in self.attempts):
             yield Release(job.id, self.run.id, live.submission.backend)
             return
         death = Death(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
-        self._add_unclaimed(live, job, death)
+        self.attempts.add_unclaimed(live, job, death)
         yield from self._judge(live, death, requeued=True)
         if self._goes_on:
             yield SetRun(self.run.id, RunState.INTERRUPTED, reason=job.reason, cause=death.cause)
             yield Release(job.id, self.run.id, live.submission.backend)
 
     def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
-        current = self._current
-        if current is not None and self._is_over(current, job):
-            death = self._death(len(self.attempts) - 1)
+        current = self.attempts.current
+        if current is not None and self.attempts.is_over(current, job):
+            death = self.attempts.left_behind()
             yield from self._died(live, death, requeued=True)
             if self._goes_on:
                 yield SetRun(self.run.id, RunState.RUNNING, reason="starting", cause=death.cause)
@@ -246,65 +194,31 @@ class _Case:
         yield SetRun(self.run.id, RunState.RUNNING, reason=reason, cause=self.run.cause)
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
-        last, seen = len(self.attempts) - 1, self._last_execution(live, job)
-        if self._current is not None and self._is_over(self._current, job):
-            self._end(last, self._death(last))  # the job's last run, which ended now, claimed nothing
-        if self._current is not None:
-            death = classify(self._current, seen, flag_is_stale=self._stale(last))
-        else:
-            death = classify_unclaimed(seen)
+        seen = _last_execution(live, job)
+        if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
+            self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
+        claimed = self.attempts.current is not None
+        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(seen)
         yield from self._ended_as(live, death, job)
 
     def _ended_as(self, live: MemberView, death: Death, job: Job | None) -> Iterator[Action]:
         """The live submission's job is over with this death: its attempt's, or, where it claimed none, its own."""
-        if self._current is None:
-            self._add_unclaimed(live, job, death)
+        if self.attempts.current is None:
+            self.attempts.add_unclaimed(live, job, death)
             yield from self._judge(live, death, requeued=False, node=job.nodes if job else "")
         else:
             yield from self._died(live, death, requeued=False, node=job.nodes if job else "")
-
-    @staticmethod
-    def _last_execution(live: MemberView, job: Job) -> Job:
-        """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
-        last = live.history[-1] if live.history else None
-        return last if last is not None and last.state == "OUT_OF_MEMORY" else job
-
-    def _add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
-        """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
-        self.attempts.append(
-            Attempt(
-                id=0,
-                run_id=self.run.id,
-                token=live.member.token,
-                job_id=job.id if job else live.job_id,
-                restart_count=(job.restart_count or 0) if job else 0,
-                started=(job.start if job else None) or self.now,
-                host=job.nodes if job else "",
-                ended=self.now,
-                cause=death.cause,
-                evidence=death.evidence,
-                resumed_from=self._newest_checkpoint(),
-                checkpoint_step=self._newest_checkpoint(),
-                grown=self.now,
-            )
-        )
-
-    def _newest_checkpoint(self) -> int:
-        return max((attempt.checkpoint_step for attempt in self.attempts), default=0)
-
-    # -- conclusions --------------------------------------------------------------------------------------------
 
     _goes_on = True
 
     def _died(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """The latest attempt has ended."""
         if self.attempts:
-            self._end(len(self.attempts) - 1, death)
+            self.attempts.end(death)
         yield from self._judge(live, death, requeued=requeued, node=node)
 
     def _judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        ended = [attempt for attempt in self.attempts if attempt.cause is not None]
-        outcome = verdict(self.run, ended, death, self.policy, self.now, node)
+        outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now, node)
         note = f"{death.cause.value}: {death.evidence}"
         if isinstance(outcome, GoOn):
             note += f"; {outcome.warning}" if outcome.warning else ""

@@ -117,7 +117,8 @@ def test_the_worker_is_warned_before_the_time_limit(lab, bench):
     bench.cluster.submit(request)
     job = bench.until(request, lambda job: job.is_ended, seconds=110)
     assert (job.state, job.exit_code) == ("FAILED", 75)
-    assert bench.seen(request)[-1]["signals"][0] == "SIGUSR2"  # SIGCONT may follow
+    signals = set(bench.seen(request)[-1]["signals"])
+    assert signals - {"SIGCONT"} == {"SIGUSR2"}  # a SIGCONT comes before it or behind it
 
 
 def test_the_step_has_all_of_the_jobs_cores_memory_and_gpus(lab, bench):

@@ -9,8 +9,8 @@ from lvjobs.lab import Lab, LabConfig, LabError, LabStatus, NodeStatus, Preempti
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("LVJOBS_LAB", str(tmp_path / "lab"))
+def run(short_path, monkeypatch):
+    monkeypatch.setenv("LVJOBS_LAB", str(short_path / "lab"))
 
     def call(*words):
         return CliRunner().invoke(lab, words, catch_exceptions=False)
@@ -19,7 +19,7 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def asked(monkeypatch, short_path):
     """What `up` was asked for, without bringing anything up."""
     configs = []
 
@@ -57,8 +57,8 @@ def test_status_of_no_lab(run):
     assert found["healthy"] is False
 
 
-def test_env_is_for_eval(run, tmp_path):
-    assert run("env").output.splitlines()[0] == f"export SLURM_CONF={(tmp_path / 'lab').resolve()}/etc/slurm.conf"
+def test_env_is_for_eval(run, short_path):
+    assert run("env").output.splitlines()[0] == f"export SLURM_CONF={(short_path / 'lab').resolve()}/etc/slurm.conf"
 
 
 def test_preempt_says_what_it_did(run, monkeypatch):
@@ -72,8 +72,8 @@ def test_one_line_each(run, monkeypatch, words):
     assert len(run(*words).output.splitlines()) == 1
 
 
-def test_install_starts_no_daemon(monkeypatch, tmp_path):
-    policy = tmp_path / "policy-rc.d"
+def test_install_starts_no_daemon(monkeypatch, short_path):
+    policy = short_path / "policy-rc.d"
     calls = []
 
     def apt(command, **_):

@@ -44,23 +44,23 @@ def test_no_victim(text, why):
 
 
 @pytest.fixture
-def sleeper(tmp_path):
+def sleeper(short_path):
     """A process whose command line mentions the lab's directory."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"{tmp_path}/etc/slurm.conf"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"{short_path}/etc/slurm.conf"])
     yield process
     process.kill()
     process.wait()
 
 
-def test_a_daemon_is_known_by_more_than_its_number(tmp_path, sleeper):
-    layout = Layout(tmp_path)
+def test_a_daemon_is_known_by_more_than_its_number(short_path, sleeper):
+    layout = Layout(short_path)
     layout.make()
     assert daemon_process(layout, "slurmctld") is None
     layout.pid_file("slurmctld").write_text(str(sleeper.pid))
     found = daemon_process(layout, "slurmctld")
     assert found is not None
     assert found.pid == sleeper.pid
-    other = Layout(tmp_path / "other")
+    other = Layout(short_path / "other")
     other.make()
     other.pid_file("slurmctld").write_text(str(sleeper.pid))
     assert daemon_process(other, "slurmctld") is None
@@ -87,8 +87,8 @@ def test_environment_has_nothing_of_another_cluster():
     assert search_path("/usr/sbin").count("/usr/sbin") == 1
 
 
-def test_a_tool_that_fails_says_why(tmp_path):
-    layout = Layout(tmp_path)
+def test_a_tool_that_fails_says_why(short_path):
+    layout = Layout(short_path)
     with pytest.raises(LabError, match=r"sh -c .* failed: broken"):
         run_tool(layout, "sh", "-c", "echo broken >&2; exit 3")
     with pytest.raises(LabError, match=r"no answer in 0\.2 s"):
@@ -97,14 +97,14 @@ def test_a_tool_that_fails_says_why(tmp_path):
         run_tool(layout, "no-such-slurm-tool")
 
 
-def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
+def test_missing_packages_are_named_with_the_command(monkeypatch, short_path):
     monkeypatch.setattr(
         packages, "find_program", lambda name: None if name in {"slurmd", "munged"} else f"/usr/bin/{name}"
     )
     with pytest.raises(UsageError, match=r"slurmd.*apt-get install -y --no-install-recommends munge slurmd") as caught:
-        Lab(tmp_path / "lab").up(LabConfig())
+        Lab(short_path / "lab").up(LabConfig())
     assert caught.value.exit_code == 2
-    assert not (tmp_path / "lab").exists()
+    assert not (short_path / "lab").exists()
 
 
 def test_missing_accounting_packages(monkeypatch):
@@ -121,17 +121,17 @@ def test_installing_needs_root(monkeypatch):
     packages.install_packages([])
 
 
-def test_a_directory_with_other_things_is_refused(monkeypatch, tmp_path):
+def test_a_directory_with_other_things_is_refused(monkeypatch, short_path):
     monkeypatch.setattr(packages, "find_program", lambda name: f"/opt/{name}")
-    (tmp_path / "thesis.tex").write_text("")
+    (short_path / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="holds other things"):
-        Lab(tmp_path).up(LabConfig())
-    Lab(tmp_path).down(purge=True)
-    assert (tmp_path / "thesis.tex").exists()
+        Lab(short_path).up(LabConfig())
+    Lab(short_path).down(purge=True)
+    assert (short_path / "thesis.tex").exists()
 
 
-def test_nothing_works_on_a_lab_that_is_not_there(tmp_path):
-    lab = Lab(tmp_path / "lab")
+def test_nothing_works_on_a_lab_that_is_not_there(short_path):
+    lab = Lab(short_path / "lab")
     assert lab.status().controller == "down"
     assert not lab.status().running
     assert lab.config is None
@@ -142,4 +142,4 @@ def test_nothing_works_on_a_lab_that_is_not_there(tmp_path):
         with pytest.raises(LabError, match="lvjobs lab up"):
             act()
     lab.down()
-    assert not (tmp_path / "lab").exists()
+    assert not (short_path / "lab").exists()
