@@ -1,9 +1,8 @@
 """Pretrain `tiny`, the bundled base model: `python -m lvjobs.forecasting.pretrain --work DIR [--out DIR]`.
 
 A Qwen2 of about a million parameters on text of synthetic pairs of series (`synthetic.py`), first in windows of 33
-steps, which are cheap, then of 100, which are what it is used on. In the short ones everything goes twice as fast: they
-too hold several cycles, and to foretell a cycle from the last is what there is to learn. Hidden matrices by Muon, all
-else by AdamW; the rate is constant and falls to zero over the last part, which is where much of the loss is won.
+steps, which are cheap, then of 100, which are what it is used on. Hidden matrices by Muon, all else by AdamW; the rate
+is constant and falls to zero over the last part, which is where much of the loss is won.
 Started again on the same --work directory it goes on where it stopped.
 """
 
@@ -34,17 +33,16 @@ MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 0.02, 4e-3, 100, 0.4
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` updates on `batch` windows of `length` time steps each, of series that go at `pace`."""
+    """`steps` updates on `batch` windows of `length` time steps each."""
 
     steps: int
     batch: int
     length: int
-    pace: float = 1.0
 
 
 def phases(scale: float) -> tuple[Phase, Phase]:
-    """Short windows, then whole series; `scale` 1 is 8.3 million tokens, as shipped."""
-    return Phase(round(2000 * scale), 8, 33, pace=2.0), Phase(round(1000 * scale), 3, STEPS)
+    """Short windows, then whole series; `scale` 1 is 5.8 million tokens, as shipped."""
+    return Phase(round(1400 * scale), 8, 33), Phase(round(700 * scale), 3, STEPS)
 
 
 def new_model() -> Any:
@@ -105,7 +103,7 @@ class Corpus:
         for index in range(first, first + phase.batch):
             pool, place = divmod(index, POOL)
             if self._pool[0] != pool:
-                self._pool = pool, tokens(pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC, phase.pace))
+                self._pool = pool, tokens(pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC))
             row = self._pool[1][place]
             # Windows begin at a step, for one in four at any character: chunks of a training text do both.
             rng = np.random.default_rng([self.seed, pool, place])

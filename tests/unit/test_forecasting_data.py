@@ -78,7 +78,7 @@ def test_the_solution_obeys_the_law():
         ({"trajectories": np.ones((5, 100))}, ["/trajectories", "(5, 100)"]),
         ({"trajectories": np.ones((5, 100, 0))}, ["/trajectories", "(5, 100, 0)"]),
         ({"trajectories": np.full((5, 100, 2), b"x")}, ["/trajectories", "floats"]),
-        ({"trajectories": spoilt((3, 7, 1), np.nan)}, ["/trajectories", "[3, 7, 1]", "1 in all", "repair"]),
+        ({"trajectories": spoilt((3, 7, 1), np.nan)}, ["/trajectories", "NaN", "[3, 7, 1]", "1 in all", "repair"]),
         ({"trajectories": spoilt((0, 0, 0), np.inf)}, ["/trajectories", "[0, 0, 0]"]),
         ({"trajectories": spoilt((2, 1, 0), 1e300)}, ["/trajectories", "[2, 1, 0]", "float32"]),
         ({"time": np.ones((100, 2))}, ["/time", "(100, 2)"]),

@@ -53,8 +53,8 @@ def test_what_is_logged(undisturbed):
     assert set(metrics) == {"loss", "learning_rate", "tokens"}
     assert 0 < metrics["tokens"] <= 96
     _, validation = undisturbed.validations[0]
-    assert set(validation) == {"loss", "batches", "tokens"}
-    assert (validation["batches"], validation["tokens"]) == (1, 130)
+    assert set(validation) == {"loss", "batches", "windows", "tokens"}
+    assert (validation["batches"], validation["windows"], validation["tokens"]) == (1, 1, 130)
     rates = [metrics["learning_rate"] for _, metrics in undisturbed.logs]
     assert rates[:3] == pytest.approx([4e-3 / 3, 8e-3 / 3, 4e-3])
     assert all(np.diff(rates[2:]) < 0)

@@ -94,6 +94,15 @@ def test_training_and_validation_share_no_system(data):
     assert (windows_of(validation_windows, data).ids == windows_of(validation_windows, changed).ids).all()
 
 
+def test_the_horizon_does_not_move_the_scale_of_its_history(data):
+    grown = data.trajectories.copy()
+    grown[:, 80:] *= 5
+    changed = Dataset(data.path, data.time, grown)
+    one, other = windows_of(validation_windows, data), windows_of(validation_windows, changed)
+    assert (one.ids[:, :800] == other.ids[:, :800]).all()
+    assert (one.ids[:, 800:1000] != other.ids[:, 800:1000]).any()
+
+
 def test_a_limit_takes_the_first_validation_systems(data):
     assert len(windows_of(validation_windows, data, validation_limit=1)) == 1
 
