@@ -1,5 +1,6 @@
 """`lvjobs init`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -33,3 +34,21 @@ def init(root: Path, profile: str, account: str | None, force: bool) -> None:
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
     click.echo(f"{path}: edit what you like, then type: lvjobs submit train")
+    if profile != LOCAL:
+        _tell_of_site(root, profile)
+
+
+def _tell_of_site(root: Path, profile: str) -> None:
+    """What requeue and preemption can promise here, if a scheduler can be asked."""
+    from lvjobs.cluster.protocol import ClusterError
+    from lvjobs.control.clusters import cluster_for
+    from lvjobs.report.site import site_lines
+    from lvjobs.study.config import load_study
+
+    try:
+        site = cluster_for(load_study(root), profile).probe()
+    except ClusterError as error:
+        click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
+        return
+    for line in site_lines(asdict(site)):
+        click.echo(line)

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from lvjobs.report.site import site_lines
 from lvjobs.report.tables import print_budget, print_status
 
 
@@ -73,3 +74,18 @@ def test_the_budget_adds_up_before_the_eyes():
     assert "3e+16" in text
     assert "30.00 %" in text
     assert "stage1" in text
+
+
+def test_a_site_is_told_in_words():
+    site = {
+        "preempt_mode": "cancel",
+        "requeue_hold_seconds": 121.0,
+        "accounting": False,
+        "min_job_age_seconds": 300.0,
+        "partitions": {"low": 2160.0, "long": None},
+        "notes": ["a preempted job is cancelled"],
+    }
+    text = "\n".join(site_lines(site))
+    for words in ("PreemptMode=CANCEL", "held for 121 s", "300 s only", "low 36 h, long no limit", "is cancelled"):
+        assert words in text
+    assert "does not preempt" in next(site_lines({**site, "preempt_mode": "off"}))

@@ -1,0 +1,27 @@
+"""A site's promises in words, from what its scheduler was asked."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def site_lines(site: Mapping[str, Any]) -> Iterator[str]:
+    """What requeue, preemption and accounting mean here, a line each; `site` has the fields of `cluster.Site`."""
+    mode = site["preempt_mode"]
+    if mode in (None, "off"):
+        yield "this site does not preempt jobs"
+    else:
+        yield f"this site preempts jobs (PreemptMode={mode.upper()}); lvjobs brings them back"
+    if site["requeue_hold_seconds"]:
+        yield f"a requeued job is held for {site['requeue_hold_seconds']:.0f} s; lvjobs lifts that hold"
+    if not site["accounting"]:
+        kept = site["min_job_age_seconds"]
+        age = f" {kept:.0f} s" if kept else " a while"
+        yield f"there is no accounting: how a job ended is known for{age} only, so make passes often (lvjobs watch)"
+    limits = ", ".join(f"{name} {_limit(minutes)}" for name, minutes in site["partitions"].items())
+    if limits:
+        yield f"partitions and their longest time limits: {limits}"
+    yield from site["notes"]
+
+
+def _limit(minutes: float | None) -> str:
+    return "no limit" if minutes is None else f"{minutes / 60:g} h"
