@@ -7,13 +7,16 @@ from functools import partial
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, ClusterError
+from lvjobs.control.accounts import Terms
 from lvjobs.control.actions import (
     Action,
     Adopt,
     CancelJob,
+    GiveBack,
     LiftHold,
     MarkMissing,
     Release,
+    Reserve,
     Revoke,
     SaveAttempt,
     SetRun,
@@ -21,10 +24,10 @@ from lvjobs.control.actions import (
     Submit,
 )
 from lvjobs.control.charges import charges_of
-from lvjobs.control.submission import same_job, send
+from lvjobs.control.submission import allow, same_job, send
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -34,12 +37,13 @@ def act(
     study: Study,
     ledger: Ledger,
     clusters: Mapping[str, Cluster],
+    terms: Terms,
     now: float,
 ) -> list[str]:
     """Do it; returns what was done, in words, a line each. `clusters` maps profile names and backends to clusters."""
     runs, told = _write(actions, study, ledger, now)
     told += _touch(actions, ledger, clusters, runs, now)
-    told += _submit(actions, study, ledger, clusters, now)
+    told += _submit(actions, study, ledger, clusters, terms, now)
     return told
 
 
@@ -55,8 +59,12 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
             attempts[attempt.run_id].append(attempt)
         for run_id in spenders:
             transaction.replace_charges(run_id, charges_of(runs[run_id], attempts[run_id]))
+        _close_accounts(transaction, runs)
         # Before the commit: what the ledger calls revoked, no worker may train, whenever this process should die.
         _revoke(actions, study, runs)
+    for action in actions:  # after it: no worker may spend what the ledger did not reserve
+        if isinstance(action, Reserve):
+            allow(study, runs[action.run_id], action.work)
     return runs, list(dict.fromkeys(told))
 
 
@@ -74,6 +82,7 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
             "cause": action.cause,
             "not_before": action.not_before,
             "resources": {**run.resources, **action.resources},
+            "held_for": action.held_for,
         }
         changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
         if changes:
@@ -82,6 +91,10 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
         if action.note:
             transaction.add_event(Event(now, action.state.value, action.note, run.id))
             return [f"{run.name}: {action.note}"]
+    elif isinstance(action, Reserve):
+        transaction.reserve(Reservation(action.run_id, action.work))
+    elif isinstance(action, GiveBack):
+        transaction.give_back(action.run_id)
     elif isinstance(action, Adopt):
         transaction.update_submission(action.token, job_id=action.job_id)
         return [f"found job {action.job_id} by its token {action.token}: its sbatch reply had been lost; adopted"]
@@ -95,6 +108,15 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
     elif isinstance(action, LiftHold):
         transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
     return []
+
+
+def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:
+    """A run that is over, or held until there are FLOPs, gives back what it did not spend once no job of it is left."""
+    spending = {member.run_id for member in transaction.members()}
+    for run_id in transaction.reservations():
+        run = runs[run_id]
+        if (run.state.is_final or run.held_for) and run_id not in spending:
+            transaction.give_back(run_id)
 
 
 def _revoke(actions: Sequence[Action], study: Study, runs: Mapping[str, Run]) -> None:
@@ -134,7 +156,12 @@ def _touch(
 
 
 def _submit(
-    actions: Sequence[Action], study: Study, ledger: Ledger, clusters: Mapping[str, Cluster], now: float
+    actions: Sequence[Action],
+    study: Study,
+    ledger: Ledger,
+    clusters: Mapping[str, Cluster],
+    terms: Terms,
+    now: float,
 ) -> list[str]:
     """Submit runs that have a job in common as one array."""
     wanted = {action.run_id for action in actions if isinstance(action, Submit)}
@@ -147,7 +174,7 @@ def _submit(
         groups[same_job(run)].append(run)
     told = []
     for group in groups.values():
-        sent = send(study, ledger, clusters[group[0].profile], group, now)
+        sent = send(study, ledger, clusters[group[0].profile], group, terms, now)
         names = ", ".join(run.name for run in group)
         outcome = f"submitted as job {sent.job_id}" if sent.job_id else f"{sent.outcome}: {sent.said}"
         told.append(f"{names}: {outcome}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import Attempt, Work
 from lvjobs.study.words import Cause, RunState
 
 
@@ -26,6 +26,22 @@ class SetRun:
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    held_for: str = ""
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Let the run execute `work` in all, counted from its beginning."""
+
+    run_id: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class GiveBack:
+    """End the run's reservation: what it did not spend is free again."""
+
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -98,5 +114,16 @@ class LiftHold:
 
 
 Action: TypeAlias = (
-    SaveAttempt | SetRun | Submit | Adopt | MarkMissing | Revoke | Settle | CancelJob | Release | LiftHold
+    SaveAttempt
+    | SetRun
+    | Reserve
+    | GiveBack
+    | Submit
+    | Adopt
+    | MarkMissing
+    | Revoke
+    | Settle
+    | CancelJob
+    | Release
+    | LiftHold
 )

@@ -3,27 +3,46 @@
 from collections.abc import Sequence
 
 from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.study.words import Cause
+
+_VANISHED = (Cause.NODE_FAIL, Cause.LOST)
+"""Ends that may take the last lines of a journal along: they were in the memory of a machine that is gone."""
 
 
 def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
-    """Useful, replayed and validation charges of each attempt.
+    """Useful, replayed, validation and generation charges of each attempt.
 
     Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and
     so on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful
-    + replayed = executed, in every history.
+    + replayed = executed, in every history; beyond that only what a dead node may have executed unseen is charged, as
+    replayed and marked estimated.
     """
     useful = _useful_steps([attempt for attempt in attempts if attempt.generation is not None])
     charges = []
     for attempt in attempts:
         kept = useful.get(attempt.generation or 0, 0)
-        for kind, steps, rate in (
-            ("useful", kept, run.step_flops),
-            ("replayed", attempt.executed - kept, run.step_flops),
-            ("validation", attempt.validation_windows, run.validation_flops),
+        unseen = unseen_steps(run, attempt)
+        for kind, units, estimated in (
+            ("useful", kept, 0),
+            ("replayed", attempt.executed - kept + unseen, unseen),
+            ("validation", attempt.validation_windows, 0),
+            ("generation", attempt.generated, 0),
         ):
-            if steps:
-                charges.append(Charge(run.id, attempt.id, kind, steps, rate))
+            if units:
+                charges.append(Charge(run.id, attempt.id, kind, units, estimated))
     return charges
+
+
+def unseen_steps(run: Run, attempt: Attempt) -> int:
+    """The most steps that an attempt may have executed and its journal does not show.
+
+    A journal is durable at each checkpoint, and no step after the next one is executed before that: so it is the steps
+    up to there, where the node went without a last word.
+    """
+    if attempt.generation is None or attempt.has_last_word or attempt.cause not in _VANISHED:
+        return 0
+    due = min(run.steps, (attempt.step // run.checkpoint_every + 1) * run.checkpoint_every)
+    return due - attempt.step
 
 
 def _useful_steps(claimed: Sequence[Attempt]) -> dict[int, int]:
@@ -37,8 +56,3 @@ def _useful_steps(claimed: Sequence[Attempt]) -> dict[int, int]:
         useful[generation] = max(0, min(attempt.executed, reached - attempt.resumed_from))
         generation, reached = attempt.resumed_generation, attempt.resumed_from
     return useful
-
-
-def replayed_steps(run: Run, attempts: Sequence[Attempt]) -> int:
-    """Steps that were executed and lost."""
-    return sum(charge.steps for charge in charges_of(run, attempts) if charge.kind == "replayed")

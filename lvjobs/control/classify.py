@@ -54,6 +54,8 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         return Death(Cause.COMPLETED, "the journal says done")
     if attempt.error:
         return Death(Cause.CODE_ERROR, attempt.error)
+    if attempt.leave_cause == "exhausted":
+        return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
         if attempt.leave_action == "requeued":

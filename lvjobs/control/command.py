@@ -47,7 +47,7 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
             actions.append(Revoke(tokens[run.id], run.id))
         note = "cancelled by the user"
         actions.append(SetRun(run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note))
-    return told + act(actions, session.study, session.ledger, {}, session.clock())
+    return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
 def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) -> list[str]:
@@ -66,6 +66,7 @@ def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) 
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
                 reason="taken up by the user",
+                held_for="",
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
                 code=codes[run.id],

@@ -1,34 +1,57 @@
-"""What a run's steps cost, fixed when it is declared."""
+"""What a run costs: FLOPs a unit of work by each convention, and how much work it is. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 from lvjobs.flops import official
 from lvjobs.flops.architecture import architecture_of
+from lvjobs.ledger.records import Run, Work
 from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 
 
-@dataclass(frozen=True)
-class StepCost:
-    """FLOPs of one training step, and of one validation window."""
-
-    step: int
-    validation: int
-
-
-def cost_of(config: RunConfig) -> StepCost:
-    """The official cost of the bundled task; zero for a task that declares none.
+def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
+    """Convention -> kind of work -> FLOPs of one unit; empty for a task that declares no cost.
 
     Raises:
         UsageError: the model's shape is not known.
     """
     if config.task != TRAIN_TASK:
-        return StepCost(0, 0)
+        return {}
     training = TrainingConfig.model_validate(config.params)
     shape = architecture_of(training.model)
     rank, targets = training.lora_rank, training.lora_targets
-    return StepCost(
-        official.training_step(shape, training.batch_size, training.context_length, rank, targets),
-        official.forward(shape, 1, training.validation_window, rank, targets),
-    )
+    step = official.training_step(shape, training.batch_size, training.context_length, rank, targets)
+    window = official.forward(shape, 1, training.validation_window, rank, targets)
+    return {"official": {"training": step, "validation": window, "generation": 0}}
+
+
+def work_ahead(config: Mapping[str, Any], step: int) -> Work:
+    """What a run still does from `step` on (0: everything) if nothing goes wrong."""
+    steps = int(config["steps"])
+    return Work(max(0, steps - step), _validations(config, step, steps) * _windows(config))
+
+
+def replay_of_an_interval(config: Mapping[str, Any], step: int) -> Work:
+    """The most that one death can cost: the steps since the last checkpoint, and the validations among them."""
+    every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
+    validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
+    return Work(every, validations * _windows(config))
+
+
+def allowance(run: Run, executed: Work, step: int) -> Work:
+    """All that a run may execute, from its beginning: what it has, what lies ahead from `step`, and one interval."""
+    return executed + work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
+
+
+def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
+    """How often a run validates after step `after`: untrained, every so many steps, and at the end."""
+    every = int(config.get("validate_every", until))
+    regular = until // every - after // every
+    return regular + (until % every != 0 and after < until) + (after == 0)
+
+
+def _windows(config: Mapping[str, Any]) -> int:
+    """The most windows that one validation reads."""
+    return int(config["params"]["validation_limit"]) if config.get("task") == TRAIN_TASK else 0

@@ -218,7 +218,11 @@ class _Case:
         yield from self._judge(live, death, requeued=requeued, node=node)
 
     def _judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now, node)
+        last = self.attempts.ended[-1] if self.attempts.ended else None
+        if last is not None and last.leave_cause == "exhausted":
+            outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
+        else:
+            outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now, node)
         note = f"{death.cause.value}: {death.evidence}"
         if isinstance(outcome, GoOn):
             note += f"; {outcome.warning}" if outcome.warning else ""
@@ -229,7 +233,7 @@ class _Case:
             else:
                 then = "goes on" if not outcome.not_before else f"goes on in {outcome.not_before - self.now:.0f} s"
                 reason = outcome.warning or f"after {death.cause.value}"
-                yield from self._give_up(live)
+                yield from give_up(live, self.run.id)
             yield SetRun(
                 self.run.id,
                 RunState.INTERRUPTED,
@@ -243,7 +247,7 @@ class _Case:
                 yield Submit(self.run.id)
             return
         self._goes_on = False
-        yield from self._give_up(live)
+        yield from give_up(live, self.run.id)
         if isinstance(outcome, Stop):
             yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note=note)
         elif isinstance(outcome, Hold):
@@ -255,8 +259,9 @@ class _Case:
                 note=f"{note}; held: {outcome.reason}",
             )
 
-    def _give_up(self, live: MemberView) -> Iterator[Action]:
-        """This submission's job may not train the run any more: not if it revives, nor if it still runs."""
-        yield Revoke(live.member.token, self.run.id)
-        if live.job is not None and not live.job.is_ended:
-            yield CancelJob(live.job_id, self.run.id, live.submission.backend)
+
+def give_up(live: MemberView, run_id: str) -> Iterator[Action]:
+    """This submission's job may not train the run any more: not if it revives, nor if it still runs."""
+    yield Revoke(live.member.token, run_id)
+    if live.job is not None and not live.job.is_ended:
+        yield CancelJob(live.job_id, run_id, live.submission.backend)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.control.clusters import LOCAL
-from lvjobs.control.cost import cost_of
+from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
@@ -60,7 +60,6 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
 
 
 def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
-    cost = cost_of(config)
     return Run(
         id=hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8],
         name=name,
@@ -71,8 +70,7 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
         resources=wanted.resources.variables() | _parallel(wanted.resources),
         code=code,
         created=time.time(),
-        step_flops=cost.step,
-        validation_flops=cost.validation,
+        rates=rates_of(config),
     )
 
 

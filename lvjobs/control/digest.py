@@ -46,8 +46,13 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             step=max(attempt.step, name.step),
         )
     if entry.kind == "step":
-        loss = fields.get("loss", attempt.loss)
-        return replace(attempt, step=max(attempt.step, step), executed=attempt.executed + 1, loss=loss)
+        return replace(
+            attempt,
+            step=max(attempt.step, step),
+            executed=attempt.executed + 1,
+            loss=fields.get("loss", attempt.loss),
+            train_seconds=attempt.train_seconds + _seconds(entry),
+        )
     if entry.kind == "validation":
         return replace(
             attempt,
@@ -55,9 +60,16 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             untrained_loss=attempt.untrained_loss if step else fields.get("loss"),
             validation_step=step,
             validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
+            validation_seconds=attempt.validation_seconds + _seconds(entry),
         )
     if entry.kind == "checkpoint":
-        return replace(attempt, checkpoint_step=max(attempt.checkpoint_step, step))
+        return replace(
+            attempt,
+            checkpoint_step=max(attempt.checkpoint_step, step),
+            checkpoint_seconds=attempt.checkpoint_seconds + _seconds(entry),
+            checkpoints=attempt.checkpoints + 1,
+            checkpoint_bytes=int(fields.get("bytes") or 0),
+        )
     if entry.kind == "signal":
         return replace(attempt, signal=str(fields.get("signal", "")))
     if entry.kind == "leave":
@@ -70,3 +82,8 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt
+
+
+def _seconds(entry: Entry) -> float:
+    """How long what the line reports took."""
+    return float(entry.fields.get("seconds") or 0)

@@ -8,11 +8,33 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Wanted, check_profile_resources, declare
 from lvjobs.control.loop import Session
-from lvjobs.control.submission import Sent, clear, discard, is_claimed, new_token, prepare, request_for, send
+from lvjobs.control.submission import (
+    Sent,
+    Shortfall,
+    clear,
+    discard,
+    is_claimed,
+    new_token,
+    prepare,
+    request_for,
+    reservations_for,
+    send,
+)
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
+
+
+class OverBudget(UsageError):
+    """The budget does not allow the runs."""
+
+    def __init__(self, shortfall: Shortfall) -> None:
+        self.shortfall = shortfall
+        super().__init__(
+            f"{shortfall}; nothing was submitted: see lvjobs budget, raise the limit with lvjobs budget set, or add "
+            "--fit to see what would fit"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,8 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     """Declare the runs, and submit those that are new as one job or array.
 
     Raises:
-        UsageError: the input, or the scheduler, says that this can never work. Nothing was made.
+        UsageError: the input, or the scheduler, says that this can never work; or the budget (`OverBudget`). Nothing
+            was made.
     """
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
@@ -50,12 +73,16 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         return Entered(declared.existing, (), None)
     with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
         cluster.check(request_for(study, declared.new, new_token()))
+    with session.ledger.transaction() as transaction:
+        _, shortfall = reservations_for(transaction, declared.new, session.terms)
+    if shortfall is not None:
+        raise OverBudget(shortfall)
     _make_room(session, declared.new)
     with session.ledger.transaction() as transaction:
         for run in declared.new:
             transaction.add_run(run)
-    sent = send(study, session.ledger, cluster, declared.new, session.clock())
-    if sent.outcome == "refused":
+    sent = send(study, session.ledger, cluster, declared.new, session.terms, session.clock())
+    if sent.outcome in ("refused", "over_budget"):
         discard(study, session.ledger, declared.new)
         raise UsageError(
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "

@@ -4,14 +4,18 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster
+from lvjobs.control.accounts import Account, Books, Terms, keep_books, open_account
 from lvjobs.control.act import act
-from lvjobs.control.actions import Action
+from lvjobs.control.actions import SaveAttempt
+from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide
+from lvjobs.control.gate import Case, gate
+from lvjobs.control.limit import note_limit, reread_budget, terms_of
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.errors import UsageError
@@ -40,25 +44,32 @@ class Session:
         cluster: Cluster = made[profile]
         return cluster
 
+    @property
+    def terms(self) -> Terms:
+        """The budget that binds."""
+        return terms_of(self.study.config.budget)
+
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
-            known = _known(transaction)
+            known, books = _known(transaction), self._books(transaction)
         clusters = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now)
-        actions: list[Action] = []
-        for view in observed.views:
-            actions += decide(view, self.study.config.policy, now)
-        told = act(actions, self.study, self.ledger, clusters, now)
+        cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
+        actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
+        told = act(actions, self.study, self.ledger, clusters, self.terms, now)
         return self.summarise(told, observed.problems)
 
     def summarise(self, told: Sequence[str], problems: Sequence[str]) -> dict[str, Any]:
         """Write the summary of how things stand now."""
         with self.ledger.transaction() as transaction:
-            summary = build_summary(transaction, self.study, told, problems, self.clock())
+            summary = build_summary(transaction, self.study, self._books(transaction), told, problems, self.clock())
         write_summary(self.study.layout.summary, summary)
         return summary
+
+    def _books(self, transaction: Transaction) -> Books:
+        return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())
 
     def _clusters_for(self, known: Known) -> Mapping[str, Cluster]:
         """By profile, for submissions to come; and one a backend, for all there is to observe there."""
@@ -82,6 +93,19 @@ def _known(transaction: Transaction) -> Known:
     return Known(runs, attempts, submissions, members)
 
 
+def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
+    """The books with what this pass learned: the ledger hears of it only when the pass acts."""
+    accounts: dict[str, Account] = dict(books.accounts)
+    for case in cases:
+        attempts = {attempt.generation: attempt for attempt in case.view.attempts if attempt.generation is not None}
+        for action in case.actions:
+            if isinstance(action, SaveAttempt) and action.attempt.generation is not None:
+                attempts[action.attempt.generation] = action.attempt
+        charges = charges_of(case.run, list(attempts.values()))
+        accounts[case.run.id] = open_account(case.run, charges, accounts[case.run.id].reserved)
+    return replace(books, accounts=accounts)
+
+
 @contextmanager
 def open_session(
     study: Study, *, wait: float, factory: ClusterFactory = cluster_for, clock: Callable[[], float] = time.time
@@ -100,9 +124,11 @@ def open_session(
             f"{study.root} cannot be written ({error.strerror}); nothing was done: choose another --study"
         ) from error
     with lease:
+        study = reread_budget(study)
         ledger = open_ledger(study.layout.database, lease.number)
         try:
             with ledger.transaction() as transaction:
+                note_limit(transaction, study.config.budget.limit, clock())
                 transaction.store_stages({stage.name: stage.model_dump(mode="json") for stage in study.config.stage})
             yield Session(study, ledger, factory, clock)
         finally:

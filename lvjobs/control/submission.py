@@ -8,10 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import Cluster, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.control.accounts import Terms, keep_books
 from lvjobs.control.clusters import backend_of
-from lvjobs.files import write_json
+from lvjobs.control.cost import allowance
+from lvjobs.files import write_atomic, write_json
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Run, Submission
+from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.allowance import Allowance
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
@@ -20,7 +24,7 @@ from lvjobs.study.words import RunState
 
 @dataclass(frozen=True)
 class Sent:
-    """How a submission went. `outcome`: submitted, deferred, unclear or refused; `said` is the scheduler's word."""
+    """How a submission went. `outcome`: submitted, deferred, unclear, refused or over_budget; `said` is why."""
 
     runs: Sequence[Run]
     token: str
@@ -62,13 +66,67 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
         write_json(files.config, content.model_dump(mode="json"))
 
 
-def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], now: float) -> Sent:
-    """Submit `runs` as one job or array. All have the same profile, resources and code, and none a live submission."""
+@dataclass(frozen=True)
+class Shortfall:
+    """Runs that the budget does not allow: FLOPs wanted for them, and free."""
+
+    wanted: int
+    free: int
+    limit: int
+
+    def __str__(self) -> str:
+        over = self.wanted - self.free
+        return (
+            f"{self.wanted:.4g} FLOPs are wanted (with a checkpoint interval of replay for each run), and "
+            f"{self.free:.4g} of the limit of {self.limit:.4g} are free: {over:.4g} too many"
+        )
+
+
+def reservations_for(
+    transaction: Transaction, runs: Sequence[Run], terms: Terms
+) -> tuple[dict[str, Work], Shortfall | None]:
+    """What each run would be allowed in all, and by how much that is more than the budget has, if it is.
+
+    Runs of a task that declares no cost have none.
+    """
+    books = keep_books(terms, transaction.runs(), transaction.charges(), transaction.reservations())
+    wanted, extra = {}, 0
+    for run in runs:
+        if not run.rates:
+            continue
+        attempts = transaction.attempts([run.id])
+        step = max((attempt.checkpoint_step for attempt in attempts), default=0)
+        account = books.accounts.get(run.id)
+        executed = account.executed if account else Work()
+        wanted[run.id] = allowance(run, executed, step)
+        extra += terms.price(run, wanted[run.id].beyond(executed)) - (account.set_aside(terms) if account else 0)
+    return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
+
+
+def allow(study: Study, run: Run, work: Work) -> None:
+    """Tell the run's workers how much they may execute."""
+    path = study.layout.run(run.name).allowance
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(path, Allowance(training=work.training).to_json())
+
+
+def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], terms: Terms, now: float) -> Sent:
+    """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
+
+    All have the same profile, resources and code, and none a live submission.
+    """
     token = new_token()
     request = request_for(study, runs, token)
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now, len(runs))
     with ledger.transaction() as transaction:
+        wanted, shortfall = reservations_for(transaction, runs, terms)
+        if shortfall is not None:
+            return Sent(runs, token, "over_budget", said=str(shortfall))
+        for run in runs:
+            if run.id in wanted:
+                transaction.reserve(Reservation(run.id, wanted[run.id]))
+                allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded
         transaction.add_submission(submission, [run.id for run in runs])
         for run in runs:
             transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", not_before=0.0)

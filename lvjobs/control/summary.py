@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.charges import charges_of
+from lvjobs.control.accounts import Books
+from lvjobs.control.statement import statement
 from lvjobs.files import write_json
-from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -17,7 +18,7 @@ SCHEMA = 1
 
 
 def build_summary(
-    transaction: Transaction, study: Study, told: Sequence[str], problems: Sequence[str], now: float
+    transaction: Transaction, study: Study, books: Books, told: Sequence[str], problems: Sequence[str], now: float
 ) -> dict[str, Any]:
     """Everything that the read commands show. Documented in docs/json.md."""
     attempts = defaultdict(list)
@@ -30,7 +31,7 @@ def build_summary(
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
-        rows.append(run_row(run, attempts[run.id], job_id))
+        rows.append(run_row(run, attempts[run.id], books, job_id))
     return {
         "schema": SCHEMA,
         "study": str(study.root),
@@ -38,16 +39,16 @@ def build_summary(
         "did": list(told),
         "problems": list(problems),
         "runs": rows,
-        "budget": budget(study.config.budget.limit, transaction.charges(), runs),
+        "budget": statement(books),
     }
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[str, Any]:
+def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:
     """One run as `status --json` shows it."""
     last = attempts[-1] if attempts else None
     claimed = [attempt for attempt in attempts if attempt.generation is not None]
     validated = [attempt for attempt in claimed if attempt.validation_step is not None]
-    charges = charges_of(run, attempts)
+    account = books.accounts[run.id]
     return {
         "id": run.id,
         "name": run.name,
@@ -64,8 +65,10 @@ def run_row(run: Run, attempts: Sequence[Attempt], job_id: str | None) -> dict[s
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
         "executed_steps": sum(attempt.executed for attempt in attempts),
-        "replayed_steps": sum(charge.steps for charge in charges if charge.kind == "replayed"),
-        "flops": sum(charge.flops for charge in charges),
+        "replayed_steps": account.units["replayed"] - account.estimated,
+        "estimated_steps": account.estimated,
+        "flops": account.spent(books.terms),
+        "reserved": account.set_aside(books.terms),
         "profile": run.profile,
         "error": last.error if last else "",
     }
@@ -75,25 +78,6 @@ def _finite(values: Sequence[float | None]) -> float | None:
     """The first that is known, if it is a number: JSON has no word for infinity."""
     value = next((value for value in values if value is not None), None)
     return value if value is not None and math.isfinite(value) else None
-
-
-def budget(limit: int, charges: Sequence[Charge], runs: Sequence[Run]) -> dict[str, Any]:
-    """FLOPs spent, by kind and by stage. Integers, summed in Python."""
-    stages = {run.id: run.stage for run in runs}
-    by_kind = {"useful": 0, "replayed": 0, "validation": 0}
-    by_stage: dict[str, int] = {run.stage: 0 for run in runs}
-    for charge in charges:
-        by_kind[charge.kind] += charge.flops
-        by_stage[stages[charge.run_id]] += charge.flops
-    spent = sum(by_kind.values())
-    return {
-        "convention": "official",
-        "limit": limit,
-        "spent": spent,
-        "free": limit - spent,
-        **by_kind,
-        "by_stage": by_stage,
-    }
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:

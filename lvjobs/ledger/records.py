@@ -11,7 +11,8 @@ from lvjobs.study.words import Cause, RunState
 class Run:
     """One training. `resources` and `environment` are what its next submission asks for.
 
-    `step_flops` and `validation_flops` are the cost of one training step and one validation window, fixed at submit.
+    `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
+    task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which deaths no longer
     count, moved on when the user takes up a held run.
     """
@@ -31,13 +32,40 @@ class Run:
     reason: str = ""
     not_before: float = 0.0
     forgiven_until: int = 0
-    step_flops: int = 0
-    validation_flops: int = 0
+    rates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    held_for: str = ""
 
     @property
     def steps(self) -> int:
         """How many steps make the run complete."""
         return int(self.config["steps"])
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between two checkpoints: what one death can cost."""
+        return int(self.config.get("checkpoint_every", self.steps))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What costs FLOPs, in units that are counted: training steps, validation windows, series that are forecast."""
+
+    training: int = 0
+    validation: int = 0
+    generation: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.training + other.training, self.validation + other.validation, self.generation + other.generation
+        )
+
+    def beyond(self, other: "Work") -> "Work":
+        """What of this is not covered by `other`, kind by kind."""
+        return Work(
+            max(0, self.training - other.training),
+            max(0, self.validation - other.validation),
+            max(0, self.generation - other.generation),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +75,10 @@ class Attempt:
     `generation` is None for an execution that died before it claimed one. `grown` is when a pass last saw the journal
     grow, on the passes' clock. `cause` None means that it goes on. `executed` counts step lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
-    `untrained_loss` is the validation at step 0, where there was one.
+    `untrained_loss` is the validation at step 0, where there was one. `validation_windows` and `generated` (series
+    forecast) count work as `executed` does. `train_seconds`, `validation_seconds` and `checkpoint_seconds` are what the
+    journal says these took; `checkpoint_bytes` is the last one's size. `allocated_seconds` and `gpus` are accounting's
+    word on what the execution held, None where it gave none.
     """
 
     id: int
@@ -79,6 +110,19 @@ class Attempt:
     finished: bool = False
     journal_offset: int = 0
     grown: float = 0.0
+    generated: int = 0
+    train_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0
+    allocated_seconds: float | None = None
+    gpus: int | None = None
+
+    @property
+    def has_last_word(self) -> bool:
+        """Whether its journal ends as a worker ends it: nothing that it executed can be missing."""
+        return bool(self.leave_cause or self.error or self.finished)
 
     @property
     def gained(self) -> bool:
@@ -134,15 +178,22 @@ class Event:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one attempt spent on one kind of work: `useful`, `replayed` or `validation`; steps (or windows) x FLOPs."""
+    """What one attempt spent on one kind of work.
+
+    `units` are steps (kinds `useful` and `replayed`), windows (`validation`) or series (`generation`). `estimated` of
+    them are in no journal: the most that a dead node may have executed unseen.
+    """
 
     run_id: str
     attempt_id: int
     kind: str
-    steps: int
-    flops_per_step: int
+    units: int
+    estimated: int = 0
 
-    @property
-    def flops(self) -> int:
-        """Exact: Python integers."""
-        return self.steps * self.flops_per_step
+
+@dataclass(frozen=True)
+class Reservation:
+    """All that a run may execute, counted from its beginning: what it has executed is spent, the rest is set aside."""
+
+    run_id: str
+    work: Work

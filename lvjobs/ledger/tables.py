@@ -53,8 +53,8 @@ runs = Table(
     Column("reason", Text, nullable=False),
     Column("not_before", Float, nullable=False),
     Column("forgiven_until", Integer, nullable=False),
-    Column("step_flops", BigInteger, nullable=False),
-    Column("validation_flops", BigInteger, nullable=False),
+    Column("rates", JSON, nullable=False),
+    Column("held_for", String, nullable=False),
 )
 
 attempts = Table(
@@ -89,6 +89,14 @@ attempts = Table(
     Column("finished", Boolean, nullable=False),
     Column("journal_offset", Integer, nullable=False),
     Column("grown", Float, nullable=False),
+    Column("generated", Integer, nullable=False),
+    Column("train_seconds", Float, nullable=False),
+    Column("validation_seconds", Float, nullable=False),
+    Column("checkpoint_seconds", Float, nullable=False),
+    Column("checkpoints", Integer, nullable=False),
+    Column("checkpoint_bytes", BigInteger, nullable=False),
+    Column("allocated_seconds", Float),
+    Column("gpus", Integer),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 
@@ -133,6 +141,15 @@ charges = Table(
     Column("attempt_id", Integer, ForeignKey("attempts.id"), primary_key=True),
     Column("kind", String, primary_key=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
-    Column("steps", Integer, nullable=False),
-    Column("flops_per_step", BigInteger, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("estimated", Integer, nullable=False),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("training", Integer, nullable=False),
+    Column("validation", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
 )

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.records import Attempt, Charge, Event, Member, Run, Submission
+from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
 from lvjobs.study.words import Cause, RunState
 
-_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge)
+_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work)
 
 
 class Transaction:
@@ -76,6 +76,7 @@ class Transaction:
             if self._connection.execute(left).scalar_one() == 0:
                 self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
         self._connection.execute(delete(tables.events).where(tables.events.c.run_id == run_id))
+        self.give_back(run_id)
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
 
     # -- attempts -----------------------------------------------------------------------------------------------
@@ -162,6 +163,22 @@ class Transaction:
     def charges(self) -> list[Charge]:
         """All charges. Sum them in Python: SQL would sum in floats."""
         return [Charge(**row._mapping) for row in self._connection.execute(select(tables.charges))]  # noqa: SLF001
+
+    # -- reservations -------------------------------------------------------------------------------------------
+
+    def reservations(self) -> dict[str, Work]:
+        """What each run that has a reservation may execute, counted from its beginning; by the run's id."""
+        rows = self._connection.execute(select(tables.reservations))
+        return {row.run_id: Work(row.training, row.validation, row.generation) for row in rows}
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Set a run's reservation, in place of the one it may have."""
+        query = insert(tables.reservations).prefix_with("OR REPLACE")
+        self._connection.execute(query.values(run_id=reservation.run_id, **_values(reservation.work)))
+
+    def give_back(self, run_id: str) -> None:
+        """End a run's reservation: what it did not spend is free again."""
+        self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
 
 def _values(record: _Record) -> dict[str, Any]:

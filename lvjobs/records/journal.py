@@ -5,11 +5,12 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     start       generation, token, job_id, restart_count, host, pid, versions,
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
-    validation  step, and metrics: loss, batches, tokens; windows, where batches are not all as large
+    validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large
     checkpoint  step, name, bytes, seconds
     invalid_checkpoint  name, problem (it was damaged and passed over for an older one)
     signal      signal (its name), step
-    leave       cause (preempted | timeout | cancelled | superseded | stopped), step, action (none | requeued), detail
+    leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted), step,
+                action (none | requeued), detail
     error       type, message, traceback, step
     done        step, and metrics
 

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -113,9 +113,12 @@ class Resources(_Table):
 
 
 class Budget(_Table):
-    """[budget]: FLOPs for everything, under one convention."""
+    """[budget]: FLOPs for everything, by one convention (docs/flops.md)."""
 
     limit: Int = Field(default=10**17, gt=0)
+    convention: Literal["official", "exact", "report"] = "official"
+    count_inference: bool = Field(default=True, description="whether validation, generation and evaluation count")
+    renew: bool = Field(default=True, description="reserve another interval for a run whose replays used up its own")
 
 
 class Policy(_Table):

@@ -9,6 +9,7 @@ study/
     journals/000001.jsonl      what that generation reports, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
     revoked/<token>            submissions that may no longer train this run
+    allowance.json             how many steps it may execute in all (see lvjobs.worker.allowance)
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
@@ -44,6 +45,10 @@ class RunLayout:
     @property
     def revoked(self) -> Path:
         return self.root / "revoked"
+
+    @property
+    def allowance(self) -> Path:
+        return self.root / "allowance.json"
 
     @property
     def final(self) -> Path:

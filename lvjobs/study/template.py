@@ -32,7 +32,10 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # threads = 1                  # pinned: another number is another arithmetic, and resuming is no longer bitwise
 
 [budget]
-# limit = 1e17                 # FLOPs for everything, by the official convention
+# limit = 1e17                 # FLOPs for everything; nothing starts that would go beyond (lvjobs budget set)
+# convention = "official"      # or "exact", "report": see lvjobs flops
+# count_inference = true       # whether validation and evaluation count
+# renew = true                 # false: a run whose replays used up its reservation is held, even if FLOPs are free
 
 [policy]                       # how often each cause of death is forgiven; see docs/design.md
 # killed_retries = 5

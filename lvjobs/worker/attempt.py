@@ -11,12 +11,13 @@ from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, signals
+from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import DEADLINE, REVOKED
+from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.pruning import prune
 
 _LOOK_EVERY = 10.0
@@ -65,6 +66,7 @@ class Attempt:
         self.logged = self.step  # the last step that was executed
         self.checkpointed = self.step  # the last one that is safe
         self.reason: str | None = None
+        self._purse = Purse(self.layout, self.generation)
         self._resumed = False
         self._metrics: dict[str, float] = {}
         self._mark = self._looked = time.monotonic()
@@ -142,6 +144,10 @@ class Attempt:
         self._lap()
         return path
 
+    def may_begin(self) -> bool:
+        """Whether anything is left of the run's allowance: asked before the first step, which no signal prevents."""
+        return not self._purse.is_empty(0) or not self.should_stop()
+
     def should_stop(self) -> bool:
         """Whether to leave: a look at a flag and a clock, and every few seconds one at the run directory."""
         if self.reason is None:
@@ -162,6 +168,9 @@ class Attempt:
                 return "superseded"
             if is_revoked(self.layout, self.token):
                 return REVOKED
+            self._purse.look()
+        if self.logged < self.config.steps and self._purse.is_empty(self.logged - self.step):
+            return EXHAUSTED
         return None
 
     def _lap(self) -> float:

@@ -21,13 +21,16 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
 from lvjobs.worker.generation import is_superseded
 
-LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped"]
+LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped", "exhausted"]
 
 DEADLINE = "deadline"
 """The signal that nobody sent: the time limit is near. Means what SIGUSR2 means."""
 
 REVOKED = "revoked"
 """The submission may no longer train this run."""
+
+EXHAUSTED = "exhausted"
+"""All the steps that were reserved for the run are executed."""
 
 _TIME_LIMIT = frozenset({DEADLINE, "SIGUSR2"})
 
@@ -67,6 +70,8 @@ def decide_leave(evidence: Evidence) -> Leave:
         return Leave("cancelled", requeue=False, detail=f"{signal}; the job was cancelled")
     if signal == REVOKED:
         return Leave("stopped", requeue=False, detail="the submission may no longer train this run")
+    if signal == EXHAUSTED:
+        return Leave("exhausted", requeue=False, detail="the FLOPs that were reserved for the run are used up")
     if not evidence.on_slurm:
         return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
@@ -100,7 +105,7 @@ def gather_evidence(signal: str, environment: JobEnvironment, layout: RunLayout,
     """Look at the fence, and ask Slurm (bounded in time; deafen the process first)."""
     job = mode = None
     superseded = is_superseded(layout, generation)
-    if environment.on_slurm and not superseded and signal != REVOKED:
+    if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED):
         job = inside.query_self(environment.job_id)
         if job is not None and job.preempt_time is not None:
             mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)

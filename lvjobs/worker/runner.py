@@ -163,6 +163,8 @@ def _train(attempt: Attempt) -> Checkpoint | None:
     """Train to the last step and return its checkpoint, or None where the run has to leave before."""
     steps = attempt.config.steps
     if attempt.step < steps:
+        if not attempt.may_begin():
+            return None
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         module, _, name = attempt.config.task.partition(":")

@@ -24,8 +24,7 @@ def a_run(**changes):
         code="c0de",
         created=1.0,
         state=RunState.RUNNING,
-        step_flops=100,
-        validation_flops=10,
+        rates={"official": {"training": 100, "validation": 10, "generation": 1}},
     )
     return replace(base, **changes)
 

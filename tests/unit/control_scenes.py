@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.control import command, enter
+from lvjobs.control import command, declare, enter
 from lvjobs.control.declare import Wanted
 from lvjobs.control.loop import open_session
 from lvjobs.ledger import database
@@ -22,7 +22,9 @@ from lvjobs.study.words import RunState
 
 STEPS = 12
 EVERY = 4
-TABLES = ("runs", "attempts", "submissions", "members", "events", "charges")
+TABLES = ("runs", "attempts", "submissions", "members", "events", "charges", "reservations")
+RATES = {"official": {"training": 100, "validation": 10, "generation": 1}}
+"""What a step of these runs costs: a limit of 1e17 is no limit."""
 ENDED = ("completed", "cancelled")
 WITHOUT_A_JOB = ("planned", "held", "paused", *ENDED)
 
@@ -40,6 +42,7 @@ def make_haste(monkeypatch):
     """No waiting for the disk (no test here pulls the plug), and no copy of the package in each study."""
     for module in (enter, command):
         monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: "c0de")
+    monkeypatch.setattr(declare, "rates_of", lambda _config: RATES)
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     engine_for = database._engine
 
@@ -161,7 +164,8 @@ class Scene:
         run_id = self.run(name)["id"]
         spent = Counter()
         for row in self.rows("charges"):
-            spent[row["kind"]] += row["steps"] * (row["run_id"] == run_id)
+            spent[row["kind"]] += row["units"] * (row["run_id"] == run_id)
+            spent["estimated"] += row["estimated"] * (row["run_id"] == run_id)
         return dict(+spent)
 
     def files(self, name="one"):
@@ -247,7 +251,7 @@ def _check_charges(scene, run, data):
     attempts = [row for row in data["attempts"] if row["run_id"] == run["id"]]
     spent = scene.spent(run["name"])
     told = sum(row["executed"] for row in attempts)
-    assert spent.get("useful", 0) + spent.get("replayed", 0) == told
+    assert spent.get("useful", 0) + spent.get("replayed", 0) - spent.get("estimated", 0) == told
     if run["state"] not in ENDED:
         assert told == scene.worker.executed[run["name"]]
     if run["state"] == "completed":

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
@@ -90,6 +91,9 @@ class Worker:
                 return self._leave(work, "superseded")
             if (work.files.revoked / work.token).exists():
                 return self._leave(work, "stopped")
+        if work.step < config["steps"] and self._is_exhausted(work):
+            self._save(work)
+            return self._leave(work, "exhausted")
         if job.signals and name not in self.deaf:
             return self._obey(job, work)
         if name in self.dumb:
@@ -100,6 +104,13 @@ class Worker:
             work.gone = True
             return 1
         return self._finish(work) if work.step >= config["steps"] else None
+
+    def _is_exhausted(self, work):
+        """All steps of all generations, against what may be executed."""
+        if not work.files.allowance.exists():
+            return False
+        executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.iterdir())
+        return executed >= parse_allowance(work.files.allowance.read_text()).training
 
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1

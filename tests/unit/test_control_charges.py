@@ -4,7 +4,9 @@ from control_builders import a_run, an_attempt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.charges import charges_of, replayed_steps
+from lvjobs.control.accounts import Terms, open_account
+from lvjobs.control.charges import charges_of, unseen_steps
+from lvjobs.study.words import Cause
 
 
 def attempt(number, resumed, step, generation=None, **changes):
@@ -17,7 +19,7 @@ def attempt(number, resumed, step, generation=None, **changes):
 def spent(*attempts):
     by_kind = {}
     for charge in charges_of(a_run(), attempts):
-        by_kind[charge.kind] = by_kind.get(charge.kind, 0) + charge.steps
+        by_kind[charge.kind] = by_kind.get(charge.kind, 0) + charge.units
     return by_kind
 
 
@@ -49,8 +51,13 @@ def test_an_execution_that_claimed_nothing_costs_nothing():
 
 
 def test_validation_is_charged_at_its_own_rate():
-    charges = charges_of(a_run(), [attempt(1, 0, 10, validation_windows=7)])
-    assert {charge.kind: charge.flops for charge in charges} == {"useful": 1000, "validation": 70}
+    account = open_account(a_run(), charges_of(a_run(), [attempt(1, 0, 10, validation_windows=7, generated=2)]), None)
+    assert {kind: account.flops(Terms(10**6), kind) for kind in account.units} == {
+        "useful": 1000,
+        "replayed": 0,
+        "validation": 70,
+        "generation": 2,
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.floats(0, 1), st.integers(0, 400)), min_size=1, max_size=8))
@@ -63,9 +70,33 @@ def test_useful_and_replayed_are_all_that_was_executed(history):
     parts = spent(*attempts)
     executed = sum(item.executed for item in attempts)
     assert parts.get("useful", 0) + parts.get("replayed", 0) == executed
-    assert replayed_steps(a_run(), attempts) == parts.get("replayed", 0)
 
 
 def test_a_finished_run_has_exactly_its_steps_useful():
     attempts = [attempt(1, 0, 420), attempt(2, 250, 600), attempt(3, 500, 1000)]
     assert spent(*attempts)["useful"] == 1000
+
+
+def a_dead_one(**changes):
+    return attempt(1, 0, 420, cause=Cause.NODE_FAIL, **changes)
+
+
+def test_what_a_dead_node_never_flushed_is_charged_up_to_its_next_checkpoint_and_marked():
+    run = a_run(config={"steps": 1000, "checkpoint_every": 250})
+    useful, replayed, _ = charges_of(run, [a_dead_one(), attempt(2, 250, 300)])
+    assert (useful.units, useful.estimated) == (250, 0)
+    assert (replayed.units, replayed.estimated) == (170 + 80, 80)
+
+
+def test_the_bound_is_the_runs_end():
+    assert unseen_steps(a_run(config={"steps": 430, "checkpoint_every": 250}), a_dead_one()) == 10
+
+
+def test_nothing_is_estimated_of_an_attempt_that_had_its_last_word_or_whose_machine_lives():
+    run = a_run(config={"steps": 1000, "checkpoint_every": 250})
+    assert unseen_steps(run, a_dead_one()) == 80
+    assert unseen_steps(run, a_dead_one(leave_cause="superseded")) == 0
+    assert unseen_steps(run, a_dead_one(error="ValueError: x")) == 0
+    assert unseen_steps(run, a_dead_one(finished=True)) == 0
+    assert unseen_steps(run, attempt(1, 0, 420, cause=Cause.KILLED)) == 0
+    assert unseen_steps(run, attempt(1, 0, 420)) == 0

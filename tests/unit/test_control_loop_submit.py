@@ -174,7 +174,8 @@ def test_checkpoints_that_the_ledger_does_not_know_survive_a_refusal_and_are_gon
     with scene.session() as session:
         session.make_pass()
     assert scene.state() == "completed"
-    assert scene.spent() == {"useful": 12, "replayed": 2}
+    # the attempt that the ledger never saw ended on a node that gave no last word: up to two steps more, at most
+    assert scene.spent() == {"useful": 12, "replayed": 4, "estimated": 2}
 
 
 def test_checkpoints_of_another_run_are_not_gone_on_from(make):

@@ -2,8 +2,10 @@
 
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -14,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from lvjobs.ledger import database
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
-from lvjobs.ledger.records import Attempt, Charge, Event, Run, Submission
+from lvjobs.ledger.records import Attempt, Charge, Event, Reservation, Run, Submission, Work
 from lvjobs.ledger.tables import metadata
 from lvjobs.study.words import Cause, RunState
 
@@ -46,16 +48,17 @@ def ledger(tmp_path):
 
 
 def test_what_goes_in_comes_out(ledger):
-    run = a_run(state=RunState.HELD, cause=Cause.KILLED, step_flops=6_771_659_802_624)
+    rates = {"official": {"training": 6_771_659_802_624, "validation": 10**25}}
+    run = a_run(state=RunState.HELD, cause=Cause.KILLED, rates=rates, held_for="budget")
     with ledger.transaction() as transaction:
         transaction.add_run(run)
         attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
-        transaction.replace_charges("oneone", [Charge("oneone", attempt_id, "useful", 3, 10**15)])
+        transaction.replace_charges("oneone", [Charge("oneone", attempt_id, "replayed", 3, 1)])
         transaction.add_event(Event(1.0, "held", "because", "oneone", {"a": [1]}))
     with ledger.transaction() as transaction:
         assert transaction.runs() == [replace(run, ordinal=1)]
         assert transaction.attempts() == [an_attempt(id=attempt_id, loss=0.5, cause=Cause.NODE_FAIL)]
-        assert [charge.flops for charge in transaction.charges()] == [3 * 10**15]
+        assert transaction.charges() == [Charge("oneone", attempt_id, "replayed", 3, 1)]
         assert transaction.events("oneone") == [Event(1.0, "held", "because", "oneone", {"a": [1]})]
 
 
@@ -112,9 +115,20 @@ def test_only_settled_submissions_are_forgotten(ledger):
         assert len(transaction.submissions(unsettled=False)) == 1
 
 
+def test_a_reservation_is_replaced_and_given_back(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.reserve(Reservation("oneone", Work(10, 20, 30)))
+        transaction.reserve(Reservation("oneone", Work(11, 20, 30)))
+        assert transaction.reservations() == {"oneone": Work(11, 20, 30)}
+        transaction.give_back("oneone")
+        assert transaction.reservations() == {}
+
+
 def test_a_refused_run_can_be_undone(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
+        transaction.reserve(Reservation("oneone", Work(10)))
         transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
         transaction.add_event(Event(1.0, "refused", "no such partition", "oneone"))
         transaction.delete_run("oneone")
@@ -135,6 +149,72 @@ def test_the_migrations_make_the_tables_as_they_are_declared(tmp_path, ledger):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def _at_0001(path):
+    """A ledger as the first release left it, with a row in every table that refers to another."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    engine = config.attributes["engine"] = database._engine(path)
+    command.upgrade(config, "0001")
+    engine.dispose()
+    connection = sqlite3.connect(path)
+    run = "INSERT INTO runs VALUES (?, ?, ?, 'train', 'f', '{\"steps\": 10}', 'local', '{}', 'c', 1, ?, NULL, '', 0, 0, ?, ?)"
+    connection.execute(run, (1, "aa", "a", "running", 6_771_659_802_624, 551_000))
+    connection.execute(run, (2, "bb", "b", "completed", 0, 0))
+    columns = "id, run_id, generation, token, job_id, restart_count, host, started, evidence, resumed_from, "
+    columns += "resumed_generation, step, executed, checkpoint_step, validation_windows, signal, leave_cause, "
+    columns += "leave_action, error, traceback, finished, journal_offset, grown"
+    values = "1, 'aa', 1, 't', '17', 0, 'h', 1, '', 0, 0, 7, 7, 0, 3, '', '', '', '', '', 0, 99, 1"
+    connection.execute(f"INSERT INTO attempts ({columns}) VALUES ({values})")
+    connection.execute("INSERT INTO charges VALUES (1, 'useful', 'aa', 7, 6771659802624)")
+    connection.execute("INSERT INTO charges VALUES (1, 'validation', 'aa', 3, 551000)")
+    connection.execute("INSERT INTO submissions VALUES ('t', 'local', 'local', 1, 1, '17')")
+    connection.execute("INSERT INTO members VALUES ('t', 0, 'aa', 'live', NULL, -1)")
+    connection.commit()
+    connection.close()
+
+
+def test_the_first_ledger_is_migrated_with_all_that_it_knows(tmp_path):
+    path = tmp_path / "runs.db"
+    _at_0001(path)
+    ledger = open_ledger(path, 1)
+    with ledger.transaction() as transaction:
+        first, second = transaction.runs()
+        assert first.rates == {"official": {"training": 6_771_659_802_624, "validation": 551_000, "generation": 0}}
+        assert second.rates == {}
+        assert transaction.charges() == [Charge("aa", 1, "useful", 7), Charge("aa", 1, "validation", 3)]
+        (attempt,) = transaction.attempts()
+        assert (attempt.executed, attempt.journal_offset, attempt.gpus, attempt.generated) == (7, 99, None, 0)
+        assert [member.token for member in transaction.members()] == ["t"]
+        with pytest.raises(IntegrityError):
+            transaction.add_attempt(an_attempt(run_id="nobody"))
+    ledger.close()
+    assert (tmp_path / "runs.db.0001.bak").exists()
+
+
+def test_a_migrated_ledger_can_be_taken_back(tmp_path):
+    path = tmp_path / "runs.db"
+    _at_0001(path)
+    before = _dump(path)
+    open_ledger(path, 1).close()
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    engine = config.attributes["engine"] = database._engine(path)
+    command.downgrade(config, "0001")
+    engine.dispose()
+    after = _dump(path)
+    after["settings"] = before["settings"]  # the lease's epoch
+    assert after == before
+
+
+def _dump(path):
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    tables = ("settings", "runs", "attempts", "charges", "members", "submissions")
+    dump = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
+    connection.close()
+    return dump
 
 
 def test_the_head_is_the_newest_migration():

@@ -1,0 +1,114 @@
+"""What a study has spent, set aside and left. Pure; exact integers, computed from counted work and the runs' rates."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lvjobs.ledger.records import Charge, Run, Work
+
+KINDS = ("useful", "replayed", "validation", "generation")
+"""What work is charged as. Useful and replayed steps are both training."""
+
+_WORK = {"useful": "training", "replayed": "training", "validation": "validation", "generation": "generation"}
+INFERENCE = frozenset({"validation", "generation"})
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What binds: FLOPs for everything, the convention they are counted by, and whether inference counts."""
+
+    limit: int
+    convention: str = "official"
+    counts_inference: bool = True
+
+    def rate(self, run: Run, kind: str) -> int:
+        """FLOPs of one unit of that kind of charge, whether or not it counts.
+
+        A run that an earlier release declared knows the official convention only, and is counted by it.
+        """
+        rates = run.rates.get(self.convention) or run.rates.get("official") or {}
+        return int(rates.get(_WORK[kind], 0))
+
+    def counts(self, kind: str) -> bool:
+        """Whether that kind of charge goes against the limit."""
+        return self.counts_inference or kind not in INFERENCE
+
+    def price(self, run: Run, work: Work) -> int:
+        """FLOPs of `work` that go against the limit."""
+        units = {"useful": work.training, "validation": work.validation, "generation": work.generation}
+        return sum(count * self.rate(run, kind) for kind, count in units.items() if self.counts(kind))
+
+
+@dataclass(frozen=True)
+class Account:
+    """One run's: units by kind of charge (`estimated` ones among the replayed), and all that it may execute.
+
+    `reserved` counts from the run's beginning, as `executed` does; None where nothing is set aside.
+    """
+
+    run: Run
+    units: Mapping[str, int]
+    estimated: int = 0
+    reserved: Work | None = None
+
+    @property
+    def executed(self) -> Work:
+        """All that the run has executed."""
+        training = self.units.get("useful", 0) + self.units.get("replayed", 0)
+        return Work(training, self.units.get("validation", 0), self.units.get("generation", 0))
+
+    @property
+    def outstanding(self) -> Work:
+        """What is set aside and not executed yet."""
+        return Work() if self.reserved is None else self.reserved.beyond(self.executed)
+
+    def flops(self, terms: Terms, kind: str) -> int:
+        """FLOPs of one kind of charge, whether or not it counts."""
+        return self.units.get(kind, 0) * terms.rate(self.run, kind)
+
+    def spent(self, terms: Terms) -> int:
+        """FLOPs that went against the limit."""
+        return terms.price(self.run, self.executed)
+
+    def set_aside(self, terms: Terms) -> int:
+        """FLOPs that are reserved and not spent."""
+        return terms.price(self.run, self.outstanding)
+
+
+@dataclass(frozen=True)
+class Books:
+    """The accounts of all runs, by id."""
+
+    terms: Terms
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+
+    @property
+    def spent(self) -> int:
+        """FLOPs spent against the limit."""
+        return sum(account.spent(self.terms) for account in self.accounts.values())
+
+    @property
+    def reserved(self) -> int:
+        """FLOPs set aside for runs that may still spend them."""
+        return sum(account.set_aside(self.terms) for account in self.accounts.values())
+
+    @property
+    def free(self) -> int:
+        """What may still be reserved; negative where the limit was lowered below what is spent and reserved."""
+        return self.terms.limit - self.spent - self.reserved
+
+
+def keep_books(terms: Terms, runs: Iterable[Run], charges: Iterable[Charge], reservations: Mapping[str, Work]) -> Books:
+    """The books, from the ledger's rows."""
+    by_run: dict[str, list[Charge]] = defaultdict(list)
+    for charge in charges:
+        by_run[charge.run_id].append(charge)
+    return Books(terms, {run.id: open_account(run, by_run[run.id], reservations.get(run.id)) for run in runs})
+
+
+def open_account(run: Run, charges: Sequence[Charge], reserved: Work | None) -> Account:
+    """One run's account."""
+    units: dict[str, int] = dict.fromkeys(KINDS, 0)
+    for charge in charges:
+        units[charge.kind] += charge.units
+    return Account(run, units, sum(charge.estimated for charge in charges), reserved)

@@ -1,0 +1,42 @@
+"""The budget's statement: what `lvjobs budget` shows, as JSON has it. Pure; integers of FLOPs."""
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+from lvjobs.control.accounts import KINDS, Books
+
+CONVENTIONS = ("official", "exact", "report")
+
+
+def statement(books: Books) -> dict[str, Any]:
+    """Limit, spent, reserved and free; spent by kind, by stage and by run; and the same by the other conventions.
+
+    `spent` is the sum of the kinds that count, and of `by_stage`, and of `by_run`, exactly.
+    """
+    terms, accounts = books.terms, books.accounts.values()
+    by_kind = {kind: sum(account.flops(terms, kind) for account in accounts) for kind in KINDS}
+    by_stage: dict[str, int] = defaultdict(int)
+    for account in accounts:
+        by_stage[account.run.stage] += account.spent(terms)
+    spent, reserved = books.spent, books.reserved
+    return {
+        "convention": terms.convention,
+        "counts_inference": terms.counts_inference,
+        "limit": terms.limit,
+        "spent": spent,
+        "reserved": reserved,
+        "free": terms.limit - spent - reserved,
+        **by_kind,
+        "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
+        "by_stage": dict(by_stage),
+        "by_run": {account.run.name: account.spent(terms) for account in accounts},
+        "by_convention": {name: _spent_by(books, name) for name in CONVENTIONS},
+    }
+
+
+def _spent_by(books: Books, convention: str) -> int | None:
+    """What was spent by another convention; None where a run was declared before lvjobs knew it."""
+    if any(account.run.rates and convention not in account.run.rates for account in books.accounts.values()):
+        return None
+    return replace(books, terms=replace(books.terms, convention=convention)).spent

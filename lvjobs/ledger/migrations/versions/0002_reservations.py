@@ -1,0 +1,86 @@
+"""Reservations; rates of several conventions a run; what attempts held and how long things took."""
+
+import json
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_RUNS = sa.table(
+    "runs",
+    sa.column("id", sa.String),
+    sa.column("rates", sa.JSON),
+    sa.column("step_flops", sa.BigInteger),
+    sa.column("validation_flops", sa.BigInteger),
+)
+_COUNTED = ("generated", "checkpoints", "checkpoint_bytes")
+_TIMED = ("train_seconds", "validation_seconds", "checkpoint_seconds")
+
+
+def upgrade() -> None:
+    """Migrate forward. Until now the official convention was the only one; a run keeps the rates it was given."""
+    op.create_table(
+        "reservations",
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("training", sa.Integer(), nullable=False),
+        sa.Column("validation", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("rates", sa.JSON(), nullable=False, server_default="{}"))
+        batch_op.add_column(sa.Column("held_for", sa.String(), nullable=False, server_default=""))
+    connection = op.get_bind()
+    for run_id, _, training, validation in connection.execute(sa.select(_RUNS)).all():
+        if training:
+            rates = {"official": {"training": training, "validation": validation, "generation": 0}}
+            connection.execute(sa.update(_RUNS).where(_RUNS.c.id == run_id).values(rates=rates))
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.drop_column("step_flops")
+        batch_op.drop_column("validation_flops")
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        for name in _COUNTED:
+            kind = sa.BigInteger() if name == "checkpoint_bytes" else sa.Integer()
+            batch_op.add_column(sa.Column(name, kind, nullable=False, server_default="0"))
+        for name in _TIMED:
+            batch_op.add_column(sa.Column(name, sa.Float(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("allocated_seconds", sa.Float(), nullable=True))
+        batch_op.add_column(sa.Column("gpus", sa.Integer(), nullable=True))
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.alter_column("steps", new_column_name="units")
+        batch_op.add_column(sa.Column("estimated", sa.Integer(), nullable=False, server_default="0"))
+        batch_op.drop_column("flops_per_step")
+
+
+def downgrade() -> None:
+    """Migrate back; the rates of other conventions and the reservations are lost."""
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.drop_column("estimated")
+        batch_op.add_column(sa.Column("flops_per_step", sa.BigInteger(), nullable=False, server_default="0"))
+        batch_op.alter_column("units", new_column_name="steps")
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        for name in (*_COUNTED, *_TIMED, "allocated_seconds", "gpus"):
+            batch_op.drop_column(name)
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("step_flops", sa.BigInteger(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("validation_flops", sa.BigInteger(), nullable=False, server_default="0"))
+    connection = op.get_bind()
+    for run_id, text in connection.execute(sa.text("SELECT id, rates FROM runs")).all():
+        official = json.loads(text).get("official", {})
+        values = {"step_flops": official.get("training", 0), "validation_flops": official.get("validation", 0)}
+        connection.execute(sa.update(_RUNS).where(_RUNS.c.id == run_id).values(**values))
+    connection.execute(
+        sa.text(
+            "UPDATE charges SET flops_per_step = (SELECT CASE charges.kind WHEN 'validation' THEN validation_flops "
+            "ELSE step_flops END FROM runs WHERE runs.id = charges.run_id)"
+        )
+    )
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.drop_column("rates")
+        batch_op.drop_column("held_for")
+    op.drop_table("reservations")
