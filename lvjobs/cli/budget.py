@@ -1,22 +1,65 @@
-"""`lvjobs budget`."""
+"""`lvjobs budget`, `lvjobs budget set`."""
 
 from pathlib import Path
 
 import click
 
-from lvjobs.cli.common import current_summary, existing_study, json_option, print_json, study_option
+from lvjobs.cli.common import (
+    WRITE_WAIT_SECONDS,
+    current_summary,
+    existing_study,
+    json_option,
+    print_json,
+    study_option,
+    tell,
+)
+from lvjobs.study.config import Budget, validated
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @study_option
 @json_option
 @click.option("--no-pass", is_flag=True, help="Show the last pass's figures; do not look at the cluster.")
-def budget(root: Path, as_json: bool, no_pass: bool) -> None:
-    """Show the FLOPs spent and left, counted from what the journals show was executed."""
+@click.pass_context
+def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool) -> None:
+    """Show the FLOPs spent, reserved and left, counted from what the journals show was executed."""
+    if context.invoked_subcommand is not None:
+        return
     summary = current_summary(existing_study(root), make_pass=not no_pass)
     if as_json:
         print_json({"schema": summary["schema"], **summary["budget"]})
         return
-    from lvjobs.report.tables import print_budget
+    from lvjobs.report.budget import print_budget
 
     print_budget(summary["budget"])
+
+
+@budget.command("set")
+@click.argument("limit")
+@click.option("--because", "reason", default="", help="Why; needed to raise the limit, and kept in the ledger.")
+@study_option
+@json_option
+@click.pass_context
+def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_json: bool) -> None:
+    """Set the LIMIT (1e17, say) for everything, here and in study.toml.
+
+    What runs goes on. What waits and no longer fits is held, with a reason; a raised limit lets it go on.
+    """
+    from lvjobs.control.limit import change_limit
+    from lvjobs.control.loop import open_session
+
+    if root == Path() and context.parent is not None:
+        root = context.parent.params["root"]  # lvjobs budget --study DIR set LIMIT
+    study = existing_study(root)
+    flops = validated(Budget, {"limit": limit}, "LIMIT").limit
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
+        change_limit(session.study, session.ledger, flops, limit, reason.strip(), session.clock())
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:  # which reads study.toml anew
+        summary = session.make_pass()
+    if as_json:
+        print_json({"schema": summary["schema"], **summary["budget"]})
+        return
+    tell(summary)
+    free = summary["budget"]["free"]
+    over = "" if free >= 0 else f"; {-free:.4g} more than that are spent or reserved already"
+    click.echo(f"the limit is {flops:.4g} FLOPs; {max(free, 0):.4g} are free{over}")

@@ -5,6 +5,7 @@ import tomlkit
 from lvjobs.control.accounts import Terms
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
+from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Budget, Study, load_study
@@ -39,12 +40,26 @@ def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "
         transaction.add_event(Event(now, "budget", text, details=details))
 
 
-def write_limit(study: Study, limit: int, typed: str) -> None:
-    """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too.
+def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
+    """Set the limit, `typed` so, in study.toml and on record.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: it is raised and no reason given; or study.toml cannot be written. The limit is as it was.
     """
+    with ledger.transaction() as transaction:
+        known = transaction.setting(_KEY)
+    if known is not None and limit > int(known) and not reason:
+        raise UsageError(
+            f"{limit:.4g} FLOPs is more than the limit of {int(known):.4g}, which stays: say why it may be raised, for "
+            'the record, with --because "..."'
+        )
+    _write(study, limit, typed)
+    with ledger.transaction() as transaction:
+        note_limit(transaction, limit, now, reason or "by lvjobs budget set")
+
+
+def _write(study: Study, limit: int, typed: str) -> None:
+    """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too."""
     path = study.layout.config
     try:
         document = tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
@@ -62,9 +77,3 @@ def _is_toml_number(typed: str, limit: int) -> bool:
     except tomlkit.exceptions.ParseError:
         return False
     return isinstance(value, (int, float)) and int(value) == limit
-
-
-def is_raised(transaction: Transaction, limit: int) -> bool:
-    """Whether `limit` is more than the last known one."""
-    known = transaction.setting(_KEY)
-    return known is not None and limit > int(known)

@@ -1,4 +1,4 @@
-"""Status and budget as tables for a terminal; plain text in a pipe."""
+"""Status as a table for a terminal; plain text in a pipe."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _WIDE = 100
 
 def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """The runs of a pass's summary, one a line, and below them why those that are not well are not."""
-    console = console or _console()
+    console = console or new_console()
     runs: Sequence[Mapping[str, Any]] = summary["runs"]
     if not runs:
         console.print("No runs yet. Type: lvjobs submit train")
@@ -60,28 +60,10 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
             console.print(Text(f"{run['name']}: {reason}", style=_COLOURS[run["state"]]), soft_wrap=True)
 
 
-def _console() -> Console:
+def new_console() -> Console:
     """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
-    """Limit, spent and free, then the parts of what was spent."""
-    console = console or _console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("FLOPs")
-    table.add_column(f"{budget['convention']} convention", justify="right")
-    table.add_column("of the limit", justify="right")
-    limit = budget["limit"]
-    for key in ("limit", "spent", "free"):
-        table.add_row(key, f"{budget[key]:.4g}", f"{100 * budget[key] / limit:.2f} %")
-    table.add_section()
-    for kind in ("useful", "replayed", "validation"):
-        table.add_row(f"  {kind}", f"{budget[kind]:.4g}", f"{100 * budget[kind] / limit:.2f} %")
-    for stage, flops in budget["by_stage"].items():
-        table.add_row(f"  stage {stage}", f"{flops:.4g}", f"{100 * flops / limit:.2f} %")
-    console.print(table)

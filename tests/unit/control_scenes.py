@@ -16,7 +16,8 @@ from lvjobs.control import command, declare, enter
 from lvjobs.control.declare import Wanted
 from lvjobs.control.loop import open_session
 from lvjobs.ledger import database
-from lvjobs.study.config import Policy, Resources, Study, StudyConfig
+from lvjobs.records.allowance import parse_allowance
+from lvjobs.study.config import Budget, Policy, Resources, Study, StudyConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.words import RunState
 
@@ -57,15 +58,22 @@ def make_haste(monkeypatch):
 class Scene:
     """A study, its cluster and the cluster's worker. Sessions are as short as a command's."""
 
-    def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, **policy):
+    def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, budget=None, **policy):
         self.study = Study(root=root, config=StudyConfig(profile="lab", policy=Policy(**policy)))
+        self.bind(**budget or {})
         self.steps, self.every = steps, every
         self.clock = Clock()
         self.worker = Worker()
         self.cluster = SimulatedCluster(self.clock, self.worker, manners or Manners())
         self.worker.cluster = self.cluster
         self.shown = self.cluster  # what sessions are given
+        self.cluster.submit = _Cashier(self, self.cluster.submit)
         self.study.layout.database.write_bytes(_empty_ledger())
+
+    def bind(self, **budget):
+        """[budget] as it is from now on."""
+        config = self.study.config.model_copy(update={"budget": Budget(**budget)})
+        self.study = self.study.model_copy(update={"config": config})
 
     # -- what a user does -------------------------------------------------------------------------------------------
 
@@ -168,6 +176,12 @@ class Scene:
             spent["estimated"] += row["estimated"] * (row["run_id"] == run_id)
         return dict(+spent)
 
+    def money(self):
+        """FLOPs spent, reserved and free."""
+        with self.session() as session, session.ledger.transaction() as transaction:
+            books = session._books(transaction)
+        return books.spent, books.reserved, books.free
+
     def files(self, name="one"):
         return self.study.layout.run(name)
 
@@ -190,6 +204,28 @@ class Scene:
 
     def is_revoked(self, job):
         return (job.run_directory / "revoked" / job.request.token).exists()
+
+
+class _Cashier:
+    """Looks into the books at every sbatch: nothing starts unless spent + reserved, with this, is within the limit."""
+
+    def __init__(self, scene, submit):
+        self.scene, self.submit = scene, submit
+
+    def __call__(self, request):
+        executed = Counter()
+        for row in self.scene.rows("charges"):
+            executed[row["run_id"]] += row["units"]
+        reserved = {row["run_id"]: row["training"] for row in self.scene.rows("reservations")}
+        runs = {row["name"]: row["id"] for row in self.scene.rows("runs")}
+        ahead = sum(max(0, steps - executed[run_id]) for run_id, steps in reserved.items())
+        rate, limit = RATES["official"]["training"], self.scene.study.config.budget.limit
+        assert (executed.total() + ahead) * rate <= limit, "a job starts that the budget does not allow"
+        for directory in request.run_directories:
+            path = directory / "allowance.json"
+            allowed = parse_allowance(path.read_text()).training if path.exists() else None
+            assert allowed == reserved.get(runs[directory.name]), "a worker may spend other than what was reserved"
+        return self.submit(request)
 
 
 def begun(scene, *names, taken=6):

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 NAMES = ("one", "two", "three")
+RUN = 1600
+"""FLOPs that are reserved for a run: 12 steps and an interval of 4, of 100 each."""
 
 
 class Killed(BaseException):
@@ -38,9 +40,14 @@ class Study(RuleBasedStateMachine):
 
     # -- commands -----------------------------------------------------------------------------------------------
 
-    @initialize(names=st.sampled_from([NAMES[:1], NAMES[:2], NAMES]))
-    def enter(self, names):
+    @initialize(names=st.sampled_from([NAMES[:1], NAMES[:2], NAMES]), spare=st.sampled_from([0, 400, 10**6]))
+    def enter(self, names, spare):
+        self.scene.bind(limit=RUN * len(names) + spare)
         self.scene.enter(*names)
+
+    @rule(flops=st.integers(1, 2 * RUN * len(NAMES)))
+    def the_limit_is(self, flops):
+        self.scene.bind(limit=flops)
 
     @rule(seconds=st.sampled_from([0, 3, 35, 130]))
     def a_pass(self, seconds):
@@ -126,6 +133,7 @@ class Study(RuleBasedStateMachine):
         scene.cluster.silent, scene.cluster.accounting = False, "on"
         scene.cluster.submit_faults.clear()
         scene.worker.failing.clear()
+        scene.bind(limit=10**6)
         names = [row["name"] for row in scene.rows("runs")]
         for _ in range(40):
             scene.cluster.advance(65)

@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from lvjobs.report.budget import print_budget
 from lvjobs.report.site import site_lines
-from lvjobs.report.tables import print_budget, print_status
+from lvjobs.report.tables import print_status
 
 
 def a_row(**changes):
@@ -62,18 +63,28 @@ def test_no_runs_says_what_to_type():
 def test_the_budget_adds_up_before_the_eyes():
     budget = {
         "convention": "official",
+        "counts_inference": True,
         "limit": 10**17,
         "spent": 3 * 10**16,
-        "free": 7 * 10**16,
+        "reserved": 2 * 10**16,
+        "free": 5 * 10**16,
         "useful": 2 * 10**16,
         "replayed": 10**16,
         "validation": 0,
+        "generation": 0,
+        "estimated": 0,
         "by_stage": {"stage1": 3 * 10**16},
+        "by_convention": {"official": 3 * 10**16, "exact": 2 * 10**16, "report": None},
     }
-    text = shown(print_budget, budget)
-    assert "3e+16" in text
-    assert "30.00 %" in text
-    assert "stage1" in text
+    text = shown(print_budget, budget, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("3e+16", "30.00 %", "20.00 %", "50.00 %", "stage1", "unknown", "does not bind"):
+        assert words in text
+    assert "estimated" not in text
+    assert "not counted" not in text
+    text = shown(print_budget, {**budget, "estimated": 10**14, "counts_inference": False, "free": -(10**16)})
+    for words in ("of it estimated", "not counted", "1e+16 too much"):
+        assert words in text
 
 
 def test_a_site_is_told_in_words():
