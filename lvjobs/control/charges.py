@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from lvjobs.ledger.records import Attempt, Charge, Run
 from lvjobs.study.words import Cause
 
-_VANISHED = (Cause.NODE_FAIL, Cause.LOST)
-"""Ends that may take the last lines of a journal along: they were in the memory of a machine that is gone."""
+VANISHED = (Cause.NODE_FAIL, Cause.LOST)
+"""Ends that nobody saw. The last lines of the journal may be gone with the machine's memory; or the process lives on,
+an orphan, and writes more.
+"""
 
 
 def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
@@ -39,7 +41,7 @@ def unseen_steps(run: Run, attempt: Attempt) -> int:
     A journal is durable at each checkpoint, and no step after the next one is executed before that: so it is the steps
     up to there, where the node went without a last word.
     """
-    if attempt.generation is None or attempt.has_last_word or attempt.cause not in _VANISHED:
+    if attempt.generation is None or attempt.has_last_word or attempt.cause not in VANISHED:
         return 0
     due = min(run.steps, (attempt.step // run.checkpoint_every + 1) * run.checkpoint_every)
     return due - attempt.step

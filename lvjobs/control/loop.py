@@ -11,7 +11,7 @@ from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.accounts import Account, Books, Terms, keep_books, open_account
 from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
-from lvjobs.control.charges import charges_of
+from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide
 from lvjobs.control.gate import Case, gate
@@ -53,7 +53,7 @@ class Session:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
-            known, books = _known(transaction), self._books(transaction)
+            known, books = _known(transaction, now), self._books(transaction)
         clusters = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now)
         cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
@@ -81,10 +81,15 @@ class Session:
         return clusters
 
 
-def _known(transaction: Transaction) -> Known:
-    """Runs that are open, and those whose jobs are still to be seen off."""
+_ORPHAN_SECONDS = 2 * 86400.0
+"""How long the journal of an attempt that vanished is looked at, also after its run has ended."""
+
+
+def _known(transaction: Transaction, now: float) -> Known:
+    """Runs that are open, whose jobs are still to be seen off, or of which an orphan may yet spend something."""
     members = transaction.members()
     unsettled = {member.run_id for member in members}
+    unsettled |= transaction.runs_without_last_word(VANISHED, now - _ORPHAN_SECONDS)
     runs = [run for run in transaction.runs() if not run.state.is_final or run.id in unsettled]
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):

@@ -88,6 +88,19 @@ class Transaction:
             query = query.where(tables.attempts.c.run_id.in_(run_ids))
         return [_attempt(row) for row in self._connection.execute(query)]
 
+    def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
+        """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
+        columns = tables.attempts.c
+        query = select(columns.run_id).where(
+            columns.cause.in_([cause.value for cause in causes]),
+            columns.ended > since,
+            columns.generation.is_not(None),
+            columns.leave_cause == "",
+            columns.error == "",
+            columns.finished.is_(False),
+        )
+        return set(self._connection.execute(query).scalars())
+
     def add_attempt(self, attempt: Attempt) -> int:
         """Insert an attempt; returns its row id."""
         values = _values(attempt)

@@ -12,6 +12,7 @@ from lvjobs.control.accounts import Terms
 from lvjobs.control.enter import OverBudget
 from lvjobs.control.submission import send
 from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.journal import Entry
 
 RUN = 1600
 
@@ -186,6 +187,27 @@ def test_renewal_can_be_forbidden_and_the_user_may_allow_it_once(make):
     scene.take_up("one")
     scene.go(200)
     assert scene.state() == "completed"
+
+
+def test_what_an_orphan_executes_after_its_run_was_completed_and_settled_is_charged(make):
+    scene = make(2 * RUN)
+    scene.enter("one")
+    scene.make_pass()
+    kill(scene, 5)
+    scene.go(200)
+    assert scene.state() == "completed"
+    before = scene.spent()
+    assert before["estimated"] == 3  # of 5 steps that were seen, the next checkpoint is at 8
+    with scene.files().journal(1).open("a") as stream:
+        stream.write(Entry("step", scene.clock(), {"step": 6}).to_line())
+    scene.make_pass()
+    assert scene.spent() == {**before, "estimated": 2}  # of what it may have done, one step is now known
+    with scene.files().journal(1).open("a") as stream:
+        stream.write(Entry("step", scene.clock(), {"step": 7}).to_line())
+        stream.write(Entry("leave", scene.clock(), {"cause": "superseded", "step": 7}).to_line())
+    scene.make_pass()
+    assert scene.spent() == {"useful": 12, "replayed": 3}
+    assert scene.money()[0] == 1500
 
 
 # -- a limit that changes --------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from worker_helpers import (
 )
 
 from lvjobs.errors import LvjobsError, Superseded
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
@@ -327,3 +328,56 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
     assert "optimizer" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
+
+
+# -- the allowance -------------------------------------------------------------------------------------------------
+
+
+def allow(layout, steps):
+    layout.allowance.write_text(Allowance(training=steps).to_json())
+
+
+def test_an_attempt_executes_no_more_than_is_left_of_the_allowance(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    allow(layout, 25)
+    assert zygote.run(layout) == 75
+    assert executed(layout) == list(range(1, 26))
+    (leave,) = entries(layout, "leave")
+    assert (leave["cause"], leave["step"], leave["action"]) == ("exhausted", 25, "none")
+    assert str(find_newest_valid(layout)[0].name) == "000001-00000025"
+    assert not layout.done.exists()
+
+
+def test_what_earlier_attempts_executed_counts_and_nothing_is_begun_where_nothing_is_left(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    allow(layout, 25)
+    assert zygote.run(layout) == 75
+    assert zygote.run(layout) == 75
+    assert executed(layout) == list(range(1, 26))
+    assert [line["step"] for line in entries(layout, "leave")] == [25, 25]
+    allow(layout, 40)
+    assert zygote.run(layout) == 0
+    assert executed(layout) == list(range(1, STEPS + 1))
+
+
+def test_a_run_that_needs_its_whole_allowance_is_done(zygote, tmp_path, undisturbed):
+    layout = make_run(tmp_path / "run")
+    allow(layout, STEPS)
+    assert zygote.run(layout) == 0
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+@pytest.mark.parametrize(("spare", "code"), [(7, 0), (6, 75)])
+def test_lost_steps_use_the_allowance_up(zygote, tmp_path, spare, code):
+    layout = make_run(tmp_path / "run")
+    allow(layout, STEPS + spare)
+    assert zygote.run(layout, TOY_KILL_AT=17) == -signal.SIGKILL  # of which 7 are in no checkpoint
+    assert zygote.run(layout) == code
+    assert len(executed(layout)) == STEPS + spare
+
+
+def test_an_allowance_that_cannot_be_read_is_no_permission(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    layout.allowance.write_text("{}")
+    assert zygote.run(layout) == 1
+    assert executed(layout) == []
