@@ -4,14 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lvjobs.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths and counts of one model; `head_width` is one attention head's."""
+    """Widths and counts of one model; `head_width` is one attention head's.
+
+    `family` and `tied` (lm_head shares the embeddings' weights) change no count; who builds the model needs them.
+    """
 
     layers: int
     width: int
@@ -20,47 +23,110 @@ class Architecture:
     kv_heads: int
     head_width: int
     vocabulary: int
+    family: Literal["qwen2", "llama"] = "qwen2"
+    tied: bool = True
 
+    @property
+    def query_width(self) -> int:
+        """Width of all heads together: what q_proj gives and o_proj takes."""
+        return self.heads * self.head_width
+
+    @property
+    def kv_width(self) -> int:
+        """What k_proj and v_proj give, with grouped-query attention as it is."""
+        return self.kv_heads * self.head_width
+
+
+_SHAPES = {
+    "Qwen/Qwen2.5-0.5B": Architecture(24, 896, 4864, 14, 2, 64, 151_936),
+    "Qwen/Qwen2.5-1.5B": Architecture(28, 1536, 8960, 12, 2, 128, 151_936),
+    "Qwen/Qwen2.5-3B": Architecture(36, 2048, 11_008, 16, 2, 128, 151_936),
+    "Qwen/Qwen2.5-7B": Architecture(28, 3584, 18_944, 28, 4, 128, 152_064, tied=False),
+    "HuggingFaceTB/SmolLM2-135M": Architecture(30, 576, 1536, 9, 3, 64, 49_152, family="llama"),
+}
+
+SHORT_NAMES = tuple(hub_id.partition("/")[2].lower() for hub_id in _SHAPES)
 
 CARDS = {
-    "qwen/qwen2.5-0.5b-instruct": Architecture(24, 896, 4864, 14, 2, 64, 151_936),
-    "qwen/qwen2.5-1.5b-instruct": Architecture(28, 1536, 8960, 12, 2, 128, 151_936),
+    name + suffix: shape
+    for hub_id, shape in _SHAPES.items()
+    for name in (hub_id.lower(), hub_id.partition("/")[2].lower())
+    for suffix in ("", "-instruct")
 }
-"""Models known by their hub id (lower case), from their published config.json."""
+"""Models known by their hub id or by its last part (lower case), from their published config.json."""
 
 TINY_CONFIG = Path(__file__).parent.parent / "forecasting" / "tiny" / "config.json"
 
 
 def architecture_of(model: str) -> Architecture:
-    """The architecture of `tiny`, of a directory with a config.json, or of a known hub id.
+    """The architecture of `tiny`, of a config.json or a directory with one, or of a known model.
 
     Raises:
         UsageError: none of these; the message names what would do.
     """
-    path = TINY_CONFIG if model == "tiny" else Path(model).expanduser() / "config.json"
-    if path.is_file():
-        return parse_config(json.loads(path.read_text()), str(path))
+    path = TINY_CONFIG if model == "tiny" else _config_file(model)
+    if path is not None:
+        return parse_config(_read(path), str(path))
     card = CARDS.get(model.lower())
     if card is None:
         raise UsageError(
-            f"model {model!r} is neither 'tiny', nor a directory with a config.json, nor one of {', '.join(CARDS)}"
+            f"model {model!r} is neither 'tiny', nor a config.json or a directory with one, "
+            f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id)"
         )
     return card
 
 
 def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
-    """The architecture in a transformers config.json of the Qwen2 / Llama kind."""
+    """The architecture in a transformers config.json of the Qwen2 / Llama kind.
+
+    Raises:
+        UsageError: another kind of model, or a shape that is none; the message names `source` and the key.
+    """
+
+    def size(key: str, default: int | None = None) -> int:
+        value = config.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise UsageError(f"{source} has no {key!r}: only Qwen2 and Llama shapes can be counted")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number")
+        return value
+
+    heads, width = size("num_attention_heads"), size("hidden_size")
+    shape = Architecture(
+        layers=size("num_hidden_layers"),
+        width=width,
+        intermediate=size("intermediate_size"),
+        heads=heads,
+        kv_heads=size("num_key_value_heads", heads),
+        head_width=size("head_dim", width // heads),
+        vocabulary=size("vocab_size"),
+        family="llama" if config.get("model_type") == "llama" else "qwen2",
+        tied=bool(config.get("tie_word_embeddings", False)),  # as transformers has it where the key is missing
+    )
+    if heads % shape.kv_heads:
+        raise UsageError(f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads")
+    # A mixture of experts has all of these keys too, and costs something else.
+    for key, known in (("model_type", ("qwen2", "llama")), ("hidden_act", ("silu",))):
+        if config.get(key, known[0]) not in known:
+            raise UsageError(f"{source}: {key} = {config[key]!r} cannot be counted, only {' and '.join(known)} can")
+    return shape
+
+
+def _config_file(model: str) -> Path | None:
     try:
-        heads = int(config["num_attention_heads"])
-        width = int(config["hidden_size"])
-        return Architecture(
-            layers=int(config["num_hidden_layers"]),
-            width=width,
-            intermediate=int(config["intermediate_size"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_width=int(config.get("head_dim") or width // heads),
-            vocabulary=int(config["vocab_size"]),
-        )
-    except KeyError as error:
-        raise UsageError(f"{source} has no {error.args[0]!r}: only Qwen2 and Llama shapes can be counted") from None
+        path = Path(model).expanduser()
+    except RuntimeError:  # ~somebody, and there is nobody of that name
+        return None
+    return next((file for file in (path, path / "config.json") if file.is_file()), None)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a model's config.json: {error}") from None
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} is no model's config.json: it holds no JSON object")
+    return config

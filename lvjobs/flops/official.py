@@ -1,71 +1,72 @@
-"""The `official` convention: the course handout's rules, complete.
+"""The `official` convention: the course handout's rules, complete. It is the one that binds.
 
-Additions, subtractions, multiplications and divisions count 1, exponentials and square roots 10; a matmul
-(m, n)(n, p) counts m p (2n - 1); grouped-query attention counts as multi-head; the backward pass is exactly twice the
-forward pass; tokenising and computing positions are free, adding them is not. No rotary embedding, biases or loss.
+Grouped-query attention counts as multi-head; lm_head gives logits for every token; the backward pass is exactly twice
+the forward pass, whatever learns and whatever is kept or recomputed for it; tokenising and computing positions are
+free, adding them is not. No rotary embedding, biases, loss or optimizer. Precision changes nothing.
 """
 
 from lvjobs.flops.architecture import Architecture
+from lvjobs.flops.rules import (
+    ATTENTION,
+    MLP,
+    SOFTMAX,
+    SQRT,
+    SWIGLU,
+    Forward,
+    adapted,
+    counts,
+    generation,
+    linears,
+    matmul,
+)
+from lvjobs.flops.workload import Counts, LoraTargets, Workload
 
-_EXP = _SQRT = 10
 
-
-def matmul(m: int, n: int, p: int) -> int:
-    """(m, n)(n, p): m p dot products of n multiplications and n - 1 additions."""
-    return m * p * (2 * n - 1)
-
-
-def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lora_targets: str = "qv") -> int:
-    """One forward pass over `batch` sequences of `length` tokens, lm_head on every token.
-
-    LoRA of `lora_rank` (0: none) sits on each layer's `lora_targets`: `qv`, or `all-linear`.
-    """
-    tokens, d = batch * length, shape.width
-    layer = (
-        2 * _rms_norm(tokens, d)
-        + _attention(shape, batch, length)
-        + _swiglu(tokens, shape)
-        + 2 * tokens * d  # residual additions
+def count(workload: Workload) -> Counts:
+    """What the rules say of a step and of a forecast."""
+    one = _pass(workload, workload.batch, workload.length, workload.length)
+    return counts(
+        workload,
+        one,
+        backward=2 * one.total,
+        generation=generation(workload, lambda new, keys: _pass(workload, 1, new, keys).total),
     )
-    if lora_rank:
-        layer += sum(_lora(tokens, inner, outer, lora_rank) for inner, outer in _targets(shape, lora_targets))
-    positions = tokens * d
-    head = _rms_norm(tokens, d) + matmul(tokens, d, shape.vocabulary)
-    return positions + shape.layers * layer + head
 
 
-def training_step(shape: Architecture, batch: int, length: int, lora_rank: int, lora_targets: str = "qv") -> int:
+def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lora_targets: LoraTargets = "qv") -> int:
+    """One forward pass over `batch` sequences of `length` tokens, with adapters of `lora_rank` (0: none)."""
+    return count(Workload(shape, batch, length, lora_rank, lora_targets)).forward
+
+
+def training_step(
+    shape: Architecture, batch: int, length: int, lora_rank: int, lora_targets: LoraTargets = "qv"
+) -> int:
     """Forward and backward: exactly three forward passes."""
-    return 3 * forward(shape, batch, length, lora_rank, lora_targets)
+    return count(Workload(shape, batch, length, lora_rank, lora_targets)).step
 
 
-def _rms_norm(tokens: int, d: int) -> int:
-    """Squares, their sum, division and epsilon, root, reciprocal scaling, weight: 4d + 11 a token."""
-    return tokens * (4 * d + 1 + _SQRT)
+def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
+    """A forward pass of `batch` sequences, each of `new` tokens that look at `keys` keys."""
+    shape, rank = workload.shape, workload.lora_rank
+    tokens, d = batch * new, shape.width
+    widths = linears(shape, kv_width=shape.query_width)
+
+    def project(names: tuple[str, ...]) -> int:
+        return sum(matmul(tokens, *widths[name]) for name in names)
+
+    one_head = matmul(new, shape.head_width, keys) + new * keys * SOFTMAX + matmul(new, keys, shape.head_width)
+    return Forward(
+        layers=shape.layers,
+        embedding=tokens * d,  # adding the positions
+        attention=project(ATTENTION) + batch * shape.heads * one_head,
+        mlp=project(MLP) + tokens * shape.intermediate * SWIGLU,
+        norm=tokens * (4 * d + 1 + SQRT),  # squares, their sum, mean and epsilon, root; scaling, weight
+        residual=2 * tokens * d,
+        head=matmul(tokens, d, workload.head),
+        lora=sum(_adapter(tokens, *widths[name], rank) for name in adapted(workload.lora_targets)) if rank else 0,
+    )
 
 
-def _attention(shape: Architecture, batch: int, length: int) -> int:
-    tokens, d, h = batch * length, shape.width, shape.head_width
-    projections = 4 * matmul(tokens, d, d)
-    heads = batch * shape.heads
-    scores = heads * matmul(length, h, length)
-    softmax = heads * length * length * (1 + _EXP + 1 + 1)  # scale, exponential, sum, division
-    values = heads * matmul(length, length, h)
-    return projections + scores + softmax + values
-
-
-def _swiglu(tokens: int, shape: Architecture) -> int:
-    d, f = shape.width, shape.intermediate
-    silu = _EXP + 1 + 1 + 1  # exponential, 1 +, division, times x
-    return 2 * matmul(tokens, d, f) + matmul(tokens, f, d) + tokens * f * (silu + 1)
-
-
-def _targets(shape: Architecture, targets: str) -> list[tuple[int, int]]:
-    """The (input, output) widths of the projections in one layer that carry an adapter; attention's are d x d."""
-    d, f = shape.width, shape.intermediate
-    return [(d, d)] * 2 if targets == "qv" else [(d, d)] * 4 + [(d, f)] * 2 + [(f, d)]
-
-
-def _lora(tokens: int, inner: int, outer: int, rank: int) -> int:
+def _adapter(tokens: int, inner: int, outer: int, rank: int) -> int:
     """Down, up, the alpha / r scaling and the addition: 2 more an output element."""
     return matmul(tokens, inner, rank) + matmul(tokens, rank, outer) + 2 * tokens * outer

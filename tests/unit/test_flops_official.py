@@ -2,9 +2,10 @@
 
 import pytest
 
-from lvjobs.errors import UsageError
-from lvjobs.flops.architecture import CARDS, architecture_of, parse_config
+from lvjobs.flops import official
+from lvjobs.flops.architecture import CARDS, Architecture
 from lvjobs.flops.official import forward, training_step
+from lvjobs.flops.workload import Workload
 
 QWEN = CARDS["qwen/qwen2.5-0.5b-instruct"]
 
@@ -27,11 +28,49 @@ def test_adapters_on_all_linear_layers_cost_more_than_on_two():
     assert bare < two < all_linear
 
 
-def test_unknown_model_names_what_would_do():
-    with pytest.raises(UsageError, match="neither 'tiny'"):
-        architecture_of("gpt-17")
+def test_the_smallest_model_by_hand():
+    """One layer, width 2, one head, MLP 3, 5 words; one sequence of 2 tokens, r 1: every line on paper."""
+    counts = official.count(Workload(Architecture(1, 2, 3, 1, 1, 2, 5), 1, 2, lora_rank=1))
+    projections = 4 * (2 * 2 * 3)
+    core = 2 * 2 * 3 + 4 * 13 + 2 * 2 * 3
+    mlp = 2 * (2 * 3 * 3) + 2 * 2 * 5 + 2 * 3 * 14
+    norm = 2 * (8 + 11)
+    assert counts.embedding == 4
+    assert counts.attention_per_layer == projections + core
+    assert counts.mlp_per_layer == mlp
+    assert counts.norm == norm
+    assert counts.layer == projections + core + mlp + 2 * norm + 8
+    assert counts.final == norm + 2 * 5 * 3
+    assert counts.lora_forward == 2 * (2 * 1 * 3 + 2 * 2 * 1 + 2 * 2 * 2)
+    assert counts.backward == 2 * counts.forward
 
 
-def test_a_config_without_a_shape_is_refused():
-    with pytest.raises(UsageError, match="hidden_size"):
-        parse_config({"num_attention_heads": 4}, "config.json")
+def test_nothing_changes_the_backward_pass():
+    plain = official.count(Workload(QWEN, 4, 64, 4))
+    for changes in ({"gradient_checkpointing": True}, {"precision": "nf4"}, {"precision": "bf16"}):
+        assert official.count(Workload(QWEN, 4, 64, 4, **changes)) == plain
+    assert official.count(Workload(QWEN, 4, 64, 4, inference=True)).step == plain.forward
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_without_a_cache_each_token_is_a_whole_pass(rank):
+    workload = Workload(QWEN, 1, 16, rank, prompt_tokens=30, new_tokens=7, kv_cache=False)
+    assert official.count(workload).generation == sum(forward(QWEN, 1, 30 + token, rank) for token in range(7))
+
+
+def test_with_a_cache_each_token_looks_at_all_before_it():
+    """By hand: 30 tokens in, then tokens that look at 31, 32, ... 36 keys."""
+    d, f = 896, 4864
+    steps = 0
+    for keys in range(31, 37):
+        attention = 4 * d * (2 * d - 1) + 14 * (keys * 127 + 13 * keys + 64 * (2 * keys - 1))
+        mlp = 2 * f * (2 * d - 1) + d * (2 * f - 1) + 14 * f
+        steps += d + 24 * (attention + mlp + 2 * (4 * d + 11) + 2 * d) + 4 * d + 11 + 151_936 * (2 * d - 1)
+    workload = Workload(QWEN, 1, 16, prompt_tokens=30, new_tokens=7)
+    assert official.count(workload).generation == forward(QWEN, 1, 30) + steps
+
+
+def test_a_numeric_head_spares_the_wide_matmul():
+    full, narrow = (official.count(Workload(QWEN, 4, 512, 4, numeric_head=head)) for head in (None, 14))
+    assert full.final - narrow.final == 2048 * (151_936 - 14) * (2 * 896 - 1)
+    assert full.layer == narrow.layer

@@ -1,0 +1,118 @@
+"""`lvjobs flops`."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from lvjobs.cli.common import json_option, print_json
+from lvjobs.errors import UsageError
+from lvjobs.study.numbers import as_float, as_int
+from lvjobs.study.training import TrainingConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NUMERIC_TOKENS = 14
+"""What `--numeric-head` alone means: the tokens that a series is written with, `0123456789.-,;`."""
+
+_ABSURD = 1e15
+
+
+def _whole(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A whole number as people write it."""
+    if value is None:
+        return None
+    try:
+        if not abs(as_float(value)) < _ABSURD:  # before 1e999999999 is written out, digit by digit
+            raise ValueError(f"{value} is out of any range")
+        return int(as_int(value))
+    except ValueError as error:
+        raise UsageError(f"{option.opts[0]}: {error}") from None
+
+
+def _number(flag: str, name: str, default: str, text: str) -> Callable[[F], F]:
+    return click.option(flag, name, default=default, show_default=True, callback=_whole, metavar="N", help=text)
+
+
+def _default(key: str) -> str:
+    """What `submit train` takes where nothing is said."""
+    return str(TrainingConfig.model_fields[key].default)
+
+
+@click.command()
+@click.option(
+    "--model",
+    default=_default("model"),
+    show_default=True,
+    help="tiny, qwen2.5-0.5b (1.5b, 3b, 7b), smollm2-135m, a hub id of these, or a config.json or its directory.",
+)
+@_number("--context-length", "length", _default("context_length"), "Tokens of each sequence.")
+@_number("--batch-size", "batch", _default("batch_size"), "Sequences a step.")
+@_number("--lora-rank", "lora_rank", _default("lora_rank"), "0: no adapters, every weight learns.")
+@click.option(
+    "--lora-targets", default=_default("lora_targets"), show_default=True, help="qv or all-linear.", metavar="NAME"
+)
+@click.option(
+    "--precision", default=_default("precision"), show_default=True, help="fp32, bf16 or nf4.", metavar="NAME"
+)
+@click.option("--gradient-checkpointing", is_flag=True, help="Layers run again in the backward pass.")
+@click.option(
+    "--numeric-head",
+    is_flag=False,
+    flag_value=str(NUMERIC_TOKENS),
+    callback=_whole,
+    metavar="[N]",
+    help=f"lm_head gives logits for N tokens alone ({NUMERIC_TOKENS} where no N is given).",
+)
+@click.option("--inference", is_flag=True, help="A forward pass alone.")
+@click.option("--no-kv-cache", is_flag=True, help="Generation reads everything again for each token.")
+@_number("--prompt-tokens", "prompt_tokens", "800", "Of the one series that generation forecasts.")
+@_number("--new-tokens", "new_tokens", "200", "Tokens that it writes.")
+@click.option(
+    "--convention",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="report, official, exact, measured (loads torch, takes seconds) or all; may be given again.  "
+    "[default: report, official, exact]",
+)
+@click.option("--published", is_flag=True, help="Show instead what the published study printed, beside its formula.")
+@json_option
+def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool, as_json: bool, **given: Any) -> None:
+    """Show what a step costs, by named conventions side by side (docs/flops.md). Needs no study."""
+    from lvjobs.flops.architecture import architecture_of
+    from lvjobs.flops.conventions import CONVENTIONS, caveats, chosen
+    from lvjobs.flops.workload import Workload
+
+    if published:
+        _show_published(as_json=as_json)
+        return
+    wanted = chosen(names)
+    workload = Workload(shape=architecture_of(model), kv_cache=not no_kv_cache, **given)
+    results = {name: CONVENTIONS[name](workload) for name in wanted}
+    if as_json:
+        configuration = {
+            "model": model,
+            "context_length": workload.length,
+            "batch_size": workload.batch,
+            **{name: value for name, value in asdict(workload).items() if name not in ("shape", "batch", "length")},
+            "architecture": asdict(workload.shape),
+        }
+        conventions = {name: counts.as_dict() for name, counts in results.items()}
+        notes = caveats(workload, wanted)
+        print_json({"schema": 1, "configuration": configuration, "conventions": conventions, "notes": notes})
+        return
+    from lvjobs.flops.tables import print_counts
+
+    print_counts(model, workload, results)
+
+
+def _show_published(*, as_json: bool) -> None:
+    from lvjobs.flops.published import published
+    from lvjobs.flops.tables import print_published
+
+    if as_json:
+        print_json({"schema": 1, "published": published().as_dict()})
+    else:
+        print_published(published())

@@ -1,0 +1,163 @@
+"""The `exact` convention: the true architecture, and the true backward pass through frozen weights.
+
+Forward: as `official`, but keys and values are as narrow as grouped-query attention has them, and of a prompt only the
+last token goes through lm_head. Backward, by the chain rule, each line at the handout's prices: the gradient of every
+linear's input; gradients of weights only in the adapters (in all weights where there are none); attention's core
+twice. With gradient checkpointing, what torch runs again besides; with nf4, unpacking the weights at each use.
+docs/flops.md has every line with its source.
+"""
+
+from lvjobs.flops.rules import ATTENTION, MLP, SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, adapted, counts, linears, matmul
+from lvjobs.flops.rules import generation as generation_of
+from lvjobs.flops.workload import Counts, Workload
+
+_SWIGLU_BACKWARD = 2 + SIGMOID + 5
+"""An element: two for the product; the sigmoid again (torch keeps its input, not it); for
+dy sigmoid(x) (1 + x (1 - sigmoid(x))) five."""
+
+
+def count(workload: Workload, *, elementwise: bool = True, input_gradients: bool = True) -> Counts:
+    """What the arithmetic costs.
+
+    Args:
+        workload: What is counted.
+        elementwise: False: matmuls alone, to be held against what torch measures.
+        input_gradients: Whether gradients reach the embeddings' output, as PEFT has them with gradient checkpointing
+            and with packed weights. False: where adapters alone learn, torch leaves out the first layer's gradients
+            that lead nowhere. The convention counts them: a bound from above (docs/flops.md says by how much).
+    """
+    price = int(elementwise)
+    one = _pass(workload, workload.batch, workload.length, workload.length, workload.tokens, price)
+    backward = one.layers * _layer_backward(workload, price) + _final_backward(workload, price)
+    if workload.gradient_checkpointing:
+        backward += one.layers * _again(workload, one, price)
+    elif workload.lora_rank and not input_gradients:
+        backward -= _spared(workload)
+    return counts(
+        workload,
+        one,
+        backward,
+        generation_of(workload, lambda new, keys: _pass(workload, 1, new, keys, 1, price).total),
+    )
+
+
+def _pass(workload: Workload, batch: int, new: int, keys: int, logits: int, price: int) -> Forward:
+    """`batch` sequences, each of `new` tokens that look at `keys` keys; `logits` tokens go through lm_head."""
+    shape = workload.shape
+    tokens, d, h = batch * new, shape.width, shape.head_width
+    core = matmul(new, h, keys) + matmul(new, keys, h) + price * new * keys * SOFTMAX
+    return Forward(
+        layers=shape.layers,
+        embedding=price * tokens * d,  # adding the positions
+        attention=_frozen(workload, tokens, ATTENTION, price) + batch * shape.heads * core,
+        mlp=_frozen(workload, tokens, MLP, price) + price * tokens * shape.intermediate * SWIGLU,
+        norm=price * tokens * (4 * d + 1 + SQRT),
+        residual=price * 2 * tokens * d,
+        head=matmul(logits, d, workload.head),
+        lora=sum(_down(workload, tokens, name) + _up(workload, tokens, name, price) for name in _adapters(workload)),
+    )
+
+
+def _layer_backward(workload: Workload, price: int) -> int:
+    shape, tokens = workload.shape, workload.tokens
+    d, h, length = shape.width, shape.head_width, workload.length
+    names = _adapters(workload)
+    flops = _unpacking(workload, (*ATTENTION, *MLP), price)
+    for name, (inner, outer) in linears(shape, shape.kv_width).items():
+        flops += matmul(tokens, outer, inner)  # gradient of the input
+        if workload.full_fine_tuning:
+            flops += matmul(inner, tokens, outer)  # gradient of the weights
+        if name in names:
+            flops += _adapter_backward(workload, inner, outer, price)
+    # Twice the core: gradients of probabilities, values, queries, keys; and of the softmax, at twice its price.
+    core = matmul(length, h, length) + 3 * matmul(length, length, h) + price * 2 * length**2 * SOFTMAX
+    flops += workload.batch * shape.heads * core
+    regrouping = 2 * tokens * (shape.query_width - shape.kv_width)  # key and value heads sum over those they served
+    swiglu = tokens * shape.intermediate * _SWIGLU_BACKWARD
+    # Where a value was read twice its gradients add up: both residuals, q with k with v, gate with up.
+    sums = (2 + 2 + 1) * tokens * d
+    return flops + price * (regrouping + swiglu + sums) + 2 * _norm_backward(workload, price)
+
+
+def _final_backward(workload: Workload, price: int) -> int:
+    """Through lm_head and the last RMSNorm; and, where all learn, into the embeddings: one addition an element."""
+    tokens, d = workload.tokens, workload.shape.width
+    flops = matmul(tokens, workload.head, d) + _norm_backward(workload, price)
+    if workload.full_fine_tuning:
+        flops += matmul(d, tokens, workload.head) + price * tokens * d
+    return flops
+
+
+def _norm_backward(workload: Workload, price: int) -> int:
+    """With g = weight dy, d: its product with x, 2 d - 1; times r cubed / d, 4; r g - that x, 3 d. The weight: 3 d."""
+    d = workload.shape.width
+    return price * workload.tokens * (6 * d + 3 + (3 * d if workload.full_fine_tuning else 0))
+
+
+def _adapters(workload: Workload) -> tuple[str, ...]:
+    return adapted(workload.lora_targets) if workload.lora_rank else ()
+
+
+def _down(workload: Workload, tokens: int, name: str) -> int:
+    inner, _ = linears(workload.shape, workload.shape.kv_width)[name]
+    return matmul(tokens, inner, workload.lora_rank)
+
+
+def _up(workload: Workload, tokens: int, name: str, price: int) -> int:
+    """And the alpha / r scaling and the addition: 2 an output element."""
+    _, outer = linears(workload.shape, workload.shape.kv_width)[name]
+    return matmul(tokens, workload.lora_rank, outer) + price * 2 * tokens * outer
+
+
+def _adapter_backward(workload: Workload, inner: int, outer: int, price: int) -> int:
+    """Gradients of both weights and both inputs; the scaling, and the sum with the frozen linear's gradient."""
+    tokens, rank = workload.tokens, workload.lora_rank
+    up = matmul(tokens, outer, rank) + matmul(rank, tokens, outer)
+    down = matmul(tokens, rank, inner) + matmul(inner, tokens, rank)
+    return up + down + price * tokens * (outer + inner)
+
+
+def _frozen(workload: Workload, tokens: int, names: tuple[str, ...], price: int) -> int:
+    """A layer's own linears, forward."""
+    widths = linears(workload.shape, workload.shape.kv_width)
+    return sum(matmul(tokens, *widths[name]) for name in names) + _unpacking(workload, names, price)
+
+
+def _unpacking(workload: Workload, names: tuple[str, ...], price: int) -> int:
+    """A multiplication a weight, if it is packed: its code's value times its block's scale."""
+    if workload.precision != "nf4":
+        return 0
+    widths = linears(workload.shape, workload.shape.kv_width)
+    return price * sum(inner * outer for inner, outer in (widths[name] for name in names))
+
+
+def _again(workload: Workload, one: Forward, price: int) -> int:
+    """What one layer runs again before its backward pass.
+
+    torch's checkpoint stops as soon as it has again all that the backward pass reads. That is what goes into the
+    layer's last matmul, not what comes out: down_proj, or the upper half of its adapter, and the residual after it
+    are spared.
+    """
+    tokens, shape = workload.tokens, workload.shape
+    after = price * tokens * shape.width
+    if "down" in _adapters(workload):
+        after += _up(workload, tokens, "down", price)
+    else:
+        after += _frozen(workload, tokens, ("down",), price)
+    return one.layer + one.lora - after
+
+
+def _spared(workload: Workload) -> int:
+    """Matmuls that torch leaves out below the first layer's adapters, where nothing learns and no gradient is asked.
+
+    The input gradients of what reads the embeddings, and what leads to keys or values that no adapter made.
+    """
+    shape, tokens = workload.shape, workload.tokens
+    widths, names = linears(shape, shape.kv_width), _adapters(workload)
+    flops = sum(matmul(tokens, widths[name][1], widths[name][0]) for name in ("q", "k", "v"))
+    for name in ("q", "k", "v"):
+        if name in names:
+            flops += matmul(tokens, workload.lora_rank, widths[name][0])
+        else:
+            flops += workload.batch * shape.heads * matmul(workload.length, workload.length, shape.head_width)
+    return flops

@@ -1,0 +1,163 @@
+"""The `measured` convention: what torch's FlopCounterMode counts when the step runs, on meta tensors.
+
+Nothing is computed and no memory is used: meta tensors have shapes alone. It counts matmuls, 2 m n p each, and nothing
+else; what it gives no number for is 0 here. Its traps, which is why it runs as it does:
+
+* On a CPU, attention runs as one fused operation that it counts as 0. On meta tensors it is taken apart into matmuls.
+* 4-bit layers multiply inside bitsandbytes, where it does not look: the model is measured unquantised.
+* Its per-module figures mix forward and backward: modules are read from a forward pass alone.
+
+torch, transformers and peft are imported when something is measured, and not before.
+"""
+
+import warnings
+from typing import Any
+
+from lvjobs.errors import UsageError
+from lvjobs.flops.rules import MLP, Forward, counts, generation
+from lvjobs.flops.workload import Counts, Workload
+
+_ADAPTER_PARTS = ("lora_A", "lora_B")
+
+
+def count(workload: Workload) -> Counts:
+    """What torch counts; takes seconds.
+
+    With gradient checkpointing, gradients reach the embeddings' output, as PEFT has it.
+
+    Raises:
+        UsageError: torch cannot run this shape.
+    """
+    import torch
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers rename things under each other
+        try:
+            model = _model(workload)
+            one = _forward(model, workload)
+            step = one.total if workload.inference else _step(model, workload)
+            forecast = generation(workload, lambda new, keys: _continuation(model, new, keys))
+        except (RuntimeError, ValueError, OverflowError) as error:
+            raise UsageError(f"torch cannot measure this: {str(error).partition(chr(10))[0]}") from error
+    return counts(workload, one, step - one.total, forecast)
+
+
+def _model(workload: Workload) -> Any:
+    """The model without weights, with its adapters."""
+    import logging
+
+    import torch
+    import transformers
+
+    shape = workload.shape
+    untyped: Any = transformers
+    config_of, model_of = {
+        "qwen2": (untyped.Qwen2Config, untyped.Qwen2ForCausalLM),
+        "llama": (untyped.LlamaConfig, untyped.LlamaForCausalLM),
+    }[shape.family]
+    config = config_of(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        intermediate_size=shape.intermediate,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_width,
+        vocab_size=shape.vocabulary,
+        tie_word_embeddings=shape.tied,
+        attn_implementation="sdpa",
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = model_of(config)
+    if workload.numeric_head is not None:
+        model.lm_head = torch.nn.Linear(shape.width, workload.numeric_head, bias=False)
+    if workload.lora_rank:
+        # bitsandbytes, which peft imports, complains on a machine without a GPU of kernels that are not needed here.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+        from peft import LoraConfig, get_peft_model
+
+        targets = ["q_proj", "v_proj"] if workload.lora_targets == "qv" else "all-linear"
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=workload.lora_rank, target_modules=targets))
+    return model
+
+
+def _forward(model: Any, workload: Workload) -> Forward:
+    """A forward pass, by the modules of the first layer: all layers are alike."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        by_module = _counted(lambda: _logits(model, workload.batch, workload.length))
+
+    def flops(end: str) -> int:
+        return sum(count for name, count in by_module.items() if name.endswith(end))
+
+    def adapters(part: str, names: tuple[str, ...]) -> int:
+        ends = tuple(f"layers.0.{part}.{name}_proj.{half}.default" for name in names for half in _ADAPTER_PARTS)
+        return sum(flops(end) for end in ends)
+
+    of_attention = adapters("self_attn", ("q", "k", "v", "o"))
+    of_mlp = adapters("mlp", MLP)
+    return Forward(
+        layers=workload.shape.layers,
+        embedding=0,
+        attention=flops("layers.0.self_attn") - of_attention,
+        mlp=flops("layers.0.mlp") - of_mlp,
+        norm=0,
+        residual=0,
+        head=flops("lm_head"),
+        lora=of_attention + of_mlp,
+    )
+
+
+def _step(model: Any, workload: Workload) -> int:
+    """Forward and backward, without a loss: its gradient is all ones."""
+    model.train()
+    if workload.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if workload.lora_rank:
+            model.enable_input_require_grads()
+
+    def run() -> None:
+        _logits(model, workload.batch, workload.length).sum().backward()
+
+    total = _counted(run)["Global"]
+    if workload.gradient_checkpointing:
+        model.gradient_checkpointing_disable()
+    return total
+
+
+def _continuation(model: Any, new: int, keys: int) -> int:
+    """One sequence: the last `new` of `keys` tokens, those before them being in the cache; logits of the last alone."""
+    import torch
+    import transformers
+
+    untyped: Any = transformers
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    cache = untyped.DynamicCache(config=base.config)
+    model.eval()
+    with torch.no_grad():
+        if keys > new:
+            _logits(model, 1, keys - new, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        return _counted(lambda: _logits(model, 1, new, keys, **options))["Global"]
+
+
+def _logits(model: Any, batch: int, new: int, keys: int | None = None, **options: Any) -> Any:
+    import torch
+
+    # A mask of its own: otherwise transformers would look at the tokens' values, and meta tensors have none.
+    mask = torch.ones(batch, 1, new, new if keys is None else keys, dtype=torch.bool)
+    ids = torch.zeros(batch, new, dtype=torch.long)
+    return model(input_ids=ids, attention_mask=mask, **({"use_cache": False} | options)).logits
+
+
+def _counted(run: Any) -> dict[str, int]:
+    """FLOPs by module's dotted name; `Global` has them all."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    result = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
+    return {"Global": 0, **result}

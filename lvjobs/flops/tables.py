@@ -1,0 +1,88 @@
+"""Counts side by side for a terminal; plain text in a pipe."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from lvjobs.flops.conventions import MEANINGS, caveats
+from lvjobs.flops.published import Figure, Published
+from lvjobs.flops.workload import PARTS, Counts, Workload
+
+_PIPE_WIDTH = 80
+_ANY_WIDTH = 10_000
+
+
+def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], console: Console | None = None) -> None:
+    """One column a convention, in full where they fit and to four digits where they do not."""
+    console = console or _console()
+    _say(console, f"{model}: {_described(workload)}")
+    rows = [(part.replace("_", " "), [getattr(counts, part) for counts in results.values()]) for part in PARTS]
+    table = _table(results, rows, "{:,}")
+    if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum > console.width:
+        table = _table(results, rows, "{:.3e}")
+    console.print(table)
+    for name in results:
+        _say(console, f"{name}: {MEANINGS[name]}")
+    for note in caveats(workload, tuple(results)):
+        _say(console, f"note: {note}")
+
+
+def print_published(found: Published, console: Console | None = None) -> None:
+    """What the study printed, what its formula gives, and why where they differ."""
+    console = console or _console()
+    for title, figures, style in (
+        ("Table 1: one pass over 4 x 512 tokens of Qwen2.5-0.5B, r 4", found.table_1, "{:,}"),
+        ("Table 4: FLOPs of training", found.table_4, "{:.3e}"),
+        ("Elsewhere", found.elsewhere, "{:,}"),
+    ):
+        _say(console, title)
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+        table.add_column("", no_wrap=True)
+        for header in ("printed", "by its formula"):
+            table.add_column(header, justify="right", no_wrap=True)
+        for figure in figures:
+            value = "none" if figure.formula is None else style.format(figure.formula)
+            table.add_row(figure.name, figure.printed or "-", value)
+        console.print(table)
+        for line in _reasons(figures):
+            _say(console, line)
+        console.print()
+    _say(console, "-: the printed digits are not on record here. Generation, validation and evaluation: never counted.")
+
+
+def _reasons(figures: Sequence[Figure]) -> list[str]:
+    return [f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}" for figure in figures if figure.why]
+
+
+def _described(workload: Workload) -> str:
+    words = [f"{workload.batch} x {workload.length} tokens", workload.precision]
+    if workload.lora_rank:
+        words.append(f"LoRA r {workload.lora_rank} on {workload.lora_targets}")
+    words.append("inference" if workload.inference else "training" if workload.lora_rank else "full fine-tuning")
+    if workload.gradient_checkpointing:
+        words.append("gradient checkpointing")
+    if workload.numeric_head is not None:
+        words.append(f"head of {workload.numeric_head}")
+    cache = "with" if workload.kv_cache else "without"
+    return f"{', '.join(words)}; generation of {workload.new_tokens} after {workload.prompt_tokens}, {cache} KV cache"
+
+
+def _table(results: Mapping[str, Counts], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("FLOPs", no_wrap=True)
+    for name in results:
+        table.add_column(name, justify="right", no_wrap=True)
+    for part, values in rows:
+        table.add_row(part, *(style.format(value) for value in values))
+    return table
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def _say(console: Console, line: str) -> None:
+    """A sentence that a program may read whole."""
+    console.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,113 @@
+"""What is to be counted, and what a convention makes of it."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
+
+from lvjobs.errors import UsageError
+from lvjobs.flops.architecture import Architecture
+
+LoraTargets: TypeAlias = Literal["qv", "all-linear"]
+Precision: TypeAlias = Literal["fp32", "bf16", "nf4"]
+
+LORA_TARGETS: tuple[LoraTargets, ...] = ("qv", "all-linear")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "nf4")
+
+_MOST = 10**9
+"""A bound on every size: beyond it lies only a slip of the finger, and numbers that nobody can read."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training step (or, with `inference`, one forward pass), and the forecast of one series.
+
+    Attributes:
+        shape: The model.
+        batch: Sequences a step.
+        length: Tokens of each.
+        lora_rank: Of the adapters, the only weights that learn; 0: none, and every weight learns.
+        lora_targets: Which linears of a layer carry one: q and v, or all seven.
+        precision: Of the frozen weights; `nf4` has to be unpacked at each use.
+        gradient_checkpointing: Layers keep their inputs alone and run again in the backward pass.
+        numeric_head: The number of tokens that lm_head is restricted to; None: the whole vocabulary.
+        prompt_tokens: Of the one series that `generation` forecasts.
+        new_tokens: What it writes.
+        kv_cache: Whether it keeps the keys and values of what was read.
+        inference: Nothing learns: no backward pass.
+
+    Raises:
+        UsageError: sizes that are none, or nf4 weights that are to learn.
+    """
+
+    shape: Architecture
+    batch: int
+    length: int
+    lora_rank: int = 0
+    lora_targets: LoraTargets = "qv"
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    numeric_head: int | None = None
+    prompt_tokens: int = 800
+    new_tokens: int = 200
+    kv_cache: bool = True
+    inference: bool = False
+
+    def __post_init__(self) -> None:
+        for words, value, least, most in (
+            ("batch size", self.batch, 1, _MOST),
+            ("context length", self.length, 1, _MOST),
+            ("LoRA rank", self.lora_rank, 0, _MOST),
+            ("numeric head", self.head, 1, self.shape.vocabulary),
+            ("prompt tokens", self.prompt_tokens, 1, _MOST),
+            ("new tokens", self.new_tokens, 1, _MOST),
+        ):
+            if not least <= value <= most:
+                raise UsageError(f"{words} = {value}: it must be from {least} to {most:,}")
+        if self.lora_targets not in LORA_TARGETS:
+            raise UsageError(f"LoRA targets {self.lora_targets!r}: choose from {', '.join(LORA_TARGETS)}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r}: choose from {', '.join(PRECISIONS)}")
+        if self.precision == "nf4" and not self.lora_rank and not self.inference:
+            raise UsageError("nf4 weights cannot learn: give a LoRA rank above 0, or count inference")
+
+    @property
+    def tokens(self) -> int:
+        """Of one step."""
+        return self.batch * self.length
+
+    @property
+    def head(self) -> int:
+        """Logits a token."""
+        return self.shape.vocabulary if self.numeric_head is None else self.numeric_head
+
+    @property
+    def full_fine_tuning(self) -> bool:
+        """Whether every weight learns."""
+        return not self.lora_rank and not self.inference
+
+
+@dataclass(frozen=True)
+class Counts:
+    """FLOPs of a workload by one convention; all but `generation` are of one step over the whole batch.
+
+    forward = embedding + layers x layer + final + lora_forward, and step = forward + backward. `norm` is one RMSNorm,
+    of which a layer has two and `final` one. `generation` is the forecast of one series.
+    """
+
+    embedding: int
+    attention_per_layer: int
+    mlp_per_layer: int
+    norm: int
+    layer: int
+    final: int
+    lora_forward: int
+    forward: int
+    backward: int
+    step: int
+    generation: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Name to FLOPs, in this order."""
+        return {name: getattr(self, name) for name in PARTS}
+
+
+PARTS = tuple(field.name for field in fields(Counts))
