@@ -11,6 +11,7 @@ from lvjobs.errors import LvjobsError
 _COMMANDS = {
     "init": ("lvjobs.cli.init", "Write a commented study.toml."),
     "data": ("lvjobs.cli.data", "Make or check input data."),
+    "flops": ("lvjobs.cli.flops", "Show what a step costs, by named conventions."),
     "submit": ("lvjobs.cli.submit", "Submit a run."),
     "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
