@@ -12,6 +12,7 @@ _COMMANDS = {
     "init": ("lvjobs.cli.init", "Write a commented study.toml."),
     "data": ("lvjobs.cli.data", "Make or check input data."),
     "flops": ("lvjobs.cli.flops", "Show what a step costs, by named conventions."),
+    "estimate": ("lvjobs.cli.estimate", "Show what runs will cost before they are submitted."),
     "submit": ("lvjobs.cli.submit", "Submit a run."),
     "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),

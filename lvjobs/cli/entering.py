@@ -1,40 +1,142 @@
-"""How runs enter from the command line: dry run, submission, waiting; shared by `submit` and `sweep`."""
+"""How runs enter from the command line: dry run, submission, what fits, waiting; shared by `submit` and `sweep`."""
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lvjobs.cli.common import print_json, tell
 from lvjobs.control.declare import Wanted
+from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
+from lvjobs.study.run import RunConfig
 
 if TYPE_CHECKING:
+    from lvjobs.control.enter import Entered, OverBudget
+    from lvjobs.control.fit import Proposal
     from lvjobs.control.submission import Sent
 
 
-def enter_runs(study: Study, wanted: Wanted, *, dry_run: bool, wait: bool, as_json: bool, patience: float) -> None:
-    """Submit what is wanted (or print the script), say what came of it, and with `wait` see it through."""
-    from lvjobs.control.enter import enter, script
+@dataclass(frozen=True)
+class Manner:
+    """How a command was typed. `fit`: propose what fits where the budget refuses; `yes`: and do not ask."""
+
+    dry_run: bool
+    wait: bool
+    as_json: bool
+    fit: bool
+    yes: bool
+    patience: float
+    """Seconds to wait for another process to end its pass."""
+
+
+def enter_runs(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], manner: Manner) -> None:
+    """Submit what is wanted (or print the script and the cost), say what came of it, and maybe see it through.
+
+    `name_of` names a run whose configuration was changed so that it fits.
+    """
+    from lvjobs.control.enter import OverBudget
+
+    if manner.dry_run:
+        _dry_run(study, wanted, name_of, manner)
+        return
+    proposal = None
+    try:
+        entered, summary = _submit(study, wanted, manner)
+    except OverBudget as error:
+        if not manner.fit:
+            raise
+        # The lease is free while a person thinks: others go on, and what they take meanwhile is theirs.
+        proposal, wanted = _what_fits(study, wanted, name_of, error, manner)
+        _agree(proposal, manner)
+        entered, summary = _submit(study, wanted, manner)
+    _tell_outcome(study, entered, summary, proposal, manner)
+
+
+def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", dict[str, Any]]:
+    from lvjobs.control.enter import enter
     from lvjobs.control.loop import open_session
 
-    with open_session(study, wait=patience) as session:
-        if dry_run:
-            click.echo(script(session, wanted))
-            return
+    with open_session(study, wait=manner.patience) as session:
         entered = enter(session, wanted)
-        summary = session.make_pass()
+        return entered, session.make_pass()
+
+
+def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], manner: Manner) -> None:
+    """The script, and below it, as comments of it, what it would cost: together they are a script still."""
+    from lvjobs.control.enter import script
+    from lvjobs.control.foresee import foresee, read, what_fits
+    from lvjobs.control.loop import open_session
+    from lvjobs.report.estimate import estimate_lines, proposal_lines
+
+    with open_session(study, wait=manner.patience) as session:
+        text = script(session, wanted)
+        with session.ledger.transaction() as transaction:
+            seen = read(transaction)
+        found = what_fits(session, wanted, name_of) if manner.fit else None
+        study = session.study
+    foreseen = foresee(study, {wanted.stage: wanted.configs}, seen, wanted.resources, wanted.profile)
+    proposed = found[0].as_dict() if found and found[0].is_change else None
+    if manner.as_json:
+        print_json({"schema": 1, "outcome": "dry_run", "script": text, "estimate": foreseen, "fit": proposed})
+        return
+    click.echo(text)
+    lines = ["-- what it would cost; nothing was submitted --", *estimate_lines(foreseen)]
+    for line in [*lines, *(proposal_lines(proposed) if proposed else ())]:
+        click.echo(f"# {line}".rstrip())
+
+
+def _what_fits(
+    study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], error: "OverBudget", manner: Manner
+) -> tuple["Proposal", Wanted]:
+    from lvjobs.control.foresee import what_fits
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=manner.patience) as session:
+        found = what_fits(session, wanted, name_of)
+    if found is None:
+        raise UsageError(
+            f"{error.shortfall}; not even one checkpoint interval of each run fits, and nothing was submitted: raise "
+            "the limit with lvjobs budget set, or ask for fewer runs"
+        )
+    return found
+
+
+def _agree(proposal: "Proposal", manner: Manner) -> None:
+    """Show what fits, and ask.
+
+    Raises:
+        UsageError: nobody is there to ask, or the answer is no. Nothing was submitted.
+    """
+    from lvjobs.report.estimate import proposal_lines
+
+    for line in proposal_lines(proposal.as_dict()):
+        click.echo(line, err=manner.as_json)
+    if manner.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
+    if not click.confirm("Submit what is proposed?", err=manner.as_json):
+        raise UsageError("nothing was submitted")
+
+
+def _tell_outcome(
+    study: Study, entered: "Entered", summary: dict[str, Any], proposal: "Proposal | None", manner: Manner
+) -> None:
     names = [run.name for run in (*entered.existing, *entered.new)]
-    if not as_json:
+    if not manner.as_json:
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")
         if entered.sent is not None:
             click.echo(_outcome([run.name for run in entered.new], entered.sent))
         tell(summary)
-    if wait:
+    if manner.wait:
         from lvjobs.cli.watch import watch_until
 
-        summary = watch_until(study, names, quiet=as_json)
-    if as_json:
+        summary = watch_until(study, names, quiet=manner.as_json)
+    if manner.as_json:
         rows = [row for row in summary["runs"] if row["name"] in names]
         sent = entered.sent
         print_json(
@@ -44,6 +146,7 @@ def enter_runs(study: Study, wanted: Wanted, *, dry_run: bool, wait: bool, as_js
                 "job_id": sent.job_id if sent else None,
                 "token": sent.token if sent else None,
                 "said": sent.said if sent else "",
+                "fit": proposal.as_dict() if proposal else None,
                 "runs": rows,
             }
         )

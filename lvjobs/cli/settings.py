@@ -1,13 +1,15 @@
-"""The options that `submit` and `sweep` share, and how they and study.toml become settings."""
+"""The options that `submit`, `sweep` and `estimate` share, and how they and study.toml become settings."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Resources, Study, TrainSettings, validated
+from lvjobs.study.config import Resources, Stage, Study, TrainSettings, validated
+from lvjobs.study.run import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +50,16 @@ def train_options(function: F) -> F:
         help="Any other key of study.toml's [train], or resources.KEY; may be given again.",
     )(function)
     return _options(function, _TRAIN_OPTIONS)
+
+
+def fit_options(function: F) -> F:
+    """--fit and --yes."""
+    function = click.option("--yes", is_flag=True, help="With --fit: submit what fits without asking.")(function)
+    return click.option(
+        "--fit",
+        is_flag=True,
+        help="Where the budget refuses: propose rarer validation, then fewer steps, and submit that if you agree.",
+    )(function)
 
 
 def profile_option(function: F) -> F:
@@ -104,15 +116,55 @@ def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
     Raises:
         UsageError: data that is missing, malformed or not finite; names the file and the remedy.
     """
-    from lvjobs.forecasting.data import load_dataset, sha256
+    from lvjobs.forecasting.data import load_dataset
 
-    data = (study.root / Path(settings.data).expanduser()).absolute()
-    load_dataset(data)
-    changes: dict[str, Any] = {"data": str(data), "data_sha256": sha256(data)}
+    load_dataset(_data_file(settings, study))
+    return located(settings, study)
+
+
+def located(settings: TrainSettings, study: Study) -> TrainSettings:
+    """As `pinned`, for what only counts: the data are not looked into, and need not be there."""
+    data = _data_file(settings, study)
+    changes: dict[str, Any] = {"data": str(data), "data_sha256": _sha256(data) if data.is_file() else ""}
     directory = study.root / Path(settings.model).expanduser()
     if settings.model != "tiny" and directory.is_dir():
         changes["model"] = str(directory.resolve())
     return settings.model_copy(update=changes)
+
+
+def stage_configs(
+    study: Study,
+    stage: Stage,
+    options: dict[str, Any],
+    pairs: Iterable[str],
+    profile: str | None,
+    finish: Callable[[TrainSettings, Study], TrainSettings],
+) -> tuple[list[RunConfig], Resources, str]:
+    """The configurations of a stage's cells (`finish` is `pinned` or `located`), its resources and profile.
+
+    Raises:
+        UsageError: the stage has no cell; or see `settle`.
+    """
+    from lvjobs.sweep.grid import cells
+
+    settled = [settle(study, dict(options), pairs, profile, dict(cell)) for cell in cells(stage)]
+    if not settled:
+        empty = next(key for key, values in stage.grid.items() if not values)
+        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
+    configs = [finish(settings, study).run_config() for settings, _, _ in settled]
+    return configs, settled[0][1], settled[0][2]
+
+
+def _data_file(settings: TrainSettings, study: Study) -> Path:
+    return (study.root / Path(settings.data).expanduser()).absolute()
+
+
+@lru_cache(maxsize=1)
+def _sha256(data: Path) -> str:
+    """Of the file that all cells of a stage name: read once a command, however many cells there are."""
+    from lvjobs.forecasting.data import sha256
+
+    return sha256(data)
 
 
 def _profile(name: str, relative_to: Path) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, study_option
-from lvjobs.cli.entering import enter_runs
-from lvjobs.cli.settings import pinned, profile_option, resource_options, settle, train_options
+from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.settings import fit_options, pinned, profile_option, resource_options, settle, train_options
 from lvjobs.study.config import load_study
+from lvjobs.study.run import RunConfig
 
 
 @click.group()
@@ -22,7 +23,8 @@ def submit() -> None:
 @train_options
 @resource_options
 @click.option("--name", help="The run's name (default: made from its settings).")
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script; submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
+@fit_options
 @click.option("--wait", is_flag=True, help="Keep making passes until the run has ended or is held.")
 @json_option
 def train(
@@ -31,6 +33,8 @@ def train(
     pairs: tuple[str, ...],
     name: str | None,
     dry_run: bool,
+    fit: bool,
+    yes: bool,
     wait: bool,
     as_json: bool,
     **options: Any,
@@ -41,5 +45,9 @@ def train(
     study = load_study(root)
     settings, resources, used_profile = settle(study, options, pairs, profile)
     config = pinned(settings, study).run_config()
-    wanted = Wanted([config], [name or default_name(config)], "train", used_profile, resources)
-    enter_runs(study, wanted, dry_run=dry_run, wait=wait, as_json=as_json, patience=WRITE_WAIT_SECONDS)
+
+    def name_of(config: RunConfig) -> str:
+        return name or default_name(config)
+
+    wanted = Wanted([config], [name_of(config)], "train", used_profile, resources)
+    enter_runs(study, wanted, name_of, Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS))

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, study_option
-from lvjobs.cli.entering import enter_runs
-from lvjobs.cli.settings import pinned, profile_option, resource_options, settle, train_options
+from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.settings import fit_options, pinned, profile_option, resource_options, stage_configs, train_options
 from lvjobs.study.config import load_study
+from lvjobs.study.run import RunConfig
 
 
 @click.command()
@@ -17,7 +18,8 @@ from lvjobs.study.config import load_study
 @profile_option
 @train_options
 @resource_options
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script; submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
+@fit_options
 @click.option("--wait", is_flag=True, help="Keep making passes until every run has ended or is held.")
 @json_option
 def sweep(
@@ -26,19 +28,22 @@ def sweep(
     profile: str | None,
     pairs: tuple[str, ...],
     dry_run: bool,
+    fit: bool,
+    yes: bool,
     wait: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Submit every cell of STAGE (a [[stage]] of study.toml) as one array; cells that exist are not run again."""
     from lvjobs.control.declare import Wanted, default_name
-    from lvjobs.sweep.grid import cells
 
     study = load_study(root)
-    configs = []
-    for cell in cells(study.config.stage_named(stage)):
-        settings, resources, used_profile = settle(study, dict(options), pairs, profile, dict(cell))
-        configs.append(pinned(settings, study).run_config())
-    names = [default_name(config, prefix=stage) for config in configs]
-    wanted = Wanted(configs, names, stage, used_profile, resources)
-    enter_runs(study, wanted, dry_run=dry_run, wait=wait, as_json=as_json, patience=WRITE_WAIT_SECONDS)
+    configs, resources, used_profile = stage_configs(
+        study, study.config.stage_named(stage), options, pairs, profile, pinned
+    )
+
+    def name_of(config: RunConfig) -> str:
+        return default_name(config, prefix=stage)
+
+    wanted = Wanted(configs, [name_of(config) for config in configs], stage, used_profile, resources)
+    enter_runs(study, wanted, name_of, Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS))

@@ -17,8 +17,11 @@ def statement(books: Books) -> dict[str, Any]:
     terms, accounts = books.terms, books.accounts.values()
     by_kind = {kind: sum(account.flops(terms, kind) for account in accounts) for kind in KINDS}
     by_stage: dict[str, int] = defaultdict(int)
+    by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
     for account in accounts:
         by_stage[account.run.stage] += account.spent(terms)
+        for kind in KINDS:
+            by_stage_and_kind[account.run.stage][kind] += account.flops(terms, kind)
     spent, reserved = books.spent, books.reserved
     return {
         "convention": terms.convention,
@@ -30,6 +33,7 @@ def statement(books: Books) -> dict[str, Any]:
         **by_kind,
         "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
         "by_stage": dict(by_stage),
+        "by_stage_and_kind": dict(by_stage_and_kind),
         "by_run": {account.run.name: account.spent(terms) for account in accounts},
         "by_convention": {name: _spent_by(books, name) for name in CONVENTIONS},
     }

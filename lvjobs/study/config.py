@@ -121,6 +121,12 @@ class Budget(_Table):
     renew: bool = Field(default=True, description="reserve another interval for a run whose replays used up its own")
 
 
+class Evaluation(_Table):
+    """[evaluation]: what is asked of each run of a stage once it is trained."""
+
+    series: Int = Field(default=200, ge=0, description="held-out systems that it forecasts; 0: none")
+
+
 class Policy(_Table):
     """[policy]: how often each cause of death is forgiven, and how long a pass waits before it believes in one."""
 
@@ -166,6 +172,7 @@ class StudyConfig(_Table):
     resources: Resources = Resources()
     train: TrainSettings = TrainSettings()
     budget: Budget = Budget()
+    evaluation: Evaluation = Evaluation()
     policy: Policy = Policy()
     stage: list[Stage] = Field(default_factory=lambda: [PUBLISHED_STAGE1])
 

@@ -37,6 +37,9 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # count_inference = true       # whether validation and evaluation count
 # renew = true                 # false: a run whose replays used up its reservation is held, even if FLOPs are free
 
+[evaluation]
+# series = 200                 # held-out systems forecast with each run of a stage once it is trained; 0: none
+
 [policy]                       # how often each cause of death is forgiven; see docs/design.md
 # killed_retries = 5
 # out_of_memory_retries = 2

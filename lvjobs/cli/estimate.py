@@ -1,0 +1,79 @@
+"""`lvjobs estimate`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lvjobs.cli.common import READ_WAIT_SECONDS, json_option, print_json, study_option
+from lvjobs.cli.settings import located, profile_option, resource_options, stage_configs, train_options
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Stage, load_study
+from lvjobs.study.numbers import as_float
+from lvjobs.study.run import RunConfig
+
+RUN = "train"
+
+
+@click.command()
+@click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
+@study_option
+@profile_option
+@train_options
+@resource_options
+@click.option(
+    "--flops-per-second",
+    help="Official FLOPs a second, for times of what no run of the same settings was measured for: 5e13.",
+)
+@json_option
+def estimate(
+    what: str | None,
+    root: Path,
+    profile: str | None,
+    pairs: tuple[str, ...],
+    flops_per_second: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show what a run (train), a STAGE, or every stage of study.toml will cost. Nothing is submitted.
+
+    FLOPs by each convention, time, room on disk, and whether the budget has room for it; if not, plans that fit. Data
+    need not be there. Evaluation is [evaluation] series forecasts with each trained run; lvjobs counts it here and
+    does not submit it yet.
+    """
+    from lvjobs.control.foresee import foresee, look
+
+    study = load_study(root)
+    speed = _speed(flops_per_second)
+    if what == RUN:
+        stages = [Stage(name=RUN)]
+    else:
+        stages = list(study.config.stage) if what is None else [study.config.stage_named(what)]
+    if not stages:
+        raise UsageError(f"study.toml declares no [[stage]]; add one, or type: lvjobs estimate {RUN}")
+    configs: dict[str, list[RunConfig]] = {}
+    for stage in stages:
+        found, resources, used_profile = stage_configs(study, stage, options, pairs, profile, located)
+        configs.setdefault(stage.name, []).extend(found)
+    seen = look(study, READ_WAIT_SECONDS)
+    foreseen = foresee(study, configs, seen, resources, used_profile, speed)
+    if seen.problem:
+        click.echo(f"note: {seen.problem}", err=True)
+    if as_json:
+        print_json({"schema": 1, **foreseen})
+        return
+    from lvjobs.report.estimate import print_estimate
+
+    print_estimate(foreseen)
+
+
+def _speed(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        speed = float(as_float(text))
+    except ValueError as error:
+        raise UsageError(f"--flops-per-second: {error}") from None
+    if not 0 < speed < float("inf"):
+        raise UsageError(f"--flops-per-second {text}: write a positive number, such as 5e13")
+    return speed

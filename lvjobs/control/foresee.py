@@ -1,0 +1,140 @@
+"""What `lvjobs estimate`, `--dry-run` and `--fit` look at before they count: the ledger, if there is one; profiles."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lvjobs.control.accounts import Terms, keep_books
+from lvjobs.control.clusters import LOCAL
+from lvjobs.control.cost import allowance, rates_of
+from lvjobs.control.declare import Wanted, declare
+from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
+from lvjobs.control.fit import Price, Proposal, propose
+from lvjobs.control.limit import terms_of
+from lvjobs.control.loop import Session
+from lvjobs.control.pace import Stopwatch
+from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.lease import LeaseTaken, acquire
+from lvjobs.ledger.records import Attempt, Charge, Run, Work
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Resources, Study
+from lvjobs.study.run import RunConfig, canonical_json
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it."""
+
+    runs: Sequence[Run] = ()
+    attempts: Sequence[Attempt] = ()
+    charges: Sequence[Charge] = ()
+    reservations: Mapping[str, Work] = field(default_factory=dict)
+    problem: str = ""
+
+
+def read(transaction: Transaction) -> Seen:
+    """All of it, at one moment."""
+    return Seen(transaction.runs(), transaction.attempts(), transaction.charges(), transaction.reservations())
+
+
+def look(study: Study, wait: float) -> Seen:
+    """The ledger as it is, with no pass and no change; it is not made where there is none.
+
+    `wait` is how many seconds another process may keep the lease.
+    """
+    if not study.layout.database.exists():
+        return Seen()
+    try:
+        with acquire(study.layout.lease, wait=wait) as lease:
+            ledger = open_ledger(study.layout.database, lease.number)
+            try:
+                with ledger.transaction() as transaction:
+                    return read(transaction)
+            finally:
+                ledger.close()
+    except (LeaseTaken, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return Seen(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
+
+
+def foresee(
+    study: Study,
+    stages: Mapping[str, Sequence[RunConfig]],
+    seen: Seen,
+    resources: Resources,
+    profile: str,
+    flops_per_second: float | None = None,
+) -> dict[str, Any]:
+    """The estimate of these runs, by stage, in their order.
+
+    Raises:
+        UsageError: a model whose shape is not known, or no such profile.
+    """
+    terms = terms_of(study.config.budget)
+    books = keep_books(terms, seen.runs, seen.charges, seen.reservations)
+    known = {(run.stage, run.fingerprint): run for run in seen.runs}
+    newest: dict[str, int] = defaultdict(int)
+    for attempt in seen.attempts:
+        newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
+    series = study.config.evaluation.series
+
+    def cell(name: str, config: RunConfig) -> Cell:
+        drawn = sketch(config, rates_of(config), name, profile)
+        found = known.get((name, config.fingerprint))
+        if found is None:
+            return Cell(drawn, series)
+        # An earlier release may have priced it by fewer conventions than are shown.
+        run = replace(found, rates=drawn.rates)
+        return Cell(run, series, books.accounts[found.id], newest[found.id])
+
+    counted = [StageCells(name, [cell(name, config) for config in configs]) for name, configs in stages.items()]
+    stopwatch = Stopwatch(seen.runs, seen.attempts, flops_per_second)
+    return {"study": str(study.root), **estimate(counted, books, stopwatch, _place(study, resources, profile))}
+
+
+def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], str]) -> tuple[Proposal, Wanted] | None:
+    """What of it is not there yet, changed so that the budget has room, and all of it with that; None if nothing fits.
+
+    Runs that are changed are called what `name_of` says.
+    """
+    with session.ledger.transaction() as transaction:
+        seen = read(transaction)
+        new = {run.name for run in declare(transaction, wanted, code="").new}
+    free = keep_books(session.terms, seen.runs, seen.charges, seen.reservations).free
+    asked = [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new]
+    proposal = propose(asked, price_by(session.terms), free) if asked else None
+    if proposal is None:
+        return None
+    changed = dict(zip([config.fingerprint for config in asked], proposal.configs, strict=True))
+    configs = [changed.get(config.fingerprint, config) for config in wanted.configs]
+    names = [
+        name if config is was else name_of(config)
+        for name, config, was in zip(wanted.names, configs, wanted.configs, strict=True)
+    ]
+    return proposal, replace(wanted, configs=configs, names=names)
+
+
+def price_by(terms: Terms) -> Price:
+    """What a new run of some configuration is allowed in all, as the gate reserves it."""
+    rates: dict[str, Mapping[str, Mapping[str, int]]] = {}
+
+    def price(config: RunConfig) -> int:
+        task = canonical_json({"task": config.task, "params": config.params})
+        if task not in rates:  # the same for any number of steps, and not quick to count
+            rates[task] = rates_of(config)
+        run = sketch(config, rates[task])
+        return terms.price(run, allowance(run, Work(), 0))
+
+    return price
+
+
+def _place(study: Study, resources: Resources, profile: str) -> Place:
+    if profile == LOCAL:
+        return Place(profile, resources.gpus or 0, min(study.config.local_slots, resources.max_parallel or 10**9))
+    gpus = resources.gpus
+    if gpus is None:
+        from lvjobs.cluster.profiles import load_profile
+
+        gpus = int(load_profile(profile).defaults().get("gpus") or 0)
+    return Place(profile, gpus, resources.max_parallel)

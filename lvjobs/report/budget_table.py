@@ -1,0 +1,47 @@
+"""The study's FLOP summary as a table for its report, in Markdown or LaTeX. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from tabulate import tabulate
+
+Style: TypeAlias = Literal["github", "latex_booktabs"]
+
+_KINDS = ("useful", "replayed", "validation", "generation")
+
+
+def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], style: Style = "github") -> str:
+    """Runs, executed steps and FLOPs of each stage by kind, with their share of the limit; the last row is their sum.
+
+    Args:
+        budget: A summary's `budget`: exact integers, summed here before they are rounded to four digits.
+        runs: The same summary's `runs`.
+        style: `github` is Markdown; `latex_booktabs` needs LaTeX's package booktabs.
+    """
+    rows = []
+    for stage, counted in budget["by_stage"].items():
+        of_stage = [run for run in runs if run["stage"] == stage]
+        by_kind = budget["by_stage_and_kind"][stage]
+        steps = sum(run["executed_steps"] for run in of_stage)
+        rows.append([len(of_stage), steps, *(by_kind[kind] for kind in _KINDS), counted])
+    sums = [sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3)
+    # What does not count is shown, and the total says that it is without.
+    total = "total" if budget["counts_inference"] else "useful + replayed"
+    return tabulate(
+        [_texts(*named, budget["limit"]) for named in zip([*budget["by_stage"], "total"], [*rows, sums], strict=True)],
+        ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"],
+        tablefmt=style,
+        disable_numparse=True,  # 3.386e16 is what to print, not a number to print anew
+        colalign=["left", *["right"] * (len(_KINDS) + 4)],
+    )
+
+
+def _texts(stage: str, row: Sequence[int], limit: int) -> list[str]:
+    runs, steps, *flops = row
+    return [stage, f"{runs:,}", f"{steps:,}", *map(_figure, flops), f"{100 * flops[-1] / limit:.2f} %"]
+
+
+def _figure(flops: int) -> str:
+    """Four digits: 1.000e17."""
+    mantissa, _, exponent = f"{flops:.3e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if flops else "0"

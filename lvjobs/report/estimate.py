@@ -1,0 +1,244 @@
+"""What runs will cost, as tables for a terminal, and in words whether the budget has room for it."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lvjobs.report.tables import new_console
+
+_RULES = {"official": "the official rules", "exact": "the exact convention", "report": "the report's formula"}
+_FULL = ("training", "validation", "evaluation")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_TEN = 10
+
+
+def print_estimate(estimate: Mapping[str, Any], console: Console | None = None) -> None:
+    """FLOPs of training alone, then of all, by each convention; time and room on disk; and whether it fits."""
+    console = console or new_console()
+    conventions: Sequence[str] = estimate["conventions"]
+    binding = estimate["convention"] if estimate["convention"] in conventions else "official"
+    _print_flops(console, estimate, "training only", ("training",), {"runs": "runs", "steps": "steps"})
+    counts = {"windows": "windows", "series": "series"}
+    _print_flops(console, estimate, "with validation and evaluation", _FULL, counts)
+    _print_parts(console, estimate, binding)
+    _print_times(console, estimate)
+    for line in verdict_lines(estimate):
+        console.print(line)
+    for plan in estimate["plans"]:
+        _print_plan(console, plan, estimate)
+
+
+def estimate_lines(estimate: Mapping[str, Any], width: int = 100) -> list[str]:
+    """The same as plain text, for a script's comments."""
+    stream = io.StringIO()
+    print_estimate(estimate, Console(file=stream, width=width, highlight=False, color_system=None))
+    return [line.rstrip() for line in stream.getvalue().strip("\n").split("\n")]
+
+
+def proposal_lines(fit: Mapping[str, Any]) -> Iterator[str]:
+    """What was asked for, and what would fit, with their sums; `fit` as JSON has it."""
+    yield f"asked:    {_grouped(fit['asked']['runs'])}: {short(fit['asked']['flops'])} FLOPs"
+    left = fit["free"] - fit["proposed"]["flops"]
+    yield (
+        f"proposed: {_grouped(fit['proposed']['runs'])}: {short(fit['proposed']['flops'])} FLOPs of "
+        f"{short(fit['free'])} free; {short(left)} are left"
+    )
+    yield "          (each with one checkpoint interval of replay, which is free again once a run is completed)"
+
+
+def _grouped(groups: Sequence[Mapping[str, int]]) -> str:
+    return ", ".join(
+        f"{_runs(group['count'])} of {group['steps']:,} steps, validated "
+        + ("once at the end" if group["validate_every"] >= group["steps"] else f"every {group['validate_every']:,}")
+        for group in groups
+    )
+
+
+def _print_flops(
+    console: Console, estimate: Mapping[str, Any], title: str, parts: Sequence[str], counts: Mapping[str, str]
+) -> None:
+    conventions: Sequence[str] = estimate["conventions"]
+    table = _table("stage", *counts.values(), *conventions)
+    for row in _rows(estimate):
+        sums = [sum(row[part][name] for part in parts) for name in conventions]
+        table.add_row(row["name"], *(f"{row[key]:,}" for key in counts), *map(_figure, sums))
+    console.print(f"\n{title}, FLOPs:")
+    console.print(table)
+
+
+def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) -> None:
+    table = _table("stage", *_FULL, "replay", "in all", "of limit")
+    for row in _rows(estimate):
+        figures = [row[part][binding] for part in (*_FULL, "replay")]
+        share = 100 * sum(figures) / estimate["limit"]
+        table.add_row(row["name"], *map(_figure, (*figures, sum(figures))), f"{share:.2f} %")
+    console.print(f"\nand one interval of replay, set aside for each run until it is completed, {binding} FLOPs:")
+    console.print(table)
+    if not estimate["counts_inference"]:
+        console.print("Validation and evaluation do not count against the limit ([budget] count_inference = false).")
+
+
+def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
+    table = _table("stage", "step", "a run", "the stage", "GPU-hours", "checkpoint", "kept")
+    for row in _rows(estimate):
+        sign = "~" if row.get("time_source") == "scaled" else ""
+        step = row.get("step_seconds")
+        gpu_seconds = row["gpu_seconds"]
+        gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / _HOUR:.2f}" if gpu_seconds else "-"
+        table.add_row(
+            row["name"],
+            "" if step is None else f"{sign}{step:.3g} s",
+            *(_span(row.get(key), sign) for key in ("run_seconds", "stage_seconds")),
+            gpu_hours,
+            _size(row["checkpoint_bytes"]) if "checkpoint_bytes" in row else "",
+            _size(row["kept_bytes"]),
+        )
+    console.print("\ntime of training and validation, without waiting in a queue, and disk:")
+    console.print(table)
+    for line in time_lines(estimate):
+        console.print(line)
+
+
+def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+    """Where the times come from."""
+    by_source: dict[tuple[str | None, str | None], list[str]] = {}
+    for row in estimate["stages"]:
+        by_source.setdefault((row["time_source"], row["time_from"]), []).append(row["name"])
+    for (source, of), names in by_source.items():
+        words = {
+            "measured": "measured with runs of the same settings",
+            "scaled": f"~ scaled by official FLOPs from {of}",
+            "given": "from --flops-per-second",
+            None: "not measured yet: the first run on this profile will tell; or give --flops-per-second",
+        }
+        yield f"{', '.join(names)}: {words[source]}"
+
+
+def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+    """Whether it fits, and if not, why not, a sentence each."""
+    spent, reserved, limit, free = (estimate[key] for key in ("spent", "reserved", "limit", "free"))
+    runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
+    yield ""
+    if existing:
+        yield f"In the ledger already: {existing} of {_runs(runs)}; what they spent and hold is not needed again."
+    for item in estimate["reuse"]:
+        yield (
+            f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
+            f"trains: not to train the same twice would save {short(item['saves'])} (not counted)."
+        )
+    rules = _RULES.get(estimate["convention"], estimate["convention"])
+    fits = "fits" if estimate["fits"] else "does not fit"
+    at_once = " at most at once, by stages one after another" if several else ""
+    taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
+    yield (
+        f"Under {rules} this {fits} the limit of {short(limit)}: {short(estimate['needed'])} FLOPs are needed"
+        f"{at_once}, {short(free)} are free{taken}."
+    )
+    if not estimate["fits"]:
+        yield from _several_cause_lines(estimate) if several else _single_cause_lines(estimate)
+
+
+def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+    over = -estimate["spare"]
+    if estimate["needed_for_evaluation"] >= over:
+        yield f"That is {short(over)} too many: it can be submitted, but not all of its evaluation will have room."
+    else:
+        yield f"That is {short(over)} too many: add --fit to submit or sweep to see what fits."
+
+
+def _several_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+    cause, limit, free, plans = (estimate[key] for key in ("cause", "limit", "free", "plans"))
+    if cause is None:
+        yield "Every stage is in the ledger already: raise the limit (lvjobs budget set), or end runs (lvjobs cancel)."
+        return
+    name = f"the {cause['stage']} run" if cause["runs"] == 1 else f"stage {cause['stage']}"
+    needs = f"needs {short(cause['needs'])}"
+    if cause["needs"] > limit:
+        needs += ", more than the whole limit"
+    elif cause["needs"] > free:
+        needs += ", more than is free"
+    rest = f"without it the rest fits ({short(cause['rest_needs'])})"
+    if not cause["remedies"]:
+        yield f"No one stage is the cause: {name} {needs}, and without it the rest does not fit either."
+    elif len(cause["remedies"]) == 1:
+        yield f"{name[0].upper()}{name[1:]} alone is the cause: it {needs}; {rest}."
+    else:
+        others = ", ".join(other for other in cause["remedies"] if other != cause["stage"])
+        yield f"The largest is the cause: {name} {needs}; {rest}. So it does without any one of: {others}."
+    if all(plan["left_out"] for plan in plans):
+        yield f"No plan keeps every stage: to cut {name} alone to one checkpoint interval is not enough."
+    if not plans and cause["single"]:
+        yield f"Nor is it without {cause['single']}."
+
+
+def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
+    changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
+    changes += [
+        f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
+        for part in plan["stages"]
+        if part["steps"] < part["asked_steps"]
+    ]
+    table = _table("stage", "runs", "steps each", "FLOPs", "replay")
+    for part in plan["stages"]:
+        figures = (_figure(part["work"]), _figure(part["replay"]))
+        table.add_row(part["name"], f"{part['runs']:,}", f"{part['steps']:,}", *figures)
+    table.add_row("sum", "", "", _figure(plan["work"]), "")
+    console.print(f"\nA plan that fits: {', '.join(changes)}")
+    console.print(table)
+    console.print(
+        f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "
+        "for steps that earlier stages replay.",
+    )
+
+
+def _rows(estimate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The stages, and their total where there are several."""
+    stages = list(estimate["stages"])
+    return stages if len(stages) == 1 else [*stages, {"name": "total", **estimate["total"]}]
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column(first, overflow="fold")
+    for header in numbers:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _figure(flops: int) -> str:
+    """Four digits: 1.000e17."""
+    mantissa, _, exponent = f"{flops:.3e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if flops else "0"
+
+
+def short(flops: int) -> str:
+    """At most four digits, as people write them: 1e17."""
+    mantissa, _, exponent = _figure(flops).partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}" if exponent else "0"
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _span(seconds: int | None, sign: str = "") -> str:
+    if seconds is None:
+        return ""
+    if seconds < _MINUTE:
+        return f"{sign}{seconds} s"
+    if seconds < _HOUR:
+        return f"{sign}{-(-seconds // _MINUTE)} min"
+    if seconds < 2 * _DAY:
+        return f"{sign}{seconds // _HOUR} h {seconds % _HOUR // _MINUTE} min"
+    return f"{sign}{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
+
+
+def _size(count: int) -> str:
+    """Decimal units, two digits at least."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:  # noqa: PLR2004 - decimal units
+        value, units = value / 1000, units[1:]
+    return f"{value:.1f} {units[0]}" if value < _TEN else f"{value:.0f} {units[0]}"
