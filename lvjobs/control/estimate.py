@@ -114,7 +114,6 @@ class StageCells:
 class Place:
     """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them)."""
 
-    profile: str
     gpus: int = 0
     at_once: int | None = None
 

@@ -131,10 +131,10 @@ def price_by(terms: Terms) -> Price:
 
 def _place(study: Study, resources: Resources, profile: str) -> Place:
     if profile == LOCAL:
-        return Place(profile, resources.gpus or 0, min(study.config.local_slots, resources.max_parallel or 10**9))
+        return Place(resources.gpus or 0, min(study.config.local_slots, resources.max_parallel or 10**9))
     gpus = resources.gpus
     if gpus is None:
         from lvjobs.cluster.profiles import load_profile
 
         gpus = int(load_profile(profile).defaults().get("gpus") or 0)
-    return Place(profile, gpus, resources.max_parallel)
+    return Place(gpus, resources.max_parallel)

@@ -140,8 +140,7 @@ def judge(demands: Sequence[Demand], free: int) -> Verdict:
     new = [demand for demand in demands if demand.is_new]
     if needed <= free or not new or len(demands) == 1:
         return Verdict(needed, free)
-    rests = {demand.name: _without(demands, demand) for demand in new}
-    remedies = [demand for demand in new if rests[demand.name] <= free]
+    remedies = [demand for demand in new if _without(demands, demand) <= free]
     cause = max(remedies or new, key=lambda demand: demand.need.total)
     single = next((demand for demand in new if demand.runs == 1 and demand is not cause), None)
     return Verdict(
@@ -149,7 +148,7 @@ def judge(demands: Sequence[Demand], free: int) -> Verdict:
         free,
         cause,
         [demand.name for demand in remedies],
-        rests[cause.name],
+        _without(demands, cause),
         _plan(demands, None, cause, free),
         single.name if single else "",
         _plan(demands, single, cause, free) if single else None,
