@@ -1,10 +1,12 @@
 """What a run costs: FLOPs a unit of work by each convention, and how much work it is. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from lvjobs.flops import official
 from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.flops.workload import Workload
 from lvjobs.ledger.records import Run, Work
 from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
@@ -12,7 +14,7 @@ from lvjobs.study.training import TrainingConfig
 
 
 def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
-    """Convention -> kind of work -> FLOPs of one unit; empty for a task that declares no cost.
+    """Convention -> kind of work -> FLOPs of one unit (see `Work`); empty for a task that declares no cost.
 
     Raises:
         UsageError: the model's shape is not known.
@@ -20,11 +22,22 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     if config.task != TRAIN_TASK:
         return {}
     training = TrainingConfig.model_validate(config.params)
-    shape = architecture_of(training.model)
-    rank, targets = training.lora_rank, training.lora_targets
-    step = official.training_step(shape, training.batch_size, training.context_length, rank, targets)
-    window = official.forward(shape, 1, training.validation_window, rank, targets)
-    return {"official": {"training": step, "validation": window, "generation": 0}}
+    step = Workload(
+        shape=architecture_of(training.model),
+        batch=training.batch_size,
+        length=training.context_length,
+        lora_rank=training.lora_rank,
+        lora_targets=training.lora_targets,
+        precision="nf4" if training.quantization == "nf4" else training.precision,
+        prompt_tokens=training.history_steps * training.tokens_per_step,
+        new_tokens=training.horizon_steps * training.tokens_per_step,
+    )
+    window = replace(step, batch=1, length=training.validation_window, inference=True)
+    rates = {}
+    for name in BINDING:
+        counts, forward = CONVENTIONS[name](step), CONVENTIONS[name](window)
+        rates[name] = {"training": counts.step, "validation": forward.forward, "generation": counts.generation}
+    return rates
 
 
 def work_ahead(config: Mapping[str, Any], step: int) -> Work:

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.control.accounts import KINDS, Books
-
-CONVENTIONS = ("official", "exact", "report")
+from lvjobs.flops.conventions import BINDING
 
 
 def statement(books: Books) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def statement(books: Books) -> dict[str, Any]:
         "by_stage": dict(by_stage),
         "by_stage_and_kind": dict(by_stage_and_kind),
         "by_run": {account.run.name: account.spent(terms) for account in accounts},
-        "by_convention": {name: _spent_by(books, name) for name in CONVENTIONS},
+        "by_convention": {name: _spent_by(books, name) for name in BINDING},
     }
 
 

@@ -1,0 +1,144 @@
+"""The budget on real Slurm: charges are what ran, to the last step; what does not fit does not start."""
+
+import json
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slurm
+
+SMALL = ("--steps", "20")
+
+
+def budget(study):
+    return json.loads(study.type("budget", "--json"))
+
+
+def official(study):
+    """FLOPs of one step of the tests' usual run, as `lvjobs flops` counts it."""
+    shape = ("--model", "tiny", "--context-length", "64", "--batch-size", "1", "--lora-rank", "4")
+    return json.loads(study.type("flops", *shape, "--json"))["conventions"]["official"]["step"]
+
+
+def agrees(study, name):
+    """Every step in the journals is charged once, as useful or as replayed; every validation window once."""
+    run, said = study.run(name), budget(study)
+    executed, step = study.executed(name), official(study)
+    assert said["useful"] == 1000 * step
+    assert said["replayed"] == (len(executed) - 1000) * step
+    windows = sum(line["windows"] for line in study.journal(name) if line["kind"] == "validation")
+    assert said["validation"] > 0
+    assert said["validation"] % windows == 0
+    assert said["estimated"] == said["reserved"] == said["generation"] == 0
+    parts = said["useful"] + said["replayed"] + said["validation"]
+    assert parts == said["spent"] == sum(said["by_stage"].values()) == sum(said["by_run"].values()) == run["flops"]
+    assert said["free"] == said["limit"] - said["spent"]
+    return said
+
+
+def test_a_run_that_was_preempted_and_killed_is_charged_to_the_last_step(study: Study, lab):
+    study.submit("run")
+    lab.preempt(study.reach("run", 300)["job_id"])
+    os.kill(study.reach("run", 620, generation=2)["pid"], signal.SIGKILL)
+    study.until("run", "completed")
+    assert agrees(study, "run")["replayed"] > 0
+
+
+def test_a_run_that_slurm_runs_twice_is_charged_once(study: Study, lab, tmp_path):
+    study.keep_requeueable(tmp_path / "bin")
+    study.submit("run")
+    job_id = study.reach("run", 10)["job_id"]
+    study.until("run", "completed")
+    before = agrees(study, "run")
+    deadline = time.monotonic() + 60
+    while lab.run("squeue", "-h", "-j", job_id, "-o", "%T").strip() in ("RUNNING", "COMPLETING"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    lab.run("scontrol", "requeue", job_id)
+    log = next(study.root.glob("logs/run/*.out"))
+    while "done already" not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    assert agrees(study, "run") == before
+
+
+def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_end(study: Study, lab):
+    study.submit("run")
+    claim = study.reach("run", 260)
+    orphan = psutil.Process(claim["pid"])
+    orphan.suspend()
+    lab.fail(lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip())
+    study.until("run", "completed")
+    asleep = budget(study)
+    assert asleep["estimated"] > 0, "what it may have executed unseen is charged at its upper bound"
+    seen = len(study.executed("run"))
+    orphan.resume()
+    orphan.wait(60)
+    assert len(study.executed("run")) > seen
+    study.run("run")
+    assert agrees(study, "run")["replayed"] > 0
+
+
+def test_twenty_at_once_into_a_budget_for_seven(study: Study, lab, tmp_path, series):
+    scratch = Study(tmp_path / "scratch", series)
+    scratch.submit("one", *SMALL)
+    price = budget(scratch)["reserved"]
+    assert price > 0
+    study.type("budget", "set", str(7 * price + price // 2))
+    commands = [study.start("submit", "train", "--name", f"run{number}", *SMALL) for number in range(20)]
+    ends = [(*process.communicate(timeout=300), process.returncode) for process in commands]
+    codes = [code for _, _, code in ends]
+    assert sorted(codes) == [0] * 7 + [2] * 13, ends
+    for _, err, code in ends:
+        assert code == 0 or "too many; nothing was submitted" in err
+    said = budget(study)
+    assert said["spent"] + said["reserved"] <= said["limit"]
+    deadline = time.monotonic() + 240
+    while any(run["state"] != "completed" for run in study.runs().values()):
+        assert time.monotonic() < deadline, study.runs()
+        time.sleep(0.5)
+    assert len(study.runs()) == len(list((study.root / "checkpoints").iterdir())) == 7
+    scratch.until("one", "completed")
+    said, alone = budget(study), budget(scratch)
+    assert said["spent"] == 7 * alone["spent"]
+    assert said["reserved"] == 0
+    assert sum(said["by_run"].values()) == said["spent"]
+
+
+def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
+    study.submit("runs")
+    study.reach("runs", 20)
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # what runs goes on; what comes now waits
+    try:
+        study.submit("waits", *SMALL)
+        study.submit("gives", *SMALL)
+        said = budget(study)
+        tight = said["spent"] + said["reserved"] - 1
+        assert "gives: held" in study.type("budget", "set", str(tight))
+        states = {name: run["state"] for name, run in study.runs().items()}
+        assert states == {"runs": "running", "waits": "queued", "gives": "held"}
+        assert "FLOPs more are needed" in study.run("gives")["reason"]
+        lab_jobs = lab.run("squeue", "-h", "-o", "%j").split()
+        assert len(lab_jobs) == 2
+
+        study.type("budget", "set", "1000")
+        states = {name: run["state"] for name, run in study.runs().items()}
+        assert states == {"runs": "running", "waits": "held", "gives": "held"}
+        assert budget(study)["free"] < 0
+        assert "too much" in study.type("budget")
+
+        assert "--because" in study.type("budget", "set", "1e17", code=2)
+        study.type("budget", "set", "1e17", "--because", "the supervisor agreed")
+        assert "limit = 1e17" in (study.root / "study.toml").read_text()
+        states = {name: run["state"] for name, run in study.runs().items()}
+        assert states == {"runs": "running", "waits": "queued", "gives": "queued"}
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
+    for name in ("runs", "waits", "gives"):
+        study.until(name, "completed")
+    assert study.executed("runs") == list(range(1, 1001)), "the budget disturbed a run that ran"
+    assert budget(study)["reserved"] == 0
