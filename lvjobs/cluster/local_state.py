@@ -20,16 +20,22 @@ def look(job: JobFiles, spec: Spec, index: int) -> Iterator[Job]:
         yield _unstarted(job, spec, index)
 
 
+def _with_end(job: Job, end: float) -> Job:
+    """The job with its end, and with how long it had its slot: not at all where its worker never began."""
+    elapsed = 0.0 if job.start is None else max(0.0, end - job.start)  # a file's time may come from another clock
+    return replace(job, end=end, elapsed=elapsed)
+
+
 def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
     """A member that no wrapper has taken up: it soon will be, or its submitter died before it could start it."""
-    blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0)
+    blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0, gpus=0)
     if job.age(spec) < _LAUNCH_SECONDS:
         return blank
     # Whoever claims first decides, so that a submitter that was only asleep does not start it after we gave it up.
     create_exclusive(job.launch, ABANDONED)
     cancelled = job.member(index).cancelled.exists()
     state = "CANCELLED" if cancelled else "NODE_FAIL"
-    return replace(blank, state=state, reason="NeverStarted", end=spec.submitted, restart_count=0)
+    return _with_end(replace(blank, state=state, reason="NeverStarted", restart_count=0), spec.submitted)
 
 
 def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
@@ -42,6 +48,7 @@ def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
         state="PENDING",
         restart_count=run.number,
         partition="local",
+        gpus=0,  # none are handed out: every job sees all that the machine has
     )
     ended = run.record("ended")
     if ended is None:
@@ -49,15 +56,15 @@ def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
         ended = run.record("ended")  # it may have been written before its wrapper went
         if ended is None:
             return _unended(blank, member, run, looked_after=looked_after)
-    return replace(
+    seen = replace(
         blank,
         state=ended["state"],
         start=ended["start"],
-        end=ended["time"],
         exit_code=ended["code"],
         exit_signal=ended["signal"],
         nodes=ended["host"],
     )
+    return _with_end(seen, ended["time"])
 
 
 def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bool) -> Job:
@@ -73,9 +80,9 @@ def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bo
     if looked_after or (worker is not None and worker.is_alive):
         return running
     # Whoever kills only the worker leaves a wrapper that says so: this was the whole machine, or as good as.
-    return replace(
+    gone = replace(
         running,
         state="CANCELLED" if cancelled else "NODE_FAIL",
         reason="" if wrapper is not None else "NeverStarted",
-        end=run.last_sign(),
     )
+    return _with_end(gone, run.last_sign())

@@ -24,9 +24,22 @@ _QUEUE_COLUMNS = (
 )
 QUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _QUEUE_COLUMNS)
 
-_HISTORY_COLUMNS = ("JobID", "State", "ExitCode", "Start", "End", "Partition", "NodeList", "JobName")
+_HISTORY_COLUMNS = (
+    "JobID",
+    "State",
+    "ExitCode",
+    "Start",
+    "End",
+    "Partition",
+    "NodeList",
+    "ElapsedRaw",
+    "AllocTRES",
+    "JobName",
+)
 HISTORY_FORMAT = ",".join(_HISTORY_COLUMNS)
 """sacct's, delimited by `|`; the name comes last because it may hold one."""
+
+_GPUS = "gres/gpu"
 
 _SIGNALLED = 128  # a shell's, and srun's, exit code for "killed by signal n" is 128 + n
 _UNIX_SIGNALS = 64
@@ -37,7 +50,7 @@ _JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))
 def parse_time(text: str) -> float | None:
     """Seconds since the epoch, from those or from Slurm's local ISO time; None for N/A, Unknown, None."""
     text = text.strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text) or None
     with suppress(ValueError):
         return datetime.fromisoformat(text).timestamp()
@@ -47,12 +60,29 @@ def parse_time(text: str) -> float | None:
 def parse_exit(text: str) -> tuple[int | None, int | None]:
     """(exit code, signal) of `3:0`, `0:9` or `137:0`: killed by a signal is told as `0` and the signal."""
     code_text, _, signal_text = text.strip().partition(":")
-    if not code_text.isdigit():
+    if not code_text.isdecimal():
         return None, None
-    code, signal = int(code_text), int(signal_text) if signal_text.isdigit() else 0
+    code, signal = int(code_text), int(signal_text) if signal_text.isdecimal() else 0
     if not signal and _SIGNALLED < code <= _SIGNALLED + _UNIX_SIGNALS:
         return 0, code - _SIGNALLED
     return code, signal or None
+
+
+def parse_gpus(text: str) -> int | None:
+    """The GPUs in AllocTRES, such as `billing=2,cpu=2,gres/gpu:ampere=2,gres/gpu=2,mem=200M`; None where it is empty.
+
+    A site that tracks `gres/gpu` and types of it counts each GPU twice, one that tracks types alone has no total. (Both
+    seen with Slurm 24.11.) A site that tracks neither shows no GPUs, whatever a job had: it reads as 0.
+    """
+    counts = {}
+    for item in text.strip().split(","):
+        name, equals, count = item.partition("=")
+        if equals and count.isdecimal():
+            counts[name] = int(count)
+    if not counts:
+        return None
+    typed = (count for name, count in counts.items() if name.startswith(f"{_GPUS}:"))
+    return counts[_GPUS] if _GPUS in counts else sum(typed)
 
 
 def _word(state: str) -> str:
@@ -65,10 +95,10 @@ def _tasks(text: str) -> Iterator[int]:
     """The indexes of `0-3,7%2`."""
     for part in text.partition("%")[0].split(","):
         first, dash, last = part.partition("-")
-        if first.isdigit():
+        if first.isdecimal():
             last, _, stride = last.partition(":")
-            stop = int(last) if dash and last.isdigit() else int(first)
-            yield from range(int(first), stop + 1, int(stride) if stride.isdigit() else 1)
+            stop = int(last) if dash and last.isdecimal() else int(first)
+            yield from range(int(first), stop + 1, int(stride) if stride.isdecimal() else 1)
 
 
 def _places(job_id: str) -> list[tuple[str, int]]:
@@ -110,7 +140,7 @@ def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
                 state=_word(values["State"]),
                 reason="" if values["Reason"] == "None" else values["Reason"],
                 start=parse_time(values["StartTime"]),
-                restart_count=int(values["RestartCnt"]) if values["RestartCnt"].isdigit() else None,
+                restart_count=int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None,
                 nodes=_some(values["NodeList"]),
                 partition=values["Partition"],
             )
@@ -181,6 +211,8 @@ def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str
         restart_count=restart_count,
         nodes=_some(values["NodeList"]),
         partition=values["Partition"],
+        elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
+        gpus=parse_gpus(values["AllocTRES"]),
     )
     return _ended(job, parse_time(values["End"]), values["ExitCode"])
 

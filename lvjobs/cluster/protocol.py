@@ -69,6 +69,8 @@ class Job:
     `id` is what scancel takes: `123`, or `123_4` for array tasks. `member` is the task's index, 0 for a single job.
     `state` is Slurm's long word without decorations (`PENDING`, `RUNNING`, `COMPLETING`, `COMPLETED`, `FAILED`,
     `CANCELLED`, `TIMEOUT`, `PREEMPTED`, `NODE_FAIL`, `OUT_OF_MEMORY`, ...). Times are seconds since the epoch.
+    `elapsed` is for how many seconds this execution held its allocation, `gpus` how many GPUs were in that, on all its
+    nodes: what accounting says (0 also where a site keeps no account of GPUs), None where nobody keeps accounts.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Job:
     exit_signal: int | None = None
     nodes: str = ""
     partition: str = ""
+    elapsed: float | None = None
+    gpus: int | None = None
 
     @property
     def is_pending(self) -> bool:

@@ -1,7 +1,7 @@
 """The simulated cluster's inside: jobs, nodes, and what Slurm makes of the ways in which a job can end."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -214,4 +214,9 @@ class Engine:
         self._account(job)
 
     def _account(self, job: SimulatedJob) -> None:
-        self.rows.append((self.clock.now, job.view()))
+        # What an execution held is in its row of accounting, and in no word of the queue's.
+        row = replace(job.view(), elapsed=0.0)
+        if job.start is not None:
+            held = None if job.end is None else job.end - job.start
+            row = replace(row, elapsed=held, gpus=int(job.request.resources.get("gpus") or 0))
+        self.rows.append((self.clock.now, row))

@@ -83,6 +83,21 @@ def test_history_has_a_row_for_each_run(world):
         world.pass_time()
 
 
+def test_accounting_says_what_an_execution_held(world):
+    request = world.request(world.run(sleep=2), resources={"gpus": 2})
+    world.cluster.submit(request)
+    [job] = world.ended(request)
+    if not world.accounting:
+        assert (job.elapsed, job.gpus) == (None, None)
+        return
+    while not (rows := [job for job in world.observe(request).history if job.is_ended]):
+        world.pass_time()
+    [row] = rows
+    assert row.gpus == (0 if world.cluster.backend == "local" else 2)
+    assert row.elapsed == pytest.approx(row.end - row.start)
+    assert row.elapsed >= 2
+
+
 def test_cancel_is_final(world):
     run = world.run(sleep=60)
     request = world.request(run)

@@ -133,6 +133,20 @@ def test_the_step_has_all_of_the_jobs_cores_memory_and_gpus(lab, bench):
     assert float(environment["SLURM_JOB_END_TIME"]) > time.time()
 
 
+def test_accounting_says_what_each_execution_held(lab, bench):
+    request = bench.request({"first": {"sleep": 100}, "sleep": 3}, gpus=2)
+    job_id = bench.cluster.submit(request)
+    bench.started(request)
+    lab.preempt(job_id)
+    bench.until(request, lambda job: job.state == "COMPLETED")
+    rows = until(lambda: (rows := bench.observe(request).history)[-1].is_ended and len(rows) > 1 and rows)
+    assert [row.gpus for row in rows] == [2, 2]
+    assert [row.elapsed for row in rows] == [row.end - row.start for row in rows]
+    assert 3 <= rows[1].elapsed < 30
+    queued = bench.job(request)
+    assert (queued.elapsed, queued.gpus) == (None, None)
+
+
 @pytest.mark.parametrize("name", ["it's", 'a "b" c', "$(touch pwned)`x`", "back\\slash", "a|b", "#x é", "{{ 7 }}"])
 def test_any_name_is_found_again(lab, bench, name):
     request = replace(bench.request({"sleep": 30}), name=name)

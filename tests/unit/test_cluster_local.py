@@ -80,6 +80,7 @@ def test_a_wrapper_that_is_killed_takes_its_worker_along(bench):
     os.kill(bench.files().process("wrapper").pid, signal.SIGKILL)
     job = bench.until(lambda job: job.is_ended)
     assert (job.state, job.exit_code) == ("NODE_FAIL", None)
+    assert job.elapsed == max(0.0, job.end - job.start)  # the last sign may be older than the worker
     assert not worker.is_alive
     bench.cluster.requeue("L1")
     bench.until(lambda job: job.state == "RUNNING" and job.restart_count == 1)
@@ -104,7 +105,18 @@ def test_a_reboot(bench, monkeypatch):
         context.setattr("lvjobs.cluster.processes._boot", lambda: "another boot")
         assert bench.job().state == "NODE_FAIL"
         assert bench.job().end is not None
-    assert bench.job().state == "RUNNING"
+    assert (bench.job().state, bench.job().elapsed) == ("RUNNING", None)
+    bench.cluster.cancel("L1")
+    bench.until(lambda job: job.is_ended)
+
+
+def test_a_last_sign_before_the_beginning_is_no_time_held(bench, monkeypatch):
+    bench.cluster.submit(bench.request({"sleep": 60}))
+    bench.running()
+    with monkeypatch.context() as context:
+        context.setattr("lvjobs.cluster.processes._boot", lambda: "another boot")
+        context.setattr(local_files.RunFiles, "last_sign", lambda _run: 1.0)
+        assert (bench.job().end, bench.job().elapsed) == (1.0, 0.0)
     bench.cluster.cancel("L1")
     bench.until(lambda job: job.is_ended)
 
@@ -154,6 +166,7 @@ def test_the_time_limit(bench):
     job = bench.until(lambda job: job.is_ended)
     assert job.state == "TIMEOUT"
     assert 2.9 <= job.end - job.start < 10
+    assert job.elapsed == job.end - job.start
     environment = bench.seen()[0]["environment"]
     assert float(environment["LVJOBS_LEAD_SECONDS"]) == pytest.approx(0.3)
     assert float(environment["LVJOBS_END_TIME"]) == pytest.approx(job.start + 3, abs=1)
@@ -209,6 +222,7 @@ def test_a_job_whose_submitter_died_before_it_could_start_it(bench, monkeypatch)
     assert (bench.job().state, bench.job().reason) == ("PENDING", "Launching")
     monkeypatch.setattr(local_state, "_LAUNCH_SECONDS", 0.0)
     assert (bench.job().state, bench.job().reason) == ("NODE_FAIL", "NeverStarted")
+    assert (bench.job().elapsed, bench.job().gpus) == (0.0, 0)
     # a submitter that was only asleep does not start it any more
     assert bench.cluster._start(job) == 3
     assert not (bench.root / "run0" / "seen.jsonl").exists()
@@ -220,7 +234,8 @@ def test_cancelling_a_job_that_was_never_started(bench, monkeypatch):
     job = bench.cluster._write_down(bench.request({"exit": 0}))
     bench.cluster.cancel(job.id)
     assert bench.cluster._start(job) == 0
-    assert bench.until(lambda job: job.is_ended).state == "CANCELLED"
+    cancelled = bench.until(lambda job: job.is_ended)
+    assert (cancelled.state, cancelled.elapsed, cancelled.gpus) == ("CANCELLED", 0.0, 0)
     assert not (bench.root / "run0" / "seen.jsonl").exists()
 
 

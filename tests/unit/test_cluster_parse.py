@@ -1,4 +1,9 @@
-"""Parsers, on what Slurm 24.11.5 printed. The squeue and sacct texts are of one moment of one cluster with cgroups."""
+"""Parsers, on what Slurm 24.11.5 printed.
+
+squeue.txt and sacct.txt are of one moment of one cluster with cgroups, before sacct was asked for ElapsedRaw and
+AllocTRES. sacct_gpus.txt is of another cluster, asked for them (and for a job by its id, which it had left out); its
+three companions are of clusters that track GPUs in other ways.
+"""
 
 from pathlib import Path
 
@@ -6,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.cluster.parse import parse_exit, parse_history, parse_queue, parse_time
+from lvjobs.cluster.parse import parse_exit, parse_gpus, parse_history, parse_queue, parse_time
 from lvjobs.cluster.protocol import Job
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -15,6 +20,12 @@ OOM, ARRAY, FAILS, KILLED, LIMIT, PREEMPTED, NODE, AGAIN = TOKENS = [f"{number:0
 
 def captured(name):
     return (CAPTURED / name).read_text()
+
+
+def captured_before():
+    """sacct.txt with the two columns that it was not asked for."""
+    rows = (line.split("|", 7) for line in captured("sacct.txt").splitlines())
+    return "\n".join("|".join([*row[:7], "", "", row[7]]) for row in rows)
 
 
 def by_place(jobs):
@@ -28,7 +39,7 @@ def queue():
 
 @pytest.fixture
 def history():
-    return parse_history(captured("sacct.txt"), TOKENS)
+    return parse_history(captured_before(), TOKENS)
 
 
 def test_the_queue_has_our_jobs_and_no_others(queue):
@@ -107,13 +118,15 @@ def test_node_failure_with_steps_that_have_no_exit_code(history):
 
 
 def test_a_name_with_a_bar_in_it():
-    text = "9|COMPLETED|0:0|1|2|low|n1|a|b.c|d.00000000000f\n"
+    text = "9|COMPLETED|0:0|1|2|low|n1|1|cpu=1|a|b.c|d.00000000000f\n"
     assert [job.token for job in parse_history(text, {"00000000000f"})] == ["00000000000f"]
 
 
 def test_a_reused_id_is_another_job():
     """After the scheduler lost its state: the rows of one id have different tokens, and each begins at restart 0."""
-    text = f"9|FAILED|1:0|1|2|low|n1|a.{OOM}\n9.0|OUT_OF_MEMORY|0:125|1|2||n1|x\n9|FAILED|1:0|3|4|low|n1|a.{FAILS}\n"
+    text = (
+        f"9|FAILED|1:0|1|2|low|n1|||a.{OOM}\n9.0|OUT_OF_MEMORY|0:125|1|2||n1|||x\n9|FAILED|1:0|3|4|low|n1|||a.{FAILS}\n"
+    )
     jobs = parse_history(text, TOKENS)
     assert [(job.token, job.state, job.restart_count) for job in jobs] == [
         (OOM, "OUT_OF_MEMORY", 0),
@@ -122,8 +135,73 @@ def test_a_reused_id_is_another_job():
 
 
 def test_steps_of_a_stranger_are_nobodys():
-    text = f"9|FAILED|1:0|1|2|low|n1|a.{OOM}\n9|FAILED|1:0|3|4|low|n1|stranger\n9.0|OUT_OF_MEMORY|0:125|3|4||n1|x\n"
+    text = (
+        f"9|FAILED|1:0|1|2|low|n1|||a.{OOM}\n9|FAILED|1:0|3|4|low|n1|||stranger\n9.0|OUT_OF_MEMORY|0:125|3|4||n1|||x\n"
+    )
     assert [job.state for job in parse_history(text, TOKENS)] == ["FAILED"]
+
+
+# -- what each execution held ----------------------------------------------------------------------------------------
+
+
+def held(name, token):
+    jobs = parse_history(captured(name), {f"{token:012d}"})
+    return [(job.elapsed, job.gpus) for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        (1, [(3.0, 2)]),
+        (2, [(2.0, 3)]),  # --gres=gpu:ampere:3
+        (3, [(1.0, 0)]),  # it asked for no GPU
+        (4, [(4.0, 1), (8.0, 1)]),  # preempted, then to its end
+        (6, [(0.0, None)]),  # cancelled before it began
+        (7, [(30.0, 1), (30.0, 1)]),  # members of an array
+        (8, [(2.0, 4)]),  # two nodes, two GPUs each
+        (9, [(3.0, 2)]),  # its node failed
+        (10, [(7.0, 2)]),  # it runs
+    ],
+)
+def test_what_an_execution_held(token, expected):
+    assert held("sacct_gpus.txt", token) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sacct_gpus_both.txt", [2, 1]),  # AccountingStorageTRES=gres/gpu,gres/gpu:ampere
+        ("sacct_gpus_typed.txt", [2, 1]),  # =gres/gpu:ampere
+        ("sacct_gpus_untracked.txt", [0, 0]),  # =cpu: nobody knows
+    ],
+)
+def test_gpus_where_a_site_tracks_them_in_other_ways(name, expected):
+    assert [gpus for token in (1, 2) for _, gpus in held(name, token)] == expected
+
+
+def test_what_was_held_is_unknown_where_accounting_was_not_asked(history, queue):
+    assert {(job.elapsed, job.gpus) for job in [*history, *queue.values()]} == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cpu=4,gres/gpu:a100=4,mem=1T", 4),
+        ("gres/gpu:a100=4,gres/gpu:h100=2", 6),
+        ("gres/gpu:a100=4,gres/gpu=6,gres/gpu:h100=2", 6),
+        ("gres/gpumem=80G,gres/gpuutil=3,gres/gpu=1", 1),
+        ("gres/gpumem=80,gres/gpuutil=3", 0),
+        ("cpu=1", 0),
+        ("", None),
+        ("N/A", None),
+        ("gres/gpu=x", None),
+    ],
+)
+def test_gpus(text, expected):
+    assert parse_gpus(text) == expected
+
+
+# -- small parts -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,7 +222,7 @@ def test_exit_codes(text, expected):
     assert parse_exit(text) == expected
 
 
-@pytest.mark.parametrize("text", ["N/A", "Unknown", "None", "", "0", "(null)"])
+@pytest.mark.parametrize("text", ["N/A", "Unknown", "None", "", "0", "(null)", "²"])
 def test_no_time(text):
     assert parse_time(text) is None
 
@@ -155,9 +233,15 @@ def test_no_text_breaks_a_parser(text):
     parse_history(text, TOKENS)
     parse_time(text)
     parse_exit(text)
+    parse_gpus(text)
 
 
-@given(st.lists(st.sampled_from(captured("sacct.txt").splitlines()), max_size=40))
+@given(st.text(), st.text())
+def test_no_elapsed_time_or_resources_break_the_parser(elapsed, tres):
+    parse_history(f"9|FAILED|1:0|1|2|low|n1|{elapsed}|{tres}|a.{OOM}", TOKENS)
+
+
+@given(st.lists(st.sampled_from(captured_before().splitlines()), max_size=40))
 def test_rows_in_any_order_and_number_are_read(lines):
     for job in parse_history("\n".join(lines), TOKENS):
         assert job.token in TOKENS

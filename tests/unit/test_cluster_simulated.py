@@ -54,6 +54,22 @@ def queue(cluster):
     return [(job.id, job.state, job.reason) for job in cluster.observe([TOKEN], 0).queue]
 
 
+def test_accounting_says_what_each_execution_held():
+    cluster, _ = world(Worker(steps=20, leaves=False), grace=4, hold=5)
+    job_id = cluster.submit(request(gpus=2))
+    held = lambda: [(job.elapsed, job.gpus) for job in cluster.observe([TOKEN], 0).history]  # noqa: E731
+    assert held() == [(0.0, None)]
+    cluster.advance(11)
+    assert held() == [(None, 2)]
+    cluster.preempt(job_id)
+    cluster.advance(6)
+    assert held() == [(15.0, 2), (0.0, None)]
+    cluster.run_until_quiet()
+    assert held()[:1] == [(15.0, 2)]
+    assert all(0 < elapsed < 15 and gpus == 2 for elapsed, gpus in held()[1:])
+    assert {(job.elapsed, job.gpus) for job in cluster.observe([TOKEN], 0).queue} == {(None, None)}
+
+
 def test_a_job_runs_to_its_end():
     cluster, worker = world()
     job_id = cluster.submit(request())
