@@ -52,6 +52,9 @@ def enter_runs(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str]
         proposal, wanted = _what_fits(study, wanted, name_of, error, manner)
         _agree(proposal, manner)
         entered, summary = _submit(study, wanted, manner)
+        if any(stage.name == wanted.stage for stage in study.config.stage):
+            note = f"note: study.toml still declares stage {wanted.stage} as it was asked for; change it there too"
+            click.echo(note, err=manner.as_json)
     _tell_outcome(study, entered, summary, proposal, manner)
 
 
