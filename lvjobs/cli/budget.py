@@ -20,14 +20,21 @@ from lvjobs.study.config import Budget, validated
 @study_option
 @json_option
 @click.option("--no-pass", is_flag=True, help="Show the last pass's figures; do not look at the cluster.")
+@click.option("--table", is_flag=True, help="Print the study's FLOP summary for a report, in Markdown and in LaTeX.")
 @click.pass_context
-def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool) -> None:
+def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, table: bool) -> None:
     """Show the FLOPs spent, reserved and left, counted from what the journals show was executed."""
     if context.invoked_subcommand is not None:
         return
     summary = current_summary(existing_study(root), make_pass=not no_pass)
     if as_json:
         print_json({"schema": summary["schema"], **summary["budget"]})
+        return
+    if table:
+        from lvjobs.report.budget_table import budget_table
+
+        click.echo(budget_table(summary["budget"], summary["runs"]))
+        click.echo("\n" + budget_table(summary["budget"], summary["runs"], "latex_booktabs"))
         return
     from lvjobs.report.budget import print_budget
 

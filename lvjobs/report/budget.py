@@ -9,6 +9,8 @@ from rich.table import Table
 from lvjobs.report.tables import new_console
 
 _INFERENCE = ("validation", "generation")
+_MOST_RUNS = 10
+"""How many runs are listed: those that spent most."""
 
 
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
@@ -34,6 +36,12 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
     table.add_section()
     for stage, flops in budget["by_stage"].items():
         add(f"  stage {stage}", flops)
+    table.add_section()
+    spenders = sorted(((flops, run) for run, flops in budget["by_run"].items() if flops), reverse=True)
+    for flops, run in spenders[:_MOST_RUNS]:
+        add(f"  {run}", flops)
+    if others := spenders[_MOST_RUNS:]:
+        add(f"  {len(others)} other runs (--json has all)", sum(flops for flops, _ in others))
     table.add_section()
     for name, spent in budget["by_convention"].items():
         if name != budget["convention"]:

@@ -74,12 +74,16 @@ def test_the_budget_adds_up_before_the_eyes():
         "generation": 0,
         "estimated": 0,
         "by_stage": {"stage1": 3 * 10**16},
+        "by_run": {f"run{number}": number for number in range(15)},
         "by_convention": {"official": 3 * 10**16, "exact": 2 * 10**16, "report": None},
     }
     text = shown(print_budget, budget, 80)
     assert max(map(len, text.splitlines())) <= 80
     for words in ("3e+16", "30.00 %", "20.00 %", "50.00 %", "stage1", "unknown", "does not bind"):
         assert words in text
+    assert "run14" in text
+    assert "4 other runs" in text
+    assert "run3 " not in text
     assert "estimated" not in text
     assert "not counted" not in text
     text = shown(print_budget, {**budget, "estimated": 10**14, "counts_inference": False, "free": -(10**16)})
