@@ -17,7 +17,8 @@ class Attempts:
     def __init__(self, view: RunView, now: float) -> None:
         self._view = view
         self._now = now
-        self._all = list(view.attempts)
+        # what ended before accounting had its row may have it now
+        self._all = [self._accounted(attempt) if attempt.cause else attempt for attempt in view.attempts]
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._all)
@@ -36,7 +37,7 @@ class Attempts:
         return [attempt for attempt in self._all if attempt.cause is not None]
 
     def learned(self) -> Iterator[SaveAttempt]:
-        """What is new of them: journal lines, ends, and executions that never claimed a generation."""
+        """What is new of them: journal lines, ends, late rows of accounting, executions that claimed no generation."""
         for index, attempt in enumerate(self._all):
             known = index < len(self._view.attempts) and attempt is self._view.attempts[index]
             if not known or attempt.id == 0 or attempt.generation in self._view.changed:
@@ -78,23 +79,22 @@ class Attempts:
     def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
         """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
-        self._all.append(
-            Attempt(
-                id=0,
-                run_id=self._view.run.id,
-                token=live.member.token,
-                job_id=job.id if job else live.job_id,
-                restart_count=(job.restart_count or 0) if job else 0,
-                started=(job.start if job else None) or self._now,
-                host=job.nodes if job else "",
-                ended=self._now,
-                cause=death.cause,
-                evidence=death.evidence,
-                resumed_from=newest,
-                checkpoint_step=newest,
-                grown=self._now,
-            )
+        attempt = Attempt(
+            id=0,
+            run_id=self._view.run.id,
+            token=live.member.token,
+            job_id=job.id if job else live.job_id,
+            restart_count=(job.restart_count or 0) if job else 0,
+            started=(job.start if job else None) or self._now,
+            host=job.nodes if job else "",
+            ended=self._now,
+            cause=death.cause,
+            evidence=death.evidence,
+            resumed_from=newest,
+            checkpoint_step=newest,
+            grown=self._now,
         )
+        self._all.append(self._accounted(attempt))
 
     def _left_behind(self, index: int) -> Death:
         attempt = self._all[index]
@@ -102,7 +102,15 @@ class Attempts:
         return classify(attempt, seen, flag_is_stale=self._is_stale(index))
 
     def _end(self, index: int, death: Death) -> None:
-        self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
+        ended = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
+        self._all[index] = self._accounted(ended)
+
+    def _accounted(self, attempt: Attempt) -> Attempt:
+        """The attempt with what its execution held, once accounting says so; itself where there is nothing new."""
+        row = execution(self._history(attempt), attempt.restart_count)
+        if attempt.allocated_seconds is not None or row is None or row.elapsed is None:
+            return attempt
+        return replace(attempt, allocated_seconds=row.elapsed, gpus=row.gpus)
 
     def _history(self, attempt: Attempt) -> Sequence[Job]:
         places = self._view.others if self._view.live is None else [self._view.live, *self._view.others]
