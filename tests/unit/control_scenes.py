@@ -113,7 +113,7 @@ class Scene:
         """A pass, and more at the same instant, which change nothing.
 
         The second may do what only a second can: learn why a job waits that the first submitted, see off one that it
-        cancelled. Runs and attempts stay as they are, and the third finds nothing to do.
+        cancelled, and what that one held. Else runs and attempts stay as they are, and the third finds nothing to do.
         """
         told = self.one_pass()
         first = self.dump()
@@ -240,7 +240,8 @@ def begun(scene, *names, taken=6):
 
 
 def _standing(dump):
-    return [{**row, "reason": ""} for row in dump["runs"]], dump["attempts"]
+    runs = [{**row, "reason": ""} for row in dump["runs"]]
+    return runs, [{**row, "allocated_seconds": None, "gpus": None} for row in dump["attempts"]]
 
 
 # -- what must always hold -----------------------------------------------------------------------------------------

@@ -112,3 +112,14 @@ def test_through_a_whole_study_whose_accounting_is_late(tmp_path, monkeypatch):
     assert scene.causes() == ["preempted", "completed"]
     left = next(job for _, job in scene.cluster.rows if job.state == "PREEMPTED")
     assert scene.rows("attempts")[0]["allocated_seconds"] == left.end - start > 0
+
+
+def test_what_a_job_held_that_a_pass_cancelled_comes_with_the_next(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    scene = begun(Scene(tmp_path, hung_seconds=60))
+    job = scene.job()
+    monkeypatch.setattr(scene.cluster, "_on_step", lambda _job: None)
+    scene.cluster.advance(100)
+    scene.make_pass()
+    assert scene.causes()[0] == "hung"
+    assert scene.rows("attempts")[0]["allocated_seconds"] == job.end - job.start > 100
