@@ -11,14 +11,18 @@ from lvjobs.ledger.records import Attempt
 from lvjobs.study.words import Cause
 
 
+def execution_of(attempt: Attempt) -> tuple[str, int]:
+    """Which execution of the run's jobs the attempt is. Two may be one: a launch that failed, and what came of it."""
+    return attempt.token, attempt.restart_count
+
+
 class Attempts:
     """The attempts of one run, oldest first; iterable."""
 
     def __init__(self, view: RunView, now: float) -> None:
         self._view = view
         self._now = now
-        # what ended before accounting had its row may have it now
-        self._all = [self._accounted(attempt) if attempt.cause else attempt for attempt in view.attempts]
+        self._all = list(view.attempts)
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._all)
@@ -38,7 +42,8 @@ class Attempts:
 
     def learned(self) -> Iterator[SaveAttempt]:
         """What is new of them: journal lines, ends, late rows of accounting, executions that claimed no generation."""
-        for index, attempt in enumerate(self._all):
+        for index in range(len(self._all)):
+            attempt = self._accounted(index)
             known = index < len(self._view.attempts) and attempt is self._view.attempts[index]
             if not known or attempt.id == 0 or attempt.generation in self._view.changed:
                 yield SaveAttempt(attempt)
@@ -79,22 +84,23 @@ class Attempts:
     def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
         """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
-        attempt = Attempt(
-            id=0,
-            run_id=self._view.run.id,
-            token=live.member.token,
-            job_id=job.id if job else live.job_id,
-            restart_count=(job.restart_count or 0) if job else 0,
-            started=(job.start if job else None) or self._now,
-            host=job.nodes if job else "",
-            ended=self._now,
-            cause=death.cause,
-            evidence=death.evidence,
-            resumed_from=newest,
-            checkpoint_step=newest,
-            grown=self._now,
+        self._all.append(
+            Attempt(
+                id=0,
+                run_id=self._view.run.id,
+                token=live.member.token,
+                job_id=job.id if job else live.job_id,
+                restart_count=(job.restart_count or 0) if job else 0,
+                started=(job.start if job else None) or self._now,
+                host=job.nodes if job else "",
+                ended=self._now,
+                cause=death.cause,
+                evidence=death.evidence,
+                resumed_from=newest,
+                checkpoint_step=newest,
+                grown=self._now,
+            )
         )
-        self._all.append(self._accounted(attempt))
 
     def _left_behind(self, index: int) -> Death:
         attempt = self._all[index]
@@ -102,13 +108,20 @@ class Attempts:
         return classify(attempt, seen, flag_is_stale=self._is_stale(index))
 
     def _end(self, index: int, death: Death) -> None:
-        ended = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
-        self._all[index] = self._accounted(ended)
+        self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
 
-    def _accounted(self, attempt: Attempt) -> Attempt:
-        """The attempt with what its execution held, once accounting says so; itself where there is nothing new."""
+    def _accounted(self, index: int) -> Attempt:
+        """The attempt, once it has ended with what it held: as soon as accounting says so, which may be a later pass.
+
+        An execution that failed to launch and was released goes on under the same count: its row is the last one's.
+        """
+        attempt = self._all[index]
+        if attempt.cause is None or attempt.allocated_seconds is not None:
+            return attempt
+        if any(execution_of(later) == execution_of(attempt) for later in self._all[index + 1 :]):
+            return attempt
         row = execution(self._history(attempt), attempt.restart_count)
-        if attempt.allocated_seconds is not None or row is None or row.elapsed is None:
+        if row is None or row.elapsed is None:
             return attempt
         return replace(attempt, allocated_seconds=row.elapsed, gpus=row.gpus)
 

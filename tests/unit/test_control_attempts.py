@@ -100,6 +100,17 @@ def test_another_submissions_row_is_not_its_own():
     assert saved(attempts=[dead()], live=live) == []
 
 
+def test_a_launch_that_failed_does_not_hold_what_came_of_it():
+    """Released, the job goes on under the same count of restarts, and has one row."""
+    failed = an_attempt(1, generation=None, restart_count=1, cause=Cause.LAUNCH_FAILED, ended=NOW - 50)
+    rows = [a_row("NODE_FAIL", elapsed=1.0), a_row("FAILED", elapsed=60.0)]
+    live = a_member(a_job("FAILED", restart_count=1), rows)
+    assert held(attempts=[failed, an_attempt(2, restart_count=1)], live=live) == [(60.0, 2)]
+    [attempt] = saved(attempts=[failed], live=live)
+    assert (attempt.id, attempt.allocated_seconds) == (0, 60.0)
+    assert saved(attempts=[failed], live=a_member(a_job("PENDING", restart_count=1), rows[:1])) == []
+
+
 def test_through_a_whole_study_whose_accounting_is_late(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     scene = begun(Scene(tmp_path, manners=Manners(accounting_lag=8)))
