@@ -24,11 +24,13 @@ def _whole(_context: click.Context, option: click.Parameter, value: str | None) 
     if value is None:
         return None
     try:
-        if not abs(as_float(value)) < _ABSURD:  # before 1e999999999 is written out, digit by digit
-            raise ValueError(f"{value} is out of any range")
-        return int(as_int(value))
+        absurd = not abs(as_float(value)) < _ABSURD  # before 1e999999999 is written out, digit by digit
+        number = 0 if absurd else int(as_int(value))
     except ValueError as error:
         raise UsageError(f"{option.opts[0]}: {error}") from None
+    if absurd:
+        raise UsageError(f"{option.opts[0]}: {value} is out of any range")
+    return number
 
 
 def _number(flag: str, name: str, default: str, text: str) -> Callable[[F], F]:

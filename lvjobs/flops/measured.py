@@ -117,7 +117,7 @@ def _step(model: Any, workload: Workload) -> int:
     if workload.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if workload.lora_rank:
-            model.enable_input_require_grads()
+            model.enable_input_require_grads()  # newer versions of transformers do so by themselves
 
     def run() -> None:
         _logits(model, workload.batch, workload.length).sum().backward()

@@ -73,6 +73,11 @@ def test_the_published_tables_are_reproduced_or_say_why():
     assert "cannot be derived" in parameters.why
 
 
+def test_a_numeric_head_is_as_narrow_here():
+    full, narrow = (report.count(Workload(QWEN, 4, 512, 4, numeric_head=head)) for head in (None, 14))
+    assert full.final - narrow.final == 4 * (151_936 - 14) * (2 * 896 - 1)
+
+
 def test_inference_has_no_step_beyond_the_forward_pass():
     counts = report.count(Workload(QWEN, 4, 512, 4, inference=True))
     assert (counts.backward, counts.step) == (0, counts.forward)

@@ -4,6 +4,7 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.rules import adapted
 from lvjobs.flops.workload import PARTS, Workload
 
 TINY = architecture_of("tiny")
@@ -33,6 +34,11 @@ def test_what_cannot_be(changes, words):
 
 def test_packed_weights_that_do_not_learn_may_be_counted():
     assert Workload(TINY, 4, 64, lora_rank=0, precision="nf4", inference=True).tokens == 256
+
+
+def test_adapters_sit_where_the_run_puts_them():
+    assert adapted("qv") == ("q", "v")
+    assert adapted("all-linear") == ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def test_the_parts_have_the_promised_names():
