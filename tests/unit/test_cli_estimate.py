@@ -1,5 +1,6 @@
 """`lvjobs estimate`, `--dry-run` and `--fit`: what is shown before money is spent, and what is submitted instead."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -531,6 +532,8 @@ def test_a_name_that_was_given_stays(study, small, limits, lvjobs):
     assert code == 0, err
     assert "study.toml still" not in out
     assert submitted(study) == {"mine": (40, 20)}
+    params = json.loads((study / "checkpoints/mine/run.json").read_text())["config"]["params"]
+    assert params["data_sha256"] == hashlib.sha256((study / "data.h5").read_bytes()).hexdigest()
 
 
 def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
@@ -540,3 +543,5 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
     assert "# proposed: 2 runs of 40 steps, validated every 10" in out
     assert json.loads(lvjobs("sweep", "s", "--fit", "--dry-run", "--json")[1])["fit"]["free"] == limits["rarer"]
     assert submitted(study) == {}
+    small("1e17")
+    assert "proposed" not in lvjobs("sweep", "s", "--fit", "--dry-run")[1]

@@ -256,7 +256,7 @@ def test_a_speed_that_is_given_comes_after_what_was_measured():
     assert stopwatch.pace(a_cell().run).source == "measured"
 
 
-@pytest.mark.parametrize(("at_once", "seconds"), [(None, 5), (1, 12), (2, 7), (3, 6), (9, 5)])
+@pytest.mark.parametrize(("at_once", "seconds"), [(None, 5), (1, 12), (2, 7), (3, 6), (9, 5), (10**18, 5)])
 def test_a_stage_takes_as_long_as_its_places_are_taken(at_once, seconds):
     """5, 1, 1, 5: on two places the last begins after the second and third."""
     assert makespan([5, 1, 1, 5], at_once) == seconds
@@ -279,7 +279,7 @@ def test_one_guess_makes_the_stage_a_guess_and_one_unknown_an_unknown():
     assert [row["time_source"] for row in rows["stages"]] == ["scaled", "measured"]
     assert rows["stages"][0]["time_from"] == "one"
     assert rows["total"]["stage_seconds"] == sum(row["stage_seconds"] for row in rows["stages"])
-    unknown = StageCells("u", [replace(a_cell(), run=replace(a_cell().run, profile="elsewhere"))])
+    unknown = StageCells("u", [a_cell(), replace(a_cell(), run=replace(a_cell().run, profile="elsewhere"))])
     rows = foreseen(*stages, unknown, stopwatch=Stopwatch([run], [took(run)]))
     assert rows["stages"][2]["run_seconds"] is None
     assert rows["total"]["stage_seconds"] is None

@@ -69,7 +69,7 @@ def test_the_steps_are_the_largest_multiple_that_fits_and_validate_as_often_as_t
 def test_all_runs_are_cut_alike_and_a_shorter_one_stays_who_it_is():
     asked = [
         a_config(steps=2000, seed=0),
-        a_config(steps=500, validate_every=500, seed=1),
+        a_config(steps=500, validate_every=900, seed=1),
         a_config(steps=1000, seed=2),
     ]
     free = sum(map(price, [a_config(750, 750), a_config(500, 500), a_config(750, 750)]))

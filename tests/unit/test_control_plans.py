@@ -1,5 +1,7 @@
 """Plans that fit: the cause is named rightly, every plan is within what is free, and none is smaller than it must be."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,18 @@ def test_any_one_of_several_may_be_too_much():
     verdict = judge(stages, 4000)
     assert list(verdict.remedies) == ["a", "b", "c"]
     assert verdict.cause.name == "b"
+
+
+def test_the_largest_is_not_the_cause_where_the_rest_does_not_fit_without_it():
+    """An interval is large while it is set aside, and then it is free again."""
+    work, interval, last = (
+        replace(a_demand(name), price=lambda _n, need=need: need)
+        for name, need in (("work", Need(50, 0)), ("interval", Need(10, 45)), ("last", Need(20, 0)))
+    )
+    verdict = judge([work, interval, last], 60)
+    assert verdict.needed == 105
+    assert list(verdict.remedies) == ["work"]
+    assert verdict.cause is work
 
 
 def test_no_one_stage_is_the_cause():
