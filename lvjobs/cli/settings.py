@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from lvjobs.errors import UsageError
+from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import Resources, Stage, Study, TrainSettings, validated
 from lvjobs.study.run import RunConfig
 
@@ -111,7 +112,7 @@ def settle(
 
 
 def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
-    """The settings with `data` as an absolute path and its SHA-256, and a model directory as an absolute path.
+    """The settings with `data` as an absolute path and its SHA-256, and a model by its absolute path or its hub id.
 
     Raises:
         UsageError: data that is missing, malformed or not finite; names the file and the remedy.
@@ -129,6 +130,8 @@ def located(settings: TrainSettings, study: Study) -> TrainSettings:
     directory = study.root / Path(settings.model).expanduser()
     if settings.model != "tiny" and directory.is_dir():
         changes["model"] = str(directory.resolve())
+    else:
+        changes["model"] = hub_id_of(settings.model)
     return settings.model_copy(update=changes)
 
 

@@ -55,7 +55,18 @@ CARDS = {
 }
 """Models known by their hub id or by its last part (lower case), from their published config.json."""
 
+_HUB_IDS = {
+    hub_id.partition("/")[2].lower() + suffix.lower(): hub_id + suffix
+    for hub_id in _SHAPES
+    for suffix in ("", "-Instruct")
+}
+
 TINY_CONFIG = Path(__file__).parent.parent / "forecasting" / "tiny" / "config.json"
+
+
+def hub_id_of(model: str) -> str:
+    """What transformers knows a model by: a card's short name as its hub id, anything else as it is."""
+    return _HUB_IDS.get(model.lower(), model)
 
 
 def architecture_of(model: str) -> Architecture:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.flops.architecture import CARDS, SHORT_NAMES, TINY_CONFIG, architecture_of, parse_config
+from lvjobs.flops.architecture import CARDS, SHORT_NAMES, TINY_CONFIG, architecture_of, hub_id_of, parse_config
 
 PARAMETERS = {
     "qwen2.5-0.5b": 494_032_768,
@@ -86,3 +86,11 @@ def test_what_a_config_leaves_out_is_transformers_default():
 def test_heads_need_not_be_as_wide_as_the_model():
     shape = parse_config({**json.loads(TINY_CONFIG.read_text()), "head_dim": 64}, "config.json")
     assert (shape.width, shape.query_width, shape.kv_width) == (128, 256, 256)
+
+
+def test_a_short_name_stands_for_a_hub_id():
+    assert hub_id_of("qwen2.5-0.5b") == "Qwen/Qwen2.5-0.5B"
+    assert hub_id_of("Qwen2.5-0.5B-instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert hub_id_of("smollm2-135m-instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert hub_id_of("tiny") == "tiny"
+    assert hub_id_of("some/Model") == "some/Model"
