@@ -1,10 +1,12 @@
 """`lvjobs budget`, `lvjobs budget set`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lvjobs.cli.common import (
+    READ_WAIT_SECONDS,
     WRITE_WAIT_SECONDS,
     current_summary,
     existing_study,
@@ -13,7 +15,8 @@ from lvjobs.cli.common import (
     study_option,
     tell,
 )
-from lvjobs.study.config import Budget, validated
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Budget, Study, validated
 
 
 @click.group(invoke_without_command=True)
@@ -26,9 +29,10 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     """Show the FLOPs spent, reserved and left, counted from what the journals show was executed."""
     if context.invoked_subcommand is not None:
         return
-    summary = current_summary(existing_study(root), make_pass=not no_pass)
+    study = existing_study(root)
+    summary = current_summary(study, make_pass=not no_pass)
     if as_json:
-        print_json({"schema": summary["schema"], **summary["budget"]})
+        print_json({"schema": summary["schema"], **summary["budget"], "still_fits": _still_fits(study)})
         return
     if table:
         from lvjobs.report.budget_table import budget_table
@@ -36,9 +40,24 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
         click.echo(budget_table(summary["budget"], summary["runs"]))
         click.echo("\n" + budget_table(summary["budget"], summary["runs"], "latex_booktabs"))
         return
-    from lvjobs.report.budget import print_budget
+    from lvjobs.report.budget import print_budget, print_still_fits
 
     print_budget(summary["budget"])
+    print_still_fits(_still_fits(study))
+
+
+def _still_fits(study: Study) -> list[dict[str, Any]]:
+    """How far what is free goes for the stages to come; nothing, with a note, where that cannot be counted."""
+    from lvjobs.cli.settings import declared
+    from lvjobs.control.foresee import look, what_still_fits
+
+    try:
+        stages, profile = declared(study)
+        seen = look(study, READ_WAIT_SECONDS)
+        return [] if seen.problem else what_still_fits(study, stages, seen, profile)
+    except UsageError as error:
+        click.echo(f"note: what the declared stages would take cannot be counted: {error}", err=True)
+        return []
 
 
 @budget.command("set")

@@ -158,6 +158,15 @@ def stage_configs(
     return configs, settled[0][1], settled[0][2]
 
 
+def declared(study: Study) -> tuple[dict[str, list[RunConfig]], str]:
+    """The configurations of every [[stage]], by its name, and the profile they are for; nothing typed changes them."""
+    nothing = {name: None for _, name, _ in (*_RESOURCE_OPTIONS, *_TRAIN_OPTIONS)}
+    found, profile = {}, study.config.profile
+    for stage in study.config.stage:
+        found[stage.name], _, profile = stage_configs(study, stage, nothing, (), None, located)
+    return found, profile
+
+
 def _data_file(settings: TrainSettings, study: Study) -> Path:
     return (study.root / Path(settings.data).expanduser()).absolute()
 

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lvjobs.control.accounts import Terms, keep_books
+from lvjobs.control.accounts import Books, Terms, keep_books
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import allowance, rates_of
 from lvjobs.control.declare import Wanted, declare
@@ -14,6 +14,7 @@ from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
 from lvjobs.control.loop import Session
 from lvjobs.control.pace import Stopwatch
+from lvjobs.control.plans import room_for
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
@@ -71,8 +72,32 @@ def foresee(
     Raises:
         UsageError: a model whose shape is not known, or no such profile.
     """
-    terms = terms_of(study.config.budget)
-    books = keep_books(terms, seen.runs, seen.charges, seen.reservations)
+    books = _books(study, seen)
+    stopwatch = Stopwatch(seen.runs, seen.attempts, flops_per_second)
+    counted = _count(study, stages, seen, books, profile)
+    return {"study": str(study.root), **estimate(counted, books, stopwatch, _place(study, resources, profile))}
+
+
+def what_still_fits(
+    study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, profile: str
+) -> list[dict[str, Any]]:
+    """How far what is free now would go for each declared stage that has not begun, by itself.
+
+    Raises:
+        UsageError: a model whose shape is not known.
+    """
+    books = _books(study, seen)
+    counted = _count(study, stages, seen, books, profile)
+    return [asdict(room) for room in room_for([stage.demand(books.terms) for stage in counted], books.free)]
+
+
+def _books(study: Study, seen: Seen) -> Books:
+    return keep_books(terms_of(study.config.budget), seen.runs, seen.charges, seen.reservations)
+
+
+def _count(
+    study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
+) -> list[StageCells]:
     known = {(run.stage, run.fingerprint): run for run in seen.runs}
     newest: dict[str, int] = defaultdict(int)
     for attempt in seen.attempts:
@@ -88,9 +113,7 @@ def foresee(
         run = replace(found, rates=drawn.rates)
         return Cell(run, series, books.accounts[found.id], newest[found.id])
 
-    counted = [StageCells(name, [cell(name, config) for config in configs]) for name, configs in stages.items()]
-    stopwatch = Stopwatch(seen.runs, seen.attempts, flops_per_second)
-    return {"study": str(study.root), **estimate(counted, books, stopwatch, _place(study, resources, profile))}
+    return [StageCells(name, [cell(name, config) for config in configs]) for name, configs in stages.items()]
 
 
 def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], str]) -> tuple[Proposal, Wanted] | None:

@@ -155,6 +155,27 @@ def judge(demands: Sequence[Demand], free: int) -> Verdict:
     )
 
 
+@dataclass(frozen=True)
+class Room:
+    """How far what is free would go for a stage that has not begun: `fits` of the `steps` of its `runs`, 0 for none."""
+
+    stage: str
+    runs: int
+    steps: int
+    fits: int
+
+
+def room_for(demands: Sequence[Demand], free: int) -> list[Room]:
+    """For each stage that is not in the ledger yet, by itself: the most steps that fit, in whole intervals."""
+
+    def most(demand: Demand) -> int:
+        if demand.need.total <= free:
+            return demand.steps
+        return largest_multiple(demand.interval, demand.steps, lambda steps: demand.price(steps).total <= free)
+
+    return [Room(demand.name, demand.runs, demand.steps, most(demand)) for demand in demands if demand.is_new]
+
+
 def peak(needs: Iterable[Need]) -> int:
     """The most FLOPs that are spent and set aside at once, by stages one after another in which nothing dies."""
     most = done = 0

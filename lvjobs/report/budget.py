@@ -1,6 +1,6 @@
 """The budget as a table for a terminal; plain text in a pipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,3 +52,18 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
         console.print("estimated: the most that machines which died may have executed and never wrote down")
     if budget["free"] < 0:
         console.print(f"The limit was lowered below what is spent and reserved: {-budget['free']:.4g} too much.")
+
+
+def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """What of the stages to come would fit into what is free now, each by itself, a line each."""
+    console = console or new_console()
+    for room in rooms:
+        runs = "" if room["runs"] == 1 else f"{room['runs']} runs of "
+        steps = f"{room['steps']:,} steps"
+        if room["fits"] == room["steps"]:
+            text = f"{runs}{steps} still fit"
+        elif room["fits"]:
+            text = f"{runs}{room['fits']:,} steps still fit; {steps} do not"
+        else:
+            text = f"not even one checkpoint interval of its {steps} fits any more"
+        console.print(f"{room['stage']}: {text}")

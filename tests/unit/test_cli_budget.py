@@ -70,7 +70,7 @@ def test_raising_it_takes_a_reason_which_is_kept(tmp_path, lvjobs):
     assert "--because" in err
     assert (tmp_path / "study.toml").read_text() == TOML
     assert record(tmp_path) == []
-    code, out, _ = lvjobs("budget", "set", "1e17", "--because", "a second grant")
+    code, _, _ = lvjobs("budget", "set", "1e17", "--because", "a second grant")
     assert code == 0
     ((text, details),) = record(tmp_path)
     assert text.endswith("a second grant")
@@ -117,3 +117,39 @@ def test_an_unknown_convention_is_named(tmp_path, lvjobs):
     assert code == 2
     assert "budget.convention" in err
     assert "official" in err
+
+
+def test_what_the_stages_to_come_can_still_have(tmp_path, lvjobs):
+    stages = """
+[[stage]]
+name = "one"
+steps = 500
+[[stage]]
+name = "many"
+steps = 500
+grid = { lora_rank = [2, 4, 8] }
+"""
+    (tmp_path / "study.toml").write_text(TOML.replace("steps = 10", "context_length = 64\nbatch_size = 1") + stages)
+    one = json.loads(lvjobs("estimate", "one", "--json")[1])["needed"]
+    evaluation = json.loads(lvjobs("estimate", "one", "--json")[1])["needed_for_evaluation"]
+    assert 0 < evaluation < one
+    lvjobs("budget", "set", str(one))
+    rooms = json.loads(lvjobs("budget", "--json")[1])["still_fits"]
+    assert rooms[0] == {"stage": "one", "runs": 1, "steps": 500, "fits": 500}
+    assert rooms[1]["runs"] == 3
+    assert rooms[1]["fits"] in (0, 250)
+    assert "one: 500 steps still fit" in lvjobs("budget")[1]
+    lvjobs("budget", "set", str(one - 1))
+    rooms = json.loads(lvjobs("budget", "--json")[1])["still_fits"]
+    assert rooms[0]["fits"] == 250
+    assert "one: 250 steps still fit; 500 steps do not" in lvjobs("budget")[1]
+    lvjobs("budget", "set", "1000")
+    assert "one: not even one checkpoint interval of its 500 steps fits any more" in lvjobs("budget")[1]
+
+
+def test_a_model_whose_shape_is_unknown_does_not_hide_the_budget(tmp_path, lvjobs):
+    (tmp_path / "study.toml").write_text(TOML + 'model = "gpt-17"\n')
+    code, out, err = lvjobs("budget")
+    assert code == 0
+    assert "limit" in out
+    assert "gpt-17" in err
