@@ -69,10 +69,20 @@ class _Case:
         elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
             self._wind_down()
         elif self.view.live is None:
-            if self.now >= self.run.not_before:
-                yield Submit(self.run.id)
+            yield from self._start()
         else:
             yield from self._follow(self.view.live)
+
+    def _start(self) -> Iterator[Action]:
+        first = self.view.after
+        if first is None or first.state is RunState.COMPLETED:
+            if self.now >= self.run.not_before:
+                yield Submit(self.run.id)
+        elif first.state is RunState.CANCELLED:
+            note = f"{first.name}, which it was to come after, was cancelled"
+            yield SetRun(self.run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note)
+        else:
+            yield SetRun(self.run.id, self._waiting_state(), reason=f"comes after {first.name}", cause=self.run.cause)
 
     def _complete(self) -> Iterator[Action]:
         done = self.view.done

@@ -62,6 +62,8 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
             validation_seconds=attempt.validation_seconds + _seconds(entry),
         )
+    if entry.kind == "generation":
+        return replace(attempt, generated=attempt.generated + int(fields.get("series") or 0))
     if entry.kind == "checkpoint":
         return replace(
             attempt,

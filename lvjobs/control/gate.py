@@ -164,10 +164,10 @@ class _Gate:
     # -- a limit that was lowered --------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
-        """While more is reserved than the limit allows, what waits gives way: first what is held anyway, then jobs."""
+        """While more is reserved than the limit allows, what waits gives way: first what has no job, then jobs."""
         for case in reversed(self._in_order()):
-            is_held = case.state in (RunState.HELD, RunState.PAUSED) and case.is_idle
-            if self._free < 0 and is_held and self._account(case).reserved is not None:
+            rests = case.state in (RunState.HELD, RunState.PAUSED, RunState.PLANNED) and not case.is_submitted
+            if self._free < 0 and rests and case.is_idle and self._account(case).reserved is not None:
                 self._give_back(case)
         for case in reversed(self._in_order()):
             if self._free < 0 and case.has_job and case.state in (RunState.QUEUED, RunState.INTERRUPTED):

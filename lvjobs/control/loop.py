@@ -90,12 +90,14 @@ def _known(transaction: Transaction, now: float) -> Known:
     members = transaction.members()
     unsettled = {member.run_id for member in members}
     unsettled |= transaction.runs_without_last_word(VANISHED, now - _ORPHAN_SECONDS)
-    runs = [run for run in transaction.runs() if not run.state.is_final or run.id in unsettled]
+    every = transaction.runs()
+    runs = [run for run in every if not run.state.is_final or run.id in unsettled]
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):
         attempts[attempt.run_id].append(attempt)
     submissions = {submission.token: submission for submission in transaction.submissions()}
-    return Known(runs, attempts, submissions, members)
+    awaited = {run.after for run in runs}
+    return Known(runs, attempts, submissions, members, {run.id: run for run in every if run.id in awaited})
 
 
 def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:

@@ -5,7 +5,7 @@ The order matters: a job that the snapshot calls ended has written all it will, 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +30,8 @@ class Known:
     attempts: Mapping[str, Sequence[Attempt]]
     submissions: Mapping[str, Submission]
     members: Sequence[Member]
+    before: Mapping[str, Run] = field(default_factory=dict)
+    """Runs that others wait for, by their ids."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, 
     for run in known.runs:
         files = layout.run(run.name)
         try:
-            views.append(_run_view(run, known.attempts.get(run.id, ()), places[run.id], files, now))
+            view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, now)
+            views.append(replace(view, after=known.before.get(run.after)))
         except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"

@@ -110,20 +110,29 @@ def allow(study: Study, run: Run, work: Work) -> None:
     write_atomic(path, Allowance(training=work.training).to_json())
 
 
-def send(study: Study, ledger: Ledger, cluster: Cluster, runs: Sequence[Run], terms: Terms, now: float) -> Sent:
+def send(
+    study: Study,
+    ledger: Ledger,
+    cluster: Cluster,
+    runs: Sequence[Run],
+    terms: Terms,
+    now: float,
+    later: Sequence[Run] = (),
+) -> Sent:
     """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
 
-    All have the same profile, resources and code, and none a live submission.
+    All have the same profile, resources and code, and none a live submission. `later` ones come after them: for these
+    it is reserved as well, so that what was begun can be ended.
     """
     token = new_token()
     request = request_for(study, runs, token)
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now, len(runs))
     with ledger.transaction() as transaction:
-        wanted, shortfall = reservations_for(transaction, runs, terms)
+        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             return Sent(runs, token, "over_budget", said=str(shortfall))
-        for run in runs:
+        for run in (*runs, *later):
             if run.id in wanted:
                 transaction.reserve(Reservation(run.id, wanted[run.id]))
                 allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded

@@ -63,3 +63,5 @@ class RunView:
     live: MemberView | None
     others: Sequence[MemberView]
     done: Done | None
+    after: Run | None = None
+    """The run that has to be completed before this one is submitted."""

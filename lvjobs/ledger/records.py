@@ -13,8 +13,9 @@ class Run:
 
     `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
     task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
-    `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which deaths no longer
-    count, moved on when the user takes up a held run.
+    `after` is the id of the run that has to be completed first, empty for none. `not_before` is when a back-off ends.
+    `forgiven_until` is the attempt (its row id) up to which deaths no longer count, moved on when the user takes up a
+    held run.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Run:
     forgiven_until: int = 0
     rates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     held_for: str = ""
+    after: str = ""
 
     @property
     def steps(self) -> int:

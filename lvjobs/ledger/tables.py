@@ -55,6 +55,7 @@ runs = Table(
     Column("forgiven_until", Integer, nullable=False),
     Column("rates", JSON, nullable=False),
     Column("held_for", String, nullable=False),
+    Column("after", String, nullable=False),
 )
 
 attempts = Table(

@@ -6,6 +6,7 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large
+    generation  step, series (how many were forecast), and metrics
     checkpoint  step, name, bytes, seconds
     invalid_checkpoint  name, problem (it was damaged and passed over for an older one)
     signal      signal (its name), step

@@ -115,6 +115,10 @@ class Attempt:
         if step == self.logged:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
+    def generated(self, step: int, series: int, **metrics: float) -> None:
+        """Journal forecasts."""
+        self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
+
     def due(self, step: int) -> bool:
         """Whether a checkpoint falls on `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps

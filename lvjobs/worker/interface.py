@@ -81,6 +81,12 @@ class Run(Protocol):
         Call it after `log(step)` and before `checkpoint(step)`: the loss decides which checkpoint is the best.
         """
 
+    def generated(self, step: int, series: int, **metrics: float) -> None:
+        """Report that `series` series were forecast in `step`. Call it before `log(step)`.
+
+        It is what forecasts are charged from, each as often as it was made.
+        """
+
     def due(self, step: int) -> bool:
         """Whether a checkpoint falls on `step`: every `checkpoint_every` steps, and the last one."""
 

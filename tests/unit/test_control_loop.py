@@ -263,3 +263,42 @@ def test_a_job_that_takes_long_to_end_is_told_of_once(make):
         scene.one_pass()
     texts = [row["text"] for row in scene.rows("events")]
     assert texts.count("cancelled job 1") == 1
+
+
+# -- one run after another -----------------------------------------------------------------------------------------
+
+
+def comes_after(scene, name, first):
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        transaction.update_run(scene.run(name)["id"], after=scene.run(first)["id"])
+
+
+def deferred(scene, name):
+    """A run that is planned, and has no job yet."""
+    scene.cluster.submit_faults.append("deferred")
+    scene.enter(name)
+
+
+def test_a_run_that_comes_after_another_is_submitted_when_that_is_completed(scene):
+    scene.enter("one")
+    deferred(scene, "two")
+    comes_after(scene, "two", "one")
+    scene.make_pass()
+    assert (scene.state("two"), scene.run("two")["reason"]) == ("planned", "comes after one")
+    assert scene.jobs("two") == []
+    scene.go(120)
+    assert (scene.state("one"), scene.state("two")) == ("completed", "completed")
+    assert scene.job("two").start >= scene.job("one").end
+
+
+def test_a_run_that_comes_after_a_held_one_waits_and_after_a_cancelled_one_is_cancelled(scene):
+    scene.worker.failing["one"] = 3
+    scene.enter("one")
+    deferred(scene, "two")
+    comes_after(scene, "two", "one")
+    scene.go(60)
+    assert (scene.state("one"), scene.state("two")) == ("held", "planned")
+    scene.cancel("one")
+    scene.make_pass()
+    assert scene.state("two") == "cancelled"
+    assert scene.jobs("two") == []

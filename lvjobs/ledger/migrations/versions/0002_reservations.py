@@ -1,4 +1,4 @@
-"""Reservations; rates of several conventions a run; what attempts held and how long things took."""
+"""Reservations; rates of several conventions a run; runs after runs; what attempts held and how long things took."""
 
 import json
 
@@ -35,6 +35,7 @@ def upgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("rates", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("held_for", sa.String(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("after", sa.String(), nullable=False, server_default=""))
     connection = op.get_bind()
     for run_id, _, training, validation in connection.execute(sa.select(_RUNS)).all():
         if training:
@@ -83,4 +84,5 @@ def downgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_column("rates")
         batch_op.drop_column("held_for")
+        batch_op.drop_column("after")
     op.drop_table("reservations")
