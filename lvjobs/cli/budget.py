@@ -41,8 +41,12 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
         click.echo("\n" + budget_table(summary["budget"], summary["runs"], "latex_booktabs"))
         return
     from lvjobs.report.budget import print_budget, print_still_fits
+    from lvjobs.report.efficiency import print_efficiency
 
     print_budget(summary["budget"])
+    click.echo()
+    print_efficiency(summary["budget"]["efficiency"])
+    click.echo()
     print_still_fits(_still_fits(study))
 
 

@@ -1,6 +1,7 @@
 """Which backend a profile means."""
 
 from lvjobs.cluster.protocol import Cluster
+from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 
 LOCAL = "local"
@@ -9,6 +10,18 @@ LOCAL = "local"
 def backend_of(profile: str) -> str:
     """`local` for the profile of that name, `slurm` for every other."""
     return LOCAL if profile == LOCAL else "slurm"
+
+
+def gpus_by_default(profile: str) -> int:
+    """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
+    if profile == LOCAL:
+        return 0
+    from lvjobs.cluster.profiles import load_profile
+
+    try:
+        return int(load_profile(profile).defaults().get("gpus") or 0)
+    except UsageError:
+        return 0
 
 
 def cluster_for(study: Study, profile: str) -> Cluster:

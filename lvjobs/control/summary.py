@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.control.accounts import Books
+from lvjobs.control.clusters import gpus_by_default
+from lvjobs.control.efficiency import efficiency_of
 from lvjobs.control.statement import statement
 from lvjobs.files import write_json
 from lvjobs.ledger.records import Attempt, Run
@@ -32,6 +34,7 @@ def build_summary(
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
         rows.append(run_row(run, attempts[run.id], books, job_id))
+    gpus = {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}}
     return {
         "schema": SCHEMA,
         "study": str(study.root),
@@ -39,7 +42,7 @@ def build_summary(
         "did": list(told),
         "problems": list(problems),
         "runs": rows,
-        "budget": statement(books),
+        "budget": {**statement(books), "efficiency": efficiency_of(runs, attempts, now, gpus).to_dict()},
     }
 
 
