@@ -8,7 +8,8 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Workload
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.config import TRAIN_TASK
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
+from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 
@@ -19,38 +20,55 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     Raises:
         UsageError: the model's shape is not known.
     """
-    if config.task != TRAIN_TASK:
-        return {}
-    training = TrainingConfig.model_validate(config.params)
-    step = Workload(
+    if config.task == TRAIN_TASK:
+        training = TrainingConfig.model_validate(config.params)
+        step = _workload(training, training.lora_rank)
+        return {name: _rates(name, step, training, steps=1, samples=1) for name in BINDING}
+    if config.task == EVALUATE_TASK:
+        evaluation = EvaluationConfig.model_validate(config.params)
+        training = evaluation.training
+        # A step of an evaluation is its batch's forecasts, and costs nothing beside them.
+        step = replace(_workload(training, training.lora_rank if evaluation.adapter else 0), inference=True)
+        return {name: _rates(name, step, training, steps=0, samples=evaluation.samples) for name in BINDING}
+    return {}
+
+
+def _workload(training: TrainingConfig, rank: int) -> Workload:
+    return Workload(
         shape=architecture_of(training.model),
         batch=training.batch_size,
         length=training.context_length,
-        lora_rank=training.lora_rank,
+        lora_rank=rank,
         lora_targets=training.lora_targets,
         precision="nf4" if training.quantization == "nf4" else training.precision,
         prompt_tokens=training.history_steps * training.tokens_per_step,
         new_tokens=training.horizon_steps * training.tokens_per_step,
+        inference=not rank,
     )
-    window = replace(step, batch=1, length=training.validation_window, inference=True)
-    rates = {}
-    for name in BINDING:
-        counts, forward = CONVENTIONS[name](step), CONVENTIONS[name](window)
-        rates[name] = {"training": counts.step, "validation": forward.forward, "generation": counts.generation}
-    return rates
+
+
+def _rates(name: str, step: Workload, training: TrainingConfig, *, steps: int, samples: int) -> dict[str, int]:
+    count = CONVENTIONS[name]
+    counts, window = count(step), count(replace(step, batch=1, length=training.validation_window, inference=True))
+    return {
+        "training": steps * counts.step,
+        "validation": window.forward,
+        "generation": samples * counts.generation,
+    }
 
 
 def work_ahead(config: Mapping[str, Any], step: int) -> Work:
     """What a run still does from `step` on (0: everything) if nothing goes wrong."""
     steps = int(config["steps"])
-    return Work(max(0, steps - step), _validations(config, step, steps) * _windows(config))
+    training = max(0, steps - step)
+    return Work(training, _validations(config, step, steps) * _windows(config), _series(config, step, steps))
 
 
 def replay_of_an_interval(config: Mapping[str, Any], step: int) -> Work:
-    """The most that one death can cost: the steps since the last checkpoint, and the validations among them."""
+    """The most that one death can cost: the steps since the last checkpoint, and what else was done in them."""
     every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
     validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
-    return Work(every, validations * _windows(config))
+    return Work(every, validations * _windows(config), _series(config, 0, every))
 
 
 def allowance(run: Run, executed: Work, step: int) -> Work:
@@ -68,3 +86,11 @@ def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
 def _windows(config: Mapping[str, Any]) -> int:
     """The most windows that one validation reads."""
     return int(config["params"]["validation_limit"]) if config.get("task") == TRAIN_TASK else 0
+
+
+def _series(config: Mapping[str, Any], after: int, until: int) -> int:
+    """How many series an evaluation forecasts in the steps after `after`, up to and with `until`."""
+    if config.get("task") != EVALUATE_TASK:
+        return 0
+    batch, series = int(config["params"]["batch"]), len(config["params"]["systems"])
+    return max(0, min(series, until * batch) - after * batch)

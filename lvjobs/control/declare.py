@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,25 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Resources
 from lvjobs.study.run import NAME, RunConfig
 
+EVALUATE = "evaluate"
+"""The stage of evaluations."""
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """Runs that a command asks for: configurations with their names, of one stage, for one profile."""
+    """Runs that a command asks for: configurations with their names, of one stage, for one profile.
+
+    `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
+    configurations and names of runs of the stage `evaluate` that come after these.
+    """
 
     configs: Sequence[RunConfig]
     names: Sequence[str]
     stage: str
     profile: str
     resources: Resources
+    after: Sequence[str] = ()
+    evaluations: Sequence[tuple[RunConfig, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -43,19 +52,29 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     """
     new: list[Run] = []
     existing: list[Run] = []
-    for config, name in zip(wanted.configs, wanted.names, strict=True):
+
+    def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
         found = transaction.find_run(name=name)
         if found is not None and found.fingerprint == config.fingerprint:
             existing.append(found)
-        elif found is not None:
+            return found
+        if found is not None:
             raise UsageError(f"a run called {name!r} exists with another configuration; choose another --name")
-        elif not NAME.match(name):
+        if not NAME.match(name):
             raise UsageError(
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit"
             )
-        else:
-            new.append(_run(config, name, wanted, code))
+        run = replace(_run(config, name, wanted, code), stage=stage, after=after)
+        new.append(run)
+        return run
+
+    after = wanted.after or [""] * len(wanted.configs)
+    asked = zip(wanted.configs, wanted.names, after, strict=True)
+    first = [add(config, name, wanted.stage, awaited) for config, name, awaited in asked]
+    if wanted.evaluations:
+        for run, (config, name) in zip(first, wanted.evaluations, strict=True):
+            add(config, name, EVALUATE, run.id)
     return Declaration(new, existing)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
-from lvjobs.control.declare import Wanted, check_profile_resources, declare
+from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare
 from lvjobs.control.loop import Session
 from lvjobs.control.submission import (
     Sent,
@@ -21,9 +21,10 @@ from lvjobs.control.submission import (
     send,
 )
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import Reservation, Run
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
+from lvjobs.study.words import RunState
 
 
 class OverBudget(UsageError):
@@ -81,7 +82,10 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     with session.ledger.transaction() as transaction:
         for run in declared.new:
             transaction.add_run(run)
-    sent = send(study, session.ledger, cluster, declared.new, session.terms, session.clock())
+    ready, later = _in_turn(session, declared)
+    if not ready:
+        return Entered(declared.existing, declared.new, _plan(session, later))
+    sent = send(study, session.ledger, cluster, ready, session.terms, session.clock(), later)
     if sent.outcome in ("refused", "over_budget"):
         discard(study, session.ledger, declared.new)
         raise UsageError(
@@ -89,6 +93,24 @@ def enter(session: Session, wanted: Wanted) -> Entered:
             "give --partition, --account, --qos or --time-limit"
         )
     return Entered(declared.existing, declared.new, sent)
+
+
+def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[Run]]:
+    """The new runs that may be submitted now, and those that come after one that is not completed."""
+    with session.ledger.transaction() as transaction:
+        completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
+    ready = [run for run in declared.new if not run.after or run.after in completed]
+    return ready, [run for run in declared.new if run not in ready]
+
+
+def _plan(session: Session, later: Sequence[Run]) -> Sent:
+    """Nothing to submit yet: what they may spend is reserved, and a pass submits them in their turn."""
+    with session.ledger.transaction() as transaction:
+        wanted, _ = reservations_for(transaction, later, session.terms)
+        for run in later:
+            if run.id in wanted:
+                transaction.reserve(Reservation(run.id, wanted[run.id]))
+    return Sent(later, "", "planned", said="they come after runs that are not completed yet")
 
 
 def _make_room(session: Session, runs: Sequence[Run]) -> None:

@@ -23,6 +23,7 @@ else:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"
+EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
 
 
 class _Table(BaseModel):

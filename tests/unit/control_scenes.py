@@ -1,5 +1,6 @@
 """A whole study in a temporary directory on a simulated cluster, and what must be true of it after every pass."""
 
+import json
 import os
 import sqlite3
 import tempfile
@@ -292,5 +293,5 @@ def _check_charges(scene, run, data):
     if run["state"] not in ENDED:
         assert told == scene.worker.executed[run["name"]]
     if run["state"] == "completed":
-        assert spent["useful"] == scene.steps
+        assert spent["useful"] == json.loads(run["config"])["steps"]
         assert scene.files(run["name"]).done.exists()

@@ -1,9 +1,12 @@
 """The whole loop on a simulated cluster: runs die of everything there is, go on, and end."""
 
+from dataclasses import replace
+
 import pytest
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.simulation import Manners
+from lvjobs.control import enter
 
 
 @pytest.fixture
@@ -302,3 +305,46 @@ def test_a_run_that_comes_after_a_held_one_waits_and_after_a_cancelled_one_is_ca
     scene.make_pass()
     assert scene.state("two") == "cancelled"
     assert scene.jobs("two") == []
+
+
+def with_evaluation(scene, name):
+    """What `submit train --evaluate` asks for."""
+    wanted = scene.wanted(name)
+    (config,) = wanted.configs
+    evaluation = config.model_copy(update={"steps": 3, "params": {"of": name}})
+    return replace(wanted, evaluations=[(evaluation, f"eval-{name}")])
+
+
+def test_an_evaluation_is_reserved_with_its_run_and_follows_it(make):
+    scene = make(budget={"limit": 1600 + 600})  # 12 + 4 and 3 + 3 steps
+    with scene.session() as session:
+        entered = enter.enter(session, with_evaluation(scene, "one"))
+    assert [run.name for run in entered.new] == ["one", "eval-one"]
+    assert entered.sent.outcome == "submitted"
+    assert scene.money() == (0, 2200, 0)
+    assert scene.jobs("eval-one") == []
+    scene.go(120)
+    assert (scene.state("one"), scene.state("eval-one")) == ("completed", "completed")
+    assert scene.run("eval-one")["stage"] == "evaluate"
+    assert scene.money() == (1500, 0, 700)
+
+
+def test_a_run_whose_evaluation_does_not_fit_is_refused_with_it(make):
+    scene = make(budget={"limit": 1600 + 599})
+    with scene.session() as session, pytest.raises(enter.OverBudget):
+        enter.enter(session, with_evaluation(scene, "one"))
+    assert scene.rows("runs") == []
+
+
+def test_evaluations_of_runs_that_are_there_wait_for_them_or_start_at_once(scene):
+    scene.enter("one")
+    with scene.session() as session:
+        assert enter.enter(session, with_evaluation(scene, "one")).sent.outcome == "planned"
+    assert scene.state("eval-one") == "planned"
+    assert scene.jobs("eval-one") == []
+    scene.go(120)
+    assert scene.state("eval-one") == "completed"
+    wanted = with_evaluation(scene, "one")
+    again = replace(wanted, evaluations=[(wanted.evaluations[0][0], "again")])
+    with scene.session() as session:
+        assert enter.enter(session, again).sent.outcome == "submitted"

@@ -1,0 +1,34 @@
+"""What the bundled evaluation task takes as `params`: declared here, torch-free, so that `evaluate` can check it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lvjobs.study.numbers import Float, Int
+from lvjobs.study.training import TrainingConfig
+
+
+class EvaluationConfig(BaseModel):
+    """Forecasts of held-out series with one model, scored beside the baselines.
+
+    `training` says which model, data and codec (what it says of training itself is of no consequence); `adapter` is a
+    directory in PEFT's format, empty for the base model as it is. `systems` are the indices of the series in the file,
+    drawn by `split` when the evaluation was declared. `batch` series go through the model at once, and are one step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training: TrainingConfig
+    adapter: str = ""
+    prompt: Literal["raw", "instruct"] = "raw"
+    split: Literal["last200", "random"] = "last200"
+    systems: list[Int] = Field(min_length=1)
+    batch: Int = Field(default=20, gt=0)
+    temperature: Float = Field(default=0.0, ge=0, description="0: the likeliest digit, always")
+    top_p: Float = Field(default=1.0, gt=0, le=1)
+    samples: Int = Field(default=1, gt=0)
+
+    @property
+    def steps(self) -> int:
+        """Batches."""
+        return -(-len(self.systems) // self.batch)
