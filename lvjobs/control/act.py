@@ -30,6 +30,7 @@ from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.words import RunState
 
 
 def act(
@@ -111,11 +112,15 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
 
 
 def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:
-    """A run that is over, or held until there are FLOPs, gives back what it did not spend once no job of it is left."""
+    """What is over, or held until there are FLOPs, gives back what it did not spend.
+
+    Once no job of it is left; but a completed run has its done marker, and whatever job it has spends nothing more.
+    """
     spending = {member.run_id for member in transaction.members()}
     for run_id in transaction.reservations():
         run = runs[run_id]
-        if (run.state.is_final or run.held_for) and run_id not in spending:
+        is_over = (run.state.is_final or run.held_for) and run_id not in spending
+        if is_over or run.state is RunState.COMPLETED:
             transaction.give_back(run_id)
 
 

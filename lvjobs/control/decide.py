@@ -63,6 +63,7 @@ class _Case:
     def actions(self) -> Iterator[Action]:
         self.attempts.close_followed()
         if self.run.state is RunState.COMPLETED:
+            yield from self._settle_completed()
             return
         if self.view.done is not None:
             yield from self._complete()
@@ -89,9 +90,20 @@ class _Case:
         assert done is not None
         if self.attempts.current is not None:
             self.attempts.end(Death(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
-        if self.view.live is not None:
-            yield Settle(self.view.live.member.token, self.run.id)
+        yield from self._settle_completed()
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
+
+    def _settle_completed(self) -> Iterator[Action]:
+        """A completed run's job is followed to its end, and until accounting has told what it held."""
+        live = self.view.live
+        if live is None:
+            return
+        waited = live.is_gone(self.now, self.policy.lost_seconds) and live.job is None
+        is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
+        if waited or (is_told and live.last_word is not None and live.last_word.is_ended):
+            yield Settle(live.member.token, self.run.id)
+        elif live.queue_known and live.job is None and live.member.missing_since is None:
+            yield MarkMissing(live.member.token, self.run.id, self.now)
 
     def _wind_down(self) -> None:
         """The run is not to go on; its last attempt may still be on its way out."""

@@ -276,7 +276,7 @@ def _check_state(run, live, tokens):
     state = run["state"]
     assert state in {word.value for word in RunState}
     assert len(live) <= 1
-    if state in WITHOUT_A_JOB:
+    if state in WITHOUT_A_JOB and state != "completed":  # whose job is followed to its end
         assert not live, f"{run['name']} is {state} and has a live submission"
     if state in ("submitting", "queued", "running"):
         assert live, f"{run['name']} is {state} without a submission"

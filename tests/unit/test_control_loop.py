@@ -348,3 +348,19 @@ def test_evaluations_of_runs_that_are_there_wait_for_them_or_start_at_once(scene
     again = replace(wanted, evaluations=[(wanted.evaluations[0][0], "again")])
     with scene.session() as session:
         assert enter.enter(session, again).sent.outcome == "submitted"
+
+
+def test_a_completed_runs_job_is_followed_until_accounting_tells_what_it_held(scene):
+    scene.enter("one")
+    scene.make_pass()
+    scene.reach(11)
+    scene.cluster.accounting = "dead"
+    scene.cluster.advance(5)
+    scene.make_pass()
+    assert scene.state() == "completed"
+    assert scene.rows("reservations") == []
+    scene.cluster.accounting = "on"
+    scene.go(30)
+    (attempt,) = scene.rows("attempts")
+    assert attempt["allocated_seconds"] is not None
+    assert [member["state"] for member in scene.rows("members")] == ["settled"]
