@@ -1,0 +1,80 @@
+"""Forecasts without a language model: what a model's forecast is shown beside, over the same systems.
+
+Each takes history (S, T, V) in the data's own units and gives the horizon's H steps, (S, H, V). None sees more of a
+tested system than its history; `analogue-training` sees the training systems too.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.baselines.analogue import analogue, analogue_training
+from lvjobs.forecasting.baselines.checks import checked_history
+from lvjobs.forecasting.baselines.ode import rosenzweig_macarthur
+from lvjobs.forecasting.baselines.simple import mean, persistence, seasonal_naive
+from lvjobs.forecasting.baselines.vector import var_levels, var_logs
+from lvjobs.forecasting.codec import Floats
+from lvjobs.forecasting.splits import Split
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One method: what it does in a line, and which of `training` and `time` it takes beside history and horizon."""
+
+    description: str
+    method: Callable[..., Floats]
+    takes: tuple[str, ...] = ()
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "persistence": Baseline("the last value, for ever", persistence),
+    "mean": Baseline("the mean of the history", mean),
+    "seasonal-naive": Baseline("the last period again, its length by autocorrelation", seasonal_naive),
+    "var-8": Baseline("vector autoregression of order 8, a series at a time", var_levels),
+    "var-12-log": Baseline("vector autoregression of order 12 in logarithms; rare blow-ups", var_logs),
+    "analogue": Baseline("what followed the nearest windows of the same history", analogue),
+    "analogue-training": Baseline(
+        "what followed the nearest windows of the training systems", analogue_training, ("training",)
+    ),
+    "ode": Baseline(
+        "the Rosenzweig-MacArthur law, fitted to the history (it knows the law)", rosenzweig_macarthur, ("time",)
+    ),
+}
+"""By name, in the order of a table: from the simplest to the one that knows the law behind the data."""
+
+
+def forecast(
+    name: str, history: NDArray[Any], horizon: int, *, training: NDArray[Any] | None = None, time: Floats | None = None
+) -> Floats:
+    """Forecast `horizon` steps: (S, horizon, V) from history (S, T, V), both in the data's own units.
+
+    Args:
+        name: A key of BASELINES.
+        history: What is known of the systems to be forecast.
+        horizon: How many steps follow.
+        training: (N, T', V), other systems, for methods that take them.
+        time: (T + horizon,) or longer, the steps' times, for methods that take them; None means equal steps.
+
+    Raises:
+        UsageError: the name, a shape or a value will not do for this method.
+        LvjobsError: the method failed on these series.
+    """
+    if name not in BASELINES:
+        raise UsageError(f"there is no baseline {name!r}: choose from {', '.join(BASELINES)}")
+    baseline = BASELINES[name]
+    offered = {"training": training, "time": time}
+    return baseline.method(checked_history(history, horizon), horizon, **{key: offered[key] for key in baseline.takes})
+
+
+def forecast_split(name: str, split: Split, trajectories: NDArray[Any], time: Floats | None = None) -> Floats:
+    """Forecast a split's scored systems, (S, horizon, V): what `split.truths(trajectories)` is the truth of.
+
+    `trajectories` (N, T, V) and `time` (T,) are a file's. The method is handed nothing but the scored systems'
+    histories and the training systems, so it cannot look ahead. Raises as `forecast` does.
+    """
+    return forecast(
+        name, split.histories(trajectories), split.horizon, training=split.training(trajectories), time=time
+    )

@@ -1,0 +1,103 @@
+"""Nearest neighbours: what followed where a series looked as it does now (Lorenz' analogues, J. Atmos. Sci. 26, 1969).
+
+Windows are compared by the squared distance over all their steps and variables, and what followed them is averaged
+with weights of one over that distance. Window lengths and numbers of neighbours were chosen on the file's first 800
+systems alone.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.baselines.checks import need_steps
+from lvjobs.forecasting.codec import Floats
+
+OWN_WINDOW, OWN_NEIGHBOURS = 5, 3
+TRAINING_WINDOW, TRAINING_NEIGHBOURS = 40, 5
+_ROWS = 64
+"""Systems compared at once with all training windows, for memory's sake."""
+
+
+def analogue(history: Floats, horizon: int) -> Floats:
+    """What followed the 3 nearest 5-step windows of the *same* history: (S, T, V) -> (S, horizon, V), original units.
+
+    A neighbour's whole continuation must lie within the history, too. Variables are compared in units of their own
+    standard deviation.
+
+    Raises:
+        UsageError: the history is too short to hold one earlier step and the horizon.
+    """
+    need_steps(history, horizon + 1, "analogue")
+    window = min(OWN_WINDOW, history.shape[1] - horizon)
+    pieces = _windows(history, window + horizon)  # (S, n, window + horizon, V)
+    width = history.std(axis=1, keepdims=True)[:, None]
+    width = np.where(width > 0, width, 1.0)
+    apart = (pieces[:, :, :window] - history[:, None, -window:]) / width
+    distances = (apart**2).sum(axis=(2, 3))
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :OWN_NEIGHBOURS]
+    followed = np.take_along_axis(pieces, nearest[:, :, None, None], axis=1)[:, :, window:]
+    return _weighted(followed, np.take_along_axis(distances, nearest, axis=1))
+
+
+def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
+    """What followed the 5 nearest 40-step windows of the *training* systems: (S, T, V) -> (S, horizon, V).
+
+    Each system is compared, and its continuation taken, in terms of the mean and standard deviation of its own first T
+    steps, T being the history's length: no later step shapes what a window is.
+
+    Args:
+        history: The systems to be forecast, original units.
+        horizon: Steps to forecast.
+        training: (N, T', V), whole series of other systems, original units.
+
+    Raises:
+        UsageError: there are no training systems, they are of another shape or too short, or a system to be forecast
+            is among them (its future would be its nearest neighbour's).
+    """
+    if training is None:
+        raise UsageError("analogue-training needs the training systems: give it a split, or leave it out")
+    training = np.asarray(training, dtype=np.float64)
+    steps = history.shape[1]
+    window = min(TRAINING_WINDOW, steps)
+    if training.ndim != 3 or training.shape[2] != history.shape[2] or training.shape[1] < window + horizon:  # noqa: PLR2004
+        raise UsageError(
+            f"training systems have the shape {training.shape}; it must be "
+            f"(systems, at least {window + horizon} steps, {history.shape[2]} variables)"
+        )
+    known = {series.tobytes() for series in training[:, :steps]}
+    if leaked := [index for index, series in enumerate(history) if series.tobytes() in known]:
+        raise UsageError(f"series {leaked[0]} is to be forecast, but stands among the training systems with its future")
+    middle, width = _moments(history)
+    trained_middle, trained_width = _moments(training[:, :steps])
+    pieces = _windows((training - trained_middle) / trained_width, window + horizon)
+    pieces = pieces.reshape(-1, window + horizon, history.shape[2])
+    asked = ((history - middle) / width)[:, -window:].reshape(len(history), -1)
+    seen = pieces[:, :window].reshape(len(pieces), -1)
+    forecasts = []
+    for start in range(0, len(asked), _ROWS):
+        distances = cdist(asked[start : start + _ROWS], seen, "sqeuclidean")
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :TRAINING_NEIGHBOURS]
+        forecasts.append(_weighted(pieces[nearest, window:], np.take_along_axis(distances, nearest, axis=1)))
+    forecast: Floats = np.concatenate(forecasts) * width + middle
+    return forecast
+
+
+def _windows(series: Floats, length: int) -> Floats:
+    """All windows of `length` steps: (S, T, V) -> (S, T - length + 1, length, V)."""
+    return np.lib.stride_tricks.sliding_window_view(series, length, axis=1).transpose(0, 1, 3, 2)
+
+
+def _moments(series: Floats) -> tuple[Floats, Floats]:
+    width = series.std(axis=1, keepdims=True)
+    return series.mean(axis=1, keepdims=True), np.where(width > 0, width, 1.0)
+
+
+def _weighted(followed: Floats, distances: Floats) -> Floats:
+    """The mean of (S, k, H, V) over k, weighted by the inverse of distances (S, k)."""
+    weights = 1 / (distances + 1e-9)  # a window that recurs exactly takes nearly all the weight
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean: Floats = (followed * weights[:, :, None, None]).sum(axis=1)
+    return mean

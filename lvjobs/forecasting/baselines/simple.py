@@ -1,0 +1,53 @@
+"""Baselines that know nothing but the series itself."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.forecasting.baselines.checks import need_steps
+from lvjobs.forecasting.codec import Floats
+
+
+def persistence(history: Floats, horizon: int) -> Floats:
+    """The last value, for ever: (S, T, V) -> (S, horizon, V), original units."""
+    forecast: Floats = history[:, -1:].repeat(horizon, axis=1)
+    return forecast
+
+
+def mean(history: Floats, horizon: int) -> Floats:
+    """The mean of the history of each variable: (S, T, V) -> (S, horizon, V), original units."""
+    forecast: Floats = history.mean(axis=1, keepdims=True).repeat(horizon, axis=1)
+    return forecast
+
+
+def seasonal_naive(history: Floats, horizon: int) -> Floats:
+    """The last period again and again: (S, T, V) -> (S, horizon, V), original units.
+
+    The period is one for all variables of a system (`period`). Raises UsageError for a history of one step.
+    """
+    lag, steps = period(history), np.arange(horizon)
+    where = history.shape[1] - lag[:, None] + steps % lag[:, None]
+    forecast: Floats = np.take_along_axis(history, where[:, :, None], axis=1)
+    return forecast
+
+
+def period(history: Floats) -> NDArray[np.int64]:
+    """Each system's period in steps, (S,), of history (S, T, V).
+
+    The lag at which the last half of the history differs least, in mean square over steps and variables, from the same
+    stretch so much earlier. That is autocorrelation less the energy of both stretches (the difference function of
+    de Cheveigne and Kawahara, JASA 111, 2002): plain autocorrelation over so few periods prefers lags at which the
+    stretch is large. Lags run from a tenth of the history (8 of 80 steps) to half of it (40), the shortest one wins a
+    tie. Populations swing over orders of magnitude, so series that are positive throughout are compared in logarithms,
+    others in units of each variable's standard deviation.
+    """
+    need_steps(history, 2, "seasonal-naive")
+    steps = history.shape[1]
+    positive = (history > 0).all(axis=(1, 2), keepdims=True)
+    width = history.std(axis=1, keepdims=True)
+    compared = np.where(positive, np.log(np.where(positive, history, 1.0)), history / np.where(width > 0, width, 1.0))
+    longest = steps // 2
+    lags = np.arange(max(1, steps // 10), longest + 1)
+    last = compared[:, steps - longest :]
+    distances = [((last - compared[:, steps - longest - lag : steps - lag]) ** 2).mean(axis=(1, 2)) for lag in lags]
+    chosen: NDArray[np.int64] = lags[np.argmin(distances, axis=0)]
+    return chosen

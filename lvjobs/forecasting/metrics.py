@@ -1,0 +1,216 @@
+"""How good forecasts are: one definition of each figure, for models and baselines alike.
+
+Everything is in the data's own units, over all systems S, the whole horizon H and all variables V. A forecast that is
+shorter than its truth, or holds a NaN, is an error: nothing is cut and nothing skipped, for a metric over less than the
+horizon flatters. With e = forecast - truth:
+
+    MAE     mean of |e| over systems, steps and variables
+    MSE     mean of e^2 over the same
+    RMSE    for each variable the root of its MSE over all systems and steps, then the mean over the variables
+    MRE     mean of |e| / s, s being the mean of |truth| over that system's and variable's horizon (the MAD/mean ratio:
+            Kolassa and Schuetz, Foresight 6, 2007). A ratio to each single truth would be ruled by the few
+            that are nearly nothing. Where s is nothing (1e-12 of the variable's mean over all systems), that mean
+            stands in; where it is 0, one.
+    CRPS    mean over the same of E|X - truth| - E|X - X'| / 2, X and X' drawn from the samples with replacement, which
+            is the exact score of the samples' own distribution (Gneiting and Raftery, JASA 102, 2007, eq. 21; computed
+            from sorted samples as by Jordan, Krueger and Lerch, J. Stat. Softw. 90(12), 2019). One sample: the MAE.
+
+A median is over systems, of each system's own figure. Its RMSE is averaged over variables in the same way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.codec import Floats
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+MEDIANS = ("mae", "mse", "rmse")
+"""Figures of which the median over systems is given."""
+_NOTHING = 1e-12
+_BLOCK = 100
+"""Resamples drawn at once, so that many systems fit into memory."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Figures over one part of the forecasts, defined in the module's docstring; MSE is in squared units."""
+
+    mae: float
+    mse: float
+    rmse: float
+    mre: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval over systems, from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All figures of one set of forecasts.
+
+    Attributes:
+        systems: How many systems were scored.
+        overall: Over everything.
+        median_mae: Median over systems of each system's MAE, and so on.
+        by_variable: One entry a variable.
+        by_step: One entry a step of the horizon.
+        crps: None where no samples were given.
+        intervals: Of mae, mse, rmse, mre, median_mae, median_mse, median_rmse, and crps where there is one.
+    """
+
+    systems: int
+    overall: Errors
+    median_mae: float
+    median_mse: float
+    median_rmse: float
+    by_variable: tuple[Errors, ...]
+    by_step: tuple[Errors, ...]
+    crps: float | None
+    intervals: Mapping[str, Interval]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON: lists, numbers, None."""
+        plain = asdict(self)
+        return plain | {"by_variable": list(plain["by_variable"]), "by_step": list(plain["by_step"])}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Scores":
+        """The scores that `to_dict` stored. Raises UsageError when they are none."""
+        try:
+            return cls(
+                **{
+                    **stored,
+                    "overall": Errors(**stored["overall"]),
+                    "by_variable": tuple(Errors(**part) for part in stored["by_variable"]),
+                    "by_step": tuple(Errors(**part) for part in stored["by_step"]),
+                    "intervals": {name: Interval(**ends) for name, ends in stored["intervals"].items()},
+                }
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UsageError(f"not stored scores: {error}") from None
+
+
+def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0) -> Scores:
+    """Score forecasts against what came.
+
+    Args:
+        truth: (S, H, V), the data's own units, from the first step that the forecaster did not see.
+        forecast: (S, H, V): the one forecast, or the samples' median.
+        samples: (n, S, H, V), what CRPS is computed of.
+        seed: Of the bootstrap's resamples.
+
+    Raises:
+        UsageError: a shape differs, something is not finite, or too far off for its error to be a number.
+    """
+    truth, forecast = _checked("truth", truth, 3), _checked("forecast", forecast, 3)
+    if forecast.shape != truth.shape:
+        raise UsageError(
+            f"the forecast has the shape {forecast.shape}, the truth {truth.shape}: "
+            f"every system, variable and step of the horizon is scored, never a part"
+        )
+    with np.errstate(over="ignore"):  # told just below
+        sizes = np.abs(forecast - truth)
+        squares, ratios = sizes**2, sizes / _typical(truth)
+        representable = np.isfinite([squares.sum(), ratios.sum()]).all()
+    if not representable:
+        raise UsageError("the forecast is so far from the truth that its squared or relative error is no number")
+    by_system = {
+        "mae": sizes.mean(axis=(1, 2)),
+        "mse": squares.mean(axis=(1, 2)),
+        "mre": ratios.mean(axis=(1, 2)),
+        "rmse": np.sqrt(squares.mean(axis=1)).mean(axis=1),
+    }
+    if samples is not None:
+        by_system["crps"] = crps(truth, samples).mean(axis=(1, 2))
+
+    def errors(steps: slice = slice(None), variables: slice = slice(None)) -> Errors:
+        chosen = (slice(None), steps, variables)
+        return Errors(
+            mae=float(sizes[chosen].mean()),
+            mse=float(squares[chosen].mean()),
+            rmse=float(np.sqrt(squares[chosen].mean(axis=(0, 1))).mean()),
+            mre=float(ratios[chosen].mean()),
+        )
+
+    return Scores(
+        systems=len(truth),
+        overall=errors(),
+        median_mae=float(np.median(by_system["mae"])),
+        median_mse=float(np.median(by_system["mse"])),
+        median_rmse=float(np.median(by_system["rmse"])),
+        by_variable=tuple(errors(variables=slice(v, v + 1)) for v in range(truth.shape[2])),
+        by_step=tuple(errors(steps=slice(h, h + 1)) for h in range(truth.shape[1])),
+        crps=float(by_system["crps"].mean()) if samples is not None else None,
+        intervals=_intervals(by_system, squares.mean(axis=1), seed),
+    )
+
+
+def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:
+    """CRPS of each value, (S, H, V), from its samples (n, S, H, V); the module's docstring defines it.
+
+    Raises:
+        UsageError: a shape differs, or something is not finite.
+    """
+    truth, samples = _checked("truth", truth, 3), _checked("samples", samples, 4)
+    if samples.shape[1:] != truth.shape:
+        expected = ", ".join(map(str, truth.shape))
+        raise UsageError(f"the samples have the shape {samples.shape}; for this truth it must be (n, {expected})")
+    count = len(samples)
+    rank = np.arange(1, count + 1)[:, None, None, None]
+    ordered = np.sort(samples, axis=0)
+    score: Floats = 2 / count**2 * ((ordered - truth) * (count * (truth < ordered) - rank + 0.5)).sum(axis=0)
+    return score
+
+
+def _typical(truth: Floats) -> Floats:
+    """What errors are relative to: (S, 1, V), never zero."""
+    own = np.abs(truth).mean(axis=1, keepdims=True)
+    common = own.mean(axis=0, keepdims=True)
+    # A series that is nothing but rounding beside the others has no size of its own to be measured by.
+    typical: Floats = np.where(own > common * _NOTHING, own, np.where(common > 0, common, 1.0))
+    return typical
+
+
+def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, Interval]:
+    """Percentile bootstrap over systems (Efron and Tibshirani, 1993, ch. 13); `squares` is (S, V).
+
+    Systems are what is independent, so whole systems are drawn, the same ones for every figure.
+    """
+    count = len(squares)
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[Floats]] = {}
+    for _ in range(RESAMPLES // _BLOCK):
+        rows = rng.integers(count, size=(_BLOCK, count))
+        for name, values in by_system.items():
+            # A mean of roots is not the root of a mean: RMSE over all systems is made from what is under the root.
+            whole = np.sqrt(squares[rows].mean(axis=1)).mean(axis=1) if name == "rmse" else values[rows].mean(axis=1)
+            drawn.setdefault(name, []).append(whole)
+            if name in MEDIANS:
+                drawn.setdefault(f"median_{name}", []).append(np.median(values[rows], axis=1))
+    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    return {
+        name: Interval(*map(float, np.quantile(np.concatenate(values), tails)))
+        for name, values in sorted(drawn.items())
+    }
+
+
+def _checked(what: str, values: NDArray[Any], dimensions: int) -> Floats:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != dimensions or 0 in values.shape:
+        wanted = "(systems, steps, variables)" if dimensions == 3 else "(samples, systems, steps, variables)"  # noqa: PLR2004
+        raise UsageError(f"the {what} has the shape {values.shape}; it must be {wanted}, none of them 0")
+    if not (finite := np.isfinite(values)).all():
+        where = ", ".join(str(index) for index in np.argwhere(~finite)[0])
+        raise UsageError(f"the {what} has NaN or infinity at [{where}]: a forecast is scored whole or not at all")
+    return values
