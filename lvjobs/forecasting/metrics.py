@@ -165,7 +165,7 @@ def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:
     truth, samples = _checked("truth", truth, 3), _checked("samples", samples, 4)
     if samples.shape[1:] != truth.shape:
         expected = ", ".join(map(str, truth.shape))
-        raise UsageError(f"the samples have the shape {samples.shape}; for this truth it must be (n, {expected})")
+        raise UsageError(f"the shape of the samples is {samples.shape}; for this truth it must be (n, {expected})")
     count = len(samples)
     rank = np.arange(1, count + 1)[:, None, None, None]
     ordered = np.sort(samples, axis=0)
@@ -206,11 +206,12 @@ def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> d
 
 
 def _checked(what: str, values: NDArray[Any], dimensions: int) -> Floats:
-    values = np.asarray(values, dtype=np.float64)
+    # One layout in memory: equal values give equal figures, to the last bit.
+    values = np.ascontiguousarray(values, dtype=np.float64)
     if values.ndim != dimensions or 0 in values.shape:
         wanted = "(systems, steps, variables)" if dimensions == 3 else "(samples, systems, steps, variables)"  # noqa: PLR2004
-        raise UsageError(f"the {what} has the shape {values.shape}; it must be {wanted}, none of them 0")
+        raise UsageError(f"the shape of the {what} is {values.shape}; it must be {wanted}, none of them 0")
     if not (finite := np.isfinite(values)).all():
         where = ", ".join(str(index) for index in np.argwhere(~finite)[0])
-        raise UsageError(f"the {what} has NaN or infinity at [{where}]: a forecast is scored whole or not at all")
+        raise UsageError(f"NaN or infinity in the {what} at [{where}]: a forecast is scored whole or not at all")
     return values

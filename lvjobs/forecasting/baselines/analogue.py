@@ -59,7 +59,7 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
     """
     if training is None:
         raise UsageError("analogue-training needs the training systems: give it a split, or leave it out")
-    training = np.asarray(training, dtype=np.float64)
+    training = np.ascontiguousarray(training, dtype=np.float64)
     steps = history.shape[1]
     window = min(TRAINING_WINDOW, steps)
     if training.ndim != 3 or training.shape[2] != history.shape[2] or training.shape[1] < window + horizon:  # noqa: PLR2004

@@ -11,7 +11,8 @@ from lvjobs.forecasting.codec import Floats
 
 def checked_history(history: NDArray[Any], horizon: int) -> Floats:
     """History as float64, (S, T, V). Raises UsageError for another shape, NaN, infinity, or no step to forecast."""
-    history = np.asarray(history, dtype=np.float64)
+    # One layout in memory: sums in another order would differ in their last bits.
+    history = np.ascontiguousarray(history, dtype=np.float64)
     if history.ndim != 3 or 0 in history.shape:  # noqa: PLR2004
         raise UsageError(
             f"history has the shape {history.shape}; it must be (systems, steps, variables), none of them 0"

@@ -48,6 +48,10 @@ def period(history: Floats) -> NDArray[np.int64]:
     longest = steps // 2
     lags = np.arange(max(1, steps // 10), longest + 1)
     last = compared[:, steps - longest :]
-    distances = [((last - compared[:, steps - longest - lag : steps - lag]) ** 2).mean(axis=(1, 2)) for lag in lags]
-    chosen: NDArray[np.int64] = lags[np.argmin(distances, axis=0)]
+    distances = np.stack(
+        [((last - compared[:, steps - longest - lag : steps - lag]) ** 2).mean(axis=(1, 2)) for lag in lags]
+    )
+    # Of an exact cycle every multiple of the period is as near, but for rounding.
+    tie = distances.min(axis=0) + 1e-12 * (last**2).mean(axis=(1, 2))
+    chosen: NDArray[np.int64] = lags[np.argmax(distances <= tie, axis=0)]
     return chosen

@@ -1,0 +1,155 @@
+"""Splits: no system on both sides, no step seen that is scored, no forecast parted from its truth."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.splits import Split, make_split
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    """Each value says where it stands: 1000 * system + step, and its negative as the second variable."""
+    places = 1000.0 * np.arange(30)[:, None] + np.arange(100)
+    return np.stack([places, -places], axis=2)
+
+
+def test_the_last_fifth_of_the_file_is_scored():
+    split = make_split(1000)
+    assert split.train == tuple(range(800))
+    assert split.test == tuple(range(800, 1000))
+    assert (split.history, split.horizon) == (80, 20)
+
+
+@given(systems=st.integers(2, 300), name=st.sampled_from(["last200", "random"]), seed=st.integers(0, 10**9))
+def test_every_system_is_on_one_side(systems, name, seed):
+    split = make_split(systems, name, seed=seed)
+    assert sorted(split.train + split.test) == list(range(systems))
+    assert len(split.test) == max(1, systems // 5)
+    assert split == make_split(systems, name, seed=seed)
+    assert split == Split.from_dict(json.loads(json.dumps(split.to_dict())))
+
+
+def test_a_seed_decides_for_ever():
+    # Written down: whatever python, numpy or machine reads this must draw the same.
+    assert make_split(10, "random", seed=0).train == (7, 4, 9, 3, 8, 2, 6, 0)
+    assert make_split(10, "random", seed=0).test == (5, 1)
+    assert make_split(10, "random", seed=1).test != (5, 1)
+
+
+def test_a_random_split_scores_systems_from_everywhere():
+    test = np.array(make_split(1000, "random", seed=3).test)
+    assert np.histogram(test, bins=5, range=(0, 1000))[0].min() > 20
+    assert list(test) != sorted(test)
+
+
+def test_a_system_on_both_sides_is_refused():
+    with pytest.raises(UsageError, match="system 3 first"):
+        Split("last200", 0, (0, 1, 2, 3), (3, 4))
+    stored = make_split(10).to_dict()
+    stored["train"].append(9)
+    with pytest.raises(UsageError, match="trained on would be scored"):
+        Split.from_dict(stored)
+
+
+def test_what_a_run_trained_on_is_not_scored():
+    split = make_split(1000, "random", seed=0)
+    split.reject_seen(split.train)
+    with pytest.raises(UsageError, match="score with the split that the run was trained with"):
+        split.reject_seen(range(800))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": "first"}, "no split 'first'"),
+        ({"seed": -1}, "0 or more"),
+        ({"seed": 1.0}, "whole numbers"),
+        ({"train": (0, True)}, "whole numbers"),
+        ({"history": 0}, "at least one step"),
+        ({"horizon": 0}, "at least one step"),
+        ({"train": ()}, "at least one system"),
+        ({"test": ()}, "at least one system"),
+        ({"train": (-1, 0)}, "system -1"),
+        ({"train": (1, 1)}, "twice"),
+        ({"test": (9, 9)}, "twice"),
+    ],
+)
+def test_nonsense_is_refused(changed, words):
+    with pytest.raises(UsageError, match=words):
+        replace(make_split(10), **changed)
+
+
+@pytest.mark.parametrize("stored", [{}, {"train": [0], "test": [1]}, {**make_split(5).to_dict(), "more": 1}])
+def test_what_is_no_stored_split_is_refused(stored):
+    with pytest.raises(UsageError, match="not a stored split"):
+        Split.from_dict(stored)
+
+
+def test_one_system_cannot_be_split():
+    with pytest.raises(UsageError, match="cannot be split"):
+        make_split(1)
+
+
+def test_the_truth_begins_right_after_the_history(trajectories):
+    split = make_split(30, "random", seed=1)
+    history, truth = split.histories(trajectories), split.truths(trajectories)
+    assert (history.shape, truth.shape) == ((6, 80, 2), (6, 20, 2))
+    first = 1000.0 * np.array(split.test)
+    assert history[:, -1, 0].tolist() == (first + 79).tolist()
+    assert truth[:, :, 0].tolist() == (first[:, None] + np.arange(80, 100)).tolist()
+
+
+def test_training_systems_are_never_the_scored_ones(trajectories):
+    split = make_split(30, "random", seed=1)
+    assert (split.training(trajectories)[:, 0, 0] / 1000).tolist() == list(split.train)
+
+
+def test_a_forecast_stays_with_its_system(trajectories):
+    split = make_split(30, "random", seed=1)
+    truth = split.truths(trajectories)
+    shuffled = sorted(split.test)
+    assert shuffled != list(split.test)
+    done = {system: trajectories[system, 80:] for system in shuffled}
+    assert np.array_equal(split.gather(done), truth)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda done: done.pop(8), "system 8 first"),
+        (lambda done: done.update({0: done[8]}), "system 0 has a forecast"),
+        (lambda done: done.update({8: done[8][:19]}), "whole horizon"),
+        (lambda done: done.update({8: done[8].ravel()}), "whole horizon"),
+    ],
+)
+def test_forecasts_that_do_not_match_the_split_are_refused(spoil, words):
+    split = make_split(10)
+    done = {system: np.zeros((20, 2)) for system in split.test}
+    spoil(done)
+    with pytest.raises(UsageError, match=words):
+        split.gather(done)
+
+
+def test_another_file_is_refused(trajectories):
+    split = make_split(30)
+    for data, words in (
+        (trajectories[:20], "the file holds 20"),
+        (trajectories[:, :99], "99 steps"),
+        (trajectories[..., 0], "shape"),
+    ):
+        for part in (split.histories, split.truths, split.training):
+            with pytest.raises(UsageError, match=words):
+                part(data)
+
+
+def test_splits_load_no_torch():
+    code = "import sys, lvjobs.forecasting.splits; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
