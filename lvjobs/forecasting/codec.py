@@ -1,17 +1,22 @@
-"""Series as text and back: a plain LLMTIME encoding (Gruver et al., 2023, arXiv:2310.07820).
+"""Series as text and back: the LLMTime encoding (Gruver et al., 2023, arXiv:2310.07820), for thousands at a time.
 
 Each series and variable is shifted and scaled by what its *history* shows, never by what is to be forecast; then every
 value is written with a fixed number of decimals, `,` between the variables of a step and `;` after every step:
 
     2.31,4.05;2.47,3.98;
 
-No signs or leading digits are fixed: a value that leaves the usual range (`-0.12`, `10.30`) is written as it is, so
-`decode(encode(x))` is within half a unit of the last decimal wherever doubles are that fine.
+No signs or leading digits are fixed: a value that leaves the usual range (`-0.12`, `10.30`) is written as it is.
+
+The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back: `Codec.error_bound`.
+Doubles could not hold that everywhere, so two things keep it true. A history whose width is nothing beside its level
+(1e15, 1e15 + 1) is scaled by a little more than its width. And a value that lies millions of widths outside its history
+is refused (`Unwritable`), since no double near it is as fine as the last decimal.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +29,27 @@ VALUE_SEPARATOR = ","
 STEP_SEPARATOR = ";"
 ALPHABET = "0123456789.-" + VALUE_SEPARATOR + STEP_SEPARATOR
 """Every character that an encoded series may hold."""
+SLACK = 1e-6
+"""What doubles may add to the half unit of the last decimal, in such units."""
+_ROUNDOFF = 2.0**-53
+_SMALLEST = 1e-290
+"""No unit is smaller: near it doubles lose digits (they have none left at 5e-324)."""
+_WIDEST = 1e300
 
 
 class Undecodable(LvjobsError):
     """The text is no encoded series."""
 
 
+class Unwritable(LvjobsError):
+    """The values cannot be written so that they can be read again."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """How series were scaled: `offset` and `unit` have the shape (..., variables), in the data's own units.
 
-    A value x is written as (x - offset) / unit.
+    A value x is written as (x - offset) / unit. The shape (variables,) is one scale for all series.
     """
 
     offset: Floats
@@ -50,38 +65,116 @@ class Scale:
         values: Floats = scaled * self.unit[..., None, :] + self.offset[..., None, :]
         return values
 
+    def take(self, rows: Sequence[int] | slice) -> "Scale":
+        """The scale of those series; one for all stays one for all."""
+        return self if self.offset.ndim == 1 else Scale(self.offset[rows], self.unit[rows])
+
 
 @dataclass(frozen=True)
 class Codec:
-    """LLMTIME's settings.
+    """LLMTime's settings.
 
     The offset is min - beta (max - min); the alpha-quantile of what lies above it is mapped to `target`. LLMTime maps
     it to 1; with 6 nearly every value has exactly one digit before the point (up to 1.66 x the quantile), so that a
-    step of two variables and two decimals is ten tokens.
+    step of two variables and two decimals is ten tokens. `scaling` is by each series' own history, or one scale a
+    variable from all histories that `fit` is given ("global").
     """
 
     decimals: int = 2
     target: float = 6.0
     alpha: float = 0.99
     beta: float = 0.3
+    scaling: Literal["series", "global"] = "series"
+
+    def __post_init__(self) -> None:
+        if not (
+            1 <= self.decimals <= 9  # noqa: PLR2004 - as many as the text's integers hold
+            and 0 <= self.alpha <= 1
+            and 0 <= self.beta < np.inf
+            and 0 < self.target < np.inf
+        ):
+            raise LvjobsError(f"{self}: decimals are 1 to 9, alpha is in [0, 1], beta at least 0, target above 0")
 
     def fit(self, history: Floats) -> Scale:
-        """The scale of each series and variable, from history of shape (..., steps, variables) alone."""
+        """The scale of each series and variable, from history of shape (..., steps, variables) alone.
+
+        Returns:
+            A scale of shape (..., variables); of (variables,) when `scaling` is "global".
+
+        Raises:
+            Unwritable: the history holds NaN, infinity, or numbers beyond 1e300.
+        """
         history = np.asarray(history, dtype=np.float64)
+        if not (np.abs(history) <= _WIDEST).all():
+            where = ", ".join(map(str, np.argwhere(~(np.abs(history) <= _WIDEST))[0]))
+            raise Unwritable(f"the history has NaN, infinity or a number beyond {_WIDEST:g} at [{where}]: repair it")
+        if self.scaling == "global":
+            history = history.reshape(-1, history.shape[-1])
         low, high = history.min(axis=-2), history.max(axis=-2)
         offset = low - self.beta * (high - low)
         unit = np.quantile(history - offset[..., None, :], self.alpha, axis=-2) / self.target
+        # A history that is nearly constant beside its level has a width that doubles cannot resolve: a unit as wide as
+        # the bound needs for it and for ten times its width.
+        finest = (60 * (high - offset) + 2 * np.abs(offset)) / self._reach
         # A constant history has no width to scale by: its own size (or 1) keeps what follows writable.
-        unit = np.where(unit > 0, unit, np.where(offset == 0, 1.0, np.abs(offset)))
+        constant = np.where(offset == 0, 1.0, np.abs(offset))
+        unit = np.maximum(np.where(unit > 0, np.maximum(unit, finest), constant), _SMALLEST)
+        if not (np.isfinite(offset) & np.isfinite(unit)).all():
+            raise Unwritable(f"beta = {self.beta:g} leaves the range of doubles: choose a smaller one")
         return Scale(offset, unit)
+
+    @property
+    def _reach(self) -> float:
+        """How large (6 |x - offset| + |offset|) / unit may be: six roundings of the one and one of the other."""
+        return 0.99 * SLACK * 10.0**-self.decimals / _ROUNDOFF
+
+    def error_bound(self, scale: Scale) -> Floats:
+        """The largest |decode(encode(x)) - x|, of shape (..., variables), in the data's own units."""
+        bound: Floats = (0.5 + SLACK) * 10.0**-self.decimals * scale.unit
+        return bound
 
     def format(self, scaled: Floats) -> str:
         """The text of one series that is scaled already, of shape (steps, variables)."""
-        number = f"%.{self.decimals}f"
-        step = VALUE_SEPARATOR.join([number] * scaled.shape[-1]) + STEP_SEPARATOR
-        # Adding zero turns -0.0, and rounding first what would round to it, into a plain zero: no `-0.00`.
-        rounded = np.round(scaled, self.decimals) + 0.0
-        return (step * len(scaled)) % tuple(rounded.ravel().tolist())
+        return self.write(scaled[None])[0]
+
+    def write(self, scaled: Floats) -> list[str]:
+        """The texts of series that are scaled already, of shape (series, steps, variables).
+
+        Raises:
+            Unwritable: a value is not finite, or so large that its last decimal is beyond doubles.
+        """
+        series, steps, variables = scaled.shape
+        decimals = self.decimals
+        with np.errstate(over="ignore"):
+            whole = np.rint(scaled.ravel() * 10.0**decimals)
+        if not (np.abs(whole) < 1 / _ROUNDOFF).all():
+            bad = np.flatnonzero(~(np.abs(whole) < 1 / _ROUNDOFF))[0]
+            where = ", ".join(map(str, np.unravel_index(bad, scaled.shape)))
+            raise Unwritable(f"{scaled.ravel()[bad]:g} at [{where}] cannot be written with {decimals} decimals")
+        negative, rest = whole < 0, np.abs(whole).astype(np.int64)  # no `-0.00`: what rounds to zero has no sign
+        top = int(rest.max(initial=0))
+        before = max(1, len(str(top)) - decimals)
+        if top < 2**31:
+            rest = rest.astype(np.int32)  # three times as fast to divide
+        # One row a value: sign, digits, point, decimals, separator; what a value does not need is then left out.
+        text = np.empty((rest.size, before + decimals + 3), dtype=np.uint8)
+        text[:, 0], text[:, before + 1] = ord("-"), ord(".")
+        text[:, -1].reshape(-1, variables)[:] = [ord(VALUE_SEPARATOR)] * (variables - 1) + [ord(STEP_SEPARATOR)]
+        needed = np.ones(text.shape, dtype=bool)
+        needed[:, 0] = negative
+        for place, column in enumerate((*range(before + decimals + 1, before + 1, -1), *range(before, 0, -1))):
+            if place > decimals:
+                needed[:, column] = rest > 0
+            tens = rest // 10
+            text[:, column] = rest - 10 * tens + ord("0")
+            rest = tens
+        if before == 1 and not negative.any():
+            characters, ends = text[:, 1:].tobytes(), np.arange(series + 1) * (steps * variables * (decimals + 3))
+        else:
+            lengths = needed.sum(axis=1).reshape(series, -1).sum(axis=1)
+            characters, ends = text[needed].tobytes(), np.concatenate([[0], np.cumsum(lengths)])
+        written = characters.decode("ascii")
+        return [written[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
     def parse(self, text: str, variables: int) -> Floats:
         """Scaled values of shape (steps, variables); the last step may lack its separator.
@@ -89,20 +182,54 @@ class Codec:
         Raises:
             Undecodable: the text holds something else than steps of `variables` numbers.
         """
-        steps = text.removesuffix(STEP_SEPARATOR).split(STEP_SEPARATOR)
-        try:
-            rows = [[float(value) for value in step.split(VALUE_SEPARATOR)] for step in steps]
-        except ValueError:
-            raise Undecodable(f"not an encoded series: {text[:60]!r}") from None
-        if any(len(row) != variables for row in rows):
-            raise Undecodable(f"not every step has {variables} values: {text[:60]!r}")
-        return np.array(rows, dtype=np.float64)
+        number = rf"-?[0-9]+\.[0-9]{{{self.decimals}}}"
+        step = VALUE_SEPARATOR.join([number] * variables)
+        if not re.fullmatch(f"{step}(?:{STEP_SEPARATOR}{step})*{STEP_SEPARATOR}?", text):
+            raise Undecodable(
+                f"not an encoded series of {variables} variable(s) with {self.decimals} decimals: {text[:60]!r}"
+            )
+        values = text.removesuffix(STEP_SEPARATOR).replace(STEP_SEPARATOR, VALUE_SEPARATOR).split(VALUE_SEPARATOR)
+        numbers = np.array(list(map(float, values))).reshape(-1, variables)
+        if not np.isfinite(numbers).all():
+            raise Undecodable(f"a number beyond doubles: {text[:60]!r}")
+        return numbers
 
     def encode(self, values: Floats, scale: Scale) -> list[str]:
-        """The text of each series: `values` has the shape (series, steps, variables), `scale` fits it."""
-        return [self.format(series) for series in scale.apply(np.asarray(values, dtype=np.float64))]
+        """The text of each series: `values` has the shape (series, steps, variables), `scale` fits it.
+
+        Raises:
+            Unwritable: a value is not finite, or too far outside its history to be read back within `error_bound`.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = scale.apply(values)
+            reach = 6 * np.abs(scaled) + np.abs(scale.offset / scale.unit)[..., None, :]
+        if not (fits := reach <= self._reach).all():
+            series, step, variable = np.argwhere(~fits)[0]
+            raise Unwritable(
+                f"series {series}, step {step}, variable {variable}: {values[series, step, variable]:g} is no number, "
+                f"or too far outside its history: {self.decimals} decimals reach {self._reach / 6:.1g} times the scale "
+                f"of a history; drop the series, or write fewer decimals"
+            )
+        return self.write(scaled)
 
     def decode(self, texts: Sequence[str], scale: Scale) -> Floats:
-        """Values of shape (series, steps, variables), in the data's own units; all texts have the same steps."""
+        """Values of shape (series, steps, variables), in the data's own units.
+
+        Raises:
+            Undecodable: a text is no encoded series, or they do not all have the same number of steps.
+        """
         variables = scale.offset.shape[-1]
-        return scale.invert(np.stack([self.parse(text, variables) for text in texts]))
+        parsed = [self.parse(text, variables) for text in texts]
+        if len({len(rows) for rows in parsed}) > 1:
+            raise Undecodable(f"series of {min(map(len, parsed))} to {max(map(len, parsed))} steps: decode one by one")
+        return scale.invert(np.stack(parsed))
+
+
+TINY = Codec()
+"""What `tiny` was pretrained on."""
+PUBLISHED = Codec(decimals=3, target=1.0)
+"""The report's settings: alpha .99, beta .3, three decimals."""
+LLMTIME = Codec(decimals=3, target=1.0, alpha=0.95)
+"""LLMTime's own defaults: `get_scaler(alpha=0.95, beta=0.3)` in models/llmtime.py and `prec=3` in demo.py of
+github.com/ngruver/llmtime, which truncates where this rounds and leaves out the point."""

@@ -1,23 +1,72 @@
-"""Greedy forecasts: the model chooses the digits, the codec's layout the rest, so that every forecast parses.
+"""Forecasts: the model chooses among what the grammar allows, so that every forecast parses and none is too short.
 
-Every value is written with one digit before the point, the codec's usual range: nothing can leave it.
+Rows of a batch have one length, so that what a series is forecast does not hang on what it is batched with. What the
+grammar forces (points, separators) is not asked of the model: it is fed together with the next choice, 119 calls for
+200 characters. Nothing is ever punished for standing there already: no repetition penalty.
 """
 
-import inspect
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
+from lvjobs.forecasting.cache import new_cache
+from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, Codec, Floats, Scale
+from lvjobs.forecasting.grammar import START, Grammar, grammars
+from lvjobs.forecasting.head import has_numeric_head, numeric_head
+from lvjobs.forecasting.prompts import RAW, Ids, Prompt
+from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokenizer import Characters
 
+Places = NDArray[np.int64]
+"""Characters by their place in ALPHABET; -1 is none."""
+LEAST_ROWS = 8
+"""Rows of every product of matrices, filled up with copies: with one to three rows CPU libraries take other ways, and a
+forecast would hang, in the last bits of its logits, on how many there are."""
+_FILLER = ALPHABET.index(STEP_SEPARATOR)
+"""What a row is fed after its end, while others go on; nobody reads it."""
 
-def forecast(model: Any, table: Characters, codec: Codec, history: Floats, horizon: int, batch: int = 50) -> Floats:
-    """The next `horizon` steps of each series.
+
+@dataclass(frozen=True)
+class Decoding:
+    """How forecasts are made.
+
+    Attributes:
+        batch: How many rows (series times samples) go through the model at once.
+        head: "numeric" asks the model for the series' characters alone; the choices are the same.
+        pad: Whether prompts of different lengths share a batch, padded on the left. Faster where lengths differ much;
+            but then a forecast hangs, in the last bits of its logits, on what it was batched with.
+        digits: Digits before the point that every forecast may have, whatever its history has.
+        signed: Whether every forecast may be negative, also where its history is not.
+        prompt: What stands around the history.
+    """
+
+    batch: int = 50
+    head: Literal["full", "numeric"] = "full"
+    pad: bool = False
+    digits: int = 1
+    signed: bool = False
+    prompt: Prompt = field(default=RAW)
+
+
+def forecast(
+    model: Any,
+    table: Characters,
+    codec: Codec,
+    history: Floats,
+    horizon: int,
+    batch: int = 50,
+    *,
+    scale: Scale | None = None,
+    decoding: Decoding | None = None,
+) -> Floats:
+    """The next `horizon` steps of each series, greedily.
 
     Args:
         model: A causal language model, on any device.
@@ -25,64 +74,210 @@ def forecast(model: Any, table: Characters, codec: Codec, history: Floats, horiz
         codec: How series are written.
         history: (series, steps, variables), original units.
         horizon: How many steps.
-        batch: How many series go through the model at once.
+        batch: As `Decoding.batch`, where `decoding` is not given.
+        scale: Their scale; None fits it to each history, and is an error for a codec with one scale for all.
+        decoding: The details.
 
     Returns:
         (series, horizon, variables), original units.
+
+    Raises:
+        LvjobsError: the model's logits are not finite; a history cannot be written; the scale is missing.
     """
-    scale = codec.fit(history)
-    texts = codec.encode(history, scale)
-    by_length: dict[int, list[int]] = {}  # rows of one batch must have one length: padding would shift positions
-    for index, text in enumerate(texts):
-        by_length.setdefault(len(text), []).append(index)
-    result: list[str] = [""] * len(texts)
-    for same in by_length.values():
-        for start in range(0, len(same), batch):
-            rows = same[start : start + batch]
-            ids = np.stack([table.encode(texts[row]) for row in rows])
-            written = _continue(model, table, codec, ids, horizon * history.shape[-1], history.shape[-1])
-            for row, line in zip(rows, written, strict=True):
-                result[row] = table.decode(line)
-    return codec.decode(result, scale)
+    greedy: Floats = _forecast(
+        model, table, codec, history, horizon, scale, decoding or Decoding(batch=batch), None, None
+    )[0]
+    return greedy
+
+
+def sample(
+    model: Any,
+    table: Characters,
+    codec: Codec,
+    history: Floats,
+    horizon: int,
+    sampling: Sampling,
+    *,
+    scale: Scale | None = None,
+    decoding: Decoding | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Floats:
+    """Samples of the next `horizon` steps of each series.
+
+    Args:
+        model: As for `forecast`, like `table`, `codec`, `history`, `horizon`, `scale` and `decoding`.
+        table: As there.
+        codec: As there.
+        history: As there.
+        horizon: As there.
+        sampling: Temperature, top_p, how many samples, and the seed.
+        scale: As there.
+        decoding: As there.
+        numbers: Each series' own number, by which its random numbers are drawn (default: its place in `history`), so
+            that a part of the series is given what all of them would have been given.
+
+    Returns:
+        (samples, series, horizon, variables), original units; see `sampling.bands` for medians and quantiles.
+
+    Raises:
+        LvjobsError: as there.
+    """
+    chosen = list(range(len(history))) if numbers is None else list(numbers)
+    return _forecast(model, table, codec, history, horizon, scale, decoding or Decoding(), sampling, chosen)
+
+
+def _forecast(
+    model: Any,
+    table: Characters,
+    codec: Codec,
+    history: Floats,
+    horizon: int,
+    scale: Scale | None,
+    decoding: Decoding,
+    sampling: Sampling | None,
+    numbers: Sequence[int] | None,
+) -> Floats:
+    history = np.asarray(history, dtype=np.float64)
+    scale = scale_of(codec, history, scale)
+    prompts = [decoding.prompt.wrap(table.encode(text)) for text in codec.encode(history, scale)]
+    layouts = grammars(codec, scale.apply(history), decoding.digits, decoding.signed)
+    samples = sampling.samples if sampling else 1
+    texts = [[""] * len(prompts) for _ in range(samples)]
+    for rows in _batches([len(prompt) for prompt in prompts], layouts, max(1, decoding.batch // samples), decoding.pad):
+        ids = [prompts[row] for row in rows]
+        grammar = layouts[rows[0]]
+        draw = _Choice(sampling, [numbers[row] for row in rows] if numbers else [], grammar.longest(horizon))
+        with _head(model, table, decoding.head):
+            written = _continue(model, table, grammar, ids, horizon * grammar.variables, samples, draw)
+        for index, places in enumerate(written):
+            line = "".join([ALPHABET[place] for place in places.tolist() if place >= 0])
+            texts[index % samples][rows[index // samples]] = line
+    return np.stack([codec.decode(lines, scale) for lines in texts])
+
+
+def scale_of(codec: Codec, history: Floats, scale: Scale | None) -> Scale:
+    """The scale that was given, or the one of each history.
+
+    Raises:
+        LvjobsError: none was given, and the codec has one for all series: it is fitted to those that train.
+    """
+    if scale is None and codec.scaling == "global":
+        raise LvjobsError('scaling = "global" is fitted to the series that train: a forecast must be given that scale')
+    return codec.fit(history) if scale is None else scale
+
+
+def _batches(lengths: Sequence[int], layouts: Sequence[Grammar], batch: int, pad: bool) -> Iterator[list[int]]:
+    """Rows that go together: of one grammar, and of one length unless they are padded."""
+    groups: dict[tuple[int, Grammar], list[int]] = {}
+    for row, (length, layout) in enumerate(zip(lengths, layouts, strict=True)):
+        groups.setdefault((0 if pad else length, layout), []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lengths.__getitem__)
+        yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
+
+
+class _Choice:
+    """Which of the allowed characters each row takes, by the model's logits."""
+
+    def __init__(self, sampling: Sampling | None, numbers: Sequence[int], longest: int) -> None:
+        self.sampling = sampling
+        self.uniforms = sampling.uniforms(numbers, longest) if sampling else np.empty((0, longest))
+
+    def __call__(self, logits: Floats, allowed: NDArray[np.bool_], position: int) -> Places:
+        if not np.isfinite(logits).all():
+            raise LvjobsError("the model's logits are not finite: nothing can be forecast with it")
+        if self.sampling is None:
+            places: Places = np.where(allowed, logits, -np.inf).argmax(axis=1)
+            return places
+        return self.sampling.choose(logits, allowed, self.uniforms[:, position])
+
+
+def _head(model: Any, table: Characters, head: str) -> Any:
+    return numeric_head(model, table.alphabet) if head == "numeric" else contextlib.nullcontext()
 
 
 @torch.inference_mode()
 def _continue(
-    model: Any, table: Characters, codec: Codec, ids: NDArray[np.int64], values: int, variables: int
-) -> NDArray[np.int64]:
-    """Token ids of that many further values, after prompts of one length: (rows, tokens)."""
+    model: Any, table: Characters, grammar: Grammar, prompts: Sequence[Ids], values: int, samples: int, choose: _Choice
+) -> Places:
+    """That many further values after each prompt, `samples` times: (prompts * samples, characters), -1 behind the end.
+
+    Samples of one prompt stand next to each other; the prompt goes through the model once for all of them.
+    """
     model.eval()
-    device = next(model.parameters()).device
-    digits = torch.from_numpy(table.encode("0123456789")).to(device)
-    feed = torch.from_numpy(ids).to(device)
-    written: list[torch.Tensor] = []
-    reuse = _cache(model)
-    for layout in _layouts(codec, values, variables):
-        for character in layout:
-            if character == "#":
-                output = model(input_ids=feed, use_cache=True, logits_to_keep=1, **reuse)
-                if not torch.isfinite(logits := output.logits[:, -1]).all():
-                    raise LvjobsError("the model's logits are not finite: nothing can be forecast with it")
-                feed = digits[logits[:, digits].argmax(-1)][:, None]
-                written.append(feed)
-            else:  # not the model's to choose: fed together with the next digit
-                forced = torch.full((len(ids), 1), int(table.ids[ord(character)]), device=device)
-                written.append(forced)
-                feed = torch.cat([feed, forced], dim=1)
-    tokens: NDArray[np.int64] = torch.cat(written, dim=1).cpu().numpy()
-    return tokens
+    reader = _Reader(model, table, prompts, grammar.longest(values // grammar.variables))
+    logits = reader.begin(samples)
+    rows = len(prompts) * samples
+    state, left = np.full(rows, START), np.full(rows, values)
+    written: list[Places] = []
+    while True:
+        places = choose(logits, grammar.allowed[state], len(written))
+        feed = []
+        while True:
+            done = left == 0
+            written.append(np.where(done, -1, places))
+            feed.append(np.where(done, _FILLER, places))
+            state = np.where(done, START, grammar.next[state, feed[-1]])
+            left = np.where(done, 0, left - grammar.ends[feed[-1]])
+            if not left.any():
+                return np.stack(written, axis=1)
+            # Only what is forced in every row at once can be fed ahead: with one digit before the point, always.
+            places = np.where(left == 0, _FILLER, grammar.forced[state])
+            if (places < 0).any():
+                break
+        logits = reader.read(np.stack(feed, axis=1))
 
 
-def _cache(model: Any) -> dict[str, Any]:
-    """An empty key-value cache, filled in place, under the name by which this version of transformers takes it."""
-    import transformers
+class _Reader:
+    """A model that reads characters, and its cache; gives the logits of ALPHABET for the next one."""
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name = "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
-    return {name: transformers.DynamicCache(config=base.config)}
+    def __init__(self, model: Any, table: Characters, prompts: Sequence[Ids], room: int) -> None:
+        self.model, self.rows = model, len(prompts)
+        self.device = next(model.parameters()).device
+        self.alphabet = torch.from_numpy(table.alphabet).to(self.device)
+        self.numeric = has_numeric_head(model, table.alphabet)
+        width = max(map(len, prompts))
+        ids = np.full((len(prompts), width), int(table.alphabet[_FILLER]), dtype=np.int64)
+        attention = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            attention[row, width - len(prompt) :] = 1
+        self.prompts = torch.from_numpy(ids).to(self.device)
+        # Without padding there is no mask to give: attention kernels are faster then.
+        self.attention = None if attention.all() else torch.from_numpy(attention).to(self.device)
+        self.cache = new_cache(model, width + room)
 
+    def begin(self, samples: int) -> Floats:
+        """Read the prompts; the logits after them, `samples` times each: (rows, characters)."""
+        prompts = len(self.prompts)
+        self.rows = prompts * samples
+        logits = self._forward(self.prompts, keep=-(-LEAST_ROWS // prompts))
+        chosen = np.repeat(np.arange(prompts), samples)
+        chosen = np.concatenate([chosen, np.zeros(max(0, LEAST_ROWS - len(chosen)), dtype=np.int64)])
+        if len(chosen) > prompts:
+            indices = torch.from_numpy(chosen).to(self.device)
+            for cache in self.cache.values():
+                cache.batch_select_indices(indices)
+            if self.attention is not None:
+                self.attention = self.attention[indices]
+        return logits[chosen[: self.rows]]
 
-def _layouts(codec: Codec, values: int, variables: int) -> Sequence[str]:
-    """How each value is laid out, `#` for a digit: `#.##,` and `#.##;`."""
-    number = "#." + "#" * codec.decimals
-    return [number + (VALUE_SEPARATOR if (index + 1) % variables else STEP_SEPARATOR) for index in range(values)]
+    def read(self, places: Places) -> Floats:
+        """Read further characters, (rows, characters); the logits after them."""
+        copies = np.repeat(places[:1], max(0, LEAST_ROWS - len(places)), axis=0)
+        ids = self.alphabet[torch.from_numpy(np.concatenate([places, copies])).to(self.device)]
+        if self.attention is not None:
+            self.attention = torch.cat([self.attention, torch.ones_like(ids)], dim=1)
+        return self._forward(ids)[: self.rows]
+
+    def _forward(self, ids: Tensor, keep: int = 1) -> Floats:
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, "logits_to_keep": keep, **self.cache}
+        if self.attention is not None:
+            # Positions count tokens, not padding: a padded prompt stands where it would stand alone.
+            positions = (self.attention.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            inputs |= {"attention_mask": self.attention, "position_ids": positions}
+        logits = self.model(**inputs).logits[:, -1]
+        if not self.numeric:
+            logits = logits[:, self.alphabet]
+        values: Floats = logits.double().cpu().numpy()
+        return values

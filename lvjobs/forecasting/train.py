@@ -12,12 +12,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import load_dataset, sha256
+from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.order import Order
+from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.forecasting.windows import IGNORED, Windows, training_windows, validation_windows
+from lvjobs.forecasting.windows import (
+    IGNORED,
+    Windows,
+    codec_of,
+    numeric_labels,
+    training_windows,
+    validation_windows,
+)
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 from lvjobs.worker import Resumed, Run, State
@@ -57,6 +65,11 @@ class Trainer:
     training: Windows
     validation: Windows
 
+    @property
+    def metric(self) -> str:
+        """What the loss is called in the journal: that of a numeric head is another objective."""
+        return "loss" if self.config.head == "full" else "loss_numeric"
+
     def step(self, step: int) -> dict[str, float]:
         """One update; what the journal says of it: loss (nats a token), learning rate, tokens read.
 
@@ -66,7 +79,7 @@ class Trainer:
         batch = self.training.take(self.order.next())
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
-        total, count = _loss(self.model, batch)
+        total, count = loss_of(self.model, batch)
         loss = total / count
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
@@ -76,7 +89,7 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": value, "learning_rate": learning_rate, "tokens": int(batch.attention.sum())}
+        return {self.metric: value, "learning_rate": learning_rate, "tokens": int(batch.attention.sum())}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -85,12 +98,12 @@ class Trainer:
         total, count, batches, tokens = 0.0, 0, 0, 0
         for start in range(0, len(self.validation), self.config.batch_size):
             batch = self.validation.take(np.arange(start, min(start + self.config.batch_size, len(self.validation))))
-            loss, labels = _loss(self.model, batch)
+            loss, labels = loss_of(self.model, batch)
             total += float(loss)
             count += labels
             batches += 1
             tokens += int(batch.attention.sum())
-        return {"loss": total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
+        return {self.metric: total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
 
     def state(self) -> State:
         """What a checkpoint holds: small, never the base model."""
@@ -120,7 +133,7 @@ def build(run: RunConfig) -> Trainer:
         LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
     """
     config = TrainingConfig(**run.params)
-    codec = Codec(decimals=config.decimals, target=config.scale_target)
+    codec = codec_of(config)
     path = Path(config.data)
     data = load_dataset(path, steps=config.history_steps + config.horizon_steps)
     if config.data_sha256 and sha256(path) != config.data_sha256:
@@ -128,9 +141,14 @@ def build(run: RunConfig) -> Trainer:
     base, tokenizer = load_base(config)
     table = Characters(tokenizer, config.model, codec)
     pad_id = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+    prompts = prompts_of(config.format, tokenizer, config.model, codec, data.trajectories.shape[-1])
+    training = training_windows(data, codec, table, config, pad_id, prompts)
+    validation = validation_windows(data, codec, table, config, pad_id, prompts)
+    if config.head == "numeric":
+        take_numeric_head(base, table.alphabet)
+        training, validation = numeric_labels(training, table), numeric_labels(validation, table)
     model = add_adapter(base, config)
     optimizer = torch.optim.AdamW(_learning(model), lr=config.learning_rate, weight_decay=config.weight_decay)
-    training = training_windows(data, codec, table, config, pad_id)
     return Trainer(
         config=config,
         model=model,
@@ -138,7 +156,7 @@ def build(run: RunConfig) -> Trainer:
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(config, run.steps)),
         order=Order(len(training), config.batch_size, run.seed),
         training=training,
-        validation=validation_windows(data, codec, table, config, pad_id),
+        validation=validation,
     )
 
 
@@ -164,11 +182,17 @@ def _learning(model: Any) -> list[Tensor]:
     return [weights for weights in model.parameters() if weights.requires_grad]
 
 
-def _loss(model: Any, batch: Windows) -> tuple[Tensor, int]:
+def loss_of(model: Any, batch: Windows) -> tuple[Tensor, int]:
     """Summed cross-entropy (nats) over the labels that count, and how many they are."""
     device = next(model.parameters()).device
     ids, attention, labels = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.attention, batch.labels))
-    logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
+    # Packed windows: positions that restart, without a mask, are what tells transformers where series begin.
+    places = (
+        {"attention_mask": attention}
+        if batch.positions is None
+        else {"position_ids": torch.from_numpy(batch.positions).to(device)}
+    )
+    logits = model(input_ids=ids, **places).logits[:, :-1]
     targets = labels[:, 1:]
     total = functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"

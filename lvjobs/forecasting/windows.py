@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.codec import STEP_SEPARATOR, Codec, Scale
 from lvjobs.forecasting.data import Dataset
+from lvjobs.forecasting.prompts import Ids, Prompts, raw
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
@@ -22,15 +23,17 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Windows:
-    """M windows of at most L tokens, padded on the right; all three are (M, L) int64.
+    """M windows of at most L tokens, padded on the right; all are (M, L) int64.
 
     `labels` are the ids themselves where the loss counts and IGNORED elsewhere (a label is predicted from what precedes
-    it); `attention` is 1 on tokens and 0 on padding.
+    it); `attention` is 1 on tokens and 0 on padding. `positions` are each token's place in its own series where windows
+    are packed, and None where they are not: then a token's place is its column.
     """
 
     ids: NDArray[np.int64]
     attention: NDArray[np.int64]
     labels: NDArray[np.int64]
+    positions: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """How many windows."""
@@ -39,10 +42,16 @@ class Windows:
     def take(self, rows: NDArray[np.int64]) -> "Windows":
         """Those rows, without columns that are padding in all of them."""
         width = int(self.attention[rows].sum(axis=1).max())
-        return Windows(self.ids[rows, :width], self.attention[rows, :width], self.labels[rows, :width])
+        positions = None if self.positions is None else self.positions[rows, :width]
+        return Windows(self.ids[rows, :width], self.attention[rows, :width], self.labels[rows, :width], positions)
+
+    @property
+    def position_ids(self) -> NDArray[np.int64]:
+        """Each token's place in its own series, 0 on padding: (M, L)."""
+        return (np.arange(self.ids.shape[1]) if self.positions is None else self.positions) * self.attention
 
 
-def pad(rows: Sequence[NDArray[np.int64]], pad_id: int, unlearnt: Sequence[int]) -> Windows:
+def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
     """Windows of those rows of ids, of which the first `unlearnt` are context only."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
     attention, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
@@ -53,11 +62,80 @@ def pad(rows: Sequence[NDArray[np.int64]], pad_id: int, unlearnt: Sequence[int])
     return Windows(ids, attention, labels)
 
 
-def chunks(series: Sequence[NDArray[np.int64]], length: int, pad_id: int) -> Windows:
-    """Chunks of `length` tokens of each series, overlapping by half; the last one may be shorter."""
+def cut(series: Sequence[Ids], length: int) -> list[Ids]:
+    """Chunks of `length` tokens of each series, overlapping by length // 2; the last one may be shorter."""
     stride = length - length // 2
-    rows = [row[start : start + length] for row in series for start in range(0, max(1, len(row) - length // 2), stride)]
+    return [row[start : start + length] for row in series for start in range(0, max(1, len(row) - length // 2), stride)]
+
+
+def chunks(series: Sequence[Ids], length: int, pad_id: int) -> Windows:
+    """Those chunks, one a window."""
+    rows = cut(series, length)
     return pad(rows, pad_id, [0] * len(rows))
+
+
+def pack(rows: Sequence[Ids], length: int, pad_id: int) -> Windows:
+    """Rows one behind the other, in windows of `length` tokens that are all full but the last.
+
+    Positions restart with each row; a row that is cut by a window's end goes on in the next window as a row of its own.
+    No row's first token is learnt: what precedes it is another series. Given the positions and no attention mask,
+    transformers (5.0 and later, sdpa and flash attention) lets no row see another; a model with an attention of its own
+    would see the rows before, and should not be packed.
+    """
+    stream = np.concatenate(list(rows))
+    starts = np.zeros(-(-len(stream) // length) * length, dtype=bool)
+    starts[np.cumsum([0, *map(len, rows[:-1])])] = True
+    starts[::length] = True
+    starts[len(stream) :] = True  # padding sees nothing, and nothing sees it
+    index = np.arange(len(starts))
+    positions = index - np.maximum.accumulate(np.where(starts, index, 0))
+    ids = np.full(len(starts), pad_id, dtype=np.int64)
+    ids[: len(stream)] = stream
+    return Windows(
+        ids.reshape(-1, length),
+        (index < len(stream)).astype(np.int64).reshape(-1, length),
+        np.where(starts, IGNORED, ids).reshape(-1, length),
+        positions.reshape(-1, length),
+    )
+
+
+def examples(
+    series: Sequence[Ids], table: Characters, config: TrainingConfig, prompts: Prompts, pad_id: int
+) -> Windows:
+    """Questions and answers of at most `context_length` tokens: whole steps, of which the last ones are the answer.
+
+    An answer has the share of the steps that the horizon has; it is all that is learnt, with the token that ends it.
+    The next example of a series begins half of the steps later.
+
+    Raises:
+        UsageError: the instruction leaves no room for two steps.
+    """
+    separator = int(table.ids[ord(STEP_SEPARATOR)])
+    share = config.horizon_steps / (config.history_steps + config.horizon_steps)
+    rows, unlearnt = [], []
+    for row in series:
+        ends = np.concatenate([[0], np.flatnonzero(row == separator) + 1])
+        start = 0
+        while start == 0 or ends[start] < ends[-1]:
+            # As many steps as there is room for beside the longest instruction: it only names another number.
+            room = config.context_length - prompts(config.horizon_steps).length
+            steps = int(np.searchsorted(ends, ends[start] + room, side="right")) - 1 - start
+            if steps < 2:  # noqa: PLR2004 - one to read, one to answer
+                if start:
+                    break
+                raise UsageError(
+                    f'context_length = {config.context_length} leaves no room for two steps: format = "instruct" '
+                    f"adds {prompts(config.horizon_steps).length} tokens; give it more"
+                )
+            answer = max(1, round(steps * share))
+            prompt, asked = prompts(answer), ends[start + steps - answer]
+            question = prompt.wrap(row[ends[start] : asked])
+            rows.append(np.concatenate([question, row[asked : ends[start + steps]], prompt.end]))
+            unlearnt.append(len(question))
+            if start + steps == len(ends) - 1:
+                break
+            start += max(1, steps // 2)
+    return pad(rows, pad_id, unlearnt)
 
 
 def split(systems: int, config: TrainingConfig) -> tuple[int, int]:
@@ -76,28 +154,60 @@ def split(systems: int, config: TrainingConfig) -> tuple[int, int]:
     return train, first_validation
 
 
-def training_windows(data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int) -> Windows:
-    """Chunks of all steps of the training systems, scaled from their history."""
+def codec_of(config: TrainingConfig) -> Codec:
+    """The codec that a configuration asks for."""
+    return Codec(config.decimals, config.scale_target, config.scale_alpha, config.scale_beta, config.scaling)
+
+
+def shared_scale(data: Dataset, codec: Codec, config: TrainingConfig) -> Scale | None:
+    """The one scale of all series, from the histories of those that train; None if each has its own."""
+    if codec.scaling == "series":
+        return None
+    train, _ = split(len(data.trajectories), config)
+    return codec.fit(data.trajectories[:train, : config.history_steps].astype(np.float64))
+
+
+def training_windows(
+    data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int, prompts: Prompts = raw
+) -> Windows:
+    """Windows of all steps of the training systems, scaled from their history: chunks, packed or not, or examples."""
     train, _ = split(len(data.trajectories), config)
     rows = _tokens(data, codec, table, config, slice(train))
+    if config.format == "instruct":
+        return examples(rows, table, config, prompts, pad_id)
+    if config.packing:
+        return pack(cut(rows, config.context_length), config.context_length, pad_id)
     return chunks(rows, config.context_length, pad_id)
 
 
-def validation_windows(data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int) -> Windows:
+def validation_windows(
+    data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int, prompts: Prompts = raw
+) -> Windows:
     """One window a validation system, the first `validation_limit` of them: history as context, loss over the horizon.
 
-    They hang on the file and the codec alone, not on `context_length`, so that runs can be compared.
+    They hang on the file, the codec and the prompt alone, not on `context_length`, so that runs can be compared.
     """
     _, first = split(len(data.trajectories), config)
     wanted = slice(first, first + config.validation_limit)
     rows = _tokens(data, codec, table, config, wanted, config.history_steps + config.horizon_steps)
     context = [len(row) for row in _tokens(data, codec, table, config, wanted, config.history_steps)]
-    return pad(rows, pad_id, context)
+    prompt = prompts(config.horizon_steps)
+    questions = [prompt.wrap(row[:length]) for row, length in zip(rows, context, strict=True)]
+    whole = [np.concatenate([q, row[n:]]) for q, row, n in zip(questions, rows, context, strict=True)]
+    return pad(whole, pad_id, [len(question) for question in questions])
+
+
+def numeric_labels(windows: Windows, table: Characters) -> Windows:
+    """The windows for a model with a numeric head: labels are places in ALPHABET, other tokens are not learnt."""
+    places = np.full(int(max(windows.labels.max(), table.alphabet.max())) + 1, IGNORED, dtype=np.int64)
+    places[table.alphabet] = np.arange(len(table.alphabet))
+    labels = np.where(windows.labels >= 0, places[np.maximum(windows.labels, 0)], IGNORED)
+    return Windows(windows.ids, windows.attention, labels, windows.positions)
 
 
 def _tokens(
     data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, systems: slice, steps: int | None = None
-) -> list[NDArray[np.int64]]:
+) -> list[Ids]:
     series = data.trajectories[systems].astype(np.float64)
-    scale = codec.fit(series[:, : config.history_steps])
+    scale = shared_scale(data, codec, config) or codec.fit(series[:, : config.history_steps])
     return [table.encode(text) for text in codec.encode(series[:, :steps], scale)]

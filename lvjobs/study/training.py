@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
 
@@ -13,6 +13,10 @@ class TrainingConfig(BaseModel):
     `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of
     history and 20 of horizon). `lora_alpha` None means the rank. `data_sha256` pins the file that `data` named when
     the run was declared.
+
+    `scaling` "series" scales each by its own history, "global" by the histories of all that train. `format` "instruct"
+    puts an instruction around them, in the model's chat template. `head` "numeric" learns and decodes over the
+    characters of a series alone: its loss (`loss_numeric`) is another objective, never compared with "full"'s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -34,11 +38,23 @@ class TrainingConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     quantization: Literal["auto", "none", "nf4"] = "auto"
     decimals: Int = Field(default=2, ge=1, le=6)
-    scale_target: Float = Field(default=6.0, gt=0, description="what the history's 0.99-quantile is written as")
+    scale_target: Float = Field(default=6.0, gt=0, description="what the history's alpha-quantile is written as")
+    scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="the quantile")
+    scale_beta: Float = Field(default=0.3, ge=0, description="what lies below the history's minimum, in its widths")
+    scaling: Literal["series", "global"] = "series"
     history_steps: Int = Field(default=80, gt=0)
     horizon_steps: Int = Field(default=20, gt=0)
+    format: Literal["raw", "instruct"] = "raw"
+    packing: bool = Field(default=False, description="windows of several series, without padding (format raw only)")
+    head: Literal["full", "numeric"] = "full"
     train_systems: Int | None = Field(default=None, gt=0, description="None: the first 80 % of the file")
     validation_limit: Int = Field(default=32, gt=0, description="validation windows")
+
+    @model_validator(mode="after")
+    def _packs_raw_series_only(self) -> "TrainingConfig":
+        if self.packing and self.format == "instruct":
+            raise ValueError('packing cuts series anywhere, so it needs format = "raw"')
+        return self
 
     @property
     def tokens_per_step(self) -> int:

@@ -1,12 +1,16 @@
-"""A run in memory, and small trainings, for the forecasting tests."""
+"""A run in memory, small trainings, and models that know what comes next, for the forecasting tests."""
 
 import contextlib
 import copy
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import transformers
 
 from lvjobs.forecasting import train as task
+from lvjobs.forecasting.tokenizer import VOCABULARY
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import Resumed
 
@@ -109,3 +113,76 @@ def run_through(config, directory, **misfortunes):
 def adapter_bytes(run):
     """The final adapter's weights, as they are on disk."""
     return (run.saved[2] / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+class Table:
+    """`tiny`'s tokenizer in a few lines."""
+
+    def encode(self, text, add_special_tokens=False):
+        return [VOCABULARY.index(character) for character in text]
+
+
+class Scripted(torch.nn.Module):
+    """A causal language model that knows what comes next: its logits favour that token, though only by a little.
+
+    It keeps what it has read by the cache that it is given, as a real one does, so that it notices a cache that is
+    dropped or a token that is fed twice. `calls` counts what went through it.
+    """
+
+    def __init__(self, table, margin=1.0):
+        super().__init__()
+        self.table, self.margin = table, margin
+        self.config = transformers.Qwen2Config(
+            vocab_size=len(VOCABULARY), num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_key_value_heads=2
+        )
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.calls, self.cache, self.seen = [], None, None
+
+    def forward(
+        self, input_ids, past_key_values=None, use_cache=None, logits_to_keep=0, attention_mask=None, position_ids=None
+    ):
+        self.calls.append(tuple(input_ids.shape))
+        if past_key_values is not self.cache:
+            self.cache, self.seen = past_key_values, [[] for _ in input_ids]
+            past_key_values.batch_select_indices = self.select
+        first = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else torch.ones_like(input_ids)
+        for seen, new, real in zip(self.seen, input_ids, first, strict=True):
+            seen.extend(token for token, kept in zip(new.tolist(), real.tolist(), strict=True) if kept)
+        logits = torch.zeros(len(input_ids), 1, len(VOCABULARY))
+        for row, seen in enumerate(self.seen):
+            logits[row, 0, self.table.ids[ord(self.follows(self.table.decode(np.array(seen))))]] = self.margin
+        return SimpleNamespace(logits=logits)
+
+    def select(self, indices):
+        """What becomes of the cache's rows: samples of a prompt, and copies that fill up."""
+        self.seen = [list(self.seen[row]) for row in indices.tolist()]
+
+    def follows(self, text):
+        """The character that comes after a text."""
+        raise NotImplementedError
+
+
+class Perfect(Scripted):
+    """A perfect model: it knows each series, history and truth, as the codec writes them."""
+
+    def __init__(self, table, texts, margin=1.0):
+        super().__init__(table, margin)
+        self.texts = texts
+
+    def follows(self, text):
+        (known,) = {whole for whole in self.texts if whole.startswith(text) or text.startswith(whole)}
+        return known[len(text)] if len(text) < len(known) else ";"  # a row that is done is fed on while others are not
+
+
+class Persistence(Scripted):
+    """A persistence model: it writes the last step of the history again and again."""
+
+    def __init__(self, table, history_steps, margin=1.0):
+        super().__init__(table, margin)
+        self.history_steps = history_steps
+
+    def follows(self, text):
+        steps = text.split(";")
+        last, begun = steps[self.history_steps - 1] + ";", steps[-1]
+        assert last.startswith(begun), text
+        return last[len(begun)]

@@ -10,8 +10,10 @@ from forecasting_helpers import FakeRun, adapter_bytes, one_thread, run_through,
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import train as task
+from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import make_dataset, sha256
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
+from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
@@ -190,6 +192,47 @@ def test_an_adapter_that_peft_does_not_take_up_is_noticed(trainer, tmp_path, mon
         load_adapter(trainer.model, tmp_path)
 
 
+@pytest.mark.parametrize("params", [{"head": "numeric"}, {"packing": True}, {"scaling": "global", "decimals": 3}])
+def test_each_way_of_training_lowers_its_loss_and_resumes_bit_for_bit(data, tmp_path, params):
+    config = small(data, steps=8, context_length=96, **params)
+    name = "loss_numeric" if params == {"head": "numeric"} else "loss"
+    whole = run_through(config, tmp_path / "whole")
+    (_, before), *_, (_, after) = whole.validations
+    assert after[name] < before[name]
+    assert all(name in metrics and ("loss" in metrics) == (name == "loss") for _, metrics in whole.logs)
+    first = run_through(config, tmp_path / "1", kill_at=6)
+    second = run_through(config, tmp_path / "2", before=first.saved)
+    assert adapter_bytes(second) == adapter_bytes(whole)
+
+
+def test_a_numeric_head_is_a_softmax_over_the_series_characters(data):
+    """Its loss is that of the full head, normalised over fourteen tokens; and an adapter of it is one of any head."""
+    torch.manual_seed(0)
+    full = task.build(small(data, lora_dropout=0.0))
+    torch.manual_seed(0)
+    numeric = task.build(small(data, lora_dropout=0.0, head="numeric"))
+    batch, other = (trainer.training.take(np.array([0, 1])) for trainer in (full, numeric))
+    with torch.no_grad():
+        logits = full.model(
+            input_ids=torch.from_numpy(batch.ids), attention_mask=torch.from_numpy(batch.attention)
+        ).logits
+        table = Characters(task.load_base(full.config)[1], "tiny", Codec())
+        chances = torch.log_softmax(logits[:, :-1, table.alphabet], -1)
+        places = torch.from_numpy(other.labels[:, 1:]).clamp(min=0)
+        nats = -chances.gather(-1, places[..., None])[..., 0][other.labels[:, 1:] >= 0]
+        found, count = task.loss_of(numeric.model, other)
+    assert count == len(nats)
+    assert float(found) == pytest.approx(float(nats.sum()), rel=1e-5)
+    assert {n for n, p in full.model.named_parameters() if p.requires_grad} == {
+        n for n, p in numeric.model.named_parameters() if p.requires_grad
+    }
+
+
+def test_tiny_cannot_be_trained_on_instructions(data):
+    with pytest.raises(LvjobsError, match="no chat template"):
+        task.build(small(data, format="instruct"))
+
+
 def test_data_that_changed_since_the_run_was_declared_are_refused(data):
     task.build(small(data, data_sha256=sha256(data)))
     with pytest.raises(LvjobsError, match="no longer the file"):
@@ -214,7 +257,7 @@ def test_padding_does_not_move_the_loss(trainer):
         np.pad(alone.labels, ((0, 0), (0, width)), constant_values=-100),
     )
     trainer.model.eval()
-    (short, count), (long, same) = task._loss(trainer.model, alone), task._loss(trainer.model, padded)
+    (short, count), (long, same) = task.loss_of(trainer.model, alone), task.loss_of(trainer.model, padded)
     assert count == same == alone.ids.shape[1] - 1
     assert long.item() == pytest.approx(short.item(), rel=1e-5)
 

@@ -1,24 +1,36 @@
 """What is trained on, what is validated on, and that the two never meet."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
+from forecasting_helpers import Table
+from pydantic import ValidationError
 
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting import models
+from lvjobs.forecasting.codec import ALPHABET, Codec
 from lvjobs.forecasting.data import Dataset
 from lvjobs.forecasting.order import Order
-from lvjobs.forecasting.tokenizer import VOCABULARY, Characters
-from lvjobs.forecasting.windows import IGNORED, chunks, split, training_windows, validation_windows
+from lvjobs.forecasting.prompts import RAW, Prompt
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.train import loss_of
+from lvjobs.forecasting.windows import (
+    IGNORED,
+    chunks,
+    codec_of,
+    cut,
+    numeric_labels,
+    pack,
+    shared_scale,
+    split,
+    training_windows,
+    validation_windows,
+)
 from lvjobs.study.training import TrainingConfig
 
 PAD = 0
-
-
-class Table:
-    """A tokenizer in four lines."""
-
-    def encode(self, text, add_special_tokens=False):
-        return [VOCABULARY.index(character) for character in text]
 
 
 @pytest.fixture
@@ -27,9 +39,12 @@ def data(tmp_path):
     return Dataset(tmp_path / "x.h5", np.linspace(0, 200, 100), trajectories)
 
 
-def windows_of(make, data, **params):
-    codec = Codec()
-    return make(data, codec, Characters(Table(), "test", codec), TrainingConfig(data="x", **params), PAD)
+TABLE = Characters(Table(), "test", Codec())
+
+
+def windows_of(make, data, prompts=lambda horizon: RAW, **params):
+    config = TrainingConfig(data="x", **params)
+    return make(data, codec_of(config), TABLE, config, PAD, prompts)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +55,7 @@ def test_chunks_cover_every_token_and_overlap_by_half(tokens, length):
     windows = chunks([row, row[:7]], length, PAD)
     starts = [int(ids[0]) - 5 for ids in windows.ids[:-1]]
     assert np.diff(starts).tolist() == [length - length // 2] * (len(starts) - 1)
+    assert all(start + length - following == length // 2 for start, following in pairwise(starts))
     real = windows.attention == 1
     assert set(windows.ids[:-1][real[:-1]]) == set(row)
     assert np.bincount(windows.ids[:-1][real[:-1]])[5:].max() <= 2
@@ -141,3 +157,158 @@ def test_a_position_in_another_order_is_refused(key):
     order = Order(windows=7, batch=3, seed=1)
     with pytest.raises(LvjobsError, match=key):
         order.restore(order.state() | {key: 99})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "length"), [((30, 7, 25), 20), ((20, 20), 20), ((5, 5), 20), ((41,), 20), ((1, 1, 1), 2)]
+)
+def test_packed_windows_are_full_and_keep_every_token_once(lengths, length):
+    rows = [np.arange(100 * index, 100 * index + size) for index, size in enumerate(lengths, start=1)]
+    windows = pack(rows, length, PAD)
+    assert windows.attention.sum(axis=1)[:-1].tolist() == [length] * (len(windows) - 1)
+    real = windows.attention == 1
+    assert windows.ids[real].tolist() == np.concatenate(rows).tolist()
+    places, ids = windows.positions, windows.ids
+    assert (places[:, 0] == 0).all()
+    goes_on = (ids[:, 1:] == ids[:, :-1] + 1) & real[:, 1:]
+    assert (places[:, 1:] == np.where(goes_on, places[:, :-1] + 1, 0)).all()
+    assert (windows.labels == np.where(real & (places > 0), ids, IGNORED)).all()
+    assert (windows.position_ids[~real] == 0).all()
+
+
+def test_positions_of_windows_that_are_not_packed_are_columns():
+    windows = chunks([np.arange(5, 45), np.arange(5, 15)], 40, PAD)
+    assert windows.positions is None
+    assert windows.position_ids[0].tolist() == list(range(40))
+    assert windows.position_ids[-1].tolist() == [*range(10), *[0] * 30]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return models.load_base(TrainingConfig(data="unused"))[0].eval()
+
+
+@torch.no_grad()
+def test_packed_series_do_not_see_one_another(tiny):
+    """The loss of the packed is the sum of those of the single ones; without the positions it is not."""
+    rng = np.random.default_rng(0)
+    rows = [TABLE.encode("".join(rng.choice(list("0123456789"), size))) for size in (30, 7, 25, 18)]
+    windows = pack(rows, 50, PAD)
+    found, count = loss_of(tiny, windows)
+    pieces = [rows[0], rows[1], rows[2][:13], rows[2][13:], rows[3]]
+    alone = [loss_of(tiny, chunks([piece], 50, PAD)) for piece in pieces]
+    assert count == sum(single for _, single in alone) == sum(len(piece) - 1 for piece in pieces)
+    assert float(found) == pytest.approx(sum(float(loss) for loss, _ in alone), rel=1e-5)
+    blind = type(windows)(windows.ids, windows.attention, windows.labels)
+    assert float(loss_of(tiny, blind)[0]) != pytest.approx(float(found), rel=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [lambda rows: chunks(rows, 60, PAD), lambda rows: pack(rows, 60, PAD)])
+def test_padding_is_not_trained_on(tiny, make):
+    """What the padding holds, and how much of it there is, moves neither the loss nor the count of tokens."""
+    rows = [TABLE.encode("1.25,3.75;" * 4), TABLE.encode("0.50,")]
+    windows = make(rows)
+    assert (windows.attention == 0).any()
+    spoilt = type(windows)(
+        np.where(windows.attention == 1, windows.ids, 9), windows.attention, windows.labels, windows.positions
+    )
+    (loss, count), (other, same) = loss_of(tiny, windows), loss_of(tiny, spoilt)
+    assert count == same == 39 + 4
+    assert float(loss) == float(other)
+
+
+def test_packing_keeps_the_overlapping_chunks(data):
+    packed, plain = windows_of(training_windows, data, packing=True), windows_of(training_windows, data)
+    assert packed.ids.shape[1] == 512
+    assert packed.attention.sum() == plain.attention.sum()
+    series = [
+        TABLE.encode(text) for text in Codec().encode(data.trajectories[:8], Codec().fit(data.trajectories[:8, :80]))
+    ]
+    assert packed.ids[packed.attention == 1].tolist() == np.concatenate(cut(series, 512)).tolist()
+    with pytest.raises(ValidationError, match="packing cuts series anywhere"):
+        TrainingConfig(data="x", packing=True, format="instruct")
+
+
+# Instructions
+
+
+def asking(horizon):
+    """A prompt of nine tokens that names its horizon."""
+    return Prompt(np.array([1, 1, 1, horizon]), np.array([1, 1, 1, 1]), np.array([2]))
+
+
+@pytest.mark.parametrize("length", [60, 128, 512, 2000])
+def test_examples_are_questions_and_answers_of_whole_steps(data, length):
+    windows = windows_of(training_windows, data, asking, format="instruct", context_length=length)
+    assert windows.ids.shape[1] <= length
+    texts = Codec().encode(data.trajectories[:8], Codec().fit(data.trajectories[:8, :80]))
+    seen = {}
+    for row, real in enumerate(windows.attention == 1):
+        ids, labels = windows.ids[row][real], windows.labels[row][real]
+        learnt = labels != IGNORED
+        assert (labels[learnt] == ids[learnt]).all()
+        (first,) = np.flatnonzero(np.diff(learnt.astype(int), prepend=0) == 1)  # one run, at the end
+        assert learnt[first:].all()
+        question, answer = TABLE.decode(ids[4 : first - 4]), TABLE.decode(ids[first:-1])
+        assert (ids[:3].tolist(), ids[first - 4 : first].tolist(), ids[-1]) == ([1, 1, 1], [1] * 4, 2)
+        assert question.endswith(";")
+        assert answer.endswith(";")
+        steps = question.count(";") + answer.count(";")
+        assert ids[3] == answer.count(";") == max(1, round(steps / 5))
+        (index,) = [index for index, text in enumerate(texts) if question + answer in text]
+        seen.setdefault(index, set()).update(
+            range(start := texts[index].index(question + answer), start + len(question + answer))
+        )
+    assert all(seen[index] == set(range(len(text))) for index, text in enumerate(texts))
+
+
+def test_an_instruction_that_leaves_no_room_is_an_error(data):
+    with pytest.raises(UsageError, match=r"context_length = 28 leaves no room.*adds 9 tokens"):
+        windows_of(training_windows, data, asking, format="instruct", context_length=28)
+
+
+def test_validation_is_instructed_too_and_counts_the_same_tokens(data):
+    plain = windows_of(validation_windows, data)
+    asked = windows_of(validation_windows, data, asking, format="instruct", context_length=60)
+    assert asked.ids.shape == (2, 1008)
+    assert (asked.ids[:, 4:804] == plain.ids[:, :800]).all()
+    assert (asked.ids[:, 808:] == plain.ids[:, 800:]).all()
+    assert (asked.labels[:, :808] == IGNORED).all()
+    assert (asked.labels[:, 808:] == plain.labels[:, 800:]).all()
+
+
+# Scales and heads
+
+
+def test_one_scale_for_all_is_that_of_the_histories_that_train(data):
+    config = TrainingConfig(data="x", scaling="global", train_systems=4)
+    scale = shared_scale(data, codec_of(config), config)
+    changed = data.trajectories.copy()
+    changed[4:] *= 7
+    changed[:, 80:] *= 7
+    again = shared_scale(Dataset(data.path, data.time, changed), codec_of(config), config)
+    assert (scale.unit == again.unit).all()
+    assert shared_scale(data, Codec(), config) is None
+    windows = windows_of(validation_windows, data, scaling="global", train_systems=4)
+    (text, _) = codec_of(config).encode(data.trajectories[8:], scale)
+    assert TABLE.decode(windows.ids[0][windows.attention[0] == 1]) == text
+
+
+def test_the_codec_is_the_configurations():
+    config = TrainingConfig(data="x", decimals=3, scale_target=1, scale_alpha=0.95, scale_beta=0.2, scaling="global")
+    assert codec_of(config) == Codec(3, 1.0, 0.95, 0.2, "global")
+    assert codec_of(TrainingConfig(data="x")) == Codec()
+
+
+def test_labels_of_a_numeric_head_are_places_in_the_alphabet(data):
+    windows = windows_of(validation_windows, data)
+    numeric = numeric_labels(windows, TABLE)
+    assert (numeric.ids == windows.ids).all()
+    learnt = windows.labels != IGNORED
+    assert (numeric.labels[~learnt] == IGNORED).all()
+    assert "".join(ALPHABET[place] for place in numeric.labels[0][learnt[0]]) == TABLE.decode(
+        windows.labels[0][learnt[0]]
+    )
+    ended = windows_of(training_windows, data, asking, format="instruct")
+    assert (numeric_labels(ended, TABLE).labels[ended.labels == 2] == IGNORED).all()

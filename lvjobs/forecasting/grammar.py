@@ -1,0 +1,145 @@
+"""What a forecast may look like, derived from the codec's settings: a small state machine over characters.
+
+    value   = ["-"] digits "." digit{decimals}
+    series  = (value ("," value){variables - 1} ";"){steps}
+
+with a sign only where signs are allowed, and at most `digits` digits before the point. A number has no leading zeros:
+the codec writes none. Everything that this produces parses (`Codec.parse`), and it ends by itself after the last step:
+nothing is ever cut, and no forecast can be too short.
+
+It is a table rather than a library's engine: a dozen states over fourteen characters, at a few microseconds a token for
+a whole batch (llguidance 0.1 ms, xgrammar 0.6 ms a token and row).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
+
+POINT, SIGN, DIGITS = ".", "-", "0123456789"
+START = 0
+"""The state before each series' first character, and after each step."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The layout of a forecast.
+
+    Attributes:
+        decimals: Digits behind each point.
+        variables: Values of a step.
+        digits: The most digits before a point.
+        signed: Whether a value may be negative.
+    """
+
+    decimals: int
+    variables: int
+    digits: int = 1
+    signed: bool = False
+
+    @cached_property
+    def next(self) -> NDArray[np.int64]:
+        """The state after each character of ALPHABET in each state, -1 where it may not stand: (states, characters).
+
+        Per variable: before a value, after its sign, after a leading zero, after 1 .. `digits` digits, after the point
+        and 0 .. `decimals` decimals.
+        """
+        per_value = 3 + self.digits + 1 + self.decimals
+        table = np.full((self.variables * per_value, len(ALPHABET)), -1, dtype=np.int64)
+        zero, others = _places("0"), _places(DIGITS[1:])
+        for variable in range(self.variables):
+            first = variable * per_value
+            sign, leading, whole, fraction = first + 1, first + 2, first + 2, first + 3 + self.digits
+            for before in (first, sign):
+                table[before, others] = whole + 1
+                # With one digit before the point a zero leads where any other digit does: one state for both, so that
+                # every row of a batch is always in the same one.
+                table[before, zero] = leading if self.digits > 1 else whole + 1
+            if self.signed:
+                table[first, _places(SIGN)] = sign
+            table[leading, _places(POINT)] = fraction
+            for count in range(1, self.digits + 1):
+                table[whole + count, _places(POINT)] = fraction
+                if count < self.digits:
+                    table[whole + count, _places(DIGITS)] = whole + count + 1
+            for count in range(self.decimals):
+                table[fraction + count, _places(DIGITS)] = fraction + count + 1
+            last = variable == self.variables - 1
+            separator = STEP_SEPARATOR if last else VALUE_SEPARATOR
+            table[fraction + self.decimals, _places(separator)] = START if last else first + per_value
+        return table
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which characters of ALPHABET may stand in each state: (states, characters)."""
+        return self.next >= 0
+
+    @cached_property
+    def forced(self) -> NDArray[np.int64]:
+        """The only character (its place in ALPHABET) that may stand in each state, -1 where several may: (states,)."""
+        return np.where(self.allowed.sum(axis=1) == 1, self.allowed.argmax(axis=1), -1)
+
+    @cached_property
+    def ends(self) -> NDArray[np.bool_]:
+        """Whether a character of ALPHABET ends a value: (characters,)."""
+        ends: NDArray[np.bool_] = np.isin(np.arange(len(ALPHABET)), _places(VALUE_SEPARATOR + STEP_SEPARATOR))
+        return ends
+
+    @property
+    def is_lockstep(self) -> bool:
+        """Whether the next state never hangs on which character was chosen, so that all rows of a batch go in step."""
+        return self.digits == 1 and not self.signed
+
+    def longest(self, steps: int) -> int:
+        """The most characters that so many steps can take: what a forecast needs room for."""
+        return steps * self.variables * (self.signed + self.digits + 1 + self.decimals + 1)
+
+    def accepts(self, text: str, steps: int) -> bool:
+        """Whether it is exactly `steps` steps of this layout."""
+        state, values = START, 0
+        for character in text:
+            place = ALPHABET.find(character)
+            if place < 0 or values == steps * self.variables or (state := int(self.next[state, place])) < 0:
+                return False
+            values += int(self.ends[place])
+        return values == steps * self.variables
+
+    def pairs(self) -> Iterator[str]:
+        """Every two characters that can stand next to each other, each pair once."""
+        seen = set()
+        for state, character in np.argwhere(self.allowed):
+            for following in np.flatnonzero(self.allowed[self.next[state, character]]):
+                seen.add(ALPHABET[character] + ALPHABET[following])
+        yield from sorted(seen)
+
+
+def grammars(codec: Codec, scaled: Floats, digits: int = 1, signed: bool = False) -> list[Grammar]:
+    """What each series' forecast may look like: as wide as its own history, or wider if asked.
+
+    Args:
+        codec: How series are written.
+        scaled: Their histories, scaled: (series, steps, variables).
+        digits: Digits before the point that every forecast may have, whatever its history has.
+        signed: Whether every forecast may be negative, also where nothing in its history is.
+
+    Returns:
+        One grammar a series, equal ones being the same object.
+    """
+    whole = np.rint(scaled * 10.0**codec.decimals)
+    top: Floats = np.abs(whole).max(axis=(1, 2))
+    negative = whole.min(axis=(1, 2)) < 0
+    known: dict[Grammar, Grammar] = {}
+    result = []
+    for largest, below in zip(top.tolist(), negative.tolist(), strict=True):
+        needed = len(str(int(largest))) - codec.decimals
+        one = Grammar(codec.decimals, scaled.shape[-1], max(digits, needed), signed or below)
+        result.append(known.setdefault(one, one))
+    return result
+
+
+def _places(characters: str) -> list[int]:
+    return [ALPHABET.index(character) for character in characters]

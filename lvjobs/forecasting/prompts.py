@@ -1,0 +1,118 @@
+"""What stands around a series: nothing (`raw`), or an instruction in the model's own chat template (`instruct`).
+
+The report's instruction is not on record here. This one says what it must: what the numbers are, how they are written,
+what to answer. Series are written by the table of characters, never by the tokenizer, so that no merge can reach them.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.codec import STEP_SEPARATOR, VALUE_SEPARATOR, Codec
+
+Ids: TypeAlias = NDArray[np.int64]
+Format: TypeAlias = Literal["raw", "instruct"]
+SYSTEM = "You are a forecaster of time series. You continue series of numbers, and you write nothing but numbers."
+_SERIES, _ANSWER = "<<series>>", "<<answer>>"
+"""Where the numbers go in a rendered template; cut out before anything is tokenised."""
+
+
+def _nothing() -> Ids:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids around a series: `before` and `after` its history, and `end`, which closes the answer in training."""
+
+    before: Ids = field(default_factory=_nothing)
+    after: Ids = field(default_factory=_nothing)
+    end: Ids = field(default_factory=_nothing)
+
+    def wrap(self, history: Ids) -> Ids:
+        """What the model is given to continue: (tokens,)."""
+        return np.concatenate([self.before, history, self.after])
+
+    @property
+    def length(self) -> int:
+        """Tokens that it adds to history and answer."""
+        return len(self.before) + len(self.after) + len(self.end)
+
+
+RAW = Prompt()
+Prompts: TypeAlias = Callable[[int], Prompt]
+"""The prompt that asks for so many steps."""
+
+
+def instruction(codec: Codec, variables: int, horizon: int) -> str:
+    """The user's message; the history follows it on a line of its own."""
+    quantities = "one quantity" if variables == 1 else f"{variables} quantities that influence one another"
+    commas = "" if variables == 1 else f"the values of a step are separated by '{VALUE_SEPARATOR}' and "
+    return (
+        f"Below is a series of {quantities}, measured at equal time steps, the oldest first. Every value is scaled and "
+        f"has {codec.decimals} decimals; {commas}every step ends with '{STEP_SEPARATOR}'. Continue the series with the "
+        f"next {horizon} steps, in the same format, and write nothing else."
+    )
+
+
+def instruct(tokenizer: Any, name: str, codec: Codec, variables: int, horizon: int) -> Prompt:
+    """The instruction in the chat template of a model.
+
+    Args:
+        tokenizer: The model's.
+        name: The model's name, for errors.
+        codec: How series are written.
+        variables: Of a step.
+        horizon: How many steps are asked for.
+
+    Raises:
+        LvjobsError: the tokenizer has no chat template, or cannot write words (as `tiny`'s, which knows only numbers).
+    """
+    ask = f"{instruction(codec, variables, horizon)}\n\n{_SERIES}"
+    if not getattr(tokenizer, "chat_template", None):
+        raise LvjobsError(
+            f'model {name!r}: its tokenizer has no chat template, so format = "instruct" cannot be used; use "raw"'
+        )
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": ask}]
+    given = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    answered = tokenizer.apply_chat_template(
+        [*messages, {"role": "assistant", "content": _ANSWER}], tokenize=False, add_generation_prompt=False
+    )
+    before, found, after = given.partition(_SERIES)
+    _, closed, end = answered.partition(_ANSWER)
+    if not (found and closed and after):
+        raise LvjobsError(f'model {name!r}: its chat template drops messages; use format = "raw"')
+    if not answered.startswith(given):
+        raise LvjobsError(f'model {name!r}: its chat template asks otherwise than it trains; use format = "raw"')
+    parts = [_encode(tokenizer, name, text) for text in (before, after, end)]
+    return Prompt(parts[0], parts[1], parts[2][:1])
+
+
+def raw(_: int) -> Prompt:
+    """The series alone, whatever the horizon: the `Prompts` of format "raw"."""
+    return RAW
+
+
+def prompts_of(kind: Format, tokenizer: Any, name: str, codec: Codec, variables: int) -> Prompts:
+    """The prompt of each horizon in a format; the first is made at once, so that an error comes early.
+
+    Raises:
+        LvjobsError: as `instruct`.
+    """
+    if kind == "raw":
+        return raw
+    made = functools.cache(lambda horizon: instruct(tokenizer, name, codec, variables, horizon))
+    made(1)
+    return made
+
+
+def _encode(tokenizer: Any, name: str, text: str) -> Ids:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if tokenizer.decode(ids).strip() != text.strip():
+        raise LvjobsError(f'model {name!r}: its tokenizer cannot write the instruction; use format = "raw"')
+    return np.array(ids, dtype=np.int64)
