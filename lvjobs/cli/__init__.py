@@ -15,6 +15,7 @@ _COMMANDS = {
     "estimate": ("lvjobs.cli.estimate", "Show what runs will cost before they are submitted."),
     "submit": ("lvjobs.cli.submit", "Submit a run."),
     "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
+    "evaluate": ("lvjobs.cli.evaluate", "Forecast held-out series, and score the forecasts."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
     "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
     "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,11 +32,23 @@ class Manner:
     """Seconds to wait for another process to end its pass."""
 
 
-def enter_runs(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], manner: Manner) -> None:
+EvaluationFor = Callable[[str, RunConfig], tuple[RunConfig, str]]
+"""The evaluation, with its name, of a run of that name and configuration."""
+
+
+def enter_runs(
+    study: Study,
+    wanted: Wanted,
+    name_of: Callable[[RunConfig], str],
+    manner: Manner,
+    evaluation_for: EvaluationFor | None = None,
+) -> None:
     """Submit what is wanted (or print the script and the cost), say what came of it, and maybe see it through.
 
-    `name_of` names a run whose configuration was changed so that it fits.
+    `name_of` names a run whose configuration was changed so that it fits; `evaluation_for` gives it its evaluation.
     """
+    if evaluation_for is not None:
+        wanted = _with_evaluations(wanted, evaluation_for)
     from lvjobs.control.enter import OverBudget
 
     if manner.dry_run:
@@ -50,12 +62,19 @@ def enter_runs(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str]
             raise
         # The lease is free while a person thinks: others go on, and what they take meanwhile is theirs.
         proposal, wanted = _what_fits(study, wanted, name_of, error, manner)
+        if evaluation_for is not None:
+            wanted = _with_evaluations(wanted, evaluation_for)
         _agree(proposal, manner)
         entered, summary = _submit(study, wanted, manner)
         if any(stage.name == wanted.stage for stage in study.config.stage):
             note = f"note: study.toml still declares stage {wanted.stage} as it was asked for; change it there too"
             click.echo(note, err=manner.as_json)
     _tell_outcome(study, entered, summary, proposal, manner)
+
+
+def _with_evaluations(wanted: Wanted, evaluation_for: EvaluationFor) -> Wanted:
+    named = zip(wanted.names, wanted.configs, strict=True)
+    return replace(wanted, evaluations=[evaluation_for(name, config) for name, config in named])
 
 
 def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", dict[str, Any]]:
@@ -159,6 +178,8 @@ def _outcome(names: list[str], sent: "Sent") -> str:
     what = names[0] if len(names) == 1 else f"{len(names)} runs"
     if sent.outcome == "submitted":
         return f"{what}: submitted as job {sent.job_id}; follow with: lvjobs status"
+    if sent.outcome == "planned":
+        return f"{what}: planned ({sent.said}); the pass that sees that submits: lvjobs resume"
     if sent.outcome == "deferred":
         return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: lvjobs resume"
     return (

@@ -1,5 +1,6 @@
 """`lvjobs submit train`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def submit() -> None:
 @click.option("--name", help="The run's name (default: made from its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
 @fit_options
+@click.option("--evaluate", is_flag=True, help="Forecast and score the held-out series by itself once it is trained.")
 @click.option("--wait", is_flag=True, help="Keep making passes until the run has ended or is held.")
 @json_option
 def train(
@@ -35,11 +37,13 @@ def train(
     dry_run: bool,
     fit: bool,
     yes: bool,
+    evaluate: bool,
     wait: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Submit one training. The same settings again are the same run: it is not submitted twice."""
+    from lvjobs.cli.evaluate import evaluation_to_come
     from lvjobs.control.declare import Wanted, default_name
 
     study = load_study(root)
@@ -50,4 +54,5 @@ def train(
         return name or default_name(config)
 
     wanted = Wanted([config], [name_of(config)], "train", used_profile, resources)
-    enter_runs(study, wanted, name_of, Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS))
+    manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
+    enter_runs(study, wanted, name_of, manner, partial(evaluation_to_come, study) if evaluate else None)

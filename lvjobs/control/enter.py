@@ -54,7 +54,8 @@ def script(session: Session, wanted: Wanted) -> str:
     with session.ledger.transaction() as transaction:
         declared = declare(transaction, wanted, code="0" * 16)
     runs = declared.new or declared.existing
-    return cluster.script(request_for(session.study, runs, "0" * 12))
+    first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
+    return cluster.script(request_for(session.study, first, "0" * 12))
 
 
 def enter(session: Session, wanted: Wanted) -> Entered:

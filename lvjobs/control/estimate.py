@@ -14,6 +14,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import DEFAULT
 from lvjobs.flops.rules import adapted, linears
 from lvjobs.ledger.records import Run, Work
+from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
@@ -41,7 +42,7 @@ class Cell:
         if part == "replay":
             return replay_of_an_interval(self.run.config, 0)
         if part == "evaluation":
-            return Work(generation=self.series)
+            return Work(generation=self.series + work_ahead(self.run.config, 0).generation)
         ahead = work_ahead(self.run.config, 0)
         return Work(training=ahead.training) if part == "training" else Work(validation=ahead.validation)
 
@@ -135,7 +136,12 @@ def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str
 
 
 def lora_parameters(config: Mapping[str, Any]) -> int:
-    """Weights of the adapter, from the model's true widths: keys and values as narrow as they are."""
+    """Weights of the adapter, from the model's true widths: keys and values as narrow as they are.
+
+    None where nothing is trained: what an evaluation keeps is its forecasts, a few kB.
+    """
+    if config.get("task") != TRAIN_TASK:
+        return 0
     training = TrainingConfig.model_validate(config["params"])
     shape = architecture_of(training.model)
     widths = linears(shape, shape.kv_width)

@@ -19,7 +19,7 @@ from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Resources, Study
+from lvjobs.study.config import TRAIN_TASK, Resources, Study
 from lvjobs.study.run import RunConfig, canonical_json
 
 
@@ -102,11 +102,11 @@ def _count(
     newest: dict[str, int] = defaultdict(int)
     for attempt in seen.attempts:
         newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
-    series = study.config.evaluation.series
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
         found = known.get((name, config.fingerprint))
+        series = study.config.evaluation.series if config.task == TRAIN_TASK else 0
         if found is None:
             return Cell(drawn, series)
         # An earlier release may have priced it by fewer conventions than are shown.
@@ -124,9 +124,11 @@ def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], s
     with session.ledger.transaction() as transaction:
         seen = read(transaction)
         new = {run.name for run in declare(transaction, wanted, code="").new}
+    price = price_by(session.terms)
     free = keep_books(session.terms, seen.runs, seen.charges, seen.reservations).free
+    free -= sum(price(config) for config, name in wanted.evaluations if name in new)  # whatever their runs' steps
     asked = [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new]
-    proposal = propose(asked, price_by(session.terms), free) if asked else None
+    proposal = propose(asked, price, free) if asked else None
     if proposal is None:
         return None
     changed = dict(zip([config.fingerprint for config in asked], proposal.configs, strict=True))

@@ -90,7 +90,9 @@ class Stopwatch:
         self._flops_per_second = flops_per_second
 
     def pace(self, run: Run) -> Pace | None:
-        """How fast the run goes, or None where nothing is known: nothing was measured on its cluster."""
+        """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
+        if not _rate(run, "training"):
+            return None
         measured = self._samples.get(_settings(run))
         if measured is not None:
             return measured.pace(run)

@@ -81,7 +81,7 @@ def _unloadable(model: str, error: Exception) -> LvjobsError:
 
 def add_adapter(model: Any, config: TrainingConfig) -> Any:
     """The model with a fresh LoRA adapter, the only part of it that learns. Draws from torch's generator."""
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     lora = LoraConfig(
         task_type="CAUSAL_LM",
@@ -91,13 +91,40 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
         target_modules=_TARGETS[config.lora_targets],
     )
     try:
-        with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.24 by the old name whether gradient checkpointing is on.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            return get_peft_model(model, lora)
+        return _adapted(model, lora)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise LvjobsError(f"lora_targets = {config.lora_targets!r} does not fit {config.model!r}: {reason}") from error
+
+
+def attach_adapter(model: Any, directory: Path) -> Any:
+    """The model with a saved adapter, whoever trained it, as long as PEFT saved it; for inference.
+
+    Raises:
+        LvjobsError: there is no adapter, or it is none for this model.
+        AdapterMismatch: see `load_adapter`.
+    """
+    from peft import LoraConfig
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # peft would ask the hub for them
+        if not (directory / name).is_file():
+            raise LvjobsError(f"{directory} has no {name}: it is no adapter as PEFT saves one")
+    try:
+        adapted = _adapted(model, LoraConfig.from_pretrained(str(directory)))
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise LvjobsError(f"{directory} holds no adapter for this model: {reason}") from error
+    load_adapter(adapted, directory)
+    return adapted.requires_grad_(requires_grad=False).eval()
+
+
+def _adapted(model: Any, lora: Any) -> Any:
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.24 by the old name whether gradient checkpointing is on.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(model, lora)
 
 
 def save_adapter(model: Any, directory: Path) -> None:

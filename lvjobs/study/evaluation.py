@@ -1,11 +1,14 @@
 """What the bundled evaluation task takes as `params`: declared here, torch-free, so that `evaluate` can check it."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.training import TrainingConfig
+
+SplitName: TypeAlias = Literal["last200", "random"]
+PromptName: TypeAlias = Literal["raw", "instruct"]
 
 
 class EvaluationConfig(BaseModel):
@@ -20,8 +23,8 @@ class EvaluationConfig(BaseModel):
 
     training: TrainingConfig
     adapter: str = ""
-    prompt: Literal["raw", "instruct"] = "raw"
-    split: Literal["last200", "random"] = "last200"
+    prompt: PromptName = "raw"
+    split: SplitName = "last200"
     systems: list[Int] = Field(min_length=1)
     batch: Int = Field(default=20, gt=0)
     temperature: Float = Field(default=0.0, ge=0, description="0: the likeliest digit, always")

@@ -1,0 +1,74 @@
+"""Evaluations as runs: what is forecast, with what, under which name. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
+from lvjobs.study.evaluation import EvaluationConfig, PromptName, SplitName
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+
+_LONGEST = 80
+"""Characters of a run's name."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled."""
+
+    series: int | None = None
+    split: SplitName = "last200"
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+def evaluation(
+    training: TrainingConfig, trial: Trial, systems: Sequence[int], adapter: str = "", prompt: PromptName = "raw"
+) -> RunConfig:
+    """The configuration of an evaluation: a batch of series is a step, and each leaves a checkpoint."""
+    params = EvaluationConfig(
+        training=training,
+        adapter=adapter,
+        prompt=prompt,
+        split=trial.split,
+        systems=list(systems),
+        temperature=trial.temperature,
+        top_p=trial.top_p,
+        samples=trial.samples,
+    )
+    return RunConfig(
+        task=EVALUATE_TASK,
+        seed=trial.seed,
+        steps=params.steps,
+        checkpoint_every=1,
+        validate_every=params.steps,
+        keep_best=False,
+        params=params.model_dump(mode="json"),
+    )
+
+
+def training_of(run: Run) -> TrainingConfig:
+    """What a run trains.
+
+    Raises:
+        UsageError: it is no training of the bundled task.
+    """
+    if run.config.get("task") != TRAIN_TASK:
+        raise UsageError(f"{run.name} is no forecaster: lvjobs evaluates what `submit train` and sweeps trained")
+    return TrainingConfig.model_validate(run.config["params"])
+
+
+def adapter_of(files: RunLayout) -> str:
+    """Where a run's adapter is, or will be."""
+    return str(files.final / "adapter")
+
+
+def evaluation_name(subject: str, config: RunConfig) -> str:
+    """`eval-<subject>-3fa9`, cut so that it is a run's name."""
+    end = f"-{config.fingerprint[:4]}"
+    return f"eval-{subject}"[: _LONGEST - len(end)] + end

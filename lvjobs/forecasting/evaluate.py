@@ -1,0 +1,115 @@
+"""The bundled evaluation, `lvjobs.forecasting.evaluate:evaluate`: held-out series forecast, and scored.
+
+A step is a batch of series. A checkpoint holds the forecasts so far: series that are finished are not forecast again.
+The last one holds the scores too, and becomes the run's `final/`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.codec import Codec, Floats
+from lvjobs.forecasting.data import Dataset, load_dataset, sha256
+from lvjobs.forecasting.decode import Decoding, forecast, sample
+from lvjobs.forecasting.examine import examine, read_forecasts, write_forecasts
+from lvjobs.forecasting.models import attach_adapter, load_base
+from lvjobs.forecasting.prompts import prompts_of
+from lvjobs.forecasting.sampling import Sampling
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.windows import codec_of
+from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.worker import Run
+
+RESULT = "result"
+SCORES, FORECASTS = "scores.json", "forecasts.h5"
+
+
+def evaluate(run: Run) -> None:
+    """Forecast as `run.config.params` (an `EvaluationConfig`) says; score; stop when told to."""
+    config = EvaluationConfig(**run.config.params)
+    candidate = Candidate.build(config, run.config.seed)
+    resumed = run.resume()
+    # (samples, series, horizon, variables): what is finished
+    done = read_forecasts(resumed.directory(RESULT) / FORECASTS)[0] if resumed else None
+    for step in range(run.step + 1, run.config.steps + 1):
+        systems = config.systems[(step - 1) * config.batch : step * config.batch]
+        made = candidate.forecast(systems)
+        done = made if done is None else np.concatenate([done, made], axis=1)
+        run.generated(step, len(systems))
+        run.log(step, mae=float(np.abs(np.median(made, axis=0) - candidate.truth(systems)).mean()))
+        stop = run.should_stop()
+        if stop or run.due(step):
+            run.checkpoint(step, {RESULT: candidate.saver(done, is_last=step == run.config.steps)})
+        if stop:
+            return
+
+
+@dataclass
+class Candidate:
+    """A model, and the series it is tried on."""
+
+    config: EvaluationConfig
+    seed: int
+    data: Dataset
+    codec: Codec
+    model: Any
+    table: Characters
+    decoding: Decoding
+
+    @classmethod
+    def build(cls, config: EvaluationConfig, seed: int) -> "Candidate":
+        """Load data, model and adapter.
+
+        Raises:
+            LvjobsError: the data are not those that were declared; or model, adapter or prompt cannot be used.
+        """
+        training = config.training
+        codec = codec_of(training)
+        path = Path(training.data)
+        data = load_dataset(path, steps=training.history_steps + training.horizon_steps)
+        if training.data_sha256 and sha256(path) != training.data_sha256:
+            raise LvjobsError(f"{path} is no longer the file this evaluation was declared with; restore it")
+        if max(config.systems) >= len(data.trajectories):
+            raise LvjobsError(f"{path} has {len(data.trajectories)} series, and series {max(config.systems)} is wanted")
+        base, tokenizer = load_base(training)
+        table = Characters(tokenizer, training.model, codec)
+        variables = data.trajectories.shape[2]
+        prompt = prompts_of(config.prompt, tokenizer, training.model, codec, variables)(training.horizon_steps)
+        model = attach_adapter(base, Path(config.adapter)) if config.adapter else base
+        return cls(
+            config, seed, data, codec, model, table, Decoding(batch=config.batch, head=training.head, prompt=prompt)
+        )
+
+    def history(self, systems: list[int]) -> Floats:
+        """(series, history, variables)."""
+        return self.data.trajectories[systems, : self.config.training.history_steps].astype(np.float64)
+
+    def truth(self, systems: list[int]) -> Floats:
+        """(series, horizon, variables): the first step is the first that the model has not seen."""
+        first = self.config.training.history_steps
+        return self.data.trajectories[systems, first : first + self.config.training.horizon_steps].astype(np.float64)
+
+    def forecast(self, systems: list[int]) -> Floats:
+        """(samples, series, horizon, variables); one sample where it is greedy."""
+        config, history = self.config, self.history(systems)
+        arguments = (self.model, self.table, self.codec, history, config.training.horizon_steps)
+        if not config.temperature:
+            return forecast(*arguments, decoding=self.decoding)[None]
+        sampling = Sampling(config.samples, config.temperature, config.top_p, self.seed)
+        return sample(*arguments, sampling, decoding=self.decoding, numbers=systems)
+
+    def saver(self, done: Floats, *, is_last: bool) -> Any:
+        """Writes the forecasts so far; with the last of them, the scores."""
+
+        def save(directory: Path) -> None:
+            systems = self.config.systems[: done.shape[1]]
+            write_forecasts(directory / FORECASTS, done, systems)
+            if is_last:
+                result = examine(self.config, self.data, done, self.seed)
+                (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+        return save

@@ -1,0 +1,113 @@
+"""What an evaluation leaves: its forecasts, and their scores beside those of the baselines on the same series."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py as _h5py
+import numpy as np
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.baselines import BASELINES, forecast
+from lvjobs.forecasting.codec import Floats
+from lvjobs.forecasting.data import Dataset
+from lvjobs.forecasting.metrics import Scores, score
+from lvjobs.forecasting.splits import Split, make_split
+from lvjobs.forecasting.windows import codec_of
+from lvjobs.study.evaluation import EvaluationConfig
+
+h5py: Any = _h5py
+SCHEMA = 1
+
+
+def write_forecasts(path: Path, samples: Floats, systems: Sequence[int]) -> None:
+    """Keep forecasts (samples, series, horizon, variables), and which series of the file they are of, in order."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("/forecasts", data=samples)
+        file.create_dataset("/systems", data=np.asarray(systems, dtype=np.int64))
+
+
+def read_forecasts(path: Path) -> tuple[Floats, list[int]]:
+    """What `write_forecasts` kept.
+
+    Raises:
+        LvjobsError: the file holds something else.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            samples, systems = np.asarray(file["/forecasts"][()]), [int(system) for system in file["/systems"][()]]
+    except (OSError, KeyError) as error:
+        raise LvjobsError(f"{path} holds no forecasts ({error})") from None
+    return samples, systems
+
+
+def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
+    """The split that the series were drawn from, with these series alone to be scored."""
+    training = config.training
+    whole = make_split(
+        len(data.trajectories),
+        config.split,
+        seed=seed,
+        history=training.history_steps,
+        horizon=training.horizon_steps,
+    )
+    chosen = Split(
+        whole.name, whole.seed, whole.train, tuple(config.systems), training.history_steps, training.horizon_steps
+    )
+    chosen.reject_seen(whole.train)
+    return chosen
+
+
+def examine(config: EvaluationConfig, data: Dataset, samples: Floats, seed: int) -> dict[str, Any]:
+    """Scores of the forecasts (samples, series, horizon, variables) of `config.systems`, in their order; as JSON.
+
+    Of several samples the median is the forecast. A baseline that cannot be made of these data has a reason instead of
+    scores.
+    """
+    split = split_of(config, data, seed)
+    trajectories = data.trajectories.astype(np.float64)
+    truth = split.truths(trajectories)
+    several = samples if len(samples) > 1 else None
+    codec = codec_of(config.training)
+    scale = codec.fit(split.histories(trajectories))
+    return {
+        "schema": SCHEMA,
+        "model": config.training.model,
+        "adapter": config.adapter,
+        "adapter_sha256": _sha256_of(config.adapter),
+        "data_sha256": config.training.data_sha256,
+        "prompt": config.prompt,
+        "split": config.split,
+        "systems": list(config.systems),
+        "history": split.history,
+        "horizon": split.horizon,
+        "samples": len(samples),
+        "valid": float(np.isfinite(samples).all(axis=(2, 3)).mean()),
+        "scores": score(truth, np.median(samples, axis=0), several).to_dict(),
+        "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
+        # What a perfect model would score: numbers are written with few decimals.
+        "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)).to_dict(),
+    }
+
+
+def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
+    trajectories = data.trajectories.astype(np.float64)
+    try:
+        made = forecast(
+            name,
+            split.histories(trajectories),
+            split.horizon,
+            training=split.training(trajectories),
+            time=data.time[: split.history + split.horizon],
+        )
+        scores: Scores = score(truth, made)
+    except LvjobsError as error:
+        return {"problem": str(error)}
+    return scores.to_dict()
+
+
+def _sha256_of(adapter: str) -> str:
+    """Of the adapter's weights; empty for none."""
+    weights = Path(adapter) / "adapter_model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if adapter and weights.is_file() else ""

@@ -1,0 +1,79 @@
+"""Evaluations as tables for a terminal: each model beside the baselines, over the same series."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lvjobs.report.tables import new_console
+from lvjobs.study.layout import RunLayout
+
+SCORES = "result/scores.json"
+
+
+def read_scores(files: RunLayout) -> dict[str, Any] | None:
+    """What an evaluation found; None where it is not done."""
+    try:
+        found: dict[str, Any] = json.loads((files.final / SCORES).read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def print_evaluations(runs: Sequence[RunLayout], console: Console | None = None) -> None:
+    """One table for all evaluations that were made over the same series; those that are not done are left out."""
+    console = console or new_console()
+    groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for files in runs:
+        found = read_scores(files)
+        if found is not None:
+            key = json.dumps([found["data_sha256"], found["systems"], found["history"], found["horizon"]])
+            groups.setdefault(key, []).append((files.root.name, found))
+    for group in groups.values():
+        _print_group(group, console)
+
+
+def _print_group(group: Sequence[tuple[str, Mapping[str, Any]]], console: Console) -> None:
+    first = group[0][1]
+    series, history, horizon = len(first["systems"]), first["history"], first["horizon"]
+    console.print(
+        f"\n{series} held-out series ({first['split']}): {history} steps of history, the next {horizon} are forecast"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("", overflow="fold")
+    crps = any(found["scores"]["crps"] is not None for _, found in group)
+    headers = ("MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *(("CRPS",) if crps else ()), "valid")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, found in group:
+        table.add_row(name, *_row(found["scores"], crps=crps), f"{100 * found['valid']:.0f} %", style="bold")
+    table.add_section()
+    problems = []
+    for name, scores in first["baselines"].items():
+        if "problem" in scores:
+            problems.append(f"{name}: {scores['problem']}")
+        else:
+            table.add_row(name, *_row(scores, crps=crps), "")
+    table.add_row("rounding alone", *_row(first["rounding"], crps=crps), "")
+    console.print(table)
+    for line in problems:
+        console.print(line, soft_wrap=True)
+    console.print("Original units. RMSE: mean of each variable's; 95 %: of the MAE, by a bootstrap over series.")
+
+
+def _row(scores: Mapping[str, Any], *, crps: bool) -> tuple[str, ...]:
+    overall, interval = scores["overall"], scores["intervals"]["mae"]
+    values = [_figure(overall["mae"]), f"{_figure(interval['low'])}-{_figure(interval['high'])}"]
+    values += [_figure(overall[key]) for key in ("mse", "rmse", "mre")]
+    values.append(_figure(scores["median_mse"]))
+    if crps:
+        values.append("" if scores["crps"] is None else _figure(scores["crps"]))
+    return tuple(values)
+
+
+def _figure(value: float) -> str:
+    """Three significant digits; `.0713` as the tables of the field have it."""
+    text = f"{value:.3g}"
+    return text.removeprefix("0") if text.startswith("0.") else text

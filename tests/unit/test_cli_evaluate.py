@@ -1,0 +1,94 @@
+"""`lvjobs evaluate`: what it refuses, in one line; and an evaluation from the command line to its table."""
+
+import json
+import sys
+
+import pytest
+
+from lvjobs.cli import main
+from lvjobs.forecasting.data import make_dataset
+
+
+@pytest.fixture
+def lvjobs(tmp_path, monkeypatch, capsys):
+    """Types a command in a study with data; returns its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LVJOBS_STUDY", raising=False)
+    make_dataset(tmp_path / "data.h5", systems=20, seed=0)
+    (tmp_path / "study.toml").write_text(
+        "[train]\nsteps = 4\ncontext_length = 48\nbatch_size = 1\ncheckpoint_every = 2\n"
+    )
+
+    def type_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return type_command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["RUN", "--zero-shot", "--adapter"]),
+        (["one", "--zero-shot", "raw"], ["RUN", "--zero-shot", "--adapter"]),
+        (["one"], ["no run 'one'", "lvjobs status"]),
+        (["--adapter", "nowhere"], ["nowhere", "adapter_config.json"]),
+        (["--zero-shot", "raw", "--samples", "3", "--temperature", "0"], ["--temperature", "same"]),
+        (["--zero-shot", "raw", "--data", "other.h5"], ["other.h5", "no such file"]),
+        (["--zero-shot", "raw", "--model", "gpt-17"], ["gpt-17"]),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_a_line(tmp_path, lvjobs, arguments, words):
+    code, out, err = lvjobs("evaluate", *arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_dry_run_shows_the_cost_and_submits_nothing(tmp_path, lvjobs):
+    code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--series", "2", "--dry-run", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    (stage,) = answer["estimate"]["stages"]
+    assert stage["name"] == "evaluate"
+    assert stage["evaluation"]["official"] > 0
+    assert stage["training"]["official"] == 0
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_dry_run_with_an_evaluation_shows_the_trainings_script(lvjobs):
+    code, out, err = lvjobs("submit", "train", "--name", "one", "--evaluate", "--dry-run")
+    assert code == 0, err
+    assert out.count("-m lvjobs.worker") == 1
+    assert "checkpoints/one" in out
+
+
+def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs):
+    code, out, err = lvjobs("submit", "train", "--name", "one", "--evaluate", "--wait")
+    assert code == 0, err
+    rows = {row["name"]: row for row in json.loads(lvjobs("status", "--json")[1])["runs"]}
+    (name,) = {row for row in rows if row != "one"}
+    for _ in range(60):
+        if rows[name]["state"] == "completed":
+            break
+        rows = {row["name"]: row for row in json.loads(lvjobs("resume", "--json")[1])["runs"]}
+    assert rows[name]["state"] == "completed", rows[name]
+    assert rows[name]["stage"] == "evaluate"
+    budget = json.loads(lvjobs("budget", "--json")[1])
+    assert budget["generation"] == budget["by_stage"]["evaluate"] > 0
+    code, out, err = lvjobs("evaluate", "one")
+    assert code == 0, err
+    assert "4 held-out series (last200): 80 steps of history, the next 20 are forecast" in out
+    for word in ("eval-one", "persistence", "seasonal-naive", "var-8", "ode", "100 %", "exists already"):
+        assert word in out
+    code, _, err = lvjobs("evaluate", "one", "--split", "random")
+    assert code == 2
+    assert "trained on" in err
