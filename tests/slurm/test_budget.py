@@ -111,7 +111,8 @@ def test_twenty_at_once_into_a_budget_for_seven(study: Study, lab, tmp_path, ser
 
 def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
     study.submit("runs")
-    study.reach("runs", 20)
+    worker = psutil.Process(study.reach("runs", 20)["pid"])
+    worker.suspend()  # it is to run for as long as the user takes to type all this
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # what runs goes on; what comes now waits
     try:
         study.submit("waits", *SMALL)
@@ -137,6 +138,7 @@ def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
         states = {name: run["state"] for name, run in study.runs().items()}
         assert states == {"runs": "running", "waits": "queued", "gives": "queued"}
     finally:
+        worker.resume()
         lab.run("scontrol", "update", "partitionname=low", "state=up")
     for name in ("runs", "waits", "gives"):
         study.until(name, "completed")
