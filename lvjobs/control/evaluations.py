@@ -17,7 +17,10 @@ _LONGEST = 80
 
 @dataclass(frozen=True)
 class Trial:
-    """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled."""
+    """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled.
+
+    `batch` series go through the model at once; it changes nothing but time and memory.
+    """
 
     series: int | None = None
     split: SplitName = "last200"
@@ -25,6 +28,7 @@ class Trial:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    batch: int = 20
 
 
 def evaluation(
@@ -37,6 +41,7 @@ def evaluation(
         prompt=prompt,
         split=trial.split,
         systems=list(systems),
+        batch=trial.batch,
         temperature=trial.temperature,
         top_p=trial.top_p,
         samples=trial.samples,

@@ -1,0 +1,52 @@
+"""An evaluation on real Slurm is a job like any other: it dies, goes on, is charged, and its numbers do not know."""
+
+import json
+import os
+import signal
+
+import h5py
+import numpy as np
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slurm
+
+ZERO_SHOT = ("evaluate", "--zero-shot", "raw", "--batch", "1")
+
+
+def forecasts(study, name):
+    result = study.files(name) / "final" / "result"
+    with h5py.File(result / "forecasts.h5") as file:
+        return file["/forecasts"][()], list(file["/systems"][()]), json.loads((result / "scores.json").read_text())
+
+
+def submitted(study):
+    """Begin a zero-shot evaluation, one series a step; its name."""
+    study.type(*ZERO_SHOT)
+    (name,) = study.runs()
+    return name
+
+
+def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(study: Study, lab, tmp_path, series):
+    alone = Study(tmp_path / "alone", series, profile="local")
+    undisturbed = alone.type(*ZERO_SHOT, "--wait")
+    assert "8 held-out series" in undisturbed
+    name = submitted(study)
+    os.kill(study.reach(name, 2)["pid"], signal.SIGKILL)
+    study.until(name, "queued", "running", "interrupted")
+    lab.preempt(study.reach(name, 4, generation=2)["job_id"])
+    study.until(name, "completed")
+
+    made, systems, scores = forecasts(study, name)
+    expected, expected_systems, expected_scores = forecasts(alone, name)
+    assert np.array_equal(made, expected)
+    assert systems == expected_systems == list(range(32, 40))
+    assert scores == expected_scores
+
+    generated = sum(line["series"] for line in study.journal(name) if line["kind"] == "generation")
+    assert len(study.claims(name)) >= 3
+    assert 8 <= generated <= 9, "a series that was finished was forecast again"
+    said, other = (json.loads(each.type("budget", "--json")) for each in (study, alone))
+    assert said["generation"] == said["spent"] == said["by_stage"]["evaluate"]
+    assert said["generation"] * 8 == other["generation"] * generated
+    assert said["reserved"] == 0
