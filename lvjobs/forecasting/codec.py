@@ -116,9 +116,11 @@ class Codec:
         # A history that is nearly constant beside its level has a width that doubles cannot resolve: a unit as wide as
         # the bound needs for it and for ten times its width.
         finest = (60 * (high - offset) + 2 * np.abs(offset)) / self._reach
-        # A constant history has no width to scale by: its own size (or 1) keeps what follows writable.
-        constant = np.where(offset == 0, 1.0, np.abs(offset))
-        unit = np.maximum(np.where(unit > 0, np.maximum(unit, finest), constant), _SMALLEST)
+        # With beta = 0 the quantile may be zero: the width then. A constant history has none to scale by: its own size
+        # (or 1) keeps what follows writable.
+        own = np.where(offset == 0, 1.0, np.abs(offset))
+        fallback = np.where(high > low, (high - low) / self.target, own)
+        unit = np.maximum(np.where(unit > 0, unit, fallback), np.maximum(finest, _SMALLEST))
         if not (np.isfinite(offset) & np.isfinite(unit)).all():
             raise Unwritable(f"beta = {self.beta:g} leaves the range of doubles: choose a smaller one")
         return Scale(offset, unit)

@@ -251,7 +251,7 @@ class _Reader:
         """Read the prompts; the logits after them, `samples` times each: (rows, characters)."""
         prompts = len(self.prompts)
         self.rows = prompts * samples
-        logits = self._forward(self.prompts, keep=-(-LEAST_ROWS // prompts))
+        logits = self._forward(self.prompts)
         chosen = np.repeat(np.arange(prompts), samples)
         chosen = np.concatenate([chosen, np.zeros(max(0, LEAST_ROWS - len(chosen)), dtype=np.int64)])
         if len(chosen) > prompts:
@@ -270,8 +270,8 @@ class _Reader:
             self.attention = torch.cat([self.attention, torch.ones_like(ids)], dim=1)
         return self._forward(ids)[: self.rows]
 
-    def _forward(self, ids: Tensor, keep: int = 1) -> Floats:
-        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, "logits_to_keep": keep, **self.cache}
+    def _forward(self, ids: Tensor) -> Floats:
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, "logits_to_keep": 1, **self.cache}
         if self.attention is not None:
             # Positions count tokens, not padding: a padded prompt stands where it would stand alone.
             positions = (self.attention.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]

@@ -10,7 +10,7 @@ horizon flatters. With e = forecast - truth:
     MRE     mean of |e| / s, s being the mean of |truth| over that system's and variable's horizon (the MAD/mean ratio:
             Kolassa and Schuetz, Foresight 6, 2007). A ratio to each single truth would be ruled by the few
             that are nearly nothing. Where s is nothing (1e-12 of the variable's mean over all systems), that mean
-            stands in; where it is 0, one.
+            stands in; where it is below 1e-100, one.
     CRPS    mean over the same of E|X - truth| - E|X - X'| / 2, X and X' drawn from the samples with replacement, which
             is the exact score of the samples' own distribution (Gneiting and Raftery, JASA 102, 2007, eq. 21; computed
             from sorted samples as by Jordan, Krueger and Lerch, J. Stat. Softw. 90(12), 2019). One sample: the MAE.
@@ -32,7 +32,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 MEDIANS = ("mae", "mse", "rmse")
 """Figures of which the median over systems is given."""
-_NOTHING = 1e-12
+_NOTHING, _ZERO = 1e-12, 1e-100
 _BLOCK = 100
 """Resamples drawn at once, so that many systems fit into memory."""
 
@@ -122,9 +122,9 @@ def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | N
     with np.errstate(over="ignore"):  # told just below
         sizes = np.abs(forecast - truth)
         squares, ratios = sizes**2, sizes / _typical(truth)
-        representable = np.isfinite([squares.sum(), ratios.sum()]).all()
+        representable = np.isfinite(squares.sum())
     if not representable:
-        raise UsageError("the forecast is so far from the truth that its squared or relative error is no number")
+        raise UsageError("the forecast is so far from the truth that its squared error is no number")
     by_system = {
         "mae": sizes.mean(axis=(1, 2)),
         "mse": squares.mean(axis=(1, 2)),
@@ -178,7 +178,7 @@ def _typical(truth: Floats) -> Floats:
     own = np.abs(truth).mean(axis=1, keepdims=True)
     common = own.mean(axis=0, keepdims=True)
     # A series that is nothing but rounding beside the others has no size of its own to be measured by.
-    typical: Floats = np.where(own > common * _NOTHING, own, np.where(common > 0, common, 1.0))
+    typical: Floats = np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
     return typical
 
 

@@ -145,9 +145,13 @@ class Scripted(torch.nn.Module):
         if past_key_values is not self.cache:
             self.cache, self.seen = past_key_values, [[] for _ in input_ids]
             past_key_values.batch_select_indices = self.select
+            self.positions = [[] for _ in input_ids]
         first = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else torch.ones_like(input_ids)
         for seen, new, real in zip(self.seen, input_ids, first, strict=True):
             seen.extend(token for token, kept in zip(new.tolist(), real.tolist(), strict=True) if kept)
+        if position_ids is not None:
+            for row, (new, real) in enumerate(zip(position_ids, first, strict=True)):
+                self.positions[row].extend(new[real == 1].tolist())
         logits = torch.zeros(len(input_ids), 1, len(VOCABULARY))
         for row, seen in enumerate(self.seen):
             logits[row, 0, self.table.ids[ord(self.follows(self.table.decode(np.array(seen))))]] = self.margin
@@ -156,6 +160,7 @@ class Scripted(torch.nn.Module):
     def select(self, indices):
         """What becomes of the cache's rows: samples of a prompt, and copies that fill up."""
         self.seen = [list(self.seen[row]) for row in indices.tolist()]
+        self.positions = [list(self.positions[row]) for row in indices.tolist()]
 
     def follows(self, text):
         """The character that comes after a text."""

@@ -148,6 +148,15 @@ def test_the_histories_quantile_is_written_as_the_target():
     assert np.quantile(written, 0.99, axis=1) == pytest.approx(np.full((3, 2), 6.0))
 
 
+@pytest.mark.parametrize("peak", [1e-5, 1.0, 9e9])
+def test_a_lone_peak_over_nothing_is_scaled_by_its_height(peak):
+    """Without beta the quantile of what lies above the minimum may be zero."""
+    codec = Codec(decimals=6, target=1.0, alpha=0.5, beta=0.0)
+    x = np.array([[[0.0], [0.0], [peak]]])
+    assert codec.encode(x, codec.fit(x)) == ["0.000000;0.000000;1.000000;"]
+    holds(codec, codec.fit(x), x)
+
+
 @pytest.mark.parametrize("level", [0.0, 3.0, -3.0, 1e-30])
 def test_a_constant_history_can_be_written(level):
     codec = Codec()

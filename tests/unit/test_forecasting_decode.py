@@ -1,5 +1,6 @@
 """Forecasts that always parse, whatever the model says, and that do not hang on what they are batched with."""
 
+import contextlib
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import ALPHABET, PUBLISHED, Codec
-from lvjobs.forecasting.decode import Decoding, forecast, sample
+from lvjobs.forecasting.decode import Decoding, _Reader, forecast, sample
 from lvjobs.forecasting.grammar import START, Grammar, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
 from lvjobs.forecasting.likelihood import negative_log_likelihood
@@ -228,6 +229,21 @@ def test_a_greedy_forecast_does_not_hang_on_its_batch(tiny, mixed):
     assert (together == forecast(tiny, TABLE, CODEC, mixed[::-1], 3)[::-1]).all()
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("head", ["full", "numeric"])
+def test_logits_are_the_same_bits_for_any_number_of_rows(tiny, head, samples):
+    prompts = [TABLE.encode(text) for text in CODEC.write(np.random.default_rng(0).random((9, 12, 2)) * 9)]
+    more = np.random.default_rng(1).integers(0, 10, (9 * samples, 3))
+    context = numeric_head(tiny, TABLE.alphabet) if head == "numeric" else contextlib.nullcontext()
+    with torch.inference_mode(), context:
+        together = _Reader(tiny, TABLE, prompts, 9)
+        begun, read = together.begin(samples), together.read(more)
+        for rows in range(1, 9):
+            alone = _Reader(tiny, TABLE, prompts[:rows], 9)
+            assert (alone.begin(samples) == begun[: rows * samples]).all(), rows
+            assert (alone.read(more[: rows * samples]) == read[: rows * samples]).all(), rows
+
+
 def test_padding_on_the_left_changes_nothing_that_is_chosen(tiny, mixed):
     padded = forecast(tiny, TABLE, CODEC, mixed, 3, decoding=Decoding(pad=True))
     assert (padded == forecast(tiny, TABLE, CODEC, mixed, 3)).all()
@@ -238,6 +254,9 @@ def test_prompts_of_all_lengths_share_a_batch_when_padded(mixed):
     model = Persistence(TABLE, 60)
     forecast(model, TABLE, CODEC, mixed, 2, decoding=prompts)
     assert model.calls[0][0] == len(mixed)
+    lengths = {len(seen) for seen in model.seen}
+    assert len(lengths) > 1
+    assert all(places == list(range(len(seen))) for places, seen in zip(model.positions, model.seen, strict=True))
 
 
 def test_samples_do_not_hang_on_the_batch_or_on_the_other_series(tiny, mixed):
@@ -291,6 +310,26 @@ def test_frequencies_are_the_models():
         assert sampling.chances(logits, allowed)[0] == pytest.approx(expected)
         drawn = sampling.choose(np.repeat(logits, 1000, 0), np.repeat(allowed, 1000, 0), uniforms)
         assert np.bincount(drawn, minlength=5) / 1000 == pytest.approx(expected, abs=2e-3)
+
+
+def test_each_character_has_a_random_number_of_its_own():
+    """A model without an opinion draws every digit equally often, and any two of a sample independently."""
+
+    class Flat(Scripted):
+        def follows(self, text):
+            return "0"
+
+    history = noisy(1)
+    scale = CODEC.fit(history)
+    drawn = sample(
+        Flat(TABLE, margin=0.0), TABLE, CODEC, history, 10, Sampling(samples=50), decoding=Decoding(batch=99)
+    )
+    texts = [CODEC.format(one[0]) for one in (scale.apply(sampled) for sampled in drawn)]
+    digits = np.array([[int(character) for character in text if character.isdigit()] for text in texts])
+    assert digits.shape == (50, 60)
+    assert np.abs(np.bincount(digits.ravel()) / digits.size - 0.1).max() < 0.02
+    pairs = np.bincount((10 * digits[:, :-1] + digits[:, 1:]).ravel(), minlength=100) / digits[:, 1:].size
+    assert pairs.max() < 0.03
 
 
 def test_the_ends_of_the_unit_interval_draw_what_is_allowed():

@@ -167,6 +167,7 @@ def test_an_error_too_large_for_a_number_is_told():
 def test_relative_errors_of_what_is_nothing_have_a_measure():
     truth = np.array([[[0.0, 0.0], [0.0, 0.0]], [[2.0, 0.0], [6.0, 0.0]]])
     scores = score(truth, truth + 1)
+    assert score(truth * 1e-300, truth * 1e-300 + 1).overall.mre == 1
     # The first system's prey is measured by the variable's mean over both systems, 2; predators by 1.
     assert [part.mre for part in scores.by_variable] == [pytest.approx((1 / 2 + 1 / 4) / 2), 1.0]
 
@@ -226,6 +227,20 @@ def test_intervals_cover_about_as_often_as_they_say():
         interval = score(np.zeros_like(error), error, seed=seed).intervals["mae"]
         hits += interval.low <= 1 <= interval.high
     assert 50 <= hits <= 60
+
+
+def test_an_interval_is_as_wide_as_theory_has_it(monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 2000)
+    error = np.random.default_rng(0).normal(5, 1, size=(300, 1, 1))
+    interval = score(np.zeros_like(error), error).intervals["mae"]
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error.std() / np.sqrt(300), rel=0.08)
+
+
+def test_the_interval_of_rmse_is_of_the_root_of_the_mean():
+    error = np.random.default_rng(0).exponential(size=(100, 1, 1)) ** 3
+    scores = score(np.zeros_like(error), error)
+    assert scores.intervals["rmse"].low > scores.overall.mae
+    assert scores.intervals["rmse"].low < scores.overall.rmse < scores.intervals["rmse"].high
 
 
 def test_intervals_are_over_systems_not_over_values(case):
