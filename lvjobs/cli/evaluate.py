@@ -29,6 +29,7 @@ from lvjobs.study.training import TrainingConfig
     "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
 )
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=1.0, show_default=True)
+@click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
 @click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series forecast at once.")
 @study_option
 @profile_option
@@ -98,6 +99,7 @@ def _trial(options: dict[str, Any]) -> Trial:
         temperature=temperature,
         top_p=options.pop("top_p"),
         batch=options.pop("batch"),
+        likelihood=options.pop("likelihood"),
         seed=int(options["seed"] or 0),
     )
 

@@ -19,7 +19,8 @@ _LONGEST = 80
 class Trial:
     """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled.
 
-    `batch` series go through the model at once; it changes nothing but time and memory.
+    `batch` series go through the model at once; it changes nothing but time and memory. `likelihood`: whether the
+    model is also asked how likely it holds what came.
     """
 
     series: int | None = None
@@ -29,6 +30,7 @@ class Trial:
     top_p: float = 1.0
     seed: int = 0
     batch: int = 20
+    likelihood: bool = False
 
 
 def evaluation(
@@ -45,6 +47,7 @@ def evaluation(
         temperature=trial.temperature,
         top_p=trial.top_p,
         samples=trial.samples,
+        likelihood=trial.likelihood,
     )
     return RunConfig(
         task=EVALUATE_TASK,

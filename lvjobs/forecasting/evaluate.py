@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import Codec, Floats
+from lvjobs.forecasting.codec import Codec, Floats, Scale
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
 from lvjobs.forecasting.decode import Decoding, forecast, sample
-from lvjobs.forecasting.examine import examine, read_forecasts, write_forecasts
+from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts, write_forecasts
+from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.models import attach_adapter, load_base
 from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.forecasting.windows import codec_of
+from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.worker import Run
 
@@ -33,14 +34,13 @@ def evaluate(run: Run) -> None:
     config = EvaluationConfig(**run.config.params)
     candidate = Candidate.build(config, run.config.seed)
     resumed = run.resume()
-    # (samples, series, horizon, variables): what is finished
-    done = read_forecasts(resumed.directory(RESULT) / FORECASTS)[0] if resumed else None
+    done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None
     for step in range(run.step + 1, run.config.steps + 1):
         systems = config.systems[(step - 1) * config.batch : step * config.batch]
-        made = candidate.forecast(systems)
-        done = made if done is None else np.concatenate([done, made], axis=1)
+        made = Forecasts(candidate.forecast(systems), systems, candidate.likelihood(systems))
+        done = made if done is None else done + made
         run.generated(step, len(systems))
-        run.log(step, mae=float(np.abs(np.median(made, axis=0) - candidate.truth(systems)).mean()))
+        run.log(step, mae=float(np.abs(np.median(made.samples, axis=0) - candidate.truth(systems)).mean()))
         stop = run.should_stop()
         if stop or run.due(step):
             run.checkpoint(step, {RESULT: candidate.saver(done, is_last=step == run.config.steps)})
@@ -56,6 +56,7 @@ class Candidate:
     seed: int
     data: Dataset
     codec: Codec
+    scale: Scale | None
     model: Any
     table: Characters
     decoding: Decoding
@@ -81,7 +82,14 @@ class Candidate:
         prompt = prompts_of(config.prompt, tokenizer, training.model, codec, variables)(training.horizon_steps)
         model = attach_adapter(base, Path(config.adapter)) if config.adapter else base
         return cls(
-            config, seed, data, codec, model, table, Decoding(batch=config.batch, head=training.head, prompt=prompt)
+            config=config,
+            seed=seed,
+            data=data,
+            codec=codec,
+            scale=shared_scale(data, codec, training),
+            model=model,
+            table=table,
+            decoding=Decoding(batch=config.batch, head=training.head, prompt=prompt),
         )
 
     def history(self, systems: list[int]) -> Floats:
@@ -98,16 +106,30 @@ class Candidate:
         config, history = self.config, self.history(systems)
         arguments = (self.model, self.table, self.codec, history, config.training.horizon_steps)
         if not config.temperature:
-            return forecast(*arguments, decoding=self.decoding)[None]
+            return forecast(*arguments, decoding=self.decoding, scale=self.scale)[None]
         sampling = Sampling(config.samples, config.temperature, config.top_p, self.seed)
-        return sample(*arguments, sampling, decoding=self.decoding, numbers=systems)
+        return sample(*arguments, sampling, decoding=self.decoding, numbers=systems, scale=self.scale)
 
-    def saver(self, done: Floats, *, is_last: bool) -> Any:
+    def likelihood(self, systems: list[int]) -> Floats | None:
+        """Negative log-likelihood of the truth, nats, (series, horizon); None if nobody asked."""
+        if not self.config.likelihood:
+            return None
+        return negative_log_likelihood(
+            self.model,
+            self.table,
+            self.codec,
+            self.history(systems),
+            self.truth(systems),
+            batch=self.config.batch,
+            scale=self.scale,
+            prompt=self.decoding.prompt,
+        )
+
+    def saver(self, done: Forecasts, *, is_last: bool) -> Any:
         """Writes the forecasts so far; with the last of them, the scores."""
 
         def save(directory: Path) -> None:
-            systems = self.config.systems[: done.shape[1]]
-            write_forecasts(directory / FORECASTS, done, systems)
+            write_forecasts(directory / FORECASTS, done)
             if is_last:
                 result = examine(self.config, self.data, done, self.seed)
                 (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")

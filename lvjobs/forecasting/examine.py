@@ -1,7 +1,7 @@
 """What an evaluation leaves: its forecasts, and their scores beside those of the baselines on the same series."""
 
 import hashlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,40 @@ from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset
 from lvjobs.forecasting.metrics import Scores, score
 from lvjobs.forecasting.splits import Split, make_split
-from lvjobs.forecasting.windows import codec_of
+from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
 
 h5py: Any = _h5py
 SCHEMA = 1
 
 
-def write_forecasts(path: Path, samples: Floats, systems: Sequence[int]) -> None:
-    """Keep forecasts (samples, series, horizon, variables), and which series of the file they are of, in order."""
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts (samples, series, horizon, variables) of those `systems` of the file, in their order.
+
+    `nll` is the negative log-likelihood of each step of the truths, nats, (series, horizon); None if nobody asked.
+    """
+
+    samples: Floats
+    systems: list[int]
+    nll: Floats | None = None
+
+    def __add__(self, other: "Forecasts") -> "Forecasts":
+        """Those and, behind them, the others."""
+        nll = None if self.nll is None or other.nll is None else np.concatenate([self.nll, other.nll])
+        return Forecasts(np.concatenate([self.samples, other.samples], axis=1), self.systems + other.systems, nll)
+
+
+def write_forecasts(path: Path, forecasts: Forecasts) -> None:
+    """Keep them."""
     with h5py.File(path, "w") as file:
-        file.create_dataset("/forecasts", data=samples)
-        file.create_dataset("/systems", data=np.asarray(systems, dtype=np.int64))
+        file.create_dataset("/forecasts", data=forecasts.samples)
+        file.create_dataset("/systems", data=np.asarray(forecasts.systems, dtype=np.int64))
+        if forecasts.nll is not None:
+            file.create_dataset("/nll", data=forecasts.nll)
 
 
-def read_forecasts(path: Path) -> tuple[Floats, list[int]]:
+def read_forecasts(path: Path) -> Forecasts:
     """What `write_forecasts` kept.
 
     Raises:
@@ -37,9 +56,10 @@ def read_forecasts(path: Path) -> tuple[Floats, list[int]]:
     try:
         with h5py.File(path, "r") as file:
             samples, systems = np.asarray(file["/forecasts"][()]), [int(system) for system in file["/systems"][()]]
+            nll = np.asarray(file["/nll"][()]) if "/nll" in file else None
     except (OSError, KeyError) as error:
         raise LvjobsError(f"{path} holds no forecasts ({error})") from None
-    return samples, systems
+    return Forecasts(samples, systems, nll)
 
 
 def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
@@ -59,18 +79,21 @@ def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
     return chosen
 
 
-def examine(config: EvaluationConfig, data: Dataset, samples: Floats, seed: int) -> dict[str, Any]:
-    """Scores of the forecasts (samples, series, horizon, variables) of `config.systems`, in their order; as JSON.
+def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
+    """Scores of the forecasts of `config.systems`, in their order; as JSON.
 
     Of several samples the median is the forecast. A baseline that cannot be made of these data has a reason instead of
     scores.
     """
+    if forecasts.systems != list(config.systems):
+        raise LvjobsError("the forecasts are not of the series that are to be scored")
+    samples, nll = forecasts.samples, forecasts.nll
     split = split_of(config, data, seed)
     trajectories = data.trajectories.astype(np.float64)
     truth = split.truths(trajectories)
     several = samples if len(samples) > 1 else None
     codec = codec_of(config.training)
-    scale = codec.fit(split.histories(trajectories))
+    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(trajectories))
     return {
         "schema": SCHEMA,
         "model": config.training.model,
@@ -85,6 +108,8 @@ def examine(config: EvaluationConfig, data: Dataset, samples: Floats, seed: int)
         "samples": len(samples),
         "valid": float(np.isfinite(samples).all(axis=(2, 3)).mean()),
         "scores": score(truth, np.median(samples, axis=0), several).to_dict(),
+        # Nats a step, as text: of the rounded values, over the characters of a series.
+        "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
         "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
         # What a perfect model would score: numbers are written with few decimals.
         "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)).to_dict(),

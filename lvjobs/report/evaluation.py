@@ -44,23 +44,29 @@ def _print_group(group: Sequence[tuple[str, Mapping[str, Any]]], console: Consol
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("", overflow="fold")
     crps = any(found["scores"]["crps"] is not None for _, found in group)
-    headers = ("MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *(("CRPS",) if crps else ()), "valid")
+    nll = any(found["nll"] is not None for _, found in group)
+    extra = (*(("CRPS",) if crps else ()), *(("NLL",) if nll else ()))
+    headers = ("MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *extra, "valid")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for name, found in group:
-        table.add_row(name, *_row(found["scores"], crps=crps), f"{100 * found['valid']:.0f} %", style="bold")
+        likelihood = (_figure(found["nll"]["overall"]) if found["nll"] else "",) if nll else ()
+        cells = (*_row(found["scores"], crps=crps), *likelihood, f"{100 * found['valid']:.0f} %")
+        table.add_row(name, *cells, style="bold")
     table.add_section()
     problems = []
     for name, scores in first["baselines"].items():
         if "problem" in scores:
             problems.append(f"{name}: {scores['problem']}")
         else:
-            table.add_row(name, *_row(scores, crps=crps), "")
-    table.add_row("rounding alone", *_row(first["rounding"], crps=crps), "")
+            table.add_row(name, *_row(scores, crps=crps))
+    table.add_row("rounding alone", *_row(first["rounding"], crps=crps))
     console.print(table)
     for line in problems:
         console.print(line, soft_wrap=True)
     console.print("Original units. RMSE: mean of each variable's; 95 %: of the MAE, by a bootstrap over series.")
+    if nll:
+        console.print("NLL: nats a step of the truth as text, over the characters of a series.")
 
 
 def _row(scores: Mapping[str, Any], *, crps: bool) -> tuple[str, ...]:

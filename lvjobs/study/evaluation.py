@@ -30,6 +30,7 @@ class EvaluationConfig(BaseModel):
     temperature: Float = Field(default=0.0, ge=0, description="0: the likeliest digit, always")
     top_p: Float = Field(default=1.0, gt=0, le=1)
     samples: Int = Field(default=1, gt=0)
+    likelihood: bool = Field(default=False, description="also how likely the model holds the truth, a pass more")
 
     @property
     def steps(self) -> int:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, one_thread
 
+from lvjobs.control.cost import rates_of
 from lvjobs.control.evaluations import Trial, evaluation
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.evaluate import Candidate, evaluate
 from lvjobs.forecasting.examine import read_forecasts
+from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
 from lvjobs.forecasting.tokenizer import Characters
@@ -63,8 +65,8 @@ def run_through(config, directory, **misfortunes):
 
 def result(run):
     directory = run.saved[2] / "result"
-    samples, systems = read_forecasts(directory / "forecasts.h5")
-    return json.loads((directory / "scores.json").read_text()), samples, systems
+    found = read_forecasts(directory / "forecasts.h5")
+    return json.loads((directory / "scores.json").read_text()), found.samples, found.systems
 
 
 def truth_of(data, training):
@@ -134,6 +136,37 @@ def test_samples_have_a_median_and_a_crps(training, tmp_path):
     assert samples.shape == (3, 5, 5, 2)
     assert scores["scores"]["crps"] is not None
     assert not np.array_equal(samples[0], samples[1])
+
+
+def test_a_model_is_asked_how_likely_it_holds_what_came(training, data, tmp_path):
+    config = config_of(training, likelihood=True)
+    whole = run_through(config, tmp_path / "whole")
+    first = run_through(config, tmp_path / "first", stop_at=2)
+    run = run_through(config, tmp_path / "second", before=first.saved)
+    scores, samples, _ = result(run)
+    assert scores == result(whole)[0]
+    assert np.array_equal(samples, result(run_through(config_of(training), tmp_path / "plain"))[1])
+    history, truth = truth_of(data, training)
+    base, tokenizer = load_base(training)
+    codec = codec_of(training)
+    alone = negative_log_likelihood(base, Characters(tokenizer, "tiny", codec), codec, history, truth)
+    assert scores["nll"]["by_step"] == pytest.approx(alone.mean(axis=0).tolist(), rel=1e-5)
+    assert scores["nll"]["overall"] == pytest.approx(alone.mean(), rel=1e-5)
+    rates = {asked: rates_of(config_of(training, likelihood=asked))["official"] for asked in (True, False)}
+    assert rates[True]["generation"] == rates[False]["generation"] + rates[False]["validation"]
+
+
+def test_one_scale_for_all_is_that_of_the_series_that_trained(monkeypatch, training, data, tmp_path):
+    shared = training.model_copy(update={"scaling": "global"})
+    history, truth = truth_of(data, training)
+    codec = codec_of(shared)
+    scale = codec.fit(load_dataset(data, steps=45).trajectories[:32, :40].astype(np.float64))
+    texts = codec.encode(np.concatenate([history, truth], axis=1), scale)
+    pretend(monkeypatch, shared, lambda table, _: Perfect(table, texts))
+    scores, samples, _ = result(run_through(config_of(shared), tmp_path))
+    rounded = codec.decode(codec.encode(truth, scale), scale)
+    assert np.array_equal(samples[0], rounded)
+    assert scores["scores"] == scores["rounding"] == score(truth, rounded).to_dict()
 
 
 def test_an_adapter_is_taken_up_exactly_and_one_that_is_not_is_refused(training, tmp_path):
