@@ -8,8 +8,19 @@ from typing import Any
 
 from lvjobs.control.cost import work_ahead
 from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.training import TrainingConfig
 
-_SAME = ("model", "batch_size", "context_length", "lora_rank", "lora_targets", "precision", "quantization")
+_SAME = (
+    "model",
+    "batch_size",
+    "accumulate",
+    "context_length",
+    "lora_rank",
+    "lora_targets",
+    "precision",
+    "quantization",
+    "gradient_checkpointing",
+)
 """What two runs have in common whose steps take equally long, if they use the same cluster and number of threads."""
 
 
@@ -114,7 +125,9 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
 
 def _settings(run: Run) -> tuple[Any, ...]:
     params = run.config.get("params", {})
-    return (run.profile, run.config.get("threads"), *(params.get(key) for key in _SAME))
+    # A run that was declared before there was such a key is one with its default.
+    same = (params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME)
+    return (run.profile, run.config.get("threads"), *same)
 
 
 def _distance(run: Run, other: Run) -> tuple[bool, float]:

@@ -76,20 +76,23 @@ class Trainer:
         Raises:
             LvjobsError: the loss is no longer a number.
         """
-        batch = self.training.take(self.order.next())
+        batches = [self.training.take(self.order.next()) for _ in range(self.config.accumulate)]
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
-        total, count = loss_of(self.model, batch)
-        loss = total / count
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()
+        # Counted before anything is learnt: a batch of short windows weighs no more a token than one of long ones.
+        count = sum(batch.learnt for batch in batches)
+        value = 0.0
+        for batch in batches:
+            loss = loss_of(self.model, batch)[0] / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            value += loss.item()
         if not math.isfinite(value):
             raise LvjobsError(f"the loss is {value} at step {step}: lower the learning rate, or add warm-up steps")
         torch.nn.utils.clip_grad_norm_(_learning(self.model), self.config.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {self.metric: value, "learning_rate": learning_rate, "tokens": int(batch.attention.sum())}
+        return {self.metric: value, "learning_rate": learning_rate, "tokens": sum(batch.tokens for batch in batches)}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -102,7 +105,7 @@ class Trainer:
             total += float(loss)
             count += labels
             batches += 1
-            tokens += int(batch.attention.sum())
+            tokens += batch.tokens
         return {self.metric: total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
 
     def state(self) -> State:
@@ -148,6 +151,9 @@ def build(run: RunConfig) -> Trainer:
         take_numeric_head(base, table.alphabet)
         training, validation = numeric_labels(training, table), numeric_labels(validation, table)
     model = add_adapter(base, config)
+    if config.gradient_checkpointing:
+        # After the adapter: PEFT would else have gradients computed that lead into frozen embeddings.
+        checkpoint_layers(model.get_base_model())
     optimizer = torch.optim.AdamW(_learning(model), lr=config.learning_rate, weight_decay=config.weight_decay)
     return Trainer(
         config=config,
@@ -158,6 +164,13 @@ def build(run: RunConfig) -> Trainer:
         training=training,
         validation=validation,
     )
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Have each layer keep its input alone and run again in the backward pass, with the dropout that it had."""
+    # transformers 5.24 warns of the name that 5.0 knows.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:

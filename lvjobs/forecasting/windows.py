@@ -46,6 +46,16 @@ class Windows:
         return Windows(self.ids[rows, :width], self.attention[rows, :width], self.labels[rows, :width], positions)
 
     @property
+    def tokens(self) -> int:
+        """How many tokens are no padding."""
+        return int(self.attention.sum())
+
+    @property
+    def learnt(self) -> int:
+        """How many labels count: nothing precedes a window's first token, so nothing predicts it."""
+        return int((self.labels[:, 1:] != IGNORED).sum())
+
+    @property
     def position_ids(self) -> NDArray[np.int64]:
         """Each token's place in its own series, 0 on padding: (M, L)."""
         return (np.arange(self.ids.shape[1]) if self.positions is None else self.positions) * self.attention

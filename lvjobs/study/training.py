@@ -26,6 +26,7 @@ class TrainingConfig(BaseModel):
     data_sha256: str = ""
     context_length: Int = Field(default=512, ge=16)
     batch_size: Int = Field(default=4, gt=0)
+    accumulate: Int = Field(default=1, gt=0, description="batches whose gradients make one step")
     lora_rank: Int = Field(default=4, gt=0)
     lora_alpha: Float | None = Field(default=None, gt=0)
     lora_dropout: Float = Field(default=0.05, ge=0, lt=1)
@@ -37,6 +38,7 @@ class TrainingConfig(BaseModel):
     max_grad_norm: Float = Field(default=1.0, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     quantization: Literal["auto", "none", "nf4"] = "auto"
+    gradient_checkpointing: bool = Field(default=False, description="layers run again in the backward pass")
     decimals: Int = Field(default=2, ge=1, le=6)
     scale_target: Float = Field(default=6.0, gt=0, description="what the history's alpha-quantile is written as")
     scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="the quantile")
