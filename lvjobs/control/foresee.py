@@ -19,8 +19,9 @@ from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import TRAIN_TASK, Resources, Study
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK, Resources, Study
 from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.words import RunState
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ def _count(
     newest: dict[str, int] = defaultdict(int)
     for attempt in seen.attempts:
         newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
+    # Evaluations that exist are runs with reservations of their own, and are not foreseen once more.
+    declared: dict[str, int] = defaultdict(int)
+    for run in seen.runs:
+        if run.after and run.state is not RunState.CANCELLED and run.config["task"] == EVALUATE_TASK:
+            declared[run.after] = max(declared[run.after], len(run.config["params"]["systems"]))
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
@@ -111,7 +117,7 @@ def _count(
             return Cell(drawn, series)
         # An earlier release may have priced it by fewer conventions than are shown.
         run = replace(found, rates=drawn.rates)
-        return Cell(run, series, books.accounts[found.id], newest[found.id])
+        return Cell(run, max(0, series - declared[found.id]), books.accounts[found.id], newest[found.id])
 
     return [StageCells(name, [cell(name, config) for config in configs]) for name, configs in stages.items()]
 

@@ -177,6 +177,14 @@ class StudyConfig(_Table):
     policy: Policy = Policy()
     stage: list[Stage] = Field(default_factory=lambda: [PUBLISHED_STAGE1])
 
+    @field_validator("stage")
+    @classmethod
+    def _names_are_unique(cls, stages: list[Stage]) -> list[Stage]:
+        names = [stage.name for stage in stages]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two stages are called {twice}; give each a name of its own")
+        return stages
+
     def stage_named(self, name: str) -> Stage:
         """The stage called `name`."""
         for stage in self.stage:

@@ -270,6 +270,7 @@ def test_bad_input_is_one_line(study, lvjobs, arguments, words):
         ("stage = []\n", "no [[stage]]"),
         ('[[stage]]\nname = "s"\ngrid = { lora_rank = [2], seed = [] }\n', "no value for seed"),
         ("[evaluation]\nseries = -1\n", "evaluation.series"),
+        ('[[stage]]\nname = "s"\n[[stage]]\nname = "s"\n', "two stages are called s"),
     ],
 )
 def test_a_study_that_declares_nothing_to_count(study, lvjobs, text, words):

@@ -6,11 +6,15 @@ import pytest
 from control_builders import an_attempt
 
 from lvjobs.control.accounts import Account, Terms, keep_books
+from lvjobs.control.cost import rates_of
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
+from lvjobs.control.evaluations import Trial, evaluation
+from lvjobs.control.foresee import Seen, foresee
 from lvjobs.control.pace import Pace, Stopwatch, makespan
 from lvjobs.control.plans import Need
 from lvjobs.ledger.records import Work
-from lvjobs.study.config import TrainSettings
+from lvjobs.study.config import Resources, TrainSettings, load_study
+from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
 
 RATES = {
@@ -283,3 +287,15 @@ def test_one_guess_makes_the_stage_a_guess_and_one_unknown_an_unknown():
     rows = foreseen(*stages, unknown, stopwatch=Stopwatch([run], [took(run)]))
     assert rows["stages"][2]["run_seconds"] is None
     assert rows["total"]["stage_seconds"] is None
+
+
+@pytest.mark.parametrize(("state", "left"), [(RunState.QUEUED, 50), (RunState.CANCELLED, 200)])
+def test_an_evaluation_that_exists_is_not_foreseen_again(tmp_path, state, left):
+    study = load_study(tmp_path)
+    config = study.config.train.run_config()
+    trained = replace(sketch(config, rates_of(config), "s"), id="trained", name="trained")
+    asked = evaluation(TrainingConfig.model_validate(config.params), Trial(), range(150))
+    forecasts = sketch(asked, rates_of(asked), "evaluate")
+    forecasts = replace(forecasts, id="scored", name="scored", after="trained", state=state)
+    told = foresee(study, {"s": [config]}, Seen([trained, forecasts]), Resources(), "local")
+    assert told["stages"][0]["series"] == left
