@@ -17,6 +17,7 @@ from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.order import Order
 from lvjobs.forecasting.prompts import prompts_of
+from lvjobs.forecasting.stopping import Patience
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import (
     IGNORED,
@@ -35,22 +36,28 @@ def train(run: Run) -> None:
     """Fine-tune as `run.config.params` (a `TrainingConfig`) says; checkpoint, validate, stop when told to.
 
     A first attempt reports the untrained model's validation loss as step 0. A validation at the step of a checkpoint
-    comes before it, so that the checkpoint knows its loss.
+    comes before it, so that the checkpoint knows its loss. Early stopping ends the run at a validation.
     """
     trainer = build(run.config)
     if resumed := run.resume():
         trainer.restore(resumed)
     else:
-        run.validated(0, **trainer.validate())
+        _validate(run, trainer, 0)
     for step in range(run.step + 1, run.config.steps + 1):
         run.log(step, **trainer.step(step))
         if step % run.config.validate_every == 0 or step == run.config.steps:
-            run.validated(step, **trainer.validate())
-        stop = run.should_stop()
-        if stop or run.due(step):
-            run.checkpoint(step, trainer.state())
-        if stop:
+            _validate(run, trainer, step)
+        stop, over = run.should_stop(), trainer.patience.is_over
+        if stop or over or run.due(step):
+            run.checkpoint(step, trainer.state(), final=over)
+        if stop or over:
             return
+
+
+def _validate(run: Run, trainer: "Trainer", step: int) -> None:
+    metrics = trainer.validate()
+    run.validated(step, **metrics)
+    trainer.patience.see(metrics[trainer.metric])
 
 
 @dataclass
@@ -64,6 +71,7 @@ class Trainer:
     order: Order
     training: Windows
     validation: Windows
+    patience: Patience
 
     @property
     def metric(self) -> str:
@@ -119,6 +127,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "data": self.order.state(),
+            "patience": self.patience.state(),
         }
 
     def restore(self, resumed: Resumed) -> None:
@@ -127,6 +136,7 @@ class Trainer:
         self.optimizer.load_state_dict(resumed.state["optimizer"])
         self.scheduler.load_state_dict(resumed.state["scheduler"])
         self.order.restore(resumed.state["data"])
+        self.patience.restore(resumed.state["patience"])
 
 
 def build(run: RunConfig) -> Trainer:
@@ -163,6 +173,7 @@ def build(run: RunConfig) -> Trainer:
         order=Order(len(training), config.batch_size, run.seed),
         training=training,
         validation=validation,
+        patience=Patience(config.early_stopping_patience, config.early_stopping_delta),
     )
 
 

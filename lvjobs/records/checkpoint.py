@@ -28,13 +28,17 @@ def parse_checkpoint_name(text: str) -> CheckpointName | None:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint holds: relative file path -> SHA-256 (hex), and the metrics known at its step."""
+    """What a checkpoint holds: relative file path -> SHA-256 (hex), and the metrics known at its step.
+
+    `final`: the run ended with it, though its configuration has more steps.
+    """
 
     generation: int
     step: int
     files: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
     time: float = 0.0
+    final: bool = False
 
     def to_json(self) -> str:
         """One JSON object."""

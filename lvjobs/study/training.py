@@ -36,6 +36,10 @@ class TrainingConfig(BaseModel):
     warmup_steps: Int = Field(default=0, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: Float = Field(default=1.0, gt=0)
+    early_stopping_patience: Int | None = Field(
+        default=None, gt=0, description="validations in a row without a better loss that end the run; None: never"
+    )
+    early_stopping_delta: Float = Field(default=0.0, ge=0, description="how much lower a better loss is at least")
     precision: Literal["fp32", "bf16"] = "fp32"
     quantization: Literal["auto", "none", "nf4"] = "auto"
     gradient_checkpointing: bool = Field(default=False, description="layers run again in the backward pass")

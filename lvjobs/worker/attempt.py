@@ -65,6 +65,7 @@ class Attempt:
         """Begin where the checkpoint left off."""
         self.logged = self.step  # the last step that was executed
         self.checkpointed = self.step  # the last one that is safe
+        self._ended = self.found is not None and self.found.manifest.final
         self.reason: str | None = None
         self._purse = Purse(self.layout, self.generation)
         self._resumed = False
@@ -76,6 +77,11 @@ class Attempt:
     def step(self) -> int:
         """The step of the checkpoint that this attempt began from."""
         return self.found.name.step if self.found else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run's last step is in a checkpoint: of all its steps, or where its training function ended it."""
+        return self._ended or self.checkpointed >= self.config.steps
 
     @property
     def directory(self) -> Path:
@@ -103,6 +109,8 @@ class Attempt:
             )
         if step > self.config.steps:
             raise ValueError(f"run.log({step}): the run has {self.config.steps} steps")
+        if self._ended:
+            raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}")
         self._metrics = _numbers(metrics)
         self._step_seconds = self._lap()
         self.journal.write("step", step=step, **{"seconds": round(self._step_seconds, 6), **self._metrics})
@@ -123,7 +131,7 @@ class Attempt:
         """Whether a checkpoint falls on `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
-    def checkpoint(self, step: int, state: State) -> Path:
+    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
         """Publish a checkpoint, journal it, prune."""
         if step != self.logged:
             raise ValueError(
@@ -132,8 +140,12 @@ class Attempt:
             )
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        path, size = write_checkpoint(self.layout, name, state, self._metrics)
-        self.checkpointed = step
+        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final)
+        if final and not size:
+            raise ValueError(
+                f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many"
+            )
+        self.checkpointed, self._ended = step, final
         seconds = time.monotonic() - started
         if size:  # else it was there already
             self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)

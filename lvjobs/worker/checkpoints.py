@@ -86,10 +86,10 @@ def sha256_of(path: Path, *, sync: bool = False) -> str:
     return digest.hexdigest()
 
 
-def seal(directory: Path, name: CheckpointName, metrics: Mapping[str, float]) -> None:
+def seal(directory: Path, name: CheckpointName, metrics: Mapping[str, float], *, final: bool = False) -> None:
     """Make everything in `directory` durable and put the manifest over it, last."""
     hashes = {file: sha256_of(directory / file, sync=True) for file in sorted(_files(directory))}
-    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time())
+    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time(), final)
     for parent, _, _ in os.walk(directory):
         files.fsync_directory(Path(parent))
     files.write_atomic(directory / MANIFEST, manifest.to_json())
@@ -131,7 +131,7 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[Invali
 
 
 def write_checkpoint(
-    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float]
+    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float], *, final: bool = False
 ) -> tuple[Path, int]:
     """Publish `state` under `name`; return its path and its size in bytes. One that is there already is left alone.
 
@@ -145,7 +145,7 @@ def write_checkpoint(
     check_fence(layout, name.generation)  # before the work: an orphan should not fill the disk either
     try:
         layout.steps.mkdir(exist_ok=True)
-        size = _write_aside(aside, name, state, metrics)
+        size = _write_aside(aside, name, state, metrics, final=final)
         check_fence(layout, name.generation)
         aside.rename(path)
         files.fsync_directory(layout.steps)
@@ -168,7 +168,7 @@ def _write_errors() -> tuple[type[Exception], ...]:
     return (OSError, safetensors.SafetensorError)
 
 
-def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float]) -> int:
+def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float], *, final: bool) -> int:
     from lvjobs.worker import determinism
     from lvjobs.worker.state import save_tree
 
@@ -184,7 +184,7 @@ def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mappi
     save_tree(aside, RNG, rng)
     # A Saver that draws random numbers would make a run that checkpoints differ from one that does not.
     determinism.restore_rng(rng)
-    seal(aside, name, metrics)
+    seal(aside, name, metrics, final=final)
     return sum((aside / file).stat().st_size for file in _files(aside))
 
 

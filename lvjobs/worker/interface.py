@@ -14,7 +14,9 @@
             if run.should_stop():
                 return
 
-A run is finished when `run.config.steps` was checkpointed and the function returned.
+A run is finished when `run.config.steps` was checkpointed and the function returned. It may end sooner: by
+`run.checkpoint(step, state, final=True)`, and then returning. What decides that belongs into the state, so that an
+attempt which resumes decides the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -90,10 +92,11 @@ class Run(Protocol):
     def due(self, step: int) -> bool:
         """Whether a checkpoint falls on `step`: every `checkpoint_every` steps, and the last one."""
 
-    def checkpoint(self, step: int, state: State) -> Path:
+    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
         """Write a whole checkpoint of `step` (RNG states are added), make it durable, prune old ones; return its path.
 
         `step` is the last one that was logged. What Savers write in the last checkpoint becomes the run's `final/`.
+        `final` ends the run here, completed, though steps are left: no attempt trains it any further.
 
         Raises:
             Superseded: a newer generation has claimed the run; nothing was published. Let it pass.

@@ -149,7 +149,10 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _journal_error(attempt, error)
         code = ERROR
     else:
-        _say(f"{attempt.layout.root.name} is done: {done.step} steps")
+        early = (
+            "" if done.step >= attempt.config.steps else f" of {attempt.config.steps}: its training function ended it"
+        )
+        _say(f"{attempt.layout.root.name} is done: {done.step} steps{early}")
         code = DONE
     if environment.on_slurm:
         # A job once preempted may be run again however it ends; of a finished or a broken run nothing more is wanted.
@@ -162,7 +165,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
 def _train(attempt: Attempt) -> Checkpoint | None:
     """Train to the last step and return its checkpoint, or None where the run has to leave before."""
     steps = attempt.config.steps
-    if attempt.step < steps:
+    if not attempt.is_over:
         if not attempt.may_begin():
             return None
         determinism.pin_threads(attempt.config.threads)
@@ -170,13 +173,14 @@ def _train(attempt: Attempt) -> Checkpoint | None:
         module, _, name = attempt.config.task.partition(":")
         task = getattr(importlib.import_module(module), name)
         task(attempt)
-    if attempt.checkpointed >= steps:
+    if attempt.is_over:
         # Looked up and checksummed again: the run is not called done on the strength of a write that went unread.
         found, _ = find_newest_valid(attempt.layout)
-        if found is not None and found.name.step >= steps:
+        last = attempt.checkpointed
+        if found is not None and found.name.step >= last:
             return found
         raise LvjobsError(
-            f"the checkpoint of step {steps} was written, but does not read back: see {attempt.layout.steps}"
+            f"the checkpoint of step {last} was written, but does not read back: see {attempt.layout.steps}"
         )
     if attempt.should_stop():
         return None

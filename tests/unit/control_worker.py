@@ -51,6 +51,8 @@ class Worker:
     deaf: set = field(default_factory=set)
     dumb: set = field(default_factory=set)
     failing: dict = field(default_factory=dict)
+    ending: dict = field(default_factory=dict)
+    """Run name -> the step at which its training function ends it."""
     requeues: bool = True
 
     def __call__(self, job):
@@ -103,6 +105,9 @@ class Worker:
             work.tell(self.now, "error", type="ValueError", message="no such thing", traceback="...", step=work.step)
             work.gone = True
             return 1
+        if work.step == self.ending.get(name):
+            self._save(work)
+            return self._finish(work)
         return self._finish(work) if work.step >= config["steps"] else None
 
     def _is_exhausted(self, work):

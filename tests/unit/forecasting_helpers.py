@@ -60,7 +60,7 @@ class FakeRun:
     def due(self, step):
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
-    def checkpoint(self, step, state):
+    def checkpoint(self, step, state, *, final=False):
         path = self.directory / f"{step:06d}"
         tree = {}
         for name, value in state.items():
@@ -70,7 +70,7 @@ class FakeRun:
             else:
                 tree[name] = copy.deepcopy(value)
         self.saved = step, tree, path, torch.get_rng_state()
-        self.events.append(("checkpoint", step))
+        self.events.append(("final" if final else "checkpoint", step))
         return path
 
     def should_stop(self):

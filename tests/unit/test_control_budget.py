@@ -67,6 +67,18 @@ def test_a_finished_run_gives_back_what_it_did_not_spend(make):
     assert scene.enter("two").outcome == "submitted"
 
 
+def test_a_run_that_ends_early_is_completed_and_gives_back_what_it_did_not_spend(make):
+    scene = make(RUN)
+    scene.worker.ending["one"] = 7
+    scene.enter("one")
+    scene.go(60)
+    assert scene.state() == "completed"
+    assert scene.money() == (700, 0, RUN - 700)
+    with scene.session() as session:
+        (row,) = session.make_pass()["runs"]
+    assert (row["step"], row["steps"], row["state"]) == (7, 12, "completed")
+
+
 def test_a_cancelled_run_gives_back_what_it_did_not_spend_once_its_job_is_gone(make):
     scene = begun(make(2 * RUN), taken=6)
     spent = 100 * scene.worker.executed["one"]

@@ -381,3 +381,35 @@ def test_an_allowance_that_cannot_be_read_is_no_permission(zygote, tmp_path):
     layout.allowance.write_text("{}")
     assert zygote.run(layout) == 1
     assert executed(layout) == []
+
+
+def test_a_training_function_may_end_the_run_early(zygote, tmp_path):
+    """Completed at that step, also where it is no multiple of anything; a rerun spends nothing."""
+    layout = make_run(tmp_path / "run", params={"end_at": 23})
+    log = tmp_path / "log"
+    log.touch()
+    assert zygote.run(layout, TOY_OUTPUT=log) == 0
+    assert "is done: 23 steps of 40: its training function ended it" in log.read_text()
+    done = json.loads(layout.done.read_text())
+    assert (done["step"], done["checkpoint"]) == (23, "000001-00000023")
+    assert executed(layout) == list(range(1, 24))
+    assert verify(layout.final).step == 23
+    assert zygote.run(layout) == 0
+    assert len(journals(layout)) == 1
+
+
+def test_killed_while_it_ends_early(zygote, tmp_path):
+    """Between any two fsyncs from the last checkpoint on: the next attempt ends the run there, and trains no further."""
+    whole = make_run(tmp_path / "whole", checkpoint_every=20, params={"end_at": 23})
+    assert zygote.run(whole) == 0
+    replayed = 0
+    for count in range(14, 80):
+        layout = make_run(tmp_path / str(count), checkpoint_every=20, params={"end_at": 23})
+        if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
+            break
+        assert zygote.run(layout) == 0
+        assert json.loads(layout.done.read_text())["step"] == 23
+        assert max(executed(layout)) == 23
+        assert final_weights(layout) == final_weights(whole)
+        replayed += len(executed(layout)) > 23
+    assert 0 < replayed < count - 14, "some died before the checkpoint was there, and some after"

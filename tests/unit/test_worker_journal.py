@@ -202,3 +202,24 @@ def test_deadline(now, limit, needed, expected):
 
 def test_no_deadline():
     assert not Deadline(None, None, 90.0).has_come(1e12, 1e9)
+
+
+def test_a_run_that_was_ended_goes_no_further(make_attempt):
+    run = make_attempt()
+    run.resume()
+    run.log(1, loss=1.0)
+    assert not run.is_over
+    run.checkpoint(1, {"x": 1}, final=True)
+    assert run.is_over
+    assert find_newest_valid(run.layout)[0].manifest.final
+    with pytest.raises(ValueError, match="ended at step 1"):
+        run.log(2, loss=1.0)
+
+
+def test_a_checkpoint_that_is_there_already_ends_no_run(make_attempt):
+    run = make_attempt()
+    run.resume()
+    run.log(1, loss=1.0)
+    run.checkpoint(1, {"x": 1})
+    with pytest.raises(ValueError, match="checkpointed already"):
+        run.checkpoint(1, {"x": 1}, final=True)

@@ -88,7 +88,8 @@ def train(run: Run):
             os.kill(os.getpid(), signal.SIGSTOP)
         if step == int(os.environ.get("TOY_EXIT_AT", "0")):
             sys.exit(3)
-        if run.due(step) or run.should_stop():
+        ends = step == params.get("end_at")
+        if run.due(step) or run.should_stop() or ends:
             run.checkpoint(
                 step,
                 {
@@ -98,6 +99,7 @@ def train(run: Run):
                     | {"lr_lambdas": [None]},
                     "data": {"order": order, "position": position},
                 },
+                final=ends,
             )
-        if run.should_stop():
+        if run.should_stop() or ends:
             return
