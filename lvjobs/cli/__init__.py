@@ -16,6 +16,8 @@ _COMMANDS = {
     "submit": ("lvjobs.cli.submit", "Submit a run."),
     "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
     "evaluate": ("lvjobs.cli.evaluate", "Forecast held-out series, and score the forecasts."),
+    "forecast": ("lvjobs.cli.forecast", "Forecast one series, and draw it beside the baselines."),
+    "figures": ("lvjobs.cli.figures", "Draw all figures that the study has data for."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
     "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
     "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),

@@ -60,6 +60,42 @@ def evaluation(
     )
 
 
+def same_forecast(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two evaluations forecast a series that both have in the same way, to the last digit.
+
+    What else they forecast, in which batches, and what the model was trained with changes nothing.
+    """
+    return _decisive(one) == _decisive(other)
+
+
+_WRITING = (
+    "model",
+    "data_sha256",
+    "precision",
+    "quantization",
+    "decimals",
+    "scale_target",
+    "scale_alpha",
+    "scale_beta",
+    "scaling",
+    "history_steps",
+    "horizon_steps",
+    "head",
+)
+"""What of a training's configuration decides how series are read and written."""
+
+
+def _decisive(config: RunConfig) -> list[object]:
+    params = EvaluationConfig.model_validate(config.params)
+    training = params.training
+    found = [params.adapter, params.prompt, *(getattr(training, key) for key in _WRITING)]
+    if training.scaling == "global":
+        found.append(training.train_systems)
+    if params.temperature:
+        found += [config.seed, params.samples, params.temperature, params.top_p]
+    return found
+
+
 def training_of(run: Run) -> TrainingConfig:
     """What a run trains.
 

@@ -1,7 +1,7 @@
 """What an evaluation leaves: its forecasts, and their scores beside those of the baselines on the same series."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import h5py as _h5py
 import numpy as np
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.baselines import BASELINES, forecast
+from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset
 from lvjobs.forecasting.metrics import Scores, score
@@ -63,20 +63,31 @@ def read_forecasts(path: Path) -> Forecasts:
 
 
 def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
-    """The split that the series were drawn from, with these series alone to be scored."""
+    """The split that the series were drawn from, with these series alone to be scored.
+
+    Of series that were `asked` for by hand, the baselines learn from the first four fifths without them.
+    """
     training = config.training
     whole = make_split(
         len(data.trajectories),
-        config.split,
+        "last200" if config.split == "asked" else config.split,
         seed=seed,
         history=training.history_steps,
         horizon=training.horizon_steps,
     )
-    chosen = Split(
-        whole.name, whole.seed, whole.train, tuple(config.systems), training.history_steps, training.horizon_steps
-    )
-    chosen.reject_seen(whole.train)
-    return chosen
+    train = whole.train
+    if config.split == "asked":
+        train = tuple(system for system in train if system not in set(config.systems))
+    return replace(whole, train=train, test=tuple(config.systems))  # refuses to score what is in `train`
+
+
+def baseline_forecast(name: str, split: Split, data: Dataset) -> Floats:
+    """A baseline's forecasts of the split's scored systems, (systems, horizon, variables).
+
+    Raises:
+        LvjobsError: it cannot be made of these data.
+    """
+    return forecast_split(name, split, data.trajectories.astype(np.float64), data.time[: split.history + split.horizon])
 
 
 def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "schema": SCHEMA,
         "model": config.training.model,
         "adapter": config.adapter,
-        "adapter_sha256": _sha256_of(config.adapter),
+        "adapter_sha256": sha256_of_adapter(config.adapter),
         "data_sha256": config.training.data_sha256,
         "prompt": config.prompt,
         "split": config.split,
@@ -117,22 +128,14 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
 
 
 def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
-    trajectories = data.trajectories.astype(np.float64)
     try:
-        made = forecast(
-            name,
-            split.histories(trajectories),
-            split.horizon,
-            training=split.training(trajectories),
-            time=data.time[: split.history + split.horizon],
-        )
-        scores: Scores = score(truth, made)
+        scores: Scores = score(truth, baseline_forecast(name, split, data))
     except LvjobsError as error:
         return {"problem": str(error)}
     return scores.to_dict()
 
 
-def _sha256_of(adapter: str) -> str:
+def sha256_of_adapter(adapter: str) -> str:
     """Of the adapter's weights; empty for none."""
     weights = Path(adapter) / "adapter_model.safetensors"
     return hashlib.sha256(weights.read_bytes()).hexdigest() if adapter and weights.is_file() else ""

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lvjobs.report.numbers import short
 from lvjobs.report.tables import new_console
 from lvjobs.study.layout import RunLayout
 
@@ -23,13 +24,14 @@ def read_scores(files: RunLayout) -> dict[str, Any] | None:
 
 
 def print_evaluations(runs: Sequence[RunLayout], console: Console | None = None) -> None:
-    """One table for all evaluations that were made over the same series; those that are not done are left out."""
+    """One table for all that forecast the same series with the same prompt; those that are not done are left out."""
     console = console or new_console()
     groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for files in runs:
         found = read_scores(files)
         if found is not None:
-            key = json.dumps([found["data_sha256"], found["systems"], found["history"], found["horizon"]])
+            same = ("data_sha256", "split", "systems", "history", "horizon", "prompt")
+            key = json.dumps([found[name] for name in same])
             groups.setdefault(key, []).append((files.root.name, found))
     for group in groups.values():
         _print_group(group, console)
@@ -50,7 +52,7 @@ def _print_group(group: Sequence[tuple[str, Mapping[str, Any]]], console: Consol
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for name, found in group:
-        likelihood = (_figure(found["nll"]["overall"]) if found["nll"] else "",) if nll else ()
+        likelihood = (short(found["nll"]["overall"]) if found["nll"] else "",) if nll else ()
         cells = (*_row(found["scores"], crps=crps), *likelihood, f"{100 * found['valid']:.0f} %")
         table.add_row(name, *cells, style="bold")
     table.add_section()
@@ -71,15 +73,9 @@ def _print_group(group: Sequence[tuple[str, Mapping[str, Any]]], console: Consol
 
 def _row(scores: Mapping[str, Any], *, crps: bool) -> tuple[str, ...]:
     overall, interval = scores["overall"], scores["intervals"]["mae"]
-    values = [_figure(overall["mae"]), f"{_figure(interval['low'])}-{_figure(interval['high'])}"]
-    values += [_figure(overall[key]) for key in ("mse", "rmse", "mre")]
-    values.append(_figure(scores["median_mse"]))
+    values = [short(overall["mae"]), f"{short(interval['low'])}-{short(interval['high'])}"]
+    values += [short(overall[key]) for key in ("mse", "rmse", "mre")]
+    values.append(short(scores["median_mse"]))
     if crps:
-        values.append("" if scores["crps"] is None else _figure(scores["crps"]))
+        values.append("" if scores["crps"] is None else short(scores["crps"]))
     return tuple(values)
-
-
-def _figure(value: float) -> str:
-    """Three significant digits; `.0713` as the tables of the field have it."""
-    text = f"{value:.3g}"
-    return text.removeprefix("0") if text.startswith("0.") else text

@@ -1,0 +1,64 @@
+"""`lvjobs figures`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lvjobs.cli.common import existing_study, json_option, print_json, study_option
+from lvjobs.cli.subjects import done_evaluations, seen_runs
+from lvjobs.errors import UsageError
+from lvjobs.study.config import TRAIN_TASK, Study
+
+if TYPE_CHECKING:
+    from lvjobs.report.figures.study import Material
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: figures/ in the study.")
+@study_option
+@json_option
+def figures(out: Path | None, root: Path, as_json: bool) -> None:
+    """Draw all figures that the study has data for, as PNG and SVG, with an index that says what could not be drawn."""
+    study = existing_study(root)
+    material = _material(study)
+    from lvjobs.report.figures.index import write_figures
+
+    index = write_figures(material, out if out is not None else study.root / "figures")
+    if as_json:
+        print_json(index)
+        return
+    for each in index["drawn"]:
+        click.echo(f"{each['files'][0]}: {each['shows']}")
+    for each in index["missing"]:
+        click.echo(f"not drawn: {each['stem']} ({each['why']})")
+    click.echo(f"in {index['directory']}")
+
+
+def _material(study: Study) -> "Material":
+    from lvjobs.forecasting.results import baselines_of, load_result
+    from lvjobs.report.figures.study import Material
+    from lvjobs.report.losses import read_losses
+
+    losses: dict[str, Any] = {}
+    for run in seen_runs(study):
+        if run.config["task"] == TRAIN_TASK and (found := read_losses(study.layout.run(run.name))):
+            losses.setdefault(run.stage, []).append(found)
+    return Material(
+        data=_data(study),
+        losses=losses,
+        evaluations=done_evaluations(study),
+        load=lambda each: load_result(each.files.final, each.run),
+        baselines=lambda each: baselines_of(each.run)[0],
+    )
+
+
+def _data(study: Study) -> Any:
+    from lvjobs.forecasting.data import load_dataset
+
+    train = study.config.train
+    try:
+        found = load_dataset(study.root / Path(train.data).expanduser(), steps=train.history_steps + 1)
+    except UsageError as error:
+        return str(error)
+    return found.time, found.trajectories, train.history_steps

@@ -1,0 +1,101 @@
+"""Finished evaluations with what they were of: the run behind each, its configuration, and what may be compared."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.ledger.records import Run
+from lvjobs.records.done import parse_done
+from lvjobs.report.evaluation import read_scores
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
+from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation that is done.
+
+    Attributes:
+        files: Its run directory.
+        run: What was declared.
+        trained: The run that was evaluated; None for a base model, or an adapter from elsewhere.
+        steps: How many steps that run had when it was completed.
+        scores: What it found (docs/evaluate.md).
+    """
+
+    files: RunLayout
+    run: RunConfig
+    trained: Run | None
+    steps: int | None
+    scores: Mapping[str, Any]
+
+    @property
+    def config(self) -> EvaluationConfig:
+        """How the forecasts were made."""
+        return EvaluationConfig.model_validate(self.run.params)
+
+    @property
+    def subject(self) -> str:
+        """What was evaluated, in a word or two."""
+        if self.trained is not None:
+            return self.trained.name
+        return Path(self.config.adapter).name if self.config.adapter else f"zero-shot {self.config.prompt}"
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether it was the base model as it is."""
+        return not self.config.adapter
+
+    @property
+    def comparable(self) -> str:
+        """Equal for evaluations that may stand in one table: the same series, forecast and decoded in the same way."""
+        config, scores = self.config, self.scores
+        same = [scores[key] for key in ("data_sha256", "split", "systems", "history", "horizon", "prompt", "samples")]
+        return json.dumps([*same, config.temperature, config.top_p if config.temperature else 1.0])
+
+    @property
+    def circumstances(self) -> str:
+        """What `comparable` compares, in words."""
+        config, scores = self.config, self.scores
+        drawn = {"asked": "asked for by hand"}.get(scores["split"], f"held out by {scores['split']}")
+        how = f"medians of {config.samples} samples at temperature {config.temperature:g}"
+        return (
+            f"{len(scores['systems'])} series {drawn}, {scores['history']} steps of history, the next "
+            f"{scores['horizon']} forecast; prompt {scores['prompt']}, {how if config.temperature else 'greedy'}"
+        )
+
+
+def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
+    """The study's evaluations that are done, in the order in which they were declared."""
+    every = list(runs)
+    by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in every if run.config["task"] == TRAIN_TASK}
+    found = []
+    for run in every:
+        files = layout.run(run.name)
+        if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)) is not None:
+            config = RunConfig.model_validate(run.config)
+            trained = by_adapter.get(config.params["adapter"])
+            steps = None if trained is None else _steps_of(layout.run(trained.name), trained)
+            found.append(Evaluated(files, config, trained, steps, scores))
+    return found
+
+
+def _steps_of(files: RunLayout, run: Run) -> int:
+    """Fewer than it was declared with, where it was stopped early."""
+    try:
+        return parse_done(files.done.read_text()).step
+    except (OSError, ValueError):
+        return run.steps
+
+
+def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
+    """Those that may be compared together, the largest group first; series that were asked for by hand are left out."""
+    found: dict[str, list[Evaluated]] = {}
+    for each in evaluations:
+        if each.scores["split"] != "asked":
+            found.setdefault(each.comparable, []).append(each)
+    return sorted(found.values(), key=len, reverse=True)

@@ -1,0 +1,48 @@
+"""A directory of figures and its index: what each shows, and what could not be drawn and why."""
+
+from pathlib import Path
+from typing import Any
+
+from lvjobs.files import write_atomic, write_json
+from lvjobs.report.figures.study import Material, draw
+from lvjobs.report.figures.style import save
+from lvjobs.report.outputs import claim
+
+MARKER = "index.json"
+_KIND = {"kind": "lvjobs figures", "schema": 1}
+
+
+def write_figures(material: Material, directory: Path) -> dict[str, Any]:
+    """Draw everything into `directory`, write `index.json` and `index.md`, and return the index.
+
+    Figures of an earlier drawing that can no longer be drawn are removed: none stays that shows something else.
+
+    Raises:
+        UsageError: the directory holds something else.
+    """
+    before = claim(directory, MARKER, _KIND)
+    drawn, missing = [], []
+    for each in draw(material):
+        if each.figure is None:
+            missing.append({"stem": each.stem, "shows": each.shows, "why": each.missing})
+        else:
+            drawn.append({"stem": each.stem, "shows": each.shows, "files": save(each.figure, directory, each.stem)})
+    index = {**_KIND, "drawn": drawn, "missing": missing}
+    kept = {name for each in drawn for name in each["files"]}
+    for name in {name for each in before.get("drawn", ()) for name in each["files"]} - kept:
+        (directory / Path(name).name).unlink(missing_ok=True)
+    write_json(directory / MARKER, index)
+    write_atomic(directory / "index.md", _markdown(index))
+    return {**index, "directory": str(directory)}
+
+
+def _markdown(index: dict[str, Any]) -> str:
+    lines = ["# Figures", ""]
+    for each in index["drawn"]:
+        shows = f"{each['shows'][0].upper()}{each['shows'][1:]}"
+        lines += [f"## {each['stem']}", "", f"{shows}.", "", f"![{each['stem']}]({each['files'][0]})", ""]
+    if index["missing"]:
+        lines += ["## Not drawn", ""]
+        lines += [f"- {each['stem']} ({each['shows']}): {each['why']}" for each in index["missing"]]
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Training and validation loss of one or several runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lvjobs.report.figures.style import QUIET, legend_below, line_styles, new_figure, style
+from lvjobs.report.losses import METRICS, Losses
+
+_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head (nats per token)"}
+_SMOOTHED = 20
+"""A training loss is drawn as means over a twentieth of the run: single batches differ more than steps do."""
+
+
+def loss_figure(runs: Sequence[Losses]) -> Figure:
+    """Training loss on the left, validation loss on the right, where a ring marks each run's best.
+
+    The numeric head's loss has a row of its own: it is another objective. A faint line stands where a run was taken up
+    again. A single run also shows the loss of each batch.
+    """
+    metrics = [metric for metric in METRICS if any(run.metric == metric for run in runs)]
+    styles = dict(zip([run.run for run in runs], line_styles(len(runs)), strict=True))
+    with style():
+        columns = 1 if max(len(run.run) for run in runs) > 45 else 2  # noqa: PLR2004 - names that fill half a page
+        figure = new_figure(7.2, 0.35 + 2.3 * len(metrics) + 0.17 * -(-len(runs) // columns))
+        grid = figure.subplots(len(metrics), 2, squeeze=False)
+        for metric, (left, right) in zip(metrics, grid, strict=True):
+            of_metric = [run for run in runs if run.metric == metric]
+            for run in of_metric:
+                _draw_training(left, run, styles[run.run], alone=len(of_metric) == 1)
+                _draw_validation(right, run, styles[run.run])
+                for step in run.resumed:
+                    for axes in (left, right):
+                        axes.axvline(step, color=QUIET, lw=0.5, alpha=0.5, ls=(0, (1, 2)), label="taken up again")
+            left.set_title("training: all tokens of the windows")
+            right.set_title("validation: the horizon's tokens (ring: the best)")
+            for axes in (left, right):
+                axes.set_ylabel(_LABELS[metric])
+                axes.set_xlabel("step")
+                axes.grid(visible=True)
+        legend_below(figure, list(grid.flat), columns)
+    return figure
+
+
+def _draw_training(axes: Axes, run: Losses, drawn: tuple[str, Any], *, alone: bool) -> None:
+    steps, losses = np.array([*run.training], dtype=float), np.array([*run.training.values()], dtype=float)
+    width = max(1, len(steps) // _SMOOTHED)
+    if alone and width > 1:
+        axes.plot(steps, losses, color=drawn[0], lw=0.6, alpha=0.35, label=f"{run.run}: each batch")
+    axes.plot(smoothed(steps, width), smoothed(losses, width), color=drawn[0], ls=drawn[1], label=run.run)
+
+
+def _draw_validation(axes: Axes, run: Losses, drawn: tuple[str, Any]) -> None:
+    axes.plot([*run.validation], [*run.validation.values()], color=drawn[0], ls=drawn[1], marker="o", ms=3)
+    if run.best is not None:
+        best = [run.validation[run.best]]
+        axes.plot([run.best], best, ls="none", marker="o", ms=8, mfc="none", mec=drawn[0], mew=1.1)
+
+
+def smoothed(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Means of `width` values each, one after the other; what is left at the end is the last mean."""
+    return np.array([values[start : start + width].mean() for start in range(0, len(values), width)])

@@ -1,0 +1,162 @@
+"""The report's Tables 2 and 3 of this study: hyperparameter cells, and context lengths with zero-shot and final runs.
+
+Pure. One table never holds what was evaluated on other series, by another split, with another prompt, or decoded in
+another way; and each ends with the baselines of the very series above them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from tabulate import tabulate
+
+from lvjobs.report.evaluated import Evaluated, groups
+from lvjobs.report.numbers import short
+
+Style: TypeAlias = Literal["simple", "github", "latex_booktabs"]
+
+CELL = ("lora_rank", "learning_rate")
+"""What the cells of Table 2 differ in."""
+CONTEXT = ("context_length",)
+"""What the rows of Table 3 differ in."""
+_NAMES = {"lora_rank": "rank", "learning_rate": "learning rate", "context_length": "context"}
+_IGNORED = {"data", "data_sha256", "lora_alpha", "validation_limit"}
+_APART = (
+    "What was evaluated on other series, by another split, with another prompt or decoded in another way stands in a "
+    "table of its own."
+)
+_FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A table: `rows` as printed, `values` the same unrounded with intervals, for JSON; `notes` belong under it."""
+
+    title: str
+    circumstances: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    values: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def render(self, style: Style = "simple") -> str:
+        """With title and notes; LaTeX has them as comments, so that the table can be input as it is."""
+        aligned = ["left"] + ["right"] * (len(self.headers) - 1)
+        body = tabulate(self.rows, self.headers, tablefmt=style, disable_numparse=True, colalign=aligned)
+        above = [f"{self.title}. {self.circumstances[0].upper()}{self.circumstances[1:]}."]
+        if style == "latex_booktabs":
+            return "\n".join([*(f"% {line}" for line in (*above, *self.notes)), body])
+        return "\n".join([*above, "", body, *(("", *self.notes) if self.notes else ())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {
+            "title": self.title,
+            "circumstances": self.circumstances,
+            "rows": [dict(row) for row in self.values],
+            "notes": list(self.notes),
+        }
+
+
+def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
+    """Tables 2 and 3 of each group of evaluations that may be compared; a table without rows is left out."""
+    tables = []
+    parts = groups(evaluations)
+    for group in parts:
+        runs = [each for each in group if not each.is_zero_shot]
+        zero_shot = [each for each in group if each.is_zero_shot]
+        cells, lengths = ([each for family in families(runs, keys) for each in family] for keys in (CELL, CONTEXT))
+        used = {id(each) for each in (*cells, *lengths)}
+        rest = [each for each in runs if id(each) not in used]
+        if cells:
+            tables.append(_table("Table 2: rank and learning rate", CELL, cells, (), zero_shot))
+        if lengths or rest or not runs:
+            tables.append(_table("Table 3: context length", CONTEXT, lengths, rest, zero_shot))
+    if len(parts) > 1:
+        tables = [replace(table, notes=(*table.notes, _APART)) for table in tables]
+    return tables
+
+
+def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evaluated]]:
+    """Those that differ from another in `keys` alone (and in seed), family by family, ordered by these."""
+    found: dict[str, list[Evaluated]] = defaultdict(list)
+    for each in runs:
+        rest = {key: value for key, value in _settings(each).items() if key not in (*keys, "seed")}
+        found[repr(sorted(rest.items()))].append(each)
+    several = [family for family in found.values() if len({cell_of(each, keys) for each in family}) > 1]
+    return [sorted(family, key=lambda each: cell_of(each, keys)) for family in several]
+
+
+def cell_of(each: Evaluated, keys: Sequence[str]) -> tuple[Any, ...]:
+    """Its own values of `keys`."""
+    settings = _settings(each)
+    return tuple(settings[key] for key in keys)
+
+
+def _settings(each: Evaluated) -> dict[str, Any]:
+    """All that a run's figures may depend on: the task's own keys, its steps and its seed."""
+    settings = {key: value for key, value in each.config.training.model_dump().items() if key not in _IGNORED}
+    settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
+    if each.trained is not None:
+        settings |= {"steps": each.trained.steps, "seed": int(each.trained.config["seed"])}
+    return settings
+
+
+def _table(
+    title: str,
+    keys: Sequence[str],
+    cells: Sequence[Evaluated],
+    rest: Sequence[Evaluated],
+    zero_shot: Sequence[Evaluated],
+) -> StudyTable:
+    runs = [*cells, *rest]
+    first = (*runs, *zero_shot)[0]
+    # Of what was stopped early, the steps that it had.
+    settings = [{**_settings(each), "steps": each.steps} for each in runs]
+    settings += [{"model": each.config.training.model} for each in zero_shot]
+    varying = [key for key in settings[0] if len({repr(one[key]) for one in settings if key in one}) > 1]
+    shown = [*keys, *(key for key in varying if key not in (*keys, "steps")), "steps"]
+    rows: list[tuple[str, ...]] = []
+    values: list[dict[str, Any]] = []
+
+    def add(label: str, kind: str, scores: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *_cells(scores)))
+        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **_exact(scores)})
+
+    for each, chosen in zip([*runs, *zero_shot], settings, strict=True):
+        kind = "zero-shot" if each.is_zero_shot else "final" if each in rest else "run"
+        add(each.subject, kind, each.scores["scores"], chosen)
+    notes = []
+    for name, scores in first.scores["baselines"].items():
+        if "problem" in scores:
+            notes.append(f"{name}: {scores['problem']}.")
+        else:
+            add(name, "baseline", scores, {})
+    add("rounding alone", "baseline", first.scores["rounding"], {})
+    notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")
+    headers = ("", *(_NAMES.get(key, key.replace("_", " ")) for key in shown))
+    figures = ("MAE", "MSE", "RMSE", "median MAE", "median MSE")
+    return StudyTable(title, first.circumstances, (*headers, *figures), tuple(rows), tuple(values), tuple(notes))
+
+
+def _cells(scores: Mapping[str, Any]) -> list[str]:
+    def cell(name: str) -> str:
+        ends = scores["intervals"][name]
+        return f"{short(_value(scores, name))} [{short(ends['low'])}, {short(ends['high'])}]"
+
+    return [cell(name) for name in _FIGURES]
+
+
+def _exact(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
+
+
+def _value(scores: Mapping[str, Any], name: str) -> float:
+    return float(scores[name] if name.startswith("median") else scores["overall"][name])
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
