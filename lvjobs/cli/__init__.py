@@ -11,6 +11,7 @@ from lvjobs.errors import LvjobsError
 _COMMANDS = {
     "init": ("lvjobs.cli.init", "Write a commented study.toml."),
     "data": ("lvjobs.cli.data", "Make or check input data."),
+    "model": ("lvjobs.cli.model", "Fetch, check or convert base models."),
     "flops": ("lvjobs.cli.flops", "Show what a step costs, by named conventions."),
     "estimate": ("lvjobs.cli.estimate", "Show what runs will cost before they are submitted."),
     "submit": ("lvjobs.cli.submit", "Submit a run."),

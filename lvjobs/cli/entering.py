@@ -51,6 +51,7 @@ def enter_runs(
         wanted = _with_evaluations(wanted, evaluation_for)
     from lvjobs.control.enter import OverBudget
 
+    _check_models(study, wanted)
     if manner.dry_run:
         _dry_run(study, wanted, name_of, manner)
         return
@@ -75,6 +76,18 @@ def enter_runs(
 def _with_evaluations(wanted: Wanted, evaluation_for: EvaluationFor) -> Wanted:
     named = zip(wanted.names, wanted.configs, strict=True)
     return replace(wanted, evaluations=[evaluation_for(name, config) for name, config in named])
+
+
+def _check_models(study: Study, wanted: Wanted) -> None:
+    """Refuse models that no job could load, before anything is written; runs that exist already are left alone.
+
+    Raises:
+        UsageError: see `lvjobs.forecasting.hub.check_runs`.
+    """
+    from lvjobs.forecasting.hub import check_runs
+
+    named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
+    check_runs(config for config, name in named if not study.layout.run(name).config.exists())
 
 
 def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", dict[str, Any]]:

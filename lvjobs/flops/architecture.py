@@ -69,8 +69,15 @@ def hub_id_of(model: str) -> str:
     return _HUB_IDS.get(model.lower(), model)
 
 
+def card_of(model: str) -> str | None:
+    """The name of the card that `architecture_of` takes for a model; None where a config.json speaks for it."""
+    if model == "tiny" or _config_file(model) is not None or model.lower() not in CARDS:
+        return None
+    return model.lower().rpartition("/")[2].removesuffix("-instruct")
+
+
 def architecture_of(model: str) -> Architecture:
-    """The architecture of `tiny`, of a config.json or a directory with one, or of a known model.
+    """The architecture of `tiny`, of a config.json or a directory with one, of a known model, or of one in the cache.
 
     Raises:
         UsageError: none of these; the message names what would do.
@@ -79,10 +86,13 @@ def architecture_of(model: str) -> Architecture:
     if path is not None:
         return parse_config(_read(path), str(path))
     card = CARDS.get(model.lower())
+    if card is None and (cached := _cached_config(model)) is not None:
+        return parse_config(_read(cached), str(cached))
     if card is None:
         raise UsageError(
             f"model {model!r} is neither 'tiny', nor a config.json or a directory with one, "
-            f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id)"
+            f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id), nor a hub id in the cache "
+            "(lvjobs model pull)"
         )
     return card
 
@@ -131,6 +141,20 @@ def _config_file(model: str) -> Path | None:
     except RuntimeError:  # ~somebody, and there is nobody of that name
         return None
     return next((file for file in (path, path / "config.json") if file.is_file()), None)
+
+
+def _cached_config(model: str) -> Path | None:
+    """The config.json of a hub id, where `lvjobs model pull` fetched that model."""
+    if model.count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:
+        return None
+    return Path(path) if isinstance(path, str) else None
 
 
 def _read(path: Path) -> Mapping[str, Any]:

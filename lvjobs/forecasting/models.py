@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.hub import TINY, TINY_DIRECTORY
 from lvjobs.study.training import TrainingConfig
 
-TINY = "tiny"
-TINY_DIRECTORY = Path(__file__).parent / "tiny"
 _TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
 
 
@@ -41,11 +40,13 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     try:
         tokenizer = untyped.AutoTokenizer.from_pretrained(source, local_files_only=True)
         model = untyped.AutoModelForCausalLM.from_pretrained(
-            source, local_files_only=True, attn_implementation="sdpa", **options
+            source, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", **options
         )
     except (OSError, ValueError) as error:
         raise _unloadable(config.model, error) from error
-    if "quantization_config" not in options:
+    if "quantization_config" in options:
+        _keep_unpacked(model)
+    else:
         model = model.to(device)
     model.config.use_cache = False  # of no use in training; decoding asks for it by itself
     return model.requires_grad_(requires_grad=False), tokenizer
@@ -69,13 +70,24 @@ def _nf4(compute: torch.dtype) -> Any:
     )
 
 
+def _keep_unpacked(model: Any) -> None:
+    """Hold bitsandbytes off packing 4-bit weights anew, on CPUs with AVX512-BF16, when a model is first evaluated.
+
+    Its packed kernel has no gradient: after one validation, training would fail on layers with a bias, and go on in
+    those without, with gradients that stop there.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _unloadable(model: str, error: Exception) -> LvjobsError:
     reason = str(error).partition("\n")[0]
     if Path(model).is_dir():
         return LvjobsError(f"model directory {model} cannot be loaded: {reason}")
     return LvjobsError(
         f"model {model!r} is not in this machine's cache, and jobs do not download: on a node with a network, with the "
-        f"same HF_HOME, run `hf download {model}` (older versions: `huggingface-cli download {model}`). ({reason})"
+        f"same HF_HOME, type: lvjobs model pull {model}. ({reason})"
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from control_builders import an_attempt
+from fake_hub import make_model, put_in_cache
 
 from lvjobs.cli import entering, main
 from lvjobs.cluster.simulated import SimulatedCluster
@@ -382,6 +383,15 @@ def test_a_ledger_that_another_process_holds(study, lvjobs, wanted, monkeypatch)
 # -- dry run --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def pulled(tmp_path_factory, monkeypatch):
+    """The published study's model is in the cache: what is submitted has to be."""
+    cache = tmp_path_factory.mktemp("cache")
+    put_in_cache(cache, "Qwen/Qwen2.5-0.5B-Instruct", make_model(cache / "model"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+
+
+@pytest.mark.usefixtures("pulled")
 @pytest.mark.parametrize("command", [["submit", "train"], ["sweep", "stage1"]])
 def test_a_dry_run_is_a_script_and_what_it_would_cost(study, lvjobs, command):
     make_dataset(study / "data.h5", systems=4, seed=0)
@@ -396,6 +406,7 @@ def test_a_dry_run_is_a_script_and_what_it_would_cost(study, lvjobs, command):
     subprocess.run(["bash", "-n"], input=out, text=True, check=True)
 
 
+@pytest.mark.usefixtures("pulled")
 def test_a_dry_run_as_json(study, lvjobs):
     make_dataset(study / "data.h5", systems=4, seed=0)
     told = json.loads(lvjobs("sweep", "stage1", "--dry-run", "--profile", "generic", "--json")[1])

@@ -141,7 +141,7 @@ def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, mon
 
 def test_a_model_that_is_not_cached_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(LvjobsError, match=r"'nobody/nothing'.*hf download nobody/nothing"):
+    with pytest.raises(LvjobsError, match=r"'nobody/nothing'.*lvjobs model pull nobody/nothing"):
         models.load_base(TrainingConfig(data="x", model="nobody/nothing"))
 
 

@@ -1,0 +1,112 @@
+"""`lvjobs model`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lvjobs.cli.common import json_option, print_json
+from lvjobs.errors import UsageError
+
+
+@click.group()
+def model() -> None:
+    """Fetch, check or convert base models."""
+
+
+_DECIMALS = click.option(
+    "--decimals", type=click.IntRange(1, 6), default=2, show_default=True, help="Decimals of a value, as in [train]."
+)
+
+
+@model.command()
+@click.argument("hub_id")
+@_DECIMALS
+@json_option
+def pull(hub_id: str, decimals: int, as_json: bool) -> None:
+    """Fetch HUB_ID into the cache that jobs read, where HF_HOME says; then check it.
+
+    Needs a network: type it on a login node. What is there already is not fetched again.
+    """
+    from lvjobs.forecasting.pull import pull as fetch
+
+    _tell(fetch(hub_id), decimals, as_json)
+
+
+@model.command()
+@click.argument("name", metavar="MODEL")
+@_DECIMALS
+@json_option
+def check(name: str, decimals: int, as_json: bool) -> None:
+    """Say whether a job on this machine could use MODEL: a hub id, a directory, or tiny. Needs no network."""
+    from lvjobs.flops.architecture import hub_id_of
+
+    _tell(name if Path(name).is_dir() else hub_id_of(name), decimals, as_json)
+
+
+@model.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the weights that are written: bf16 is half the size, and rounds them once more.",
+)
+@_DECIMALS
+@json_option
+def convert(file: Path, directory: Path, precision: str, decimals: int, as_json: bool) -> None:
+    """Write FILE.gguf as a model in DIRECTORY, which --model takes: safetensors, tokenizer and chat template.
+
+    Needs the package gguf (pip install 'lvjobs[gguf]'), and memory for the unpacked weights twice.
+    """
+    from lvjobs.forecasting.convert import convert as write
+
+    write(file, directory, "bf16" if precision == "bf16" else "fp32")
+    _tell(str(directory), decimals, as_json)
+
+
+def _tell(name: str, decimals: int, as_json: bool) -> None:
+    from lvjobs.flops.architecture import architecture_of, card_of
+    from lvjobs.forecasting.hub import find_model
+
+    found = find_model(name, decimals)
+    try:
+        shape, problem = asdict(architecture_of(name)), None
+    except UsageError as error:  # it may be checked and looked at all the same
+        shape, problem = None, str(error)
+    card = card_of(name)
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "model": name,
+                "directory": str(found.directory),
+                "parameters": found.parameters,
+                "chat_template": found.chat_template,
+                "tokenizer_checked": found.split is not None,
+                "split_pairs": list(found.split or ()),
+                "card": card,
+                "architecture": shape,
+                "problem": problem,
+            }
+        )
+        return
+    click.echo(f"{name}: whole, in {found.directory}")
+    for title, text in (
+        ("parameters", "stored packed, not counted" if found.parameters is None else f"{found.parameters:,}"),
+        ("tokenizer", _tokenizer(found.split)),
+        ("instruct", "has a chat template" if found.chat_template else "no chat template: raw only"),
+        ("FLOPs", problem or (f"by the card {card}" if card else "by its own config.json")),
+    ):
+        click.echo(f"  {title:<11}{text}")
+    if problem:
+        raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted")
+
+
+def _tokenizer(split: tuple[str, ...] | None) -> str:
+    if split is None:
+        return "no tokenizer.json to check here: a job checks it when it starts"
+    apart = f" ({' '.join(split)} are written apart)" if split else ""
+    return f"a token for every character of a series{apart}"

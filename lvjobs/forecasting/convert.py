@@ -1,0 +1,97 @@
+"""A GGUF file, for labs that have nothing else, as a directory that any tool of the trade loads."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from lvjobs.errors import UsageError
+
+_SAMPLE = "0.12,3.45;6.78,9.01;"
+
+
+def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    """Write the model of a GGUF file to `directory`: safetensors, tokenizer, chat template. fp32 loses nothing.
+
+    Written aside and renamed: the directory is whole, or it is not there.
+
+    Raises:
+        UsageError: no such file, or none that transformers can read; a directory that exists; the package gguf is
+            missing; or what was written is not what was read.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; name one that ends in .gguf")
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise UsageError(f"{file} is no GGUF file")
+    if directory.exists():
+        raise UsageError(f"{directory} exists; name another directory, or remove it first")
+    if find_spec("gguf") is None:
+        raise UsageError("reading GGUF files takes the package gguf; type: pip install 'lvjobs[gguf]'")
+    aside = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _write(file, aside, precision)
+        aside.rename(directory)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(file: Path, directory: Path, precision: str) -> None:
+    import torch
+    import transformers
+
+    untyped: Any = transformers
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    source = {"gguf_file": file.name, "local_files_only": True}
+    with _quiet(untyped.utils.logging):
+        try:
+            tokenizer = untyped.AutoTokenizer.from_pretrained(str(file.parent), **source)
+            read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"{file} holds no model that transformers can read: {reason}") from error
+        # transformers refuses to save what it read from GGUF, as quantised: so a clean model takes its weights over.
+        config = read.config
+        del config.quantization_config
+        clean = untyped.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        clean.load_state_dict(read.state_dict())
+        clean.eval().save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        del clean
+        _compare(untyped, read, tokenizer, directory)
+    for path in directory.glob("*.safetensors"):  # written for the owner's eyes only, and a lab shares its models
+        path.chmod((directory / "config.json").stat().st_mode)
+
+
+def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
+    """Raise UsageError unless what was written loads as what was read: tokens, logits, template."""
+    import torch
+
+    other = untyped.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    ids = tokenizer.encode(_SAMPLE, add_special_tokens=False)
+    if other.encode(_SAMPLE, add_special_tokens=False) != ids or other.chat_template != tokenizer.chat_template:
+        raise UsageError("the tokenizer does not come back from its files as it was read; nothing was written")
+    loaded = untyped.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True, dtype=model.dtype)
+    model.eval()
+    with torch.no_grad():
+        same = torch.equal(loaded.eval()(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
+    if not same:
+        raise UsageError("the model does not come back from its files as it was read; nothing was written")
+
+
+@contextmanager
+def _quiet(logging: Any) -> Iterator[None]:
+    """No progress bars, and no warnings of the library's own."""
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,0 +1,218 @@
+"""Where base models lie on this machine, and whether they are fit for a job: found and checked without torch.
+
+Jobs never download. A model is `tiny`, a directory, or in the cache of Hugging Face's hub, which `pull` fills on a
+machine with a network; the cache is wherever HF_HOME (or HF_HUB_CACHE) says, in a job as here.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
+from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+
+TINY = "tiny"
+TINY_DIRECTORY = Path(__file__).parent / "tiny"
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_NUMBERS = {"F64", "F32", "F16", "BF16"}
+"""The types of weights of which an element is a parameter; others hold several, packed."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model that is wholly on this machine, with a tokenizer that may be used.
+
+    Attributes:
+        name: As it was asked for.
+        directory: Where its files are.
+        parameters: Shared weights once; None where they are stored packed.
+        chat_template: Whether it has one, as format "instruct" needs.
+        split: Pairs of characters that are written apart though its tokenizer would merge them; None where there is no
+            tokenizer.json to check: the job then does that when it starts.
+    """
+
+    name: str
+    directory: Path
+    parameters: int | None
+    chat_template: bool
+    split: tuple[str, ...] | None
+
+
+def directory_of(model: str) -> Path | None:
+    """Where a model's files are: the package's for `tiny`, the directory of that name, a snapshot in the cache."""
+    if model == TINY:
+        return TINY_DIRECTORY
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:  # no name that the hub could know
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> BaseModel:
+    """The model, if a job of this machine could use it for series with so many decimals.
+
+    Args:
+        model: `tiny`, a directory, or a hub id.
+        decimals: Of a value, as they are written.
+        instruct: Whether it is to be asked in its chat template.
+
+    Raises:
+        UsageError: it is not here, or not whole, or its tokenizer would merge digits or separators, or it has no chat
+            template and needs one. Says what to type.
+    """
+    directory = directory_of(model)
+    if directory is None:
+        raise UsageError(_absent(model))
+    if missing := lacking(directory):
+        remedy = "copy it anew" if Path(model).is_dir() else f"type: lvjobs model pull {model}"
+        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}; {remedy}")
+    parameters = _parameters(directory)
+    has_template = _has_chat_template(directory)
+    if instruct and not has_template:
+        raise UsageError(
+            f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used; use "raw"'
+        )
+    return BaseModel(model, directory, parameters, has_template, _split(model, directory, decimals))
+
+
+def check_runs(configs: Iterable[RunConfig]) -> None:
+    """Refuse runs of the bundled tasks whose model a job could not load or use.
+
+    Raises:
+        UsageError: as `find_model`.
+    """
+    seen = set()
+    for config in configs:
+        if config.task == TRAIN_TASK:
+            training = TrainingConfig.model_validate(config.params)
+            prompt = training.format
+        elif config.task == EVALUATE_TASK:
+            evaluation = EvaluationConfig.model_validate(config.params)
+            training, prompt = evaluation.training, evaluation.prompt
+        else:
+            continue
+        key = (training.model, training.decimals, prompt == "instruct")
+        if key not in seen:  # a stage has many cells, and mostly one model
+            find_model(key[0], key[1], instruct=key[2])
+            seen.add(key)
+
+
+def lacking(directory: Path) -> list[str]:
+    """What a model's directory needs and does not have: configuration, weights as safetensors, tokenizer."""
+    missing = [] if (directory / "config.json").is_file() else ["config.json"]
+    missing += [name for name in _weight_files(directory) if not (directory / name).is_file()]
+    if not any((directory / name).is_file() for name in _TOKENIZERS):
+        missing.append(_TOKENIZERS[0])
+    return missing
+
+
+def _weight_files(directory: Path) -> list[str]:
+    index = directory / INDEX
+    if (directory / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UsageError(f"{index} names no weights: it is damaged")
+    return sorted(set(map(str, places.values())))
+
+
+def _absent(model: str) -> str:
+    from huggingface_hub import constants
+
+    return (
+        f"model {model!r} is neither 'tiny', nor a directory, nor in the cache of models ({constants.HF_HUB_CACHE}), "
+        f"and jobs do not download; on a machine with a network, with the same HF_HOME, type: lvjobs model pull {model}"
+    )
+
+
+def _parameters(directory: Path) -> int | None:
+    """How many weights there are, from the files' headers alone.
+
+    Raises:
+        UsageError: a file of weights is cut short, or is none.
+    """
+    total, is_packed = 0, False
+    for name in _weight_files(directory):
+        path = directory / name
+        try:
+            with path.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                size = path.stat().st_size
+                header = json.loads(stream.read(length)) if length < size else {}
+            weights = [value for key, value in header.items() if key != "__metadata__"]
+            end = 8 + length + max(weight["data_offsets"][1] for weight in weights)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} holds no weights as safetensors: {error}; fetch or copy it anew") from None
+        if end != size:
+            raise UsageError(f"{path} is cut short: {size} of {end} bytes; fetch or copy it anew")
+        is_packed |= any(weight["dtype"] not in _NUMBERS for weight in weights)
+        total += sum(math.prod(weight["shape"]) for weight in weights)
+    return None if is_packed else total
+
+
+def _has_chat_template(directory: Path) -> bool:
+    if any((directory / name).is_file() for name in _TEMPLATES):
+        return True
+    config = directory / "tokenizer_config.json"
+    return config.is_file() and bool(_read_json(config).get("chat_template"))
+
+
+def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None:
+    """Hold the tokenizer to the check that a job makes, by its file alone.
+
+    Raises:
+        UsageError: it fails.
+    """
+    path = directory / _TOKENIZERS[0]
+    if not path.is_file():
+        return None
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - that library raises nothing narrower
+        raise UsageError(f"{path} cannot be read as a tokenizer: {error}") from None
+    try:
+        return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
+    except UsageError:
+        raise
+    except LvjobsError as error:
+        raise UsageError(str(error)) from None
+
+
+class _Plain:
+    """A tokenizer as `Characters` asks one, without transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object")
+    return value
