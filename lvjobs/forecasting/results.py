@@ -58,15 +58,19 @@ class Result:
         errors: Floats = np.abs(forecasts - self.truth)
         return errors
 
+    def row_of(self, series: int) -> int:
+        """Where a series stands in the arrays. Raises LvjobsError for one that was not forecast."""
+        if series not in self.systems:
+            raise LvjobsError(f"series {series} was not forecast here")
+        return self.systems.index(series)
+
     def of_series(self, series: int, baselines: Mapping[str, Floats]) -> SeriesForecast:
         """One system's, by its index in the file; `baselines` are its own, (horizon, variables) each.
 
         Raises:
             LvjobsError: it was not forecast.
         """
-        if series not in self.systems:
-            raise LvjobsError(f"series {series} was not forecast here")
-        row = self.systems.index(series)
+        row = self.row_of(series)
         return SeriesForecast(
             series, self.time, self.values[row], self.history, self.samples[:, row], baselines, self.evidence
         )
@@ -107,6 +111,7 @@ def load_series(final: Path, run: RunConfig, series: int) -> SeriesForecast:
         LvjobsError: as `load_result`; or it was not forecast, or no baseline could be made.
     """
     result = load_result(final, run)
+    result.row_of(series)
     alone = run.model_copy(update={"params": {**run.params, "systems": [series]}})
     made, problems = baselines_of(alone)
     found = result.of_series(series, {name: values[0] for name, values in made.items()})

@@ -58,6 +58,13 @@ class Evaluated:
         return json.dumps([*same, config.temperature, config.top_p if config.temperature else 1.0])
 
     @property
+    def identity(self) -> str:
+        """Equal for two evaluations of one model that forecast the same: they may differ in batches alone."""
+        config = self.config
+        seed = self.run.seed if config.temperature else None
+        return json.dumps([config.training.model_dump(mode="json"), config.adapter, seed])
+
+    @property
     def circumstances(self) -> str:
         """What `comparable` compares, in words."""
         config, scores = self.config, self.scores
@@ -93,9 +100,12 @@ def _steps_of(files: RunLayout, run: Run) -> int:
 
 
 def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
-    """Those that may be compared together, the largest group first; series that were asked for by hand are left out."""
-    found: dict[str, list[Evaluated]] = {}
+    """Those that may be compared together, the largest group first.
+
+    Series that were asked for by hand are left out, and what was evaluated twice in the same way is there once.
+    """
+    found: dict[str, dict[str, Evaluated]] = {}
     for each in evaluations:
         if each.scores["split"] != "asked":
-            found.setdefault(each.comparable, []).append(each)
-    return sorted(found.values(), key=len, reverse=True)
+            found.setdefault(each.comparable, {}).setdefault(each.identity, each)
+    return sorted((list(group.values()) for group in found.values()), key=len, reverse=True)

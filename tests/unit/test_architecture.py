@@ -116,10 +116,19 @@ def test_no_control_plane_command_loads_torch(tmp_path, arguments):
         if earlier != arguments:
             run(tmp_path, earlier)
     loaded = run(tmp_path, arguments)
-    assert loaded & HEAVY == set()
+    assert loaded & (HEAVY | {"matplotlib"}) == set()
 
 
-def run(directory, arguments):
+def test_figures_are_drawn_without_torch_and_without_a_window(tmp_path):
+    for earlier in (["init"], ["data", "make", "data.h5", "--systems", "4"]):
+        run(tmp_path, earlier)
+    loaded = run(tmp_path, ["figures"], depth=2)
+    assert "matplotlib" in {name.split(".")[0] for name in loaded}
+    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+    assert "matplotlib.pyplot" not in loaded
+
+
+def run(directory, arguments, depth=1):
     code = (
         "import sys\nfrom lvjobs.cli import cli\n"
         "cli(sys.argv[1:], standalone_mode=False)\n"
@@ -129,4 +138,4 @@ def run(directory, arguments):
         [sys.executable, "-c", code, *arguments], cwd=directory, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return {name.split(".")[0] for name in done.stdout.rpartition("MODULES")[2].split()}
+    return {".".join(name.split(".")[:depth]) for name in done.stdout.rpartition("MODULES")[2].split()}

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lvjobs.report.figures.style import (
@@ -19,6 +18,9 @@ from lvjobs.report.figures.style import (
     style,
     variable_names,
 )
+
+_FEW = 8
+"""Steps up to which each has a tick of its own."""
 
 
 def error_by_step(models: Mapping[str, NDArray[Any]], baselines: Mapping[str, NDArray[Any]]) -> Figure:
@@ -41,7 +43,7 @@ def error_by_step(models: Mapping[str, NDArray[Any]], baselines: Mapping[str, ND
                 axes.plot(x, baselines[baseline][:, variable], color=colour, ls=dashes, lw=1.1, label=baseline)
             for (label, errors), (colour, marker) in zip(models.items(), itertools.cycle(MODELS), strict=False):
                 axes.plot(x, errors[:, variable], color=colour, lw=1.6, marker=marker, ms=3, label=label)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xticks(sorted({1, *range(5, steps + 1, 5)}) if steps > _FEW else x)
             axes.set_yscale("log")
             log_axis(axes.yaxis)
             axes.set_title(name)

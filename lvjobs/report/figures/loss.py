@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lvjobs.report.figures.style import QUIET, legend_below, line_styles, new_figure, style
 from lvjobs.report.losses import METRICS, Losses
 
-_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head (nats per token)"}
+_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
 _SMOOTHED = 20
 """A training loss is drawn as means over a twentieth of the run: single batches differ more than steps do."""
 
@@ -33,12 +33,11 @@ def loss_figure(runs: Sequence[Losses]) -> Figure:
             for run in of_metric:
                 _draw_training(left, run, styles[run.run], alone=len(of_metric) == 1)
                 _draw_validation(right, run, styles[run.run])
-                for step in run.resumed:
-                    for axes in (left, right):
-                        axes.axvline(step, color=QUIET, lw=0.5, alpha=0.5, ls=(0, (1, 2)), label="taken up again")
             left.set_title("training: all tokens of the windows")
             right.set_title("validation: the horizon's tokens (ring: the best)")
             for axes in (left, right):
+                for step in sorted({step for run in of_metric for step in run.resumed}):
+                    axes.axvline(step, color=QUIET, lw=0.8, alpha=0.6, ls=(0, (1, 2)), label="taken up again")
                 axes.set_ylabel(_LABELS[metric])
                 axes.set_xlabel("step")
                 axes.grid(visible=True)

@@ -41,7 +41,9 @@ def example_series(time: NDArray[Any], trajectories: Mapping[int, NDArray[Any]],
             axes.set_title(f"series {series}")
             if values.min() >= 0:
                 axes.set_ylim(bottom=0)
+        for axes in drawn[-_COLUMNS:]:
             axes.set_xlabel(TIME)
+            axes.tick_params(labelbottom=True)
         for axes in list(grid.flat)[len(trajectories) :]:
             axes.set_axis_off()
         for row in grid:
@@ -94,15 +96,16 @@ def forecast_figure(
             for axes in (whole, close):
                 axes.plot(ahead, forecast[:, row], color=MODEL, lw=1.6, label=label)
             _start_line(whole, time, history)
-            _keep_in_sight(whole, truth[:, row], forecast[:, row])
-            _keep_in_sight(close, truth[history - 1 :, row], forecast[:, row])
+            in_sight = [forecast[:, row], *(values[:, row] for values in (quantiles or {}).values())]
+            _keep_in_sight(whole, truth[:, row], *in_sight)
+            _keep_in_sight(close, truth[history - 1 :, row], *in_sight)
             whole.set_title(f"{name}: history and forecast")
             close.set_title(f"{name}: the horizon, beside the baselines")
             whole.set_ylabel(f"{name} (original units)")
         for axes in grid[-1]:
             axes.set_xlabel(TIME)
         title = f"series {series}" + _mae(truth[history:], forecast) + (f": {note}" if note else "")
-        figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+        figure.suptitle(title, fontsize=9.5, x=0.01, ha="left", color=PALETTE[1] if note else INK)
         legend_below(figure, [*grid[:, 1], *grid[:, 0]], 4)
     return figure
 
@@ -120,7 +123,7 @@ def _bands(axes: Axes, time: NDArray[Any], row: int, quantiles: Mapping[float, N
             quantiles[low][:, row],
             quantiles[high][:, row],
             color=MODEL,
-            alpha=0.18,
+            alpha=0.18 + 0.17 * depth,
             lw=0,
             label=f"{100 * (high - low):.0f} % of the samples",
         )

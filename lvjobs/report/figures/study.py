@@ -109,7 +109,8 @@ def _heatmaps(material: Material) -> Iterator[Drawn]:
                 cells[rank, rate].append(each.scores["scores"]["overall"]["mae"])
             means = {cell: float(np.mean(values)) for cell, values in cells.items()}
             seeds = max(map(len, cells.values()))
-            title = f"{stage}: {len(family[0].scores['systems'])} series" + (f", mean of {seeds} seeds" * (seeds > 1))
+            window = f"window {family[0].config.training.context_length}"
+            title = f"{stage}: {window}, {family[0].steps} steps" + (f", mean of {seeds} seeds" * (seeds > 1))
             figure = heatmap(means, "MAE (original units)", title, _overall(family[0], "mae"))
             stem = f"figure-3-heatmap-{stage}" + (f"-{number + 1}" if len(several) > 1 else "")
             yield Drawn(stem, f"{shows}, stage {stage}; {family[0].circumstances}", figure)
@@ -124,19 +125,29 @@ def _contexts(material: Material) -> Iterator[Drawn]:
         several = families([each for each in group if each.trained], CONTEXT)
         if not several:
             continue
-        points: dict[str, dict[int, Mapping[str, Point]]] = {}
-        for family in several:
-            for each in family:
-                training = each.config.training
-                label = f"rank {training.lora_rank}, rate {training.learning_rate:g}, {each.steps} steps"
-                label += f", seed {each.trained.config['seed']}" if each.trained else ""
-                points.setdefault(label, {})[training.context_length] = _points(each)
+        points = _lines(several)
         zero_shot = next((_points(each) for each in group if each.is_zero_shot), None)
         baselines = {metric: _overall(group[0], metric) for metric in ("mae", "rmse")}
         yield Drawn(stem, f"{shows}; {group[0].circumstances}", context_figure(points, baselines, zero_shot))
         return
     why = "no two evaluated runs differ in context length alone: lvjobs evaluate RUN..."
     yield Drawn(stem, shows, missing=why)
+
+
+def _lines(several: Sequence[Sequence[Evaluated]]) -> dict[str, dict[int, Mapping[str, Point]]]:
+    """Label -> context length -> figures: a line for each family and seed, none of them over another."""
+    lines: dict[str, dict[int, Mapping[str, Point]]] = {}
+    for family in several:
+        by_seed: dict[int, list[Evaluated]] = defaultdict(list)
+        for each in family:
+            by_seed[int(each.trained.config["seed"]) if each.trained else 0].append(each)
+        for seed, runs in by_seed.items():
+            training = runs[0].config.training
+            label = f"rank {training.lora_rank}, rate {training.learning_rate:g}, {runs[0].steps} steps, seed {seed}"
+            if label in lines:  # they differ in something else
+                label = f"{label} ({runs[0].subject}...)"
+            lines[label] = {each.config.training.context_length: _points(each) for each in runs}
+    return lines
 
 
 def _forecasts(material: Material) -> Iterator[Drawn]:

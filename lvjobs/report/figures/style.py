@@ -103,20 +103,37 @@ def shown(names: Sequence[str]) -> list[str]:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
-    """One legend for all axes, under them, where it hides nothing; equal labels once."""
+    """One legend for all axes, under them, where it hides nothing; equal labels once.
+
+    At most so many columns; fewer where the labels are long.
+    """
     found: dict[str, Any] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    columns = min(columns, len(found))
+    while columns > 1 and _legend_width(list(found), columns) > figure.get_figwidth():
+        columns -= 1
     if found:
         figure.legend(
             list(found.values()),
             list(found),
             loc="outside lower center",
-            ncols=min(columns, len(found)),
+            ncols=columns,
             handlelength=2.6,
             columnspacing=1.4,
         )
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """In inches, about: text of 8 points, and the lines beside it. matplotlib fills column after column."""
+    rows, more = divmod(len(labels), columns)
+    width, start = 0.0, 0
+    for column in range(columns):
+        end = start + rows + (column < more)
+        width += 0.57 + 0.06 * max(map(len, labels[start:end]))
+        start = end
+    return width
 
 
 def log_axis(axis: Any) -> None:

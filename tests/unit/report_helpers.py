@@ -1,0 +1,83 @@
+"""A study's finished runs and evaluations, made by hand: forecasts are the truth and some noise, scores are real."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lvjobs.control.evaluations import Trial, evaluation
+from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
+from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import TRAIN_TASK
+from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+
+HISTORY, HORIZON = 60, 5
+SYSTEMS = [16, 19, 17]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    make_dataset(path, systems=20, seed=1)
+    return path
+
+
+class Finished:
+    """A study in which runs are trained and evaluated by being said so."""
+
+    def __init__(self, root, data):
+        self.layout, self.data, self.runs = StudyLayout(root), data, []
+
+    def training(self, **changes):
+        base = {"data": str(self.data), "data_sha256": sha256(self.data)}
+        return TrainingConfig(**(base | {"history_steps": HISTORY, "horizon_steps": HORIZON} | changes))
+
+    def add(self, name, config, stage):
+        run = Run(name, name, stage, config.fingerprint, config.model_dump(mode="json"), "local", {}, "c0de", 1.0)
+        self.runs.append(run)
+        self.layout.run(name).root.mkdir(parents=True)
+        return run
+
+    def trained(self, name, stage="stage1", *, steps=40, seed=0, losses=(1.0, 0.9, 0.95), **training):
+        params = self.training(**training).model_dump(mode="json")
+        config = RunConfig(task=TRAIN_TASK, steps=steps, seed=seed, params=params)
+        run = self.add(name, config, stage)
+        journal(self.layout.run(name), 1, [("start", {"resumed_from": None}), *lines(losses)])
+        return run
+
+    def evaluated(self, run=None, *, noise=0.1, systems=SYSTEMS, samples=1, prompt="raw", split="last200", batch=20):
+        """The evaluation of a run (None: of the base model); the run that it is."""
+        settings = TrainingConfig(**run.config["params"]) if run else self.training()
+        adapter = str(self.layout.run(run.name).final / "adapter") if run else ""
+        trial = Trial(samples=samples, temperature=float(samples > 1), split=split, batch=batch)
+        config = evaluation(settings, trial, systems, adapter, prompt)
+        loaded = load_dataset(self.data, steps=HISTORY + HORIZON)
+        truth = loaded.trajectories[systems, HISTORY : HISTORY + HORIZON].astype(np.float64)
+        off = np.random.default_rng(0).standard_normal((samples, *truth.shape))
+        made = Forecasts(truth[None] + noise * off, list(systems))
+        name = f"eval-{run.name if run else 'zero-shot'}-{config.fingerprint[:4]}"
+        result = self.layout.run(name).final / "result"
+        done = self.add(name, config, "evaluate")
+        result.mkdir(parents=True)
+        write_forecasts(result / "forecasts.h5", made)
+        scores = examine(EvaluationConfig(**config.params), loaded, made, config.seed)
+        (result / "scores.json").write_text(json.dumps(scores))
+        return done
+
+
+def lines(losses, metric="loss"):
+    """A training's journal: the untrained loss, then a step and a validation for each of the others."""
+    yield "validation", {"step": 0, metric: losses[0]}
+    for step, loss in enumerate(losses[1:], 1):
+        yield "step", {"step": step, metric: loss + 0.5}
+        yield "validation", {"step": step, metric: loss}
+
+
+def journal(files, generation, entries):
+    files.journals.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps({"kind": kind, "time": 1.0, **fields}) + "\n" for kind, fields in entries)
+    files.journal(generation).write_text(text)

@@ -1,0 +1,290 @@
+"""What figures draw, read back from their lines: the numbers that they were given, each where it belongs."""
+
+import json
+
+import numpy as np
+import pytest
+from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, data, journal, lines
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.data import load_dataset
+from lvjobs.forecasting.results import baselines_of, load_result
+from lvjobs.report.evaluated import evaluated
+from lvjobs.report.figures.errors import error_by_step, error_distribution
+from lvjobs.report.figures.index import write_figures
+from lvjobs.report.figures.loss import loss_figure, smoothed
+from lvjobs.report.figures.series import example_series, forecast_figure
+from lvjobs.report.figures.stages import Point, context_figure, heatmap
+from lvjobs.report.figures.study import Material, draw
+from lvjobs.report.figures.style import SHOWN, save
+from lvjobs.report.losses import Losses, read_losses
+
+__all__ = ["data"]
+RNG = np.random.default_rng(7)
+TIME = np.linspace(0, 200, 100)
+SERIES = RNG.random((100, 2))
+BASELINES = {name: RNG.random((20, 2)) for name in ("persistence", "seasonal-naive", "var-8", "analogue")}
+
+
+def drawn(axes):
+    """Label -> (x, y) of an axes' labelled lines."""
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines() if not line.get_label().startswith("_")}
+
+
+def test_examples_are_the_series_that_their_titles_name():
+    figure = example_series(TIME, {3: SERIES, 900: SERIES + 1}, 80)
+    for axes, values, title in zip(figure.axes, (SERIES, SERIES + 1), ("series 3", "series 900"), strict=True):
+        assert axes.get_title(loc="left") == title
+        assert np.array_equal(drawn(axes)["prey"], np.column_stack([TIME, values[:, 0]]))
+        assert np.array_equal(drawn(axes)["predator"], np.column_stack([TIME, values[:, 1]]))
+        assert set(drawn(axes)["start of the forecast"][:, 0]) == {(TIME[79] + TIME[80]) / 2}
+
+
+def a_forecast(**more):
+    return forecast_figure(17, TIME, SERIES, 80, SERIES[80:] + 0.1, BASELINES, label="one", **more)
+
+
+def test_a_forecast_stands_at_the_times_of_its_truth():
+    figure = a_forecast()
+    for variable in range(2):
+        whole, close = figure.axes[2 * variable : 2 * variable + 2]
+        assert np.array_equal(drawn(whole)["truth"], np.column_stack([TIME, SERIES[:, variable]]))
+        for axes in (whole, close):
+            assert np.array_equal(drawn(axes)["one"], np.column_stack([TIME[80:], SERIES[80:, variable] + 0.1]))
+        assert np.array_equal(drawn(close)["truth"], np.column_stack([TIME[80:], SERIES[80:, variable]]))
+        for name in ("persistence", "seasonal-naive", "var-8"):
+            assert np.array_equal(drawn(close)[name], np.column_stack([TIME[80:], BASELINES[name][:, variable]]))
+    assert figure.get_suptitle() == "series 17, MAE .100"
+
+
+def test_bands_hold_the_quantiles():
+    quantiles = {level: SERIES[80:] + level for level in (0.05, 0.25, 0.75, 0.95)}
+    figure = a_forecast(quantiles=quantiles)
+    outer, inner = figure.axes[1].collections
+    assert (outer.get_label(), inner.get_label()) == ("90 % of the samples", "50 % of the samples")
+    for band, low, high in ((outer, 0.05, 0.95), (inner, 0.25, 0.75)):
+        corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+        for level in (low, high):
+            assert set(zip(TIME[80:], quantiles[level][:, 0], strict=True)) <= corners
+
+
+def test_a_forecast_of_training_data_says_so():
+    assert "TRAINING DATA" in a_forecast(note="TRAINING DATA of this model").get_suptitle()
+
+
+def test_without_baselines_nothing_is_drawn():
+    with pytest.raises(ValueError, match="never shown without"):
+        forecast_figure(1, TIME, SERIES, 80, SERIES[80:], {})
+    with pytest.raises(ValueError, match="never shown without"):
+        error_by_step({"one": SERIES[80:]}, {})
+    with pytest.raises(ValueError, match="never shown without"):
+        error_distribution({"one": SERIES[80:, 0]}, {})
+
+
+def test_where_none_of_the_usual_baselines_could_be_made_all_others_are_drawn():
+    figure = forecast_figure(1, TIME, SERIES, 80, SERIES[80:], {"analogue": BASELINES["analogue"]})
+    assert "analogue" in drawn(figure.axes[1])
+    assert "analogue" not in SHOWN
+
+
+def test_losses_are_drawn_and_the_best_is_ringed():
+    training = {step: 1 / step for step in range(1, 101)}
+    validation = {0: 2.0, 50: 0.5, 100: 0.7}
+    left, right = loss_figure([Losses("one", "loss", training, validation, (50,))]).axes
+    steps, losses = np.array([*training], float), np.array([*training.values()])
+    assert np.array_equal(drawn(left)["one: each batch"], np.column_stack([steps, losses]))
+    assert np.array_equal(drawn(left)["one"], np.column_stack([smoothed(steps, 5), smoothed(losses, 5)]))
+    assert set(drawn(left)["taken up again"][:, 0]) == {50}
+    points, ring, _ = right.get_lines()
+    assert points.get_xydata().tolist() == [[0, 2.0], [50, 0.5], [100, 0.7]]
+    assert ring.get_xydata().tolist() == [[50, 0.5]]
+
+
+def test_means_of_a_smoothed_loss():
+    assert smoothed(np.array([1.0, 3.0, 5.0, 7.0, 100.0]), 2).tolist() == [2.0, 6.0, 100.0]
+    assert smoothed(np.array([1.0, 3.0]), 1).tolist() == [1.0, 3.0]
+
+
+def test_the_numeric_heads_loss_has_axes_of_its_own():
+    runs = [Losses("full", "loss", {1: 1.0}, {0: 1.0}), Losses("head", "loss_numeric", {1: 0.1}, {0: 0.1})]
+    figure = loss_figure(runs)
+    assert [set(drawn(axes)) for axes in figure.axes[::2]] == [{"full"}, {"head"}]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == [
+        "loss (nats per token)",
+        "loss of the numeric head\n(nats per token)",
+    ]
+
+
+def test_many_runs_have_lines_of_their_own():
+    runs = [Losses(f"run{number}", "loss", {1: 1.0}, {0: 1.0}) for number in range(20)]
+    looks = {(line.get_color(), line._unscaled_dash_pattern) for line in loss_figure(runs).axes[0].get_lines()}
+    assert len({(colour, str(dashes)) for colour, dashes in looks}) == 20
+
+
+def test_a_heatmap_has_each_cell_where_its_axes_say():
+    cells = {(8, 1e-3): 0.3, (2, 4e-3): 0.1, (8, 4e-3): 0.2}
+    axes = heatmap(cells, "MAE", "stage1", {"persistence": 0.4, "var-8": 0.07}).axes[0]
+    rates = {label.get_text(): place for place, label in enumerate(axes.get_xticklabels())}
+    ranks = {label.get_text(): place for place, label in enumerate(axes.get_yticklabels())}
+    image = axes.images[0].get_array()
+    for (rank, rate), value in cells.items():
+        assert image[ranks[str(rank)], rates[f"{rate:g}"]] == value
+    assert np.ma.is_masked(image[ranks["2"], rates["0.001"]])
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts[rates["0.004"], ranks["2"]] == ".100"
+    assert texts[rates["0.001"], ranks["2"]] == "no run"
+    (frame,) = axes.patches
+    assert (round(frame.get_x()), round(frame.get_y())) == (rates["0.004"], ranks["2"])
+    assert "persistence .400, var-8 .0700" in axes.figure.get_supxlabel().replace("\n", " ")
+
+
+def test_contexts_have_intervals_and_baselines():
+    points = {"one": {128: {"mae": Point(0.3, 0.2, 0.5)}, 768: {"mae": Point(0.1, 0.05, 0.2)}}}
+    figure = context_figure(points, {"mae": {"var-8": 0.07}}, {"mae": Point(0.4, 0.3, 0.5)}, metrics=["mae"])
+    (axes,) = figure.axes
+    (bars,) = axes.containers
+    assert bars.lines[0].get_xydata().tolist() == [[0, 0.3], [1, 0.1]]
+    ends = [[end[1] for end in segment] for segment in bars.lines[2][0].get_segments()]
+    assert np.allclose(ends, [[0.2, 0.5], [0.05, 0.2]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["128", "768"]
+    assert {name: set(xy[:, 1]) for name, xy in drawn(axes).items()} == {"var-8": {0.07}, "zero-shot": {0.4}}
+
+
+def test_errors_by_step_of_each_variable():
+    errors, other = RNG.random((20, 2)), RNG.random((20, 2))
+    figure = error_by_step({"one": errors}, {"persistence": other})
+    for variable, axes in enumerate(figure.axes):
+        assert np.array_equal(drawn(axes)["one"], np.column_stack([np.arange(1, 21), errors[:, variable]]))
+        assert np.array_equal(drawn(axes)["persistence"], np.column_stack([np.arange(1, 21), other[:, variable]]))
+
+
+def test_a_distribution_ends_at_one_and_marks_median_and_mean():
+    errors = np.array([4.0, 1.0, 2.0, 100.0, 3.0])
+    (axes,) = error_distribution({"one": errors}, {"persistence": errors}).axes
+    shares, median, mean = axes.get_lines()[3:]
+    assert shares.get_xydata().tolist() == [[1, 0.2], [2, 0.4], [3, 0.6], [4, 0.8], [100, 1.0]]
+    assert median.get_xydata().tolist() == [[3, 0.5]]
+    assert mean.get_xydata().tolist() == [[22, 0.8]]
+
+
+def test_equal_figures_are_equal_bytes_and_hold_no_date(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert save(a_forecast(), tmp_path / name, "f") == ["f.png", "f.svg"]
+    for name in ("f.png", "f.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "date" not in (tmp_path / "one" / "f.svg").read_text()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, data):
+    """Two stages with the same cells and other results; contexts; the base model."""
+    finished = Finished(tmp_path_factory.mktemp("study"), data)
+    for stage, noise in (("stage1", 0.1), ("stage2", 0.3)):
+        for rank in (2, 8):
+            batch = 2 if stage == "stage1" else 4
+            run = finished.trained(f"{stage}-r{rank}", stage, lora_rank=rank, batch_size=batch)
+            finished.evaluated(run, noise=noise / rank)
+    run = finished.trained("short", "contexts", lora_rank=8, batch_size=2, context_length=128)
+    finished.evaluated(run, noise=0.5)
+    finished.evaluated(noise=0.6)
+    return finished
+
+
+def material(finished, data, **changes):
+    loaded = load_dataset(data)
+    losses = {}
+    for run in finished.runs:
+        if run.stage != "evaluate":
+            losses.setdefault(run.stage, []).append(read_losses(finished.layout.run(run.name)))
+    whole = {
+        "data": (loaded.time, loaded.trajectories, HISTORY),
+        "losses": losses,
+        "evaluations": evaluated(finished.layout, finished.runs),
+        "load": lambda each: load_result(each.files.final, each.run),
+        "baselines": lambda each: baselines_of(each.run)[0],
+    }
+    return Material(**(whole | changes))
+
+
+def test_a_stages_results_do_not_overwrite_anothers(study, data):
+    figures = {each.stem: each.figure for each in draw(material(study, data))}
+    kept = {each.subject: each.scores["scores"]["overall"]["mae"] for each in evaluated(study.layout, study.runs)}
+    for stage in ("stage1", "stage2"):
+        image = figures[f"figure-3-heatmap-{stage}"].axes[0].images[0].get_array()
+        assert image[:, 0].tolist() == [kept[f"{stage}-r2"], kept[f"{stage}-r8"]]
+        assert set(drawn(figures[f"figure-2-loss-{stage}"].axes[0])) == {f"{stage}-r2", f"{stage}-r8"}
+    assert kept["stage1-r2"] != kept["stage2-r2"]
+
+
+def test_lines_with_one_label_are_not_drawn_over_each_other(tmp_path, data):
+    """Two families of contexts that differ in the batch alone."""
+    finished = Finished(tmp_path, data)
+    for batch in (2, 4):
+        for context in (128, 512):
+            run = finished.trained(f"b{batch}-c{context}", batch_size=batch, context_length=context)
+            finished.evaluated(run, noise=0.1 * batch + context / 1e4)
+    (figure,) = [each.figure for each in draw(material(finished, data)) if each.stem == "figure-4-context"]
+    heights = sorted(y for bars in figure.axes[0].containers for y in bars.lines[0].get_ydata())
+    scores = [each.scores["scores"]["overall"]["mae"] for each in evaluated(finished.layout, finished.runs)]
+    assert heights == sorted(scores)
+
+
+def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
+    figures = {each.stem: each.figure for each in draw(material(study, data))}
+    made = evaluated(study.layout, study.runs)
+    best = min((each for each in made), key=lambda each: each.scores["scores"]["overall"]["mae"])
+    assert best.subject == "stage1-r8"
+    result = load_result(best.files.final, best.run)
+    for variable, axes in enumerate(figures["figure-6-error-by-step"].axes):
+        assert np.array_equal(drawn(axes)[best.subject][:, 1], result.errors.mean(axis=0)[:, variable])
+        assert {"zero-shot raw", "stage2-r8", "short"} <= set(drawn(axes))
+    (axes,) = figures["figure-7-error-distribution"].axes
+    assert np.array_equal(drawn(axes)[best.subject][:, 0], np.sort(result.errors.mean(axis=(1, 2))))
+    errors = dict(zip(SYSTEMS, result.errors.mean(axis=(1, 2)), strict=True))
+    for stem, chosen in (("typical", sorted(errors.values())[1]), ("worst", max(errors.values()))):
+        figure = figures[f"figure-5-forecast-{stem}"]
+        series = int(figure.get_suptitle().split(",")[0].removeprefix("series "))
+        assert errors[series] == chosen
+        truth = load_dataset(data).trajectories[series, : HISTORY + HORIZON, 0]
+        assert np.array_equal(drawn(figure.axes[0])["truth"][:, 1], truth)
+
+
+def test_a_study_with_nothing_says_why_for_every_figure(study, data):
+    empty = Material("no such file", {}, [], None, None)
+    every = list(draw(empty))
+    assert {each.stem.split("-")[1] for each in every} == set("1234567")
+    assert all(each.figure is None and each.missing for each in every)
+
+
+def test_the_index_lists_figures_and_what_was_drawn_before_and_is_not_now_is_gone(tmp_path, study, data):
+    out = tmp_path / "figures"
+    index = write_figures(material(study, data), out)
+    assert json.loads((out / "index.json").read_text())["drawn"] == index["drawn"]
+    named = {name for each in index["drawn"] for name in each["files"]}
+    assert named == {path.name for path in out.iterdir()} - {"index.json", "index.md"}
+    assert all(each["stem"] in (out / "index.md").read_text() for each in index["drawn"])
+    write_figures(material(study, data, losses={"stage1": []}, evaluations=[]), out)
+    assert {path.name for path in out.iterdir()} == {
+        "index.json",
+        "index.md",
+        "figure-1-example-series.png",
+        "figure-1-example-series.svg",
+    }
+    assert "lvjobs evaluate RUN" in (out / "index.md").read_text()
+
+
+def test_a_directory_with_other_files_is_left_alone(tmp_path, study, data):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
+        write_figures(material(study, data), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_resumed_run_is_marked_in_its_stages_figure(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    run = finished.trained("one")
+    files = finished.layout.run(run.name)
+    journal(files, 2, [("start", {"resumed_from": "000001-00000001"}), *list(lines([1.0, 2.0]))[1:]])
+    (loss,) = [each for each in draw(material(finished, data)) if each.stem == "figure-2-loss-stage1"]
+    assert set(drawn(loss.figure.axes[0])["taken up again"][:, 0]) == {1}
