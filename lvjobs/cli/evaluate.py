@@ -92,6 +92,9 @@ def evaluate(
     chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
     for made in study_tables(chosen):
         click.echo("\n" + made.render())
+    found = {each.files.root.name for each in chosen}
+    if waiting := [name for name in names if name not in found]:
+        click.echo(f"\nnot evaluated yet, and in no table: {', '.join(waiting)}")
 
 
 def _show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:

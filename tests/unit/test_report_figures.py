@@ -288,3 +288,61 @@ def test_a_resumed_run_is_marked_in_its_stages_figure(tmp_path, data):
     journal(files, 2, [("start", {"resumed_from": "000001-00000001"}), *list(lines([1.0, 2.0]))[1:]])
     (loss,) = [each for each in draw(material(finished, data)) if each.stem == "figure-2-loss-stage1"]
     assert set(drawn(loss.figure.axes[0])["taken up again"][:, 0]) == {1}
+
+
+LONG = "a-run-whose-name-takes-all-the-eighty-characters-that-a-name-of-a-run-may-have-1"
+
+
+def figures_with_long_words():
+    losses = [
+        Losses(f"{LONG[:-1]}{number}", metric, {1: 1.0, 2: 0.5}, {0: 1.0}, (1,))
+        for number, metric in enumerate(("loss", "loss", "loss_numeric"))
+    ]
+    yield loss_figure(losses)
+    yield loss_figure(losses[:1])
+    points = {f"{LONG}{number}": {128: {"mae": Point(0.3, 0.2, 0.5)}} for number in range(3)}
+    yield context_figure(points, {"mae": dict.fromkeys(SHOWN, 0.1)}, metrics=["mae"])
+    yield heatmap(
+        {(2, 1e-5): 0.1, (4, 1e-4): 1e3},
+        "MAE (original units)",
+        "stage1: window 512, 500 steps",
+        dict.fromkeys(SHOWN, 0.0001),
+    )
+    yield example_series(TIME, dict.fromkeys(range(5), SERIES), 80)
+    quantiles = {level: SERIES[80:] * 1e-9 + level for level in (0.05, 0.25, 0.75, 0.95)}
+    yield forecast_figure(
+        999,
+        TIME,
+        SERIES * 1e-9,
+        80,
+        SERIES[80:],
+        BASELINES,
+        quantiles=quantiles,
+        label=LONG,
+        note="TRAINING DATA of this model",
+    )
+    yield error_by_step({f"{LONG}{number}": SERIES[80:] for number in range(4)}, BASELINES)
+    yield error_distribution({f"{LONG}{number}": SERIES[:, 0] for number in range(4)}, {"persistence": SERIES[:, 1]})
+
+
+def test_no_word_is_cut_off_and_none_lies_on_another():
+    for figure in figures_with_long_words():
+        figure.canvas.draw()
+        check_words(figure)
+
+
+def check_words(figure):
+    words = [*figure.texts, *figure.legends]
+    for axes in figure.axes:
+        words += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+    boxes = {
+        str(word): word.get_window_extent() for word in words if word.get_visible() and getattr(word, "_text", "x")
+    }
+    page = figure.bbox
+    for word, box in boxes.items():
+        assert min(box.x0, box.y0) >= -1, word
+        assert box.x1 <= page.x1 + 1, word
+        assert box.y1 <= page.y1 + 1, word
+    for word, box in boxes.items():
+        for other, another in boxes.items():
+            assert word == other or not box.overlaps(another), (word, other)

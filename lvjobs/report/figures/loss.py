@@ -34,12 +34,12 @@ def loss_figure(runs: Sequence[Losses]) -> Figure:
                 _draw_training(left, run, styles[run.run], alone=len(of_metric) == 1)
                 _draw_validation(right, run, styles[run.run])
             left.set_title("training: all tokens of the windows")
-            right.set_title("validation: the horizon's tokens (ring: the best)")
+            right.set_title("validation: the horizon's tokens")
             for axes in (left, right):
                 for step in sorted({step for run in of_metric for step in run.resumed}):
                     axes.axvline(step, color=QUIET, lw=0.8, alpha=0.6, ls=(0, (1, 2)), label="taken up again")
                 axes.set_ylabel(_LABELS[metric])
-                axes.set_xlabel("step")
+                axes.set_xlabel("step" if axes is left else "step (a ring marks the best)")
                 axes.grid(visible=True)
         legend_below(figure, list(grid.flat), columns)
     return figure

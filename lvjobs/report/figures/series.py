@@ -137,10 +137,10 @@ def _start_line(axes: Axes, time: NDArray[Any], history: int) -> None:
 
 
 def _keep_in_sight(axes: Axes, *values: NDArray[Any]) -> None:
-    """Limits by truth and forecast with some room: a baseline that blows up leaves the picture, not the scale."""
+    """Limits by truth and forecast with room for as much again: a baseline that blows up leaves the picture."""
     every = np.concatenate(values)
     low, high = float(every.min()), float(every.max())
-    room = 0.35 * (high - low) or 1.0
+    room = high - low or 1.0
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, low - room), min(top, high + room))
 
