@@ -76,8 +76,12 @@ def forecast(
         click.echo(f"warning: {_training_words(subject, series)}", err=True)
     found = _found(study, config, series)
     if found is not None and dry_run:
-        click.echo(f"# nothing would be submitted: {found.files.root.name} holds series {series} already")
+        if as_json:
+            print_json({"schema": 1, "outcome": "exists", "evaluation": found.files.root.name})
+        else:
+            click.echo(f"# nothing would be submitted: {found.files.root.name} holds series {series} already")
         return
+    submitted = found is None
     if found is None:
         name = evaluation_name(f"{subject.name}-series-{series}", config)
         wanted = Wanted([config], [name], EVALUATE, used_profile, resources, after=[subject.after])
@@ -88,11 +92,10 @@ def forecast(
             if not (dry_run or as_json):
                 click.echo("the forecast is not made yet; when it is, the same command writes it")
             return
-        as_json = False
     files = _write(directory, _with_evidence(found, subject, series, trained_on=trained_on))
-    if as_json:
+    if as_json and not submitted:  # else the submission was printed: one object, not two
         print_json({"schema": 1, **files})
-    else:
+    elif not as_json:
         click.echo(f"{directory}: {', '.join(files['files'])} (from {files['evaluation']})")
 
 

@@ -66,8 +66,9 @@ def flops(lvjobs):
 def test_a_series_that_trained_is_forecast_and_loudly_said_to_be_one(tmp_path, lvjobs):
     training = TrainingConfig(data="data.h5")
     save_adapter(add_adapter(load_base(training)[0], training), tmp_path / "mine")
-    code, _, err = lvjobs("forecast", "--adapter", "mine", "--series", "3", "--samples", "2", "--wait")
+    code, out, err = lvjobs("forecast", "--adapter", "mine", "--series", "3", "--samples", "2", "--wait", "--json")
     assert code == 0, err
+    assert json.loads(out)["outcome"] == "submitted"
     assert "series 3 is TRAINING DATA of mine" in err
     made = tmp_path / "forecasts" / "mine-series-3"
     assert {path.name for path in made.iterdir()} == {f"forecast.{end}" for end in ("csv", "h5", "json", "png", "svg")}
@@ -105,6 +106,9 @@ def test_an_evaluation_that_holds_the_series_gives_its_forecast_for_nothing(tmp_
     assert "analogue" in answer["errors"]
     assert flops(lvjobs) == spent
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+    code, out, err = lvjobs("forecast", "--zero-shot", "raw", "--series", "18", "--dry-run", "--json")
+    assert json.loads(out)["outcome"] == "exists"
 
     # Another way of decoding is another forecast: it would be a job, and its place is taken.
     code, out, err = lvjobs("forecast", "--zero-shot", "raw", "--series", "18", "--samples", "2", "--dry-run")
