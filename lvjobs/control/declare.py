@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.clusters import LOCAL
+from lvjobs.control.clusters import LOCAL, gpus_by_default
 from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Resources
+from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK, Resources
 from lvjobs.study.run import NAME, RunConfig
 
 EVALUATE = "evaluate"
@@ -52,6 +52,8 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     """
     new: list[Run] = []
     existing: list[Run] = []
+    asked = wanted.resources.gpus
+    gpus = gpus_by_default(wanted.profile) if asked is None else asked
 
     def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
         found = transaction.find_run(name=name)
@@ -65,20 +67,20 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit"
             )
-        run = replace(_run(config, name, wanted, code), stage=stage, after=after)
+        run = replace(_run(config, name, wanted, code, gpus), stage=stage, after=after)
         new.append(run)
         return run
 
     after = wanted.after or [""] * len(wanted.configs)
-    asked = zip(wanted.configs, wanted.names, after, strict=True)
-    first = [add(config, name, wanted.stage, awaited) for config, name, awaited in asked]
+    each = zip(wanted.configs, wanted.names, after, strict=True)
+    first = [add(config, name, wanted.stage, awaited) for config, name, awaited in each]
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
     return Declaration(new, existing)
 
 
-def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
+def _run(config: RunConfig, name: str, wanted: Wanted, code: str, gpus: int) -> Run:
     return Run(
         id=hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8],
         name=name,
@@ -86,7 +88,9 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
         fingerprint=config.fingerprint,
         config=config.model_dump(mode="json"),
         profile=wanted.profile,
-        resources=wanted.resources.variables() | _parallel(wanted.resources),
+        resources=wanted.resources.variables()
+        | _parallel(wanted.resources)
+        | _team(config, gpus, wanted.resources.processes),
         code=code,
         created=time.time(),
         rates=rates_of(config),
@@ -95,6 +99,36 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
 
 def _parallel(resources: Resources) -> dict[str, Any]:
     return {} if resources.max_parallel is None else {"max_parallel": resources.max_parallel}
+
+
+def _team(config: RunConfig, gpus: int, processes: int | None) -> dict[str, Any]:
+    """How many processes the run's job starts, where that is not one; and no more GPUs than they use.
+
+    A function of one's own is started once, whatever GPUs it has, unless `processes` says otherwise.
+
+    Raises:
+        UsageError: the training cannot use as many.
+    """
+    if config.task == EVALUATE_TASK:
+        return {"gpus": 1} if gpus > 1 else {}
+    if config.task == TRAIN_TASK:
+        processes = processes or max(1, gpus)
+        _check_team(int(config.params["batch_size"]), gpus, processes)
+    return {"processes": processes} if processes and processes > 1 else {}
+
+
+def _check_team(batch_size: int, gpus: int, processes: int) -> None:
+    if gpus > 1 and gpus != processes:
+        raise UsageError(
+            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
+            "processes out"
+        )
+    if batch_size % processes:
+        word = "gpus" if gpus > 1 else "processes"
+        raise UsageError(
+            f"{word} = {processes}, and batch_size = {batch_size} does not divide among them, a share for each: set "
+            f"batch_size to a multiple of {processes}, or ask for fewer {word}"
+        )
 
 
 def default_name(config: RunConfig, prefix: str = "") -> str:

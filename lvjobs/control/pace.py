@@ -20,6 +20,7 @@ _SAME = (
     "precision",
     "quantization",
     "gradient_checkpointing",
+    "compile",
 )
 """What two runs have in common whose steps take equally long, if they use the same cluster and number of threads."""
 

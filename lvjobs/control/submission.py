@@ -37,7 +37,9 @@ def request_for(study: Study, runs: Sequence[Run], token: str) -> JobRequest:
     """The job (an array where there are several runs) that would train these runs: same profile, resources, code."""
     first = runs[0]
     name = first.name if len(runs) == 1 else first.stage
-    resources = {key: value for key, value in first.resources.items() if key != "max_parallel"}
+    own = ("max_parallel", "processes")
+    resources = {key: value for key, value in first.resources.items() if key not in own}
+    processes = first.resources.get("processes")
     return JobRequest(
         token=token,
         name=name,
@@ -46,6 +48,7 @@ def request_for(study: Study, runs: Sequence[Run], token: str) -> JobRequest:
         code_directory=study.layout.code / first.code,
         python=sys.executable,
         resources=resources,
+        environment={"LVJOBS_PROCESSES": str(processes)} if processes else {},
         max_parallel=first.resources.get("max_parallel"),
     )
 

@@ -1,5 +1,6 @@
 """The bundled task, `lvjobs.forecasting.train:train`: LoRA fine-tuning on series as text, resumed bit for bit."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.compiling import compile_layers, compiling
 from lvjobs.forecasting.data import load_dataset, sha256
 from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
@@ -29,7 +31,7 @@ from lvjobs.forecasting.windows import (
 )
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
-from lvjobs.worker import Resumed, Run, State
+from lvjobs.worker import Alone, Resumed, Run, State, Team
 
 
 def train(run: Run) -> None:
@@ -38,7 +40,7 @@ def train(run: Run) -> None:
     A first attempt reports the untrained model's validation loss as step 0. A validation at the step of a checkpoint
     comes before it, so that the checkpoint knows its loss. Early stopping ends the run at a validation.
     """
-    trainer = build(run.config)
+    trainer = build(run.config, run.team)
     if resumed := run.resume():
         trainer.restore(resumed)
     else:
@@ -72,6 +74,7 @@ class Trainer:
     training: Windows
     validation: Windows
     patience: Patience
+    team: Team
 
     @property
     def metric(self) -> str:
@@ -79,21 +82,26 @@ class Trainer:
         return "loss" if self.config.head == "full" else "loss_numeric"
 
     def step(self, step: int) -> dict[str, float]:
-        """One update; what the journal says of it: loss (nats a token), learning rate, tokens read.
+        """One update, by all of the team; what the journal says of it: loss (nats a token), learning rate, tokens read.
 
         Raises:
             LvjobsError: the loss is no longer a number.
         """
-        batches = [self.training.take(self.order.next()) for _ in range(self.config.accumulate)]
+        batches = [
+            self.training.take(self.order.next(), full=self.config.compile) for _ in range(self.config.accumulate)
+        ]
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
         # Counted before anything is learnt: a batch of short windows weighs no more a token than one of long ones.
         count = sum(batch.learnt for batch in batches)
         value = 0.0
-        for batch in batches:
-            loss = loss_of(self.model, batch)[0] / count
-            loss.backward()  # type: ignore[no-untyped-call]
-            value += loss.item()
+        with self._compiling():
+            for batch in batches:
+                loss = loss_of(self.model, self._share(batch))[0] / count
+                loss.backward()  # type: ignore[no-untyped-call]
+                value += loss.item()
+        if self.team.size > 1:
+            value = self._add_up(value)
         if not math.isfinite(value):
             raise LvjobsError(f"the loss is {value} at step {step}: lower the learning rate, or add warm-up steps")
         torch.nn.utils.clip_grad_norm_(_learning(self.model), self.config.max_grad_norm)
@@ -107,14 +115,45 @@ class Trainer:
         """Mean cross-entropy over the horizon's tokens of the validation windows; draws nothing, learns nothing."""
         self.model.eval()
         total, count, batches, tokens = 0.0, 0, 0, 0
-        for start in range(0, len(self.validation), self.config.batch_size):
-            batch = self.validation.take(np.arange(start, min(start + self.config.batch_size, len(self.validation))))
-            loss, labels = loss_of(self.model, batch)
+        size = self.config.batch_size
+        for start in range(self.team.rank * size, len(self.validation), self.team.size * size):
+            rows = np.arange(start, min(start + size, len(self.validation)))
+            batch = self.validation.take(rows, full=self.config.compile)
+            with self._compiling():
+                loss, labels = loss_of(self.model, batch)
             total += float(loss)
             count += labels
             batches += 1
             tokens += batch.tokens
+        sums = torch.tensor([total, count, batches, tokens], dtype=torch.float64)
+        self.team.add_up(sums)
+        total, count, batches, tokens = float(sums[0]), *(int(each) for each in sums[1:])
         return {self.metric: total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
+
+    def _share(self, batch: Windows) -> Windows:
+        """This process's windows of a batch."""
+        if self.team.size == 1:
+            return batch
+        return batch.take(np.arange(self.team.rank, len(batch), self.team.size), full=self.config.compile)
+
+    def _add_up(self, value: float) -> float:
+        """Sum the gradients over the team, all at once; the sum of `value`, too.
+
+        Adapters are small and the base model is frozen, so there is nothing that DDP's buckets and hooks could hide,
+        and a sum of one's own goes with accumulation, rerun layers, packed weights and compiled ones alike.
+        """
+        weights = _learning(self.model)
+        flat = torch.cat([_gradient(each).flatten() for each in weights])
+        self.team.add_up(flat)
+        parts = torch.split(flat, [each.numel() for each in weights])
+        for each, gradient in zip(weights, parts, strict=True):
+            each.grad = gradient.view_as(each)
+        total = torch.tensor([value], dtype=torch.float64)
+        self.team.add_up(total)
+        return float(total)
+
+    def _compiling(self) -> contextlib.AbstractContextManager[None]:
+        return compiling() if self.config.compile else contextlib.nullcontext()
 
     def state(self) -> State:
         """What a checkpoint holds: small, never the base model."""
@@ -139,7 +178,7 @@ class Trainer:
         self.patience.restore(resumed.state["patience"])
 
 
-def build(run: RunConfig) -> Trainer:
+def build(run: RunConfig, team: Team | None = None) -> Trainer:
     """Model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
 
     Raises:
@@ -164,6 +203,8 @@ def build(run: RunConfig) -> Trainer:
     if config.gradient_checkpointing:
         # After the adapter: PEFT would else have gradients computed that lead into frozen embeddings.
         checkpoint_layers(model.get_base_model())
+    if config.compile:
+        compile_layers(model.get_base_model())
     optimizer = torch.optim.AdamW(_learning(model), lr=config.learning_rate, weight_decay=config.weight_decay)
     return Trainer(
         config=config,
@@ -174,6 +215,7 @@ def build(run: RunConfig) -> Trainer:
         training=training,
         validation=validation,
         patience=Patience(config.early_stopping_patience, config.early_stopping_delta),
+        team=team or Alone(),
     )
 
 
@@ -200,6 +242,10 @@ def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
                 return 1.0
 
     return factor
+
+
+def _gradient(weights: Tensor) -> Tensor:
+    return torch.zeros_like(weights) if weights.grad is None else weights.grad
 
 
 def _learning(model: Any) -> list[Tensor]:

@@ -39,9 +39,9 @@ class Windows:
         """How many windows."""
         return len(self.ids)
 
-    def take(self, rows: NDArray[np.int64]) -> "Windows":
-        """Those rows, without columns that are padding in all of them."""
-        width = int(self.attention[rows].sum(axis=1).max())
+    def take(self, rows: NDArray[np.int64], *, full: bool = False) -> "Windows":
+        """Those rows, without columns that are padding in all of them; `full`: as wide as all windows are."""
+        width = self.ids.shape[1] if full else int(self.attention[rows].sum(axis=1).max())
         positions = None if self.positions is None else self.positions[rows, :width]
         return Windows(self.ids[rows, :width], self.attention[rows, :width], self.labels[rows, :width], positions)
 

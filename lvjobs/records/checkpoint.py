@@ -30,7 +30,7 @@ def parse_checkpoint_name(text: str) -> CheckpointName | None:
 class Manifest:
     """What a checkpoint holds: relative file path -> SHA-256 (hex), and the metrics known at its step.
 
-    `final`: the run ended with it, though its configuration has more steps.
+    `final`: the run ended with it, though its configuration has more steps. `processes` trained it together.
     """
 
     generation: int
@@ -39,6 +39,7 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=dict)
     time: float = 0.0
     final: bool = False
+    processes: int = 1
 
     def to_json(self) -> str:
         """One JSON object."""

@@ -2,13 +2,16 @@
 
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
-    start       generation, token, job_id, restart_count, host, pid, versions,
+    start       generation, token, job_id, restart_count, host, pid, versions, processes (that train together),
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large
     generation  step, series (how many were forecast), and metrics
     checkpoint  step, name, bytes, seconds
     invalid_checkpoint  name, problem (it was damaged and passed over for an older one)
+    other_processes  trained (how many made the checkpoint it begins from), processes: no longer bit for bit
+                what an undisturbed run would be
+    lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
     signal      signal (its name), step
     leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted), step,
                 action (none | requeued), detail

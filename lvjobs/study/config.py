@@ -86,7 +86,8 @@ class Resources(_Table):
     account: str | None = None
     qos: str | None = None
     time_limit: str | None = None
-    gpus: Int | None = Field(default=None, ge=0)
+    gpus: Int | None = Field(default=None, ge=0, description="of one node; a training uses them all")
+    processes: Int | None = Field(default=None, gt=0, description="that train one run together; None: one a GPU")
     cpus: Int | None = Field(default=None, gt=0)
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
     signal_lead_seconds: Int | None = Field(default=None, gt=0)
@@ -106,7 +107,8 @@ class Resources(_Table):
 
     def variables(self) -> dict[str, Any]:
         """The profile's variables that are set here."""
-        values = {k: v for k, v in self.model_dump().items() if v is not None and k not in ("max_parallel", "extra")}
+        own = ("max_parallel", "processes", "extra")
+        values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
         if "time_limit" in values:
             values["time_limit_minutes"] = parse_time_limit(values.pop("time_limit"))

@@ -20,6 +20,7 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # context_length = 512         # tokens of a training window
 # batch_size = 4
 # accumulate = 1               # batches whose gradients make one step; each is paid for
+# compile = false              # true: steps by torch.compile; needs a compiler where the job runs
 # gradient_checkpointing = false # true: less memory, layers run again (docs/training.md)
 # lora_rank = 4
 # lora_alpha =                 # left out: the rank
@@ -63,7 +64,8 @@ _KEYS = {
     "account": ("", "who pays"),
     "qos": ("", "quality of service"),
     "time_limit": ("12:00:00", "of one job; a run may take many"),
-    "gpus": (1, ""),
+    "gpus": (1, "of one node; a training uses them all"),
+    "processes": (1, "that train one run together; left out: one a GPU"),
     "cpus": (1, ""),
     "memory_mb": (8000, "raised by half after an out-of-memory, twice at most"),
     "signal_lead_seconds": (90, "how long before the time limit the worker is told"),

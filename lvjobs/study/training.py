@@ -36,6 +36,7 @@ class TrainingConfig(BaseModel):
     warmup_steps: Int = Field(default=0, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: Float = Field(default=1.0, gt=0)
+    compile: bool = Field(default=False, description="steps by torch.compile; needs a compiler where the job runs")
     early_stopping_patience: Int | None = Field(
         default=None, gt=0, description="validations in a row without a better loss that end the run; None: never"
     )

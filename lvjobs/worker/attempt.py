@@ -19,6 +19,7 @@ from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.pruning import prune
+from lvjobs.worker.team import Alone, Group
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
@@ -60,6 +61,7 @@ class Attempt:
     found: Checkpoint | None
     invalid: list[InvalidCheckpoint] = field(default_factory=list)
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
+    team: Alone | Group = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         """Begin where the checkpoint left off."""
@@ -140,7 +142,7 @@ class Attempt:
             )
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final)
+        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final, processes=self.team.size)
         if final and not size:
             raise ValueError(
                 f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many"
@@ -162,9 +164,13 @@ class Attempt:
 
     def may_begin(self) -> bool:
         """Whether anything is left of the run's allowance: asked before the first step, which no signal prevents."""
-        return not self._purse.is_empty(0) or not self.should_stop()
+        return not self._purse.is_empty(0) or not self.must_leave()
 
     def should_stop(self) -> bool:
+        """Whether to leave, for all of the team."""
+        return self.team.agree(self.must_leave())
+
+    def must_leave(self) -> bool:
         """Whether to leave: a look at a flag and a clock, and every few seconds one at the run directory."""
         if self.reason is None:
             self.reason = self._why_stop()

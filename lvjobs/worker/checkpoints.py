@@ -86,10 +86,12 @@ def sha256_of(path: Path, *, sync: bool = False) -> str:
     return digest.hexdigest()
 
 
-def seal(directory: Path, name: CheckpointName, metrics: Mapping[str, float], *, final: bool = False) -> None:
+def seal(
+    directory: Path, name: CheckpointName, metrics: Mapping[str, float], *, final: bool = False, processes: int = 1
+) -> None:
     """Make everything in `directory` durable and put the manifest over it, last."""
     hashes = {file: sha256_of(directory / file, sync=True) for file in sorted(_files(directory))}
-    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time(), final)
+    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time(), final, processes)
     for parent, _, _ in os.walk(directory):
         files.fsync_directory(Path(parent))
     files.write_atomic(directory / MANIFEST, manifest.to_json())
@@ -131,9 +133,11 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[Invali
 
 
 def write_checkpoint(
-    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float], *, final: bool = False
+    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float], **marks: Any
 ) -> tuple[Path, int]:
     """Publish `state` under `name`; return its path and its size in bytes. One that is there already is left alone.
+
+    `marks` are the manifest's `final` and `processes`.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was published.
@@ -145,7 +149,7 @@ def write_checkpoint(
     check_fence(layout, name.generation)  # before the work: an orphan should not fill the disk either
     try:
         layout.steps.mkdir(exist_ok=True)
-        size = _write_aside(aside, name, state, metrics, final=final)
+        size = _write_aside(aside, name, state, metrics, marks)
         check_fence(layout, name.generation)
         aside.rename(path)
         files.fsync_directory(layout.steps)
@@ -168,7 +172,9 @@ def _write_errors() -> tuple[type[Exception], ...]:
     return (OSError, safetensors.SafetensorError)
 
 
-def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float], *, final: bool) -> int:
+def _write_aside(
+    aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float], marks: Mapping[str, Any]
+) -> int:
     from lvjobs.worker import determinism
     from lvjobs.worker.state import save_tree
 
@@ -184,7 +190,7 @@ def _write_aside(aside: Path, name: CheckpointName, state: State, metrics: Mappi
     save_tree(aside, RNG, rng)
     # A Saver that draws random numbers would make a run that checkpoints differ from one that does not.
     determinism.restore_rng(rng)
-    seal(aside, name, metrics, final=final)
+    seal(aside, name, metrics, **marks)
     return sum((aside / file).stat().st_size for file in _files(aside))
 
 

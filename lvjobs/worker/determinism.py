@@ -18,7 +18,6 @@ def pin_threads(threads: int) -> None:
 
 def make_deterministic(threads: int, seed: int) -> None:
     """Pin torch's threads, forbid nondeterministic algorithms, and seed Python, numpy and torch (CUDA too)."""
-    import numpy as np
     import torch
 
     torch.set_num_threads(threads)
@@ -28,6 +27,14 @@ def make_deterministic(threads: int, seed: int) -> None:
     # and one that has none at all should say so, not break the promise that a resumed run is the same run.
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
+    seed_generators(seed)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, numpy's, torch's and CUDA's generators."""
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is the one that libraries draw from
     torch.manual_seed(seed)

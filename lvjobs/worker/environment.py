@@ -7,6 +7,7 @@ LVJOBS_END_TIME      when the job will be ended, seconds since the epoch (else S
 LVJOBS_LEAD_SECONDS  how long before that the run leaves by itself (default 90)
 LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, where Slurm is not to be asked
 LVJOBS_CANCEL_FILE   local only: a file whose existence says that the job was cancelled
+LVJOBS_PROCESSES     how many processes train together, one a GPU where there are GPUs (default 1)
 SLURM_RESTART_COUNT  unset in a job's first run
 """
 
@@ -33,6 +34,7 @@ class JobEnvironment:
     lead_seconds: float = DEFAULT_LEAD
     preempt_mode: str | None = None
     cancel_file: Path | None = None
+    processes: int = 1
 
     @property
     def on_slurm(self) -> bool:
@@ -48,6 +50,13 @@ def _seconds(environ: Mapping[str, str], key: str) -> float | None:
         return float(text)
     except ValueError:
         raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds") from None
+
+
+def _processes(environ: Mapping[str, str]) -> int:
+    text = environ.get("LVJOBS_PROCESSES") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise RunRefused(f"LVJOBS_PROCESSES={text!r} in the job's environment is not a number of processes")
+    return int(text)
 
 
 def _slurm_job_id(environ: Mapping[str, str]) -> str:
@@ -67,6 +76,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
     end = _seconds(environ, "LVJOBS_END_TIME")
     lead = DEFAULT_LEAD if lead is None else lead
+    processes = _processes(environ)
     if backend == "local":
         # SLURM_* variables may be about: somebody works inside an interactive job. They are not about this process.
         cancel_file = environ.get("LVJOBS_CANCEL_FILE")
@@ -77,6 +87,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
             end_time=end,
             lead_seconds=lead,
             cancel_file=Path(cancel_file) if cancel_file else None,
+            processes=processes,
         )
     return JobEnvironment(
         backend=backend,
@@ -87,4 +98,5 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         end_time=end if end is not None else _seconds(environ, "SLURM_JOB_END_TIME"),
         lead_seconds=lead,
         preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
+        processes=processes,
     )

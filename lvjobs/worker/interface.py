@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    # For the type alone: this module is loaded before the signal handlers are in place, so it loads nothing heavy.
+    # For the types alone: this module is loaded before the signal handlers are in place, so it loads nothing heavy.
+    from torch import Tensor
+
     from lvjobs.study.run import RunConfig
 
 Saver: TypeAlias = Callable[[Path], object]
@@ -48,6 +50,27 @@ class Resumed:
         return self.path / name
 
 
+class Team(Protocol):
+    """The processes that train one run together, on one node, as each of them sees it."""
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, from 0 on."""
+
+    @property
+    def size(self) -> int:
+        """How many they are; 1 unless the job asked for more."""
+
+    def add_up(self, tensor: "Tensor") -> None:
+        """Replace the tensor, in every process, by its sum over all of them.
+
+        All call it at the same points of the training.
+
+        Raises:
+            PeerLost: one of them is gone. Let it pass.
+        """
+
+
 class Run(Protocol):
     """One attempt of one run, from the training function's side."""
 
@@ -62,6 +85,15 @@ class Run(Protocol):
     @property
     def directory(self) -> Path:
         """The run directory."""
+
+    @property
+    def team(self) -> Team:
+        """Who trains this run: every process calls the training function, each with a Run of its own.
+
+        All do the same things in the same order. Each takes its share of each batch (every `size`th window from `rank`
+        on) and `add_up`s gradients and losses, so that all hold the same weights. Only the first process journals and
+        checkpoints. It draws what a process alone would draw; each other one draws numbers of its own after `resume`.
+        """
 
     def resume(self) -> Resumed | None:
         """The newest valid checkpoint, or None in a first attempt; restores the RNGs (Python, numpy, torch, CUDA).
@@ -106,5 +138,6 @@ class Run(Protocol):
     def should_stop(self) -> bool:
         """Whether this attempt must leave (a signal came, the time limit is near, the run is to be held).
 
-        Once true it stays true. Then: checkpoint the step just ended, and return.
+        Once true it stays true. Then: checkpoint the step just ended, and return. All processes of a team ask at the
+        same points, and get the same answer.
         """

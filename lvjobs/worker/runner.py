@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, signals
 from lvjobs.worker.attempt import Attempt, is_revoked
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
+from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.finishing import finish
@@ -28,14 +30,16 @@ from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
+from lvjobs.worker.team import PeerLost, check_devices, join
 
 DONE = 0
 ERROR = 1
 LEFT = 75
 INTERRUPTED = 130
 
+_GIVING_UP = threading.Lock()
 _TRACEBACK_LIMIT = 20_000
-_VERSIONED = ("torch", "numpy", "safetensors", "transformers", "peft", "bitsandbytes")
+_VERSIONED = ("torch", "numpy", "safetensors", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 def _say(text: str) -> None:
@@ -102,11 +106,19 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         host=claim.host,
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
+        processes=environment.processes,
         versions=_versions(),
     )
     for bad in invalid:
         journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)
         _complain(f"checkpoint {bad.name} is damaged and passed over: {bad.problem}")
+    trained = found.manifest.processes if found else environment.processes
+    if trained != environment.processes:
+        journal.write("other_processes", trained=trained, processes=environment.processes)
+        _complain(
+            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.processes}: no "
+            f"worse, but not bit for bit what an undisturbed run would be"
+        )
     sweep_leftovers(layout, claim.generation)
     attempt = Attempt(
         layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
@@ -134,7 +146,7 @@ def _deadline(environment: JobEnvironment, now: float) -> Deadline:
 
 def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     try:
-        last = _train(attempt)
+        last = _train(attempt, environment)
         if last is None:
             _leave(attempt, environment)
         done = finish(attempt.layout, attempt.generation, last)
@@ -162,7 +174,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     return code
 
 
-def _train(attempt: Attempt) -> Checkpoint | None:
+def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     """Train to the last step and return its checkpoint, or None where the run has to leave before."""
     steps = attempt.config.steps
     if not attempt.is_over:
@@ -170,9 +182,10 @@ def _train(attempt: Attempt) -> Checkpoint | None:
             return None
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
-        module, _, name = attempt.config.task.partition(":")
-        task = getattr(importlib.import_module(module), name)
-        task(attempt)
+        if environment.processes > 1:
+            _train_together(attempt, environment)
+        else:
+            _call_task(attempt)
     if attempt.is_over:
         # Looked up and checksummed again: the run is not called done on the strength of a write that went unread.
         found, _ = find_newest_valid(attempt.layout)
@@ -182,12 +195,50 @@ def _train(attempt: Attempt) -> Checkpoint | None:
         raise LvjobsError(
             f"the checkpoint of step {last} was written, but does not read back: see {attempt.layout.steps}"
         )
-    if attempt.should_stop():
+    if attempt.must_leave():
         return None
     raise LvjobsError(
         f"{attempt.config.task} returned after step {attempt.logged} with {attempt.checkpointed} of {steps} steps in a "
         f"checkpoint, and nothing had asked it to stop. It must checkpoint step {steps}, then return"
     )
+
+
+def _call_task(attempt: Attempt) -> None:
+    module, _, name = attempt.config.task.partition(":")
+    getattr(importlib.import_module(module), name)(attempt)
+
+
+def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
+    """Train as the first of several processes, which begin and end here; without one of them the attempt ends."""
+    size = environment.processes
+    check_devices(size)
+    found = attempt.found
+    crew = Crew(attempt.layout.root, size, found.path if found else None, attempt.step)
+    try:
+        crew.watch(lambda loss: _give_up(attempt, environment, crew, loss))
+        attempt.team = join(0, size, crew.meeting)
+        determinism.seed_generators(attempt.config.seed)
+        _call_task(attempt)
+    except PeerLost:
+        _give_up(attempt, environment, crew, crew.loss())
+    finally:
+        crew.close()
+
+
+def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Loss) -> NoReturn:
+    """End at once, from whichever thread: by the error of a process that failed, else as one that was killed."""
+    with _GIVING_UP:
+        _complain(f"{attempt.layout.root.name}: {loss}")
+        if loss.error:
+            attempt.journal.write(
+                "error", type=loss.error, message=loss.message, traceback=loss.traceback, step=attempt.logged
+            )
+            if environment.on_slurm:
+                inside.forbid_requeue(environment.job_id)
+        else:
+            attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
+        crew.close()
+        _exit_at_once(ERROR if loss.error else exit_code_of(loss))
 
 
 def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
@@ -231,7 +282,7 @@ def _journal_error(attempt: Attempt, error: BaseException) -> None:
     sys.stderr.write(text)
     _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
     try:
-        attempt.should_stop()  # a signal that came before the error is evidence: it gets its line
+        attempt.must_leave()  # a signal that came before the error is evidence: it gets its line
         attempt.journal.write(
             "error", type=type(error).__name__, message=message, traceback=text[-_TRACEBACK_LIMIT:], step=attempt.logged
         )

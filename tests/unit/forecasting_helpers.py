@@ -12,7 +12,7 @@ import transformers
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.tokenizer import VOCABULARY
 from lvjobs.study.run import RunConfig
-from lvjobs.worker import Resumed
+from lvjobs.worker import Alone, Resumed
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ class FakeRun:
     """`lvjobs.worker.Run`, with its checkpoint kept as an object and its adapter as files."""
 
     def __init__(self, config, directory, before=None, kill_at=None, stop_at=None):
-        self.config, self.directory = config, directory
+        self.config, self.directory, self.team = config, directory, Alone()
         self.found, self.kill_at, self.stop_at = before, kill_at, stop_at
         self.step = before[0] if before else 0
         self.saved, self.logs, self.validations, self.events = before, [], [], []

@@ -1,0 +1,39 @@
+"""torch.compile: the same weights under the same names, by other kernels."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from lvjobs.errors import LvjobsError
+from lvjobs.worker import shielded
+
+
+def compile_layers(model: Any) -> None:
+    """Have the model's layers compiled when they are first called, in place: what learns keeps its names.
+
+    A layer at a time: all are alike, so one is compiled for all. For one shape at a time: torch would else compile
+    anew for any shape once it has met a second one, and a run that resumes meets them in another order.
+    """
+    kinds = getattr(model, "_no_split_modules", None) or ()
+    for layer in [part for part in model.modules() if type(part).__name__ in kinds] or [model]:
+        layer.compile(dynamic=False)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """What compiles goes in here: compilers are processes, and must not die of a signal that asks this run to leave.
+
+    Raises:
+        LvjobsError: this machine cannot.
+    """
+    try:
+        with shielded():
+            yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
+        raise LvjobsError(
+            f"compile = true, and this machine cannot compile the model ({reason.strip()}): load a compiler, such as "
+            f"gcc among [resources] modules, or set compile = false"
+        ) from error

@@ -1,0 +1,146 @@
+"""All processes of a team but the first, which starts them (see `crew`): `python -m lvjobs.worker.follower ASSIGNMENT`.
+
+A follower runs the same training function over its share of each batch. It writes nothing: no journal, no checkpoint.
+It hears no signal, because the first process decides for all; and it ends with that one, however that ends.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.worker import determinism, signals
+from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.team import Group, PeerLost, join
+
+BEREFT = 76
+"""Exit code of a follower that lost another process: what ended that one is told elsewhere."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a follower is told: the run, its place in the team, where to meet, and the checkpoint to begin from."""
+
+    root: str
+    rank: int
+    size: int
+    meeting: str
+    checkpoint: str = ""
+    step: int = 0
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self))
+
+    @property
+    def report(self) -> Path:
+        """Where it says what went wrong."""
+        return Path(f"{self.meeting}.{self.rank}.json")
+
+
+def share_of_chance(seed: int, rank: int, step: int) -> int:
+    """A seed for what a follower draws after `step`. It hangs on nothing else, so that no state has to be kept."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {rank} {step}".encode()).digest()[:7], "big")
+
+
+class FollowingRun:
+    """Implements `lvjobs.worker.Run` without leaving a trace."""
+
+    def __init__(self, place: Assignment, config: RunConfig, team: Group) -> None:
+        self.config, self.team = config, team
+        self.directory = Path(place.root)
+        self.step = place.step
+        self._checkpoint = place.checkpoint
+
+    def resume(self) -> Resumed | None:
+        """The checkpoint that the first process begins from."""
+        from lvjobs.worker.state import load_trees
+
+        found = None
+        if self._checkpoint:
+            path = Path(self._checkpoint)
+            found = Resumed(self.step, dict(load_trees(path)), path)
+        self._reseed(self.step)
+        return found
+
+    def log(self, step: int, **_metrics: float) -> None:
+        """Draw other numbers than its peers in the next step, and the same ones again if that is repeated."""
+        self._reseed(step)
+
+    def validated(self, step: int, **metrics: float) -> None:
+        """The first process tells of it."""
+
+    def generated(self, step: int, series: int, **metrics: float) -> None:
+        """The first process tells of it."""
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint falls on `step`."""
+        return step % self.config.checkpoint_every == 0 or step == self.config.steps
+
+    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002
+        """The first process writes it."""
+        return self.directory
+
+    def should_stop(self) -> bool:
+        """What the first process decided."""
+        return self.team.agree(False)
+
+    def _reseed(self, step: int) -> None:
+        determinism.seed_generators(share_of_chance(self.config.seed, self.team.rank, step))
+
+
+def _hold_on_to(leash: Any, meeting: Path) -> None:
+    """End as soon as the first process is gone, or lets go: also if this one is stuck in a library."""
+    leash.read()
+    shutil.rmtree(meeting.parent, ignore_errors=True)  # which a first process that was killed has left behind
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def follow(place: Assignment) -> None:
+    """Train with the others until the training function returns."""
+    config = RunFile.model_validate_json(RunLayout(Path(place.root)).config.read_text(encoding="utf-8")).config
+    determinism.pin_threads(config.threads)
+    determinism.make_deterministic(config.threads, config.seed)
+    team = join(place.rank, place.size, Path(place.meeting))
+    determinism.seed_generators(config.seed)
+    module, _, name = config.task.partition(":")
+    getattr(importlib.import_module(module), name)(FollowingRun(place, config, team))
+
+
+def main(text: str) -> NoReturn:
+    """Follow, and report what went wrong."""
+    place = Assignment(**json.loads(text))
+    leash = threading.Thread(target=_hold_on_to, args=[sys.stdin.buffer, Path(place.meeting)], daemon=True)
+    leash.start()
+    try:
+        follow(place)
+    except PeerLost:
+        os._exit(BEREFT)
+    except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
+        with contextlib.suppress(OSError):
+            told = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+            aside = place.report.with_suffix(".tmp")
+            aside.write_text(json.dumps(told), encoding="utf-8")
+            aside.replace(place.report)
+        traceback.print_exc()
+        os._exit(1)
+    leash.join()  # an exit before the others are done would look like a death
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    signals.deafen()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main(sys.argv[1])

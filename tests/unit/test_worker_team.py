@@ -1,0 +1,114 @@
+"""Several processes that train one run: the same losses, the same bits after any death, and no hang."""
+
+import time
+
+import pytest
+import torch
+from worker_helpers import Zygote, entries, executed, final_weights, make_run
+
+from lvjobs.errors import RunRefused
+from lvjobs.worker.crew import Loss, exit_code_of
+from lvjobs.worker.environment import read_environment
+from lvjobs.worker.follower import share_of_chance
+from lvjobs.worker.team import Alone, own_device
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+def a_run(directory, dropout=0.2):
+    return make_run(directory, steps=12, checkpoint_every=4, task="team_task:train", params={"dropout": dropout})
+
+
+def together(zygote, layout, processes=2, **misfortune):
+    return zygote.run(layout, LVJOBS_PROCESSES=processes, **misfortune)
+
+
+def losses(layout):
+    return {entry["step"]: entry["loss"] for entry in entries(layout, "step")}
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_die_and_end_with_the_bits_of_an_undisturbed_run(zygote, tmp_path):
+    """With dropout, of which each draws its own."""
+    whole, run = a_run(tmp_path / "whole"), a_run(tmp_path / "run")
+    assert together(zygote, whole) == 0
+    assert together(zygote, run, TEAM_TERM="0:6") == 75
+    assert executed(run) == list(range(1, 7)), "both end the same step"
+    started = time.monotonic()
+    assert together(zygote, run, TEAM_KILL="1:9") == 137
+    assert time.monotonic() - started < 60
+    assert entries(run, "lost_process") == [{"rank": 1, "status": -9}]
+    assert together(zygote, run, TEAM_KILL="0:11") == -9
+    assert together(zygote, run) == 0
+    assert set(executed(run)) == set(range(1, 13))
+    assert final_weights(run) == final_weights(whole)
+    assert losses(run) == losses(whole)
+    assert entries(run, "other_processes") == entries(run, "error") == []
+    assert len(entries(run, "done")) == 1
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_and_says_so(zygote, tmp_path):
+    one, run = a_run(tmp_path / "one", dropout=0.0), a_run(tmp_path / "run", dropout=0.0)
+    log = tmp_path / "log"
+    log.touch()
+    assert zygote.run(one) == 0
+    assert together(zygote, run, TEAM_TERM="0:6") == 75
+    assert zygote.run(run, TOY_OUTPUT=log) == 0
+    assert entries(run, "other_processes") == [{"trained": 2, "processes": 1}]
+    assert "with processes = 2 and goes on with 1: no worse, but not bit for bit" in log.read_text()
+    assert [entry["processes"] for entry in entries(run, "start")] == [2, 1]
+    assert losses(run) == pytest.approx(losses(one), rel=1e-5)
+    assert entries(run, "step")[0]["tokens"] == entries(one, "step")[0]["tokens"], "of the whole batch, told once"
+
+
+@pytest.mark.slow
+def test_an_error_in_a_follower_is_the_runs_error(zygote, tmp_path):
+    run = a_run(tmp_path / "run")
+    assert together(zygote, run, TEAM_FAIL="1:3") == 1
+    (error,) = entries(run, "error")
+    assert (error["type"], error["message"]) == ("ZeroDivisionError", "the follower broke")
+    assert "team_task.py" in error["traceback"]
+    assert entries(run, "lost_process") == entries(run, "leave") == []
+
+
+def test_what_the_job_is_told():
+    assert read_environment({}).processes == 1
+    assert read_environment({"LVJOBS_PROCESSES": "4"}).processes == 4
+    slurm = {"LVJOBS_BACKEND": "slurm", "SLURM_JOB_ID": "1", "LVJOBS_PROCESSES": "2"}
+    assert read_environment(slurm).processes == 2
+    for wrong in ("0", "two", "-1", "1.5"):
+        with pytest.raises(RunRefused, match="LVJOBS_PROCESSES"):
+            read_environment({"LVJOBS_PROCESSES": wrong})
+
+
+def test_each_process_sees_one_gpu():
+    assert [own_device(rank, None) for rank in (0, 1)] == ["0", "1"]
+    assert [own_device(rank, "2,5") for rank in (0, 1)] == ["2", "5"]
+    assert own_device(1, "GPU-a,GPU-b") == "GPU-b"
+    assert own_device(1, "") == "", "GPUs that were hidden stay hidden"
+
+
+def test_followers_draw_what_hangs_on_nothing_but_seed_rank_and_step():
+    seeds = {share_of_chance(seed, rank, step) for seed in (0, 1) for rank in (1, 2) for step in (0, 1)}
+    assert len(seeds) == 8
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_how_a_lost_process_ends_the_attempt():
+    assert [exit_code_of(Loss(1, status)) for status in (-9, -11, 3, None)] == [137, 139, 3, 1]
+    assert "died (-9)" in str(Loss(1, -9))
+    assert "no longer answer" in str(Loss(0, None))
+    assert str(Loss(2, 1, "ValueError", "no")) == "process 2 failed: ValueError: no"
+
+
+def test_alone():
+    team, tensor = Alone(), torch.ones(2)
+    team.add_up(tensor)
+    assert tensor.tolist() == [1, 1]
+    assert (team.rank, team.size, team.agree(True), team.agree(False)) == (0, 1, True, False)
