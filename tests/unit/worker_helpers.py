@@ -44,12 +44,15 @@ def start(layout, **variables):
 
 
 class Zygote:
-    """Attempts without their 3 seconds of importing torch: a process that has it forks one for each."""
+    """Attempts without their 3 seconds of importing torch: a process that has it forks one for each.
 
-    def __init__(self):
+    `imports` are more modules that it loads beforehand.
+    """
+
+    def __init__(self, *imports):
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "worker_zygote.py")],
-            env=environment(OMP_NUM_THREADS=1),
+            env=environment(OMP_NUM_THREADS=1, HF_HUB_OFFLINE=1, ZYGOTE_IMPORTS=" ".join(imports)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

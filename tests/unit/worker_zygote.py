@@ -1,5 +1,6 @@
 """Forks attempts on request (one JSON object a line on stdin), torch already imported. See worker_helpers.Zygote."""
 
+import importlib
 import json
 import os
 import sys
@@ -27,6 +28,9 @@ def attempt(directory, environment):
 
 _, optimizer, _ = toy_task.build()
 optimizer.step()  # the first step of any optimizer imports for a second
+
+for name in os.environ.get("ZYGOTE_IMPORTS", "").split():
+    importlib.import_module(name)
 
 for line in sys.stdin:
     request = json.loads(line)
