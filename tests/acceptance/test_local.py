@@ -59,7 +59,7 @@ def test_a_reboot(study, undisturbed):
     study.reach("run", 300)
     for process in processes_of(study):
         process.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while processes_of(study):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -97,7 +97,7 @@ def test_cancel_stops_the_worker(study):
     study.submit("run")
     study.reach("run", 20)
     study.type("cancel", "run")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while processes_of(study):
         assert time.monotonic() < deadline
         time.sleep(0.1)

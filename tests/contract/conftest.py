@@ -93,7 +93,7 @@ class World:
 
     def started(self, directory, runs=1):
         """Until the worker says so for the nth time: a job may run for a moment before its worker does."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while sum(line["event"] == "start" for line in self.seen(directory)) < runs:
             assert time.monotonic() < deadline
             self.pass_time()

@@ -55,7 +55,7 @@ def _heal(lab: Lab) -> None:
         lab.up()
     lab.run("scancel", "--quiet", "--signal=KILL", "--full", f"--user={os.getuid()}")
     lab.run("scancel", "--quiet", f"--user={os.getuid()}")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while lab.run("squeue", "-h", "-a", "-o", "%i"):
         if time.monotonic() > deadline:
             raise LabError(f"jobs do not leave the queue of the lab in {lab.directory}")

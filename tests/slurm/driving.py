@@ -57,7 +57,7 @@ class Study:
             **kwargs,
         )
 
-    def type(self, *arguments, code=0, timeout=120):
+    def type(self, *arguments, code=0, timeout=300):
         """A command, ended; its output and errors together."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=timeout)
@@ -73,11 +73,11 @@ class Study:
 
     def runs(self):
         process = self.start("resume", "--json")
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
         return {run["name"]: run for run in json.loads(out)["runs"]}
 
-    def until(self, name, *states, timeout=180):
+    def until(self, name, *states, timeout=600):
         """Pass after pass until the run is in one of `states`; returns its row."""
         deadline = time.monotonic() + timeout
         while True:
@@ -115,7 +115,7 @@ class Study:
     def claims(self, name):
         return [json.loads(path.read_text()) for path in sorted((self.files(name) / "generations").glob("[0-9]*"))]
 
-    def reach(self, name, step, *, generation=None, timeout=120):
+    def reach(self, name, step, *, generation=None, timeout=420):
         """Wait until the run (in that generation) has executed `step`."""
         deadline = time.monotonic() + timeout
         while True:

@@ -21,7 +21,7 @@ def test_two_commands_at_once_fifty_times(study: Study, lab):
                 for side in ("left", "right")
             ]
             for process in pair:
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=300)
                 assert process.returncode == 0, out + err
                 assert "locked" not in out + err
         runs = study.runs()
@@ -52,7 +52,7 @@ def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, t
         study.type("cancel", "run")  # waits for the term to pass, then takes over
         before = (study.root / "runs.db").read_bytes()
         sleeper.send_signal(signal.SIGCONT)
-        out, err = sleeper.communicate(timeout=60)
+        out, err = sleeper.communicate(timeout=180)
         assert sleeper.returncode == 1, out + err
         assert "another lvjobs process took over this study" in err
         assert (study.root / "runs.db").read_bytes() == before

@@ -71,7 +71,7 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     study.environment |= path
     victim = study.start(*arguments)
     (directory / "victim").write_text(str(victim.pid))
-    victim.communicate(timeout=60)
+    victim.communicate(timeout=180)
     assert victim.returncode == -signal.SIGKILL
     del study.environment["PATH"]
 

@@ -1,0 +1,169 @@
+"""Fine-tuning against HF Trainer + PEFT: real tokens a second, on the same model, data and machine, one thread.
+
+    python benchmarks/training.py [--steps 20] [--repetitions 5] [--context-length 512]
+
+The peer pads every chunk to the context length, as the published study did. Two models: the bundled `tiny`, and a wider
+one with Qwen2.5's vocabulary of 151,936 and random weights, where the head is what a step costs.
+Ours is measured as it comes, with packed windows, and with packed windows and the numeric head (another objective: its
+loss compares with none of the others). Real tokens are those that are no padding; seconds are of the CPU, so that what
+else runs on the machine does not count; the figure is the median of alternating repetitions.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from lvjobs.forecasting import models
+from lvjobs.forecasting.data import load_dataset, make_dataset
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.train import build
+from lvjobs.forecasting.windows import Windows, codec_of, training_windows
+from lvjobs.study.config import TRAIN_TASK
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+
+VOCABULARY = 151_936
+Repetition = Callable[[], float]
+"""Trains some steps; real tokens a second."""
+
+
+def wide_vocabulary(directory: Path) -> Path:
+    """A Qwen2 with few layers and all of Qwen2.5's logits; `tiny`'s tokenizer knows the first 18 of them."""
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+    )
+    transformers.Qwen2ForCausalLM(config).save_pretrained(directory)
+    transformers.AutoTokenizer.from_pretrained(models.TINY_DIRECTORY).save_pretrained(directory)
+    return directory
+
+
+def ours(params: dict[str, Any], steps: int) -> Repetition:
+    """What a run does between two checkpoints, without its journal."""
+    run = RunConfig(task=TRAIN_TASK, steps=10**6, params=params)
+    torch.manual_seed(run.seed)
+    trainer = build(run)
+    step = 0
+
+    def repeat() -> float:
+        nonlocal step
+        began, tokens = time.process_time(), 0.0
+        for _ in range(steps):
+            step += 1
+            tokens += trainer.step(step)["tokens"]
+        return tokens / (time.process_time() - began)
+
+    return repeat
+
+
+class Chunks(torch.utils.data.Dataset):
+    """Chunks padded to the context length, in the form that HF Trainer takes."""
+
+    def __init__(self, windows: Windows, length: int) -> None:
+        """Padding is trained on, as it was."""
+        self.rows = []
+        for ids, attention in zip(windows.ids, windows.attention, strict=True):
+            row = torch.nn.functional.pad(torch.from_numpy(ids), (0, length - len(ids)))
+            mask = torch.nn.functional.pad(torch.from_numpy(attention), (0, length - len(ids)))
+            self.rows.append({"input_ids": row, "attention_mask": mask, "labels": row.clone()})
+
+    def __len__(self) -> int:
+        """How many chunks."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """One of them."""
+        return self.rows[index]
+
+
+def peer(params: dict[str, Any], steps: int, work: Path) -> Repetition:
+    """HF Trainer on a PEFT model of the same rank, targets, batch and rate; it saves and logs nothing."""
+    from peft import LoraConfig, get_peft_model
+
+    config = TrainingConfig(**params)
+    codec, data = codec_of(config), load_dataset(Path(config.data))
+    base, tokenizer = models.load_base(config)
+    chunks = Chunks(
+        training_windows(data, codec, Characters(tokenizer, config.model, codec), config, 0), config.context_length
+    )
+    lora = LoraConfig(task_type="CAUSAL_LM", r=config.lora_rank, lora_alpha=config.lora_rank, lora_dropout=0.05,
+                      target_modules=["q_proj", "v_proj"])  # fmt: skip
+    model = get_peft_model(base, lora)
+
+    class Counting(transformers.Trainer):
+        real = 0
+
+        def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
+            Counting.real += int(inputs["attention_mask"].sum())
+            return super().training_step(model, inputs, *rest, **more)
+
+    def repeat() -> float:
+        options = transformers.TrainingArguments(
+            output_dir=str(work / "peer"), max_steps=steps, per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate, save_strategy="no", logging_strategy="no", report_to=[],
+            use_cpu=not torch.cuda.is_available(), disable_tqdm=True, dataloader_pin_memory=False,
+        )  # fmt: skip
+        trainer = Counting(model=model, args=options, train_dataset=chunks)
+        Counting.real = 0
+        began = time.process_time()
+        trainer.train()
+        return Counting.real / (time.process_time() - began)
+
+    return repeat
+
+
+def compare(name: str, params: dict[str, Any], options: argparse.Namespace, work: Path) -> None:
+    """Print one table: tokens a second, and how often the peer's."""
+    kinds = {
+        "HF Trainer + PEFT, padded": peer(params, options.steps, work),
+        "lvjobs": ours(params, options.steps),
+        "lvjobs, packed": ours({**params, "packing": True}, options.steps),
+        "lvjobs, packed, numeric head": ours({**params, "packing": True, "head": "numeric"}, options.steps),
+    }
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for repeat in kinds.values():  # what is done once is not measured
+        repeat()
+    for _ in range(options.repetitions):
+        for kind, repeat in kinds.items():
+            rates[kind].append(repeat())
+    median = {kind: statistics.median(values) for kind, values in rates.items()}
+    base = next(iter(median.values()))
+    print(f"{name}, context {options.context_length}, batch {params['batch_size']}")
+    for kind, value in median.items():
+        print(f"  {kind:<30} {value:8.0f} real tokens/s {value / base:6.2f} x")
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--context-length", type=int, default=512)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        make_dataset(work / "data.h5", systems=40, seed=0)
+        shared = {"data": str(work / "data.h5"), "context_length": options.context_length, "batch_size": 4}
+        compare("tiny", shared, options, work)
+        compare("151,936 logits", {**shared, "model": str(wide_vocabulary(work / "model"))}, options, work)
+
+
+if __name__ == "__main__":
+    main()
