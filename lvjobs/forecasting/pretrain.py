@@ -33,16 +33,17 @@ MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 0.02, 4e-3, 100, 0.4
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` updates on `batch` windows of `length` time steps each."""
+    """`steps` updates on `batch` windows of `length` time steps each, of series that go `pace` times as fast."""
 
     steps: int
     batch: int
     length: int
+    pace: float
 
 
 def phases(scale: float) -> tuple[Phase, Phase]:
-    """Short windows, then whole series; `scale` 1 is 5.8 million tokens, as shipped."""
-    return Phase(round(1400 * scale), 8, 33), Phase(round(700 * scale), 3, STEPS)
+    """Short windows with as many cycles as a whole series has, then whole series; `scale` 1 is 12 million tokens."""
+    return Phase(round(2100 * scale), 8, 33, STEPS / 33), Phase(round(1650 * scale), 4, STEPS, 1.0)
 
 
 def new_model() -> Any:
@@ -93,7 +94,7 @@ class Corpus:
     def __init__(self, seed: int) -> None:
         """Nothing is drawn yet."""
         self.seed = seed
-        self._pool: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._pool: tuple[int, float, Tensor] = (-1, 1.0, torch.empty(0))
 
     def batch(self, first: int, phase: Phase) -> Tensor:
         """`phase.batch` windows from index `first` on, (batch, tokens)."""
@@ -102,9 +103,10 @@ class Corpus:
         rows = []
         for index in range(first, first + phase.batch):
             pool, place = divmod(index, POOL)
-            if self._pool[0] != pool:
-                self._pool = pool, tokens(pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC))
-            row = self._pool[1][place]
+            if self._pool[:2] != (pool, phase.pace):
+                drawn = pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC, phase.pace)
+                self._pool = pool, phase.pace, tokens(drawn)
+            row = self._pool[2][place]
             # Windows begin at a step, for one in four at any character: chunks of a training text do both.
             rng = np.random.default_rng([self.seed, pool, place])
             start = int(rng.integers(0, len(row) - length + 1))
@@ -183,7 +185,7 @@ def place(plan: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
 @torch.inference_mode()
 def held_out_loss(model: Any, seed: int = 2**31) -> float:
     """Loss on 60 whole series of a corpus that was not trained on, nats a token."""
-    corpus, phase = Corpus(seed), Phase(1, 5, STEPS)
+    corpus, phase = Corpus(seed), Phase(1, 5, STEPS, 1.0)
     return float(np.mean([loss_of(model, corpus.batch(5 * index, phase)).item() for index in range(12)]))
 
 

@@ -1,10 +1,10 @@
 """What `tiny` is pretrained on: seeded synthetic pairs of series, none of them predator-prey.
 
-Waveforms, sums of sines, oscillators (van der Pol, FitzHugh-Nagumo, Brusselator, Duffing), vector autoregressions,
-logistic maps and trends. Each family maps (generator, count) to an array (count, STEPS, 2) of floats in units of no
-meaning. Brusselator cycles and warped, damped waves look much like the cycles of predator and prey: that likeness is
-what makes a zero-shot forecast sane, and docs/tiny.md says so; the law itself (a logistic prey, a saturating predator)
-is nowhere here.
+Waveforms, sums of sines, oscillators (van der Pol, FitzHugh-Nagumo, Brusselator, Selkov, Schnakenberg, Stuart-Landau,
+Duffing), vector autoregressions, logistic maps and trends. Each family maps (generator, count, pace) to an array
+(count, STEPS, 2) of floats in units of no meaning. The cycles of the three chemical oscillators, and waves that are
+damped and warped, look much like those of predator and prey: that likeness is what makes a zero-shot forecast sane, and
+docs/tiny.md says so; the law itself (a logistic prey, a saturating predator) is nowhere here.
 """
 
 from collections.abc import Callable
@@ -18,48 +18,50 @@ from lvjobs.forecasting.codec import Codec, Floats
 STEPS = 100
 HISTORY = 80
 Generator: TypeAlias = np.random.Generator
-Family: TypeAlias = Callable[[Generator, int], Floats]
+Family: TypeAlias = Callable[[Generator, int, float], Floats]
+"""(generator, count, pace) -> (count, STEPS, 2); at a pace of 2 everything goes twice as fast."""
 Field: TypeAlias = Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]
 """The right-hand side of two coupled equations: (x, y, t) -> (dx/dt, dy/dt), each of shape (count,)."""
 
 
-def _periods(rng: Generator, count: int) -> Floats:
-    """Periods in samples, log-uniform."""
-    return np.exp(rng.uniform(np.log(5), np.log(60), count))
+def _periods(rng: Generator, count: int, pace: float) -> Floats:
+    """Periods in samples, about 20 / pace: most series repeat themselves within a window, and can be foretold."""
+    periods: Floats = np.clip(np.exp(rng.normal(np.log(20), 0.4, count)), 5, 70) / pace
+    return periods
 
 
-def _envelopes(rng: Generator, count: int) -> Floats:
+def _envelopes(rng: Generator, count: int, pace: float) -> Floats:
     """How an amplitude develops, (count, STEPS, 1): steady, decaying to a level, or growing to it."""
     time = np.arange(STEPS)
-    rate = 1 / np.exp(rng.uniform(np.log(6), np.log(150), (count, 1)))
+    rate = pace / np.exp(rng.uniform(np.log(6), np.log(150), (count, 1)))
     level = rng.choice([0.0, 0.2, 1.0], (count, 1))
     start = rng.choice([0.1, 1.0, 3.0], (count, 1))
     steady = rng.random((count, 1)) < 0.4  # noqa: PLR2004 - a share
     return np.where(steady, 1.0, level + (start - level) * np.exp(-rate * time))[..., None]
 
 
-def waveforms(rng: Generator, count: int) -> Floats:
+def waveforms(rng: Generator, count: int, pace: float) -> Floats:
     """One period, two shapes of up to six harmonics, warped by an exponential for every other pair (spikes)."""
     harmonics = np.arange(1, 7)
     time = np.arange(STEPS)[None, :, None, None]
-    omega = (2 * np.pi / _periods(rng, count))[:, None, None, None]
+    omega = (2 * np.pi / _periods(rng, count, pace))[:, None, None, None]
     falls = rng.uniform(0.8, 3.0, (count, 1, 1, 1))
     sizes = rng.normal(size=(count, 1, 2, 6)) / harmonics**falls
     phases = rng.uniform(0, 2 * np.pi, (count, 1, 2, 6))
     wave = (sizes * np.sin(omega * harmonics * time + phases)).sum(-1)
     wave /= np.abs(wave).max(axis=1, keepdims=True)
-    return _warped(rng, wave * _envelopes(rng, count))
+    return _warped(rng, wave * _envelopes(rng, count, pace))
 
 
-def sines(rng: Generator, count: int) -> Floats:
+def sines(rng: Generator, count: int, pace: float) -> Floats:
     """One to three sines of unrelated periods, shared by both variables with other phases and sizes."""
     time = np.arange(STEPS)[None, :, None, None]
     parts = np.arange(3) < rng.integers(1, 4, (count, 1, 1, 1))
-    omega = 2 * np.pi / np.exp(rng.uniform(np.log(5), np.log(70), (count, 1, 1, 3)))
+    omega = 2 * np.pi * pace / np.exp(rng.uniform(np.log(6), np.log(70), (count, 1, 1, 3)))
     sizes = rng.exponential(size=(count, 1, 2, 3)) * parts
     wave = (sizes * np.sin(omega * time + rng.uniform(0, 2 * np.pi, (count, 1, 2, 3)))).sum(-1)
     wave /= np.abs(wave).max(axis=1, keepdims=True) + 1e-9
-    return _warped(rng, wave * _envelopes(rng, count))
+    return _warped(rng, wave * _envelopes(rng, count, pace))
 
 
 def _warped(rng: Generator, wave: Floats) -> Floats:
@@ -87,49 +89,82 @@ def _integrate(field: Field, x: Floats, y: Floats, span: Floats, substeps: int =
     return samples
 
 
-def van_der_pol(rng: Generator, count: int) -> Floats:
+def van_der_pol(rng: Generator, count: int, pace: float) -> Floats:
     """From nearly harmonic to relaxation: x'' = mu (1 - x^2) x' - x."""
     mu = np.exp(rng.uniform(np.log(0.1), np.log(5), count))
-    cycles = STEPS / _periods(rng, count)
+    cycles = STEPS / _periods(rng, count, pace)
     period = 2 * np.pi * (1 + 0.15 * mu)  # roughly, of the limit cycle
     x, y = rng.uniform(-2, 2, (2, count))
     return _integrate(lambda x, y, _: (y, mu * (1 - x * x) * y - x), x, y, cycles * period)
 
 
-def fitzhugh_nagumo(rng: Generator, count: int) -> Floats:
+def fitzhugh_nagumo(rng: Generator, count: int, pace: float) -> Floats:
     """A neuron that fires or comes to rest: v' = v - v^3/3 - w + I, w' = e (v + a - b w)."""
     a, b = rng.uniform(0.5, 0.9, count), rng.uniform(0.4, 0.9, count)
     rate, current = rng.uniform(0.05, 0.2, count), rng.uniform(0.2, 1.2, count)
     x, y = rng.uniform(-2, 2, (2, count))
-    span = STEPS / _periods(rng, count) * 3.5 / rate
+    span = STEPS / _periods(rng, count, pace) * 3.5 / rate
     return _integrate(lambda v, w, _: (v - v**3 / 3 - w + current, rate * (v + a - b * w)), x, y, span)
 
 
-def brusselator(rng: Generator, count: int) -> Floats:
+def brusselator(rng: Generator, count: int, pace: float) -> Floats:
     """Two chemicals: x' = a - (b + 1) x + x^2 y, y' = b x - x^2 y; spiralling in or to a cycle."""
     a = rng.uniform(0.6, 1.6, count)
     b = (1 + a * a) * rng.uniform(0.75, 1.6, count)
     x, y = rng.uniform(0.2, 2.5, (2, count))
-    span = STEPS / _periods(rng, count) * 2 * np.pi / a
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi / a
     return _integrate(lambda x, y, _: (a - (b + 1) * x + x * x * y, b * x - x * x * y), x, y, span)
 
 
-def duffing(rng: Generator, count: int) -> Floats:
+def selkov(rng: Generator, count: int, pace: float) -> Floats:
+    """Glycolysis: x' = -x + a y + x^2 y, y' = b - a y - x^2 y; spiralling in or to a cycle."""
+    a, b = rng.uniform(0.04, 0.13, count), rng.uniform(0.35, 0.95, count)
+    x, y = rng.uniform(0.2, 2.0, (2, count))
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi / np.sqrt(a + b * b)
+    return _integrate(lambda x, y, _: (-x + a * y + x * x * y, b - a * y - x * x * y), x, y, span)
+
+
+def schnakenberg(rng: Generator, count: int, pace: float) -> Floats:
+    """Two chemicals again: x' = a - x + x^2 y, y' = b - x^2 y; spiralling in or to a cycle."""
+    a, b = rng.uniform(0.02, 0.2, count), rng.uniform(0.3, 1.1, count)
+    x, y = rng.uniform(0.2, 2.0, (2, count))
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi / (a + b)
+    return _integrate(lambda x, y, _: (a - x + x * x * y, b - x * x * y), x, y, span)
+
+
+def stuart_landau(rng: Generator, count: int, pace: float) -> Floats:
+    """Any oscillation near its onset: r' = m (1 - r^2) r, angle' = 1 + s r^2; mixed, every other pair warped."""
+    growth, shear = rng.normal(0, 0.15, count), rng.uniform(-0.4, 0.6, count)
+    radius, angle = np.exp(rng.normal(0, 0.7, count)), rng.uniform(0, 2 * np.pi, count)
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi
+
+    def field(x: Floats, y: Floats, _: Floats) -> tuple[Floats, Floats]:
+        square = x * x + y * y
+        # Below onset the spiral goes in to rest; above it, to the circle of radius 1.
+        pull, turn = growth * (1 - np.where(growth > 0, square, 0)), 1 + shear * square / (1 + square)
+        return pull * x - turn * y, turn * x + pull * y
+
+    wave = _integrate(field, radius * np.cos(angle), radius * np.sin(angle), span)
+    mix = np.eye(2) + rng.normal(0, 0.4, (count, 2, 2))
+    return _warped(rng, np.einsum("nij,ntj->nti", mix, wave))
+
+
+def duffing(rng: Generator, count: int, pace: float) -> Floats:
     """A stiffening or double-well spring, damped, for half the pairs driven."""
     damping = np.exp(rng.uniform(np.log(0.01), np.log(0.4), count))
     linear, cubic = rng.choice([-1.0, 0.5, 1.0], count), rng.uniform(0.2, 1.5, count)
     force = rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5)  # noqa: PLR2004 - half of them
     omega = rng.uniform(0.5, 1.6, count)
     x, y = rng.uniform(-2, 2, (2, count))
-    span = STEPS / _periods(rng, count) * 2 * np.pi
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi
     return _integrate(
         lambda x, y, t: (y, force * np.cos(omega * t) - damping * y - linear * x - cubic * x**3), x, y, span
     )
 
 
-def autoregressions(rng: Generator, count: int) -> Floats:
+def autoregressions(rng: Generator, count: int, pace: float) -> Floats:
     """A vector autoregression of order one: a damped rotation, seen through a random mixing, with some noise."""
-    angle = 2 * np.pi / _periods(rng, count)
+    angle = 2 * np.pi / _periods(rng, count, pace)
     decay = 1 - np.exp(rng.uniform(np.log(1e-4), np.log(0.1), count))
     turn = decay[:, None, None] * np.stack(
         [np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], -2
@@ -144,7 +179,7 @@ def autoregressions(rng: Generator, count: int) -> Floats:
     return samples
 
 
-def logistic_maps(rng: Generator, count: int) -> Floats:
+def logistic_maps(rng: Generator, count: int, _: float) -> Floats:
     """Two weakly coupled logistic maps, x -> r x (1 - x): steady, periodic or chaotic."""
     rates, coupling = rng.uniform(2.6, 4.0, (count, 2)), rng.uniform(0, 0.2, (count, 1))
     state = rng.uniform(0.1, 0.9, (count, 2))
@@ -156,7 +191,7 @@ def logistic_maps(rng: Generator, count: int) -> Floats:
     return samples
 
 
-def trends(rng: Generator, count: int) -> Floats:
+def trends(rng: Generator, count: int, _: float) -> Floats:
     """Lines, saturating growth and decay, each with a little noise."""
     time = np.linspace(0, 1, STEPS)[None, :, None]
     slope, rate = rng.normal(size=(count, 1, 2)), rng.uniform(1, 12, (count, 1, 2))
@@ -168,20 +203,23 @@ def trends(rng: Generator, count: int) -> Floats:
 
 
 MIX: tuple[tuple[Family, float], ...] = (
-    (waveforms, 0.27),
-    (sines, 0.12),
+    (waveforms, 0.20),
+    (sines, 0.05),
     (van_der_pol, 0.08),
-    (fitzhugh_nagumo, 0.09),
-    (brusselator, 0.26),
-    (duffing, 0.06),
-    (autoregressions, 0.06),
-    (logistic_maps, 0.02),
-    (trends, 0.04),
+    (fitzhugh_nagumo, 0.08),
+    (brusselator, 0.20),
+    (selkov, 0.11),
+    (schnakenberg, 0.11),
+    (stuart_landau, 0.08),
+    (duffing, 0.04),
+    (autoregressions, 0.02),
+    (logistic_maps, 0.01),
+    (trends, 0.02),
 )
 """The families and their shares of the pairs."""
 
 
-def pairs(rng: Generator, count: int, codec: Codec) -> Floats:
+def pairs(rng: Generator, count: int, codec: Codec, pace: float = 1.0) -> Floats:
     """Scaled pairs (count, STEPS, 2), each written with exactly one digit before the point.
 
     Scaled as in use: from the first HISTORY steps. A pair that is not finite, or leaves [0, 10), is drawn anew.
@@ -192,7 +230,7 @@ def pairs(rng: Generator, count: int, codec: Codec) -> Floats:
     while have < count:
         wanted = max(16, 2 * (count - have))
         numbers = rng.multinomial(wanted, [share for _, share in MIX])
-        drawn = np.concatenate([family(rng, int(n)) for (family, _), n in zip(MIX, numbers, strict=True) if n])
+        drawn = np.concatenate([family(rng, int(n), pace) for (family, _), n in zip(MIX, numbers, strict=True) if n])
         drawn = drawn[np.isfinite(drawn).all(axis=(1, 2)) & (np.abs(drawn) < 1e6).all(axis=(1, 2))]  # noqa: PLR2004
         scaled = codec.fit(drawn[:, :HISTORY]).apply(drawn)
         scaled = rng.permutation(scaled[((scaled >= 0) & (scaled < top)).all(axis=(1, 2))])

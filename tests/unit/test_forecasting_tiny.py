@@ -1,5 +1,7 @@
 """The bundled model: small, whole, sane; how it is pretrained; and what happens when a model is not there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,11 +73,24 @@ def test_decoding_with_a_cache_is_decoding_without(tiny):
 @pytest.mark.parametrize(("family", "share"), synthetic.MIX)
 def test_each_family_gives_pairs_that_can_be_written(family, share):
     rng = np.random.default_rng(0)
-    series = family(rng, 20)
+    series = family(rng, 20, 1.0)
     assert series.shape == (20, synthetic.STEPS, 2)
     scaled = Codec().fit(series[:, : synthetic.HISTORY]).apply(series)
     assert ((scaled >= 0) & (scaled < 9.995)).all(axis=(1, 2)).mean() > 0.5
     assert 0 < share < 1
+
+
+@pytest.mark.parametrize(
+    "family", [family for family, _ in synthetic.MIX if family not in (synthetic.logistic_maps, synthetic.trends)]
+)
+def test_twice_the_pace_crosses_the_mean_about_twice_as_often(family):
+    def crossings(pace):
+        series = family(np.random.default_rng(0), 200, pace)
+        series = series[np.isfinite(series).all(axis=(1, 2))][:, 20:, 0]
+        above = series > series.mean(axis=1, keepdims=True)
+        return (above[:, 1:] != above[:, :-1]).sum(axis=1).mean()
+
+    assert 1.5 < crossings(2.0) / crossings(1.0) < 2.2
 
 
 def test_the_shares_are_whole():
@@ -95,7 +110,9 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for():
     one.batch(300, short)
     assert torch.equal(one.batch(8, short), other.batch(8, short))
     assert not torch.equal(one.batch(8, short), one.batch(16, short))
-    assert one.batch(0, long).shape == (3, 1000)
+    assert one.batch(0, long).shape == (4, 1000)
+    # The same windows of series that go at another pace are others.
+    assert not torch.equal(one.batch(8, replace(short, pace=1.0)), one.batch(8, short))
 
 
 def test_no_window_of_the_plan_is_seen_twice():
@@ -106,13 +123,13 @@ def test_no_window_of_the_plan_is_seen_twice():
         for phase, first in [pretrain.place(plan, step)]
         for index in range(first, first + phase.batch)
     ]
-    assert len(seen) == len(set(seen)) == 14 * 8 + 7 * 3
+    assert len(seen) == len(set(seen)) == 21 * 8 + 16 * 4
     with pytest.raises(ValueError, match="past the plan"):
-        pretrain.place(plan, 21)
+        pretrain.place(plan, 37)
 
 
 def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrain, "phases", lambda scale: (pretrain.Phase(3, 2, 4), pretrain.Phase(2, 2, 6)))
+    monkeypatch.setattr(pretrain, "phases", lambda scale: (pretrain.Phase(3, 2, 4, 2.0), pretrain.Phase(2, 2, 6, 1.0)))
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
     monkeypatch.setattr(pretrain, "POOL", 4)
     for name in ("whole", "halved"):
