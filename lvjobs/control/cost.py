@@ -11,7 +11,7 @@ from lvjobs.ledger.records import Run, Work
 from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
 
 
 def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
@@ -46,6 +46,7 @@ def _workload(training: TrainingConfig, rank: int) -> Workload:
         lora_targets=training.lora_targets,
         precision="nf4" if training.quantization == "nf4" else training.precision,
         gradient_checkpointing=training.gradient_checkpointing,
+        numeric_head=NUMERIC_HEAD if training.head == "numeric" else None,
         prompt_tokens=training.history_steps * training.tokens_per_step,
         new_tokens=training.horizon_steps * training.tokens_per_step,
         inference=not rank,

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
 
+NUMERIC_HEAD = 14
+"""Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
+
 
 class TrainingConfig(BaseModel):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.

@@ -10,8 +10,8 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import published, temporary
 from lvjobs.worker.generation import check_fence
 
-VALIDATION_LOSS = "validation_loss"
-"""The manifest's metric that makes a checkpoint the best: of the validation at its own step."""
+VALIDATION_LOSSES = ("validation_loss", "validation_loss_numeric")
+"""The manifest's metrics of which one makes a checkpoint the best: of the validation at its own step."""
 
 _LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")
 
@@ -36,9 +36,10 @@ def decide_prune(
 def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
     try:
         text = (layout.steps / str(name) / MANIFEST).read_text(encoding="utf-8")
-        return parse_manifest(text).metrics.get(VALIDATION_LOSS)
+        metrics = parse_manifest(text).metrics
     except (OSError, ValueError, AttributeError):
         return None
+    return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)
 
 
 def prune(

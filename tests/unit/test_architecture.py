@@ -107,6 +107,7 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
         ["resume"],
         ["sweep", "stage1", "--dry-run", "--profile", "generic"],
         ["lab", "--help"],
+        ["model", "check", "tiny"],
     ],
     ids=" ".join,
 )

@@ -230,9 +230,10 @@ def test_pruning(there, losses, invalid, keep_last, keep_best):
         assert min(losses[name] for name in kept if name in finite) == min(finite.values())
 
 
-def test_pruning_on_disk(layout):
+@pytest.mark.parametrize("metric", pruning.VALIDATION_LOSSES)
+def test_pruning_on_disk(layout, metric):
     for step, loss in ((5, 3.0), (10, 1.0), (15, 2.0), (20, float("nan")), (25, 4.0)):
-        write(layout, 1, step, {"x": 1}, {pruning.VALIDATION_LOSS: loss})
+        write(layout, 1, step, {"x": 1}, {metric: loss})
     newer = write(layout, 2, 6, {"x": 1})
     pruning.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
     assert {path.name for path in layout.steps.iterdir()} == {"000001-00000010", "000001-00000020", newer.name}
