@@ -1,0 +1,36 @@
+"""The bundled model on the study's own file, as it is shipped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lvjobs.forecasting.codec import TINY
+from lvjobs.forecasting.data import load_dataset
+from lvjobs.forecasting.decode import Decoding, forecast
+from lvjobs.forecasting.metrics import score
+from lvjobs.forecasting.models import load_base
+from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.study.training import TrainingConfig
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "lotka_volterra_data.h5"
+VAR_8 = 0.0694
+"""The mean absolute error of a vector autoregression of order 8, in levels, on the same series."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.exists(), reason="the study's real input is not part of the repository")
+def test_it_is_ahead_of_a_vector_autoregression_before_it_is_fine_tuned():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, tokenizer = load_base(TrainingConfig(data=str(REAL)))
+        series = load_dataset(REAL).trajectories[-200:].astype(np.float64)
+        table = Characters(tokenizer, "tiny", TINY)
+        made = forecast(model, table, TINY, series[:, :80], 20, decoding=Decoding(batch=50))
+    finally:
+        torch.set_num_threads(threads)
+    scores = score(series[:, 80:], made)
+    assert scores.overall.mae < 0.9 * VAR_8
+    assert scores.intervals["mae"].low < scores.overall.mae < scores.intervals["mae"].high < 1.1 * VAR_8
