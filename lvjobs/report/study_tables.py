@@ -41,9 +41,16 @@ class StudyTable:
     notes: tuple[str, ...] = ()
 
     def render(self, style: Style = "simple") -> str:
-        """With title and notes; LaTeX has them as comments, so that the table can be input as it is."""
+        """With title and notes; LaTeX has them as comments, so that the table can be input as it is.
+
+        On a terminal ("simple") the first figure alone has its interval: all of them would be too wide to read.
+        """
         aligned = ["left"] + ["right"] * (len(self.headers) - 1)
-        body = tabulate(self.rows, self.headers, tablefmt=style, disable_numparse=True, colalign=aligned)
+        rows = self.rows
+        if style == "simple":
+            bare = len(self.headers) - len(_FIGURES) + 1
+            rows = tuple((*row[:bare], *(cell.partition(" ")[0] for cell in row[bare:])) for row in rows)
+        body = tabulate(rows, self.headers, tablefmt=style, disable_numparse=True, colalign=aligned)
         above = [f"{self.title}. {self.circumstances[0].upper()}{self.circumstances[1:]}."]
         if style == "latex_booktabs":
             return "\n".join([*(f"% {line}" for line in (*above, *self.notes)), body])
@@ -68,7 +75,7 @@ def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
         zero_shot = [each for each in group if each.is_zero_shot]
         cells, lengths = ([each for family in families(runs, keys) for each in family] for keys in (CELL, CONTEXT))
         used = {id(each) for each in (*cells, *lengths)}
-        rest = [each for each in runs if id(each) not in used]
+        rest = sorted((each for each in runs if id(each) not in used), key=lambda each: each.subject)
         if cells:
             tables.append(_table("Table 2: rank and learning rate", CELL, cells, (), zero_shot))
         if lengths or rest or not runs:
@@ -85,7 +92,7 @@ def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evalua
         rest = {key: value for key, value in _settings(each).items() if key not in (*keys, "seed")}
         found[repr(sorted(rest.items()))].append(each)
     several = [family for family in found.values() if len({cell_of(each, keys) for each in family}) > 1]
-    return [sorted(family, key=lambda each: cell_of(each, keys)) for family in several]
+    return [sorted(family, key=lambda each: (cell_of(each, keys), each.subject)) for family in several]
 
 
 def cell_of(each: Evaluated, keys: Sequence[str]) -> tuple[Any, ...]:

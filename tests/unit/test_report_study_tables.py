@@ -137,3 +137,13 @@ def test_markdown_and_latex_have_the_same_cells(study):
         assert markdown.startswith(f"{table.title}. 3 series held out by last200")
         assert all(line.startswith("%") for line in latex.split("\\begin")[0].strip().splitlines())
         assert "\\toprule" in latex
+
+
+def test_on_a_terminal_one_figure_alone_has_its_interval(study):
+    for table in tables_of(study):
+        plain, whole = (table.render(style).splitlines() for style in ("simple", "github"))
+        rows = [line for line in plain if line.startswith(tuple(row[0] for row in table.rows))]
+        assert len(rows) == len(table.rows)
+        assert {line.count("[") for line in rows} == {1}
+        assert {line.count("[") for line in whole if line.startswith("|")} == {0, 5}
+        assert [line.split()[-1] for line in rows] == [row[-1].partition(" ")[0] for row in table.rows]
