@@ -24,10 +24,11 @@ def efficiency(study):
 
 def test_a_run_that_was_preempted_and_killed(tmp_path, series, lab):
     study = Study(tmp_path, series, resources="gpus = 2")
-    study.submit("run")
+    study.submit("run", "--batch-size", "2")  # two processes, a GPU each
     lab.preempt(study.reach("run", 300)["job_id"])
     os.kill(study.reach("run", 620, generation=2)["pid"], signal.SIGKILL)
     study.until("run", "completed")
+    assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2, 2]
     attempts, found = efficiency(study)
     for attempt in attempts[:-1]:  # the last one's row may have been too late: the run was done
         assert attempt.gpus == 2
