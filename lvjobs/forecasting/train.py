@@ -262,8 +262,9 @@ def loss_of(model: Any, batch: Windows) -> tuple[Tensor, int]:
         if batch.positions is None
         else {"position_ids": torch.from_numpy(batch.positions).to(device)}
     )
-    logits = model(input_ids=ids, **places).logits[:, :-1]
-    targets = labels[:, 1:]
+    logits = model(input_ids=ids, **places).logits
+    # The labels are shifted, not the logits: a part of those would be copied, a gigabyte of a large vocabulary.
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     total = functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
