@@ -1,10 +1,33 @@
 """What tests of every kind share."""
 
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+
+from lvjobs.cli import main
+
+Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Types a command in the directory where one is; returns its exit code, output and errors."""
+
+    def type_command(*arguments: object) -> tuple[int | str | None, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
+        code: int | str | None = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return type_command
 
 
 @pytest.fixture

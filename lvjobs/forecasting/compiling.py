@@ -29,7 +29,7 @@ def compiling() -> Iterator[None]:
     try:
         with shielded():
             yield
-    except Exception as error:
+    except Exception as error:  # dynamo and inductor have no base class of their own, only modules
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())

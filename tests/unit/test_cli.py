@@ -3,13 +3,11 @@
 import json
 import os
 import re
-import sys
 
 import h5py
 import numpy as np
 import pytest
 
-from lvjobs.cli import main
 from lvjobs.forecasting.data import make_dataset
 
 
@@ -28,20 +26,9 @@ def series(tmp_path_factory):
 
 
 @pytest.fixture
-def lvjobs(monkeypatch, capsys):
+def lvjobs(typed):
     """Types a command; returns its exit code, output and errors."""
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 def written(path, **datasets):

@@ -2,11 +2,8 @@
 
 import json
 import sqlite3
-import sys
 
 import pytest
-
-from lvjobs.cli import main
 
 TOML = """\
 # what my supervisor said
@@ -22,23 +19,12 @@ steps = 10
 
 
 @pytest.fixture
-def lvjobs(tmp_path, monkeypatch, capsys):
+def lvjobs(tmp_path, monkeypatch, typed):
     """Types a command in a study; returns its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
     (tmp_path / "study.toml").write_text(TOML)
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 def record(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from control_builders import an_attempt
 from fake_hub import make_model, put_in_cache
 
-from lvjobs.cli import entering, main
+from lvjobs.cli import entering
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
 from lvjobs.control import enter
@@ -72,20 +72,9 @@ def study(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def lvjobs(monkeypatch, capsys):
+def lvjobs(typed):
     """Types a command; returns its exit code, output and errors, with blanks as one."""
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 @pytest.fixture

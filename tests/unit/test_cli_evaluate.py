@@ -1,16 +1,14 @@
 """`lvjobs evaluate`: what it refuses, in one line; and an evaluation from the command line to its table."""
 
 import json
-import sys
 
 import pytest
 
-from lvjobs.cli import main
 from lvjobs.forecasting.data import make_dataset
 
 
 @pytest.fixture
-def lvjobs(tmp_path, monkeypatch, capsys):
+def lvjobs(tmp_path, monkeypatch, typed):
     """Types a command in a study with data; returns its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
@@ -18,18 +16,7 @@ def lvjobs(tmp_path, monkeypatch, capsys):
     (tmp_path / "study.toml").write_text(
         "[train]\nsteps = 4\ncontext_length = 48\nbatch_size = 1\ncheckpoint_every = 2\n"
     )
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from lvjobs.cli import main
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.models import add_adapter, load_base, save_adapter
 from lvjobs.forecasting.series_forecast import SeriesForecast
@@ -15,24 +13,13 @@ from lvjobs.study.training import TrainingConfig
 
 
 @pytest.fixture
-def lvjobs(tmp_path, monkeypatch, capsys):
+def lvjobs(tmp_path, monkeypatch, typed):
     """Types a command in a study with data; returns its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
     make_dataset(tmp_path / "data.h5", systems=20, seed=0)
     (tmp_path / "study.toml").write_text("[train]\nsteps = 4\nhorizon_steps = 3\n")
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 @pytest.mark.parametrize(

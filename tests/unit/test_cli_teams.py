@@ -1,18 +1,16 @@
 """GPUs asked for are GPUs used: how many processes a job starts, and what is refused before anything is submitted."""
 
 import json
-import sys
 
 import pytest
 
-from lvjobs.cli import main
 from lvjobs.forecasting.data import make_dataset
 
 CSD3 = ("--profile", "csd3-ampere", "--account", "X-GPU")
 
 
 @pytest.fixture
-def submit(tmp_path, monkeypatch, capsys):
+def submit(tmp_path, monkeypatch, typed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
     make_dataset(tmp_path / "data.h5", systems=10, seed=0)
@@ -20,14 +18,7 @@ def submit(tmp_path, monkeypatch, capsys):
     def call(*arguments):
         pairs = [word for pair in arguments if not isinstance(pair, tuple) for word in ("--set", pair)]
         options = [word for given in arguments if isinstance(given, tuple) for word in given]
-        monkeypatch.setattr(sys, "argv", ["lvjobs", "submit", "train", "--dry-run", *pairs, *options])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        out, err = capsys.readouterr()
-        return code, out, err
+        return typed("submit", "train", "--dry-run", *pairs, *options)
 
     return call
 

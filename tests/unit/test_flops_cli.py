@@ -9,7 +9,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from lvjobs.cli import main
 from lvjobs.cli.flops import NUMERIC_TOKENS
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, DEFAULT
@@ -22,20 +21,14 @@ HEAVY = {"torch", "transformers", "peft", "bitsandbytes"}
 
 
 @pytest.fixture
-def flops(monkeypatch, capsys, tmp_path):
+def flops(monkeypatch, typed, tmp_path):
     """Types `lvjobs flops ...` where there is no study; returns its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", "flops", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
+        answer = typed("flops", *arguments)
         assert list(tmp_path.iterdir()) == []
-        return code, captured.out, captured.err
+        return answer
 
     return type_command
 

@@ -1,14 +1,12 @@
 """Base models are checked before anything is submitted, and without torch: here, whole, and fit for series."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import safetensors.numpy
 from fake_hub import SHAPE, make_model, put_in_cache
 
-from lvjobs.cli import main
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of, card_of
 from lvjobs.forecasting.data import make_dataset
@@ -29,24 +27,13 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def lvjobs(tmp_path, monkeypatch, capsys):
+def lvjobs(tmp_path, monkeypatch, typed):
     """Types a command in a study with data; returns its exit code, output and errors."""
     (tmp_path / "study").mkdir()
     monkeypatch.chdir(tmp_path / "study")
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
     make_dataset(tmp_path / "study" / "data.h5", systems=10, seed=0)
-
-    def type_command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lvjobs", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return type_command
+    return typed
 
 
 def test_a_directory_a_cached_model_and_tiny_are_found(cache, model):
