@@ -14,12 +14,13 @@ from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.evaluate import Candidate, evaluate
-from lvjobs.forecasting.examine import read_forecasts
+from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of
+from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
 
 __all__ = ["one_thread"]
@@ -167,6 +168,12 @@ def test_a_numeric_head_is_counted_as_one(training):
     # Of the window's 450 tokens each spares 151,936 - 14 dot products over 896 numbers.
     assert full["validation"] - numeric["validation"] == 450 * (2 * 896 - 1) * (151_936 - NUMERIC_HEAD)
     assert numeric["generation"] < 0.9 * full["generation"]
+
+
+def test_forecasts_are_scored_against_their_own_series_alone(training, data):
+    made = Forecasts(np.ones((1, 5, 5, 2)), SYSTEMS[::-1])
+    with pytest.raises(LvjobsError, match="not of the series"):
+        examine(EvaluationConfig(**config_of(training).params), load_dataset(data, steps=45), made, 0)
 
 
 def test_one_scale_for_all_is_that_of_the_series_that_trained(monkeypatch, training, data, tmp_path):
