@@ -61,7 +61,11 @@ def shielded() -> Iterator[None]:
 
 
 def end_children() -> None:
-    """Kill what multiprocessing started and did not end: its own clean-up at exit sends SIGTERM and waits for ever."""
+    """Kill what multiprocessing started and did not end: its own clean-up at exit sends SIGTERM and waits for ever.
+
+    For leaving and ending only. torch's SIGCHLD handler raises when a DataLoader worker is killed: it goes first.
+    """
     if "multiprocessing.process" in sys.modules:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()

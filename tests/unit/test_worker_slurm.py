@@ -155,10 +155,10 @@ if __name__ == "__main__":
     time.sleep(0.1)
     signal_everybody()
     assert (inside.wait(), given.wait(), bare.wait()) == (0, 0, -15)
-    loader = iter(DataLoader(Slow(), num_workers=1, multiprocessing_context="fork", persistent_workers=True))
+    loader = iter(DataLoader(Slow(), num_workers=3, multiprocessing_context="fork", persistent_workers=True))
     next(loader)
-    started = time.monotonic()
     signals.end_children()
+    time.sleep(0.5)  # until the children's deaths were told
     print("ended", flush=True)
     os._exit(0)
 """
