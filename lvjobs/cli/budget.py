@@ -53,12 +53,12 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
 def _still_fits(study: Study) -> list[dict[str, Any]]:
     """How far what is free goes for the stages to come; nothing, with a note, where that cannot be counted."""
     from lvjobs.cli.settings import declared
-    from lvjobs.control.foresee import look, what_still_fits
+    from lvjobs.control.foresee import look, unfolded, what_still_fits
 
     try:
-        stages, profile = declared(study)
+        asked = declared(study)
         seen = look(study, READ_WAIT_SECONDS)
-        return [] if seen.problem else what_still_fits(study, stages, seen, profile)
+        return [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
     except UsageError as error:
         click.echo(f"note: what the declared stages would take cannot be counted: {error}", err=True)
         return []

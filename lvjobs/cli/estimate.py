@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import READ_WAIT_SECONDS, json_option, print_json, study_option
-from lvjobs.cli.settings import located, profile_option, resource_options, stage_configs, train_options
+from lvjobs.cli.settings import located, profile_option, request, resource_options, train_options
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Stage, load_study
+from lvjobs.study.config import load_study
 from lvjobs.study.numbers import as_float
-from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
 
 RUN = "train"
 
@@ -38,25 +38,25 @@ def estimate(
     """Show what a run (train), a STAGE, or every stage of study.toml will cost. Nothing is submitted.
 
     FLOPs by each convention, time, room on disk, and whether the budget has room for it; if not, plans that fit. Data
-    need not be there. Evaluation is [evaluation] series forecasts with each trained run; lvjobs counts it here and
-    does not submit it yet.
+    need not be there. A stage whose ground is not known yet is counted as if the dearest run had won; evaluation is
+    [evaluation] series forecasts with each run of the stages that one evaluates.
     """
-    from lvjobs.control.foresee import foresee, look
+    from lvjobs.control.foresee import foresee, look, unfolded
 
     study = load_study(root)
     speed = _speed(flops_per_second)
-    if what == RUN:
-        stages = [Stage(name=RUN)]
-    else:
-        stages = list(study.config.stage) if what is None else [study.config.stage_named(what)]
-    if not stages:
-        raise UsageError(f"study.toml declares no [[stage]]; add one, or type: lvjobs estimate {RUN}")
-    configs: dict[str, list[RunConfig]] = {}
-    for stage in stages:
-        found, resources, used_profile = stage_configs(study, stage, options, pairs, profile, located)
-        configs.setdefault(stage.name, []).extend(found)
+    asked = request(study, options, pairs, profile, located)
     seen = look(study, READ_WAIT_SECONDS)
-    foreseen = foresee(study, configs, seen, resources, used_profile, speed)
+    if what == RUN:
+        (settings,) = asked.settings(Stage(name=RUN), ())
+        configs = {RUN: [settings.run_config()]}
+    else:
+        if not study.config.stage:
+            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: lvjobs estimate {RUN}")
+        configs = unfolded(study, asked, seen)
+        if what is not None:
+            configs = {what: configs[study.config.stage_named(what).name]}
+    foreseen = foresee(study, configs, seen, asked.resources, asked.profile, speed)
     if seen.problem:
         click.echo(f"note: {seen.problem}", err=True)
     if as_json:

@@ -67,7 +67,7 @@ def evaluate(
     if table:
         if zero_shot or adapter:
             raise UsageError("--table is of runs; base models that were evaluated on the same series are in it already")
-        _show_tables(existing_study(root), runs, as_json=as_json)
+        show_tables(existing_study(root), runs, as_json=as_json)
         return
     study = load_study(root)
     trial = _trial(options)
@@ -97,7 +97,7 @@ def evaluate(
         click.echo(f"\nnot evaluated yet, and in no table: {', '.join(waiting)}")
 
 
-def _show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:
+def show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:
     """Tables 2 and 3 of these runs, or of all, from evaluations that are done.
 
     Raises:

@@ -9,8 +9,8 @@ import click
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import Resources, Stage, Study, TrainSettings, validated
-from lvjobs.study.run import RunConfig
+from lvjobs.study.config import Resources, Study, TrainSettings, validated
+from lvjobs.sweep.request import Request, with_facts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,20 +79,14 @@ def _options(function: F, table: Iterable[tuple[str, str, str]]) -> F:
 def given_resources(options: dict[str, Any]) -> dict[str, Any]:
     """The resource options that were typed, taken out of `options`."""
     names = [name for _, name, _ in _RESOURCE_OPTIONS]
-    return {name: value for name in names if (value := options.pop(name)) is not None}
+    return {name: value for name in names if (value := options.pop(name, None)) is not None}
 
 
-def settle(
-    study: Study,
-    options: dict[str, Any],
-    pairs: Iterable[str],
-    profile: str | None,
-    extra: dict[str, Any] | None = None,
-) -> tuple[TrainSettings, Resources, str]:
-    """Settings, resources and profile: study.toml, then `extra` (a stage's), then what was typed, then --set.
+def typed(options: dict[str, Any], pairs: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was typed of [train], and of [resources].
 
     Raises:
-        UsageError: a value that is none; names the option or key.
+        UsageError: a --set that is none.
     """
     resources = given_resources(options)
     train = {name: value for name, value in options.items() if value is not None}
@@ -105,8 +99,20 @@ def settle(
             resources[inner] = value
         else:
             train[key.removeprefix("train.")] = value
+    return train, resources
+
+
+def settle(
+    study: Study, options: dict[str, Any], pairs: Iterable[str], profile: str | None
+) -> tuple[TrainSettings, Resources, str]:
+    """Settings, resources and profile: study.toml, then what was typed, then --set.
+
+    Raises:
+        UsageError: a value that is none; names the option or key.
+    """
+    train, resources = typed(options, pairs)
     base = study.config
-    settings = validated(TrainSettings, {**base.train.model_dump(), **(extra or {}), **train}, "settings")
+    settings = validated(TrainSettings, {**base.train.model_dump(), **train}, "settings")
     asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
     return settings, asked, _profile(profile, Path()) if profile else _profile(base.profile, study.root)
 
@@ -135,36 +141,37 @@ def located(settings: TrainSettings, study: Study) -> TrainSettings:
     return settings.model_copy(update=changes)
 
 
-def stage_configs(
+def request(
     study: Study,
-    stage: Stage,
     options: dict[str, Any],
     pairs: Iterable[str],
     profile: str | None,
     finish: Callable[[TrainSettings, Study], TrainSettings],
-) -> tuple[list[RunConfig], Resources, str]:
-    """The configurations of a stage's cells (`finish` is `pinned` or `located`), its resources and profile.
+) -> Request:
+    """What is asked for with stages: study.toml and what was typed, with data and models as `finish` finds them.
+
+    `finish` is `pinned` or `located`.
 
     Raises:
-        UsageError: the stage has no cell; or see `settle`.
+        UsageError: a value that is none; or see `pinned`.
     """
-    from lvjobs.sweep.grid import cells
+    train, resources = typed(options, pairs)
+    base = study.config
+    asked = Request(
+        train=base.train.model_dump(mode="json"),
+        typed=train,
+        resources=validated(Resources, {**base.resources.model_dump(), **resources}, "resources"),
+        profile=_profile(profile, Path()) if profile else _profile(base.profile, study.root),
+    )
+    every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
+    every.append(validated(TrainSettings, {**asked.train, **train}, "settings"))
+    by_files = {(each.data, each.model): each for each in every}
+    return with_facts(asked, {files: finish(each, study) for files, each in by_files.items()})
 
-    settled = [settle(study, dict(options), pairs, profile, dict(cell)) for cell in cells(stage)]
-    if not settled:
-        empty = next(key for key, values in stage.grid.items() if not values)
-        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
-    configs = [finish(settings, study).run_config() for settings, _, _ in settled]
-    return configs, settled[0][1], settled[0][2]
 
-
-def declared(study: Study) -> tuple[dict[str, list[RunConfig]], str]:
-    """The configurations of every [[stage]], by its name, and the profile they are for; nothing typed changes them."""
-    nothing = {name: None for _, name, _ in (*_RESOURCE_OPTIONS, *_TRAIN_OPTIONS)}
-    found, profile = {}, study.config.profile
-    for stage in study.config.stage:
-        found[stage.name], _, profile = stage_configs(study, stage, nothing, (), None, located)
-    return found, profile
+def declared(study: Study) -> Request:
+    """What study.toml asks for by itself; nothing typed changes it."""
+    return request(study, {}, (), None, located)
 
 
 def _data_file(settings: TrainSettings, study: Study) -> Path:

@@ -17,7 +17,9 @@ def status(root: Path, as_json: bool, no_pass: bool) -> None:
     if as_json:
         print_json(summary)
         return
+    from lvjobs.report.stages import print_stages
     from lvjobs.report.tables import print_status
 
     tell(summary)
     print_status(summary)
+    print_stages(summary.get("stages", ()))

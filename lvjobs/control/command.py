@@ -6,7 +6,7 @@ from typing import Any
 from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.code import snapshot_code
-from lvjobs.control.loop import Session
+from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction

@@ -20,11 +20,20 @@ EVALUATE = "evaluate"
 
 
 @dataclass(frozen=True)
+class SweepOf:
+    """A stage as it was asked for: the ledger's `definition` and `request` of it."""
+
+    definition: Mapping[str, Any]
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Runs that a command asks for: configurations with their names, of one stage, for one profile.
 
     `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
-    configurations and names of runs of the stage `evaluate` that come after these.
+    configurations and names of runs of the stage `evaluate` that come after these. `sweep`: they are the stage's cells,
+    and a run of the same configuration, whatever its name and stage, is one of them and not trained again.
     """
 
     configs: Sequence[RunConfig]
@@ -34,14 +43,19 @@ class Wanted:
     resources: Resources
     after: Sequence[str] = ()
     evaluations: Sequence[tuple[RunConfig, str]] = ()
+    sweep: SweepOf | None = None
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """Runs that are to exist: `new` ones, and those of the same configuration that are there already."""
+    """Runs that are to exist: `new` ones, and those of the same configuration that are there already.
+
+    `ids` are those of the wanted configurations' runs, in their order.
+    """
 
     new: Sequence[Run]
     existing: Sequence[Run]
+    ids: Sequence[str] = ()
 
 
 def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declaration:
@@ -57,6 +71,8 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
 
     def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
         found = transaction.find_run(name=name)
+        if wanted.sweep is not None and (found is None or found.fingerprint != config.fingerprint):
+            found = transaction.find_run(fingerprint=config.fingerprint) or found
         if found is not None and found.fingerprint == config.fingerprint:
             existing.append(found)
             return found
@@ -77,7 +93,7 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
-    return Declaration(new, existing)
+    return Declaration(new, existing, [run.id for run in first])
 
 
 def _run(config: RunConfig, name: str, wanted: Wanted, code: str, gpus: int) -> Run:

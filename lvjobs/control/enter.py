@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare
-from lvjobs.control.loop import Session
+from lvjobs.control.session import Session
+from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same
 from lvjobs.control.submission import (
     Sent,
     Shortfall,
@@ -22,9 +23,11 @@ from lvjobs.control.submission import (
 )
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Reservation, Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
-from lvjobs.study.words import RunState
+from lvjobs.study.stages import Stage
+from lvjobs.study.words import RunState, StageState
 
 
 class OverBudget(UsageError):
@@ -70,8 +73,11 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     cluster = session.cluster(wanted.profile)
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
+        _check_stage(transaction, wanted)
         declared = declare(transaction, wanted, code=code)
     if not declared.new:
+        with session.ledger.transaction() as transaction:
+            _record_stage(transaction, wanted, declared)
         return Entered(declared.existing, (), None)
     with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
         cluster.check(request_for(study, declared.new, new_token()))
@@ -83,17 +89,43 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     with session.ledger.transaction() as transaction:
         for run in declared.new:
             transaction.add_run(run)
+        _record_stage(transaction, wanted, declared)
     ready, later = _in_turn(session, declared)
     if not ready:
         return Entered(declared.existing, declared.new, _plan(session, later))
     sent = send(study, session.ledger, cluster, ready, session.terms, session.clock(), later)
     if sent.outcome in ("refused", "over_budget"):
         discard(study, session.ledger, declared.new)
+        if wanted.sweep is not None:
+            with session.ledger.transaction() as transaction:
+                transaction.update_stage(wanted.stage, state=StageState.DECLARED)
         raise UsageError(
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
             "give --partition, --account, --qos or --time-limit"
         )
     return Entered(declared.existing, declared.new, sent)
+
+
+def _check_stage(transaction: Transaction, wanted: Wanted) -> None:
+    """Refuse a stage that would wait for ever, or that would change what a later one was built on."""
+    if wanted.sweep is not None:
+        stage = Stage.model_validate(wanted.sweep.definition)
+        records = {record.name: record for record in transaction.stages()}
+        check_earlier(stage, records, set())
+        if not is_same(records[stage.name], asdict(wanted.sweep)):
+            check_later(stage, records.values())
+
+
+def _record_stage(transaction: Transaction, wanted: Wanted, declared: Declaration) -> None:
+    """The stage that these runs are the cells of runs from now on; unless it is decided, and nothing is new."""
+    if wanted.sweep is None:
+        return
+    transaction.add_cells(wanted.stage, declared.ids)
+    record = next(each for each in transaction.stages() if each.name == wanted.stage)
+    asked = asdict(wanted.sweep)
+    if record.state is StageState.COMPLETED and not declared.new and is_same(record, asked):
+        return
+    transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asked)
 
 
 def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[Run]]:

@@ -30,12 +30,14 @@ class Cell:
     """One run that is declared, or would be; and what the ledger has of it, if it has.
 
     `series` are the held-out systems that it forecasts once it is trained; `checkpoint` is the step of its newest one.
+    `same_as` is the earlier stage that trains it already: it takes nothing more.
     """
 
     run: Run
     series: int = 0
     account: Account | None = None
     checkpoint: int = 0
+    same_as: str = ""
 
     def work(self, part: str) -> Work:
         """All of one part, from the run's beginning; `replay` is the interval that is set aside for one death."""
@@ -54,6 +56,8 @@ class Cell:
 
     def need(self, terms: Terms) -> Need:
         """What it takes of what is free now: nothing that is spent already, or set aside."""
+        if self.same_as:
+            return Need()
         is_provided_for = self.run.state.is_final or (self.account is not None and self.account.reserved is not None)
         ahead, replay = Work(), Work()
         if not is_provided_for:
@@ -64,13 +68,14 @@ class Cell:
     def evaluation(self, terms: Terms) -> int:
         """FLOPs that count of the forecasts it has not made yet. No reservation provides for them."""
         made = self.account.executed.generation if self.account else 0
-        is_wanted = self.run.state is not RunState.CANCELLED
+        is_wanted = self.run.state is not RunState.CANCELLED and not self.same_as
         return terms.price(self.run, Work(generation=max(0, self.series - made))) if is_wanted else 0
 
     def cut(self, steps: int) -> "Cell":
         """With so many steps, where it has more."""
-        config = {**self.run.config, "steps": min(self.run.steps, steps)}
-        return replace(self, run=replace(self.run, config=config))
+        if steps >= self.run.steps:
+            return self
+        return replace(self, run=replace(self.run, config={**self.run.config, "steps": steps}), same_as="")
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -214,20 +219,15 @@ def _total(rows: Sequence[Mapping[str, Any]], conventions: Sequence[str]) -> dic
 
 
 def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
-    """Runs whose configuration an earlier stage trains already, and what not to train them again would save.
-
-    They are separate runs all the same, and counted as such.
-    """
-    first: dict[str, str] = {}
-    repeated: dict[tuple[str, str], list[int]] = {}
+    """Runs that an earlier stage trains already: they are trained once, and what that saves is not needed."""
+    shared: dict[tuple[str, str], list[int]] = {}
     for stage in stages:
         for cell in stage.cells:
-            origin = first.setdefault(cell.run.fingerprint, stage.name)
-            if origin != stage.name and cell.account is None:
-                repeated.setdefault((stage.name, origin), []).append(cell.need(terms).work)
+            if cell.same_as:
+                shared.setdefault((stage.name, cell.same_as), []).append(replace(cell, same_as="").need(terms).work)
     return [
         {"stage": stage, "same_as": origin, "runs": len(saved), "saves": sum(saved)}
-        for (stage, origin), saved in repeated.items()
+        for (stage, origin), saved in shared.items()
     ]
 
 

@@ -12,9 +12,10 @@ from lvjobs.control.declare import Wanted, declare
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
-from lvjobs.control.loop import Session
 from lvjobs.control.pace import Stopwatch
 from lvjobs.control.plans import room_for
+from lvjobs.control.session import Session
+from lvjobs.control.unfold import unfold
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
@@ -22,22 +23,30 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK, Resources, Study
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.study.words import RunState
+from lvjobs.sweep.request import Request
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it."""
+    """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it.
+
+    `winners` are the runs that won their stages, by the stage's name.
+    """
 
     runs: Sequence[Run] = ()
     attempts: Sequence[Attempt] = ()
     charges: Sequence[Charge] = ()
     reservations: Mapping[str, Work] = field(default_factory=dict)
+    winners: Mapping[str, Run] = field(default_factory=dict)
     problem: str = ""
 
 
 def read(transaction: Transaction) -> Seen:
     """All of it, at one moment."""
-    return Seen(transaction.runs(), transaction.attempts(), transaction.charges(), transaction.reservations())
+    runs = transaction.runs()
+    by_id = {run.id: run for run in runs}
+    winners = {stage.name: by_id[stage.winner] for stage in transaction.stages() if stage.winner in by_id}
+    return Seen(runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners)
 
 
 def look(study: Study, wait: float) -> Seen:
@@ -58,6 +67,13 @@ def look(study: Study, wait: float) -> Seen:
     except (LeaseTaken, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Seen(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
+
+
+def unfolded(study: Study, request: Request, seen: Seen) -> dict[str, list[RunConfig]]:
+    """The runs of every stage, as study.toml declares them: built on winners where these are known."""
+    winners = {name: RunConfig.model_validate(run.config) for name, run in seen.winners.items()}
+    price = price_by(terms_of(study.config.budget))
+    return unfold(study.config.stage, request, price, winners, study.config.evaluation.series)
 
 
 def foresee(
@@ -99,7 +115,10 @@ def _books(study: Study, seen: Seen) -> Books:
 def _count(
     study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
 ) -> list[StageCells]:
-    known = {(run.stage, run.fingerprint): run for run in seen.runs}
+    known = {run.fingerprint: run for run in reversed(seen.runs)}
+    evaluated = {name for stage in study.config.stage for name in stage.evaluate}
+    evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # of a single run: if it is evaluated too
+    first: dict[str, str] = {}
     newest: dict[str, int] = defaultdict(int)
     for attempt in seen.attempts:
         newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
@@ -111,15 +130,18 @@ def _count(
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
-        found = known.get((name, config.fingerprint))
-        series = study.config.evaluation.series if config.task == TRAIN_TASK else 0
+        found = known.get(config.fingerprint)
+        series = study.config.evaluation.series if config.task == TRAIN_TASK and name in evaluated else 0
+        earlier = first.setdefault(config.fingerprint, name)
+        if earlier != name:
+            return Cell(drawn, series, same_as=earlier)
         if found is None:
             return Cell(drawn, series)
         # An earlier release may have priced it by fewer conventions than are shown.
         run = replace(found, rates=drawn.rates)
         return Cell(run, max(0, series - declared[found.id]), books.accounts[found.id], newest[found.id])
 
-    return [StageCells(name, [cell(name, config) for config in configs]) for name, configs in stages.items()]
+    return [StageCells(name, [cell(name, each) for each in configs]) for name, configs in stages.items() if configs]
 
 
 def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], str]) -> tuple[Proposal, Wanted] | None:

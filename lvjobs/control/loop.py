@@ -4,72 +4,51 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster
-from lvjobs.control.accounts import Account, Books, Terms, keep_books, open_account
+from lvjobs.control.accounts import Account, Books, open_account
 from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
+from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide
 from lvjobs.control.gate import Case, gate
-from lvjobs.control.limit import note_limit, reread_budget, terms_of
+from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.observe import Known, observe
+from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.errors import UsageError
-from lvjobs.ledger.database import Ledger, open_ledger
+from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import acquire
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
-ClusterFactory = Callable[[Study, str], Cluster]
 
-
-@dataclass
-class Session:
-    """A study under the lease: the ledger is open, and clusters are made as they are needed."""
-
-    study: Study
-    ledger: Ledger
-    factory: ClusterFactory = cluster_for
-    clock: Callable[[], float] = time.time
-
-    def cluster(self, profile: str) -> Cluster:
-        """The cluster of a profile; made once."""
-        made = self.__dict__.setdefault("_clusters", {})
-        if profile not in made:
-            made[profile] = self.factory(self.study, profile)
-        cluster: Cluster = made[profile]
-        return cluster
-
-    @property
-    def terms(self) -> Terms:
-        """The budget that binds."""
-        return terms_of(self.study.config.budget)
+class Loop(Session):
+    """A session that makes passes."""
 
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
-            known, books = _known(transaction, now), self._books(transaction)
+            known, books = _known(transaction, now), self.books(transaction)
         clusters = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now)
         cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now)
+        told += advance(self)
         return self.summarise(told, observed.problems)
 
     def summarise(self, told: Sequence[str], problems: Sequence[str]) -> dict[str, Any]:
         """Write the summary of how things stand now."""
         with self.ledger.transaction() as transaction:
-            summary = build_summary(transaction, self.study, self._books(transaction), told, problems, self.clock())
+            summary = build_summary(transaction, self.study, self.books(transaction), told, problems, self.clock())
         write_summary(self.study.layout.summary, summary)
         return summary
-
-    def _books(self, transaction: Transaction) -> Books:
-        return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())
 
     def _clusters_for(self, known: Known) -> Mapping[str, Cluster]:
         """By profile, for submissions to come; and one a backend, for all there is to observe there."""
@@ -116,7 +95,7 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
 @contextmanager
 def open_session(
     study: Study, *, wait: float, factory: ClusterFactory = cluster_for, clock: Callable[[], float] = time.time
-) -> Iterator[Session]:
+) -> Iterator[Loop]:
     """Take the study's lease and open its ledger.
 
     Raises:
@@ -136,7 +115,8 @@ def open_session(
         try:
             with ledger.transaction() as transaction:
                 note_limit(transaction, study.config.budget.limit, clock())
-                transaction.store_stages({stage.name: stage.model_dump(mode="json") for stage in study.config.stage})
-            yield Session(study, ledger, factory, clock)
+                stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}
+                transaction.declare_stages(stages)
+            yield Loop(study, ledger, factory, clock)
         finally:
             ledger.close()

@@ -15,6 +15,7 @@ from lvjobs.files import write_json
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.words import RunState
 
 SCHEMA = 1
 
@@ -42,8 +43,32 @@ def build_summary(
         "did": list(told),
         "problems": list(problems),
         "runs": rows,
+        "stages": stage_rows(transaction, {run.id: run for run in runs}),
         "budget": {**statement(books), "efficiency": efficiency_of(runs, attempts, now, gpus).to_dict()},
     }
+
+
+def stage_rows(transaction: Transaction, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """The stages as `status --json` shows them, as they are declared."""
+    cells = transaction.cells()
+    rows = []
+    for record in transaction.stages():
+        own = [runs[run_id] for run_id in cells.get(record.name, ())]
+        rows.append(
+            {
+                "name": record.name,
+                "state": record.state.value,
+                "from": record.definition.get("from"),
+                "runs": len(own),
+                "done": sum(run.state is RunState.COMPLETED for run in own),
+                "held": sum(run.state is RunState.HELD for run in own),
+                "winner": runs[record.winner].name if record.winner in runs else None,
+                "because": record.because,
+                "by_hand": record.by_hand,
+                "reason": record.reason,
+            }
+        )
+    return rows
 
 
 def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lvjobs.ledger import tables
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.transaction import Transaction
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: checked without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0

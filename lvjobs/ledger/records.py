@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, RunState, StageState
 
 
 @dataclass(frozen=True)
@@ -199,3 +199,22 @@ class Reservation:
 
     run_id: str
     work: Work
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage as study.toml declares it, or, once it was asked for, as it did then.
+
+    `request` is what was asked for with it (see `lvjobs.sweep.request`). `winner` is the id of the run whose settings
+    later stages take over, `because` why; `by_hand`: the user chose it.
+    """
+
+    name: str
+    ordinal: int
+    definition: Mapping[str, Any]
+    state: StageState = StageState.DECLARED
+    request: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    winner: str = ""
+    because: str = ""
+    by_hand: bool = False

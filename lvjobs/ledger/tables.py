@@ -33,6 +33,21 @@ stages = Table(
     Column("name", String, primary_key=True),
     Column("ordinal", Integer, nullable=False),
     Column("definition", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("winner", String, nullable=False),
+    Column("because", Text, nullable=False),
+    Column("by_hand", Boolean, nullable=False),
+)
+
+# Which runs a stage compares. A run that two stages have in common is trained once.
+cells = Table(
+    "cells",
+    metadata,
+    Column("stage", String, primary_key=True),
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
 )
 
 runs = Table(

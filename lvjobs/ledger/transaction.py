@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from enum import Enum
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
-from lvjobs.study.words import Cause, RunState
+from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
+from lvjobs.study.words import Cause, RunState, StageState
 
-_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work)
+_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
 
 class Transaction:
@@ -30,12 +31,43 @@ class Transaction:
         """Keep a study-wide value."""
         self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
 
-    def store_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the stages as study.toml declares them now, in order."""
-        self._connection.execute(delete(tables.stages))
-        for ordinal, (name, definition) in enumerate(definitions.items()):
-            row = {"name": name, "ordinal": ordinal, "definition": definition}
-            self._connection.execute(insert(tables.stages).values(**row))
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def stages(self) -> list[StageRecord]:
+        """All stages, in the order of their declaration."""
+        rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
+        return [_stage(row) for row in rows]
+
+    def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then."""
+        asked = {stage.name: stage for stage in self.stages() if stage.state is not StageState.DECLARED}
+        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(list(asked))))
+        gone = [name for name in asked if name not in definitions]
+        for ordinal, name in enumerate([*definitions, *gone]):
+            if name in asked:
+                self.update_stage(name, ordinal=ordinal)
+            else:
+                self._connection.execute(
+                    insert(tables.stages).values(**_values(StageRecord(name, ordinal, definitions[name])))
+                )
+
+    def update_stage(self, name: str, **changes: Any) -> None:
+        """Change columns of a stage."""
+        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**_plain(changes)))
+
+    def cells(self) -> dict[str, list[str]]:
+        """The ids of the runs that each stage compares, as they were declared."""
+        found: dict[str, list[str]] = {}
+        for row in self._connection.execute(select(tables.cells).order_by(tables.cells.c.position)):
+            found.setdefault(row.stage, []).append(row.run_id)
+        return found
+
+    def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
+        """Let a stage compare these runs too; those that it has already stay where they are."""
+        known = self.cells().get(stage, [])
+        for position, run_id in enumerate(dict.fromkeys(each for each in run_ids if each not in known)):
+            row = {"stage": stage, "run_id": run_id, "position": len(known) + position}
+            self._connection.execute(insert(tables.cells).values(**row))
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -76,6 +108,7 @@ class Transaction:
             if self._connection.execute(left).scalar_one() == 0:
                 self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
         self._connection.execute(delete(tables.events).where(tables.events.c.run_id == run_id))
+        self._connection.execute(delete(tables.cells).where(tables.cells.c.run_id == run_id))
         self.give_back(run_id)
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
 
@@ -199,7 +232,7 @@ def _values(record: _Record) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.value if isinstance(value, (RunState, Cause)) else value for key, value in values.items()}
+    return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
 
 
 def _run(row: Row[Any]) -> Run:
@@ -213,3 +246,8 @@ def _attempt(row: Row[Any]) -> Attempt:
     values = dict(row._mapping)  # noqa: SLF001
     values["cause"] = Cause(values["cause"]) if values["cause"] else None
     return Attempt(**values)
+
+
+def _stage(row: Row[Any]) -> StageRecord:
+    values = dict(row._mapping)  # noqa: SLF001
+    return StageRecord(**{**values, "state": StageState(values["state"])})

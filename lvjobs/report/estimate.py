@@ -127,7 +127,7 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
     for item in estimate["reuse"]:
         yield (
             f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
-            f"trains: not to train the same twice would save {short(item['saves'])} (not counted)."
+            f"trains, and {'is' if item['runs'] == 1 else 'are'} not trained again: that saves {short(item['saves'])}."
         )
     rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
@@ -139,6 +139,32 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
     )
     if not estimate["fits"]:
         yield from _several_cause_lines(estimate) if several else _single_cause_lines(estimate)
+
+
+def refusal(estimate: Mapping[str, Any]) -> str:
+    """Why none of it may start, in a line; empty where all of it fits."""
+    if estimate["fits"]:
+        return ""
+    rules = _RULES.get(estimate["convention"], estimate["convention"])
+    words = f"under {rules} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
+    several = len(estimate["stages"]) > 1
+    causes = list(_several_cause_lines(estimate)) if several else []
+    plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
+    return "; ".join([words, *(line.rstrip(".") for line in causes)]) + (f"; what fits: {plans}" if plans else "")
+
+
+def _in_words(plan: Mapping[str, Any]) -> str:
+    return ", ".join(_changes(plan))
+
+
+def _changes(plan: Mapping[str, Any]) -> list[str]:
+    """What a plan changes about what was asked for."""
+    changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
+    return changes + [
+        f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
+        for part in plan["stages"]
+        if part["steps"] < part["asked_steps"]
+    ]
 
 
 def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
@@ -175,18 +201,12 @@ def _several_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
-    changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
-    changes += [
-        f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
-        for part in plan["stages"]
-        if part["steps"] < part["asked_steps"]
-    ]
     table = _table("stage", "runs", "steps each", "FLOPs", "replay")
     for part in plan["stages"]:
         figures = (_figure(part["work"]), _figure(part["replay"]))
         table.add_row(part["name"], f"{part['runs']:,}", f"{part['steps']:,}", *figures)
     table.add_row("sum", "", "", _figure(plan["work"]), "")
-    console.print(f"\nA plan that fits: {', '.join(changes)}")
+    console.print(f"\nA plan that fits: {_in_words(plan)}")
     console.print(table)
     console.print(
         f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lvjobs.errors import UsageError
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Float, Int
-from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.presets import PUBLISHED
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.training import TrainingConfig
 
 if sys.version_info >= (3, 11):
@@ -148,25 +150,6 @@ class Policy(_Table):
     unclear_seconds: Float = Field(default=30.0, ge=0, description="a token nobody knows for longer: no job was made")
 
 
-class Stage(_Table):
-    """[[stage]]: runs that are compared: every combination of the grid's values over [train] and `set`."""
-
-    name: str
-    grid: dict[str, list[Any]] = Field(default_factory=dict)
-    steps: Int | None = Field(default=None, gt=0)
-    set: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        if not NAME.match(value):
-            raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'")
-        return value
-
-
-PUBLISHED_STAGE1 = Stage(name="stage1", grid={"lora_rank": [2, 4, 8], "learning_rate": [1e-4, 5e-5, 1e-5]}, steps=500)
-
-
 class StudyConfig(_Table):
     """The whole of study.toml."""
 
@@ -177,7 +160,7 @@ class StudyConfig(_Table):
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()
     policy: Policy = Policy()
-    stage: list[Stage] = Field(default_factory=lambda: [PUBLISHED_STAGE1])
+    stage: list[Stage] = Field(default_factory=lambda: list(PUBLISHED))
 
     @field_validator("stage")
     @classmethod
@@ -185,7 +168,7 @@ class StudyConfig(_Table):
         names = [stage.name for stage in stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
-        return stages
+        return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:
         """The stage called `name`."""
@@ -239,7 +222,8 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: unknown key {key!r}{_suggestion(model, first['loc'])}") from None
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{source}: {key} = {first['input']!r}: {message[0].lower()}{message[1:]}") from None
+        given = "" if isinstance(first["input"], (list, dict)) else f" = {first['input']!r}"
+        raise UsageError(f"{source}: {key}{given}: {message[0].lower()}{message[1:]}") from None
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
@@ -250,5 +234,6 @@ def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
             inner = getattr(annotation, "__args__", (annotation,))[0]
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 model = inner
-    near = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(model.model_fields)}"
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"

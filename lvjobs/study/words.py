@@ -22,6 +22,16 @@ class RunState(str, Enum):
         return self in (RunState.COMPLETED, RunState.CANCELLED)
 
 
+class StageState(str, Enum):
+    """How a stage stands: only declared, asked for and waiting, running, held until the user decides, or completed."""
+
+    DECLARED = "declared"
+    ASKED = "asked"
+    RUNNING = "running"
+    HELD = "held"
+    COMPLETED = "completed"
+
+
 class Cause(str, Enum):
     """Why an attempt ended."""
 

@@ -1,16 +1,57 @@
-"""A stage's cells: every combination of its grid's values."""
+"""A stage's cells: what each run trains, from what study.toml declares and what an earlier stage's winner was. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
-from lvjobs.study.config import Stage
+from lvjobs.errors import UsageError
+from lvjobs.study.config import TrainSettings, validated
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage, taken
 
 
-def cells(stage: Stage) -> list[Mapping[str, Any]]:
-    """What each cell changes in [train], in the grid's own order (the last key varies fastest)."""
+def combinations(stage: Stage) -> list[Mapping[str, Any]]:
+    """What each cell changes, in the grid's own order (the last key varies fastest); each once a seed.
+
+    Raises:
+        UsageError: a key of the grid without a value.
+    """
+    if empty := next((key for key, values in stage.grid.items() if not values), None):
+        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
     common: dict[str, Any] = dict(stage.set)
     if stage.steps is not None:
         common["steps"] = stage.steps
-    keys = list(stage.grid)
-    return [{**common, **dict(zip(keys, values, strict=True))} for values in product(*stage.grid.values())]
+    varied = {**stage.grid, **({} if stage.seeds is None else {"seed": stage.seeds})}
+    return [{**common, **dict(zip(varied, values, strict=True))} for values in product(*varied.values())]
+
+
+def cells(
+    stage: Stage,
+    stages: Iterable[Stage],
+    train: Mapping[str, Any],
+    typed: Mapping[str, Any],
+    winner: RunConfig | None = None,
+) -> list[TrainSettings]:
+    """The settings of each run of a stage that trains.
+
+    [train], then what is taken over from `winner` (of the stage that it is `from`), then the stage's own, then `typed`.
+
+    Raises:
+        UsageError: a key or value that [train] does not know; names the stage.
+    """
+    over = {}
+    if stage.origin is not None and winner is not None:
+        known = settings_of(winner)
+        over = {key: known[key] for key in taken(stage, stages) if key in known}
+    return [
+        validated(TrainSettings, {**train, **over, **cell, **typed}, f"stage {stage.name}")
+        for cell in combinations(stage)
+    ]
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """What [train] would have to say for this run."""
+    values = config.model_dump(mode="json")
+    params: Mapping[str, Any] = values.pop("params")
+    del values["task"]
+    return {**params, **values}

@@ -100,7 +100,7 @@ def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbe
     orphan.suspend()
     node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
     lab.fail(node)
-    study.until("run", "interrupted")
+    study.run("run")
     study.reach("run", 260, generation=2)
     orphan.resume()
     run = study.until("run", "completed")

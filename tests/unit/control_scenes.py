@@ -24,7 +24,7 @@ from lvjobs.study.words import RunState
 
 STEPS = 12
 EVERY = 4
-TABLES = ("runs", "attempts", "submissions", "members", "events", "charges", "reservations")
+TABLES = ("runs", "attempts", "submissions", "members", "events", "charges", "reservations", "stages", "cells")
 RATES = {"official": {"training": 100, "validation": 10, "generation": 1}}
 """What a step of these runs costs: a limit of 1e17 is no limit."""
 ENDED = ("completed", "cancelled")
@@ -60,7 +60,7 @@ class Scene:
     """A study, its cluster and the cluster's worker. Sessions are as short as a command's."""
 
     def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, budget=None, **policy):
-        self.study = Study(root=root, config=StudyConfig(profile="lab", policy=Policy(**policy)))
+        self.study = Study(root=root, config=StudyConfig(profile="lab", policy=Policy(**policy), stage=[]))
         self.bind(**budget or {})
         self.steps, self.every = steps, every
         self.clock = Clock()
@@ -180,7 +180,7 @@ class Scene:
     def money(self):
         """FLOPs spent, reserved and free."""
         with self.session() as session, session.ledger.transaction() as transaction:
-            books = session._books(transaction)
+            books = session.books(transaction)
         return books.spent, books.reserved, books.free
 
     def files(self, name="one"):

@@ -54,6 +54,10 @@ class Worker:
     ending: dict = field(default_factory=dict)
     """Run name -> the step at which its training function ends it."""
     requeues: bool = True
+    losses: dict = field(default_factory=dict)
+    """Beginning of a run's name -> the loss of its first step, which falls with the steps."""
+    silent: bool = False
+    """Steps have no loss."""
 
     def __call__(self, job):
         key = (job.id, job.request.token, job.restart_count)
@@ -120,7 +124,8 @@ class Worker:
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1
         work.taken += 1
-        work.tell(self.now, "step", step=work.step, loss=1 / work.step)
+        first = next((loss for beginning, loss in self.losses.items() if name.startswith(beginning)), 1.0)
+        work.tell(self.now, "step", step=work.step, **({} if self.silent else {"loss": first / work.step}))
         self.executed[name] += 1
         self.trained[name].add(key[:2])
         if not is_orphan:

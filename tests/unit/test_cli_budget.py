@@ -114,6 +114,9 @@ steps = 500
 name = "many"
 steps = 500
 grid = { lora_rank = [2, 4, 8] }
+[[stage]]
+name = "scores"
+evaluate = ["one", "many"]
 """
     (tmp_path / "study.toml").write_text(TOML.replace("steps = 10", "context_length = 64\nbatch_size = 1") + stages)
     one = json.loads(lvjobs("estimate", "one", "--json")[1])["needed"]

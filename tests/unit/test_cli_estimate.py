@@ -35,13 +35,16 @@ steps = 500
 grid = { lora_rank = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5] }
 [[stage]]
 name = "stage2"
+from = "stage1"
 steps = 500
-set = { lora_rank = 8 }
 grid = { context_length = [128, 512, 768] }
 [[stage]]
 name = "final"
+from = "stage2"
 steps = 10_000
-set = { context_length = 768, lora_rank = 8 }
+[[stage]]
+name = "evaluate"
+evaluate = ["base", "stage1", "stage2", "final"]
 """
 """The study that FACTS 7 and 8 speak of."""
 
@@ -154,8 +157,8 @@ def test_two_plans_fit_with_their_sums(study, lvjobs):
     told = asked(lvjobs)
     whole, reduced = told["plans"]
     assert [part["name"] for part in whole["stages"]] == ["base", "stage1", "stage2", "final"]
-    assert [part["steps"] for part in whole["stages"]] == [5000, 500, 500, 1500]
-    assert (reduced["left_out"], [part["steps"] for part in reduced["stages"]]) == (["base"], [500, 500, 5000])
+    assert [part["steps"] for part in whole["stages"]] == [5000, 500, 500, 2000]
+    assert (reduced["left_out"], [part["steps"] for part in reduced["stages"]]) == (["base"], [500, 500, 5250])
     for plan in (whole, reduced):
         done = sum(part["work"] for part in plan["stages"])
         assert plan["work"] == done
@@ -163,7 +166,7 @@ def test_two_plans_fit_with_their_sums(study, lvjobs):
         # another interval of training alone would be too much
         assert plan["spare"] < 250 * told["stages"][-1]["training"]["official"] // 10_000
     _, out, _ = lvjobs("estimate")
-    for plan, title in ((whole, "every stage, final cut from 10,000 to 1,500 steps"), (reduced, "without base, final")):
+    for plan, title in ((whole, "every stage, final cut from 10,000 to 2,000 steps"), (reduced, "without base, final")):
         table = rows(out, f"A plan that fits: {title}")
         assert [float(table[part["name"]][2]) for part in plan["stages"]] == [
             float(f"{part['work']:.3e}") for part in plan["stages"]
@@ -180,7 +183,8 @@ def test_under_another_convention_that_binds_other_plans(study, lvjobs):
     assert "Under the report's formula this fits the limit of 1e17" in " ".join(out.split())
 
 
-def test_what_reuse_would_save_is_said(study, lvjobs):
+def test_what_is_trained_once_for_two_stages_is_said(study, lvjobs):
+    """Rank 8 at 512 is stage 2's middle cell, if it wins stage 1; and the dearest is taken to win."""
     told = asked(lvjobs)
     assert [(item["stage"], item["same_as"], item["runs"]) for item in told["reuse"]] == [("stage2", "stage1", 1)]
     assert "1 run of stage2 repeats what stage1 trains" in " ".join(lvjobs("estimate")[1].split())

@@ -120,16 +120,19 @@ def test_a_cut_stage_costs_what_shorter_runs_would():
     assert demand.need == demand.price(1000)
 
 
-def test_what_another_stage_trains_already_is_told_and_not_subtracted():
+def test_what_another_stage_trains_already_is_told_and_not_needed_again():
     same, other = a_cell(), a_cell(seed=1)
-    rows = foreseen(StageCells("s", [same, other]), StageCells("t", [same]), StageCells("u", [same]))
+    again = replace(same, same_as="s")
+    rows = foreseen(StageCells("s", [same, other]), StageCells("t", [again]), StageCells("u", [again]))
     saves = 1_004_200
     assert rows["reuse"] == [
         {"stage": "t", "same_as": "s", "runs": 1, "saves": saves},
         {"stage": "u", "same_as": "s", "runs": 1, "saves": saves},
     ]
-    assert rows["needed"] == 4 * saves + 251_600
-    assert foreseen(StageCells("s", [same, other]), StageCells("t", [a_cell(seed=2)]))["reuse"] == []
+    assert rows["needed"] == 2 * saves + 2 * 251_600
+    assert rows["needed_for_evaluation"] == 2 * 200
+    assert rows["total"]["training"]["official"] == 4 * 1_000_000, "what the stages are made of, whoever trains it"
+    assert again.cut(500).need(TERMS) == same.cut(500).need(TERMS), "with fewer steps it is another run"
 
 
 # -- disk -------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lvjobs.records.curves import LOSSES
 from lvjobs.report.figures.style import QUIET, legend_below, line_styles, new_figure, style
-from lvjobs.report.losses import METRICS, Losses
+from lvjobs.report.losses import Losses
 
 _LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
 _SMOOTHED = 20
@@ -22,7 +23,7 @@ def loss_figure(runs: Sequence[Losses]) -> Figure:
     The numeric head's loss has a row of its own: it is another objective. A faint line stands where a run was taken up
     again. A single run also shows the loss of each batch.
     """
-    metrics = [metric for metric in METRICS if any(run.metric == metric for run in runs)]
+    metrics = [metric for metric in LOSSES if any(run.metric == metric for run in runs)]
     styles = dict(zip([run.run for run in runs], line_styles(len(runs)), strict=True))
     with style():
         columns = 1 if max(len(run.run) for run in runs) > 45 else 2  # noqa: PLR2004 - names that fill half a page

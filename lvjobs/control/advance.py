@@ -1,0 +1,217 @@
+"""Stages follow one another: a pass declares the next stage's runs when the stage before is decided, and decides it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lvjobs.control.accounts import Terms
+from lvjobs.control.cost import work_ahead
+from lvjobs.control.declare import SweepOf, Wanted, declare, default_name
+from lvjobs.control.enter import enter
+from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
+from lvjobs.control.session import Session
+from lvjobs.control.submission import reservations_for
+from lvjobs.control.unfold import zero_shot
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.records.curves import curves, value_at
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.stages import Select, Stage, in_order
+from lvjobs.study.words import RunState, StageState
+from lvjobs.sweep.request import Request
+from lvjobs.sweep.selection import Outcome, Standing, rank, waits_for
+
+OPEN = (StageState.ASKED, StageState.RUNNING)
+
+
+@dataclass
+class _Stages:
+    """All stages as the ledger has them now."""
+
+    records: dict[str, StageRecord]
+    stages: Sequence[Stage]
+    cells: Mapping[str, Sequence[str]]
+    runs: Mapping[str, Run]
+
+    def runs_of(self, name: str) -> list[Run]:
+        return [self.runs[run_id] for run_id in self.cells.get(name, ())]
+
+
+def advance(session: Session) -> list[str]:
+    """Take each stage that was asked for as far as it can go now; returns what was done, in words, a line each."""
+    told: list[str] = []
+    for name in [stage.name for stage in _read(session).stages]:
+        seen = _read(session)
+        record = seen.records[name]
+        if record.state in OPEN:
+            stage = next(each for each in seen.stages if each.name == name)
+            told += _step(session, seen, stage, record)
+    return told
+
+
+def anything_to_come(records: Sequence[StageRecord]) -> bool:
+    """Whether a pass may still have something to do for a stage."""
+    return any(record.state in OPEN for record in records)
+
+
+def _read(session: Session) -> _Stages:
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        runs = {run.id: run for run in transaction.runs()} if anything_to_come(list(records.values())) else {}
+        cells = transaction.cells()
+    open_ = [Stage.model_validate(record.definition) for record in records.values()]
+    return _Stages(records, in_order(open_) if runs or open_ else [], cells, runs)
+
+
+def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    try:
+        if stage.evaluates:
+            return _evaluate(session, seen, stage, record)
+        if record.state is StageState.ASKED:
+            return _begin(session, seen, stage, record)
+        return _decide(session, seen, stage, record)
+    except UsageError as error:
+        return _set(session, record, StageState.HELD, f"{error}; then: lvjobs sweep {stage.name}")
+
+
+def _set(session: Session, record: StageRecord, state: StageState, reason: str, *, loud: bool = True) -> list[str]:
+    """Change how a stage stands, and say so once."""
+    if (record.state, record.reason) == (state, reason):
+        return []
+    text = f"{record.name}: {state.value}" + (f": {reason}" if reason else "")
+    with session.ledger.transaction() as transaction:
+        transaction.update_stage(record.name, state=state, reason=reason)
+        if loud:
+            transaction.add_event(Event(session.clock(), "stage", text))
+    return [text] if loud else []
+
+
+# -- a stage begins -----------------------------------------------------------------------------------------------
+
+
+def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
+    if waiting:
+        return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+    request = Request.model_validate(record.request)
+    winner = seen.runs[seen.records[stage.origin].winner] if stage.origin else None
+    configs = request.configs(stage, seen.stages, RunConfig.model_validate(winner.config) if winner else None)
+    names = [default_name(config, prefix=stage.name) for config in configs]
+    return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources))
+
+
+def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
+    """All of the stage's new runs, or none where the budget has no room for all: then it waits."""
+    sweep = SweepOf(record.definition, record.request)
+    wanted = replace(wanted, sweep=sweep)
+    with session.ledger.transaction() as transaction:
+        new = declare(transaction, wanted, code="").new
+        _, shortfall = reservations_for(transaction, new, session.terms) if new else ({}, None)
+    if shortfall is not None:
+        words = f"waits for the budget: {shortfall}; see lvjobs budget, or lvjobs sweep plan"
+        return _set(session, record, record.state, words)
+    entered = enter(session, wanted)
+    told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
+    if entered.new:
+        sent = entered.sent
+        how = f"submitted as job {sent.job_id}" if sent and sent.job_id else "planned"
+        why = f" ({sent.said})" if sent and not sent.job_id else ""
+        told.append(f"{record.name}: {len(entered.new)} new run{'s' if len(entered.new) > 1 else ''}, {how}{why}")
+    return told
+
+
+# -- a stage is decided -------------------------------------------------------------------------------------------
+
+
+def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    runs = seen.runs_of(stage.name)
+    plain = [outcome_of(run, session.terms) for run in runs]
+    waiting = waits_for(plain, stage.on_hold, stage.quorum)
+    if waiting:
+        held = [outcome.name for outcome in waiting if outcome.standing == "held"]
+        reason = ""
+        if held and len(held) == len(waiting):
+            reason = (
+                f"waits for {', '.join(held)}, held; take up: lvjobs resume {' '.join(held)}; or go on without: "
+                f"lvjobs sweep {stage.name} --without-held"
+            )
+        return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
+    ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in runs], stage.select)
+    winner = ranking.winner
+    if winner is None:
+        why = "; ".join(f"{each.name}: {each.why}" for each in ranking.others)
+        reason = f'no run can win ({why}); choose: lvjobs sweep {stage.name} --winner RUN --because "..."'
+        return _set(session, record, StageState.HELD, reason)
+    text = f"{stage.name}: decided: {winner.name}, {ranking.why}"
+    with session.ledger.transaction() as transaction:
+        changes = {"winner": winner.run_id, "because": ranking.why, "by_hand": False, "reason": ""}
+        transaction.update_stage(stage.name, state=StageState.COMPLETED, **changes)
+        transaction.add_event(Event(session.clock(), "stage", text, winner.run_id))
+    return [text]
+
+
+_STANDINGS: Mapping[RunState, Standing] = {
+    RunState.COMPLETED: "done",
+    RunState.CANCELLED: "cancelled",
+    RunState.HELD: "held",
+    RunState.PAUSED: "held",
+}
+
+
+def outcome_of(run: Run, terms: Terms) -> Outcome:
+    """How a run stands for its stage, without its value."""
+    candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
+    flops = terms.price(run, work_ahead(run.config, 0))
+    return Outcome(run.id, run.name, candidate, _STANDINGS.get(run.state, "open"), flops=flops)
+
+
+def measured(run: Run, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
+    """How a run stands, with the value that the rule looks for in its journals."""
+    journals = sorted(layout.run(run.name).journals.glob("*.jsonl"))
+    curve = curves(path.read_bytes() for path in journals).of(rule.metric)
+    return replace(outcome_of(run, terms), value=value_at(curve, rule.at, rule.mode))
+
+
+# -- evaluations follow -------------------------------------------------------------------------------------------
+
+
+def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    """Evaluations are declared with the runs that they follow, and wait for them one by one."""
+    request = Request.model_validate(record.request)
+    waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
+    if waiting:
+        return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+    known = {run.fingerprint for run in seen.runs_of(stage.name)}
+    wanted = evaluations_of(stage, request, seen, session.study.layout, known)
+    if wanted.configs:
+        return _enter(session, record, wanted)
+    to_come = [name for name in stage.evaluate if seen.records[name].state in OPEN]
+    runs = seen.runs_of(stage.name)
+    if to_come or not all(run.state.is_final for run in runs):
+        return _set(session, record, StageState.RUNNING, "", loud=False)
+    return _set(session, record, StageState.COMPLETED, "")
+
+
+def _sources(seen: _Stages, stage: Stage) -> list[Run]:
+    """The runs that the stage evaluates, as far as they are declared: each once, whatever stages have it in common."""
+    every = [run for name in stage.evaluate for run in seen.runs_of(name) if run.state is not RunState.CANCELLED]
+    return list({run.id: run for run in every}.values())
+
+
+def evaluations_of(
+    stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: Collection[str]
+) -> Wanted:
+    """The evaluations that the stage wants, of the base model and of runs; save those of `known` fingerprints."""
+    made: list[tuple[RunConfig, str, str]] = []
+    for prompt, config in zip(stage.zero_shot, zero_shot(stage, seen.stages, request), strict=True):
+        subject = f"zero-shot-{prompt}-{Path(config.params['training']['model']).name}"
+        made.append((config, evaluation_name(subject, config), ""))
+    for run in _sources(seen, stage):
+        training = training_of(run)
+        adapter = adapter_of(layout.run(run.name))
+        config = evaluation(training, Trial(), request.systems, adapter, training.format)
+        made.append((config, evaluation_name(run.name, config), run.id))
+    new = [each for each in made if each[0].fingerprint not in known]
+    configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
+    return Wanted(configs, names, stage.name, request.profile, request.resources, after=after)

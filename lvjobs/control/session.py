@@ -1,0 +1,42 @@
+"""A study under the lease: what commands and passes work on."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lvjobs.cluster.protocol import Cluster
+from lvjobs.control.accounts import Books, Terms, keep_books
+from lvjobs.control.clusters import cluster_for
+from lvjobs.control.limit import terms_of
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
+
+ClusterFactory = Callable[[Study, str], Cluster]
+
+
+@dataclass
+class Session:
+    """The ledger is open, and clusters are made as they are needed."""
+
+    study: Study
+    ledger: Ledger
+    factory: ClusterFactory = cluster_for
+    clock: Callable[[], float] = time.time
+
+    def cluster(self, profile: str) -> Cluster:
+        """The cluster of a profile; made once."""
+        made = self.__dict__.setdefault("_clusters", {})
+        if profile not in made:
+            made[profile] = self.factory(self.study, profile)
+        cluster: Cluster = made[profile]
+        return cluster
+
+    @property
+    def terms(self) -> Terms:
+        """The budget that binds."""
+        return terms_of(self.study.config.budget)
+
+    def books(self, transaction: Transaction) -> Books:
+        """The accounts as the ledger has them."""
+        return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())

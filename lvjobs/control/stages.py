@@ -1,0 +1,178 @@
+"""What a user may ask of stages: that they go ahead by themselves, that a winner be this one, that they stop."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lvjobs.control.command import cancel, find_runs, take_up
+from lvjobs.control.session import Session
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Event, StageRecord
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.stages import Stage
+from lvjobs.study.words import RunState, StageState
+from lvjobs.sweep.request import Request
+
+BEGUN = (StageState.RUNNING, StageState.COMPLETED)
+
+
+def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str]:
+    """Let stages go ahead as soon as those before them are decided; returns what was done, in words.
+
+    Stages that began already, and were asked for in the same way, are left alone.
+
+    Raises:
+        UsageError: one comes after a stage that nobody asked for; or was asked for in another way and began.
+    """
+    told = []
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        named = {stage.name for stage in stages}
+        for stage in stages:
+            record = records[stage.name]
+            check_earlier(stage, records, named)
+            changes = asked_for(stage, request)
+            if record.state in BEGUN and is_same(record, changes):
+                told.append(f"{stage.name}: {record.state.value} already")
+                continue
+            check_later(stage, records.values())
+            transaction.update_stage(stage.name, **changes, state=StageState.ASKED, **UNDECIDED)
+            transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
+    return told
+
+
+UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
+"""What the ledger has of a stage whose winner is not known."""
+
+
+def asked_for(stage: Stage, request: Request) -> dict[str, Any]:
+    """What the ledger keeps of it."""
+    return {"definition": stage.model_dump(mode="json", by_alias=True), "request": request.model_dump(mode="json")}
+
+
+def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
+    """Whether it was asked for in this way before."""
+    return (record.definition, record.request) == (changes["definition"], changes["request"])
+
+
+def check_earlier(stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str]) -> None:
+    """Refuse a stage that would wait for ever.
+
+    Raises:
+        UsageError: it comes after a stage that nobody asked for.
+    """
+    for name in stage.awaited:
+        if records[name].state is StageState.DECLARED and name not in asked_now:
+            raise UsageError(
+                f"{stage.name} comes after {name}, which nobody asked for; type: lvjobs sweep {name}, or for "
+                "everything: lvjobs sweep all"
+            )
+
+
+def check_later(stage: Stage, records: Iterable[StageRecord]) -> None:
+    """Refuse to change what a later stage was built on.
+
+    Raises:
+        UsageError: a stage from this one has begun.
+    """
+    for record in records:
+        if record.definition.get("from") == stage.name and record.state in BEGUN:
+            raise UsageError(
+                f"{record.name} has begun with the settings of {stage.name}'s winner, and its runs would no longer "
+                f"follow from it; give the changed stage a name of its own in study.toml"
+            )
+
+
+def choose(session: Session, name: str, word: str, because: str) -> list[str]:
+    """Make a run of the stage its winner, whatever the rule says, and say why.
+
+    Raises:
+        UsageError: no reason, no such run in the stage, or a later stage has begun with another.
+    """
+    if not because.strip():
+        raise UsageError('--winner needs a reason, which stays with the results: --because "..."')
+    with session.ledger.transaction() as transaction:
+        record = _begun(transaction, name)
+        (run,) = find_runs(transaction, [word])
+        if run.id not in transaction.cells().get(name, ()):
+            raise UsageError(f"{run.name} is no run of {name}; see: lvjobs sweep show {name}")
+        if run.id == record.winner and record.by_hand:
+            return [f"{name}: {run.name} is its winner already"]
+        if run.id != record.winner:
+            check_later(Stage.model_validate(record.definition), transaction.stages())
+        changes = {"winner": run.id, "because": because.strip(), "by_hand": True}
+        transaction.update_stage(name, **changes, state=StageState.COMPLETED, reason="")
+        text = f"{name}: {run.name} chosen by hand: {because.strip()}"
+        transaction.add_event(Event(session.clock(), "stage", text, run.id))
+    return [text]
+
+
+def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[str]:
+    """Let a stage be decided without its held runs, once at least `quorum` candidates are done (None: one).
+
+    Raises:
+        UsageError: the stage has not begun.
+    """
+    with session.ledger.transaction() as transaction:
+        record = _begun(transaction, name)
+        definition = {**record.definition, "on_hold": "skip", "quorum": quorum}
+        Stage.model_validate(definition)
+        transaction.update_stage(name, definition=definition)
+        text = f"{name}: goes on without its held runs"
+        transaction.add_event(Event(session.clock(), "stage", text))
+    return [text]
+
+
+def retry_held(session: Session, name: str) -> list[str]:
+    """Take up the stage's held runs, and the stage where it is held itself.
+
+    Raises:
+        UsageError: the stage has no runs.
+    """
+    with session.ledger.transaction() as transaction:
+        record = _begun(transaction, name)
+        cells = set(transaction.cells()[name])
+        held = [run.name for run in transaction.runs() if run.id in cells and run.state is RunState.HELD]
+        if record.state is StageState.HELD:
+            transaction.update_stage(name, state=StageState.RUNNING, reason="")
+    return take_up(session, held, {}) or [f"{name}: none of its runs is held"]
+
+
+def stop(session: Session, name: str) -> list[str]:
+    """Ask no more for a stage (or for "all"), and cancel what of it is open. What is done stays.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    told = []
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        if name != "all" and name not in records:
+            raise UsageError(f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'})")
+        asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
+        names = [name] if name != "all" else asked
+        shared = _cells_of_others(transaction, names)
+        cells, runs = transaction.cells(), {run.id: run for run in transaction.runs()}
+        for each in names:
+            if records[each].state is StageState.DECLARED:
+                told.append(f"{each}: nobody asked for it")
+            elif records[each].state is not StageState.COMPLETED:
+                transaction.update_stage(each, state=StageState.DECLARED, **UNDECIDED)
+                transaction.add_event(Event(session.clock(), "stage", f"{each}: stopped by the user"))
+                told.append(f"{each}: stopped")
+    open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if not runs[id_].state.is_final]
+    mine = [run for run in dict.fromkeys(open_) if run not in shared]
+    return told + (cancel(session, mine) if mine else [])
+
+
+def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:
+    """Names of runs that other stages, which go on, compare too."""
+    by_id = {run.id: run.name for run in transaction.runs()}
+    on = {record.name for record in transaction.stages() if record.state is not StageState.DECLARED} - set(names)
+    return {by_id[id_] for name, ids in transaction.cells().items() if name in on for id_ in ids}
+
+
+def _begun(transaction: Transaction, name: str) -> StageRecord:
+    record = next((each for each in transaction.stages() if each.name == name), None)
+    if record is None or not transaction.cells().get(name):
+        raise UsageError(f"{name} has no runs yet; type: lvjobs sweep {name}")
+    return record

@@ -1,0 +1,95 @@
+"""Stages for a terminal: how they stand, what they are made of, and who won."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.report.numbers import short
+from lvjobs.report.tables import new_console
+from lvjobs.study.stages import Stage, taken
+
+
+def print_stages(rows: Sequence[Mapping[str, Any]]) -> None:
+    """How the stages that were asked for stand, a line each."""
+    console = new_console()
+    for row in rows:
+        if row["state"] != "declared":
+            console.print(Text(stage_line(row)), soft_wrap=True)
+
+
+def stage_line(row: Mapping[str, Any]) -> str:
+    """`stage1: running, 5 of 9 done`."""
+    words = f"{row['name']}: {row['state']}"
+    if row["runs"] and row["state"] != "completed":
+        words += f", {row['done']} of {row['runs']} done"
+    if row["winner"]:
+        words += f"; {row['winner']} " + ("chosen by hand: " if row["by_hand"] else "won: ") + row["because"]
+    return words + (f"; {row['reason']}" if row["reason"] else "")
+
+
+def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each stage is made of, and what it waits for."""
+    runs = {row["name"]: row["runs"] for row in rows}
+    return [f"{stage.name}: {_made_of(stage, every, runs.get(stage.name, 0))}" for stage in chosen]
+
+
+def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
+    parts = []
+    if stage.zero_shot:
+        parts.append(f"the base model as it is, prompt {' and '.join(stage.zero_shot)}")
+    if stage.evaluate:
+        parts.append(f"evaluates every run of {', '.join(stage.evaluate)}, each when it is trained")
+    if not stage.evaluates:
+        grid = " x ".join(f"{key} {values}" for key, values in stage.grid.items())
+        parts.append(f"{runs} run{'s' if runs != 1 else ''}" + (f", {grid}" if grid else ""))
+        if stage.seeds:
+            parts.append(f"seeds {stage.seeds}")
+        if runs > 1:
+            parts.append(f"the winner has the {stage.select.words}")
+    if stage.origin:
+        parts.append(f"takes {', '.join(taken(stage, every)) or 'nothing'} from {stage.origin}'s winner")
+    if stage.after:
+        parts.append(f"comes after {', '.join(stage.after)}")
+    return "; ".join(parts)
+
+
+def print_standing(found: Mapping[str, Any]) -> None:
+    """A stage's candidates, the best first; and why the winner won."""
+    console = new_console()
+    has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for key in found["varied"]:
+        table.add_column(key, justify="right")
+    for header in ("value", *(("error", "seeds") if has_seeds else ()), "steps", "FLOPs"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for row in found["candidates"]:
+        value = "" if row["value"] is None else f"{row['value']:.6g}"
+        error = "" if row["standard_error"] is None else short(row["standard_error"])
+        table.add_row(
+            "*" if row["won"] else "",
+            row["runs"][0],
+            *(_plain(row["settings"][key]) for key in found["varied"]),
+            value,
+            *((error, str(len(row["runs"]))) if has_seeds else ()),
+            str(row["steps"]),
+            f"{row['flops']:.3e}" if row["flops"] else "",
+            row["why_not"] or "",
+        )
+    console.print(table)
+    if found["winner"]:
+        how = "chosen by hand" if found["by_hand"] else "won"
+        console.print(Text(f"* {found['winner']} {how}: {found['because']}"), soft_wrap=True)
+    elif found["rule"]:
+        console.print(Text(f"{found['stage']} is {found['state']}; the winner has the {found['rule']}"), soft_wrap=True)
+    if found["reason"]:
+        console.print(Text(found["reason"]), soft_wrap=True)
+    console.print("curves and heatmaps: lvjobs figures")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

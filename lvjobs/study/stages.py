@@ -1,0 +1,148 @@
+"""Stages: what is compared with what, what each takes over from the one before, and how its winner is chosen."""
+
+import graphlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lvjobs.study.evaluation import PromptName
+from lvjobs.study.numbers import Int
+from lvjobs.study.run import NAME
+
+WORDS = ("all", "plan", "show", "retry", "stop")
+"""What follows `lvjobs sweep` and is no stage."""
+
+At: TypeAlias = Literal["last", "best"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+
+
+class Select(_Table):
+    """How a stage's winner is chosen.
+
+    `metric` is what the runs' journals report: `validation_loss`, `training_loss`, or what a function of one's own
+    calls it. Never an error on the scored series: choosing by those would make of them a training set.
+    """
+
+    metric: str = Field(default="validation_loss", min_length=1)
+    mode: Literal["min", "max"] = "min"
+    at: Int | At = Field(default="last", description="the last value, the best, or that of a step")
+    ties: Literal["cheapest", "first"] = Field(default="cheapest", description="of equal ones; then the first declared")
+
+    @property
+    def words(self) -> str:
+        """`lowest validation_loss at step 500`."""
+        extreme = "lowest" if self.mode == "min" else "highest"
+        where = {"last": "the end", "best": "its best"}.get(str(self.at), f"step {self.at}")
+        return f"{extreme} {self.metric} at {where}"
+
+
+class Stage(_Table):
+    """[[stage]]: runs that are compared, every combination of the grid's values; or evaluations of other stages' runs.
+
+    A stage `from` another begins when that one's winner is known, and takes over from it what it varied, set or took
+    over itself (or only the keys of `take`). Stages that are named in `after` are waited for. `seeds` trains each
+    combination once a seed, and compares means. `on_hold` says whether a held run blocks the stage, or is left out
+    once at least `quorum` combinations are done (None: one).
+
+    `zero_shot` (prompts, of the base model) and `evaluate` (stages, of all their runs) make it a stage of evaluations.
+    """
+
+    name: str
+    origin: str | None = Field(default=None, alias="from")
+    take: list[str] | None = None
+    after: list[str] = Field(default_factory=list)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    set: dict[str, Any] = Field(default_factory=dict)
+    steps: Int | None = Field(default=None, gt=0)
+    seeds: list[Int] | None = Field(default=None, min_length=1)
+    select: Select = Select()
+    on_hold: Literal["wait", "skip"] = "wait"
+    quorum: Int | None = Field(default=None, gt=0)
+    zero_shot: list[PromptName] = Field(default_factory=list)
+    evaluate: list[str] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'")
+        if value in WORDS:
+            raise ValueError(f"`lvjobs sweep {value}` means something else; give the stage another name")
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> "Stage":
+        trains = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds, "take": self.take}
+        if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
+            raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
+        if self.take is not None and self.origin is None:
+            raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
+        if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):
+            raise ValueError(f"stage {self.name} has its seeds twice; leave seed out of grid and set")
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether its runs are evaluations."""
+        return bool(self.zero_shot or self.evaluate)
+
+    @property
+    def awaited(self) -> list[str]:
+        """The stages that have to be decided before it begins. Evaluations follow each run by itself."""
+        return [*([self.origin] if self.origin else []), *self.after]
+
+    @property
+    def neighbours(self) -> list[str]:
+        """All stages that it names."""
+        return [*self.awaited, *self.evaluate]
+
+
+def in_order(stages: Sequence[Stage]) -> list[Stage]:
+    """Each after all that it names; otherwise as they are declared.
+
+    Raises:
+        ValueError: a stage that is not declared, or stages that wait for one another; names them.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    for stage in stages:
+        for other in stage.neighbours:
+            if other not in by_name:
+                raise ValueError(f"stage {stage.name} names {other!r}, and there is no such stage")
+            if other in stage.evaluate and by_name[other].evaluates:
+                raise ValueError(f"stage {stage.name} evaluates {other}, which trains nothing")
+    if stage_without := next((s for s in stages if s.origin and by_name[s.origin].evaluates), None):
+        raise ValueError(f"stage {stage_without.name} is from {stage_without.origin}, which has no winner")
+    sorter = graphlib.TopologicalSorter({stage.name: stage.neighbours for stage in stages})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        raise ValueError(f"stages wait for one another: {' -> '.join(error.args[1])}") from None
+    place = {stage.name: number for number, stage in enumerate(stages)}
+    found: list[Stage] = []
+    ready: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
+        first = ready.pop(0)
+        found.append(by_name[first])
+        sorter.done(first)
+    return found
+
+
+def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+    """The keys of [train] that a stage `from` this one takes over."""
+    by_name = {each.name: each for each in stages}
+    origin = by_name.get(stage.origin) if stage.origin else None
+    earlier = [] if origin is None else taken(stage, by_name.values())
+    return list(dict.fromkeys([*earlier, *stage.set, *stage.grid]))
+
+
+def taken(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+    """The keys of [train] that this stage takes over."""
+    by_name = {each.name: each for each in stages}
+    if stage.origin is None:
+        return []
+    return list(stage.take) if stage.take is not None else carried(by_name[stage.origin], by_name.values())

@@ -1,0 +1,55 @@
+"""What a stage was asked for with: kept in the ledger, so that a pass needs neither study.toml nor the data. Frozen."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lvjobs.study.config import Resources, TrainSettings
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
+from lvjobs.sweep.grid import cells
+
+
+class Request(BaseModel):
+    """[train] as it was, what was typed over it, the jobs' resources, and the facts that only the data file has.
+
+    `located` is, for `data` and `model`, what was written -> what it means from anywhere; `sha256` by data file.
+    `systems` are the held-out systems that evaluations forecast.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: dict[str, Any] = Field(default_factory=dict)
+    typed: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
+    profile: str = "local"
+    located: dict[str, dict[str, str]] = Field(default_factory=dict)
+    sha256: dict[str, str] = Field(default_factory=dict)
+    systems: list[int] = Field(default_factory=list)
+
+    def settings(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[TrainSettings]:
+        """The settings of a stage's runs, with data and model as they are found from anywhere. See `grid.cells`."""
+        return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner)]
+
+    def configs(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[RunConfig]:
+        """The configurations of a stage's runs."""
+        return [each.run_config() for each in self.settings(stage, stages, winner)]
+
+    def _finished(self, settings: TrainSettings) -> TrainSettings:
+        changes: dict[str, Any] = {
+            key: known.get(getattr(settings, key), getattr(settings, key)) for key, known in self.located.items()
+        }
+        data = changes.get("data", settings.data)
+        return settings.model_copy(update={**changes, "data_sha256": self.sha256.get(data, settings.data_sha256)})
+
+
+def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSettings]) -> Request:
+    """The request, knowing what each (data, model) as written means, by the settings that were looked up for it."""
+    located: dict[str, dict[str, str]] = {"data": {}, "model": {}}
+    sha256 = {}
+    for (data, model), found in finished.items():
+        located["data"][data] = found.data
+        located["model"][model] = found.model
+        sha256[found.data] = found.data_sha256
+    return request.model_copy(update={"located": located, "sha256": sha256})

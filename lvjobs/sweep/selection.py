@@ -1,0 +1,136 @@
+"""Who wins a stage, and why. Pure.
+
+A cell that the cluster killed, or that waits, is no failed trial: it has no value yet. A value that is no number is one
+that can't win. Cells that differ in their seed alone are one candidate, with the mean of their values.
+"""
+
+import math
+import statistics
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lvjobs.study.stages import Select
+
+Standing = Literal["done", "open", "held", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell. Cells of one `candidate` differ in their seed alone; `flops` is what the run costs if nothing dies.
+
+    `value` is None where the journal has none, where the rule looks for it.
+    """
+
+    run_id: str
+    name: str
+    candidate: Hashable
+    standing: Standing
+    value: float | None = None
+    flops: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Cells that differ in their seed alone. `value` is None where it can't be compared; `why` says why then."""
+
+    cells: Sequence[Outcome]
+    value: float | None
+    error: float | None = None
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its first cell, which stands for it."""
+        return self.cells[0].name
+
+    @property
+    def flops(self) -> int:
+        """Of all its cells."""
+        return sum(cell.flops for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates that compare, the best first, and those that don't, as declared. `why` is why the first one won."""
+
+    ranked: Sequence[Candidate]
+    others: Sequence[Candidate]
+    why: str = ""
+
+    @property
+    def winner(self) -> Outcome | None:
+        """The run whose settings the next stage takes over; None where no candidate compares."""
+        return self.ranked[0].cells[0] if self.ranked else None
+
+
+def rank(outcomes: Iterable[Outcome], rule: Select) -> Ranking:
+    """Candidates by the rule: its metric, then (of equal ones) the cheapest, then as they were declared."""
+    found = [_candidate(cells, rule) for cells in _grouped(outcomes)]
+    if len(found) == 1 and all(cell.standing == "done" and cell.value is None for cell in found[0].cells):
+        return Ranking(found, [], "the stage's only candidate")  # with nothing to compare, it needs no value
+    sign = 1 if rule.mode == "min" else -1
+    comparable = [candidate for candidate in found if candidate.value is not None]
+    ranked = sorted(
+        comparable,
+        key=lambda candidate: (sign * (candidate.value or 0.0), candidate.flops if rule.ties == "cheapest" else 0),
+    )
+    others = [candidate for candidate in found if candidate.value is None]
+    return Ranking(ranked, others, _why(ranked, others, rule))
+
+
+def waits_for(outcomes: Sequence[Outcome], on_hold: str, quorum: int | None) -> list[Outcome]:
+    """The cells without which the stage is not decided: open ones, and held ones unless the stage goes on without them.
+
+    Cells that the user cancelled are never waited for. A held one is left out only once a quorum of candidates is done.
+    """
+    open_ = [outcome for outcome in outcomes if outcome.standing == "open"]
+    held = [outcome for outcome in outcomes if outcome.standing == "held"]
+    whole = [cells for cells in _grouped(outcomes) if all(cell.standing == "done" for cell in cells)]
+    enough = len(whole) >= (quorum or 1)
+    return open_ + (held if on_hold == "wait" or not enough else [])
+
+
+def _grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    groups: dict[Hashable, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.candidate, []).append(outcome)
+    return list(groups.values())
+
+
+def _candidate(cells: Sequence[Outcome], rule: Select) -> Candidate:
+    for cell in cells:
+        of = f" of {cell.name}" if len(cells) > 1 else ""
+        if cell.standing != "done":
+            return Candidate(cells, None, why={"open": "not done"}.get(cell.standing, cell.standing) + of)
+        if cell.value is None:
+            where = {"last": "", "best": ""}.get(str(rule.at), f" at step {rule.at}")
+            return Candidate(cells, None, why=f"no {rule.metric}{where}{of}")
+        if not math.isfinite(cell.value):
+            return Candidate(cells, None, why=f"{rule.metric}{of} is no number ({cell.value})")
+    values = [cell.value for cell in cells if cell.value is not None]
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Candidate(cells, statistics.fmean(values), error)
+
+
+def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select) -> str:
+    if not ranked:
+        return ""
+    best = ranked[0]
+    alone = len(ranked) + len(others) == 1
+    if alone:
+        return "the stage's only candidate"
+    words = f"{rule.words}: {best.value:.6g}"
+    if best.error is not None:
+        words += f" (mean of {len(best.cells)} seeds, standard error {best.error:.2g})"
+    if len(ranked) > 1:
+        second = ranked[1]
+        if second.value == best.value:
+            tied = [candidate.name for candidate in ranked[1:] if candidate.value == best.value]
+            by = "the cheapest of them" if rule.ties == "cheapest" and best.flops < second.flops else "declared first"
+            words += f", as {', '.join(tied)}; {by}"
+        else:
+            words += f"; next {second.name} with {second.value:.6g}"
+    if others:
+        words += f"; left out: {', '.join(f'{each.name} ({each.why})' for each in others)}"
+    return words

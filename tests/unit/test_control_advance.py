@@ -1,0 +1,334 @@
+"""Stages that follow one another with nobody there: on a simulated cluster, with the worker of few words."""
+
+import math
+
+import pytest
+from control_scenes import EVERY, Scene, make_haste
+
+from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, stop
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Work
+from lvjobs.study.config import Resources, StudyConfig
+from lvjobs.study.stages import Select, Stage
+from lvjobs.sweep.request import Request
+
+RULE = Select(metric="training_loss")
+FIRST = Stage(name="first", grid={"lora_rank": [2, 4, 8]}, select=RULE)
+SECOND = Stage(name="second", origin="first", grid={"context_length": [32, 512]}, select=RULE)
+LAST = Stage(name="last", origin="second", steps=20)
+TABLE = Stage(name="table", evaluate=["first", "last"])
+OTHER = Stage(name="other", set={"weight_decay": 0.5})
+
+REQUEST = Request(
+    train={"data": "/d.h5", "steps": 12, "checkpoint_every": EVERY},
+    resources=Resources(partition="low"),
+    profile="lab",
+    systems=[7, 8],
+)
+
+
+class Sweep(Scene):
+    """A scene with stages."""
+
+    def __init__(self, root, *stages, **more):
+        super().__init__(root, **more)
+        config = StudyConfig(profile="lab", policy=self.study.config.policy, stage=list(stages))
+        self.study = self.study.model_copy(update={"config": config})
+        self.bind(**more.get("budget", {}))
+        self.losses = self.worker.losses
+
+    def ask(self, *names, request=REQUEST):
+        chosen = [stage for stage in self.study.config.stage if stage.name in names or not names]
+        with self.session() as session:
+            told = ask(session, chosen, request)
+            return told + session.make_pass()["did"]
+
+    def do(self, action, *arguments):
+        with self.session() as session:
+            told = action(session, *arguments)
+            return told + session.make_pass()["did"]
+
+    def stage(self, name):
+        return next(row for row in self.rows("stages") if row["name"] == name)
+
+    def stands(self, *names):
+        return [self.stage(name)["state"] for name in names]
+
+    def cells(self, name):
+        names = {row["id"]: row["name"] for row in self.rows("runs")}
+        return [names[row["run_id"]] for row in self.rows("cells") if row["stage"] == name]
+
+    def winner(self, name):
+        return next((row["name"] for row in self.rows("runs") if row["id"] == self.stage(name)["winner"]), None)
+
+    def jobs_made(self):
+        return sorted(job.run_directory.name for job in self.cluster.jobs)
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+
+    def make(*stages, **more):
+        return Sweep(tmp_path, *stages, **more)
+
+    return make
+
+
+RANK4 = "first-r4-lr1e-05-c512-s0"
+WINS = {RANK4: 0.1, "second-r4-lr1e-05-c32-s0": 0.05}
+
+
+def test_everything_from_one_command(sweep):
+    scene = sweep(FIRST, SECOND, LAST, TABLE, OTHER)
+    scene.losses |= WINS
+    scene.ask()
+    assert scene.stands("first", "second", "last", "table", "other") == [
+        "running",
+        "asked",
+        "asked",
+        "running",
+        "running",
+    ]
+    assert scene.stage("second")["reason"] == "comes after first"
+    scene.go(600)
+    assert set(scene.stands("first", "second", "last", "table", "other")) == {"completed"}
+    assert scene.winner("first").startswith(RANK4)
+    assert scene.winner("second").startswith("second-r4-lr1e-05-c32")
+    assert scene.winner("last").startswith("last-r4-lr1e-05-c32")
+    assert len(scene.cells("table")) == 3 + 1
+    assert {row["state"] for row in scene.rows("runs")} == {"completed"}
+    assert len(scene.jobs_made()) == len(set(scene.jobs_made())) == 3 + 1 + 1 + 1 + 4, "each is submitted once"
+
+
+def test_a_cell_that_is_a_run_already_is_not_trained_again(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask()
+    scene.go(300)
+    (rank4,) = [name for name in scene.cells("first") if name.startswith(RANK4)]
+    assert rank4 in scene.cells("second"), "512 tokens, with the winner's rank: stage one trained it"
+    assert len(scene.cells("second")) == 2
+    assert scene.jobs_made().count(rank4) == 1
+
+
+def test_one_array_a_stage(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.ask()
+    assert len(scene.cluster.jobs) == 3
+    assert len({job.request.token for job in scene.cluster.jobs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "winner"),
+    [
+        ({"first-r2-lr1e-05-c512-s0": math.nan, RANK4: 0.2, "first-r8-lr1e-05-c512-s0": 0.3}, RANK4),
+        ({"first-r2-lr1e-05-c512-s0": 0.1, RANK4: 0.1, "first-r8-lr1e-05-c512-s0": 0.3}, "first-r2-"),
+    ],
+    ids=["NaN in one", "two tied"],
+)
+def test_a_winner_all_the_same(sweep, losses, winner):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= losses
+    scene.ask("first")
+    scene.go(300)
+    assert scene.winner("first").startswith(winner)
+
+
+def test_a_value_that_is_missing(sweep):
+    scene = sweep(FIRST.model_copy(update={"select": Select(metric="accuracy")}), SECOND)
+    scene.worker.silent = True
+    scene.ask()
+    scene.go(300)
+    assert scene.stands("first", "second") == ["held", "asked"]
+    assert "no accuracy" in scene.stage("first")["reason"]
+    assert "--winner RUN" in scene.stage("first")["reason"]
+    told = scene.do(choose, "first", scene.cells("first")[2], "it looks best in the plots")
+    assert any("chosen by hand: it looks best" in line for line in told)
+    assert scene.stands("first", "second") == ["completed", "running"]
+    assert all("-r8-" in name for name in scene.cells("second"))
+
+
+def test_a_preempted_cell_is_no_failed_trial(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask()
+    rank4 = scene.reach(5, scene.cells("first")[1])
+    scene.cluster.preempt(rank4.id)
+    scene.go(900)
+    assert scene.winner("first").startswith(RANK4)
+    assert "preempted" in scene.causes(scene.winner("first"))
+    assert scene.stands("first", "second") == ["completed", "completed"]
+
+
+def held(sweep, **more):
+    """A scene whose first stage has one run that its code broke."""
+    scene = sweep(FIRST.model_copy(update=more), SECOND)
+    scene.losses |= WINS
+    scene.ask()
+    broken = scene.cells("first")[0]
+    scene.worker.failing[broken] = 3
+    scene.go(300)
+    assert scene.state(broken) == "held"
+    return scene, broken
+
+
+def test_a_held_cell_blocks_its_stage_and_says_so(sweep):
+    scene, broken = held(sweep)
+    assert scene.stands("first", "second") == ["running", "asked"]
+    reason = scene.stage("first")["reason"]
+    assert f"waits for {broken}, held" in reason
+    assert "--without-held" in reason
+    scene.worker.failing.clear()
+    assert any("taken up" in line for line in scene.do(retry_held, "first"))
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+
+
+def test_a_stage_goes_on_without_its_held_cell_where_it_may(sweep):
+    scene, broken = held(sweep, on_hold="skip", quorum=2)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+    assert f"{broken} (held)" in scene.stage("first")["because"]
+
+
+def test_not_before_there_is_a_quorum(sweep):
+    scene, _ = held(sweep, on_hold="skip", quorum=3)
+    assert scene.stands("first", "second") == ["running", "asked"]
+
+
+def test_the_user_may_say_so_later(sweep):
+    scene, _ = held(sweep)
+    scene.do(go_on_without_held, "first", None)
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+
+
+def test_a_cancelled_cell_is_not_waited_for(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.ask("first")
+    scene.cancel(scene.cells("first")[0])
+    scene.go(300)
+    assert scene.stage("first")["state"] == "completed"
+    assert "cancelled" in scene.stage("first")["because"]
+
+
+def test_a_stage_that_does_not_fit_begins_not_at_all_and_goes_on_when_it_fits(sweep):
+    price = 100 * (12 + EVERY)
+    scene = sweep(FIRST, SECOND, budget={"limit": 3 * price + 10, "count_inference": False})
+    scene.losses |= WINS
+    scene.ask()
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "asked"]
+    assert "waits for the budget" in scene.stage("second")["reason"]
+    assert scene.cells("second") == []
+    scene.bind(limit=10**7, count_inference=False)
+    scene.go(300)
+    assert scene.stands("second") == ["completed"]
+
+
+def test_a_stage_after_one_that_nobody_asked_for(sweep):
+    scene = sweep(FIRST, SECOND)
+    with pytest.raises(UsageError, match="second comes after first, which nobody asked for"):
+        scene.ask("second")
+    scene.ask("first")
+    scene.ask("second")
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+
+
+def test_asked_again_is_asked_once(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.ask()
+    assert "first: running already" in scene.ask()
+    scene.go(300)
+    before = scene.dump()
+    assert scene.ask() == ["first: completed already", "second: completed already"]
+    assert scene.dump() == before
+
+
+def test_what_a_later_stage_was_built_on_is_not_changed(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask()
+    scene.go(300)
+    other = scene.cells("first")[0]
+    with pytest.raises(UsageError, match="second has begun with the settings of first's winner"):
+        scene.do(choose, "first", other, "I like it")
+    with pytest.raises(UsageError, match="second has begun"):
+        scene.ask("first", request=REQUEST.model_copy(update={"typed": {"seed": 1}}))
+    assert scene.winner("first").startswith(RANK4)
+
+
+@pytest.mark.parametrize(
+    ("word", "because", "words"), [("nobody", "x", "no run 'nobody'"), (None, " ", "needs a reason")]
+)
+def test_a_choice_that_is_none(sweep, word, because, words):
+    scene = sweep(FIRST)
+    scene.ask()
+    with pytest.raises(UsageError, match=words):
+        scene.do(choose, "first", word or scene.cells("first")[0], because)
+
+
+def test_the_rule_does_not_overrule_the_user(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask("first")
+    chosen = scene.cells("first")[0]
+    scene.do(choose, "first", chosen, "the cheapest will do")
+    scene.ask("first")
+    scene.go(300)
+    assert scene.winner("first") == chosen
+    assert scene.stage("first")["by_hand"] == 1
+
+
+def test_study_toml_may_change_while_a_stage_waits(sweep):
+    """What was asked for is what was declared then."""
+    scene = sweep(FIRST, SECOND)
+    scene.ask()
+    config = scene.study.config.model_copy(update={"stage": [FIRST]})
+    scene.study = scene.study.model_copy(update={"config": config})
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+    assert len(scene.cells("second")) == 2
+
+
+def test_stopped_stages_are_asked_for_no_more(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.ask()
+    scene.reach(3, scene.cells("first")[0])
+    scene.do(stop, "all")
+    scene.go(300)
+    assert scene.stands("first", "second") == ["declared", "declared"]
+    assert {row["state"] for row in scene.rows("runs")} == {"cancelled"}
+    assert scene.cells("second") == []
+
+
+def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
+    """The stage's runs are in the ledger, and no job: the next pass submits them, once."""
+    from lvjobs.control import enter
+
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask("first")
+    scene.go(300)
+
+    def crash(*_arguments, **_more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(enter, "send", crash)
+        with pytest.raises(KeyboardInterrupt):
+            scene.ask("second")
+    assert len(scene.cells("second")) == 2
+    scene.go(300)
+    assert scene.stands("second") == ["completed"]
+    assert len(scene.jobs_made()) == len(set(scene.jobs_made())) == 4
+
+
+def test_evaluations_are_reserved_with_what_they_follow(sweep):
+    scene = sweep(FIRST, TABLE.model_copy(update={"evaluate": ["first"]}))
+    scene.ask()
+    reserved = [Work(row["training"], row["validation"], row["generation"]) for row in scene.rows("reservations")]
+    assert sum(work.generation for work in reserved) >= 3 * 2
+    scene.go(300)
+    assert scene.stands("first", "table") == ["completed", "completed"]

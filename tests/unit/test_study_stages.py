@@ -1,0 +1,115 @@
+"""Stages as study.toml declares them: their order, what each takes over, and what makes no sense."""
+
+import pytest
+
+from lvjobs.errors import UsageError
+from lvjobs.study.config import StudyConfig, load_study
+from lvjobs.study.presets import PUBLISHED
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage, carried, in_order, taken
+from lvjobs.sweep.grid import cells, combinations, settings_of
+
+TRAIN = {"data": "/d.h5"}
+
+
+def named(stages):
+    return [stage.name for stage in stages]
+
+
+def test_the_published_study_is_the_default():
+    assert StudyConfig().stage == list(PUBLISHED)
+    assert named(PUBLISHED) == ["zero_shot", "base", "stage1", "stage2", "final", "evaluate"]
+    first, second, third = (PUBLISHED[number] for number in (2, 3, 4))
+    assert len(combinations(first)) == 9
+    assert set(taken(second, PUBLISHED)) == {"lora_rank", "learning_rate", "context_length"}
+    assert set(taken(third, PUBLISHED)) == {"lora_rank", "learning_rate", "context_length"}
+
+
+def test_stages_come_after_what_they_name_and_else_as_declared():
+    stages = [
+        Stage(name="table", evaluate=["b", "a"]),
+        Stage(name="b", origin="a"),
+        Stage(name="c"),
+        Stage(name="a"),
+        Stage(name="d", after=["c"]),
+    ]
+    assert named(in_order(stages)) == ["c", "a", "b", "table", "d"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ([Stage(name="a", origin="b")], "names 'b', and there is no such stage"),
+        ([Stage(name="a", origin="b"), Stage(name="b", after=["a"])], "wait for one another"),
+        ([Stage(name="e", zero_shot=["raw"]), Stage(name="a", origin="e")], "which has no winner"),
+        ([Stage(name="e", zero_shot=["raw"]), Stage(name="f", evaluate=["e"])], "trains nothing"),
+    ],
+)
+def test_stages_that_make_no_sense_together(stages, words):
+    with pytest.raises(ValueError, match=words):
+        in_order(stages)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "all"', "means something else"),
+        ('name = "a b"', "letters, digits"),
+        ('name = "a"\ntake = ["lora_rank"]', "from no stage"),
+        ('name = "a"\nseeds = [0, 1]\nset = { seed = 3 }', "seeds twice"),
+        ('name = "a"\nevaluate = ["b"]\nsteps = 3', "evaluates, and steps"),
+        ('name = "a"\nselect = { mode = "least" }', "stage.0.select.mode"),
+        ('name = "a"\nform = "b"', "did you mean 'from'"),
+        ('name = "a"\nfrom = "nowhere"', "no such stage"),
+    ],
+)
+def test_bad_stages_are_one_line(tmp_path, text, words):
+    (tmp_path / "study.toml").write_text(f"[[stage]]\n{text}\n")
+    with pytest.raises(UsageError, match=words) as caught:
+        load_study(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stage_takes_over_what_the_one_before_varied_set_or_took_over():
+    a = Stage(name="a", set={"weight_decay": 0.1}, grid={"lora_rank": [2, 4]})
+    b = Stage(name="b", origin="a", grid={"context_length": [64, 128]})
+    c = Stage(name="c", origin="b", take=["lora_rank"])
+    every = [a, b, c]
+    assert carried(b, every) == ["weight_decay", "lora_rank", "context_length"]
+    (winner,) = [s.run_config() for s in cells(a, every, TRAIN, {}) if s.lora_rank == 4]
+    over = cells(b, every, TRAIN, {}, winner)
+    assert [(s.weight_decay, s.lora_rank, s.context_length) for s in over] == [(0.1, 4, 64), (0.1, 4, 128)]
+    (only,) = cells(c, every, TRAIN, {}, over[1].run_config())
+    assert (only.weight_decay, only.lora_rank, only.context_length) == (0.0, 4, 512), "take names all that is taken"
+
+
+def test_steps_and_seeds_are_a_stage_s_own():
+    a = Stage(name="a", steps=10, seeds=[0, 1], grid={"lora_rank": [2, 4]})
+    found = cells(a, [a], TRAIN, {})
+    assert [(s.lora_rank, s.seed, s.steps) for s in found] == [(2, 0, 10), (2, 1, 10), (4, 0, 10), (4, 1, 10)]
+    b = Stage(name="b", origin="a")
+    (after,) = cells(b, [a, b], TRAIN, {}, found[3].run_config())
+    assert (after.lora_rank, after.seed, after.steps) == (4, 0, 5000)
+
+
+def test_what_was_typed_comes_last():
+    a = Stage(name="a", steps=10, grid={"lora_rank": [2, 4]})
+    assert [s.lora_rank for s in cells(a, [a], TRAIN, {"lora_rank": 16})] == [16, 16]
+
+
+def test_the_same_combination_is_the_same_run_in_another_stage():
+    """Stage 2's cell at 512, and stage 1's winner."""
+    every = list(PUBLISHED)
+    (first,) = [
+        s.run_config() for s in cells(every[2], every, TRAIN, {}) if (s.lora_rank, s.learning_rate) == (8, 5e-5)
+    ]
+    second = [s.run_config() for s in cells(every[3], every, TRAIN, {}, first)]
+    assert [config.fingerprint == first.fingerprint for config in second] == [False, True, False]
+
+
+def test_settings_of_a_run_make_that_run_again():
+    (made,) = cells(Stage(name="a"), [], {**TRAIN, "seed": 3, "lora_rank": 2}, {})
+    config = made.run_config()
+    again = cells(Stage(name="a", set=settings_of(config)), [], TRAIN, {})[0].run_config()
+    assert isinstance(config, RunConfig)
+    assert again.fingerprint == config.fingerprint
