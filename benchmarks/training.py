@@ -26,9 +26,8 @@ from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.train import build
 from lvjobs.forecasting.windows import codec_of, split
-from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 VOCABULARY = 151_936
 Repetition = Callable[[], float]

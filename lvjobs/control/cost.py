@@ -8,10 +8,9 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Workload
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
 
 def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:

@@ -8,15 +8,15 @@ from typing import Any
 
 from lvjobs.control.accounts import Account, Books, Terms
 from lvjobs.control.cost import replay_of_an_interval, work_ahead
+from lvjobs.control.declare import identity_of
 from lvjobs.control.pace import Pace, Stopwatch, makespan
 from lvjobs.control.plans import Demand, Need, judge
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import DEFAULT
 from lvjobs.flops.rules import adapted, linears
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import RunState
 
 PARTS = ("training", "validation", "evaluation", "replay")
@@ -222,7 +222,7 @@ def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
     repeated: dict[tuple[str, str], list[int]] = {}
     for stage in stages:
         for cell in stage.cells:
-            origin = first.setdefault(cell.run.fingerprint, stage.name)
+            origin = first.setdefault(identity_of(cell.run), stage.name)
             if origin != stage.name and cell.account is None:
                 repeated.setdefault((stage.name, origin), []).append(cell.need(terms).work)
     return [

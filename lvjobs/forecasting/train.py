@@ -29,6 +29,7 @@ from lvjobs.forecasting.windows import (
     training_windows,
     validation_windows,
 )
+from lvjobs.study.identity import read_params
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 from lvjobs.worker import Alone, Resumed, Run, State, Team
@@ -184,7 +185,7 @@ def build(run: RunConfig, team: Team | None = None) -> Trainer:
     Raises:
         LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
     """
-    config = TrainingConfig(**run.params)
+    config = read_params(TrainingConfig, run.params)
     codec = codec_of(config)
     path = Path(config.data)
     data = load_dataset(path, steps=config.history_steps + config.horizon_steps)

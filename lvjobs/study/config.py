@@ -13,7 +13,7 @@ from lvjobs.errors import UsageError
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.run import NAME, RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,9 +21,6 @@ else:
     import tomli as tomllib
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-TRAIN_TASK = "lvjobs.forecasting.train:train"
-EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
 
 
 class _Table(BaseModel):

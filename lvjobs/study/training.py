@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
 
+TRAIN_TASK = "lvjobs.forecasting.train:train"
+
 NUMERIC_HEAD = 14
 """Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
 
