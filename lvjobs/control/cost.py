@@ -91,7 +91,10 @@ def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
 
 def _windows(config: Mapping[str, Any]) -> int:
     """The most windows that one validation reads."""
-    return int(config["params"]["validation_limit"]) if config.get("task") == TRAIN_TASK else 0
+    if config.get("task") != TRAIN_TASK:
+        return 0
+    limit, held_out = int(config["params"]["validation_limit"]), config["params"].get("validation_systems")
+    return min(limit, int(held_out)) if held_out else limit
 
 
 def _series(config: Mapping[str, Any], after: int, until: int) -> int:

@@ -90,7 +90,7 @@ def _decisive(config: RunConfig) -> list[object]:
     training = params.training
     found = [params.adapter, params.prompt, *(getattr(training, key) for key in _WRITING)]
     if training.scaling == "global":
-        found.append(training.train_systems)
+        found += [training.train_systems, training.validation_systems]
     if params.temperature:
         found += [config.seed, params.samples, params.temperature, params.top_p]
     return found

@@ -1,6 +1,7 @@
 """The bundled task, `lvjobs.forecasting.train:train`: LoRA fine-tuning on series as text, resumed bit for bit."""
 
 import contextlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.order import Order
 from lvjobs.forecasting.prompts import prompts_of
+from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.stopping import Patience
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import (
@@ -33,6 +35,8 @@ from lvjobs.study.identity import read_params
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 from lvjobs.worker import Alone, Resumed, Run, State, Team
+
+SPLIT = "split.json"
 
 
 def train(run: Run) -> None:
@@ -76,6 +80,7 @@ class Trainer:
     validation: Windows
     patience: Patience
     team: Team
+    split: Split
 
     @property
     def metric(self) -> str:
@@ -162,8 +167,12 @@ class Trainer:
         def adapter(directory: Path) -> None:
             save_adapter(self.model, directory)
 
+        def split(directory: Path) -> None:
+            (directory / SPLIT).write_text(json.dumps(self.split.to_dict()) + "\n")
+
         return {
             "adapter": adapter,
+            "split": split,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "data": self.order.state(),
@@ -171,7 +180,14 @@ class Trainer:
         }
 
     def restore(self, resumed: Resumed) -> None:
-        """Go on from a checkpoint. Draws nothing: the generators were put back already."""
+        """Go on from a checkpoint. Draws nothing: the generators were put back already.
+
+        Raises:
+            LvjobsError: its systems were divided otherwise: what validates now may have been trained on.
+        """
+        stored = resumed.directory("split") / SPLIT  # checkpoints of earlier releases have none
+        if stored.is_file() and Split.from_dict(json.loads(stored.read_text())) != self.split:
+            raise LvjobsError(f"{stored} names other systems than this release would: submit a new run")
         load_adapter(self.model, resumed.directory("adapter"))
         self.optimizer.load_state_dict(resumed.state["optimizer"])
         self.scheduler.load_state_dict(resumed.state["scheduler"])
@@ -217,6 +233,7 @@ def build(run: RunConfig, team: Team | None = None) -> Trainer:
         validation=validation,
         patience=Patience(config.early_stopping_patience, config.early_stopping_delta),
         team=team or Alone(),
+        split=training_split(len(data.trajectories), config),
     )
 
 

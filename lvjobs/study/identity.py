@@ -17,7 +17,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 PARAMS: Mapping[str, type[BaseModel]] = {TRAIN_TASK: TrainingConfig, EVALUATE_TASK: EvaluationConfig}
 """What the bundled tasks take; the params of any other are opaque, and all of them are said."""
 
-MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {}
+MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {TrainingConfig: {"validation_systems": 0}}
 """Of a key whose default is not what runs did that were declared before the key, or before its new default: what these
 did. An entry is for ever: fingerprints hang on it."""
 

@@ -29,6 +29,7 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # learning_rate = 1e-5
 # schedule = "cosine"          # or "linear", "constant"
 # warmup_steps = 0
+# validation_systems =         # left out: a tenth of the systems that may train; 0: those that are scored
 # early_stopping_patience =    # left out: never; else validations in a row without a better loss that end the run
 # early_stopping_delta = 0     # how much lower a better loss is at least
 # seed = 0

@@ -19,6 +19,10 @@ class TrainingConfig(BaseModel):
     history and 20 of horizon). `lora_alpha` None means the rank. `data_sha256` pins the file that `data` named when
     the run was declared.
 
+    The last 20 % of the file are scored. What precedes them trains, but for its last `validation_systems`, which tell
+    how a training goes; 0 has the scored ones tell, as the published study did: whoever chooses a checkpoint or a cell
+    by that chooses on the test set.
+
     `scaling` "series" scales each by its own history, "global" by the histories of all that train. `format` "instruct"
     puts an instruction around them, in the model's chat template. `head` "numeric" learns and decodes over the
     characters of a series alone: its loss (`loss_numeric`) is another objective, never compared with "full"'s.
@@ -59,7 +63,10 @@ class TrainingConfig(BaseModel):
     format: Literal["raw", "instruct"] = "raw"
     packing: bool = Field(default=False, description="windows of several series, without padding (format raw only)")
     head: Literal["full", "numeric"] = "full"
-    train_systems: Int | None = Field(default=None, gt=0, description="None: the first 80 % of the file")
+    train_systems: Int | None = Field(default=None, gt=0, description="None: all of the first 80 % that may train")
+    validation_systems: Int | None = Field(
+        default=None, ge=0, description="held out of the first 80 %; None: a tenth of them; 0: none, the scored ones"
+    )
     validation_limit: Int = Field(default=32, gt=0, description="validation windows")
 
     @model_validator(mode="after")

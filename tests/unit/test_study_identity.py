@@ -56,6 +56,7 @@ MEANT = {
         "packing": False,
         "head": "full",
         "train_systems": None,
+        "validation_systems": 0,
         "validation_limit": 32,
     },
     EvaluationConfig: {
@@ -71,7 +72,7 @@ MEANT = {
 }
 """What a run means that does not say a key. Fingerprints in every ledger there is hang on these values."""
 
-TRAINING = TrainingConfig(data="/d.h5", data_sha256="5ha", learning_rate=4e-3)
+TRAINING = TrainingConfig(data="/d.h5", data_sha256="5ha", learning_rate=4e-3, validation_systems=0)
 EVALUATION = EvaluationConfig(training=TRAINING, adapter="/a", systems=[800, 801])
 
 
@@ -167,12 +168,12 @@ class NewerEvaluation(EvaluationConfig):
 def upgraded(monkeypatch):
     monkeypatch.setattr(identity, "PARAMS", {TRAIN_TASK: Newer, EVALUATE_TASK: NewerEvaluation})
     monkeypatch.setattr("lvjobs.study.run.PARAMS", identity.PARAMS)
-    monkeypatch.setattr(identity, "MEANT", {Newer: {"lora_rank": 4}})
+    monkeypatch.setattr(identity, "MEANT", {Newer: {"validation_systems": 0, "lora_rank": 4}})
 
 
 def typed_again(**changed):
     """The training of this release, typed after the upgrade."""
-    asked = {"data": "/d.h5", "data_sha256": "5ha", "learning_rate": 4e-3} | changed
+    asked = {"data": "/d.h5", "data_sha256": "5ha", "learning_rate": 4e-3, "validation_systems": 0} | changed
     return RunConfig(task=TRAIN_TASK, steps=500, params=Newer(**asked).model_dump(mode="json"))
 
 
