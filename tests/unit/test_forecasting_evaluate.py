@@ -158,6 +158,13 @@ def test_a_model_is_asked_how_likely_it_holds_what_came(training, data, tmp_path
     assert rates[True]["generation"] == rates[False]["generation"] + rates[False]["validation"]
 
 
+def test_samples_are_charged_what_each_adds_to_one_prompt(training):
+    whole = training.model_copy(update={"history_steps": 80, "horizon_steps": 20})
+    one, two, nine = (rates_of(config_of(whole, samples=n))["official"]["generation"] for n in (1, 2, 9))
+    assert nine == one + 8 * (two - one)
+    assert two - one < 0.3 * one
+
+
 def test_a_numeric_head_is_counted_as_one(training):
     assert len(ALPHABET) == NUMERIC_HEAD
     wide = training.model_copy(update={"model": "Qwen/Qwen2.5-0.5B-Instruct"})
