@@ -84,8 +84,8 @@ class Trainer:
 
     @property
     def metric(self) -> str:
-        """What the loss is called in the journal: that of a numeric head is another objective."""
-        return "loss" if self.config.head == "full" else "loss_numeric"
+        """What the loss is called in the journal."""
+        return self.config.loss_name
 
     def step(self, step: int) -> dict[str, float]:
         """One update, by all of the team; what the journal says of it: loss (nats a token), learning rate, tokens read.

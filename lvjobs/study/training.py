@@ -76,6 +76,11 @@ class TrainingConfig(BaseModel):
         return self
 
     @property
+    def loss_name(self) -> str:
+        """What the loss is called wherever it is written: that of a numeric head is another objective."""
+        return "loss" if self.head == "full" else "loss_numeric"
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens of one time step of two variables: `d.dd,d.dd;` with two decimals."""
         return 2 * (self.decimals + 2) + 2
