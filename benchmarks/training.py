@@ -23,12 +23,12 @@ import transformers
 
 from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset, make_dataset
+from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.train import build
-from lvjobs.forecasting.windows import codec_of, split
-from lvjobs.study.config import TRAIN_TASK
+from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 VOCABULARY = 151_936
 Repetition = Callable[[], float]
@@ -102,7 +102,7 @@ def peer(params: dict[str, Any], steps: int, work: Path) -> Repetition:
     codec, data = codec_of(config), load_dataset(Path(config.data))
     base, tokenizer = models.load_base(config)
     table = Characters(tokenizer, config.model, codec)
-    trajectories = data.trajectories[: split(len(data.trajectories), config)[0]].astype("float64")
+    trajectories = data.trajectories[list(training_split(len(data.trajectories), config).train)].astype("float64")
     texts = codec.encode(trajectories, codec.fit(trajectories[:, : config.history_steps]))
     chunks = Chunks([table.encode(text) for text in texts], config.context_length)
     lora = LoraConfig(task_type="CAUSAL_LM", r=config.lora_rank, lora_alpha=config.lora_rank, lora_dropout=0.05,

@@ -8,7 +8,8 @@ import click
 from lvjobs.cli.common import existing_study, json_option, print_json, study_option
 from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
-from lvjobs.study.config import TRAIN_TASK, Study
+from lvjobs.study.config import Study
+from lvjobs.study.training import TRAIN_TASK
 
 if TYPE_CHECKING:
     from lvjobs.report.figures.study import Material

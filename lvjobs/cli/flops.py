@@ -71,6 +71,7 @@ def _default(key: str) -> str:
 @click.option("--no-kv-cache", is_flag=True, help="Generation reads everything again for each token.")
 @_number("--prompt-tokens", "prompt_tokens", "800", "Of the one series that generation forecasts.")
 @_number("--new-tokens", "new_tokens", "200", "Tokens that it writes.")
+@_number("--samples", "samples", "1", "How often it writes them, after one prompt.")
 @click.option(
     "--convention",
     "names",

@@ -69,11 +69,12 @@ def forecast(
     trial = Trial(split="asked", **sampling_of(options))
     settings, resources, used_profile = settle(study, options, pairs, profile)
     (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
-    trained_on = _trained_on(subject, series)
+    role = _role(subject, series)
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     directory = out if out is not None else study.root / "forecasts" / f"{subject.name}-series-{series}"
-    if trained_on:
-        click.echo(f"warning: {_training_words(subject, series)}", err=True)
+    if role:
+        what, meaning = _SEEN[role]
+        click.echo(f"warning: series {series} is {what} of {subject.name}: {meaning}", err=True)
     found = _found(study, config, series)
     if found is not None and dry_run:
         if as_json:
@@ -92,29 +93,36 @@ def forecast(
             if not (dry_run or as_json):
                 click.echo("the forecast is not made yet; when it is, the same command writes it")
             return
-    files = _write(directory, _with_evidence(found, subject, series, trained_on=trained_on))
+    files = _write(directory, _with_evidence(found, subject, series, role))
     if as_json and not submitted:  # else the submission was printed: one object, not two
         print_json({"schema": 1, **files})
     elif not as_json:
         click.echo(f"{directory}: {', '.join(files['files'])} (from {files['evaluation']})")
 
 
-def _trained_on(subject: Subject, series: int) -> bool:
-    """Whether the model has learned from this series.
+_SEEN = {  # by the key that the evidence has
+    "trained_on": ("TRAINING DATA", "how well it is forecast says nothing of other series"),
+    "validated_on": ("VALIDATION DATA", "its checkpoints may have been chosen by how well they forecast it"),
+}
+
+
+def _role(subject: Subject, series: int) -> str:
+    """What the series was to the model: a key of `_SEEN`, or "" where it had no say in it.
 
     Raises:
         UsageError: the file has no such series.
     """
-    from lvjobs.forecasting.splits import make_split
+    from lvjobs.forecasting.splits import training_split
 
     total = systems_in(subject.training)
     if series >= total:
         raise UsageError(f"--series {series}: {subject.training.data} holds series 0 to {total - 1}")
-    return bool(subject.adapter) and series in make_split(total).train[: subject.training.train_systems]
-
-
-def _training_words(subject: Subject, series: int) -> str:
-    return f"series {series} is TRAINING DATA of {subject.name}: how well it is forecast says nothing of other series"
+    if not subject.adapter:
+        return ""
+    split = training_split(total, subject.training)
+    if series in split.train:
+        return "trained_on"
+    return "validated_on" if series in split.validating[: subject.training.validation_limit] else ""
 
 
 def _found(study: Study, config: RunConfig, series: int) -> "Evaluated | None":
@@ -136,13 +144,14 @@ def _found(study: Study, config: RunConfig, series: int) -> "Evaluated | None":
     return None
 
 
-def _with_evidence(found: "Evaluated", subject: Subject, series: int, *, trained_on: bool) -> "SeriesForecast":
+def _with_evidence(found: "Evaluated", subject: Subject, series: int, role: str) -> "SeriesForecast":
     from lvjobs import __version__
     from lvjobs.forecasting.results import load_series
 
     made = load_series(found.files.final, found.run, series)
     more = {"name": subject.name, "evaluation": found.files.root.name, "evaluation_fingerprint": found.run.fingerprint}
-    return replace(made, evidence={**made.evidence, **more, "trained_on": trained_on, "lvjobs": __version__})
+    seen = {key: key == role for key in _SEEN}
+    return replace(made, evidence={**made.evidence, **more, **seen, "lvjobs": __version__})
 
 
 def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
@@ -170,7 +179,7 @@ def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
         made.baselines,
         quantiles=made.quantiles,
         label=f"{made.evidence['name']}{' (median)' if made.quantiles else ''}",
-        note="TRAINING DATA of this model" if made.evidence["trained_on"] else "",
+        note="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
     )
     drawn = save(figure, directory, "forecast")
     described = {**made.evidence, "series": made.series, "errors": made.errors()}

@@ -7,14 +7,20 @@ import click
 
 from lvjobs.cli.common import study_option
 from lvjobs.errors import UsageError
+from lvjobs.study.presets import STUDIES
 
 
 @click.command()
 @study_option
 @click.option("--profile", default="local", show_default=True, help="local, or a file of slurm_templates.")
 @click.option("--account", help="Slurm account that pays.")
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(STUDIES)),
+    help="The stages, and what they train (default: study-tiny on local and lab, else published).",
+)
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
-def init(root: Path, profile: str, account: str | None, force: bool) -> None:
+def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
     from lvjobs.control.clusters import LOCAL
     from lvjobs.files import write_atomic
@@ -25,15 +31,16 @@ def init(root: Path, profile: str, account: str | None, force: bool) -> None:
         from lvjobs.cluster.profiles import load_profile
 
         defaults = load_profile(profile).defaults()
+    preset = preset or ("study-tiny" if profile in (LOCAL, "lab") else "published")
     path = root / "study.toml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists; edit it, or write over it with --force")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, study_toml(profile, account, defaults))
+        write_atomic(path, study_toml(profile, account, defaults, preset))
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
-    click.echo(f"{path}: edit what you like, then type: lvjobs submit train")
+    click.echo(f"{path}: edit what you like, then type: lvjobs submit train, or lvjobs sweep plan")
     if profile != LOCAL:
         _tell_of_site(root, profile)
 

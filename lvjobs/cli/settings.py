@@ -121,11 +121,13 @@ def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
     """The settings with `data` as an absolute path and its SHA-256, and a model by its absolute path or its hub id.
 
     Raises:
-        UsageError: data that is missing, malformed or not finite; names the file and the remedy.
+        UsageError: data that is missing, malformed, not finite, or of too few systems; names the file and the remedy.
     """
     from lvjobs.forecasting.data import load_dataset
+    from lvjobs.forecasting.splits import training_split
 
-    load_dataset(_data_file(settings, study))
+    data = load_dataset(_data_file(settings, study))
+    training_split(len(data.trajectories), settings)
     return located(settings, study)
 
 

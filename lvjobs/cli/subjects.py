@@ -109,9 +109,10 @@ def held_out(training: TrainingConfig, trial: Trial, *, trained: bool) -> list[i
     """The systems that are forecast: the first `trial.series` of the split's.
 
     Raises:
-        UsageError: the data cannot be read; or, of a model that was `trained` on some, the split would score those.
+        UsageError: the data cannot be read; or, of a model that was `trained`, the split would score systems that it
+            learned from, or that were held out to choose it by.
     """
-    from lvjobs.forecasting.splits import make_split
+    from lvjobs.forecasting.splits import make_split, training_split
 
     systems = systems_in(training)
     split = make_split(
@@ -122,7 +123,7 @@ def held_out(training: TrainingConfig, trial: Trial, *, trained: bool) -> list[i
         horizon=training.horizon_steps,
     )
     if trained:
-        split.reject_seen(make_split(systems).train[: training.train_systems])
+        split.reject_seen(training_split(systems, training).seen)
     return list(split.test[: trial.series])
 
 

@@ -161,10 +161,12 @@ def _ask(study: Study, chosen: list[Stage], asked: "Request", manner: Manner) ->
 
 def _check_models(study: Study, chosen: list[Stage], asked: "Request") -> None:
     """Refuse models that no job could load, before anything is written."""
+    from lvjobs.control.unfold import zero_shot
     from lvjobs.forecasting.hub import check_runs
 
-    each = [config for one in chosen for config in asked.configs(one, study.config.stage)]
-    check_runs({config.params["model"]: config for config in each}.values())
+    every = study.config.stage
+    trained = [config for one in chosen if not one.evaluates for config in asked.configs(one, every)]
+    check_runs([*trained, *(config for one in chosen for config in zero_shot(one, every, asked))])
 
 
 def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:

@@ -44,7 +44,8 @@ def watch_until(
 def _show_progress(summary: dict[str, Any], shown: dict[str, str]) -> None:
     """A line for each run whose state or last checkpoint is another than the last time."""
     for run in summary["runs"]:
-        loss = "" if run["loss"] is None else f", loss {run['loss']:.4f}"
+        known = [(name, run[name]) for name in ("loss", "loss_numeric") if run.get(name) is not None]
+        loss = "".join(f", {name} {value:.4f}" for name, value in known)
         text = f"{run['state']}, checkpoint at step {run['checkpoint_step']} of {run['steps']}"
         if shown.get(run["name"]) != text:
             shown[run["name"]] = text

@@ -8,10 +8,9 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Workload
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
 
 def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
@@ -23,13 +22,14 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     if config.task == TRAIN_TASK:
         training = TrainingConfig.model_validate(config.params)
         step = _workload(training, training.lora_rank)
-        return {name: _rates(name, step, training, steps=training.accumulate, samples=1) for name in BINDING}
+        return {name: _rates(name, step, training, steps=training.accumulate) for name in BINDING}
     if config.task == EVALUATE_TASK:
         evaluation = EvaluationConfig.model_validate(config.params)
         training = evaluation.training
         # A step of an evaluation is its batch's forecasts, and costs nothing beside them.
-        step = replace(_workload(training, training.lora_rank if evaluation.adapter else 0), inference=True)
-        rates = {name: _rates(name, step, training, steps=0, samples=evaluation.samples) for name in BINDING}
+        step = _workload(training, training.lora_rank if evaluation.adapter else 0)
+        step = replace(step, inference=True, samples=evaluation.samples)
+        rates = {name: _rates(name, step, training, steps=0) for name in BINDING}
         if evaluation.likelihood:  # history and truth go through the model once more
             for rate in rates.values():
                 rate["generation"] += rate["validation"]
@@ -53,14 +53,14 @@ def _workload(training: TrainingConfig, rank: int) -> Workload:
     )
 
 
-def _rates(name: str, step: Workload, training: TrainingConfig, *, steps: int, samples: int) -> dict[str, int]:
-    """Of a run whose step is `steps` times `step`, and whose forecast of a series is `samples` of them."""
+def _rates(name: str, step: Workload, training: TrainingConfig, *, steps: int) -> dict[str, int]:
+    """Of a run whose step is `steps` times `step`."""
     count = CONVENTIONS[name]
     counts, window = count(step), count(replace(step, batch=1, length=training.validation_window, inference=True))
     return {
         "training": steps * counts.step,
         "validation": window.forward,
-        "generation": samples * counts.generation,
+        "generation": counts.generation,
     }
 
 
@@ -92,7 +92,10 @@ def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
 
 def _windows(config: Mapping[str, Any]) -> int:
     """The most windows that one validation reads."""
-    return int(config["params"]["validation_limit"]) if config.get("task") == TRAIN_TASK else 0
+    if config.get("task") != TRAIN_TASK:
+        return 0
+    limit, held_out = int(config["params"]["validation_limit"]), config["params"].get("validation_systems")
+    return min(limit, int(held_out)) if held_out else limit
 
 
 def _series(config: Mapping[str, Any], after: int, until: int) -> int:

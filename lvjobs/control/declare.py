@@ -12,8 +12,10 @@ from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK, Resources
+from lvjobs.study.config import Resources
+from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.training import TRAIN_TASK
 
 EVALUATE = "evaluate"
 """The stage of evaluations."""
@@ -71,9 +73,9 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
 
     def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
         found = transaction.find_run(name=name)
-        if wanted.sweep is not None and (found is None or found.fingerprint != config.fingerprint):
+        if wanted.sweep is not None and (found is None or identity_of(found) != config.fingerprint):
             found = transaction.find_run(fingerprint=config.fingerprint) or found
-        if found is not None and found.fingerprint == config.fingerprint:
+        if found is not None and identity_of(found) == config.fingerprint:
             existing.append(found)
             return found
         if found is not None:
@@ -94,6 +96,11 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
     return Declaration(new, existing, [run.id for run in first])
+
+
+def identity_of(run: Run) -> str:
+    """The fingerprint that the run's configuration would get today: it keeps that of the release that declared it."""
+    return RunConfig.model_validate(run.config).fingerprint
 
 
 def _run(config: RunConfig, name: str, wanted: Wanted, code: str, gpus: int) -> Run:

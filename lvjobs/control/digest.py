@@ -50,14 +50,14 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             attempt,
             step=max(attempt.step, step),
             executed=attempt.executed + 1,
-            loss=fields.get("loss", attempt.loss),
+            loss=_loss(entry, attempt.loss),
             train_seconds=attempt.train_seconds + _seconds(entry),
         )
     if entry.kind == "validation":
         return replace(
             attempt,
-            validation_loss=fields.get("loss", attempt.validation_loss),
-            untrained_loss=attempt.untrained_loss if step else fields.get("loss"),
+            validation_loss=_loss(entry, attempt.validation_loss),
+            untrained_loss=attempt.untrained_loss if step else _loss(entry),
             validation_step=step,
             validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
             validation_seconds=attempt.validation_seconds + _seconds(entry),
@@ -84,6 +84,11 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt
+
+
+def _loss(entry: Entry, before: float | None = None) -> float | None:
+    """Under either name: a run has the one that its configuration says, and is shown under that."""
+    return next((entry.fields[name] for name in ("loss", "loss_numeric") if name in entry.fields), before)
 
 
 def _seconds(entry: Entry) -> float:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import snapshot_code
-from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare
+from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, identity_of
 from lvjobs.control.session import Session
 from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same
 from lvjobs.control.submission import (
@@ -167,10 +167,10 @@ def _refuse_anothers(files: RunLayout, run: Run) -> None:
     if not is_claimed(files):
         return
     try:
-        owner = RunFile.model_validate_json(files.config.read_text()).fingerprint
+        owner = RunFile.model_validate_json(files.config.read_text()).config.fingerprint
     except (OSError, ValueError):
         owner = ""
-    if owner != run.fingerprint:
+    if owner != identity_of(run):
         raise UsageError(
             f"{files.root} holds the checkpoints of another run, which this study's runs.db does not know; move it "
             "away, or choose another --name"

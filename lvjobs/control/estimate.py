@@ -14,9 +14,8 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import DEFAULT
 from lvjobs.flops.rules import adapted, linears
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import RunState
 
 PARTS = ("training", "validation", "evaluation", "replay")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
-from lvjobs.study.evaluation import EvaluationConfig, PromptName, SplitName
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig, PromptName, SplitName
+from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 _LONGEST = 80
 """Characters of a run's name."""
@@ -86,11 +86,11 @@ _WRITING = (
 
 
 def _decisive(config: RunConfig) -> list[object]:
-    params = EvaluationConfig.model_validate(config.params)
+    params = read_params(EvaluationConfig, config.params)
     training = params.training
     found = [params.adapter, params.prompt, *(getattr(training, key) for key in _WRITING)]
     if training.scaling == "global":
-        found.append(training.train_systems)
+        found += [training.train_systems, training.validation_systems]
     if params.temperature:
         found += [config.seed, params.samples, params.temperature, params.top_p]
     return found
@@ -104,7 +104,7 @@ def training_of(run: Run) -> TrainingConfig:
     """
     if run.config.get("task") != TRAIN_TASK:
         raise UsageError(f"{run.name} is no forecaster: lvjobs evaluates what `submit train` and sweeps trained")
-    return TrainingConfig.model_validate(run.config["params"])
+    return read_params(TrainingConfig, run.config["params"])
 
 
 def adapter_of(files: RunLayout) -> str:

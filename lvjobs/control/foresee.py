@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs.control.accounts import Books, Terms, keep_books
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import allowance, rates_of
-from lvjobs.control.declare import Wanted, declare
+from lvjobs.control.declare import Wanted, declare, identity_of
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
@@ -20,8 +20,10 @@ from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK, Resources, Study
+from lvjobs.study.config import Resources, Study
+from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Request
 
@@ -115,7 +117,7 @@ def _books(study: Study, seen: Seen) -> Books:
 def _count(
     study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
 ) -> list[StageCells]:
-    known = {run.fingerprint: run for run in reversed(seen.runs)}
+    known = {identity_of(run): run for run in reversed(seen.runs)}
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
     evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # of a single run: if it is evaluated too
     first: dict[str, str] = {}

@@ -66,7 +66,8 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = RunConfig.model_validate(run.config)
         content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
-        write_json(files.config, content.model_dump(mode="json"))
+        # Only what was declared: its code, which reads this, knows no key that is newer.
+        write_json(files.config, content.model_dump(mode="json", exclude_unset=True))
 
 
 @dataclass(frozen=True)

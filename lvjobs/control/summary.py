@@ -15,6 +15,7 @@ from lvjobs.files import write_json
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 
 SCHEMA = 1
@@ -77,6 +78,13 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
     claimed = [attempt for attempt in attempts if attempt.generation is not None]
     validated = [attempt for attempt in claimed if attempt.validation_step is not None]
     account = books.accounts[run.id]
+    losses = {
+        "loss": _finite([attempt.loss for attempt in reversed(claimed)]),
+        "untrained_loss": _finite([attempt.untrained_loss for attempt in claimed]),
+        "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
+    }
+    nothing: dict[str, float | None] = dict.fromkeys(losses)
+    full, numeric = (nothing, losses) if _is_numeric(run) else (losses, nothing)
     return {
         "id": run.id,
         "name": run.name,
@@ -88,9 +96,8 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
-        "loss": _finite([attempt.loss for attempt in reversed(claimed)]),
-        "untrained_loss": _finite([attempt.untrained_loss for attempt in claimed]),
-        "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
+        **full,
+        **{f"{name}_numeric": value for name, value in numeric.items()},
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
         "executed_steps": sum(attempt.executed for attempt in attempts),
         "replayed_steps": account.units["replayed"] - account.estimated,
@@ -100,6 +107,11 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "profile": run.profile,
         "error": last.error if last else "",
     }
+
+
+def _is_numeric(run: Run) -> bool:
+    """Whether its losses are a numeric head's: another objective, under keys of its own."""
+    return run.config.get("task") == TRAIN_TASK and run.config["params"].get("head") == "numeric"
 
 
 def _finite(values: Sequence[float | None]) -> float | None:

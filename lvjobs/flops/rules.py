@@ -97,17 +97,17 @@ def generation(workload: Workload, cost: Callable[[int, int], int]) -> int:
     """The forecast of one series.
 
     Args:
-        workload: How long the prompt and the forecast are, and whether there is a cache.
+        workload: How long the prompt and the forecast are, how many samples it has, and whether there is a cache.
         cost: FLOPs of one pass of one sequence over so many new tokens that look at so many keys. A polynomial of at
             most the second degree in either.
 
     The pass over the prompt gives the first new token; each further pass gives one more: with a cache over the newest
-    token alone, without one over everything again.
+    token alone, without one over everything again. With a cache the prompt goes through once, however many samples.
     """
-    prompt, new = workload.prompt_tokens, workload.new_tokens
+    prompt, new, samples = workload.prompt_tokens, workload.new_tokens, workload.samples
     if not workload.kv_cache:
-        return series_sum(lambda length: cost(length, length), prompt, new)
-    return cost(prompt, prompt) + series_sum(lambda keys: cost(1, keys), prompt + 1, new - 1)
+        return samples * series_sum(lambda length: cost(length, length), prompt, new)
+    return cost(prompt, prompt) + samples * series_sum(lambda keys: cost(1, keys), prompt + 1, new - 1)
 
 
 def series_sum(polynomial: Callable[[int], int], start: int, terms: int) -> int:

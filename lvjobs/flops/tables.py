@@ -66,7 +66,9 @@ def _described(workload: Workload) -> str:
     if workload.numeric_head is not None:
         words.append(f"head of {workload.numeric_head}")
     cache = "with" if workload.kv_cache else "without"
-    return f"{', '.join(words)}; generation of {workload.new_tokens} after {workload.prompt_tokens}, {cache} KV cache"
+    times = f"{workload.samples} x " if workload.samples > 1 else ""
+    forecast = f"generation of {times}{workload.new_tokens} after {workload.prompt_tokens}, {cache} KV cache"
+    return f"{', '.join(words)}; {forecast}"
 
 
 def _table(results: Mapping[str, Counts], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:

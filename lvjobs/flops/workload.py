@@ -31,6 +31,7 @@ class Workload:
         numeric_head: The number of tokens that lm_head is restricted to; None: the whole vocabulary.
         prompt_tokens: Of the one series that `generation` forecasts.
         new_tokens: What it writes.
+        samples: How often it writes that; the samples share the keys and values of one prompt.
         kv_cache: Whether it keeps the keys and values of what was read.
         inference: Nothing learns: no backward pass.
 
@@ -48,6 +49,7 @@ class Workload:
     numeric_head: int | None = None
     prompt_tokens: int = 800
     new_tokens: int = 200
+    samples: int = 1
     kv_cache: bool = True
     inference: bool = False
 
@@ -59,6 +61,7 @@ class Workload:
             ("numeric head", self.head, 1, self.shape.vocabulary),
             ("prompt tokens", self.prompt_tokens, 1, _MOST),
             ("new tokens", self.new_tokens, 1, _MOST),
+            ("samples", self.samples, 1, _MOST),
         ):
             if not least <= value <= most:
                 raise UsageError(f"{words} = {value}: it must be from {least} to {most:,}")
@@ -90,7 +93,7 @@ class Counts:
     """FLOPs of a workload by one convention; all but `generation` are of one step over the whole batch.
 
     forward = embedding + layers x layer + final + lora_forward, and step = forward + backward. `norm` is one RMSNorm,
-    of which a layer has two and `final` one. `generation` is the forecast of one series.
+    of which a layer has two and `final` one. `generation` is the forecast of one series, all samples of it.
     """
 
     embedding: int

@@ -24,7 +24,7 @@ TIME, TRAJECTORIES = "/time", "/trajectories"
 STEPS = 100
 """Steps that training needs by default: 80 of history, 20 of horizon."""
 SYSTEMS = 2
-"""Systems that training needs: one to train on, one to validate on."""
+"""Systems that a file needs: one to train on, one to score. (One to validate on, if any is held out: `splits`.)"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
     from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 
     if systems < SYSTEMS:
-        raise UsageError(f"{systems} systems are too few: ask for at least {SYSTEMS} (one trains, one validates)")
+        raise UsageError(f"{systems} systems are too few: ask for at least {SYSTEMS} (one trains, one is scored)")
     if seed < 0:
         raise UsageError(f"seed {seed} is negative: give 0 or more")
     if not path.parent.is_dir():
@@ -91,7 +91,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         raise UsageError(f"{path}: {TIME} has {time.size} steps; history and horizon need at least {steps}")
     if len(trajectories) < systems:
         raise UsageError(
-            f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s); training and validation need at least {systems}"
+            f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s); training and scoring need at least {systems}"
         )
     _check_finite(path, TIME, time)
     _check_finite(path, TRAJECTORIES, trajectories)

@@ -23,6 +23,7 @@ from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.identity import read_params
 from lvjobs.worker import Run
 
 RESULT = "result"
@@ -31,7 +32,7 @@ SCORES, FORECASTS = "scores.json", "forecasts.h5"
 
 def evaluate(run: Run) -> None:
     """Forecast as `run.config.params` (an `EvaluationConfig`) says; score; stop when told to."""
-    config = EvaluationConfig(**run.config.params)
+    config = read_params(EvaluationConfig, run.config.params)
     candidate = Candidate.build(config, run.config.seed)
     resumed = run.resume()
     done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None

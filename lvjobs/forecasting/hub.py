@@ -14,10 +14,9 @@ from typing import Any
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 TINY = "tiny"
 TINY_DIRECTORY = Path(__file__).parent / "tiny"

@@ -1,14 +1,17 @@
-"""Which systems train and which are scored, and where a series' history ends: fixed by a seed, stored with the run.
+"""Which systems train, validate and are scored, and where a series' history ends: fixed by a seed, stored with the run.
 
 A split is 80:20 twice: over systems (800 train, 200 are scored) and over time (80 steps are seen, the next 20 are to
-be forecast). Whatever scores a forecast takes history and truth from here, by the systems' own indices, so that neither
-can be off by a step nor belong to another series. The report's 21 steps of truth began with the last step of the input;
-these are the 20 that follow it.
+be forecast). Of those that may train, some are held out for validation: whoever chooses a checkpoint, a cell or the end
+of a training by its validation loss has not looked at what is scored.
+
+Whatever scores a forecast takes history and truth from here, by the systems' own indices, so that neither can be off by
+a step nor belong to another series. The report's 21 steps of truth began with the last step of the input; these are the
+20 that follow it.
 """
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,11 +19,14 @@ from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.codec import Floats
+from lvjobs.study.training import TrainingConfig
 
 SplitName = Literal["last200", "random"]
 HISTORY, HORIZON = 80, 20
 SCORED = 5
 """One system in so many is scored: 20 %."""
+VALIDATED = 10
+"""Of those that may train, one in so many is held out for validation by default."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Split:
         test: The systems that are scored, in the order in which they are forecast.
         history: Steps that a forecaster sees.
         horizon: Steps, right after those, that it must forecast.
+        validation: The systems that are held out of training and not scored; none where the scored ones validate.
 
     Raises:
         UsageError: the split leaks, or makes no sense.
@@ -45,33 +52,46 @@ class Split:
     test: tuple[int, ...]
     history: int = HISTORY
     horizon: int = HORIZON
+    validation: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in get_args(SplitName):
             raise UsageError(f"there is no split {self.name!r}: choose {' or '.join(get_args(SplitName))}")
-        numbers = (self.seed, self.history, self.horizon, *self.train, *self.test)
+        numbers = (self.seed, self.history, self.horizon, *self.seen, *self.test)
         if any(type(number) is not int for number in numbers):
             raise UsageError("a split holds whole numbers only: seed, steps and the systems' indices")
         if self.seed < 0 or min(self.history, self.horizon) < 1:
             raise UsageError("a split needs a seed of 0 or more and at least one step of history and of horizon")
         if not self.train or not self.test:
             raise UsageError("a split needs at least one system to train on and one to score")
-        if (low := min(self.train + self.test)) < 0:
+        if (low := min(self.seen + self.test)) < 0:
             raise UsageError(f"a split cannot name system {low}: indices begin at 0")
-        for what, systems in (("train", self.train), ("test", self.test)):
+        for what, systems in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             if len(set(systems)) < len(systems):
                 raise UsageError(f"a split names a system twice under {what!r}")
-        self.reject_seen(self.train)
+        if both := sorted(set(self.train) & set(self.validation)):
+            raise UsageError(f"{len(both)} system(s) would train and validate, system {both[0]} first")
+        self.reject_seen(self.seen)
 
-    def reject_seen(self, trained: Collection[int]) -> None:
-        """Refuse to score what was trained on; `trained` holds the systems that a model has seen.
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The systems that had a say in what a model became: those it learned from and those held out to choose by."""
+        return self.train + self.validation
+
+    @property
+    def validating(self) -> tuple[int, ...]:
+        """The systems of the validation windows: those held out for it, or, where none is, the scored ones."""
+        return self.validation or self.test
+
+    def reject_seen(self, seen: Collection[int]) -> None:
+        """Refuse to score what a model was trained on, or chosen by: `seen` (see there), of the model's own split.
 
         Raises:
             UsageError: one of them is scored.
         """
-        if both := sorted(set(trained) & set(self.test)):
+        if both := sorted(set(seen) & set(self.test)):
             raise UsageError(
-                f"{len(both)} system(s) that were trained on would be scored, system {both[0]} first: "
+                f"{len(both)} system(s) that were trained or validated on would be scored, system {both[0]} first: "
                 f"score with the split that the run was trained with"
             )
 
@@ -119,13 +139,14 @@ class Split:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
-        return asdict(self) | {"train": list(self.train), "test": list(self.test)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Split":
         """The split that `to_dict` stored, checked anew. Raises UsageError when it is none."""
         try:
-            return cls(**{**stored, "train": tuple(stored["train"]), "test": tuple(stored["test"])})
+            systems = {key: tuple(stored[key]) for key in ("train", "test")}
+            return cls(**{**stored, **systems, "validation": tuple(stored.get("validation", ()))})
         except (KeyError, TypeError) as error:
             raise UsageError(f"not a stored split: {error}") from None
 
@@ -140,7 +161,7 @@ class Split:
                 f"trajectories have the shape {trajectories.shape}; it must be (systems, steps, variables)"
             )
         systems, steps, _ = trajectories.shape
-        if systems <= (last := max(self.train + self.test)):
+        if systems <= (last := max(self.seen + self.test)):
             raise UsageError(f"the split names system {last}, but the file holds {systems}: name the run's own file")
         if steps < self.history + self.horizon:
             raise UsageError(
@@ -166,3 +187,30 @@ def make_split(
     if name == "random":
         order.sort(key=lambda index: hashlib.sha256(f"{seed}:{index}".encode()).digest())
     return Split(name, seed, tuple(order[:-scored]), tuple(order[-scored:]), history, horizon)
+
+
+def training_split(systems: int, config: TrainingConfig) -> Split:
+    """How a training divides a file of so many systems: which it learns from, which it is validated on.
+
+    Both lie in the first 80 %; the last ones of these validate, whatever else is set, so that all cells of a study are
+    validated on the same.
+
+    Raises:
+        UsageError: there are too few systems for that.
+    """
+    whole = make_split(systems, history=config.history_steps, horizon=config.horizon_steps)
+    held = config.validation_systems
+    if held is None:
+        held = max(1, len(whole.train) // VALIDATED)
+    left = len(whole.train) - held
+    if left < 1:
+        raise UsageError(
+            f"the first {len(whole.train)} of {systems} systems may train, and {held} of them are to validate: give "
+            "the file more systems, or set validation_systems lower (0 validates on the scored ones)"
+        )
+    if (train := config.train_systems or left) > left:
+        raise UsageError(
+            f"train_systems = {train}, but only the first {left} of {systems} systems may train: {held} validate, and "
+            f"the last {len(whole.test)} are scored"
+        )
+    return replace(whole, train=whole.train[:train], validation=whole.train[left:])

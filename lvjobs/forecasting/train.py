@@ -1,6 +1,7 @@
 """The bundled task, `lvjobs.forecasting.train:train`: LoRA fine-tuning on series as text, resumed bit for bit."""
 
 import contextlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.order import Order
 from lvjobs.forecasting.prompts import prompts_of
+from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.stopping import Patience
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import (
@@ -29,9 +31,12 @@ from lvjobs.forecasting.windows import (
     training_windows,
     validation_windows,
 )
+from lvjobs.study.identity import read_params
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TrainingConfig
 from lvjobs.worker import Alone, Resumed, Run, State, Team
+
+SPLIT = "split.json"
 
 
 def train(run: Run) -> None:
@@ -75,11 +80,12 @@ class Trainer:
     validation: Windows
     patience: Patience
     team: Team
+    split: Split
 
     @property
     def metric(self) -> str:
-        """What the loss is called in the journal: that of a numeric head is another objective."""
-        return "loss" if self.config.head == "full" else "loss_numeric"
+        """What the loss is called in the journal."""
+        return self.config.loss_name
 
     def step(self, step: int) -> dict[str, float]:
         """One update, by all of the team; what the journal says of it: loss (nats a token), learning rate, tokens read.
@@ -161,8 +167,12 @@ class Trainer:
         def adapter(directory: Path) -> None:
             save_adapter(self.model, directory)
 
+        def split(directory: Path) -> None:
+            (directory / SPLIT).write_text(json.dumps(self.split.to_dict()) + "\n")
+
         return {
             "adapter": adapter,
+            "split": split,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "data": self.order.state(),
@@ -170,7 +180,14 @@ class Trainer:
         }
 
     def restore(self, resumed: Resumed) -> None:
-        """Go on from a checkpoint. Draws nothing: the generators were put back already."""
+        """Go on from a checkpoint. Draws nothing: the generators were put back already.
+
+        Raises:
+            LvjobsError: its systems were divided otherwise: what validates now may have been trained on.
+        """
+        stored = resumed.directory("split") / SPLIT  # checkpoints of earlier releases have none
+        if stored.is_file() and Split.from_dict(json.loads(stored.read_text())) != self.split:
+            raise LvjobsError(f"{stored} names other systems than this release would: submit a new run")
         load_adapter(self.model, resumed.directory("adapter"))
         self.optimizer.load_state_dict(resumed.state["optimizer"])
         self.scheduler.load_state_dict(resumed.state["scheduler"])
@@ -184,7 +201,7 @@ def build(run: RunConfig, team: Team | None = None) -> Trainer:
     Raises:
         LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
     """
-    config = TrainingConfig(**run.params)
+    config = read_params(TrainingConfig, run.params)
     codec = codec_of(config)
     path = Path(config.data)
     data = load_dataset(path, steps=config.history_steps + config.horizon_steps)
@@ -216,6 +233,7 @@ def build(run: RunConfig, team: Team | None = None) -> Trainer:
         validation=validation,
         patience=Patience(config.early_stopping_patience, config.early_stopping_delta),
         team=team or Alone(),
+        split=training_split(len(data.trajectories), config),
     )
 
 

@@ -1,7 +1,6 @@
 """Token windows: overlapping chunks to train on, and the fixed windows that every run is validated on.
 
-The split is over systems: the last 20 % of the file validate, whatever else is set; training uses the first 80 %, or
-the first `train_systems` of those.
+Which systems train and which validate is `splits.training_split`'s to say.
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.codec import STEP_SEPARATOR, Codec, Scale
 from lvjobs.forecasting.data import Dataset
 from lvjobs.forecasting.prompts import Ids, Prompts, raw
+from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
@@ -148,22 +148,6 @@ def examples(
     return pad(rows, pad_id, unlearnt)
 
 
-def split(systems: int, config: TrainingConfig) -> tuple[int, int]:
-    """(how many systems train, from the first on; the index from which on they validate).
-
-    Raises:
-        UsageError: `train_systems` reaches into the validation systems.
-    """
-    first_validation = systems - max(1, systems // 5)
-    train = config.train_systems or first_validation
-    if train > first_validation:
-        raise UsageError(
-            f"train_systems = {train}, but only the first {first_validation} of {systems} systems may train: "
-            f"the last 20 % validate"
-        )
-    return train, first_validation
-
-
 def codec_of(config: TrainingConfig) -> Codec:
     """The codec that a configuration asks for."""
     return Codec(config.decimals, config.scale_target, config.scale_alpha, config.scale_beta, config.scaling)
@@ -173,16 +157,16 @@ def shared_scale(data: Dataset, codec: Codec, config: TrainingConfig) -> Scale |
     """The one scale of all series, from the histories of those that train; None if each has its own."""
     if codec.scaling == "series":
         return None
-    train, _ = split(len(data.trajectories), config)
-    return codec.fit(data.trajectories[:train, : config.history_steps].astype(np.float64))
+    train = training_split(len(data.trajectories), config).train
+    return codec.fit(data.trajectories[list(train), : config.history_steps].astype(np.float64))
 
 
 def training_windows(
     data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int, prompts: Prompts = raw
 ) -> Windows:
     """Windows of all steps of the training systems, scaled from their history: chunks, packed or not, or examples."""
-    train, _ = split(len(data.trajectories), config)
-    rows = _tokens(data, codec, table, config, slice(train))
+    train = training_split(len(data.trajectories), config).train
+    rows = _tokens(data, codec, table, config, train)
     if config.format == "instruct":
         return examples(rows, table, config, prompts, pad_id)
     if config.packing:
@@ -195,10 +179,10 @@ def validation_windows(
 ) -> Windows:
     """One window a validation system, the first `validation_limit` of them: history as context, loss over the horizon.
 
-    They hang on the file, the codec and the prompt alone, not on `context_length`, so that runs can be compared.
+    They hang on the file, `validation_systems`, the codec and the prompt alone, not on `context_length` or on how many
+    train, so that runs can be compared.
     """
-    _, first = split(len(data.trajectories), config)
-    wanted = slice(first, first + config.validation_limit)
+    wanted = training_split(len(data.trajectories), config).validating[: config.validation_limit]
     rows = _tokens(data, codec, table, config, wanted, config.history_steps + config.horizon_steps)
     context = [len(row) for row in _tokens(data, codec, table, config, wanted, config.history_steps)]
     prompt = prompts(config.horizon_steps)
@@ -216,8 +200,13 @@ def numeric_labels(windows: Windows, table: Characters) -> Windows:
 
 
 def _tokens(
-    data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, systems: slice, steps: int | None = None
+    data: Dataset,
+    codec: Codec,
+    table: Characters,
+    config: TrainingConfig,
+    systems: Sequence[int],
+    steps: int | None = None,
 ) -> list[Ids]:
-    series = data.trajectories[systems].astype(np.float64)
+    series = data.trajectories[list(systems)].astype(np.float64)
     scale = shared_scale(data, codec, config) or codec.fit(series[:, : config.history_steps])
     return [table.encode(text) for text in codec.encode(series[:, :steps], scale)]

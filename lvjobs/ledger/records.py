@@ -77,10 +77,12 @@ class Attempt:
     `generation` is None for an execution that died before it claimed one. `grown` is when a pass last saw the journal
     grow, on the passes' clock. `cause` None means that it goes on. `executed` counts step lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
-    `untrained_loss` is the validation at step 0, where there was one. `validation_windows` and `generated` (series
-    forecast) count work as `executed` does. `train_seconds`, `validation_seconds` and `checkpoint_seconds` are what the
-    journal says these took; `checkpoint_bytes` is the last one's size. `allocated_seconds` and `gpus` are accounting's
-    word on what the execution held, None where it gave none.
+    Losses are those of the run's own objective (`TrainingConfig.loss_name`): nothing here says which, and those of two
+    runs compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
+    `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
+    `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
+    one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
+    none.
     """
 
     id: int

@@ -9,10 +9,11 @@ from typing import Any
 from lvjobs.ledger.records import Run
 from lvjobs.records.done import parse_done
 from lvjobs.report.evaluation import read_scores
-from lvjobs.study.config import EVALUATE_TASK, TRAIN_TASK
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
+from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TRAIN_TASK
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Evaluated:
     @property
     def config(self) -> EvaluationConfig:
         """How the forecasts were made."""
-        return EvaluationConfig.model_validate(self.run.params)
+        return read_params(EvaluationConfig, self.run.params)
 
     @property
     def subject(self) -> str:

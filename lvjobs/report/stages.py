@@ -49,7 +49,8 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         if runs > 1:
             parts.append(f"the winner has the {stage.select.words}")
     if stage.origin:
-        parts.append(f"takes {', '.join(taken(stage, every)) or 'nothing'} from {stage.origin}'s winner")
+        over = [key for key in taken(stage, every) if key not in stage.grid and key not in stage.set]
+        parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")
     if stage.after:
         parts.append(f"comes after {', '.join(stage.after)}")
     return "; ".join(parts)

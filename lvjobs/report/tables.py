@@ -41,19 +41,21 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
     for header in numbers:
         table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
-        more = (_number(run["untrained_loss"]), str(run["replayed_steps"])) if wide else ()
+        more = (_loss(run, "untrained_loss"), str(run["replayed_steps"])) if wide else ()
         table.add_row(
             run["name"],
             Text(run["state"], style=_COLOURS[run["state"]]),
             "" if run["cause"] in (None, run["state"]) else run["cause"],
             f"{run['step']}/{run['steps']}",
-            _number(run["loss"]),
-            _number(run["validation_loss"]),
+            _loss(run, "loss"),
+            _loss(run, "validation_loss"),
             *more,
             str(run["attempts"]),
             run["job_id"] or "",
         )
     console.print(table)
+    if any(_is_numeric(run) for run in runs):
+        console.print("n: of a numeric head, over a series' characters alone; not to be compared with the others")
     for run in runs:
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
@@ -65,5 +67,15 @@ def new_console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+_LOSSES = ("loss", "validation_loss", "untrained_loss")
+
+
+def _is_numeric(run: Mapping[str, Any]) -> bool:
+    """Whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
+    return any(run.get(f"{name}_numeric") is not None for name in _LOSSES)
+
+
+def _loss(run: Mapping[str, Any], name: str) -> str:
+    """Marked where it is a numeric head's."""
+    value, mark = (run[f"{name}_numeric"], "n") if _is_numeric(run) else (run[name], "")
+    return "" if value is None else f"{value:.3f}{mark}"

@@ -15,7 +15,7 @@ from lvjobs.study.numbers import Float, Int
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage, in_order
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,9 +23,6 @@ else:
     import tomli as tomllib
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-TRAIN_TASK = "lvjobs.forecasting.train:train"
-EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
 
 
 class _Table(BaseModel):

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.training import TrainingConfig
 
+EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
+
 SplitName: TypeAlias = Literal["last200", "random", "asked"]
 """`asked`: not drawn, but named by hand, and perhaps trained on; never compared with held-out series."""
 PromptName: TypeAlias = Literal["raw", "instruct"]

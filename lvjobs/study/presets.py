@@ -1,8 +1,13 @@
-"""Studies that `lvjobs init` writes: the published one, and the same for `tiny` on a laptop."""
+"""Settings of [train] and stages that belong together, under a name; whoever wants others writes them over these."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from lvjobs.study.stages import Stage
 
 _TRAINED = ["base", "stage1", "stage2", "final"]
+_GRID = {"context_length": [128, 512, 768]}
 
 PUBLISHED = (
     Stage(name="zero_shot", zero_shot=["raw", "instruct"]),
@@ -13,8 +18,56 @@ PUBLISHED = (
         set={"context_length": 512},
         steps=500,
     ),
-    Stage(name="stage2", origin="stage1", grid={"context_length": [128, 512, 768]}, steps=500),
+    Stage(name="stage2", origin="stage1", grid=_GRID, steps=500),
     Stage(name="final", origin="stage2", steps=10_000),
     Stage(name="evaluate", evaluate=_TRAINED),
 )
 """Zero-shot, the default run, rank x learning rate, context length, the long run, and the scores of all of them."""
+
+STUDY_TINY = (
+    Stage(name="zero_shot", zero_shot=["raw"]),
+    Stage(name="base", set={"lora_rank": 4, "learning_rate": 4e-3, "context_length": 512}, steps=200),
+    Stage(
+        name="stage1",
+        grid={"lora_rank": [2, 4, 8], "learning_rate": [8e-3, 4e-3, 1e-3]},
+        set={"context_length": 512},
+        steps=20,
+    ),
+    Stage(name="stage2", origin="stage1", grid=_GRID, steps=20),
+    Stage(name="final", origin="stage2", steps=400),
+    Stage(name="evaluate", evaluate=_TRAINED),
+)
+"""The published study for `tiny` on a laptop: its steps / 25, and `tiny`'s own rates; it can't read instructions."""
+
+TINY_TRAINING: Mapping[str, Any] = MappingProxyType(
+    {
+        "steps": 1000,
+        "checkpoint_every": 50,
+        "context_length": 1000,
+        "lora_rank": 16,
+        "lora_targets": "all-linear",
+        "lora_dropout": 0.0,
+        "learning_rate": 4e-3,
+        "warmup_steps": 20,
+    }
+)
+"""What teaches `tiny`, whose rates are far above a real model's (docs/tiny.md has what came of it): a window is a whole
+series."""
+
+STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProxyType(
+    {
+        "published": ({"model": "Qwen/Qwen2.5-0.5B-Instruct"}, PUBLISHED),
+        "study-tiny": (
+            {
+                "steps": 200,
+                "checkpoint_every": 10,
+                "lora_targets": TINY_TRAINING["lora_targets"],
+                "lora_dropout": TINY_TRAINING["lora_dropout"],
+                "learning_rate": TINY_TRAINING["learning_rate"],
+                "validation_limit": 16,
+            },
+            STUDY_TINY,
+        ),
+    }
+)
+"""What `lvjobs init --preset NAME` writes: [train], and the stages."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lvjobs.study.identity import PARAMS, said
 from lvjobs.study.numbers import Int
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")
@@ -33,8 +34,16 @@ class RunConfig(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the canonical JSON of this configuration."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
+        """SHA-256 (64 hex digits) of the canonical JSON of what this configuration says (`study.identity`)."""
+        values = said(type(self), self.model_dump(mode="json"))
+        if task := PARAMS.get(self.task):
+            values["params"] = said(task, self.params)
+        return _sha256(values)
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The fingerprint of a run that was declared when all keys were hashed, as it was stored."""
+        return _sha256(self.model_dump(mode="json", exclude_unset=True))
 
 
 class RunFile(BaseModel):
@@ -56,6 +65,10 @@ class RunFile(BaseModel):
                 "a run's name is 1 to 80 letters, digits, '.', '_', '+', '-', and begins with a letter or digit"
             )
         return value
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lvjobs.study.presets import STUDIES
+from lvjobs.study.stages import Stage
+
 _TEMPLATE = """\
 # A study: what is trained, where, and what it may cost. Lines that begin with # show defaults.
 # Numbers may be written as people write them: 1e-5, 1e17, 5_000.
@@ -25,10 +28,11 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # lora_rank = 4
 # lora_alpha =                 # left out: the rank
 # lora_dropout = 0.05
-# lora_targets = "qv"          # or "all-linear"
+# lora_targets = "qv"          # "qv" or "all-linear"
 # learning_rate = 1e-5
-# schedule = "cosine"          # or "linear", "constant"
+# schedule = "cosine"          # "cosine", "linear" or "constant"
 # warmup_steps = 0
+# validation_systems =         # left out: a tenth of the systems that may train; 0: those that are scored
 # early_stopping_patience =    # left out: never; else validations in a row without a better loss that end the run
 # early_stopping_delta = 0     # how much lower a better loss is at least
 # seed = 0
@@ -53,11 +57,9 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # hung_seconds = 1800          # no journal line for longer: hung
 # lost_seconds = 120           # in neither squeue nor sacct for longer: lost
 
-[[stage]]
-name = "stage1"
-steps = 500
-grid = {{ lora_rank = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5] }}
-"""
+# Stages follow one another by themselves: lvjobs sweep STAGE, or lvjobs sweep all; lvjobs sweep plan says what they
+# cost. A stage `from` another takes over what that one's winner differs in. More keys: docs/sweeps.md.
+{stages}"""
 
 _KEYS = {
     "partition": ("", "Slurm partition"),
@@ -73,15 +75,49 @@ _KEYS = {
 }
 
 
-def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any]) -> str:
-    """The text of a study.toml for `profile`, whose own `defaults` are shown as comments."""
+def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], preset: str) -> str:
+    """The text of a study.toml for `profile`, whose own `defaults` are shown as comments; with a preset's stages."""
+    train, stages = STUDIES[preset]
     lines = []
     for key, (example, comment) in _KEYS.items():
         value = account if key == "account" and account else _default(key, defaults, example)
         entry = f"{key} = {json.dumps(value)}"
         text = entry if key == "account" and account else f"# {entry}"
         lines.append(f"{text:<30} # {comment}" if comment else text)
-    return _TEMPLATE.format(profile=json.dumps(profile), resources="\n".join(lines) + "\n")
+    blocks = "\n".join(_stage_toml(stage) for stage in stages)
+    text = _TEMPLATE.format(profile=json.dumps(profile), resources="\n".join(lines) + "\n", stages=blocks)
+    return _with_settings(text, train)
+
+
+def _with_settings(text: str, train: Mapping[str, Any]) -> str:
+    """With these keys of [train] set where their defaults stand as comments, or at the table's end."""
+    lines = text.split("\n")
+    begins = next(number for number, line in enumerate(lines) if line.startswith("[train]"))
+    ends = lines.index("", begins)
+    for key, value in train.items():
+        entry = f"{key} = {_toml(value)}"
+        place = next((n for n in range(begins, ends) if lines[n].startswith(f"# {key} =")), None)
+        if place is None:
+            lines.insert(ends, entry)
+            ends += 1
+        else:
+            _, hash_, comment = lines[place][2:].partition("#")
+            lines[place] = f"{entry:<30} # {comment.strip()}" if hash_ else entry
+    return "\n".join(lines)
+
+
+def _stage_toml(stage: Stage) -> str:
+    values = stage.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return "[[stage]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    """On one line: tables within a stage are inline."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def _default(key: str, defaults: Mapping[str, Any], example: Any) -> Any:

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
 
+TRAIN_TASK = "lvjobs.forecasting.train:train"
+
 NUMERIC_HEAD = 14
 """Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
 
@@ -16,6 +18,10 @@ class TrainingConfig(BaseModel):
     `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of
     history and 20 of horizon). `lora_alpha` None means the rank. `data_sha256` pins the file that `data` named when
     the run was declared.
+
+    The last 20 % of the file are scored. What precedes them trains, but for its last `validation_systems`, which tell
+    how a training goes; 0 has the scored ones tell, as the published study did: whoever chooses a checkpoint or a cell
+    by that chooses on the test set.
 
     `scaling` "series" scales each by its own history, "global" by the histories of all that train. `format` "instruct"
     puts an instruction around them, in the model's chat template. `head` "numeric" learns and decodes over the
@@ -57,7 +63,10 @@ class TrainingConfig(BaseModel):
     format: Literal["raw", "instruct"] = "raw"
     packing: bool = Field(default=False, description="windows of several series, without padding (format raw only)")
     head: Literal["full", "numeric"] = "full"
-    train_systems: Int | None = Field(default=None, gt=0, description="None: the first 80 % of the file")
+    train_systems: Int | None = Field(default=None, gt=0, description="None: all of the first 80 % that may train")
+    validation_systems: Int | None = Field(
+        default=None, ge=0, description="held out of the first 80 %; None: a tenth of them; 0: none, the scored ones"
+    )
     validation_limit: Int = Field(default=32, gt=0, description="validation windows")
 
     @model_validator(mode="after")
@@ -65,6 +74,11 @@ class TrainingConfig(BaseModel):
         if self.packing and self.format == "instruct":
             raise ValueError('packing cuts series anywhere, so it needs format = "raw"')
         return self
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss is called wherever it is written: that of a numeric head is another objective."""
+        return "loss" if self.head == "full" else "loss_numeric"
 
     @property
     def tokens_per_step(self) -> int:

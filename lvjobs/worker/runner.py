@@ -77,7 +77,7 @@ def read_run(layout: RunLayout) -> RunConfig:
         run = RunFile.model_validate_json(text)
     except ValueError as error:
         raise RunRefused(f"{layout.config}: not a run's configuration: {error}") from None
-    if run.config.fingerprint != run.fingerprint:
+    if run.fingerprint not in (run.config.fingerprint, run.config.former_fingerprint):
         raise RunRefused(
             f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
             f"A run is immutable: declare a new one with lvjobs submit"

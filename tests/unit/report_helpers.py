@@ -9,11 +9,10 @@ from lvjobs.control.evaluations import Trial, evaluation
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.ledger.records import Run
-from lvjobs.study.config import TRAIN_TASK
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 HISTORY, HORIZON = 60, 5
 SYSTEMS = [16, 19, 17]

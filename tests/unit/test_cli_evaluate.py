@@ -78,4 +78,4 @@ def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs
         assert word in out
     code, _, err = lvjobs("evaluate", "one", "--split", "random")
     assert code == 2
-    assert "trained on" in err
+    assert "trained or validated on" in err

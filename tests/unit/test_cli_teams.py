@@ -77,7 +77,7 @@ def test_a_profile_may_ask_for_several_by_default(submit, tmp_path):
 
 def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     from lvjobs.control.declare import _team
-    from lvjobs.study.config import EVALUATE_TASK
+    from lvjobs.study.evaluation import EVALUATE_TASK
     from lvjobs.study.run import RunConfig
 
     evaluation = RunConfig(task=EVALUATE_TASK, steps=1)

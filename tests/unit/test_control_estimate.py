@@ -56,6 +56,9 @@ def test_each_part_of_a_run_is_counted():
         "evaluation": 20 * 10,
         "replay": 250 * 1000 + 2 * 8 * 100,  # before the first step it validates once more
     }
+    assert a_cell(validation_systems=3).flops("official", "validation") == 5 * 3 * 100
+    for no_fewer in (0, 8, 100):
+        assert a_cell(validation_systems=no_fewer).flops("official", "validation") == 5 * 8 * 100
     assert cell.flops("report", "training") == 300_000
     assert cell.flops("exact", "training") is None
 

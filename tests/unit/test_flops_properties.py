@@ -38,6 +38,7 @@ def workloads(draw):
         numeric_head=draw(st.sampled_from([None, 1, 2])),
         prompt_tokens=draw(sizes),
         new_tokens=draw(sizes),
+        samples=draw(st.integers(1, 4)),
         kv_cache=draw(st.booleans()),
         inference=inference,
     )
@@ -93,7 +94,7 @@ def test_a_cache_spares_work(name, workload):
     workload = replace(workload, new_tokens=workload.new_tokens + 1)
     cached, anew = (count(name, replace(workload, kv_cache=on)).generation for on in (True, False))
     assert cached < anew
-    one = replace(workload, new_tokens=1)
+    one = replace(workload, new_tokens=1, samples=1)
     assert count(name, replace(one, kv_cache=True)) == count(name, replace(one, kv_cache=False))
 
 
@@ -103,6 +104,14 @@ def test_a_longer_forecast_costs_more(name, workload):
     less = count(name, workload).generation
     assert count(name, replace(workload, new_tokens=workload.new_tokens + 1)).generation > less
     assert count(name, replace(workload, prompt_tokens=workload.prompt_tokens + 1)).generation > less
+
+
+@every_convention
+@given(workloads(), st.integers(2, 20))
+def test_samples_share_the_prompt_that_is_kept_and_nothing_else(name, workload, samples):
+    one = count(name, replace(workload, samples=1)).generation
+    prompt = count(name, replace(workload, samples=1, new_tokens=1)).generation if workload.kv_cache else 0
+    assert count(name, replace(workload, samples=samples)).generation == prompt + samples * (one - prompt)
 
 
 @given(workloads())

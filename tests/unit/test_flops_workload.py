@@ -20,6 +20,7 @@ TINY = architecture_of("tiny")
         ({"numeric_head": 0}, "numeric head = 0"),
         ({"numeric_head": 19}, "numeric head = 19: it must be from 1 to 18"),
         ({"prompt_tokens": 0}, "prompt tokens = 0"),
+        ({"samples": 0}, "samples = 0"),
         ({"new_tokens": 0}, "new tokens = 0"),
         ({"lora_targets": "k"}, "'k': choose from qv, all-linear"),
         ({"precision": "int8"}, "'int8': choose from fp32, bf16, nf4"),

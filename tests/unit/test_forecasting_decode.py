@@ -166,6 +166,23 @@ def test_samples_of_a_sure_model_are_all_the_same():
     assert (found == forecast(model, TABLE, CODEC, history, 4, decoding=WIDE)).all()
 
 
+@pytest.mark.parametrize("samples", [1, 4])
+def test_samples_share_one_pass_over_the_prompt_as_they_are_charged(samples):
+    """What goes through the model is what `flops.rules.generation` counts, but for two tokens that it need not feed."""
+    history, horizon, new = noisy(series=9), 4, 40
+    texts = CODEC.encode(history, CODEC.fit(history))
+    model = Persistence(TABLE, 30, margin=200.0)
+    if samples == 1:
+        forecast(model, TABLE, CODEC, history, horizon)
+    else:
+        sample(model, TABLE, CODEC, history, horizon, Sampling(samples=samples))
+    longest = max(columns for _, columns in model.calls[1:] if columns < 9)
+    prompts = sum(rows * columns for rows, columns in model.calls if columns > longest)
+    assert prompts == sum(map(len, texts))
+    fed = sum(rows * columns for rows, columns in model.calls if columns <= longest)
+    assert fed == samples * len(history) * (new - 2)
+
+
 # Any model
 
 

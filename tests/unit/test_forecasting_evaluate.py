@@ -158,6 +158,13 @@ def test_a_model_is_asked_how_likely_it_holds_what_came(training, data, tmp_path
     assert rates[True]["generation"] == rates[False]["generation"] + rates[False]["validation"]
 
 
+def test_samples_are_charged_what_each_adds_to_one_prompt(training):
+    whole = training.model_copy(update={"history_steps": 80, "horizon_steps": 20})
+    one, two, nine = (rates_of(config_of(whole, samples=n))["official"]["generation"] for n in (1, 2, 9))
+    assert nine == one + 8 * (two - one)
+    assert two - one < 0.3 * one
+
+
 def test_a_numeric_head_is_counted_as_one(training):
     assert len(ALPHABET) == NUMERIC_HEAD
     wide = training.model_copy(update={"model": "Qwen/Qwen2.5-0.5B-Instruct"})
@@ -180,7 +187,8 @@ def test_one_scale_for_all_is_that_of_the_series_that_trained(monkeypatch, train
     shared = training.model_copy(update={"scaling": "global"})
     history, truth = truth_of(data, training)
     codec = codec_of(shared)
-    scale = codec.fit(load_dataset(data, steps=45).trajectories[:32, :40].astype(np.float64))
+    # 40 systems: 8 are scored, 3 of the others validate, and have no say in the scale.
+    scale = codec.fit(load_dataset(data, steps=45).trajectories[:29, :40].astype(np.float64))
     texts = codec.encode(np.concatenate([history, truth], axis=1), scale)
     pretend(monkeypatch, shared, lambda table, _: Perfect(table, texts))
     scores, samples, _ = result(run_through(config_of(shared), tmp_path))
@@ -214,7 +222,7 @@ def test_data_that_changed_are_refused(training):
 def test_what_was_trained_on_is_not_scored(training, tmp_path):
     config = config_of(training)
     leaking = config.model_copy(update={"params": {**config.params, "systems": [3, *SYSTEMS[1:]]}})
-    with pytest.raises(UsageError, match="trained on would be scored"):
+    with pytest.raises(UsageError, match="trained or validated on would be scored"):
         run_through(leaking, tmp_path)
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.splits import Split, make_split
+from lvjobs.forecasting.splits import Split, make_split, training_split
+from lvjobs.study.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,76 @@ def test_a_system_on_both_sides_is_refused():
         Split("last200", 0, (0, 1, 2, 3), (3, 4))
     stored = make_split(10).to_dict()
     stored["train"].append(9)
-    with pytest.raises(UsageError, match="trained on would be scored"):
+    with pytest.raises(UsageError, match="trained or validated on would be scored"):
         Split.from_dict(stored)
+
+
+def training(systems, **params):
+    return training_split(systems, TrainingConfig(data="x", **params))
+
+
+@pytest.mark.parametrize(
+    ("systems", "params", "train", "validation"),
+    [
+        (1000, {}, range(720), range(720, 800)),
+        (1000, {"train_systems": 100}, range(100), range(720, 800)),
+        (1000, {"validation_systems": 32}, range(768), range(768, 800)),
+        (1000, {"validation_systems": 0}, range(800), ()),
+        (1000, {"validation_systems": 0, "train_systems": 800}, range(800), ()),
+        (1000, {"validation_systems": 799}, range(1), range(1, 800)),
+        (10, {}, range(7), [7]),
+        (3, {}, [0], [1]),
+    ],
+)
+def test_the_last_that_may_train_validate(systems, params, train, validation):
+    split = training(systems, **params)
+    assert (split.train, split.validation) == (tuple(train), tuple(validation))
+    assert split.test == make_split(systems).test
+    assert split.validating == (split.validation or split.test)
+    assert split == Split.from_dict(json.loads(json.dumps(split.to_dict())))
+
+
+@given(
+    systems=st.integers(3, 300),
+    train=st.none() | st.integers(1, 300),
+    held=st.none() | st.integers(0, 300),
+)
+def test_no_system_is_in_two_of_the_three(systems, train, held):
+    try:
+        split = training(systems, train_systems=train, validation_systems=held)
+    except UsageError:
+        return
+    parts = (split.train, split.validation, split.test)
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert split.train
+    assert split.train == tuple(range(len(split.train)))
+
+
+def test_training_may_not_reach_into_validation():
+    with pytest.raises(UsageError, match=r"train_systems = 8, but only the first 7 of 10.*1 validate.*last 2"):
+        training(10, train_systems=8)
+    with pytest.raises(UsageError, match=r"train_systems = 9, but only the first 8 of 10"):
+        training(10, train_systems=9, validation_systems=0)
+    with pytest.raises(UsageError, match=r"first 8 of 10 systems may train, and 8 of them are to validate"):
+        training(10, validation_systems=8)
+    with pytest.raises(UsageError, match=r"validation_systems lower"):
+        training(2)
+
+
+def test_a_system_that_validates_is_neither_trained_on_nor_scored():
+    split = training(10)
+    with pytest.raises(UsageError, match="would train and validate, system 3 first"):
+        replace(split, validation=(3, 7))
+    with pytest.raises(UsageError, match="validated on would be scored, system 8 first"):
+        replace(split, validation=(7, 8))
+
+
+def test_what_a_run_was_chosen_by_is_not_scored():
+    seen = training(1000, train_systems=1).seen
+    assert len(seen) == 81
+    with pytest.raises(UsageError, match="validated on would be scored"):
+        make_split(1000, "random", seed=0).reject_seen(seen[1:])
+    make_split(1000).reject_seen(seen)
 
 
 def test_what_a_run_trained_on_is_not_scored():
@@ -80,6 +149,8 @@ def test_what_a_run_trained_on_is_not_scored():
         ({"train": (-1, 0)}, "system -1"),
         ({"train": (1, 1)}, "twice"),
         ({"test": (9, 9)}, "twice"),
+        ({"train": (0,), "validation": (1, 1)}, "twice"),
+        ({"train": (0,), "validation": (-1,)}, "system -1"),
     ],
 )
 def test_nonsense_is_refused(changed, words):

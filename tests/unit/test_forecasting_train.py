@@ -1,7 +1,10 @@
 """Training on the bundled model: resumed bit for bit, reloaded exactly, validated without a trace."""
 
+import json
 import math
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.torch
@@ -13,6 +16,7 @@ from lvjobs.forecasting import train as task
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import make_dataset, sha256
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
+from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
@@ -280,3 +284,45 @@ def test_a_fake_is_a_run(config, tmp_path):
 
     run: Run = FakeRun(config, tmp_path)
     assert run.resume() is None
+
+
+# What is trained on, what is validated on, what is scored
+
+
+def with_others(data, systems, path):
+    """The file with other series in these places."""
+    shutil.copyfile(data, path)
+    with h5py.File(path, "r+") as file:
+        for system in systems:
+            file["/trajectories"][system] = file["/trajectories"][system][::-1]
+    return path
+
+
+@pytest.mark.parametrize("scaling", ["series", "global"])
+def test_what_is_scored_has_no_say_in_a_training_or_in_what_it_is_chosen_by(data, tmp_path, scaling):
+    chosen = {"steps": 4, "train_systems": None, "validation_systems": 2, "validation_limit": 9, "scaling": scaling}
+    split = training_split(5, TrainingConfig(data="x", validation_systems=2))
+    assert (split.train, split.validation, split.test) == ((0, 1), (2, 3), (4,))
+    run = run_through(small(data, **chosen), tmp_path / "run")
+    others = {
+        part: run_through(small(with_others(data, systems, tmp_path / f"{part}.h5"), **chosen), tmp_path / part)
+        for part, systems in (("train", split.train), ("validation", split.validation), ("test", split.test))
+    }
+    assert adapter_bytes(others["test"]) == adapter_bytes(run)
+    assert others["test"].validations == run.validations
+    assert adapter_bytes(others["validation"]) == adapter_bytes(run)
+    assert others["validation"].validations != run.validations
+    assert adapter_bytes(others["train"]) != adapter_bytes(run)
+
+
+def test_a_run_keeps_its_split_and_does_not_go_on_with_another(data, tmp_path):
+    config = small(data, train_systems=2, validation_systems=1)
+    half = run_through(config, tmp_path / "half", stop_at=4)
+    kept = half.saved[2] / "split" / task.SPLIT
+    split = Split.from_dict(json.loads(kept.read_text()))
+    assert (split.train, split.validation, split.test) == ((0, 1), (3,), (4,))
+    kept.write_text(json.dumps({**split.to_dict(), "validation": [2]}))
+    with pytest.raises(LvjobsError, match="names other systems"):
+        run_through(config, tmp_path / "half", before=half.saved)
+    kept.unlink()  # a checkpoint of an earlier release
+    assert run_through(config, tmp_path / "rest", before=half.saved).step == 4

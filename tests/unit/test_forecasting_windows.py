@@ -24,7 +24,6 @@ from lvjobs.forecasting.windows import (
     numeric_labels,
     pack,
     shared_scale,
-    split,
     training_windows,
     validation_windows,
 )
@@ -81,7 +80,7 @@ def test_taking_rows_drops_only_common_padding():
 
 
 def test_validation_counts_the_horizon_only(data):
-    windows = windows_of(validation_windows, data)
+    windows = windows_of(validation_windows, data, validation_systems=2)
     assert len(windows) == 2
     assert windows.ids.shape == (2, 1000)
     assert (windows.labels[:, :800] == IGNORED).all()
@@ -91,23 +90,47 @@ def test_validation_counts_the_horizon_only(data):
 def test_validation_does_not_hang_on_how_one_trains(data):
     one, other = (
         windows_of(validation_windows, data, context_length=length, batch_size=batch, train_systems=train)
-        for length, batch, train in ((16, 1, 2), (768, 8, 8))
+        for length, batch, train in ((16, 1, 2), (768, 8, 7))
     )
     assert (one.ids == other.ids).all()
     assert (one.labels == other.labels).all()
 
 
-def test_training_and_validation_share_no_system(data):
-    """Each system is given a length of its own, by which its tokens are known."""
+def altered(data, systems):
+    """The same file with other series in these places."""
     marked = data.trajectories.copy()
-    marked[8:, :80] = np.linspace(0, 1, 80)[:, None]  # nothing like the noise of the others
-    changed = Dataset(data.path, data.time, marked)
-    assert (windows_of(training_windows, data).ids == windows_of(training_windows, changed).ids).all()
-    assert (windows_of(validation_windows, data).ids != windows_of(validation_windows, changed).ids).any()
-    marked = data.trajectories.copy()
-    marked[:8] = 1 - marked[:8]
-    changed = Dataset(data.path, data.time, marked)
-    assert (windows_of(validation_windows, data).ids == windows_of(validation_windows, changed).ids).all()
+    marked[systems] = np.linspace(0, 1, 100)[:, None] * (1 + np.array(systems))[:, None, None]  # nothing like noise
+    return Dataset(data.path, data.time, marked)
+
+
+@pytest.mark.parametrize("scaling", ["series", "global"])
+@pytest.mark.parametrize(
+    ("params", "train", "validation"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6], [7]),
+        ({"validation_systems": 3}, [0, 1, 2, 3, 4], [5, 6, 7]),
+        ({"validation_systems": 3, "train_systems": 2}, [0, 1], [5, 6, 7]),
+        ({"validation_systems": 0}, [0, 1, 2, 3, 4, 5, 6, 7], [8, 9]),
+    ],
+)
+def test_training_validation_and_scores_share_no_system(data, params, train, validation, scaling):
+    """Windows change with the series that they are of, and with no other; the scale of all is the training ones'."""
+    trained, validated = (windows_of(make, data, scaling=scaling, **params) for make in MAKERS)
+    elsewhere = altered(data, [system for system in range(10) if system not in train])
+    assert (windows_of(training_windows, elsewhere, scaling=scaling, **params).ids == trained.ids).all()
+    elsewhere = altered(data, [system for system in range(10) if system not in (*train, *validation)])
+    assert (windows_of(validation_windows, elsewhere, scaling=scaling, **params).ids == validated.ids).all()
+    if scaling == "series":
+        elsewhere = altered(data, [system for system in range(10) if system not in validation])
+        assert (windows_of(validation_windows, elsewhere, scaling=scaling, **params).ids == validated.ids).all()
+    assert len(validated) == len(validation)
+    for make, systems, made in zip(MAKERS, (train, validation), (trained, validated), strict=True):
+        for system in systems:
+            changed = windows_of(make, altered(data, [system]), scaling=scaling, **params)
+            assert changed.ids.shape != made.ids.shape or (changed.ids != made.ids).any(), system
+
+
+MAKERS = (training_windows, validation_windows)
 
 
 def test_the_horizon_does_not_move_the_scale_of_its_history(data):
@@ -120,18 +143,9 @@ def test_the_horizon_does_not_move_the_scale_of_its_history(data):
 
 
 def test_a_limit_takes_the_first_validation_systems(data):
-    assert len(windows_of(validation_windows, data, validation_limit=1)) == 1
-
-
-@pytest.mark.parametrize(("systems", "first"), [(1000, 800), (10, 8), (4, 3), (2, 1)])
-def test_the_last_fifth_validates(systems, first):
-    assert split(systems, TrainingConfig(data="x")) == (first, first)
-
-
-def test_training_may_not_reach_into_validation():
-    assert split(10, TrainingConfig(data="x", train_systems=3)) == (3, 8)
-    with pytest.raises(UsageError, match=r"train_systems = 9.*first 8"):
-        split(10, TrainingConfig(data="x", train_systems=9))
+    whole = windows_of(validation_windows, data, validation_systems=3)
+    first = windows_of(validation_windows, data, validation_systems=3, validation_limit=1)
+    assert (first.ids == whole.ids[:1]).all()
 
 
 def test_an_epoch_has_every_window_once_and_the_next_is_another_order():
@@ -223,7 +237,7 @@ def test_packing_keeps_the_overlapping_chunks(data):
     assert packed.ids.shape[1] == 512
     assert packed.attention.sum() == plain.attention.sum()
     series = [
-        TABLE.encode(text) for text in Codec().encode(data.trajectories[:8], Codec().fit(data.trajectories[:8, :80]))
+        TABLE.encode(text) for text in Codec().encode(data.trajectories[:7], Codec().fit(data.trajectories[:7, :80]))
     ]
     assert packed.ids[packed.attention == 1].tolist() == np.concatenate(cut(series, 512)).tolist()
     with pytest.raises(ValidationError, match="packing cuts series anywhere"):
@@ -242,7 +256,7 @@ def asking(horizon):
 def test_examples_are_questions_and_answers_of_whole_steps(data, length):
     windows = windows_of(training_windows, data, asking, format="instruct", context_length=length)
     assert windows.ids.shape[1] <= length
-    texts = Codec().encode(data.trajectories[:8], Codec().fit(data.trajectories[:8, :80]))
+    texts = Codec().encode(data.trajectories[:7], Codec().fit(data.trajectories[:7, :80]))
     seen = {}
     for row, real in enumerate(windows.attention == 1):
         ids, labels = windows.ids[row][real], windows.labels[row][real]
@@ -269,8 +283,8 @@ def test_an_instruction_that_leaves_no_room_is_an_error(data):
 
 
 def test_validation_is_instructed_too_and_counts_the_same_tokens(data):
-    plain = windows_of(validation_windows, data)
-    asked = windows_of(validation_windows, data, asking, format="instruct", context_length=60)
+    plain = windows_of(validation_windows, data, validation_systems=2)
+    asked = windows_of(validation_windows, data, asking, format="instruct", context_length=60, validation_systems=2)
     assert asked.ids.shape == (2, 1008)
     assert (asked.ids[:, 4:804] == plain.ids[:, :800]).all()
     assert (asked.ids[:, 808:] == plain.ids[:, 800:]).all()
@@ -285,12 +299,12 @@ def test_one_scale_for_all_is_that_of_the_histories_that_train(data):
     config = TrainingConfig(data="x", scaling="global", train_systems=4)
     scale = shared_scale(data, codec_of(config), config)
     changed = data.trajectories.copy()
-    changed[4:] *= 7
+    changed[4:] *= 7  # also those that validate
     changed[:, 80:] *= 7
     again = shared_scale(Dataset(data.path, data.time, changed), codec_of(config), config)
     assert (scale.unit == again.unit).all()
     assert shared_scale(data, Codec(), config) is None
-    windows = windows_of(validation_windows, data, scaling="global", train_systems=4)
+    windows = windows_of(validation_windows, data, scaling="global", train_systems=4, validation_systems=0)
     (text, _) = codec_of(config).encode(data.trajectories[8:], scale)
     assert TABLE.decode(windows.ids[0][windows.attention[0] == 1]) == text
 

@@ -147,3 +147,10 @@ def test_on_a_terminal_one_figure_alone_has_its_interval(study):
         assert {line.count("[") for line in rows} == {1}
         assert {line.count("[") for line in whole if line.startswith("|")} == {0, 5}
         assert [line.split()[-1] for line in rows] == [row[-1].partition(" ")[0] for row in table.rows]
+
+
+def test_what_was_validated_on_scored_series_is_said(finished):
+    for name, held in (("held-out", None), ("looked", 0)):
+        finished.evaluated(finished.trained(name, validation_systems=held))
+    (said,) = {note for table in tables_of(finished) for note in table.notes if "scored series" in note}
+    assert "validation_systems = 0): looked. If" in said

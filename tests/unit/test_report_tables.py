@@ -44,6 +44,15 @@ def test_the_table_fits(width):
     assert ("170" in text) == (width >= 100)
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_numeric_heads_loss_is_marked_and_explained(width):
+    losses = {"loss": None, "loss_numeric": 0.75, "validation_loss": None, "validation_loss_numeric": 0.25}
+    text = shown(print_status, {"runs": [a_row(), a_row(**losses, untrained_loss_numeric=None)]}, width)
+    for word in ("0.123 ", "0.500 ", "0.750n", "0.250n", "n: of a numeric head"):
+        assert word in text
+    assert "numeric head" not in shown(print_status, {"runs": [a_row()]}, width)
+
+
 def test_a_held_run_says_why():
     text = shown(print_status, {"runs": [a_row(state="held", cause="code_error", reason="ValueError: no; mend it")]})
     assert "held" in text

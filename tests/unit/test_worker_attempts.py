@@ -21,6 +21,7 @@ from worker_helpers import (
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.allowance import Allowance
 from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
 
@@ -204,6 +205,16 @@ def test_an_edited_configuration_is_refused(zygote, tmp_path):
     assert zygote.run(layout, TOY_OUTPUT=output) == 1
     assert "fingerprint" in output.read_text()
     assert not layout.generations.exists()
+
+
+def test_a_run_that_was_declared_when_all_keys_were_hashed_goes_on(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    stored = RunFile.model_validate_json(layout.config.read_text())
+    former = stored.model_copy(update={"fingerprint": stored.config.former_fingerprint})
+    assert former.fingerprint != stored.fingerprint
+    layout.config.write_text(former.model_dump_json())
+    assert zygote.run(layout) == 0
+    assert layout.done.exists()
 
 
 def test_somebody_elses_directory_is_refused(zygote, tmp_path):
