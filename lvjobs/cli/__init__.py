@@ -20,6 +20,7 @@ _COMMANDS = {
     "forecast": ("lvjobs.cli.forecast", "Forecast one series, and draw it beside the baselines."),
     "figures": ("lvjobs.cli.figures", "Draw all figures that the study has data for."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
+    "queue": ("lvjobs.cli.queue", "Show why jobs wait, and what would start sooner."),
     "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
     "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),
     "watch": ("lvjobs.cli.watch", "Make pass after pass until nothing is left to do."),

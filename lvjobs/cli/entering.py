@@ -1,7 +1,7 @@
 """How runs enter from the command line: dry run, submission, what fits, waiting; shared by `submit` and `sweep`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lvjobs.control.enter import Entered, OverBudget
     from lvjobs.control.fit import Proposal
     from lvjobs.control.submission import Sent
+    from lvjobs.ledger.records import Run
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], 
     from lvjobs.report.estimate import estimate_lines, proposal_lines
 
     with open_session(study, wait=manner.patience) as session:
-        text = script(session, wanted)
+        drawn = script(session, wanted)
         with session.ledger.transaction() as transaction:
             seen = read(transaction)
         found = what_fits(session, wanted, name_of) if manner.fit else None
@@ -115,10 +116,12 @@ def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], 
     foreseen = foresee(study, {wanted.stage: wanted.configs}, seen, wanted.resources, wanted.profile)
     proposed = found[0].as_dict() if found and found[0].is_change else None
     if manner.as_json:
-        print_json({"schema": 1, "outcome": "dry_run", "script": text, "estimate": foreseen, "fit": proposed})
+        shown = {"schema": 1, "outcome": "dry_run", "script": drawn.text, "estimate": foreseen, "fit": proposed}
+        print_json({**shown, "computed": drawn.computed})
         return
-    click.echo(text)
-    lines = ["-- what it would cost; nothing was submitted --", *estimate_lines(foreseen)]
+    click.echo(drawn.text)
+    computed = [drawn.computed] if drawn.computed else []
+    lines = [*computed, "-- what it would cost; nothing was submitted --", *estimate_lines(foreseen)]
     for line in [*lines, *(proposal_lines(proposed) if proposed else ())]:
         click.echo(f"# {line}".rstrip())
 
@@ -165,7 +168,7 @@ def _tell_outcome(
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")
         if entered.sent is not None:
-            click.echo(_outcome([run.name for run in entered.new], entered.sent))
+            click.echo(_outcome(entered.new, entered.sent))
         tell(summary)
     if manner.wait:
         from lvjobs.cli.watch import watch_until
@@ -181,18 +184,24 @@ def _tell_outcome(
                 "job_id": sent.job_id if sent else None,
                 "token": sent.token if sent else None,
                 "said": sent.said if sent else "",
+                "submitted": len(sent.runs) if sent and sent.outcome == "submitted" else 0,
                 "fit": proposal.as_dict() if proposal else None,
                 "runs": rows,
             }
         )
 
 
-def _outcome(names: list[str], sent: "Sent") -> str:
-    what = names[0] if len(names) == 1 else f"{len(names)} runs"
+def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
+    what = new[0].name if len(new) == 1 else f"{len(new)} runs"
     if sent.outcome == "submitted":
+        waiting = [run for run in new if not run.after and run not in sent.runs]
+        if waiting:
+            return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}; {len(waiting)} wait for room"
         return f"{what}: submitted as job {sent.job_id}; follow with: lvjobs status"
     if sent.outcome == "planned":
         return f"{what}: planned ({sent.said}); the pass that sees that submits: lvjobs resume"
+    if sent.outcome == "limited":
+        return f"{what}: {sent.said}; the next pass that finds room submits: lvjobs resume"
     if sent.outcome == "deferred":
         return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: lvjobs resume"
     return (

@@ -15,10 +15,14 @@ from lvjobs.sweep.request import Request, with_facts
 F = TypeVar("F", bound=Callable[..., Any])
 
 _RESOURCE_OPTIONS = (
-    ("--partition", "partition", "Slurm partition."),
+    ("--partition", "partition", "Slurm partition, or several: a,b."),
     ("--account", "account", "Slurm account."),
-    ("--qos", "qos", "Slurm quality of service."),
-    ("--time-limit", "time_limit", "Longest run time of one job: 12:00:00, 36h, 90m."),
+    ("--qos", "qos", "Slurm quality of service, or several in order of preference: a,b."),
+    (
+        "--time-limit",
+        "time_limit",
+        "Longest run time of one job: 12:00:00, 36h, 90m, or auto (by measured step times).",
+    ),
     ("--memory-mb", "memory_mb", "Memory of one job in MiB."),
 )
 _TRAIN_OPTIONS = (

@@ -19,6 +19,8 @@ from lvjobs.cluster.local_state import look, state_of
 from lvjobs.cluster.protocol import (
     ClusterError,
     JobRequest,
+    Limits,
+    Load,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -141,6 +143,14 @@ class LocalCluster:
                 check=False,
             ).returncode
 
+    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol's
+        """None: what finds no slot waits."""
+        return Limits()
+
+    def load(self) -> Load:
+        """Nobody counts."""
+        return {}
+
     # -- state --------------------------------------------------------------------------------------------------
 
     def observe(self, tokens: Sequence[str], since: float) -> Snapshot:  # noqa: ARG002 - nothing is ever forgotten
@@ -197,6 +207,13 @@ class LocalCluster:
 
     def lift_hold(self, job_id: str) -> None:
         """Nothing is ever held here."""
+
+    def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol's
+        """Nobody knows when a slot is free."""
+        raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
+
+    def extend(self, job_id: str, minutes: int) -> None:
+        """Nothing waits here with a time limit."""
 
     def probe(self) -> Site:
         """What this machine promises."""

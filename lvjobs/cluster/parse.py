@@ -1,12 +1,13 @@
 """Pure parsers of what squeue, sacct and scontrol print. Tested on captured output of real clusters."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import Job, token_of
+from lvjobs.cluster.protocol import ACTIVE_STATES, PENDING_STATES, ClusterError, Job, token_of
 
 # squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
 # name comes last because only it may hold characters of more than one byte.
@@ -20,6 +21,8 @@ _QUEUE_COLUMNS = (
     ("exit_code", 12),
     ("Partition", 64),
     ("NodeList", 100),
+    ("QOS", 64),
+    ("Account", 64),
     ("Name", 256),
 )
 QUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _QUEUE_COLUMNS)
@@ -55,6 +58,19 @@ def parse_time(text: str) -> float | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text).timestamp()
     return None
+
+
+def parse_estimate(text: str) -> float:
+    """When a job would start, in what `sbatch --test-only` printed.
+
+    Raises:
+        ClusterError: it does not say.
+    """
+    match = re.search(r"to start at (\S+)", text)
+    start = parse_time(match[1]) if match else None
+    if start is None:
+        raise ClusterError(f"Slurm gives no estimate ({text.strip() or 'it printed nothing'})")
+    return start
 
 
 def parse_exit(text: str) -> tuple[int | None, int | None]:
@@ -121,14 +137,31 @@ def _ended(job: Job, end: float | None, exit_text: str) -> Job:
     return replace(job, end=end, exit_code=code, exit_signal=signal)
 
 
-def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
-    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed."""
-    jobs = []
+def _queue_rows(text: str) -> Iterator[dict[str, str]]:
     for line in text.splitlines():
         values, position = {}, 0
         for column, width in _QUEUE_COLUMNS:
             values[column] = line[position : position + width].strip()
             position += width
+        yield values
+
+
+def parse_load(text: str) -> Counter[tuple[str, str]]:
+    """How many jobs wait or run in what squeue printed as for `parse_queue`, whoever sent them: see `Load`."""
+    load: Counter[tuple[str, str]] = Counter()
+    for values in _queue_rows(text):
+        if _word(values["State"]) in PENDING_STATES | ACTIVE_STATES:
+            # A job that may run in several partitions waits in each.
+            places = [("partition", name) for name in values["Partition"].split(",")]
+            places += [("qos", values["QOS"]), ("account", values["Account"]), ("user", "")]
+            load.update(dict.fromkeys(places, len(_places(values["JobArrayID"]))))
+    return load
+
+
+def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
+    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed."""
+    jobs = []
+    for values in _queue_rows(text):
         token = token_of(values["Name"])
         if token is None or (tokens is not None and token not in tokens):
             continue

@@ -21,7 +21,7 @@ from lvjobs.cluster.protocol import JobRequest
 from lvjobs.errors import UsageError
 
 _SUFFIX = ".sh.j2"
-_NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1}
+_NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
 """Whole numbers, and the least that each may be."""
 
 _LISTS = frozenset({"exclude_nodes", "modules", "extra_sbatch"})

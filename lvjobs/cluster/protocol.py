@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from lvjobs.errors import LvjobsError
 
@@ -21,6 +21,10 @@ class SubmitRefused(ClusterError):
 
 class SubmitDeferred(ClusterError):
     """No job exists, and later one may: a submit limit is reached, or the controller could not be contacted at all."""
+
+
+class SubmitLimited(SubmitDeferred):
+    """No job exists: with these, more jobs would be in the queue than the site allows. Fewer may go at once."""
 
 
 class SubmitUnclear(ClusterError):
@@ -110,6 +114,34 @@ ACTIVE_STATES = frozenset(
 )
 
 
+Load: TypeAlias = Mapping[tuple[str, str], int]
+"""How many jobs of the user's, ours or not, wait or run, an array's tasks one by one: by ("qos", its name),
+("account", its name), ("partition", its name), and all of them by ("user", "").
+"""
+
+
+@dataclass(frozen=True)
+class Cap:
+    """How many jobs may wait and run together of those that `place` (see `Load`) counts; `said` is how the site has it.
+
+    `shared`: other users' jobs count too, so that there may be less room than our own leave.
+    """
+
+    place: tuple[str, str]
+    most: int
+    said: str
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a site allows of one kind of job, as far as it says: caps on the queue, members in one array, minutes."""
+
+    caps: Sequence[Cap] = ()
+    members: int | None = None
+    minutes: int | None = None
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What the scheduler says of our jobs at one moment.
@@ -125,6 +157,8 @@ class Snapshot:
     problem: str = ""
     accounting: bool = True
     """Whether the site has accounting at all: without it, a `history` of None is not a missing answer."""
+    load: Load | None = None
+    """How many jobs of the user's there are, with those of others than this study; None where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +200,14 @@ class Cluster(Protocol):
         """Submit and return the job id (an array's id without a task).
 
         Raises:
-            SubmitRefused, SubmitDeferred, SubmitUnclear: see there.
+            SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see there.
         """
+
+    def limits(self, request: JobRequest) -> Limits:
+        """What the site allows of such jobs. Raises ClusterError where it cannot be asked."""
+
+    def load(self) -> Load:
+        """How many jobs of the user's wait or run. Raises ClusterError where it cannot be asked."""
 
     def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
         """How the jobs with these tokens stand: one squeue, and one sacct from `since` on where there is accounting.
@@ -186,6 +226,17 @@ class Cluster(Protocol):
 
     def lift_hold(self, job_id: str) -> None:
         """Let a requeued job that waits for its begin time (Reason=BeginTime) start in a few seconds."""
+
+    def estimate_start(self, request: JobRequest) -> float:
+        """When such a job would start if it were submitted now, in seconds since the epoch. Nothing is submitted.
+
+        Raises:
+            ClusterError: it would not start, or nobody can tell; the text says so.
+            ClusterSilent: the scheduler did not answer.
+        """
+
+    def extend(self, job_id: str, minutes: int) -> None:
+        """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
 
     def probe(self) -> Site:
         """Ask the site what it allows."""

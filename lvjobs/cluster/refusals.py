@@ -2,7 +2,7 @@
 
 import re
 
-from lvjobs.cluster.protocol import ClusterError, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.protocol import ClusterError, SubmitDeferred, SubmitLimited, SubmitRefused, SubmitUnclear
 
 _TIMED_OUT = frozenset({124, 137})
 """`timeout` ended sbatch, by SIGTERM or by SIGKILL: whether its message had gone out is unknown."""
@@ -16,9 +16,12 @@ _UNCLEAR = re.compile(
     re.IGNORECASE,
 )
 
-# No job exists. It is a matter of waiting: for other jobs to end, for the controller to come back.
+# No job exists, for there are too many: it is a matter of waiting for other jobs to end, or of sending fewer.
+_LIMITED = re.compile(r"maxsubmit|grpsubmit|maxjobs|grpjobs|submit limit", re.IGNORECASE)
+
+# No job exists. It is a matter of waiting for the controller to come back.
 _DEFERRED = re.compile(
-    r"maxsubmit|grpsubmit|maxjobs|grpjobs|submit limit|unable to contact slurm controller|controller not responding"
+    r"unable to contact slurm controller|controller not responding"
     r"|standby mode|temporarily unable|resource temporarily unavailable|submissions? (?:is |are )?(?:temporarily )?disa"
     r"|could not establish a configuration source|unable to (?:open|stat|process) (?:\S+ )?\S*slurm\.conf",
     re.IGNORECASE,
@@ -42,7 +45,7 @@ _REFUSED = re.compile(
 
 
 def classify_sbatch_error(text: str, returncode: int) -> type[ClusterError]:
-    """Which of SubmitRefused, SubmitDeferred and SubmitUnclear a failed sbatch is.
+    """Which of SubmitRefused, SubmitLimited, SubmitDeferred and SubmitUnclear a failed sbatch is.
 
     `returncode` is that of `timeout ... sbatch`. When in doubt it is unclear: the token is then looked up before
     anything is tried again, and no job is submitted twice.
@@ -51,7 +54,9 @@ def classify_sbatch_error(text: str, returncode: int) -> type[ClusterError]:
         return SubmitUnclear
     if returncode in _NOT_FOUND:
         return SubmitRefused
-    if _DEFERRED.search(text) and not _NEVER.search(text):
+    if _LIMITED.search(text) and not _NEVER.search(text):
+        return SubmitLimited
+    if _DEFERRED.search(text):
         return SubmitDeferred
     if _REFUSED.search(text):
         return SubmitRefused

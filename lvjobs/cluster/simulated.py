@@ -18,13 +18,17 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from lvjobs.cluster.protocol import (
+    Cap,
     ClusterError,
     ClusterSilent,
     Job,
     JobRequest,
+    Limits,
+    Load,
     Site,
     Snapshot,
     SubmitDeferred,
+    SubmitLimited,
     SubmitRefused,
     SubmitUnclear,
 )
@@ -49,6 +53,8 @@ class SimulatedCluster(Engine):
         super().__init__(clock, on_step, manners)
         self.accounting: Accounting = "on"
         self.silent = False
+        self.foreign_jobs = 0
+        """Of the same user's, sent by something else."""
         self.submit_faults: deque[SubmitFault] = deque()
         self.calls: list[tuple[str, str]] = []
 
@@ -73,31 +79,55 @@ class SimulatedCluster(Engine):
                 "Batch job submission failed: Invalid account or account/partition combination specified"
             )
         if fault == "deferred":
-            raise SubmitDeferred("Batch job submission failed: QOSMaxSubmitJobPerUserLimit")
+            raise SubmitDeferred("Batch job submission failed: Unable to contact slurm controller (connect failure)")
         unclear = SubmitUnclear("Batch job submission failed: Socket timed out on send/recv operation")
         if fault == "vanished":
             raise unclear
+        if self._is_too_much(request):
+            raise SubmitLimited("Batch job submission failed: QOSMaxSubmitJobPerUserLimit")
         job_id = self.create(request)
         if fault == "lost" or self.silent:  # a frozen controller finds the message when it thaws
             raise unclear
         return job_id
 
+    def limits(self, request: JobRequest) -> Limits:
+        """What the site tells of its limit, if it does."""
+        self._hear()
+        self.calls.append(("limits", request.token))
+        most = self.manners.max_submit if self.manners.tells_limits else None
+        caps = () if most is None else (Cap(("user", ""), most, f"QOS normal: MaxSubmitJobsPU={most}"),)
+        longest = self.manners.max_minutes
+        return Limits(caps, minutes=None if longest is None else int(longest))
+
+    def load(self) -> Load:
+        """How many jobs wait or run, foreign ones too."""
+        self._hear()
+        self.calls.append(("load", ""))
+        return self._load()
+
+    def _load(self) -> Load:
+        return {("user", ""): self.foreign_jobs + sum(job.end is None for job in self.jobs)}
+
+    def _is_too_much(self, request: JobRequest) -> bool:
+        most = self.manners.max_submit
+        return most is not None and self._load()["user", ""] + len(request.run_directories) > most
+
     def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
         """How the jobs with these tokens stand, as far as the scheduler and accounting answer."""
         wanted, now = frozenset(tokens), self.clock.now
         problems = []
-        queue = None
+        queue, load = None, None
         if self.silent:
             problems.append("squeue: Socket timed out on send/recv operation")
         else:
             fresh = [job for job in self.jobs if job.end is None or now - job.end <= self.manners.min_job_age]
-            queue = [job.view() for job in fresh if job.request.token in wanted]
+            queue, load = [job.view() for job in fresh if job.request.token in wanted], self._load()
         history = None
         if self.accounting == "on":
             history = [job for job in self._history() if job.token in wanted and (job.end is None or job.end >= since)]
         elif self.accounting == "dead":
             problems.append("sacct: Problem talking to the database: Connection refused")
-        return Snapshot(now, queue, history, "; ".join(problems), self.accounting != "off")
+        return Snapshot(now, queue, history, "; ".join(problems), self.accounting != "off", load)
 
     def _history(self) -> list[Job]:
         """The newest row of each run that accounting has heard of by now."""
@@ -144,6 +174,23 @@ class SimulatedCluster(Engine):
             far = job.eligible > self.clock.now + _MARGIN_SECONDS
             if job.state == "PENDING" and job.reason == "BeginTime" and far:
                 job.eligible = self.clock.now + _SOON_SECONDS
+
+    def estimate_start(self, request: JobRequest) -> float:
+        """At once where a slot is free; else in as many seconds as the job asks for minutes."""
+        self._hear()
+        self.calls.append(("estimate_start", request.token))
+        if request.resources.get("partition") == "closed":
+            raise ClusterError("Invalid account or account/partition combination specified")
+        is_full = sum(job.state == "RUNNING" for job in self.jobs) >= self.manners.slots
+        return self.clock.now + (float(request.resources.get("time_limit_minutes") or 60) if is_full else 0.0)
+
+    def extend(self, job_id: str, minutes: int) -> None:
+        """Give a job that waits a longer time limit."""
+        self._hear()
+        self.calls.append(("extend", job_id))
+        for job in self.find(job_id):
+            if job.state == "PENDING":
+                job.request = replace(job.request, resources={**job.request.resources, "time_limit_minutes": minutes})
 
     def probe(self) -> Site:
         """What this site promises."""

@@ -83,6 +83,9 @@ class Manners:
     min_job_age: float = 300.0
     accounting_lag: float = 0.0
     max_minutes: float | None = None
+    max_submit: int | None = None
+    """Jobs that a user may have in the queue; whether the site tells so is `tells_limits`."""
+    tells_limits: bool = True
 
 
 class Engine:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from lvjobs.cluster.protocol import JobRequest, Site
+from lvjobs.cluster.protocol import Site
 from lvjobs.errors import UsageError
 
 _FIELD = re.compile(r"(\S+?)=(\S*)")
@@ -11,7 +11,9 @@ _CRED_EXPIRE = re.compile(r"cred_expire=(\d+)")
 _USUAL_CRED_EXPIRE = 120
 _MINUTES_A_DAY = 1440
 
-QOS_FORMAT = "Name,Flags,GraceTime,Preempt,PreemptMode,MaxWall,MaxJobsPU,MaxSubmitJobsPU,MaxTRESPU"
+QOS_FORMAT = (
+    "Name,Flags,GraceTime,Preempt,PreemptMode,MaxWall,MaxJobsPU,MaxSubmitJobsPU,MaxTRESPU,MaxSubmitJobsPA,GrpSubmit"
+)
 
 
 def parse_config(text: str) -> dict[str, str]:
@@ -106,29 +108,18 @@ def default_partition(partitions: Mapping[str, Mapping[str, str]]) -> str | None
     return next((name for name, fields in partitions.items() if fields.get("Default") == "YES"), None)
 
 
-def find_excess(
-    request: JobRequest,
-    asked: Mapping[str, object],
-    config: Mapping[str, str],
-    partitions: Mapping[str, Mapping[str, str]],
-) -> str | None:
-    """Which partition's time limit the request is over, if it is; the other things that can never work are refused.
+def find_excess(asked: Mapping[str, object], partitions: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Which partition's time limit a job is over, if it is; the other things that can never work are refused.
 
     `asked` has the profile's variables as they will be written: what the user set, else the defaults.
 
     Raises:
-        UsageError: no such partition, or an array that is too long.
+        UsageError: no such partition.
     """
     names = str(asked.get("partition") or default_partition(partitions) or "").split(",")
     for name in names:
         if name and partitions and name not in partitions:
             raise UsageError(f"partition: there is no {name!r} here; there are {', '.join(sorted(partitions))}")
-    largest = _number(config.get("MaxArraySize"))
-    if largest is not None and len(request.run_directories) > max(largest - 1, 1):
-        raise UsageError(
-            f"{len(request.run_directories)} runs are too many for one array here (MaxArraySize={largest}): "
-            "submit them in parts"
-        )
     minutes = asked.get("time_limit_minutes")
     limits = {name: parse_minutes(partitions[name].get("MaxTime", "")) for name in names if name in partitions}
     # A job that names several partitions runs in whichever allows it.

@@ -1,17 +1,21 @@
 """The Slurm backend: submission through submitit, state by one squeue and one sacct, in text that is parsed here."""
 
 import os
+import pwd
+import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lvjobs.cluster import sites
 from lvjobs.cluster.commands import Answer, run
 from lvjobs.cluster.filed import filed_job
-from lvjobs.cluster.parse import HISTORY_FORMAT, QUEUE_FORMAT, parse_history, parse_queue
+from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
+from lvjobs.cluster.parse import HISTORY_FORMAT, QUEUE_FORMAT, parse_estimate, parse_history, parse_load, parse_queue
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Site, Snapshot
+from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Limits, Load, Site, Snapshot
 from lvjobs.errors import UsageError
 
 _MARGIN_SECONDS = 10.0
@@ -74,16 +78,20 @@ class SlurmCluster:
         """Refuse what the site would refuse, or never start, before anything is made. Costs no job.
 
         Raises:
-            UsageError: an unknown partition, a time limit over the partition's, an array that is too long.
+            UsageError: an unknown partition, a time limit over the partition's.
             ClusterSilent: the controller did not answer.
         """
         self.script(request)
-        config, partitions = self._config(), self._partitions()
-        asked = self.profile.defaults() | {k: v for k, v in request.resources.items() if v is not None}
-        partition = sites.find_excess(request, asked, config, partitions)
+        partitions = self._partitions()
+        asked = self._asked(request)
+        partition = sites.find_excess(asked, partitions)
         if partition is not None and not self._may_exceed(str(asked.get("qos") or "")):
             most = partitions[partition].get("MaxTime", "")
             raise sites.refuse_excess(asked.get("time_limit_minutes"), partition, most)
+
+    def _asked(self, request: JobRequest) -> dict[str, Any]:
+        """The profile's variables as they will be written."""
+        return self.profile.defaults() | {key: value for key, value in request.resources.items() if value is not None}
 
     def _may_exceed(self, qos: str) -> bool:
         """Whether this QOS lets a job run longer than its partition allows."""
@@ -95,6 +103,16 @@ class SlurmCluster:
             return True  # sbatch will say
         return "PartitionTimeLimit" in rows.get(qos, {}).get("Flags", "")
 
+    def limits(self, request: JobRequest) -> Limits:
+        """What the site allows of such jobs, and what the profile says of it. Raises ClusterError, ClusterSilent."""
+        asked, config, partitions = self._asked(request), self._config(), self._partitions()
+        if not enforces_limits(config):
+            return limits_of(asked, config, partitions)
+        name = pwd.getpwuid(os.getuid()).pw_name
+        arguments = ["sacctmgr", "-n", "-P", "show", "user", name, "withassoc", f"format={USER_FORMAT}"]
+        user = _answer(run(arguments, self._patience.ask)).stdout
+        return limits_of(asked, config, partitions, self._qos(), user)
+
     # -- state --------------------------------------------------------------------------------------------------
 
     def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
@@ -103,23 +121,29 @@ class SlurmCluster:
         now = self._clock()
         problems = []
         queue: list[Job] | None = None
+        load: Load | None = None
         history: list[Job] | None = None
         accounting = True
         try:
-            queue = self._queue(wanted)
+            text = self._queue()
+            queue, load = parse_queue(text, wanted), parse_load(text)
         except ClusterError as error:
             problems.append(f"squeue: {error}")
         try:
             history, accounting = self._history(wanted, since, queue)
         except ClusterError as error:
             problems.append(f"sacct: {error}")
-        return Snapshot(now, queue, history, "; ".join(problems), accounting)
+        return Snapshot(now, queue, history, "; ".join(problems), accounting, load)
 
-    def _queue(self, tokens: Collection[str]) -> list[Job]:
+    def load(self) -> Load:
+        """How many jobs of the user's wait or run. Raises ClusterError where squeue does not answer."""
+        return parse_load(self._queue())
+
+    def _queue(self) -> str:
         # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
         # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
         arguments = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
-        return parse_queue(_answer(run(arguments, self._patience.ask)).stdout, tokens)
+        return _answer(run(arguments, self._patience.ask)).stdout
 
     def _history(
         self, tokens: Collection[str], since: float, queue: Sequence[Job] | None
@@ -182,6 +206,18 @@ class SlurmCluster:
             far = job.start is not None and job.start > self._clock() + _MARGIN_SECONDS
             if job.state == "PENDING" and job.reason == "BeginTime" and far:
                 self._tell("update", f"jobid={job_id}", f"starttime={_SOON}")
+
+    def estimate_start(self, request: JobRequest) -> float:
+        """When such a job would start. Raises ClusterError where sbatch would refuse it."""
+        with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as script:
+            script.write(self.script(request))
+            script.flush()
+            answer = _answer(run(["sbatch", "--test-only", script.name], self._patience.ask))
+        return parse_estimate(answer.stderr + answer.stdout)
+
+    def extend(self, job_id: str, minutes: int) -> None:
+        """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
+        self._tell("update", f"jobid={job_id}", f"timelimit={minutes}")
 
     def _tell(self, *words: str) -> None:
         answer = _answer(run(["scontrol", *words], self._patience.tell))

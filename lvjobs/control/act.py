@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lvjobs.cluster.protocol import Cluster, ClusterError
+from lvjobs.cluster.protocol import Cluster, ClusterError, Load
 from lvjobs.control.accounts import Terms
 from lvjobs.control.actions import (
     Action,
     Adopt,
     CancelJob,
+    Extend,
     GiveBack,
     LiftHold,
     MarkMissing,
@@ -24,7 +25,8 @@ from lvjobs.control.actions import (
     Submit,
 )
 from lvjobs.control.charges import charges_of
-from lvjobs.control.submission import allow, same_job, send
+from lvjobs.control.submission import Sent, allow, same_job
+from lvjobs.control.turns import Queue, send_in_turn
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run
@@ -40,11 +42,15 @@ def act(
     clusters: Mapping[str, Cluster],
     terms: Terms,
     now: float,
+    loads: Mapping[str, Load | None] | None = None,
 ) -> list[str]:
-    """Do it; returns what was done, in words, a line each. `clusters` maps profile names and backends to clusters."""
+    """Do it; returns what was done, in words, a line each.
+
+    `clusters` maps profile names and backends to clusters; `loads` are how full each backend's queue was.
+    """
     runs, told = _write(actions, study, ledger, now)
     told += _touch(actions, ledger, clusters, runs, now)
-    told += _submit(actions, study, ledger, clusters, terms, now)
+    told += _submit(actions, study, Queue(ledger, now, loads), clusters, terms, now)
     return told
 
 
@@ -145,13 +151,16 @@ def _touch(
             verb, call = "released", partial(clusters[action.backend].release, action.job_id)
         elif isinstance(action, LiftHold):
             verb, call = "lifted the requeue hold of", partial(clusters[action.backend].lift_hold, action.job_id)
+        elif isinstance(action, Extend):
+            extend = clusters[action.backend].extend
+            verb, call = "extended the time limit of", partial(extend, action.job_id, action.minutes)
         else:
             continue
         try:
             call()
             text = f"{verb} job {action.job_id}"
         except ClusterError as error:  # told and kept; the next pass finds the job as it is, and tries again
-            text = f"job {action.job_id} could not be {verb}: {error}"
+            text = f"not {verb} job {action.job_id}: {error}"
         with ledger.transaction() as transaction:
             last = transaction.events(action.run_id, limit=1)
             if not last or last[-1].text != text:  # a job that takes its time is told to go in every pass
@@ -163,24 +172,31 @@ def _touch(
 def _submit(
     actions: Sequence[Action],
     study: Study,
-    ledger: Ledger,
+    queue: Queue,
     clusters: Mapping[str, Cluster],
     terms: Terms,
     now: float,
 ) -> list[str]:
-    """Submit runs that have a job in common as one array."""
+    """Submit runs that have a job in common as one array, the oldest first, as far as there is room in the queue."""
     wanted = {action.run_id for action in actions if isinstance(action, Submit)}
     if not wanted:
         return []
-    with ledger.transaction() as transaction:
+    with queue.ledger.transaction() as transaction:
         runs = [run for run in transaction.runs(only_open=True) if run.id in wanted]
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[same_job(run)].append(run)
     told = []
     for group in groups.values():
-        sent = send(study, ledger, clusters[group[0].profile], group, terms, now)
-        names = ", ".join(run.name for run in group)
-        outcome = f"submitted as job {sent.job_id}" if sent.job_id else f"{sent.outcome}: {sent.said}"
-        told.append(f"{names}: {outcome}")
+        for sent in send_in_turn(study, queue, clusters[group[0].profile], group, terms, now):
+            if sent.outcome != "limited":
+                told.append(_outcome(sent))
+            if sent.outcome == "unclear":  # until its token was looked up, nothing more goes there
+                return told
     return told
+
+
+def _outcome(sent: Sent) -> str:
+    names = ", ".join(run.name for run in sent.runs)
+    outcome = f"submitted as job {sent.job_id}" if sent.job_id else f"{sent.outcome}: {sent.said}"
+    return f"{names}: {outcome}"

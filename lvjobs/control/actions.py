@@ -113,6 +113,16 @@ class LiftHold:
     backend: str
 
 
+@dataclass(frozen=True)
+class Extend:
+    """Give a job that waits a longer time limit: the last was too short."""
+
+    job_id: str
+    run_id: str
+    minutes: int
+    backend: str
+
+
 Action: TypeAlias = (
     SaveAttempt
     | SetRun
@@ -126,4 +136,5 @@ Action: TypeAlias = (
     | CancelJob
     | Release
     | LiftHold
+    | Extend
 )

@@ -1,5 +1,8 @@
 """Which backend a profile means."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
@@ -12,16 +15,21 @@ def backend_of(profile: str) -> str:
     return LOCAL if profile == LOCAL else "slurm"
 
 
-def gpus_by_default(profile: str) -> int:
-    """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
+def defaults_of(profile: str) -> Mapping[str, Any]:
+    """What a job of this profile gets where nothing else is said; nothing where the profile is no more."""
     if profile == LOCAL:
-        return 0
+        return {}
     from lvjobs.cluster.profiles import load_profile
 
     try:
-        return int(load_profile(profile).defaults().get("gpus") or 0)
+        return load_profile(profile).defaults()
     except UsageError:
-        return 0
+        return {}
+
+
+def gpus_by_default(profile: str) -> int:
+    """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
+    return int(defaults_of(profile).get("gpus") or 0)
 
 
 def cluster_for(study: Study, profile: str) -> Cluster:

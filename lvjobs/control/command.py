@@ -1,6 +1,6 @@
 """What a user may ask of runs that exist: cancel them, take up held ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lvjobs.control.act import act
@@ -50,6 +50,13 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
+def changed(resources: Mapping[str, Any], asked: Resources) -> dict[str, Any]:
+    """What a run's next submission asks for. A time limit that is given ends one that was computed, and vice versa."""
+    new = asked.variables()
+    old = ("time_limit", "time_limit_minutes", "time_limit_most") if asked.time_limit is not None else ()
+    return {**{key: value for key, value in resources.items() if key not in old}, **new}
+
+
 def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) -> list[str]:
     """Let held runs go on: with the code as it is now, `resources` changed, and earlier deaths forgiven."""
     with session.ledger.transaction() as transaction:
@@ -70,7 +77,7 @@ def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) 
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
                 code=codes[run.id],
-                resources={**run.resources, **Resources.model_validate(resources).variables()},
+                resources=changed(run.resources, Resources.model_validate(resources)),
             )
             note = "taken up by the user" + (", with the code as it is now" if codes[run.id] != run.code else "")
             transaction.add_event(Event(session.clock(), "resumed", note, run.id))

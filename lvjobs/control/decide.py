@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.reasons import explain
 from lvjobs.control.actions import (
     Action,
     Adopt,
     CancelJob,
+    Extend,
     LiftHold,
     MarkMissing,
     Release,
@@ -18,6 +20,7 @@ from lvjobs.control.actions import (
 from lvjobs.control.attempts import Attempts
 from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.policy import GoOn, Hold, Stop, verdict
+from lvjobs.control.time_limits import after_a_timeout
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState
@@ -179,7 +182,7 @@ class _Case:
             if not self._goes_on:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
-        yield SetRun(self.run.id, state, reason=job.reason, cause=cause)
+        yield SetRun(self.run.id, state, reason=explain(job.reason), cause=cause)
         if "launch failed requeued held" in job.reason.lower().replace("_", " "):
             yield from self._failed_launch(live, job)
         elif job.reason == "BeginTime" and job.start is not None and job.start > self.now + _MARGIN_SECONDS:
@@ -196,7 +199,7 @@ class _Case:
         self.attempts.add_unclaimed(live, job, death)
         yield from self._judge(live, death, requeued=True)
         if self._goes_on:
-            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=job.reason, cause=death.cause)
+            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=explain(job.reason), cause=death.cause)
             yield Release(job.id, self.run.id, live.submission.backend)
 
     def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
@@ -248,10 +251,16 @@ class _Case:
         note = f"{death.cause.value}: {death.evidence}"
         if isinstance(outcome, GoOn):
             note += f"; {outcome.warning}" if outcome.warning else ""
+            resources = dict(outcome.resources)
             if requeued:
                 # the job itself goes on, under the same token
                 then = "waits in the queue to go on"
                 reason = outcome.warning
+                more = after_a_timeout(self.run) if death.cause is Cause.TIMEOUT else None
+                if more is not None and live.job is not None and live.job.is_pending:
+                    resources["time_limit_minutes"] = more
+                    then += f", with {more} min"
+                    yield Extend(live.job.id, self.run.id, more, live.submission.backend)
             else:
                 then = "goes on" if not outcome.not_before else f"goes on in {outcome.not_before - self.now:.0f} s"
                 reason = outcome.warning or f"after {death.cause.value}"
@@ -262,7 +271,7 @@ class _Case:
                 reason=reason,
                 cause=death.cause,
                 not_before=outcome.not_before,
-                resources=outcome.resources,
+                resources=resources,
                 note=f"{note}; {then}",
             )
             if not requeued and not outcome.not_before:

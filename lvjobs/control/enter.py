@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from lvjobs.cluster.protocol import ClusterError
+from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, identity_of
 from lvjobs.control.session import Session
@@ -19,8 +19,10 @@ from lvjobs.control.submission import (
     prepare,
     request_for,
     reservations_for,
-    send,
 )
+from lvjobs.control.time_limits import is_automatic
+from lvjobs.control.timing import Timing, timing_of
+from lvjobs.control.turns import Queue, send_in_turn
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Reservation, Run
 from lvjobs.ledger.transaction import Transaction
@@ -50,7 +52,15 @@ class Entered:
     sent: Sent | None
 
 
-def script(session: Session, wanted: Wanted) -> str:
+@dataclass(frozen=True)
+class Script:
+    """A batch script, and what was computed for it, in words (empty: nothing)."""
+
+    text: str
+    computed: str
+
+
+def script(session: Session, wanted: Wanted) -> Script:
     """The exact batch script that `enter` would submit. Nothing is written."""
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
@@ -58,7 +68,16 @@ def script(session: Session, wanted: Wanted) -> str:
         declared = declare(transaction, wanted, code="0" * 16)
     runs = declared.new or declared.existing
     first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
-    return cluster.script(request_for(session.study, first, "0" * 12))
+    timing = _timing(session, cluster, first)
+    return Script(cluster.script(request_for(session.study, timing.applied(first), "0" * 12)), timing.words)
+
+
+def _timing(session: Session, cluster: Cluster, runs: Sequence[Run]) -> Timing:
+    if not is_automatic(runs[0].resources):
+        return Timing()
+    queue = Queue(session.ledger, session.clock())
+    limits = queue.limits(cluster, runs[0].profile, request_for(session.study, runs, ""))
+    return timing_of(session.ledger, runs, limits)
 
 
 def enter(session: Session, wanted: Wanted) -> Entered:
@@ -80,7 +99,8 @@ def enter(session: Session, wanted: Wanted) -> Entered:
             _record_stage(transaction, wanted, declared)
         return Entered(declared.existing, (), None)
     with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
-        cluster.check(request_for(study, declared.new, new_token()))
+        timing = _timing(session, cluster, declared.new)
+        cluster.check(request_for(study, timing.applied(declared.new), new_token()))
     with session.ledger.transaction() as transaction:
         _, shortfall = reservations_for(transaction, declared.new, session.terms)
     if shortfall is not None:
@@ -93,7 +113,11 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     ready, later = _in_turn(session, declared)
     if not ready:
         return Entered(declared.existing, declared.new, _plan(session, later))
-    sent = send(study, session.ledger, cluster, ready, session.terms, session.clock(), later)
+    queue = Queue(session.ledger, session.clock())
+    # one array; a pass sends what may follow at once
+    sent = next(send_in_turn(study, queue, cluster, ready, session.terms, session.clock(), later))
+    if not sent.runs:
+        _plan(session, declared.new)
     if sent.outcome in ("refused", "over_budget"):
         discard(study, session.ledger, declared.new)
         if wanted.sweep is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.cluster.protocol import Cluster
+from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.control.accounts import Account, Books, open_account
 from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
@@ -39,14 +39,17 @@ class Loop(Session):
         observed = observe(known, clusters, self.study.layout, now)
         cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
-        told = act(actions, self.study, self.ledger, clusters, self.terms, now)
+        told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
-        return self.summarise(told, observed.problems)
+        return self.summarise(told, observed.problems, observed.waiting)
 
-    def summarise(self, told: Sequence[str], problems: Sequence[str]) -> dict[str, Any]:
-        """Write the summary of how things stand now."""
+    def summarise(
+        self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
+    ) -> dict[str, Any]:
+        """Write the summary of how things stand now. `waiting` are the jobs in the queue, by their run's id."""
         with self.ledger.transaction() as transaction:
-            summary = build_summary(transaction, self.study, self.books(transaction), told, problems, self.clock())
+            books, now = self.books(transaction), self.clock()
+            summary = build_summary(transaction, self.study, books, told, problems, now, waiting or {})
         write_summary(self.study.layout.summary, summary)
         return summary
 

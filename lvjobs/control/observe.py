@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from lvjobs.cluster.protocol import Cluster, Job, Snapshot
+from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
@@ -36,10 +36,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Observed:
-    """A view of each run, and what is wrong with the scheduler, if anything is."""
+    """A view of each run, what is wrong with the scheduler, if anything is, and how full each backend's queue is."""
 
     views: Sequence[RunView]
     problems: Sequence[str]
+    loads: Mapping[str, Load | None] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> dict[str, Job]:
+        """The jobs that wait in the queue, by their run's id."""
+        live = {view.run.id: view.live.job for view in self.views if view.live is not None}
+        return {run_id: job for run_id, job in live.items() if job is not None and job.is_pending}
 
 
 def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, now: float) -> Observed:
@@ -60,7 +67,7 @@ def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, 
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
             )
-    return Observed(views, problems)
+    return Observed(views, problems, {backend: snapshot.load for backend, snapshot in snapshots.items()})
 
 
 def take_snapshots(known: Known, clusters: Mapping[str, Cluster]) -> dict[str, Snapshot]:

@@ -38,10 +38,12 @@ class Pace:
     checkpoint: float
     source: str
     of: str = ""
+    start_up: float | None = None
+    """The longest that an execution held its machine without such work; None where no accounting told."""
 
-    def of_run(self, config: Mapping[str, Any]) -> float:
-        """Seconds of a whole run that nothing interrupts: steps, validation and checkpoints."""
-        work = work_ahead(config, 0)
+    def of_run(self, config: Mapping[str, Any], step: int = 0) -> float:
+        """Seconds of what a run still has to do after `step` if nothing interrupts: steps, validation, checkpoints."""
+        work = work_ahead(config, step)
         checkpoints = -(-work.training // int(config.get("checkpoint_every", work.training)))
         return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
 
@@ -57,6 +59,7 @@ class _Sample:
     window_seconds: float = 0.0
     checkpoints: int = 0
     checkpoint_seconds: float = 0.0
+    start_up: float | None = None
 
     def add(self, attempt: Attempt) -> None:
         """Pool another attempt."""
@@ -66,6 +69,9 @@ class _Sample:
         self.window_seconds += attempt.validation_seconds
         self.checkpoints += attempt.checkpoints
         self.checkpoint_seconds += attempt.checkpoint_seconds
+        if attempt.allocated_seconds is not None:
+            working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
+            self.start_up = max(self.start_up or 0.0, attempt.allocated_seconds - working)
 
     def pace(self, run: Run) -> Pace:
         """Of a run, by the ratios of its official FLOPs to this one's."""
@@ -80,6 +86,7 @@ class _Sample:
             self.checkpoint_seconds / max(1, self.checkpoints),
             "measured" if is_same else "scaled",
             "" if is_same else self.run.name,
+            self.start_up,
         )
 
 

@@ -3,14 +3,24 @@
 import secrets
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from lvjobs.cluster.protocol import Cluster, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.protocol import (
+    Cluster,
+    ClusterError,
+    JobRequest,
+    SubmitDeferred,
+    SubmitLimited,
+    SubmitRefused,
+    SubmitUnclear,
+)
 from lvjobs.control.accounts import Terms, keep_books
 from lvjobs.control.clusters import backend_of
 from lvjobs.control.cost import allowance
+from lvjobs.control.room import choices, waits
+from lvjobs.control.time_limits import is_automatic
 from lvjobs.files import write_atomic, write_json
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
@@ -24,21 +34,27 @@ from lvjobs.study.words import RunState
 
 @dataclass(frozen=True)
 class Sent:
-    """How a submission went. `outcome`: submitted, deferred, unclear, refused or over_budget; `said` is why."""
+    """How a submission went, and why so. `outcome`: submitted, limited, deferred, unclear, refused or over_budget."""
 
     runs: Sequence[Run]
     token: str
     outcome: str
     job_id: str | None = None
     said: str = ""
+    choice: int = 0
+    """Which of the choices the cluster took."""
 
 
-def request_for(study: Study, runs: Sequence[Run], token: str) -> JobRequest:
-    """The job (an array where there are several runs) that would train these runs: same profile, resources, code."""
+def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[str, str] | None = None) -> JobRequest:
+    """The job (an array where there are several runs) that would train these runs: same profile, resources, code.
+
+    `choice` is of what the user would have either way (see `choices`): the first where none is named.
+    """
     first = runs[0]
     name = first.name if len(runs) == 1 else first.stage
-    own = ("max_parallel", "processes")
+    own = ("max_parallel", "processes", "time_limit", "time_limit_most")
     resources = {key: value for key, value in first.resources.items() if key not in own}
+    resources |= choices(first.resources)[0] if choice is None else choice
     processes = first.resources.get("processes")
     return JobRequest(
         token=token,
@@ -122,15 +138,16 @@ def send(
     terms: Terms,
     now: float,
     later: Sequence[Run] = (),
+    choice: Sequence[Mapping[str, str]] = (),
 ) -> Sent:
     """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
 
-    All have the same profile, resources and code, and none a live submission. `later` ones come after them: for these
-    it is reserved as well, so that what was begun can be ended.
+    `choice` is tried in order (see `choices`). All have the same profile, resources and code, and none a live
+    submission. `later` ones come after them: for these it is reserved as well, so that what was begun can be ended.
     """
     token = new_token()
-    request = request_for(study, runs, token)
-    request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
+    requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now, len(runs))
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
@@ -142,12 +159,17 @@ def send(
                 allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded
         transaction.add_submission(submission, [run.id for run in runs])
         for run in runs:
-            transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", not_before=0.0)
+            changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0, "resources": run.resources}
+            transaction.update_run(run.id, **changes)
     try:
-        job_id = cluster.submit(request)
+        job_id, taken = _submit_first(cluster, requests)
     except SubmitUnclear as error:
         _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
         return Sent(runs, token, "unclear", said=str(error))
+    except SubmitLimited as error:
+        reason = waits(str(error))
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
+        return Sent((), token, "limited", said=reason)
     except SubmitDeferred as error:
         _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
         return Sent(runs, token, "deferred", said=str(error))
@@ -162,7 +184,26 @@ def send(
             state = RunState.QUEUED if run.cause is None else RunState.INTERRUPTED
             transaction.update_run(run.id, state=state, reason="")
             transaction.add_event(Event(now, "submitted", f"submitted as job {submission.job_of(index)}", run.id))
-    return Sent(runs, token, "submitted", job_id=job_id)
+    return Sent(runs, token, "submitted", job_id=job_id, choice=taken)
+
+
+def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str, int]:
+    """Submit the first that is taken, under their one token: where sbatch says no, there is no job.
+
+    Raises:
+        SubmitLimited: none was, and one may be later.
+        SubmitRefused: none was, and none will be.
+        SubmitDeferred, SubmitUnclear: at once; no other is tried.
+    """
+    refusals: list[ClusterError] = []
+    for index, request in enumerate(requests):
+        try:
+            return cluster.submit(request), index
+        except (SubmitRefused, SubmitLimited) as error:  # noqa: PERF203 - a few, each a process of its own
+            refusals.append(error)
+    said = "; ".join(dict.fromkeys(map(str, refusals)))
+    is_limited = any(isinstance(error, SubmitLimited) for error in refusals)
+    raise (SubmitLimited if is_limited else SubmitRefused)(said)
 
 
 def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:
@@ -172,14 +213,23 @@ def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, n
             transaction.add_event(Event(now, state.value, reason, run.id))
 
 
-def _withdraw(ledger: Ledger, runs: Sequence[Run], token: str, now: float, state: RunState, reason: str) -> None:
+def _withdraw(
+    ledger: Ledger,
+    runs: Sequence[Run],
+    token: str,
+    now: float,
+    state: RunState,
+    reason: str,
+    *,
+    is_news: bool = True,
+) -> None:
     """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain."""
     with ledger.transaction() as transaction:
         transaction.delete_submission(token)
         for run in runs:
             waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
             transaction.update_run(run.id, state=waiting, reason=reason)
-            if reason != run.reason:
+            if is_news and reason != run.reason:
                 transaction.add_event(Event(now, waiting.value, reason, run.id))
 
 
@@ -208,4 +258,6 @@ def is_claimed(files: RunLayout) -> bool:
 
 def same_job(run: Run) -> tuple[str, str, str, str]:
     """What runs must have in common to be members of one array."""
-    return (run.stage, run.profile, run.code, repr(sorted(run.resources.items())))
+    computed = ("time_limit_minutes", "time_limit_most") if is_automatic(run.resources) else ()
+    resources = {key: value for key, value in run.resources.items() if key not in computed}
+    return (run.stage, run.profile, run.code, repr(sorted(resources.items())))

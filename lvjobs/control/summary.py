@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lvjobs.cluster.protocol import Job
 from lvjobs.control.accounts import Books
 from lvjobs.control.clusters import gpus_by_default
 from lvjobs.control.efficiency import efficiency_of
@@ -22,9 +23,18 @@ SCHEMA = 1
 
 
 def build_summary(
-    transaction: Transaction, study: Study, books: Books, told: Sequence[str], problems: Sequence[str], now: float
+    transaction: Transaction,
+    study: Study,
+    books: Books,
+    told: Sequence[str],
+    problems: Sequence[str],
+    now: float,
+    waiting: Mapping[str, Job],
 ) -> dict[str, Any]:
-    """Everything that the read commands show. Documented in docs/json.md."""
+    """Everything that the read commands show. Documented in docs/json.md.
+
+    `waiting` are the jobs that the queue was seen to hold, by their run's id.
+    """
     attempts = defaultdict(list)
     for attempt in transaction.attempts():
         attempts[attempt.run_id].append(attempt)
@@ -35,7 +45,7 @@ def build_summary(
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
-        rows.append(run_row(run, attempts[run.id], books, job_id))
+        rows.append({**run_row(run, attempts[run.id], books, job_id), **_queue_row(run, waiting.get(run.id))})
     gpus = {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}}
     return {
         "schema": SCHEMA,
@@ -112,6 +122,15 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
 def _is_numeric(run: Run) -> bool:
     """Whether its losses are a numeric head's: another objective, under keys of its own."""
     return run.config.get("task") == TRAIN_TASK and run.config["params"].get("head") == "numeric"
+
+
+def _queue_row(run: Run, job: Job | None) -> dict[str, Any]:
+    """What Slurm says of a job that waits: its reason, as a code, and when it expects to start it."""
+    waits = job is not None and run.state in (RunState.QUEUED, RunState.INTERRUPTED)
+    return {
+        "queue_reason": job.reason if job is not None and waits else None,
+        "start_estimate": job.start if job is not None and waits else None,
+    }
 
 
 def _finite(values: Sequence[float | None]) -> float | None:

@@ -1,6 +1,7 @@
 """Status as a table for a terminal; plain text in a pipe."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ _COLOURS = {
 
 _WIDE = 100
 """Columns from which on there is room for what the run began from and the steps it had to redo."""
+
+
+_NAMED = 3
+"""Runs that are named where the same is to be said of many."""
 
 
 def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -56,10 +61,39 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None) -> 
     console.print(table)
     if any(_is_numeric(run) for run in runs):
         console.print("n: of a numeric head, over a series' characters alone; not to be compared with the others")
+    print_reasons(runs, console)
+
+
+def print_reasons(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """A line for each reason why runs are not well, or wait, with their names."""
+    for (state, reason), names in _reasons(runs).items():
+        console.print(Text(f"{_together(names)}: {reason}", style=_COLOURS[state]), soft_wrap=True)
+
+
+def _reasons(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """Why those that are not well are not: the names of those of whom the same is to be said."""
+    found: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
-            console.print(Text(f"{run['name']}: {reason}", style=_COLOURS[run["state"]]), soft_wrap=True)
+            found.setdefault((run["state"], reason + _start(run.get("start_estimate"))), []).append(run["name"])
+    return found
+
+
+def _start(estimate: float | None) -> str:
+    """When Slurm expects it to start."""
+    return "" if estimate is None else f"; Slurm expects it to start {start_words(estimate)}"
+
+
+def start_words(estimate: float) -> str:
+    """A time of one of the next days: `Tue 03 Feb 14:05`."""
+    return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
+
+
+def _together(names: Sequence[str]) -> str:
+    """At most three names, and how many more there are."""
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
 def new_console() -> Console:

@@ -63,7 +63,7 @@ def parse_time_limit(text: str) -> int:
         return int(short[1]) * {"m": 1, "h": 60, "d": 1440}[short[2]]
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
-        raise ValueError(f"{text!r} is not a time limit; write 12:00:00, 1-12:00:00, 36h or 90m")
+        raise ValueError(f"{text!r} is not a time limit; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
     days, first, second, third = (int(group) if group else 0 for group in match.groups())
     if match[1]:
         seconds = days * 86400 + first * 3600 + second * 60 + third
@@ -78,30 +78,48 @@ def parse_time_limit(text: str) -> int:
     return -(-seconds // 60)
 
 
+AUTO = "auto"
+"""The time limit that lvjobs computes from measured step times."""
+
+
 class Resources(_Table):
     """[resources]: what a job asks for. Unset keys are the profile's defaults (`slurm_templates/<profile>.sh.j2`)."""
 
-    partition: str | None = None
+    partition: str | None = Field(default=None, description="or a list: Slurm takes what lets the job start first")
     account: str | None = None
-    qos: str | None = None
-    time_limit: str | None = None
+    qos: str | None = Field(default=None, description="or a list, in order of preference")
+    time_limit: str | None = Field(default=None, description='"auto": from measured step times')
     gpus: Int | None = Field(default=None, ge=0, description="of one node; a training uses them all")
     processes: Int | None = Field(default=None, gt=0, description="that train one run together; None: one a GPU")
     cpus: Int | None = Field(default=None, gt=0)
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
     signal_lead_seconds: Int | None = Field(default=None, gt=0)
+    max_queued: Int | None = Field(
+        default=None, ge=0, description="jobs you may have in the queue; 0: as the site says"
+    )
     exclude_nodes: list[str] | None = None
     modules: list[str] | None = None
     extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
     extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
 
+    @field_validator("partition", "qos", mode="before")
+    @classmethod
+    def _choice(cls, value: Any) -> Any:
+        """A list is kept as Slurm writes one."""
+        if not isinstance(value, list):
+            return value
+        if not value or not all(isinstance(name, str) and name and "," not in name for name in value):
+            raise ValueError('write one name, or a list of names: ["ampere", "ampere-long"]')
+        return ",".join(value)
+
     @field_validator("time_limit", mode="before")
     @classmethod
     def _time_limit(cls, value: Any) -> Any:
         if value is None:
             return None
-        parse_time_limit(str(value))
+        if value != AUTO:
+            parse_time_limit(str(value))
         return str(value)
 
     def variables(self) -> dict[str, Any]:
@@ -109,7 +127,7 @@ class Resources(_Table):
         own = ("max_parallel", "processes", "extra")
         values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
-        if "time_limit" in values:
+        if values.get("time_limit", AUTO) != AUTO:
             values["time_limit_minutes"] = parse_time_limit(values.pop("time_limit"))
         return values
 

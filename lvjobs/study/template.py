@@ -62,16 +62,17 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 {stages}"""
 
 _KEYS = {
-    "partition": ("", "Slurm partition"),
+    "partition": ("", 'Slurm partition, or several: ["ampere", "ampere-long"]'),
     "account": ("", "who pays"),
-    "qos": ("", "quality of service"),
-    "time_limit": ("12:00:00", "of one job; a run may take many"),
+    "qos": ("", "quality of service, or several in order of preference"),
+    "time_limit": ("12:00:00", 'of one job; a run may take many. "auto": by measured step times'),
     "gpus": (1, "of one node; a training uses them all"),
     "processes": (1, "that train one run together; left out: one a GPU"),
     "cpus": (1, ""),
     "memory_mb": (8000, "raised by half after an out-of-memory, twice at most"),
     "signal_lead_seconds": (90, "how long before the time limit the worker is told"),
     "max_parallel": (4, "members of one array that may run at once"),
+    "max_queued": (0, "jobs you may have in the queue; the rest follows. 0: what the site says"),
 }
 
 

@@ -95,7 +95,11 @@ class Study:
             f'#!/bin/sh\ncase "$*" in *requeue=0*) exit 0 ;; esac\nexec "{shutil.which("scontrol")}" "$@"\n'
         )
         script.chmod(0o755)
-        self.environment["PATH"] = f"{directory}:{os.environ['PATH']}"
+        self.prepend_path(directory)
+
+    def prepend_path(self, directory: Path):
+        """Its commands, and their jobs, find programs there first."""
+        self.environment["PATH"] = f"{directory}:{self.environment.get('PATH') or os.environ['PATH']}"
 
     # -- what the worker left -------------------------------------------------------------------------------------
 

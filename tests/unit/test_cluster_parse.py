@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.cluster.parse import parse_exit, parse_gpus, parse_history, parse_queue, parse_time
+from lvjobs.cluster.parse import parse_exit, parse_gpus, parse_history, parse_load, parse_queue, parse_time
 from lvjobs.cluster.protocol import Job
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -28,13 +28,19 @@ def captured_before():
     return "\n".join("|".join([*row[:7], "", "", row[7]]) for row in rows)
 
 
+def captured_queue(name="squeue.txt"):
+    """As squeue prints it since it is asked for QOS and account too: before the name, which is the last 256 columns."""
+    rows = [(line[:-256], line[-256:]) for line in captured(name).splitlines()]
+    return "\n".join(f"{row}{'normal':<64}{'lab':<64}{name}" for row, name in rows)
+
+
 def by_place(jobs):
     return {(job.token, job.member): job for job in jobs}
 
 
 @pytest.fixture
 def queue():
-    return by_place(parse_queue(captured("squeue.txt"), TOKENS))
+    return by_place(parse_queue(captured_queue(), TOKENS))
 
 
 @pytest.fixture
@@ -48,9 +54,17 @@ def test_the_queue_has_our_jobs_and_no_others(queue):
 
 
 def test_only_the_tokens_asked_for(queue):
-    assert [job.token for job in parse_queue(captured("squeue.txt"), {LIMIT})] == [LIMIT]
-    assert parse_queue(captured("squeue.txt"), set()) == []
-    assert len(parse_queue(captured("squeue.txt"), None)) == len(queue)
+    assert [job.token for job in parse_queue(captured_queue(), {LIMIT})] == [LIMIT]
+    assert parse_queue(captured_queue(), set()) == []
+    assert len(parse_queue(captured_queue(), None)) == len(queue)
+
+
+def test_the_load_counts_what_waits_and_runs_whoever_sent_it(queue):
+    alive = sum(not job.is_ended for job in queue.values())
+    load = parse_load(captured_queue() + "\n" + captured_queue().replace("0000", "zzzz"))
+    assert alive == 7
+    assert load == {("user", ""): 14, ("qos", "normal"): 14, ("account", "lab"): 14, ("partition", "low"): 14}
+    assert parse_load("") == {}
 
 
 def test_a_requeued_job_waits_for_its_begin_time(queue):
@@ -76,7 +90,7 @@ def test_ended_jobs_in_the_queue(queue):
 
 
 def test_local_times_are_understood_too():
-    [job] = parse_queue(captured("squeue_local_times.txt"), TOKENS)
+    [job] = parse_queue(captured_queue("squeue_local_times.txt"), TOKENS)
     assert job.end - job.start == 76
 
 

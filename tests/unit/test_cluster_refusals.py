@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.cluster.commands import clean_environment, misleading_variables, one_line
-from lvjobs.cluster.protocol import ClusterError, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.protocol import ClusterError, SubmitDeferred, SubmitLimited, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.refusals import classify_sbatch_error
 
 FAILED = "sbatch: error: Batch job submission failed: "
@@ -51,10 +51,6 @@ def test_refused(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY,
-        "sbatch: error: QOSMaxSubmitJobPerUserLimit\n" + POLICY,
-        "sbatch: error: AssocGrpSubmitJobsLimit\n" + POLICY,
-        POLICY,  # before 20.11 nothing says which limit it was
         FAILED + "Unable to contact slurm controller (connect failure)",
         FAILED + "Slurm backup controller in standby mode",
         FAILED + "Resource temporarily unavailable",
@@ -63,6 +59,19 @@ def test_refused(text):
 )
 def test_deferred(text):
     assert classify_sbatch_error(text, 1) is SubmitDeferred
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY,
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit\n" + POLICY,
+        "sbatch: error: AssocGrpSubmitJobsLimit\n" + POLICY,
+        POLICY,  # before 20.11 nothing says which limit it was
+    ],
+)
+def test_limited(text):
+    assert classify_sbatch_error(text, 1) is SubmitLimited
 
 
 @pytest.mark.parametrize(
@@ -89,9 +98,9 @@ def test_a_missing_sbatch_submitted_nothing():
 
 
 @given(st.text(), st.integers(-64, 255))
-def test_every_text_is_one_of_the_three(text, returncode):
+def test_every_text_is_one_of_the_four(text, returncode):
     kind = classify_sbatch_error(text, returncode)
-    assert kind in (SubmitRefused, SubmitDeferred, SubmitUnclear)
+    assert kind in (SubmitRefused, SubmitLimited, SubmitDeferred, SubmitUnclear)
     assert issubclass(kind, ClusterError)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from lvjobs.cluster import sites
 from lvjobs.cluster.filed import FiledJob, filed_job
-from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.limits import enforces_limits, limits_of
+from lvjobs.cluster.protocol import Limits
 from lvjobs.errors import UsageError
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -20,10 +21,6 @@ def config():
 @pytest.fixture
 def partitions():
     return sites.parse_partitions((CAPTURED / "scontrol_partitions.txt").read_text())
-
-
-def request(members=1):
-    return JobRequest("0" * 12, "x", [Path(f"/{index}") for index in range(members)], Path("/l"), Path("/c"), "/py")
 
 
 def test_a_site(config, partitions):
@@ -72,9 +69,9 @@ def test_minutes(text, minutes):
     assert sites.parse_minutes(text) == minutes
 
 
-def test_a_time_limit_over_the_partitions(config, partitions):
+def test_a_time_limit_over_the_partitions(partitions):
     def excess(**asked):
-        return sites.find_excess(request(), asked, config, partitions)
+        return sites.find_excess(asked, partitions)
 
     assert excess(partition="low", time_limit_minutes=2161) == "low"
     assert excess(partition="", time_limit_minutes=2161) == "low"  # the default partition
@@ -85,16 +82,77 @@ def test_a_time_limit_over_the_partitions(config, partitions):
     assert str(error).startswith("time_limit: 2161 minutes is over partition low's maximum, 1-12:00:00")
 
 
-def test_an_unknown_partition(config, partitions):
+def test_an_unknown_partition(partitions):
     with pytest.raises(UsageError, match="partition: there is no 'nope' here; there are high, low"):
-        sites.find_excess(request(), {"partition": "nope"}, config, partitions)
+        sites.find_excess({"partition": "nope"}, partitions)
 
 
-def test_an_array_that_is_too_long(config, partitions):
-    sites.find_excess(request(3), {}, config | {"MaxArraySize": "4"}, partitions)
-    with pytest.raises(UsageError, match="4 runs are too many for one array here"):
-        sites.find_excess(request(4), {}, config | {"MaxArraySize": "4"}, partitions)
-    sites.find_excess(request(1), {}, config | {"MaxArraySize": "0"}, partitions)
+QOS = "normal||00:00:00||cluster|||4|||20\nbig|||||||100||11|\nempty||||||||||"
+ENFORCED = {
+    "AccountingStorageType": "accounting_storage/slurmdbd",
+    "AccountingStorageEnforce": "associations,limits,qos",
+}
+
+
+def limits(qos_text="", user_text="", partitions=None, config=None, **asked):
+    found = limits_of(asked, config or {}, partitions or {}, qos_text, user_text)
+    return {cap.said: (cap.place, cap.most, cap.shared) for cap in found.caps}
+
+
+def test_no_limits():
+    assert limits_of({}, {}, {}) == Limits()
+    assert limits("empty||||||||||", "lab|lab||||\n") == {}
+
+
+def test_the_limits_of_a_qos():
+    assert limits(QOS) == {
+        "QOS normal: MaxSubmitJobsPU=4": (("qos", "normal"), 4, False),
+        "QOS normal: GrpSubmit=20": (("qos", "normal"), 20, True),
+    }
+    assert limits(QOS, qos="big") == {
+        "QOS big: MaxSubmitJobsPU=100": (("qos", "big"), 100, False),
+        "QOS big: MaxSubmitJobsPA=11": (("qos", "big"), 11, True),
+    }
+
+
+def test_the_limits_of_an_association_and_its_default_qos():
+    user = "lab|root||1||\nlab|lab||7|9|big\n"
+    assert limits("", user) == {
+        "account lab: MaxSubmitJobs=7": (("account", "lab"), 7, False),
+        "account lab: GrpSubmitJobs=9": (("account", "lab"), 9, True),
+    }
+    assert list(limits("", user, account="root")) == ["account root: MaxSubmitJobs=1"]
+    assert "QOS big: MaxSubmitJobsPU=100" in limits(QOS, user)
+    of_partition = user + "lab|lab|low|5||\n"
+    assert list(limits("", of_partition, partition="low")) == ["account lab: MaxSubmitJobs=5"]
+    assert list(limits("", of_partition, partition="high")) == list(limits("", user))
+
+
+def test_the_first_level_that_sets_a_limit_is_what_slurm_obeys():
+    user = "lab|lab||2||\n"
+    partitions = {"low": {"PartitionName": "low", "Default": "YES", "QoS": "big"}, "high": {"QoS": "N/A"}}
+    assert list(limits(QOS, user)) == ["QOS normal: MaxSubmitJobsPU=4", "QOS normal: GrpSubmit=20"]
+    assert next(iter(limits(QOS, user, partitions))) == "partition low, QOS big: MaxSubmitJobsPU=100"
+    assert limits(QOS, user, partitions, partition="high") == limits(QOS, user)
+    assert limits(QOS, user, partitions, partition="low,high") == limits(QOS, user)
+
+
+def test_what_the_profile_says():
+    assert limits(max_queued=8) == {"max_queued = 8": (("user", ""), 8, False)}
+    assert limits(max_queued=0) == {}
+
+
+@pytest.mark.parametrize(("largest", "members"), [("1001", 1000), ("0", 1), ("1", 1)])
+def test_the_longest_array(largest, members):
+    assert limits_of({}, {"MaxArraySize": largest}, {}).members == members
+
+
+def test_whether_limits_bind():
+    assert enforces_limits(ENFORCED)
+    assert enforces_limits(ENFORCED | {"AccountingStorageEnforce": "safe"})
+    assert not enforces_limits(ENFORCED | {"AccountingStorageEnforce": "associations"})
+    assert not enforces_limits(ENFORCED | {"AccountingStorageType": "(null)"})
+    assert not enforces_limits({})
 
 
 def test_the_script_that_submitit_filed(tmp_path):

@@ -316,7 +316,7 @@ def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(enter, "send", crash)
+        broken.setattr(enter, "send_in_turn", crash)
         with pytest.raises(KeyboardInterrupt):
             scene.ask("second")
     assert len(scene.cells("second")) == 2

@@ -59,7 +59,7 @@ def test_a_resting_run_rests(resting):
 
 def test_a_queued_job_makes_a_queued_run():
     actions = decided(live=a_member(a_job("PENDING", reason="Priority")))
-    assert actions == [SetRun("r1", RunState.QUEUED, reason="Priority")]
+    assert actions == [SetRun("r1", RunState.QUEUED, reason="other jobs come first (Priority)")]
 
 
 def test_a_job_without_a_claim_is_starting():

@@ -21,7 +21,8 @@ def test_a_preempted_job_goes_on_under_its_id_and_its_hold_is_lifted_once(make):
     scene.cluster.preempt(job.id)
     scene.cluster.advance(2)
     scene.make_pass()
-    assert (scene.state(), scene.run()["reason"]) == ("interrupted", "BeginTime")
+    assert scene.state() == "interrupted"
+    assert "BeginTime" in scene.run()["reason"]
     scene.go(30)
     assert scene.state() == "completed"
     assert scene.calls("lift_hold") == [job.id]

@@ -1,0 +1,89 @@
+"""Why a job waits: Slurm's reason codes in words. Pure."""
+
+import re
+
+_WORDS = {
+    "Priority": "other jobs come first",
+    "Resources": "it is next, as soon as what it asks for is free",
+    "None": "the scheduler has not looked at it yet",
+    "BeginTime": "it may not begin yet: Slurm holds a requeued job back for a while",
+    "Dependency": "it waits for another job to end",
+    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to; cancel it",
+    "JobArrayTaskLimit": "as many members of its array run as max_parallel allows",
+    "JobHeldUser": "it is held; release it with scontrol release",
+    "JobHeldAdmin": "an administrator holds it",
+    "launch failed requeued held": "its node could not start it, and Slurm holds it",
+    "Licenses": "a licence that it asks for is in use",
+    "Reservation": "it waits for its reservation to begin",
+    "ReservationDeleted": "the reservation that it names is no more",
+    "ReqNodeNotAvail": "a node that it needs is down, drained or kept for a maintenance",
+    "NodeDown": "a node that it needs is down",
+    "Nodes required for job are DOWN": "the nodes that it could use are down, drained or kept for others",
+    "PartitionDown": "its partition starts no jobs at the moment",
+    "PartitionInactive": "its partition takes no jobs at the moment",
+    "PartitionTimeLimit": "its time limit is over the partition's: it never starts; ask for less time",
+    "PartitionNodeLimit": "it asks for more nodes than the partition allows: it never starts",
+    "PartitionConfig": "it asks for what its partition does not have: it never starts",
+    "BadConstraints": "no node has what it asks for: it never starts",
+    "InvalidAccount": "its account is no longer valid: it never starts",
+    "InvalidQOS": "its QOS is no longer valid: it never starts",
+    "AccountNotAllowed": "its partition does not take this account: it never starts",
+    "QOSNotAllowed": "its partition does not take this QOS: it never starts",
+    "QOSTimeLimit": "its QOS has used up its time",
+    "QOSUsageThreshold": "its account's usage is under what the QOS asks for",
+    "MaxRequeueExceeded": "it was requeued too often",
+    "JobHoldMaxRequeue": "it was requeued too often, and is held",
+    "Cleaning": "what its last execution left is being cleaned up",
+    "Prolog": "its node is being prepared",
+    "SchedDefer": "the scheduler leaves new jobs for later",
+    "FedJobLock": "its clusters have not agreed yet who runs it",
+    "BurstBufferResources": "the burst buffer is full",
+    "BurstBufferStageIn": "its files are being brought to the burst buffer",
+    "AssociationJobLimit": "your account runs as many jobs as it may",
+    "AssociationResourceLimit": "your account uses as much as it may",
+    "AssociationTimeLimit": "your account has used up its time",
+    "QOSJobLimit": "as many jobs run in its QOS as may",
+    "QOSResourceLimit": "as much is used in its QOS as may be",
+}
+
+# QOSMaxJobsPerUserLimit, AssocGrpGRES, AssocMaxWallDurationPerJobLimit, MaxGRESPerAccount and so on
+_LIMIT = re.compile(
+    r"(?P<of>QOS|Assoc)?(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]+?)"
+    r"(?P<each>Per(?:User|Account|Job|Node))?(?:Limit)?\Z"
+)
+_OF = {"QOS": "its QOS", "Assoc": "its account", None: "the site"}
+_WHAT = (
+    ("submit", "jobs in the queue"),
+    ("jobs", "running jobs"),
+    ("wall", "time"),
+    ("minutes", "time times what is used"),
+    ("mins", "time times what is used"),
+    ("gres", "GPUs"),
+    ("cpu", "cores"),
+    ("node", "nodes"),
+    ("mem", "memory"),
+    ("billing", "what is billed"),
+    ("energy", "energy"),
+    ("license", "licences"),
+)
+_EACH = {"PerUser": "one user", "PerAccount": "one account", "PerJob": "one job", "PerNode": "one node"}
+
+
+def explain(reason: str) -> str:
+    """The reason in words, with Slurm's own code behind it; one that is not known as it is."""
+    code = reason.partition(",")[0].strip().strip("()").replace("_", " ")
+    words = _WORDS.get(code) or _WORDS.get(code.replace(" ", "")) or _limit(code)
+    return f"{words} ({reason.strip('()')})" if words else reason
+
+
+def _limit(code: str) -> str:
+    match = _LIMIT.match(code)
+    if match is None:
+        return ""
+    what = next((words for key, words in _WHAT if key in match["what"].lower()), match["what"])
+    if match["kind"] == "Min":
+        return f"it asks for less than {_OF[match['of']]} allows ({what}): it never starts"
+    whom = _EACH.get(match["each"] or "", "all together" if match["kind"] == "Grp" else "one user")
+    if match["each"] in ("PerJob", "PerNode"):
+        return f"it asks for more than {_OF[match['of']]} allows {whom} ({what}): it never starts"
+    return f"{_OF[match['of']]} allows {whom} no more at once ({what})"

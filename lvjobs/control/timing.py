@@ -1,0 +1,67 @@
+"""The time limits of runs that are about to be submitted, by what the ledger knows of how long such runs take."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lvjobs.cluster.protocol import Limits
+from lvjobs.control.clusters import LOCAL, defaults_of
+from lvjobs.control.pace import Stopwatch
+from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, longest, time_limit, with_time_limit
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Run
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time limit of each run (by its id) that is to have one computed."""
+
+    bounds: Bounds = field(default_factory=Bounds)
+    limits: Mapping[str, TimeLimit] = field(default_factory=dict)
+
+    def applied(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """The members of an array as they are to be submitted."""
+        return with_time_limit(runs, self.limits, self.bounds) if self.limits else runs
+
+    @property
+    def words(self) -> str:
+        """What one array of them all would ask for, and why; empty where nothing is computed."""
+        if not self.limits:
+            return ""
+        chosen = longest(list(self.limits.values()))
+        asked = "the profile's" if chosen.minutes is None else f"{chosen.minutes} min"
+        return f"time limit: {asked} ({chosen.words})"
+
+
+def timing_of(ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
+    """The time limits of runs that have a job in common; none for those whose limit is given."""
+    first = runs[0]
+    if not is_automatic(first.resources) or first.profile == LOCAL:
+        return Timing()
+    bounds = _bounds(first, limits)
+    paces, newest = _paces(ledger)
+    return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs})
+
+
+def measured_limit(ledger: Ledger, run: Run) -> int | None:
+    """The minutes that a job of this run is known to need; None where nothing like it was measured."""
+    paces, newest = _paces(ledger)
+    pace = paces.pace(run)
+    return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(run, Limits())).minutes
+
+
+def _bounds(run: Run, limits: Limits) -> Bounds:
+    defaults = defaults_of(run.profile)
+    known = [int(most) for most in (defaults.get("time_limit_minutes"), limits.minutes) if most]
+    lead = run.resources.get("signal_lead_seconds") or defaults.get("signal_lead_seconds") or 0
+    return Bounds(min(known, default=None), float(lead))
+
+
+def _paces(ledger: Ledger) -> tuple[Stopwatch, Mapping[str, int]]:
+    """What was measured, and each run's newest checkpoint."""
+    with ledger.transaction() as transaction:
+        runs, attempts = transaction.runs(), transaction.attempts()
+    newest: dict[str, int] = defaultdict(int)
+    for attempt in attempts:
+        newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
+    return Stopwatch(runs, attempts), newest

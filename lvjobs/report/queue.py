@@ -1,0 +1,35 @@
+"""What waits in the queue, and what would start sooner, for a terminal."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.report.tables import new_console, print_reasons, start_words
+
+
+def print_queue(
+    waiting: Sequence[Mapping[str, Any]], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
+) -> None:
+    """Why jobs wait, and a line for each alternative to the first of them."""
+    console = console or new_console()
+    if not waiting:
+        console.print("No job of this study waits in the queue.")
+        return
+    print_reasons(waiting, console)
+    console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0]['name']}:\n")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for header in ("what", "would start", "to have it so, type"):
+        table.add_column(header, overflow="fold")
+    for one in alternatives:
+        start = f"not at all: {one['said']}" if one["start"] is None else _when(one["start"])
+        table.add_row(*map(Text, (one["what"], start, one["type"])))  # `[resources]` is no markup
+    console.print(table)
+
+
+def _when(start: float) -> str:
+    """At what time; "now" where that is no further off than an estimate is exact."""
+    return "now" if start <= time.time() + 60 else start_words(start)
