@@ -24,6 +24,7 @@ _COMMANDS = {
     "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
     "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),
     "watch": ("lvjobs.cli.watch", "Make pass after pass until nothing is left to do."),
+    "driver": ("lvjobs.cli.driver", "Say who makes passes while nobody is there."),
     "cancel": ("lvjobs.cli.cancel", "End runs for good."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),

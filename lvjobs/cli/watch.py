@@ -35,10 +35,14 @@ def watch_until(
         if not quiet:
             tell(summary)
             _show_progress(summary, shown)
-        watched = [run for run in summary["runs"] if names is None or run["name"] in names]
-        if all(run["state"] in _RESTING for run in watched):
+        if is_at_rest(summary, names):
             return summary
         time.sleep(every)
+
+
+def is_at_rest(summary: dict[str, Any], names: Collection[str] | None = None) -> bool:
+    """Whether of the named runs (all, where None) each has ended, or waits for somebody's word."""
+    return all(run["state"] in _RESTING for run in summary["runs"] if names is None or run["name"] in names)
 
 
 def _show_progress(summary: dict[str, Any], shown: dict[str, str]) -> None:

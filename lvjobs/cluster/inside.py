@@ -9,6 +9,7 @@ processes of the step, and the second one would kill the scontrol that is asking
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -20,6 +21,8 @@ from lvjobs.errors import LvjobsError
 
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
+
+_SOON_ENOUGH_SECONDS = 10
 
 TRIES = 3
 _PAUSE = 0.3
@@ -96,21 +99,26 @@ def parse_preempt_mode(text: str) -> str | None:
 
 
 def _scontrol(*arguments: str) -> str:
+    return _run("scontrol", *arguments)
+
+
+def _run(*command: str) -> str:
     try:
         done = subprocess.run(
-            ["scontrol", *arguments],
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=TIMEOUT,
             check=False,
+            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SchedulerSilent(f"scontrol {arguments[0]}: {error}") from None
+        raise SchedulerSilent(f"{command[0]} {command[1]}: {error}") from None
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
-        raise SchedulerSilent(f"scontrol {' '.join(arguments)}: exit {done.returncode}: {said}")
+        raise SchedulerSilent(f"{' '.join(command)}: exit {done.returncode}: {said}")
     return done.stdout
 
 
@@ -151,3 +159,21 @@ def forbid_requeue(job_id: str) -> bool:
     except SchedulerSilent:
         return False
     return True
+
+
+def wake(name: str) -> bool:
+    """Let a job of the user's that Slurm holds back until its begin time start in a few seconds; say whether one was.
+
+    Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
+    put it off for ever.
+    """
+    try:
+        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING", "-O", "JobID:20,Reason:40,StartTime:24")
+        for row in rows.splitlines():
+            job_id, reason, start = [*row.split(), "", "", ""][:3]
+            if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
+                _scontrol("update", f"jobid={job_id}", "starttime=now+3")
+                return True
+    except SchedulerSilent:
+        return False
+    return False

@@ -153,9 +153,14 @@ class LocalCluster:
 
     # -- state --------------------------------------------------------------------------------------------------
 
-    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:  # noqa: ARG002 - nothing is ever forgotten
+    def observe(
+        self,
+        tokens: Sequence[str],
+        since: float,  # noqa: ARG002 - nothing is ever forgotten
+        companions: Sequence[str] = (),
+    ) -> Snapshot:
         """How the jobs with these tokens stand. `history` has every run of every member, oldest first."""
-        wanted = frozenset(tokens)
+        wanted = frozenset(tokens).union(companions)
         queue, history = [], []
         for job in jobs_in(self._directory):
             spec = job.spec()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import ACTIVE_STATES, PENDING_STATES, ClusterError, Job, token_of
+from lvjobs.cluster.protocol import ACTIVE_STATES, DRIVER, PENDING_STATES, ClusterError, Job, token_of
 
 # squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
 # name comes last because only it may hold characters of more than one byte.
@@ -154,6 +154,8 @@ def parse_load(text: str) -> Counter[tuple[str, str]]:
             # A job that may run in several partitions waits in each.
             places = [("partition", name) for name in values["Partition"].split(",")]
             places += [("qos", values["QOS"]), ("account", values["Account"]), ("user", "")]
+            if values["Name"].startswith(f"{DRIVER}.") and token_of(values["Name"]):
+                places.append((DRIVER, ""))
             load.update(dict.fromkeys(places, len(_places(values["JobArrayID"]))))
     return load
 

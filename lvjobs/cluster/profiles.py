@@ -21,6 +21,9 @@ from lvjobs.cluster.protocol import JobRequest
 from lvjobs.errors import UsageError
 
 _SUFFIX = ".sh.j2"
+_DRIVER = "driver"
+"""The template beside the profiles that is none: the script of a study's driver."""
+
 _NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
 """Whole numbers, and the least that each may be."""
 
@@ -68,7 +71,13 @@ def _directory() -> Path:
 
 def available_profiles() -> list[str]:
     """The names of the profiles that lvjobs ships."""
-    return sorted(path.name.removesuffix(_SUFFIX) for path in _directory().glob(f"*{_SUFFIX}"))
+    names = (path.name.removesuffix(_SUFFIX) for path in _directory().glob(f"*{_SUFFIX}"))
+    return sorted(name for name in names if name != _DRIVER)
+
+
+def load_driver() -> "Profile":
+    """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
+    return _read(_directory() / f"{_DRIVER}{_SUFFIX}")
 
 
 def load_profile(name_or_path: str | Path) -> "Profile":
@@ -85,6 +94,10 @@ def load_profile(name_or_path: str | Path) -> "Profile":
     else:
         known = ", ".join(["local", *available_profiles()])
         raise UsageError(f"profile: there is no {text!r}; choose one of {known}, or name a file (./mine{_SUFFIX})")
+    return _read(path)
+
+
+def _read(path: Path) -> "Profile":
     try:
         profile = Profile(path.name.removesuffix(_SUFFIX), path, path.read_text(encoding="utf-8"))
         profile.defaults()

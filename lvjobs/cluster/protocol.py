@@ -8,6 +8,9 @@ from typing import Any, Protocol, TypeAlias
 
 from lvjobs.errors import LvjobsError
 
+DRIVER = "driver"
+"""What jobs are called, before their token, that make passes and train nothing."""
+
 TOKEN = re.compile(r"[0-9a-f]{12}\Z")
 
 
@@ -116,7 +119,7 @@ ACTIVE_STATES = frozenset(
 
 Load: TypeAlias = Mapping[tuple[str, str], int]
 """How many jobs of the user's, ours or not, wait or run, an array's tasks one by one: by ("qos", its name),
-("account", its name), ("partition", its name), and all of them by ("user", "").
+("account", its name), ("partition", its name), and all of them by ("user", ""). The drivers by ("driver", "").
 """
 
 
@@ -209,9 +212,10 @@ class Cluster(Protocol):
     def load(self) -> Load:
         """How many jobs of the user's wait or run. Raises ClusterError where it cannot be asked."""
 
-    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+    def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
         """How the jobs with these tokens stand: one squeue, and one sacct from `since` on where there is accounting.
 
+        Of jobs whose tokens are `companions` only the queue is asked. Where there is nothing else, that is all.
         Never raises for a silent scheduler: the snapshot says so.
         """
 

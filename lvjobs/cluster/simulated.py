@@ -112,7 +112,7 @@ class SimulatedCluster(Engine):
         most = self.manners.max_submit
         return most is not None and self._load()["user", ""] + len(request.run_directories) > most
 
-    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+    def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
         """How the jobs with these tokens stand, as far as the scheduler and accounting answer."""
         wanted, now = frozenset(tokens), self.clock.now
         problems = []
@@ -121,7 +121,8 @@ class SimulatedCluster(Engine):
             problems.append("squeue: Socket timed out on send/recv operation")
         else:
             fresh = [job for job in self.jobs if job.end is None or now - job.end <= self.manners.min_job_age]
-            queue, load = [job.view() for job in fresh if job.request.token in wanted], self._load()
+            shown = wanted.union(companions)
+            queue, load = [job.view() for job in fresh if job.request.token in shown], self._load()
         history = None
         if self.accounting == "on":
             history = [job for job in self._history() if job.token in wanted and (job.end is None or job.end >= since)]

@@ -84,6 +84,8 @@ def _notes(
         own = fields.get("PreemptMode", "").lower()
         if own and own not in (mode, "off"):
             notes.append(f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}")
+        if fields.get("AllocNodes", "ALL") != "ALL":
+            notes.append(f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only")
         if fields.get("State", "UP") != "UP":
             notes.append(f"partition {name} is {fields['State']}")
     if "cancel" in mode:

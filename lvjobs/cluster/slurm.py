@@ -115,7 +115,7 @@ class SlurmCluster:
 
     # -- state --------------------------------------------------------------------------------------------------
 
-    def observe(self, tokens: Sequence[str], since: float) -> Snapshot:
+    def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
         """How the jobs with these tokens stand: one squeue, one sacct from `since` on. Never raises."""
         wanted = frozenset(tokens)
         now = self._clock()
@@ -126,11 +126,11 @@ class SlurmCluster:
         accounting = True
         try:
             text = self._queue()
-            queue, load = parse_queue(text, wanted), parse_load(text)
+            queue, load = parse_queue(text, wanted.union(companions)), parse_load(text)
         except ClusterError as error:
             problems.append(f"squeue: {error}")
         try:
-            history, accounting = self._history(wanted, since, queue)
+            history, accounting = self._history(wanted, since, queue) if wanted else ([], True)
         except ClusterError as error:
             problems.append(f"sacct: {error}")
         return Snapshot(now, queue, history, "; ".join(problems), accounting, load)

@@ -8,6 +8,8 @@ from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 
 LOCAL = "local"
+DRIVER_PROFILE = "(driver)"
+"""Stands for the script of a study's driver where a profile is asked for."""
 
 
 def backend_of(profile: str) -> str:
@@ -42,7 +44,8 @@ def cluster_for(study: Study, profile: str) -> Cluster:
         from lvjobs.cluster.local import LocalCluster
 
         return LocalCluster(study.layout.local_jobs, slots=study.config.local_slots)
-    from lvjobs.cluster.profiles import load_profile
+    from lvjobs.cluster.profiles import load_driver, load_profile
     from lvjobs.cluster.slurm import SlurmCluster
 
-    return SlurmCluster(load_profile(profile), study.layout.submissions)
+    script = load_driver() if profile == DRIVER_PROFILE else load_profile(profile)
+    return SlurmCluster(script, study.layout.submissions)

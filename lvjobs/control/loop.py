@@ -15,6 +15,7 @@ from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide
+from lvjobs.control.driving import driver_token, keep_driver
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.observe import Known, observe
@@ -36,11 +37,12 @@ class Loop(Session):
         with self.ledger.transaction() as transaction:
             known, books = _known(transaction, now), self.books(transaction)
         clusters = self._clusters_for(known)
-        observed = observe(known, clusters, self.study.layout, now)
+        observed = observe(known, clusters, self.study.layout, now, driver_token(self.study))
         cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
+        told += keep_driver(self, observed.drivers)
         return self.summarise(told, observed.problems, observed.waiting)
 
     def summarise(

@@ -41,6 +41,8 @@ class Observed:
     views: Sequence[RunView]
     problems: Sequence[str]
     loads: Mapping[str, Load | None] = field(default_factory=dict)
+    drivers: Sequence[Job] | None = None
+    """The study's driver and what stands by, where they run or wait; None where nobody looked, or was answered."""
 
     @property
     def waiting(self) -> dict[str, Job]:
@@ -49,9 +51,14 @@ class Observed:
         return {run_id: job for run_id, job in live.items() if job is not None and job.is_pending}
 
 
-def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, now: float) -> Observed:
-    """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to."""
-    snapshots = take_snapshots(known, clusters)
+def observe(
+    known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, now: float, driver: str = ""
+) -> Observed:
+    """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to.
+
+    `driver` is the token of the study's driver.
+    """
+    snapshots = take_snapshots(known, clusters, driver)
     jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
     places = defaultdict(list)
     for member in known.members:
@@ -67,17 +74,21 @@ def observe(known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, 
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
             )
-    return Observed(views, problems, {backend: snapshot.load for backend, snapshot in snapshots.items()})
+    loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
+    queue = snapshots["slurm"].queue if "slurm" in snapshots else None
+    drivers = None if queue is None else [job for job in queue if job.token == driver]
+    return Observed(views, problems, loads, drivers)
 
 
-def take_snapshots(known: Known, clusters: Mapping[str, Cluster]) -> dict[str, Snapshot]:
-    """One snapshot a backend, of the jobs that this study sent there and that are not settled."""
+def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = "") -> dict[str, Snapshot]:
+    """One snapshot a backend, of the jobs that this study sent there and that are not settled, and of its driver."""
     snapshots = {}
     for backend, cluster in clusters.items():
         sent = [submission for submission in known.submissions.values() if submission.backend == backend]
         if sent:
             since = min(submission.created for submission in sent) - _SACCT_MARGIN_SECONDS
-            snapshots[backend] = cluster.observe([submission.token for submission in sent], since)
+            companions = [driver] if driver else []
+            snapshots[backend] = cluster.observe([submission.token for submission in sent], since, companions)
     return snapshots
 
 

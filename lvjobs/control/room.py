@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lvjobs.cluster.protocol import Cap, Limits, Load
+from lvjobs.cluster.protocol import DRIVER, Cap, Limits, Load
 
 MARGIN = 1
 """Jobs that are left over of a user's own limit (never the last): a driver is one, and users submit other things."""
@@ -63,7 +63,8 @@ def with_more(load: Load, limits: Limits, jobs: int) -> Load:
 
 
 def _left(cap: Cap, load: Load) -> int:
-    most = cap.most if cap.shared else max(1, cap.most - MARGIN)
+    margin = max(0, MARGIN - load.get((DRIVER, ""), 0))  # one that is there is in the load
+    most = cap.most if cap.shared else max(1, cap.most - margin)
     return most - load.get(cap.place, 0)
 
 

@@ -17,8 +17,9 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.control.accounts import Terms, keep_books
-from lvjobs.control.clusters import backend_of
+from lvjobs.control.clusters import LOCAL, backend_of
 from lvjobs.control.cost import allowance
+from lvjobs.control.driving import driver_name
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
 from lvjobs.files import write_atomic, write_json
@@ -64,9 +65,17 @@ def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[s
         code_directory=study.layout.code / first.code,
         python=sys.executable,
         resources=resources,
-        environment={"LVJOBS_PROCESSES": str(processes)} if processes else {},
+        environment=_environment(study, first, processes),
         max_parallel=first.resources.get("max_parallel"),
     )
+
+
+def _environment(study: Study, run: Run, processes: int | None) -> dict[str, str]:
+    """What its workers are told beside the profile's own: see `lvjobs.worker.environment`."""
+    told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
+    if study.config.driver.job and backend_of(run.profile) != LOCAL:
+        told["LVJOBS_DRIVER"] = driver_name(study)
+    return told
 
 
 def new_token() -> str:

@@ -132,6 +132,22 @@ class Resources(_Table):
         return values
 
 
+class Driver(_Table):
+    """[driver]: the tiny job that makes passes while nobody is there. Unset keys are the runs' own."""
+
+    job: bool = Field(default=True, description="false: no such job; make passes by lvjobs watch, or scrontab")
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
+    modules: list[str] | None = None
+    extra_sbatch: list[str] | None = None
+
+    def variables(self) -> dict[str, Any]:
+        """The variables of its script that are set here."""
+        return {key: value for key, value in self.model_dump(exclude={"job"}).items() if value is not None}
+
+
 class Budget(_Table):
     """[budget]: FLOPs for everything, by one convention (docs/flops.md)."""
 
@@ -171,6 +187,7 @@ class StudyConfig(_Table):
     profile: str = "local"
     local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
     resources: Resources = Resources()
+    driver: Driver = Driver()
     train: TrainSettings = TrainSettings()
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()

@@ -16,6 +16,10 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 
 [resources]                    # what a job asks for; keys left out are the profile's
 {resources}
+[driver]                       # the tiny job that makes passes while nobody is there (docs/driver.md); Slurm only
+# job = true                   # false: no such job; keep lvjobs watch running, or lvjobs driver install
+# partition =                  # left out: the runs' own; so are account and qos. A partition without GPUs is best
+
 [train]                        # defaults of `lvjobs submit train`, and what every stage starts from
 # model = "tiny"               # tiny, a directory, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct"
 # data = "data.h5"             # HDF5 with /time (T,) and /trajectories (N, T, 2); `lvjobs data make` writes one

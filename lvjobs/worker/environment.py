@@ -8,6 +8,7 @@ LVJOBS_LEAD_SECONDS  how long before that the run leaves by itself (default 90)
 LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, where Slurm is not to be asked
 LVJOBS_CANCEL_FILE   local only: a file whose existence says that the job was cancelled
 LVJOBS_PROCESSES     how many processes train together, one a GPU where there are GPUs (default 1)
+LVJOBS_DRIVER        the name of the study's driver, which is woken when the run ends or leaves (docs/driver.md)
 SLURM_RESTART_COUNT  unset in a job's first run
 """
 
@@ -35,6 +36,7 @@ class JobEnvironment:
     preempt_mode: str | None = None
     cancel_file: Path | None = None
     processes: int = 1
+    driver: str = ""
 
     @property
     def on_slurm(self) -> bool:
@@ -99,4 +101,5 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         lead_seconds=lead,
         preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
         processes=processes,
+        driver=environ.get("LVJOBS_DRIVER", ""),
     )

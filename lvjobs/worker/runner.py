@@ -153,10 +153,10 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
         _journal_leave(attempt, Leave("superseded", requeue=False, detail=str(error)), "none")
-        _exit_at_once(LEFT)
+        _exit_at_once(LEFT, environment)
     except KeyboardInterrupt:
         _journal_leave(attempt, Leave("cancelled", requeue=False, detail="interrupted from the keyboard"), "none")
-        _exit_at_once(INTERRUPTED)
+        _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         _journal_error(attempt, error)
         code = ERROR
@@ -171,6 +171,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         signals.deafen()
         inside.forbid_requeue(environment.job_id)
     signals.end_children()
+    _wake_driver(environment)
     return code
 
 
@@ -238,7 +239,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
         crew.close()
-        _exit_at_once(ERROR if loss.error else exit_code_of(loss))
+        _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 
 def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
@@ -250,7 +251,7 @@ def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
     _journal_leave(attempt, Leave(leave.cause, leave.requeue, detail), action)
-    _exit_at_once(LEFT)
+    _exit_at_once(LEFT, environment)
 
 
 def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
@@ -258,9 +259,17 @@ def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
     _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause} ({leave.detail})")
 
 
-def _exit_at_once(code: int) -> NoReturn:
+def _wake_driver(environment: JobEnvironment) -> None:
+    """The last act: whoever goes on with the study looks at it now, and not when its own time has come."""
+    if environment.driver:
+        with signals.shielded():
+            inside.wake(environment.driver)
+
+
+def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
     """End without clean-up: a grace period is short, and no thread or exit hook may hold the process back."""
     signals.end_children()
+    _wake_driver(environment)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

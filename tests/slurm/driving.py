@@ -28,6 +28,9 @@ learning_rate = 1e-3
 schedule = "cosine"
 validation_limit = 2
 
+[driver]
+job = {driver}
+
 [policy]
 backoff_seconds = 1
 unclear_seconds = 3
@@ -38,11 +41,12 @@ lost_seconds = 5
 class Study:
     """One study directory and the commands typed in it."""
 
-    def __init__(self, root: Path, data: Path, *, profile="lab", resources="", environment=None):
+    def __init__(self, root: Path, data: Path, *, profile="lab", resources="", environment=None, driver=False):
         self.root = root
         self.environment = environment or {}
         root.mkdir(parents=True, exist_ok=True)
-        text = STUDY_TOML.format(profile=profile, resources=resources, data=json.dumps(str(data)))
+        values = {"profile": profile, "resources": resources, "data": json.dumps(str(data))}
+        text = STUDY_TOML.format(**values, driver=json.dumps(driver))
         (root / "study.toml").write_text(text)
 
     def start(self, *arguments, **kwargs):

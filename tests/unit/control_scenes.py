@@ -18,7 +18,7 @@ from lvjobs.control.declare import Wanted
 from lvjobs.control.loop import open_session
 from lvjobs.ledger import database
 from lvjobs.records.allowance import parse_allowance
-from lvjobs.study.config import Budget, Policy, Resources, Study, StudyConfig
+from lvjobs.study.config import Budget, Driver, Policy, Resources, Study, StudyConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.words import RunState
 
@@ -60,7 +60,9 @@ class Scene:
     """A study, its cluster and the cluster's worker. Sessions are as short as a command's."""
 
     def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, budget=None, **policy):
-        self.study = Study(root=root, config=StudyConfig(profile="lab", policy=Policy(**policy), stage=[]))
+        self.study = Study(
+            root=root, config=StudyConfig(profile="lab", driver=Driver(job=False), policy=Policy(**policy), stage=[])
+        )
         self.bind(**budget or {})
         self.steps, self.every = steps, every
         self.clock = Clock()

@@ -32,7 +32,7 @@ class Sweep(Scene):
 
     def __init__(self, root, *stages, **more):
         super().__init__(root, **more)
-        config = StudyConfig(profile="lab", policy=self.study.config.policy, stage=list(stages))
+        config = StudyConfig(profile="lab", driver=self.study.config.driver, policy=self.study.config.policy, stage=list(stages))
         self.study = self.study.model_copy(update={"config": config})
         self.bind(**more.get("budget", {}))
         self.losses = self.worker.losses

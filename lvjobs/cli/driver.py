@@ -1,0 +1,116 @@
+"""`lvjobs driver`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
+from lvjobs.cli.watch import is_at_rest
+
+_MOST_PASSES = 5
+_PAUSE_SECONDS = 3.0
+_MORE_TO_COME = 75
+
+
+@click.group()
+def driver() -> None:
+    """The job that makes passes while nobody is there (docs/driver.md)."""
+
+
+@driver.command()
+@study_option
+@json_option
+def status(root: Path, as_json: bool) -> None:
+    """Show who makes passes over the study."""
+    from lvjobs.control.driver_ways import report
+    from lvjobs.control.loop import open_session
+    from lvjobs.report.driver import driver_lines
+
+    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+        shown = report(session)
+    if as_json:
+        print_json({"schema": 1, **shown})
+        return
+    for line in driver_lines(shown, time.time()):
+        click.echo(line)
+
+
+@driver.command()
+@study_option
+def start(root: Path) -> None:
+    """Let there be a driver again, after `lvjobs driver stop` or a refusal; and make a pass."""
+    _set(root, stopped=False)
+
+
+@driver.command()
+@study_option
+def stop(root: Path) -> None:
+    """End the driver. Runs go on in their jobs; what follows waits until somebody makes a pass."""
+    _set(root, stopped=True)
+
+
+def _set(root: Path, *, stopped: bool) -> None:
+    from lvjobs.control.driver_ways import report
+    from lvjobs.control.driving import set_stopped
+    from lvjobs.control.loop import open_session
+    from lvjobs.report.driver import driver_lines
+
+    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+        set_stopped(session, stopped=stopped)
+        tell(session.make_pass())
+        shown = report(session)
+    for line in driver_lines(shown, time.time()):
+        click.echo(line)
+
+
+@driver.command()
+@study_option
+def run(root: Path) -> None:
+    """What the driver's job does: a pass, and more while they find something to do. Exit code 75: more is to come."""
+    from lvjobs.control.loop import open_session
+
+    study = existing_study(root)
+    for number in range(_MOST_PASSES):
+        if number:
+            time.sleep(_PAUSE_SECONDS)
+        with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
+            summary: dict[str, Any] = session.make_pass()
+        for line in summary["did"]:
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
+        for line in summary["problems"]:
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} note: {line}", err=True)
+        if is_at_rest(summary):
+            return
+        if not summary["did"]:
+            break
+    sys.exit(_MORE_TO_COME)
+
+
+@driver.command()
+@study_option
+@click.option("--scrontab", is_flag=True, help="In Slurm's own crontab, where the site offers one.")
+@click.option("--every", default=5, show_default=True, type=click.IntRange(1, 59), help="Minutes between passes.")
+def install(root: Path, scrontab: bool, every: int) -> None:
+    """Have passes made by cron instead, where no job may keep itself going; in this machine's crontab by default."""
+    from lvjobs.cluster.crontab import install as install_entry
+    from lvjobs.control.driver_ways import cron_entry
+
+    study = existing_study(root)
+    program = "scrontab" if scrontab else "crontab"
+    install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
+    click.echo(f"{program}: a pass every {every} minutes; end it with: lvjobs driver uninstall")
+
+
+@driver.command()
+@study_option
+def uninstall(root: Path) -> None:
+    """Take the study out of crontab and scrontab."""
+    from lvjobs.cluster.crontab import uninstall as uninstall_entry
+    from lvjobs.control.driving import driver_name
+
+    name = driver_name(existing_study(root))
+    found = [program for program in ("scrontab", "crontab") if uninstall_entry(program, name)]
+    click.echo(f"{' and '.join(found)}: the study's entry is gone" if found else "there was no entry of this study")

@@ -1,0 +1,187 @@
+"""The driver: a tiny job that makes passes while nobody is there. Every pass keeps it, as long as anything is left.
+
+It requeues itself after each pass (slurm_templates/driver.sh.j2), so that its id never changes. A second one stands by:
+it has the same name and `--dependency=singleton`, and begins when the first is no more. That two of them do no double
+work is not their doing: whoever makes a pass holds the study's lease.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
+from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
+from lvjobs.control.room import choices
+from lvjobs.control.session import Session
+from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
+from lvjobs.study.words import RunState
+
+MOST = 2
+"""Of a study: the one that drives, and the one that stands by."""
+
+_SETTING = "driver"
+_ASK_AGAIN_SECONDS = 3600.0
+"""For so long a site that refused the driver is not asked again, unless it would be asked for something else."""
+
+_AT_REST = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.HELD, RunState.PAUSED})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger keeps of the driver: whether the user wants none, and how the site refused it, if it did."""
+
+    stopped: bool = False
+    refused: str = ""
+    refused_at: float = 0.0
+    asked: str = ""
+    """What it was refused for: other settings are tried at once."""
+
+
+def driver_token(study: Study) -> str:
+    """What the study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
+    return hashlib.sha256(str(study.root).encode()).hexdigest()[:12]
+
+
+def driver_name(study: Study) -> str:
+    """The job's name."""
+    return f"{DRIVER}.{driver_token(study)}"
+
+
+def standing(transaction: Transaction) -> Standing:
+    """What the ledger keeps of the driver."""
+    return Standing(**json.loads(transaction.setting(_SETTING) or "{}"))
+
+
+def set_standing(transaction: Transaction, value: Standing) -> None:
+    """Keep it."""
+    transaction.set_setting(_SETTING, json.dumps(value.__dict__))
+
+
+def driven(runs: Sequence[Run]) -> list[Run]:
+    """The runs that passes take further: on Slurm, and neither ended nor waiting for somebody's word."""
+    return [run for run in runs if run.state not in _AT_REST and backend_of(run.profile) != LOCAL]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many drivers are to be submitted, and which jobs are one too many."""
+
+    submit: int = 0
+    cancel: Sequence[str] = ()
+
+
+def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
+    """What makes the driver's jobs what they should be. Pure.
+
+    One that runs is left alone: it may be the process that asks, and ends by itself where nothing is left.
+    """
+    live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
+    if wanted:
+        return Change(max(0, MOST - len(live)), [job.id for job in live[MOST:] if job.is_pending])
+    return Change(0, [job.id for job in live if job.is_pending])
+
+
+def keep_driver(session: Session, seen: Sequence[Job] | None) -> list[str]:
+    """Submit the driver where there is something left and none is there; end it where there is not. In words.
+
+    `seen` are its jobs in the queue, None where this pass did not look.
+    """
+    study = session.study
+    with session.ledger.transaction() as transaction:
+        kept, left = standing(transaction), driven(transaction.runs(only_open=True))
+    wanted = bool(left) and study.config.driver.job and not kept.stopped
+    request = _request(study, left[0]) if wanted else None
+    if request is not None and _is_refused(kept, request, session.clock()):
+        return []
+    if seen is None:
+        seen = look(session) if wanted else ()
+    if seen is None:
+        return []
+    todo = change(seen, wanted=wanted)
+    told = []
+    if todo.cancel:
+        cluster = session.cluster(DRIVER_PROFILE)
+        for job_id in todo.cancel:
+            try:
+                cluster.cancel(job_id)
+            except ClusterError:  # noqa: PERF203 - a few, each a process of its own
+                break  # it ends by itself: the next time it finds nothing to do
+    for _ in range(todo.submit if request is not None else 0):
+        assert request is not None
+        told += _submit(session, request)
+        if not told:
+            break
+    return told[:1] if len(seen) == 0 else []  # of the one that stands by nobody needs to hear
+
+
+def look(session: Session) -> Sequence[Job] | None:
+    """The driver's jobs in the queue; None where the scheduler does not say."""
+    cluster = session.cluster(DRIVER_PROFILE)
+    return cluster.observe((), session.clock(), (driver_token(session.study),)).queue
+
+
+def _submit(session: Session, request: JobRequest) -> list[str]:
+    request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        job_id = session.cluster(DRIVER_PROFILE).submit(request)
+    except SubmitRefused as error:
+        return _note_refusal(session, request, str(error))
+    except ClusterError:
+        return []  # no room, or no answer: the next pass looks again
+    text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
+    with session.ledger.transaction() as transaction:
+        transaction.add_event(Event(session.clock(), "driver", text))
+    return [text]
+
+
+def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:
+    text = (
+        f"no driver job, for the site refuses it: {said}; until [driver] in study.toml names where it may run, passes "
+        "are made by lvjobs commands alone: keep lvjobs watch running (docs/driver.md)"
+    )
+    with session.ledger.transaction() as transaction:
+        kept = standing(transaction)
+        set_standing(transaction, Standing(kept.stopped, said, session.clock(), _key(request)))
+        if kept.refused != said:
+            transaction.add_event(Event(session.clock(), "driver", text))
+    return [text]
+
+
+def _is_refused(kept: Standing, request: JobRequest, now: float) -> bool:
+    return kept.asked == _key(request) and 0 <= now - kept.refused_at < _ASK_AGAIN_SECONDS
+
+
+def _key(request: JobRequest) -> str:
+    return json.dumps(request.resources, sort_keys=True)
+
+
+def _request(study: Study, run: Run) -> JobRequest:
+    return JobRequest(
+        token=driver_token(study),
+        name=DRIVER,
+        run_directories=[study.root],
+        log_directory=study.layout.log_directory(DRIVER),
+        code_directory=study.layout.code,
+        python=sys.executable,
+        resources=resources(study, run),
+    )
+
+
+def resources(study: Study, run: Run) -> dict[str, Any]:
+    """What the driver asks for: what [driver] says, else where and on whose account `run` is trained."""
+    asked: Mapping[str, Any] = {**defaults_of(run.profile), **run.resources, **choices(run.resources)[0]}
+    own = study.config.driver.variables()
+    elsewhere = "partition" in own
+    names = ("account", "modules") if elsewhere else ("partition", "account", "qos", "modules")
+    return {**{name: asked[name] for name in names if asked.get(name)}, **own}
+
+
+def set_stopped(session: Session, *, stopped: bool) -> None:
+    """Whether the user wants no driver; what the site said before is forgotten."""
+    with session.ledger.transaction() as transaction:
+        set_standing(transaction, Standing(stopped=stopped))

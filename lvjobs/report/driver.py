@@ -1,0 +1,42 @@
+"""Who makes passes over a study, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def driver_lines(shown: Mapping[str, Any], now: float) -> list[str]:
+    """What `lvjobs driver status` prints of `lvjobs.control.driver_ways.report`."""
+    lines = [_line(job, now) for job in shown["jobs"] or ()]
+    if shown["jobs"] is None:
+        lines.append("the scheduler did not say whether there is a driver")
+    elif not lines:
+        lines.append(f"no driver: {_why(shown)}")
+    lines += [f"this site: {line}" for line in shown["site"]]
+    if shown["last_pass"] is not None:
+        lines.append(f"last pass: {now - shown['last_pass']:.0f} s ago")
+    return lines
+
+
+def _why(shown: Mapping[str, Any]) -> str:
+    if shown["stopped"]:
+        return "it was stopped; type: lvjobs driver start"
+    if not shown["enabled"]:
+        return "job = false under [driver] in study.toml; keep lvjobs watch running"
+    if not shown["left"]:
+        return "no run on Slurm is under way that it could take further"
+    if shown["refused"]:
+        return (
+            f"the site refused it: {shown['refused']}; name a partition, account or QOS for it under [driver] in "
+            "study.toml, keep lvjobs watch running, or type: lvjobs driver install --scrontab"
+        )
+    return "the next pass submits it; type: lvjobs resume"
+
+
+def _line(job: Mapping[str, Any], now: float) -> str:
+    if job["state"] == "RUNNING":
+        return f"driver: job {job['id']} makes a pass now"
+    if job["reason"] == "BeginTime" and job["start"]:
+        return f"driver: job {job['id']} makes the next pass in {max(0, job['start'] - now):.0f} s, or when a run ends"
+    if job["reason"] == "Dependency":
+        return f"driver: job {job['id']} stands by"
+    return f"driver: job {job['id']} is {job['state'].lower()}" + (f" ({job['reason']})" if job["reason"] else "")
