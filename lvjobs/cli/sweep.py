@@ -92,20 +92,39 @@ def stage(
     """Train and evaluate STAGE (a [[stage]] of study.toml), or all stages, each when its turn comes."""
     study = load_study(root)
     chosen = list(study.config.stage) if name == ALL else [study.config.stage_named(name)]
+    _check_options(winner, because, quorum, without_held=without_held)
+    if fit and name == ALL:
+        raise UsageError("--fit is about the runs of one stage; what fits of all: lvjobs sweep plan")
     if winner or without_held:
         if name == ALL:
             raise UsageError("--winner and --without-held are about one stage: name it")
+        if pairs or profile or fit or dry_run or any(value not in (None, (), False) for value in options.values()):
+            raise UsageError(
+                "--winner and --without-held decide about runs that are there: no other option goes with them"
+            )
         _decide_by_hand(study, name, winner, because, quorum, as_json=as_json)
         return
     asked = _with_systems(study, chosen, request(study, options, pairs, profile, pinned))
     ready = _ready(study, chosen, asked)
     manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
+    if ready is None and fit:
+        raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: lvjobs sweep plan")
     if ready is not None:
         _enter(study, chosen[0], asked, ready, manner)
     elif dry_run:
         _print_plan(study, chosen, asked, as_json=as_json)
     else:
         _ask(study, chosen, asked, manner)
+
+
+def _check_options(winner: str | None, because: str, quorum: int | None, *, without_held: bool) -> None:
+    """Refuse what would be passed over without a word."""
+    if winner and without_held:
+        raise UsageError("--winner and --without-held: one or the other")
+    if because and not winner:
+        raise UsageError("--because says why --winner won; give both")
+    if quorum is not None and not without_held:
+        raise UsageError("--quorum goes with --without-held; for good: quorum = ... in study.toml")
 
 
 def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfig] | None:
@@ -303,7 +322,7 @@ def retry(name: str, root: Path) -> None:
 @click.argument("name", metavar="{STAGE|all}")
 @study_option
 def stop(name: str, root: Path) -> None:
-    """Ask no more for a stage, or for all; cancel what of it is open. What is done stays."""
+    """Ask no more for a stage, or for all; pause what of it is open. Asked for again, it goes on from there."""
     from lvjobs.control.loop import open_session
     from lvjobs.control.stages import stop as stop_stages
 

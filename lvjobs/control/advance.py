@@ -6,9 +6,10 @@ from pathlib import Path
 
 from lvjobs.control.accounts import Terms
 from lvjobs.control.cost import work_ahead
-from lvjobs.control.declare import SweepOf, Wanted, declare, default_name
+from lvjobs.control.declare import SweepOf, Wanted, declare, default_name, identity_of
 from lvjobs.control.enter import enter
 from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
+from lvjobs.control.gate import BUDGET
 from lvjobs.control.session import Session
 from lvjobs.control.submission import reservations_for
 from lvjobs.control.unfold import zero_shot
@@ -163,7 +164,9 @@ def outcome_of(run: Run, terms: Terms) -> Outcome:
     """How a run stands for its stage, without its value."""
     candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
     flops = terms.price(run, work_ahead(run.config, 0))
-    return Outcome(run.id, run.name, candidate, _STANDINGS.get(run.state, "open"), flops=flops)
+    goes_on = run.state is RunState.HELD and run.held_for == BUDGET  # by itself, once there is room
+    standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
+    return Outcome(run.id, run.name, candidate, standing, flops=flops)
 
 
 def measured(run: Run, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
@@ -182,14 +185,19 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
     if waiting:
         return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
-    known = {run.fingerprint for run in seen.runs_of(stage.name)}
+    known = {identity_of(run) for run in seen.runs_of(stage.name)}
     wanted = evaluations_of(stage, request, seen, session.study.layout, known)
     if wanted.configs:
         return _enter(session, record, wanted)
-    to_come = [name for name in stage.evaluate if seen.records[name].state in OPEN]
     runs = seen.runs_of(stage.name)
-    if to_come or not all(run.state.is_final for run in runs):
-        return _set(session, record, StageState.RUNNING, "", loud=False)
+    left = [run for run in runs if not run.state.is_final]
+    if stage.on_hold == "skip":
+        left = [run for run in left if run.state is not RunState.HELD or run.held_for == BUDGET]
+    to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
+    if to_come or left:
+        unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
+        reason = f"comes after {', '.join(unasked)}, which nobody asked for; lvjobs sweep all" if unasked else ""
+        return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")
 
 

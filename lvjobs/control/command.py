@@ -1,6 +1,7 @@
 """What a user may ask of runs that exist: cancel them, take up held ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lvjobs.control.act import act
@@ -34,6 +35,16 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
 
     Not here, by the ids that the ledger remembers: since a scheduler lost its state, they may be those of other jobs.
     """
+    return _end(session, wanted, SetRun("", RunState.CANCELLED, cause=Cause.CANCELLED, note="cancelled by the user"))
+
+
+def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: str) -> list[str]:
+    """End the runs' jobs, as `cancel` does; they can be taken up again, at their last checkpoints."""
+    cause = Cause.CANCELLED
+    return _end(session, wanted, SetRun("", RunState.PAUSED, why, cause, note=f"paused: {why}", held_for=held_for))
+
+
+def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     with session.ledger.transaction() as transaction:
         runs = find_runs(transaction, wanted)
         tokens = {member.run_id: member.token for member in transaction.members() if member.state == "live"}
@@ -45,8 +56,7 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
             continue
         if run.id in tokens:
             actions.append(Revoke(tokens[run.id], run.id))
-        note = "cancelled by the user"
-        actions.append(SetRun(run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note))
+        actions.append(replace(change, run_id=run.id))
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 

@@ -82,8 +82,8 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:
-        return Change(max(0, MOST - len(live)), [job.id for job in live[MOST:] if job.is_pending])
-    return Change(0, [job.id for job in live if job.is_pending])
+        return Change(max(0, MOST - len(live)), tuple(job.id for job in live[MOST:] if job.is_pending))
+    return Change(0, tuple(job.id for job in live if job.is_pending))
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None) -> list[str]:
@@ -113,10 +113,11 @@ def keep_driver(session: Session, seen: Sequence[Job] | None) -> list[str]:
                 break  # it ends by itself: the next time it finds nothing to do
     for _ in range(todo.submit if request is not None else 0):
         assert request is not None
-        told += _submit(session, request)
-        if not told:
+        made, words = _submit(session, request)
+        told += words
+        if made is None:
             break
-    return told[:1] if len(seen) == 0 else []  # of the one that stands by nobody needs to hear
+    return told[:1] if todo.submit == MOST else []  # of the one that stands by nobody needs to hear
 
 
 def look(session: Session) -> Sequence[Job] | None:
@@ -125,18 +126,19 @@ def look(session: Session) -> Sequence[Job] | None:
     return cluster.observe((), session.clock(), (driver_token(session.study),)).queue
 
 
-def _submit(session: Session, request: JobRequest) -> list[str]:
+def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:
+    """The job's id, None where there is none for now, and what is to be said."""
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         job_id = session.cluster(DRIVER_PROFILE).submit(request)
     except SubmitRefused as error:
-        return _note_refusal(session, request, str(error))
+        return None, _note_refusal(session, request, str(error))
     except ClusterError:
-        return []  # no room, or no answer: the next pass looks again
+        return None, []  # no room, or no answer: the next pass looks again
     text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
     with session.ledger.transaction() as transaction:
         transaction.add_event(Event(session.clock(), "driver", text))
-    return [text]
+    return job_id, [text]
 
 
 def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:

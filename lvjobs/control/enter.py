@@ -8,7 +8,7 @@ from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, identity_of
 from lvjobs.control.session import Session
-from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same
+from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission import (
     Sent,
     Shortfall,
@@ -97,6 +97,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     if not declared.new:
         with session.ledger.transaction() as transaction:
             _record_stage(transaction, wanted, declared)
+        _revive(session, wanted)
         return Entered(declared.existing, (), None)
     with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
         timing = _timing(session, cluster, declared.new)
@@ -110,6 +111,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         for run in declared.new:
             transaction.add_run(run)
         _record_stage(transaction, wanted, declared)
+    _revive(session, wanted)
     ready, later = _in_turn(session, declared)
     if not ready:
         return Entered(declared.existing, declared.new, _plan(session, later))
@@ -150,6 +152,11 @@ def _record_stage(transaction: Transaction, wanted: Wanted, declared: Declaratio
     if record.state is StageState.COMPLETED and not declared.new and is_same(record, asked):
         return
     transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asked)
+
+
+def _revive(session: Session, wanted: Wanted) -> None:
+    if wanted.sweep is not None:
+        revive(session, wanted.stage)
 
 
 def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[Run]]:

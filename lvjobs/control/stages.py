@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lvjobs.control.command import cancel, find_runs, take_up
+from lvjobs.control.command import find_runs, pause, take_up
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, StageRecord
@@ -11,6 +11,9 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState
 from lvjobs.sweep.request import Request
+
+STOPPED = "stopped"
+"""`held_for` of a run that was paused with its stage."""
 
 BEGUN = (StageState.RUNNING, StageState.COMPLETED)
 
@@ -23,7 +26,7 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
     Raises:
         UsageError: one comes after a stage that nobody asked for; or was asked for in another way and began.
     """
-    told = []
+    told, again = [], []
     with session.ledger.transaction() as transaction:
         records = {record.name: record for record in transaction.stages()}
         named = {stage.name for stage in stages}
@@ -37,7 +40,8 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
             check_later(stage, records.values())
             transaction.update_stage(stage.name, **changes, state=StageState.ASKED, **UNDECIDED)
             transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
-    return told
+            again.append(stage.name)
+    return told + [line for name in again for line in revive(session, name)]
 
 
 UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
@@ -50,8 +54,17 @@ def asked_for(stage: Stage, request: Request) -> dict[str, Any]:
 
 
 def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
-    """Whether it was asked for in this way before."""
-    return (record.definition, record.request) == (changes["definition"], changes["request"])
+    """Whether the same was asked for before: the same runs, to be compared in the same way.
+
+    What a user may change underway, and what only says where and on what runs are trained, makes no difference.
+    """
+    if not record.request:
+        return False
+    before, now = (Stage.model_validate(each) for each in (record.definition, changes["definition"]))
+    old, new = (Request.model_validate(each) for each in (record.request, changes["request"]))
+    patience = {"on_hold": now.on_hold, "quorum": now.quorum}
+    same_systems = old.systems == new.systems or not now.evaluates
+    return before.model_copy(update=patience) == now and old.trains_as(new) and same_systems
 
 
 def check_earlier(stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str]) -> None:
@@ -110,12 +123,15 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
     """Let a stage be decided without its held runs, once at least `quorum` candidates are done (None: one).
 
     Raises:
-        UsageError: the stage has not begun.
+        UsageError: the stage has not begun; or a quorum of evaluations.
     """
     with session.ledger.transaction() as transaction:
         record = _begun(transaction, name)
+        if quorum is not None and Stage.model_validate(record.definition).evaluates:
+            raise UsageError(
+                f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for"
+            )
         definition = {**record.definition, "on_hold": "skip", "quorum": quorum}
-        Stage.model_validate(definition)
         transaction.update_stage(name, definition=definition)
         text = f"{name}: goes on without its held runs"
         transaction.add_event(Event(session.clock(), "stage", text))
@@ -138,7 +154,7 @@ def retry_held(session: Session, name: str) -> list[str]:
 
 
 def stop(session: Session, name: str) -> list[str]:
-    """Ask no more for a stage (or for "all"), and cancel what of it is open. What is done stays.
+    """Ask no more for a stage (or for "all"), and pause what of it is open. What is done stays.
 
     Raises:
         UsageError: there is no such stage.
@@ -161,7 +177,15 @@ def stop(session: Session, name: str) -> list[str]:
                 told.append(f"{each}: stopped")
     open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if not runs[id_].state.is_final]
     mine = [run for run in dict.fromkeys(open_) if run not in shared]
-    return told + (cancel(session, mine) if mine else [])
+    return told + (pause(session, mine, "its stage was stopped", held_for=STOPPED) if mine else [])
+
+
+def revive(session: Session, name: str) -> list[str]:
+    """Take up what was paused when the stage was stopped: it is asked for again."""
+    with session.ledger.transaction() as transaction:
+        cells = set(transaction.cells().get(name, ()))
+        runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for == STOPPED]
+    return take_up(session, [run.name for run in runs], {}) if runs else []
 
 
 def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:

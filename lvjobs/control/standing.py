@@ -1,5 +1,6 @@
 """How a stage's runs compare now: what `lvjobs sweep show` prints."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         cells = [runs[run_id] for run_id in transaction.cells().get(name, ())]
         books = session.books(transaction)
     if record is None or not cells:
-        raise UsageError(f"stage {name!r} has no runs yet; type: lvjobs sweep {name}, or lvjobs sweep plan")
+        raise UsageError(f"stage {name!r} has no runs yet; see what is declared: lvjobs sweep plan")
     stage = Stage.model_validate(record.definition)
     if stage.evaluates:
         raise UsageError(f"{name} evaluates, and has no winner; its table: lvjobs evaluate --table")
@@ -60,7 +61,9 @@ def _row(
         "steps": first.steps,
         "value": candidate.value,
         "standard_error": candidate.error,
-        "values": [cell.value if cell.value == cell.value else None for cell in candidate.cells],
+        "values": [
+            cell.value if cell.value is not None and math.isfinite(cell.value) else None for cell in candidate.cells
+        ],
         "why_not": candidate.why,
         "flops": sum(spent[cell.run_id] for cell in candidate.cells),
     }

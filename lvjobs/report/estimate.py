@@ -150,7 +150,9 @@ def refusal(estimate: Mapping[str, Any]) -> str:
     several = len(estimate["stages"]) > 1
     causes = list(_several_cause_lines(estimate)) if several else []
     plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
-    return "; ".join([words, *(line.rstrip(".") for line in causes)]) + (f"; what fits: {plans}" if plans else "")
+    return "; ".join([words, *(line[0].lower() + line[1:].rstrip(".") for line in causes)]) + (
+        f"; what fits: {plans}" if plans else ""
+    )
 
 
 def _in_words(plan: Mapping[str, Any]) -> str:

@@ -200,6 +200,11 @@ class StudyConfig(_Table):
         names = [stage.name for stage in stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
+        for stage in stages:
+            if unknown := next((key for key in stage.take or () if key not in TrainSettings.model_fields), None):
+                near = difflib.get_close_matches(unknown, TrainSettings.model_fields, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"stage {stage.name} takes over {unknown!r}, which [train] does not know{hint}")
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:

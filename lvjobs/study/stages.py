@@ -1,6 +1,7 @@
 """Stages: what is compared with what, what each takes over from the one before, and how its winner is chosen."""
 
 import graphlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +13,9 @@ from lvjobs.study.run import NAME
 
 WORDS = ("all", "plan", "show", "retry", "stop")
 """What follows `lvjobs sweep` and is no stage."""
+
+LOSSES = ("validation_loss", "training_loss")
+"""Metrics that every training has: of its own objective."""
 
 At: TypeAlias = Literal["last", "best"]
 
@@ -31,6 +35,17 @@ class Select(_Table):
     mode: Literal["min", "max"] = "min"
     at: Int | At = Field(default="last", description="the last value, the best, or that of a step")
     ties: Literal["cheapest", "first"] = Field(default="cheapest", description="of equal ones; then the first declared")
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _at(cls, value: Any) -> Any:
+        if (
+            isinstance(value, str)
+            and value not in ("last", "best")
+            and not re.fullmatch(r"[\d_]+(\.0*)?(e\d+)?", value)
+        ):
+            raise ValueError("write last, best, or a step")
+        return value
 
     @property
     def words(self) -> str:
@@ -79,6 +94,13 @@ class Stage(_Table):
         trains = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds, "take": self.take}
         if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
             raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
+        if self.evaluates and (self.select != Select() or self.quorum is not None):
+            raise ValueError(f"stage {self.name} evaluates, and has no winner: leave select and quorum out")
+        if "head" in self.grid and self.select.metric in LOSSES:
+            raise ValueError(
+                f"stage {self.name} would compare heads by {self.select.metric}: their losses are of two objectives; "
+                "make a stage of each, and compare what lvjobs evaluate says of them"
+            )
         if self.take is not None and self.origin is None:
             raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
         if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):

@@ -33,8 +33,15 @@ class Request(BaseModel):
         return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner)]
 
     def configs(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[RunConfig]:
-        """The configurations of a stage's runs."""
-        return [each.run_config() for each in self.settings(stage, stages, winner)]
+        """The configurations of a stage's runs; each once, also where the grid says it twice (1e-4 and 0.0001)."""
+        made = [each.run_config() for each in self.settings(stage, stages, winner)]
+        return list({config.fingerprint: config for config in made}.values())
+
+    def trains_as(self, other: "Request") -> bool:
+        """Whether the same runs were asked for: where and on what they run is another matter."""
+        files = self.sha256.keys() & other.sha256.keys()
+        same_data = all(self.sha256[file] == other.sha256[file] for file in files)
+        return (self.train, self.typed) == (other.train, other.typed) and same_data
 
     def _finished(self, settings: TrainSettings) -> TrainSettings:
         changes: dict[str, Any] = {

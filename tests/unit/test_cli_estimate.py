@@ -74,6 +74,14 @@ def study(tmp_path, monkeypatch):
     return tmp_path
 
 
+NINE = """
+[[stage]]
+name = "nine"
+steps = 500
+grid = { learning_rate = [1e-4, 5e-5, 1e-5], seed = [0, 1, 2] }
+"""
+
+
 @pytest.fixture
 def lvjobs(typed):
     """Types a command; returns its exit code, output and errors, with blanks as one."""
@@ -294,7 +302,8 @@ def test_a_speed_gives_times(study, lvjobs):
 )
 def test_a_stage_waits_for_its_places(study, lvjobs, more, at_once):
     """Nine equal runs: side by side; in three rounds of four, four and one; on the local backend one by one."""
-    (stage,) = asked(lvjobs, "stage1", "--lora-rank", "4", "--flops-per-second", "1e9", *more)["stages"]
+    (study / "study.toml").write_text(NINE)
+    (stage,) = asked(lvjobs, "nine", "--flops-per-second", "1e9", *more)["stages"]
     rounds = {9: 1, 3.5: 3, 1: 9}[at_once]
     assert stage["stage_seconds"] == pytest.approx(rounds * stage["run_seconds"], abs=rounds)
 
@@ -550,3 +559,19 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
     assert submitted(study) == {}
     small("1e17")
     assert "proposed" not in lvjobs("sweep", "s", "--fit", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["all", "--fit"], "--fit is about the runs of one stage"),
+        (["stage1", "--winner", "x", "--because", "y", "--without-held"], "one or the other"),
+        (["stage1", "--because", "y"], "give both"),
+        (["stage1", "--quorum", "2"], "goes with --without-held"),
+        (["stage1", "--winner", "x", "--because", "y", "--steps", "9"], "no other option goes with them"),
+        (["all", "--without-held"], "about one stage"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(lvjobs, options, words):
+    code, _, err = lvjobs("sweep", *options)
+    assert (code, words in err) == (2, True), err

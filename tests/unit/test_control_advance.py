@@ -5,6 +5,7 @@ import math
 import pytest
 from control_scenes import EVERY, Scene, make_haste
 
+from lvjobs.cluster.simulation import Manners
 from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, stop
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Work
@@ -32,7 +33,9 @@ class Sweep(Scene):
 
     def __init__(self, root, *stages, **more):
         super().__init__(root, **more)
-        config = StudyConfig(profile="lab", driver=self.study.config.driver, policy=self.study.config.policy, stage=list(stages))
+        config = StudyConfig(
+            profile="lab", driver=self.study.config.driver, policy=self.study.config.policy, stage=list(stages)
+        )
         self.study = self.study.model_copy(update={"config": config})
         self.bind(**more.get("budget", {}))
         self.losses = self.worker.losses
@@ -299,8 +302,84 @@ def test_stopped_stages_are_asked_for_no_more(sweep):
     scene.do(stop, "all")
     scene.go(300)
     assert scene.stands("first", "second") == ["declared", "declared"]
-    assert {row["state"] for row in scene.rows("runs")} == {"cancelled"}
+    assert {row["state"] for row in scene.rows("runs")} == {"paused"}
+    assert scene.money()[1] == 0, "nothing is reserved for what is paused"
     assert scene.cells("second") == []
+
+
+@pytest.mark.parametrize("names", [(), ("first",)], ids=["all", "one"])
+def test_a_stopped_stage_goes_on_from_where_it_was_when_it_is_asked_for_again(sweep, names):
+    scene = sweep(FIRST, SECOND)
+    scene.losses |= WINS
+    scene.ask()
+    scene.reach(EVERY + 2, scene.cells("first")[0])
+    scene.do(stop, "all")
+    scene.go(60)
+    assert any("taken up" in line for line in scene.ask(*names))
+    scene.go(600)
+    assert scene.stands("first") == ["completed"]
+    first = scene.cells("first")
+    assert {scene.state(name) for name in first} == {"completed"}
+    assert all(scene.worker.executed[name] < 2 * 12 for name in first), "no run began anew"
+
+
+def test_a_combination_that_the_grid_has_twice_is_one_run(sweep):
+    twice = FIRST.model_copy(update={"grid": {"lora_rank": [4, "4"], "learning_rate": [1e-4, "0.0001"]}})
+    scene = sweep(twice, SECOND)
+    scene.ask()
+    assert len(scene.cells("first")) == 1
+    scene.go(300)
+    assert scene.stands("first", "second") == ["completed", "completed"]
+
+
+def test_what_says_only_where_runs_are_trained_is_no_other_question(sweep):
+    scene, _ = held(sweep)
+    scene.do(go_on_without_held, "first", None)
+    scene.go(300)
+    elsewhere = REQUEST.model_copy(update={"resources": Resources(time_limit="1:00:00"), "systems": [9]})
+    assert scene.ask(request=elsewhere) == ["first: completed already", "second: completed already"]
+    with pytest.raises(UsageError, match="second has begun"):
+        scene.ask("first", request=REQUEST.model_copy(update={"train": {**REQUEST.train, "seed": 7}}))
+
+
+def test_evaluations_that_are_asked_for_first_wait_for_what_they_evaluate(sweep):
+    scene = sweep(FIRST, TABLE.model_copy(update={"evaluate": ["first"]}))
+    scene.ask("table")
+    scene.go(30)
+    assert scene.stands("table") == ["running"]
+    assert "comes after first, which nobody asked for" in scene.stage("table")["reason"]
+    scene.ask("first")
+    scene.go(300)
+    assert scene.stands("first", "table") == ["completed", "completed"]
+    assert len(scene.cells("table")) == 3
+
+
+def test_evaluations_of_an_earlier_release_are_not_asked_for_again(sweep):
+    """It called the same configurations by other fingerprints."""
+    scene = sweep(FIRST, TABLE.model_copy(update={"evaluate": ["first"]}))
+    scene.ask()
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        for run in transaction.runs():
+            transaction.update_run(run.id, fingerprint=f"0{run.fingerprint[1:]}")
+    scene.go(300)
+    assert scene.stands("first", "table") == ["completed", "completed"]
+    assert len(scene.cells("table")) == 3
+
+
+def test_a_cell_that_waits_for_the_budget_is_not_left_out(sweep):
+    price = 100 * (12 + EVERY)
+    budget = {"limit": 3 * price, "count_inference": False}
+    scene = sweep(FIRST.model_copy(update={"on_hold": "skip"}), budget=budget, manners=Manners(slots=1))
+    scene.ask()
+    scene.reach(5, scene.cells("first")[0])
+    scene.bind(limit=price + 10, count_inference=False)
+    scene.go(300)
+    assert "budget" in [scene.run(name)["held_for"] for name in scene.cells("first")]
+    assert scene.stands("first") == ["running"]
+    scene.bind(limit=10**7, count_inference=False)
+    scene.go(600)
+    assert scene.stands("first") == ["completed"]
+    assert "left out" not in scene.stage("first")["because"]
 
 
 def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):

@@ -72,6 +72,11 @@ def test_stages_that_make_no_sense_together(stages, words):
         ('name = "a"\nselect = { mode = "least" }', "stage.0.select.mode"),
         ('name = "a"\nform = "b"', "did you mean 'from'"),
         ('name = "a"\nfrom = "nowhere"', "no such stage"),
+        ('name = "a"\nselect = { at = "first" }', "write last, best, or a step"),
+        ('name = "a"\nzero_shot = ["raw"]\nquorum = 2', "has no winner"),
+        ('name = "a"\nzero_shot = ["raw"]\nselect = { mode = "max" }', "has no winner"),
+        ('name = "a"\ngrid = { head = ["full", "numeric"] }', "two objectives"),
+        ('name = "b"\n[[stage]]\nname = "a"\nfrom = "b"\ntake = ["lora_rnk"]', "did you mean 'lora_rank'"),
     ],
 )
 def test_bad_stages_are_one_line(tmp_path, text, words):

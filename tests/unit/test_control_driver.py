@@ -1,0 +1,260 @@
+"""The driver's job is kept by every pass: on a simulated cluster, whose queue has room for drivers beside its jobs."""
+
+from dataclasses import replace
+
+import pytest
+from control_scenes import Scene, begun, check, make_haste
+
+from lvjobs.cluster.protocol import DRIVER, Job, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.control import driving
+from lvjobs.control.driver_ways import cron_entry, report
+from lvjobs.control.driving import Change, change, driver_name, driver_token, set_stopped
+from lvjobs.control.loop import open_session
+from lvjobs.errors import UsageError
+from lvjobs.report.driver import driver_lines
+from lvjobs.study.config import Driver, Resources, Study, StudyConfig
+
+
+class WithDrivers:
+    """The simulated cluster, and jobs in its queue that it does not simulate."""
+
+    def __init__(self, cluster, token):
+        self._cluster, self.token = cluster, token
+        self.drivers, self.requests, self.error = [], [], None
+
+    def __getattr__(self, name):
+        return getattr(self._cluster, name)
+
+    def submit(self, request):
+        if request.name != DRIVER:
+            return self._cluster.submit(request)
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        self.drivers.append(Job(str(900 + len(self.drivers)), request.token, 0, "PENDING", "Dependency"))
+        return self.drivers[-1].id
+
+    def observe(self, tokens, since, companions=()):
+        seen = self._cluster.observe(tokens, since)
+        if seen.queue is None:
+            return seen
+        return replace(seen, queue=[*seen.queue, *(job for job in self.drivers if job.token in companions)])
+
+    def cancel(self, job_id):
+        self.set(job_id, "CANCELLED") if int(job_id) >= 900 else self._cluster.cancel(job_id)
+
+    def set(self, job_id, state, reason=""):
+        self.drivers = [replace(job, state=state, reason=reason) if job.id == job_id else job for job in self.drivers]
+
+    def live(self):
+        return [job.id for job in self.drivers if not job.is_ended]
+
+
+class Driven(Scene):
+    """A scene whose study wants a driver."""
+
+    def __init__(self, root, **more):
+        super().__init__(root, **{"steps": 150, **more})
+        self.declare()
+        self.shown = WithDrivers(self.cluster, driver_token(self.study))
+
+    def declare(self, **settings):
+        config = self.study.config.model_copy(update={"driver": Driver(**settings)})
+        self.study = self.study.model_copy(update={"config": config})
+
+    def stop(self, stopped):
+        with self.session() as session:
+            set_stopped(session, stopped=stopped)
+            session.make_pass()
+
+    def lines(self):
+        with self.session() as session:
+            return driver_lines(report(session), self.clock())
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    return lambda **more: Driven(tmp_path, **more)
+
+
+def test_one_drives_and_one_stands_by_however_many_passes_are_made(make):
+    scene = begun(make())
+    scene.go(60)
+    assert scene.shown.live() == ["900", "901"]
+    request = scene.shown.requests[0]
+    assert request.job_name == driver_name(scene.study)
+    assert request.run_directories == [scene.study.root]
+    assert request.log_directory.is_dir()
+
+
+@pytest.mark.parametrize("lost", [["900"], ["901"], ["900", "901"]])
+def test_the_next_pass_replaces_one_that_is_lost(make, lost):
+    scene = begun(make())
+    for job_id in lost:
+        scene.shown.set(job_id, "CANCELLED")
+    told = scene.make_pass()
+    assert len(scene.shown.live()) == 2
+    assert any(line.startswith("driver: submitted") for line in told) == (len(lost) == 2)
+
+
+def test_it_ends_with_what_it_drives_and_comes_back_with_it(make):
+    scene = begun(make())
+    scene.shown.set("900", "RUNNING")
+    scene.cancel("one")
+    scene.make_pass()
+    assert scene.shown.live() == ["900"], "one that runs may be who asks: it ends by itself"
+    scene.shown.set("900", "COMPLETED")
+    scene.make_pass()
+    assert scene.shown.live() == []
+    scene.enter("two")
+    scene.make_pass()
+    assert len(scene.shown.live()) == 2
+
+
+def test_a_scheduler_that_does_not_say_is_sent_none(make):
+    scene = begun(make())
+    scene.shown.drivers.clear()
+    scene.cluster.silent = True
+    scene.one_pass()
+    assert scene.shown.live() == []
+    scene.cluster.silent = False
+    scene.make_pass()
+    assert len(scene.shown.live()) == 2
+
+
+@pytest.mark.parametrize("error", [SubmitDeferred("too many"), SubmitUnclear("no reply")])
+def test_no_room_for_it_or_no_answer_is_nobodys_trouble(make, error):
+    scene = make()
+    scene.shown.error = error
+    begun(scene)
+    assert scene.shown.live() == []
+    assert not any(line.startswith("no driver") for line in scene.make_pass())
+    scene.shown.error = None
+    scene.make_pass()
+    assert len(scene.shown.live()) == 2
+
+
+def test_a_site_that_refuses_it_is_told_of_once_and_asked_again_when_that_may_help(make):
+    scene = make()
+    scene.shown.error = SubmitRefused("Invalid partition name specified")
+    scene.enter("one")
+    told = scene.one_pass()
+    assert [line for line in told if "Invalid partition name" in line and "lvjobs watch" in line]
+    asked = len(scene.shown.requests)
+    scene.go(60)
+    assert len(scene.shown.requests) == asked
+    assert "the site refused it: Invalid partition name" in scene.lines()[0]
+    scene.declare(partition="cpu")
+    scene.one_pass()
+    assert len(scene.shown.requests) == asked + 1
+    scene.shown.error = None
+    scene.stop(stopped=False)
+    assert len(scene.shown.live()) == 2
+
+
+def test_a_refusal_is_not_held_against_the_site_for_ever(make):
+    scene = begun(make(steps=5000))
+    scene.shown.drivers.clear()
+    scene.shown.error = SubmitRefused("no")
+    scene.one_pass()
+    scene.shown.error = None
+    scene.cluster.advance(3500)
+    scene.one_pass()
+    assert scene.shown.live() == []
+    scene.cluster.advance(200)
+    scene.one_pass()
+    assert len(scene.shown.live()) == 2
+
+
+def test_stopped_by_the_user(make):
+    scene = begun(make())
+    scene.stop(stopped=True)
+    assert scene.shown.live() == []
+    scene.make_pass()
+    assert scene.shown.live() == []
+    assert scene.lines()[0] == "no driver: it was stopped; type: lvjobs driver start"
+    scene.stop(stopped=False)
+    assert len(scene.shown.live()) == 2
+
+
+@pytest.mark.parametrize(("job", "told"), [(True, True), (False, False)])
+def test_workers_know_whom_to_wake(make, job, told):
+    scene = make()
+    scene.declare(job=job)
+    begun(scene)
+    environment = scene.job().request.environment
+    assert environment == ({"LVJOBS_DRIVER": driver_name(scene.study)} if told else {})
+    assert bool(scene.shown.live()) == job
+
+
+def test_two_directories_have_drivers_of_their_own(tmp_path):
+    studies = [Study(root=tmp_path / name, config=StudyConfig()) for name in "ab"]
+    assert len({driver_token(study) for study in studies}) == 2
+
+
+def test_two_drivers_one_with_a_clock_of_its_own_do_no_double_work(make):
+    """The other's host is five minutes behind, or ahead: each pass leaves the invariants, and all ends."""
+    scene = make(steps=60)
+    begun(scene, "one", "two")
+    for second in range(0, 800, 10):
+        scene.cluster.advance(10)
+        if second in (20, 200, 400):
+            for job in scene.cluster.jobs:
+                if job.state == "RUNNING":
+                    scene.cluster.preempt(job.id)
+        offset = (-300, 0, 300)[second // 10 % 3]
+        clock = lambda offset=offset: scene.clock() + offset  # noqa: E731
+        with open_session(scene.study, wait=5, factory=lambda *_: scene.shown, clock=clock) as session:
+            session.make_pass()
+        check(scene)
+    assert {row["state"] for row in scene.rows("runs")} == {"completed"}
+    assert len(scene.jobs("one")) == 1
+    assert len(scene.shown.drivers) == 2
+
+
+def job(job_id, state="PENDING"):
+    return Job(str(job_id), "0" * 12, 0, state)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "wanted", "expected"),
+    [
+        ([], True, Change(2)),
+        ([], False, Change()),
+        ([job(1, "RUNNING")], True, Change(1)),
+        ([job(9), job(10)], True, Change()),
+        ([job(10), job(9), job(11, "RUNNING")], True, Change()),
+        ([job(10), job(9), job(8, "RUNNING")], True, Change(0, ("10",))),
+        ([job(1, "COMPLETED"), job(2, "FAILED"), job(3)], True, Change(1)),
+        ([job(1, "RUNNING"), job(2)], False, Change(0, ("2",))),
+    ],
+)
+def test_what_is_changed(jobs, wanted, expected):
+    assert change(jobs, wanted=wanted) == expected
+
+
+def test_where_it_runs(make):
+    scene = make()
+    scene.enter("one", partition="low,urgent", qos="short,long", account="me")
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        run = transaction.runs()[0]
+    as_runs = driving.resources(scene.study, run)
+    assert as_runs == {"partition": "low,urgent", "qos": "short", "account": "me"}
+    scene.declare(partition="cpu", memory_mb=300)
+    assert driving.resources(scene.study, run) == {"partition": "cpu", "account": "me", "memory_mb": 300}
+
+
+def test_an_entry_for_cron(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", "/etc/a b.conf")
+    root = tmp_path / "it's"
+    root.mkdir()
+    study = Study(root=root, config=StudyConfig(profile="lab", resources=Resources(partition="low"), driver=Driver()))
+    name, lines = cron_entry(study, 5, of_slurm=True)
+    assert name == driver_name(study)
+    assert "#SCRON --partition=low" in lines
+    assert lines[-1].startswith("*/5 * * * * cd / && env ")
+    assert "'SLURM_CONF=/etc/a b.conf'" in lines[-1]
+    assert cron_entry(study, 5, of_slurm=False)[1] == lines[-1:]
+    with pytest.raises(UsageError, match="%"):
+        cron_entry(Study(root=tmp_path / "50%", config=StudyConfig()), 5, of_slurm=False)
