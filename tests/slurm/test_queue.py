@@ -65,7 +65,8 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
     assert {run["state"] for run in ended} == {"completed"}
     assert {run["attempts"] for run in ended} == {1}
     assert len({run["job_id"] for run in ended}) == runs
-    assert not any(word in out + said for word in ("QOSMaxSubmit", "refused", "deferred", "error"))
+    words = ("QOSMaxSubmit", "refused", "deferred", "error:")
+    assert [line for line in (said + out).splitlines() if any(word in line for word in words)] == []
 
 
 def hide_sacctmgr(study, directory):
