@@ -168,12 +168,10 @@ def results(study):
     """Winners, final weights, and what the evaluations' tables say: all that must not depend on what died."""
     shown = summary(study)
     trained = [run["name"] for run in shown["runs"] if run["stage"] != "table"]
-    table = json.loads(study.type("evaluate", "--table", "--json"))
-    return (
-        {stage["name"]: (stage["winner"], stage["because"]) for stage in shown["stages"]},
-        {name: study.adapter(name) for name in trained},
-        {key: value for key, value in table.items() if key in ("ranks", "contexts", "table_2", "table_3")},
-    )
+    tables = json.loads(study.type("evaluate", "--table", "--json"))["tables"]
+    assert [row["mae"]["value"] for table in tables for row in table["rows"]]
+    winners = {stage["name"]: (stage["winner"], stage["because"]) for stage in shown["stages"]}
+    return winners, {name: study.adapter(name) for name in trained}, tables
 
 
 class Chaos:
