@@ -10,7 +10,6 @@ KINDS = ("useful", "replayed", "validation", "generation")
 """What work is charged as. Useful and replayed steps are both training."""
 
 _WORK = {"useful": "training", "replayed": "training", "validation": "validation", "generation": "generation"}
-INFERENCE = frozenset({"validation", "generation"})
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,12 @@ class Terms:
         rates = run.rates.get(self.convention) or run.rates.get("official") or {}
         return int(rates.get(_WORK[kind], 0))
 
-    def counts(self, kind: str) -> bool:
-        """Whether that kind of charge goes against the limit."""
-        return self.counts_inference or kind not in INFERENCE
-
     def price(self, run: Run, work: Work) -> int:
         """FLOPs of `work` that go against the limit."""
-        units = {"useful": work.training, "validation": work.validation, "generation": work.generation}
-        return sum(count * self.rate(run, kind) for kind, count in units.items() if self.counts(kind))
+        flops = work.training * self.rate(run, "useful")
+        if self.counts_inference:
+            flops += work.validation * self.rate(run, "validation") + work.generation * self.rate(run, "generation")
+        return flops
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Account:
 
     def set_aside(self, terms: Terms) -> int:
         """FLOPs that are reserved and not spent."""
-        return terms.price(self.run, self.outstanding)
+        return 0 if self.reserved is None else terms.price(self.run, self.outstanding)
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,18 @@ def statement(books: Books) -> dict[str, Any]:
     `spent` is the sum of the kinds that count, and of `by_stage`, and of `by_run`, exactly.
     """
     terms, accounts = books.terms, books.accounts.values()
-    by_kind = {kind: sum(account.flops(terms, kind) for account in accounts) for kind in KINDS}
+    by_kind = dict.fromkeys(KINDS, 0)
+    by_run: dict[str, int] = {}
     by_stage: dict[str, int] = defaultdict(int)
     by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
     for account in accounts:
-        by_stage[account.run.stage] += account.spent(terms)
+        by_run[account.run.name] = account.spent(terms)
+        by_stage[account.run.stage] += by_run[account.run.name]
         for kind in KINDS:
-            by_stage_and_kind[account.run.stage][kind] += account.flops(terms, kind)
-    spent, reserved = books.spent, books.reserved
+            flops = account.flops(terms, kind)
+            by_kind[kind] += flops
+            by_stage_and_kind[account.run.stage][kind] += flops
+    spent, reserved = sum(by_run.values()), books.reserved
     return {
         "convention": terms.convention,
         "counts_inference": terms.counts_inference,
@@ -33,7 +37,7 @@ def statement(books: Books) -> dict[str, Any]:
         "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
         "by_stage": dict(by_stage),
         "by_stage_and_kind": dict(by_stage_and_kind),
-        "by_run": {account.run.name: account.spent(terms) for account in accounts},
+        "by_run": by_run,
         "by_convention": {name: _spent_by(books, name) for name in BINDING},
     }
 

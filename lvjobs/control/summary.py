@@ -12,7 +12,7 @@ from lvjobs.control.accounts import Books
 from lvjobs.control.clusters import gpus_by_default
 from lvjobs.control.efficiency import efficiency_of
 from lvjobs.control.statement import statement
-from lvjobs.files import write_json
+from lvjobs.files import write_atomic
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
@@ -142,7 +142,7 @@ def _finite(values: Sequence[float | None]) -> float | None:
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Keep the summary where any command finds it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(path, summary)
+    write_atomic(path, json.dumps(summary))  # in one line: a study of many runs has a long one, and it is for programs
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

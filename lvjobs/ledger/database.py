@@ -35,6 +35,7 @@ class Ledger:
     def __init__(self, engine: Engine, epoch: int) -> None:
         self._engine = engine
         self._epoch = epoch
+        self._known: dict[str, Any] = {}
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -46,8 +47,11 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 self._check_epoch(connection)
-                yield Transaction(connection)
-        except OperationalError as error:
+                yield Transaction(connection, self._known)
+        except BaseException as error:
+            self._known.clear()  # what was read after a change that is undone
+            if not isinstance(error, OperationalError):
+                raise
             raise LedgerError(
                 f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
                 "no other program holds the file"
