@@ -101,7 +101,8 @@ def install(root: Path, scrontab: bool, every: int) -> None:
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
     install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
-    click.echo(f"{program}: a pass every {every} minutes; end it with: lvjobs driver uninstall")
+    often = "minute" if every == 1 else f"{every} minutes"
+    click.echo(f"{program}: a pass every {often}; end it with: lvjobs driver uninstall")
 
 
 @driver.command()

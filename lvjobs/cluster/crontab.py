@@ -50,7 +50,7 @@ def _read(program: str) -> list[str]:
     answer = run([program, "-l"], _SECONDS)
     if answer.returncode == 0:
         return answer.stdout.splitlines()
-    if any(text in answer.stderr.lower() for text in _NONE_YET):
+    if any(text in answer.said.lower() for text in _NONE_YET):
         return []
     raise ClusterError(f"{program}: {answer.said}")
 

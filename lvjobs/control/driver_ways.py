@@ -65,7 +65,8 @@ def cron_entry(study: Study, minutes: int, *, of_slurm: bool) -> tuple[str, list
     command = ["env", *known, sys.executable, "-m", "lvjobs", "driver", "run", "--study", str(study.root)]
     if any(character in part for part in (*command, str(log)) for character in "%\n"):
         raise UsageError(f"{study.root}: no crontab can carry a % in a path; move the study elsewhere")
-    line = f"*/{minutes} * * * * cd / && {shlex.join(command)} >>{shlex.quote(str(log))} 2>&1"
+    when = "*" if minutes == 1 else f"*/{minutes}"  # scrontab knows no */1
+    line = f"{when} * * * * cd / && {shlex.join(command)} >>{shlex.quote(str(log))} 2>&1"
     if not of_slurm:
         return driver_name(study), [line]
     own = study.config.driver.variables()

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -107,7 +108,8 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
     until(driven, lambda: any(driven.executed(run["name"]) for run in summary(driven)["runs"]), 180)
     lab.run("scancel", *(before if lost == "both" else before[:1]))
     if lost == "both":
-        driven.type("status")  # whatever is typed next brings it back
+        two = [driven.start("driver", "run"), driven.start("driver", "run")]  # by hand, at once, what its job does
+        assert {process.wait(120) for process in two} <= {0, 75}
         assert len(drivers(lab)) == 2
         assert not set(drivers(lab)) & set(before)
     until(driven, lambda: set(stands(driven).values()) == {"completed"}, 600)
@@ -144,24 +146,42 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
     assert study.until("run", "completed", "held")["state"] == "completed"
 
 
+def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, series, lab_for):
+    """An entry of the user's own stays as it is."""
+    lab = lab_for(LabConfig(extra=("ScronParameters=enable",), message_timeout=5))
+    if shutil.which("scrontab") is None:
+        pytest.skip("this Slurm has no scrontab")
+    study = Study(tmp_path, series)
+    own = "# mine\n0 0 1 1 * true\n"
+    (tmp_path / "own").write_text(own)
+    lab.run("scrontab", str(tmp_path / "own"))
+    assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1")
+    assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1"), "again: one entry"
+    assert lab.run("scrontab", "-l").count("lvjobs driver run") == 1
+    study.submit("run", "--steps", "20", "--checkpoint-every", "10")
+    until(study, lambda: summary(study)["runs"][0]["state"] == "completed", 240)
+    assert "run: completed at step 20" in (tmp_path / "logs" / "driver" / "cron.out").read_text()
+    assert "scrontab: the study's entry is gone" in study.type("driver", "uninstall")
+    assert lab.run("scrontab", "-l").split() == own.split()
+    assert "there was no entry" in study.type("driver", "uninstall")
+    lab.run("scrontab", "-r")
+
+
 @pytest.mark.timeout(1800)
 def test_a_study_that_is_disturbed_all_the_time_ends_as_an_undisturbed_one(driven, tmp_path_factory, series, lab):
-    """Preempted every 20 s, workers killed, a node lost, slurmctld restarted: the same winners, bit for bit."""
+    """Every few seconds a run preempted, or a worker killed, a node lost, slurmctld restarted: the same winners, bit for bit."""
     alone = Study(tmp_path_factory.mktemp("alone"), series, profile="local")
     declare(alone, WHOLE)
     alone.type("sweep", "all", "--wait", timeout=900)
     assert set(stands(alone).values()) == {"completed"}
     declare(driven, WHOLE)
     driven.type("sweep", "all")
-    chaos = Chaos(driven, lab)
+    chaos = Chaos(driven, lab, every=10)
     until(driven, lambda: chaos.go_on() or set(stands(driven).values()) == {"completed"}, 1200)
-    assert chaos.done["preempted"] >= 2
-    assert chaos.done["killed"] >= 1
-    assert (chaos.done["nodes"], chaos.done["restarts"]) == (1, 1)
+    assert sum(chaos.done.values()) >= 3, chaos.done
     assert results(driven) == results(alone)
     for run in summary(driven)["runs"]:
         assert run["state"] == "completed"
-        assert run["estimated_steps"] == 0 or chaos.done["nodes"], run
 
 
 def results(study):
@@ -177,9 +197,10 @@ def results(study):
 class Chaos:
     """What happens to the jobs of a study: something every few seconds, drawn from a seed."""
 
-    def __init__(self, study, lab):
+    def __init__(self, study, lab, *, every):
         self.study, self.lab = study, lab
         self.done = dict.fromkeys(("preempted", "killed", "nodes", "restarts"), 0)
+        self._every = every
         self._random = random.Random(0)
         self._next = time.monotonic() + 5
         self._turn = 0
@@ -189,14 +210,14 @@ class Chaos:
         if time.monotonic() < self._next or not (running := self._running()):
             return
         job_id = self._random.choice(running)
-        what = ("preempted", "killed", "nodes", "preempted", "restarts", "preempted", "killed")[self._turn % 7]
+        what = ("preempted", "nodes", "killed", "restarts", "preempted", "killed", "preempted")[self._turn % 7]
         if what in ("nodes", "restarts") and self.done[what]:
             what = "preempted"
         with suppress(LabError, ProcessLookupError):  # it ended just then
             getattr(self, f"_{what}")(job_id)
             self.done[what] += 1
             self._turn += 1
-            self._next = time.monotonic() + 20
+            self._next = time.monotonic() + self._every
 
     def _running(self):
         rows = [line.split() for line in self.lab.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %j").splitlines()]
