@@ -165,12 +165,15 @@ def wake(name: str) -> bool:
     """Let a job of the user's that Slurm holds back until its begin time start in a few seconds; say whether one was.
 
     Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
-    put it off for ever.
+    put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it.
     """
     try:
-        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING", "-O", "JobID:20,Reason:40,StartTime:24")
+        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING", "-o", "%i|%r|%S")
         for row in rows.splitlines():
-            job_id, reason, start = [*row.split(), "", "", ""][:3]
+            job_id, reason, start = [*row.split("|"), "", "", ""][:3]
+            if "requeued held" in reason.lower().replace("_", " "):
+                _scontrol("release", job_id)
+                return True
             if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
                 _scontrol("update", f"jobid={job_id}", "starttime=now+3")
                 return True

@@ -82,8 +82,17 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:
-        return Change(max(0, MOST - len(live)), tuple(job.id for job in live[MOST:] if job.is_pending))
+        stuck = [job for job in live if _is_stuck(job)]
+        good = [job for job in live if job not in stuck]
+        surplus = [job for job in good[MOST:] if job.is_pending]
+        return Change(max(0, MOST - len(good)), tuple(job.id for job in (*stuck, *surplus)))
     return Change(0, tuple(job.id for job in live if job.is_pending))
+
+
+def _is_stuck(job: Job) -> bool:
+    """Whether Slurm holds it for good, since nodes failed to start it: the one that stands by waits for it in vain."""
+    reason = job.reason.lower().replace("_", " ")
+    return job.is_pending and ("requeued held" in reason or reason == "jobholdmaxrequeue")
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None) -> list[str]:

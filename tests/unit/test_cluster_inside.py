@@ -137,3 +137,38 @@ def test_a_refused_requeue_is_in_slurms_words(scontrol):
     scontrol("echo 'Requested operation is presently disabled for job 5' >&2; exit 1")
     with pytest.raises(inside.SchedulerSilent, match="presently disabled for job 5"):
         inside.requeue_self("5")
+
+
+@pytest.fixture
+def driver_is(tmp_path, scontrol):
+    """squeue shows one job, so; returns what scontrol was told."""
+
+    def make(reason, start):
+        calls = scontrol("exit 0")
+        script = tmp_path / "bin" / "squeue"
+        script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "7|{reason}|{start}"\n')
+        script.chmod(0o755)
+        return lambda: calls() if (tmp_path / "calls").exists() else []
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("reason", "start", "told"),
+    [
+        ("BeginTime", 100, ["update jobid=7 starttime=now+3"]),
+        ("BeginTime", 5, []),
+        ("Dependency", "N/A", []),
+        ("launch failed requeued held", "N/A", ["release 7"]),
+    ],
+)
+def test_waking_a_driver(driver_is, tmp_path, reason, start, told):
+    calls = driver_is(reason, start if isinstance(start, str) else int(time.time()) + start)
+    assert inside.wake("driver.abc") is bool(told)
+    assert calls() == told
+    assert "--name=driver.abc" in (tmp_path / "asked").read_text()
+
+
+def test_a_driver_that_cannot_be_woken_is_no_trouble(scontrol):
+    scontrol("exit 1")
+    assert inside.wake("driver.abc") is False

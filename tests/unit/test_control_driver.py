@@ -213,8 +213,8 @@ def test_two_drivers_one_with_a_clock_of_its_own_do_no_double_work(make):
     assert len(scene.shown.drivers) == 2
 
 
-def job(job_id, state="PENDING"):
-    return Job(str(job_id), "0" * 12, 0, state)
+def job(job_id, state="PENDING", reason=""):
+    return Job(str(job_id), "0" * 12, 0, state, reason)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,8 @@ def job(job_id, state="PENDING"):
         ([job(10), job(9), job(11, "RUNNING")], True, Change()),
         ([job(10), job(9), job(8, "RUNNING")], True, Change(0, ("10",))),
         ([job(1, "COMPLETED"), job(2, "FAILED"), job(3)], True, Change(1)),
+        ([job(1, reason="launch failed requeued held"), job(2)], True, Change(1, ("1",))),
+        ([job(1, reason="JobHeldUser"), job(2)], True, Change()),
         ([job(1, "RUNNING"), job(2)], False, Change(0, ("2",))),
     ],
 )
