@@ -13,6 +13,7 @@ _WORDS = {
     "JobHeldUser": "it is held; release it with scontrol release",
     "JobHeldAdmin": "an administrator holds it",
     "launch failed requeued held": "its node could not start it, and Slurm holds it",
+    "launch failure limit exceeded requeued held": "it was requeued too often, and Slurm holds it",
     "Licenses": "a licence that it asks for is in use",
     "Reservation": "it waits for its reservation to begin",
     "ReservationDeleted": "the reservation that it names is no more",

@@ -85,6 +85,8 @@ class Manners:
     max_minutes: float | None = None
     max_submit: int | None = None
     """Jobs that a user may have in the queue; whether the site tells so is `tells_limits`."""
+    max_requeues: int | None = None
+    """Slurm's max_batch_requeue: a job that is put back more often is held."""
     tells_limits: bool = True
 
 
@@ -212,6 +214,9 @@ class Engine:
         """Back in the queue, and held there."""
         job.state, job.reason, job.eligible = "PENDING", "BeginTime", self.clock.now + self.manners.hold
         job.restart_count += 1
+        most = self.manners.max_requeues
+        if most is not None and job.restart_count > most:
+            job.reason = "launch failure limit exceeded requeued held"
         job.start = job.end = job.exit_code = job.exit_signal = job.preempted = None
         job.node = ""
         self._account(job)

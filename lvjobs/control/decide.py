@@ -174,6 +174,9 @@ class _Case:
         return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
 
     def _pending(self, live: MemberView, job: Job) -> Iterator[Action]:
+        if is_requeued_too_often(job.reason):
+            yield from self._replace(live, job)
+            return
         current, cause = self.attempts.current, self.run.cause
         if current is not None and self.attempts.is_over(current, job):
             death = self.attempts.left_behind()
@@ -189,6 +192,24 @@ class _Case:
             restart = job.restart_count or 0
             if self.attempts and live.member.hold_lifted < restart:
                 yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
+
+    def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
+        """Slurm requeued the job so often that it holds it now; a new job is counted from the beginning."""
+        if self.attempts.current is not None:
+            yield from self._died(live, self.attempts.left_behind(), requeued=False)
+            return
+        yield from give_up(live, self.run.id)
+        note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
+        yield SetRun(
+            self.run.id,
+            self._waiting_state(),
+            reason="its job was requeued too often",
+            cause=self.run.cause,
+            not_before=self.run.not_before,
+            note=note,
+        )
+        if self.now >= self.run.not_before:
+            yield Submit(self.run.id)
 
     def _failed_launch(self, live: MemberView, job: Job) -> Iterator[Action]:
         restart = job.restart_count or 0
@@ -289,6 +310,12 @@ class _Case:
                 cause=death.cause,
                 note=f"{note}; held: {outcome.reason}",
             )
+
+
+def is_requeued_too_often(reason: str) -> bool:
+    """Whether Slurm holds a job because it was requeued too often: from the fifth time on, where nobody set another."""
+    code = reason.lower().replace("_", " ")
+    return "limit exceeded requeued held" in code or code == "jobholdmaxrequeue"
 
 
 def give_up(live: MemberView, run_id: str) -> Iterator[Action]:

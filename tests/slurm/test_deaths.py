@@ -29,6 +29,20 @@ def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed):
     assert run["replayed_steps"] == 0
 
 
+def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab):
+    """From the fifth requeue on Slurm holds a job for good (REQUEUE_HOLD): another one takes its place."""
+    study.submit("run", "--steps", "4000")
+    for generation in range(1, 6):
+        lab.preempt(study.reach("run", 300 * generation, generation=generation)["job_id"])
+        while len(study.claims("run")) == generation:
+            study.run("run")
+            time.sleep(0.2)
+    run = study.until("run", "completed")
+    assert study.executed("run") == list(range(1, 4001))
+    assert len({claim["job_id"] for claim in study.claims("run")}) == 2
+    assert run["attempts"] == 6
+
+
 def kill_worker(claim):
     os.kill(claim["pid"], signal.SIGKILL)
 

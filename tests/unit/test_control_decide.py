@@ -182,6 +182,18 @@ def test_a_launch_that_slurm_holds_is_released():
     assert of(actions, Release) == [Release("17", "r1", "slurm")]
 
 
+@pytest.mark.parametrize("reason", ["launch failure limit exceeded requeued held", "JobHoldMaxRequeue"])
+@pytest.mark.parametrize("ended", [True, False], ids=["seen off before", "seen now"])
+def test_a_job_that_slurm_requeued_too_often_is_replaced(reason, ended):
+    held = a_job("PENDING", restart_count=6, reason=reason)
+    last = an_attempt(restart_count=5, leave_cause="preempted", cause=Cause.PREEMPTED if ended else None)
+    actions = decided(attempts=[last], live=a_member(held))
+    assert actions.index(Revoke(TOKEN, "r1")) < actions.index(Submit("r1"))
+    assert of(actions, CancelJob) == [CancelJob("17", "r1", "slurm")]
+    assert state(actions) is RunState.INTERRUPTED
+    assert of(actions, SetRun)[-1].cause in (Cause.PREEMPTED, a_run().cause)
+
+
 # -- ended ---------------------------------------------------------------------------------------------------------
 
 

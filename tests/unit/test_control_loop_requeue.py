@@ -31,6 +31,23 @@ def test_a_preempted_job_goes_on_under_its_id_and_its_hold_is_lifted_once(make):
     assert scene.causes() == ["preempted", "completed"]
 
 
+def test_a_job_that_is_preempted_too_often_for_slurm_is_replaced_by_another(make):
+    """From the sixth requeue on (max_batch_requeue) Slurm holds a job for good."""
+    scene = begun(make(steps=60, manners=Manners(max_requeues=2)))
+    first = scene.job()
+    for taken in (6, 6, 6):
+        scene.reach(taken)
+        scene.cluster.preempt(scene.job().id)
+        scene.cluster.advance(2)
+        scene.one_pass()
+    scene.go(200)
+    assert scene.state() == "completed"
+    assert len(scene.jobs()) == 2
+    assert first.state == "CANCELLED"
+    assert scene.causes() == ["preempted", "preempted", "preempted", "completed"]
+    assert scene.spent() == {"useful": 60}
+
+
 def test_a_job_that_was_preempted_and_runs_again_before_a_pass_looks(make):
     scene = begun(make())
     scene.cluster.preempt(scene.job().id)
