@@ -10,6 +10,7 @@ from lvjobs.control.declare import SweepOf, Wanted, declare, default_name, ident
 from lvjobs.control.enter import enter
 from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
 from lvjobs.control.gate import BUDGET
+from lvjobs.control.pruning import PRUNED, prune
 from lvjobs.control.session import Session
 from lvjobs.control.submission import reservations_for
 from lvjobs.control.unfold import zero_shot
@@ -71,7 +72,8 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
             return _evaluate(session, seen, stage, record)
         if record.state is StageState.ASKED:
             return _begin(session, seen, stage, record)
-        return _decide(session, seen, stage, record)
+        told = prune(session, stage, seen.runs_of(stage.name)) if stage.prune else []
+        return told + _decide(session, _read(session) if told else seen, stage, record)
     except UsageError as error:
         return _set(session, record, StageState.HELD, f"{error}; then: lvjobs sweep {stage.name}")
 
@@ -166,6 +168,8 @@ def outcome_of(run: Run, terms: Terms) -> Outcome:
     flops = terms.price(run, work_ahead(run.config, 0))
     goes_on = run.state is RunState.HELD and run.held_for == BUDGET  # by itself, once there is room
     standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
+    if run.state is RunState.PAUSED and run.held_for == PRUNED:
+        standing = "pruned"
     return Outcome(run.id, run.name, candidate, standing, flops=flops)
 
 
@@ -190,7 +194,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     if wanted.configs:
         return _enter(session, record, wanted)
     runs = seen.runs_of(stage.name)
-    left = [run for run in runs if not run.state.is_final]
+    left = [run for run in runs if not run.state.is_final and run.held_for != PRUNED]
     if stage.on_hold == "skip":
         left = [run for run in left if run.state is not RunState.HELD or run.held_for == BUDGET]
     to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
@@ -203,7 +207,12 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
 
 def _sources(seen: _Stages, stage: Stage) -> list[Run]:
     """The runs that the stage evaluates, as far as they are declared: each once, whatever stages have it in common."""
-    every = [run for name in stage.evaluate for run in seen.runs_of(name) if run.state is not RunState.CANCELLED]
+    every = [
+        run
+        for name in stage.evaluate
+        for run in seen.runs_of(name)
+        if run.state is not RunState.CANCELLED and run.held_for != PRUNED
+    ]
     return list({run.id: run for run in every}.values())
 
 

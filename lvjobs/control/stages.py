@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lvjobs.control.command import find_runs, pause, take_up
+from lvjobs.control.pruning import PRUNED
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Event, StageRecord
+from lvjobs.ledger.records import Event, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState
@@ -175,9 +176,14 @@ def stop(session: Session, name: str) -> list[str]:
                 transaction.update_stage(each, state=StageState.DECLARED, **UNDECIDED)
                 transaction.add_event(Event(session.clock(), "stage", f"{each}: stopped by the user"))
                 told.append(f"{each}: stopped")
-    open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if not runs[id_].state.is_final]
+    open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if _is_stoppable(runs[id_])]
     mine = [run for run in dict.fromkeys(open_) if run not in shared]
     return told + (pause(session, mine, "its stage was stopped", held_for=STOPPED) if mine else [])
+
+
+def _is_stoppable(run: Run) -> bool:
+    """Not what was pruned: it would be taken up with the others."""
+    return not run.state.is_final and run.held_for != PRUNED
 
 
 def revive(session: Session, name: str) -> list[str]:

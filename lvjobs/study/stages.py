@@ -55,6 +55,19 @@ class Select(_Table):
         return f"{extreme} {self.metric} at {where}"
 
 
+class Prune(_Table):
+    """Early stopping of runs that compare badly. `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
+
+    `successive_halving` (ASHA): at the steps first, first * factor, first * factor ** 2, ... a run goes on if it is
+    among the best 1/factor of those that came so far. `median`: at each multiple of `first`, if it is no worse than the
+    median of what completed runs had there.
+    """
+
+    kind: Literal["successive_halving", "median"] = "successive_halving"
+    first: Int = Field(gt=0)
+    factor: Int = Field(default=3, gt=1)
+
+
 class Stage(_Table):
     """[[stage]]: runs that are compared, every combination of the grid's values; or evaluations of other stages' runs.
 
@@ -62,6 +75,8 @@ class Stage(_Table):
     over itself (or only the keys of `take`). Stages that are named in `after` are waited for. `seeds` trains each
     combination once a seed, and compares means. `on_hold` says whether a held run blocks the stage, or is left out
     once at least `quorum` combinations are done (None: one).
+
+    `prune` pauses runs that compare badly before their last step; they can be taken up again.
 
     `zero_shot` (prompts, of the base model) and `evaluate` (stages, of all their runs) make it a stage of evaluations.
     """
@@ -75,6 +90,7 @@ class Stage(_Table):
     steps: Int | None = Field(default=None, gt=0)
     seeds: list[Int] | None = Field(default=None, min_length=1)
     select: Select = Select()
+    prune: Prune | None = None
     on_hold: Literal["wait", "skip"] = "wait"
     quorum: Int | None = Field(default=None, gt=0)
     zero_shot: list[PromptName] = Field(default_factory=list)
@@ -91,7 +107,8 @@ class Stage(_Table):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "Stage":
-        trains = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds, "take": self.take}
+        trains: dict[str, Any] = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds}
+        trains |= {"take": self.take, "prune": self.prune}
         if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
             raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
         if self.evaluates and (self.select != Select() or self.quorum is not None):

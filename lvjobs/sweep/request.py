@@ -9,6 +9,7 @@ from lvjobs.study.config import Resources, TrainSettings
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.grid import cells
+from lvjobs.sweep.pruning import check_rungs
 
 
 class Request(BaseModel):
@@ -35,6 +36,7 @@ class Request(BaseModel):
     def configs(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[RunConfig]:
         """The configurations of a stage's runs; each once, also where the grid says it twice (1e-4 and 0.0001)."""
         made = [each.run_config() for each in self.settings(stage, stages, winner)]
+        check_rungs(stage, made)
         return list({config.fingerprint: config for config in made}.values())
 
     def trains_as(self, other: "Request") -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lvjobs.study.stages import Select
 
-Standing = Literal["done", "open", "held", "cancelled"]
+Standing = Literal["done", "open", "held", "cancelled", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def rank(outcomes: Iterable[Outcome], rule: Select) -> Ranking:
 def waits_for(outcomes: Sequence[Outcome], on_hold: str, quorum: int | None) -> list[Outcome]:
     """The cells without which the stage is not decided: open ones, and held ones unless the stage goes on without them.
 
-    Cells that the user cancelled are never waited for. A held one is left out only once a quorum of candidates is done.
+    Cells that were cancelled or pruned are never waited for. A held one is left out only once a quorum of candidates
+    is done.
     """
     open_ = [outcome for outcome in outcomes if outcome.standing == "open"]
     held = [outcome for outcome in outcomes if outcome.standing == "held"]

@@ -1,5 +1,6 @@
 """Stages that follow one another with nobody there: on a simulated cluster, with the worker of few words."""
 
+import json
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, s
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Work
 from lvjobs.study.config import Resources, StudyConfig
-from lvjobs.study.stages import Select, Stage
+from lvjobs.study.stages import Prune, Select, Stage
 from lvjobs.sweep.request import Request
 
 RULE = Select(metric="training_loss")
@@ -411,3 +412,73 @@ def test_evaluations_are_reserved_with_what_they_follow(sweep):
     assert sum(work.generation for work in reserved) >= 3 * 2
     scene.go(300)
     assert scene.stands("first", "table") == ["completed", "completed"]
+
+
+# -- runs that compare badly ---------------------------------------------------------------------------------------
+
+PRUNED = FIRST.model_copy(
+    update={
+        "grid": {"lora_rank": [2, 4, 8, 16, 32, 64]},
+        "steps": 60,
+        "prune": Prune(first=EVERY, factor=3),
+    }
+)
+
+
+def test_runs_that_compare_badly_are_paused_and_the_winner_is_of_those_that_ended(sweep):
+    scene = sweep(PRUNED, SECOND, TABLE.model_copy(update={"evaluate": ["first"]}), manners=Manners(slots=2))
+    names = [f"first-r{rank}-" for rank in (2, 4, 8, 16, 32, 64)]
+    scene.losses |= dict(zip(names, (0.9, 0.1, 0.8, 0.7, 0.6, 0.5), strict=True))
+    scene.ask()
+    scene.go(900, every=5)
+    assert scene.stands("first", "second", "table") == ["completed"] * 3
+    first = scene.cells("first")
+    paused = [name for name in first if scene.state(name) == "paused"]
+    assert scene.winner("first").startswith("first-r4-")
+    assert len(paused) == 4, "of six, one after another: the first, and the best so far"
+    assert "pruned" in scene.stage("first")["because"]
+    executed = sum(scene.worker.executed[name] for name in first)
+    assert executed < 0.6 * 6 * 60
+    assert scene.money()[1] == 0, "nothing is reserved for what is paused, nor for its evaluation"
+    assert all(f"to train it all the same: lvjobs resume {name}" in scene.run(name)["reason"] for name in paused)
+    assert {scene.state(name) for name in scene.cells("table")} == {"completed", "paused"}
+
+
+def test_a_pruned_run_that_is_taken_up_goes_on_to_its_end(sweep):
+    scene = sweep(PRUNED, manners=Manners(slots=2))
+    scene.losses |= {f"first-r{rank}-": rank for rank in (2, 4, 8, 16, 32, 64)}
+    scene.ask()
+    scene.go(600, every=5)
+    (last,) = [name for name in scene.cells("first") if name.startswith("first-r64-")]
+    before = scene.worker.executed[last]
+    assert (scene.state(last), scene.run(last)["held_for"]) == ("paused", "pruned")
+    scene.take_up(last)
+    scene.go(200, every=5)
+    assert scene.state(last) == "completed"
+    assert scene.worker.executed[last] < 60 + before, "from its checkpoint"
+
+
+def test_a_stopped_sweep_takes_up_no_pruned_run(sweep):
+    scene = sweep(PRUNED, manners=Manners(slots=2))
+    scene.losses |= {f"first-r{rank}-": rank for rank in (2, 4, 8, 16, 32, 64)}
+    scene.ask()
+    scene.go(60, every=5)
+    pruned = [name for name in scene.cells("first") if scene.run(name)["held_for"] == "pruned"]
+    assert pruned
+    scene.do(stop, "first")
+    scene.ask("first")
+    assert {scene.run(name)["held_for"] for name in pruned} == {"pruned"}
+
+
+def test_verdicts_do_not_depend_on_who_asks_when(sweep):
+    """A session that begins anew in every pass, and one after a crash between two writes, decide alike."""
+    scene = sweep(PRUNED, manners=Manners(slots=2))
+    scene.losses |= {f"first-r{rank}-": rank for rank in (2, 4, 8, 16, 32, 64)}
+    scene.ask()
+    scene.go(60, every=5)
+    before = {name: scene.state(name) for name in scene.cells("first")}
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        kept = json.loads(transaction.setting("pruning:first"))
+        transaction.set_setting("pruning:first", json.dumps({**kept, "pruned": []}))
+    scene.one_pass()
+    assert {name: scene.state(name) for name in scene.cells("first")} == before

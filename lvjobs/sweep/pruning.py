@@ -1,0 +1,113 @@
+"""Which cells of a stage are not worth their remaining steps: Optuna's pruners, asked anew from all reports. Pure.
+
+A report is a cell's value at a rung, in the order in which passes met them. That order decides (a cell is compared with
+those that were there before it), so it is kept in the ledger, and the same reports give the same verdicts for ever.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from lvjobs.errors import UsageError
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Prune, Stage
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a cell (its run's id) had reached at a rung's step."""
+
+    run_id: str
+    step: int
+    value: float
+
+
+def rungs(rule: Prune, steps: int) -> list[int]:
+    """The steps at which cells are compared; the last step is none, for nothing is left to save there."""
+    if rule.kind == "median":
+        return list(range(rule.first, steps, rule.first))
+    found, step = [], rule.first
+    while step < steps:
+        found.append(step)
+        step *= rule.factor
+    return found
+
+
+def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
+    """Refuse rungs at which a run has no checkpoint to go on from, or no validation to be judged by.
+
+    Raises:
+        UsageError: names the stage, the rung, and the key of [train] that it does not fit.
+    """
+    if stage.prune is None:
+        return
+    for config in configs:
+        for step in rungs(stage.prune, config.steps):
+            for key, every in (
+                ("checkpoint_every", config.checkpoint_every),
+                ("validate_every", config.validate_every or config.checkpoint_every),
+            ):
+                if step % every:
+                    raise UsageError(
+                        f"study.toml: stage {stage.name} compares its runs at step {step}, and {key} = {every}: choose "
+                        f"prune.first as a multiple of it"
+                    )
+
+
+def new_reports(
+    curves: Mapping[str, Mapping[int, float]], steps: Mapping[str, int], known: Sequence[Report], rule: Prune
+) -> list[Report]:
+    """What `curves` (the metric, by run) have at rungs and at the end that is not `known`; early steps first."""
+    told = {(report.run_id, report.step) for report in known}
+    found = [
+        Report(run_id, step, curve[step])
+        for run_id, curve in curves.items()
+        for step in (*rungs(rule, steps[run_id]), steps[run_id])
+        if step in curve and (run_id, step) not in told
+    ]
+    return sorted(found, key=lambda report: report.step)
+
+
+def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mode: str) -> dict[str, Report]:
+    """The cells that are not worth going on with, and the report by which that showed. `steps` are the runs' last."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="minimize" if mode == "min" else "maximize",
+        sampler=optuna.samplers.RandomSampler(seed=0),  # asks for nothing: cells are given
+        pruner=_pruner(rule),
+    )
+    trials: dict[str, optuna.Trial] = {}
+    found: dict[str, Report] = {}
+    for report in reports:
+        if report.run_id in found:
+            continue  # the user took it up again: that it goes on changes nothing about the others
+        if report.run_id not in trials:
+            trials[report.run_id] = study.ask()
+        trial = trials[report.run_id]
+        is_last = report.step == steps[report.run_id]
+        if not isfinite(report.value):  # which no algorithm is asked about
+            if not is_last:
+                found[report.run_id] = report
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        trial.report(report.value, report.step)
+        if is_last:
+            study.tell(trial, report.value)
+        elif trial.should_prune():
+            found[report.run_id] = report
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return found
+
+
+def _pruner(rule: Prune) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    if rule.kind == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=rule.first - 1)
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=rule.first, reduction_factor=rule.factor)

@@ -1,0 +1,94 @@
+"""Verdicts of Optuna's pruners on what cells report; and rungs, which have to fall on checkpoints and validations."""
+
+import math
+
+import pytest
+
+from lvjobs.errors import UsageError
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Prune, Stage
+from lvjobs.sweep.pruning import Report, check_rungs, new_reports, pruned, rungs
+
+ASHA = Prune(first=10, factor=3)
+MEDIAN = Prune(kind="median", first=10)
+
+
+def verdicts(values, rule=ASHA, steps=100, mode="min"):
+    """`values` are run, step, value, in the order in which they came."""
+    reports = [Report(*each) for each in values]
+    found = pruned(reports, dict.fromkeys((each[0] for each in values), steps), rule, mode)
+    return {run_id: report.step for run_id, report in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps", "expected"),
+    [
+        (ASHA, 100, [10, 30, 90]),
+        (ASHA, 90, [10, 30]),
+        (ASHA, 10, []),
+        (MEDIAN, 40, [10, 20, 30]),
+        (Prune(first=7, factor=2), 30, [7, 14, 28]),
+    ],
+)
+def test_rungs(rule, steps, expected):
+    assert rungs(rule, steps) == expected
+
+
+def test_of_nine_that_come_one_by_one_about_a_third_go_on():
+    found = verdicts([(f"r{i}", 10, loss) for i, loss in enumerate([5, 4, 6, 3, 7, 8, 2, 9, 1])])
+    assert set(found) == {"r2", "r4", "r5", "r7"}, "the best so far always goes on"
+    assert set(found.values()) == {10}
+
+
+def test_the_same_reports_give_the_same_verdicts_and_earlier_ones_stay():
+    values = [(f"r{i}", 10, (i * 7) % 9) for i in range(9)] + [("r0", 30, 1.0), ("r4", 30, 2.0)]
+    whole = verdicts(values)
+    assert verdicts(values) == whole
+    for length in range(len(values)):
+        assert verdicts(values[:length]).items() <= whole.items()
+
+
+def test_what_is_pruned_is_compared_with_no_more():
+    first = [("a", 10, 1.0), ("b", 10, 2.0)]
+    assert verdicts([*first, ("b", 30, 0.0), ("a", 30, 1.0)]) == {"b": 10}
+
+
+def test_more_may_be_better():
+    assert verdicts([("a", 10, 1.0), ("b", 10, 2.0), ("c", 10, 0.5)], mode="max") == {"c": 10}
+
+
+@pytest.mark.parametrize("rule", [ASHA, MEDIAN], ids=["ASHA", "median"])
+def test_what_is_no_number_is_pruned(rule):
+    assert "b" in verdicts([("a", 10, 1.0), ("a", 100, 1.0), ("b", 10, math.nan), ("c", 10, 0.1)], rule)
+    assert "c" not in verdicts([("a", 10, 1.0), ("a", 100, math.nan), ("b", 10, math.nan), ("c", 10, 0.1)], rule)
+
+
+def test_the_median_of_what_completed_runs_had():
+    done = [("a", 10, 1.0), ("b", 10, 3.0), ("a", 100, 0.5), ("b", 100, 0.6)]
+    assert verdicts([*done, ("c", 10, 1.9), ("d", 10, 2.1)], MEDIAN) == {"d": 10}
+    assert verdicts([("c", 10, 1.9), ("d", 10, 99.0)], MEDIAN) == {}, "nothing to compare with yet"
+
+
+def test_new_reports_come_rung_by_rung_and_once():
+    curves = {"a": {10: 1.0, 20: 0.9, 30: 0.8, 100: 0.1}, "b": {10: 2.0, 30: 1.5}}
+    steps = {"a": 100, "b": 100}
+    first = new_reports(curves, steps, [Report("a", 10, 1.0)], ASHA)
+    assert first == [Report("b", 10, 2.0), Report("a", 30, 0.8), Report("b", 30, 1.5), Report("a", 100, 0.1)]
+    assert new_reports(curves, steps, [Report("a", 10, 1.0), *first], ASHA) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"checkpoint_every": 4}, "checkpoint_every = 4"), ({"validate_every": 20}, "validate_every = 20")],
+)
+def test_rungs_that_fit_no_checkpoint_or_validation_are_refused(changes, word):
+    stage = Stage(name="s", prune=ASHA)
+    good = {"task": "m:f", "steps": 100, "checkpoint_every": 5, "validate_every": 10}
+    check_rungs(stage, [RunConfig(**good)])
+    with pytest.raises(UsageError, match=word):
+        check_rungs(stage, [RunConfig(**good), RunConfig(**{**good, **changes})])
+
+
+def test_only_what_trains_is_pruned():
+    with pytest.raises(ValueError, match="evaluates, and prune"):
+        Stage(name="s", zero_shot=["raw"], prune=ASHA)
