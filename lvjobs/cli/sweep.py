@@ -204,6 +204,8 @@ def _foreseen(study: Study, chosen: list[Stage], asked: "Request") -> dict[str, 
     from lvjobs.control.foresee import foresee, look, unfolded
 
     seen = look(study, READ_WAIT_SECONDS)
+    if seen.problem:
+        click.echo(f"note: {seen.problem}", err=True)
     names = {each.name for each in chosen}
     configs = {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
     return foresee(study, configs, seen, asked.resources, asked.profile)
@@ -276,6 +278,8 @@ def _print_plan(study: Study, chosen: list[Stage], asked: "Request", *, as_json:
     for line in plan_lines(chosen, study.config.stage, foreseen["stages"]):
         click.echo(line)
     click.echo()
+    if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
+        click.echo("Evaluations of runs are counted with the stages that train these: lvjobs sweep plan\n")
     print_estimate(foreseen)
 
 
