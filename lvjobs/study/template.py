@@ -18,7 +18,7 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 {resources}
 [driver]                       # the tiny job that makes passes while nobody is there (docs/driver.md); Slurm only
 # job = true                   # false: no such job; keep lvjobs watch running, or lvjobs driver install
-# partition =                  # left out: the runs' own; so are account and qos. A partition without GPUs is best
+# partition = "icelake"        # left out: the runs' own; so are account and qos. Best is one without GPUs
 
 [train]                        # defaults of `lvjobs submit train`, and what every stage starts from
 # model = "tiny"               # tiny, a directory, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct"
