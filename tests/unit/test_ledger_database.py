@@ -74,6 +74,29 @@ def test_a_failed_transaction_leaves_nothing(ledger):
         assert transaction.runs() == []
 
 
+def test_runs_that_were_read_before_are_as_they_are_now(ledger):
+    with ledger.transaction() as transaction:
+        assert transaction.runs() == []
+        transaction.add_run(a_run())
+        transaction.add_run(a_run("two"))
+        assert [run.name for run in transaction.runs()] == ["one", "two"]
+        transaction.update_run("oneone", state=RunState.COMPLETED)
+        assert [run.name for run in transaction.runs(only_open=True)] == ["two"]
+        transaction.delete_run("twotwo")
+        assert [run.name for run in transaction.runs()] == ["one"]
+    with ledger.transaction() as transaction:
+        assert [run.state for run in transaction.runs()] == [RunState.COMPLETED]
+
+
+def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):
+    with pytest.raises(KeyboardInterrupt), ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        assert len(transaction.runs()) == 1
+        raise KeyboardInterrupt
+    with ledger.transaction() as transaction:
+        assert transaction.runs() == []
+
+
 def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
     later = open_ledger(tmp_path / "runs.db", 2)
     with pytest.raises(LeaseLost), ledger.transaction() as transaction:
