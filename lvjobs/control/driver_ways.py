@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lvjobs.cluster.protocol import DRIVER, ClusterError
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
 from lvjobs.control.driving import driven, driver_name, look, standing
 from lvjobs.control.session import Session
@@ -21,21 +21,21 @@ def report(session: Session) -> dict[str, Any]:
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
     on_slurm = backend_of(study.config.profile) != LOCAL or bool(left)
-    jobs = (look(session) if on_slurm else ()) or ()
+    jobs = look(session) if on_slurm else ()
     return {
         "name": driver_name(study),
         "enabled": study.config.driver.job,
         "stopped": kept.stopped,
         "refused": kept.refused,
         "left": len(left),
-        "jobs": [
-            {"id": job.id, "state": job.state, "reason": job.reason, "start": job.start}
-            for job in jobs
-            if not job.is_ended
-        ],
+        "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
         "site": _ways(session) if on_slurm else ["no Slurm: lvjobs watch makes the passes"],
         "last_pass": last_pass(study.layout.summary),
     }
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "state": job.state, "reason": job.reason, "start": job.start}
 
 
 def last_pass(path: Path) -> float | None:
