@@ -24,6 +24,8 @@ _RESOURCE_OPTIONS = (
         "Longest run time of one job: 12:00:00, 36h, 90m, or auto (by measured step times).",
     ),
     ("--memory-mb", "memory_mb", "Memory of one job in MiB."),
+    ("--pack", "pack", "Runs that share one job, and wait in the queue once (default: each has its own)."),
+    ("--side-by-side", "side_by_side", "Of a pack's runs, how many train at once (default: one after another)."),
 )
 _TRAIN_OPTIONS = (
     ("--model", "model", "tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),

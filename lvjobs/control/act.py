@@ -144,7 +144,13 @@ def _touch(
     actions: Sequence[Action], ledger: Ledger, clusters: Mapping[str, Cluster], runs: Mapping[str, Run], now: float
 ) -> list[str]:
     told = []
+    done = set()
     for action in actions:
+        if isinstance(action, CancelJob | Release | LiftHold | Extend):
+            what = (type(action), action.job_id)
+            if what in done:  # of runs that share a job each asks for it
+                continue
+            done.add(what)
         if isinstance(action, CancelJob):
             verb, call = "cancelled", partial(clusters[action.backend].cancel, action.job_id)
         elif isinstance(action, Release):

@@ -123,11 +123,17 @@ class Attempts:
         row = execution(self._history(attempt), attempt.restart_count)
         if row is None or row.elapsed is None:
             return attempt
-        return replace(attempt, allocated_seconds=row.elapsed, gpus=row.gpus)
+        place = self._place(attempt)
+        sharing = max(1, place.sharing(attempt.restart_count)) if place else 1
+        return replace(attempt, allocated_seconds=row.elapsed / sharing, gpus=row.gpus, sharing=sharing)
 
     def _history(self, attempt: Attempt) -> Sequence[Job]:
+        place = self._place(attempt)
+        return place.history if place else ()
+
+    def _place(self, attempt: Attempt) -> MemberView | None:
         places = self._view.others if self._view.live is None else [self._view.live, *self._view.others]
-        return next((place.history for place in places if place.member.token == attempt.token), ())
+        return next((place for place in places if place.member.token == attempt.token), None)
 
     def _is_stale(self, index: int) -> bool:
         """Whether an earlier run of the same job was killed at the end of its grace (its flag then sticks)."""

@@ -61,6 +61,8 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         if attempt.leave_action == "requeued":
             detail += " and put itself back in the queue"
         return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
+    if attempt.died:
+        return Death(Cause.KILLED, f"{attempt.died}; last step {attempt.step}")
     if attempt.leave_cause == "superseded":
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:

@@ -8,7 +8,6 @@ from lvjobs.control.actions import (
     Action,
     Adopt,
     CancelJob,
-    Extend,
     LiftHold,
     MarkMissing,
     Release,
@@ -17,11 +16,10 @@ from lvjobs.control.actions import (
     Settle,
     Submit,
 )
-from lvjobs.control.attempts import Attempts
 from lvjobs.control.classify import Death, classify, classify_unclaimed
-from lvjobs.control.policy import GoOn, Hold, Stop, verdict
-from lvjobs.control.time_limits import after_a_timeout
+from lvjobs.control.conclusions import Conclusions, give_up
 from lvjobs.control.views import MemberView, RunView
+from lvjobs.ledger.records import Attempt
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState
 
@@ -39,10 +37,11 @@ def decide(view: RunView, policy: Policy, now: float) -> list[Action]:
 def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
     """Jobs that may train this run no more: cancel them while they are somewhere, settle them when they are not."""
     for other in view.others:
-        if other.job is not None and not other.job.is_ended:
-            yield CancelJob(other.job_id, view.run.id, other.submission.backend)
-        elif other.is_gone(now, policy.lost_seconds):
+        if other.is_gone(now, policy.lost_seconds):
             yield Settle(other.member.token, view.run.id)
+        elif other.job is not None and not other.job.is_ended:
+            if not other.is_needed:
+                yield CancelJob(other.job_id, view.run.id, other.submission.backend)
         elif other.queue_known and other.member.missing_since is None:
             yield MarkMissing(other.member.token, view.run.id, now)
 
@@ -53,15 +52,8 @@ def _last_execution(live: MemberView, job: Job) -> Job:
     return last if last is not None and last.state == "OUT_OF_MEMORY" else job
 
 
-class _Case:
-    """One run's case: the evidence at hand, and the conclusions as they are drawn."""
-
-    def __init__(self, view: RunView, policy: Policy, now: float) -> None:
-        self.view = view
-        self.run = view.run
-        self.policy = policy
-        self.now = now
-        self.attempts = Attempts(view, now)
+class _Case(Conclusions):
+    """One run's case: the evidence at hand, and what follows from it."""
 
     def actions(self) -> Iterator[Action]:
         self.attempts.close_followed()
@@ -86,7 +78,7 @@ class _Case:
             note = f"{first.name}, which it was to come after, was cancelled"
             yield SetRun(self.run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note)
         else:
-            yield SetRun(self.run.id, self._waiting_state(), reason=f"comes after {first.name}", cause=self.run.cause)
+            yield SetRun(self.run.id, self.waiting_state, reason=f"comes after {first.name}", cause=self.run.cause)
 
     def _complete(self) -> Iterator[Action]:
         done = self.view.done
@@ -124,7 +116,7 @@ class _Case:
     def _follow(self, live: MemberView) -> Iterator[Action]:
         current = self.attempts.current
         if current is not None and current.error:
-            yield from self._died(live, classify(current, None), requeued=False)
+            yield from self.died(live, classify(current, None), requeued=False)
             return
         if live.last_word is None:
             yield from self._missing(live)
@@ -149,7 +141,7 @@ class _Case:
             return
         if current is not None:
             if current.leave_cause:
-                yield from self._died(live, classify(current, None), requeued=False)
+                yield from self.died(live, classify(current, None), requeued=False)
                 return
             if live.submission.job_id is None:
                 yield Adopt(live.member.token, current.job_id.partition("_")[0])
@@ -164,14 +156,11 @@ class _Case:
             return
         if submitted:
             evidence = f"job {live.job_id} is in neither squeue nor sacct for {self.now - since:.0f} s"
-            yield from self._ended_as(live, Death(Cause.LOST, evidence), None)
+            yield from self.ended_as(live, Death(Cause.LOST, evidence), None)
         else:
             yield Revoke(live.member.token, self.run.id)
             note = f"no job ever carried token {live.member.token}: it was not submitted"
-            yield SetRun(self.run.id, self._waiting_state(), cause=self.run.cause, note=note)
-
-    def _waiting_state(self) -> RunState:
-        return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
+            yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
 
     def _pending(self, live: MemberView, job: Job) -> Iterator[Action]:
         if is_requeued_too_often(job.reason):
@@ -181,8 +170,8 @@ class _Case:
         if current is not None and self.attempts.is_over(current, job):
             death = self.attempts.left_behind()
             cause = death.cause
-            yield from self._died(live, death, requeued=True)
-            if not self._goes_on:
+            yield from self.died(live, death, requeued=True)
+            if not self.goes_on:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
         yield SetRun(self.run.id, state, reason=explain(job.reason), cause=cause)
@@ -196,13 +185,13 @@ class _Case:
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Slurm requeued the job so often that it holds it now; a new job is counted from the beginning."""
         if self.attempts.current is not None:
-            yield from self._died(live, self.attempts.left_behind(), requeued=False)
+            yield from self.died(live, self.attempts.left_behind(), requeued=False)
             return
         yield from give_up(live, self.run.id)
         note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
         yield SetRun(
             self.run.id,
-            self._waiting_state(),
+            self.waiting_state,
             reason="its job was requeued too often",
             cause=self.run.cause,
             not_before=self.run.not_before,
@@ -218,8 +207,8 @@ class _Case:
             return
         death = Death(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
         self.attempts.add_unclaimed(live, job, death)
-        yield from self._judge(live, death, requeued=True)
-        if self._goes_on:
+        yield from self.judge(live, death, requeued=True)
+        if self.goes_on:
             yield SetRun(self.run.id, RunState.INTERRUPTED, reason=explain(job.reason), cause=death.cause)
             yield Release(job.id, self.run.id, live.submission.backend)
 
@@ -227,99 +216,53 @@ class _Case:
         current = self.attempts.current
         if current is not None and self.attempts.is_over(current, job):
             death = self.attempts.left_behind()
-            yield from self._died(live, death, requeued=True)
-            if self._goes_on:
-                yield SetRun(self.run.id, RunState.RUNNING, reason="starting", cause=death.cause)
+            yield from self.died(live, death, requeued=True)
+            if self.goes_on:
+                yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=death.cause)
             return
         quiet_since = current.grown if current is not None else job.start
+        if live.pack is not None:
+            if current is not None and self._left_alone(current):
+                yield from self.ended_as(live, classify(current, None), job)
+                return
+            if current is None and quiet_since:  # its turn comes once others have left
+                quiet_since = max(quiet_since, live.pack.grown)
         if job.state == "RUNNING" and quiet_since and self.now - quiet_since > self.policy.hung_seconds:
-            evidence = f"no journal line for {self.now - quiet_since:.0f} s"
-            yield from self._ended_as(live, Death(Cause.HUNG, evidence), job)
+            death = Death(Cause.HUNG, f"no journal line for {self.now - quiet_since:.0f} s")
+            if current is not None and current.is_over:  # it left a job that it shares, and that goes on
+                death = classify(current, None)
+            yield from self.ended_as(live, death, job)
             return
-        reason = "" if current is not None else "starting"
-        yield SetRun(self.run.id, RunState.RUNNING, reason=reason, cause=self.run.cause)
+        yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
+
+    def _begins(self, live: MemberView, job: Job) -> str:
+        """What a run whose job runs waits for."""
+        if self.attempts.current is not None:
+            return ""
+        others = live.pack is not None and live.sharing(job.restart_count or 0)
+        return f"waits for its turn in job {job.id}, which it shares" if others else "starting"
+
+    @staticmethod
+    def _left_alone(current: Attempt) -> bool:
+        """Whether it left a shared job that goes on: what else ends it ends the job, which is seen for itself."""
+        return bool(current.died) or current.leave_cause in ("exhausted", "stopped", "superseded")
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = _last_execution(live, job)
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
             self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
         claimed = self.attempts.current is not None
-        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(seen)
-        yield from self._ended_as(live, death, job)
-
-    def _ended_as(self, live: MemberView, death: Death, job: Job | None) -> Iterator[Action]:
-        """The live submission's job is over with this death: its attempt's, or, where it claimed none, its own."""
-        if self.attempts.current is None:
-            self.attempts.add_unclaimed(live, job, death)
-            yield from self._judge(live, death, requeued=False, node=job.nodes if job else "")
-        else:
-            yield from self._died(live, death, requeued=False, node=job.nodes if job else "")
-
-    _goes_on = True
-
-    def _died(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        """The latest attempt has ended."""
-        if self.attempts:
-            self.attempts.end(death)
-        yield from self._judge(live, death, requeued=requeued, node=node)
-
-    def _judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        last = self.attempts.ended[-1] if self.attempts.ended else None
-        if last is not None and last.leave_cause == "exhausted":
-            outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
-        else:
-            outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now, node)
-        note = f"{death.cause.value}: {death.evidence}"
-        if isinstance(outcome, GoOn):
-            note += f"; {outcome.warning}" if outcome.warning else ""
-            resources = dict(outcome.resources)
-            if requeued:
-                # the job itself goes on, under the same token
-                then = "waits in the queue to go on"
-                reason = outcome.warning
-                more = after_a_timeout(self.run) if death.cause is Cause.TIMEOUT else None
-                if more is not None and live.job is not None and live.job.is_pending:
-                    resources["time_limit_minutes"] = more
-                    then += f", with {more} min"
-                    yield Extend(live.job.id, self.run.id, more, live.submission.backend)
-            else:
-                then = "goes on" if not outcome.not_before else f"goes on in {outcome.not_before - self.now:.0f} s"
-                reason = outcome.warning or f"after {death.cause.value}"
-                yield from give_up(live, self.run.id)
-            yield SetRun(
-                self.run.id,
-                RunState.INTERRUPTED,
-                reason=reason,
-                cause=death.cause,
-                not_before=outcome.not_before,
-                resources=resources,
-                note=f"{note}; {then}",
-            )
-            if not requeued and not outcome.not_before:
-                yield Submit(self.run.id)
+        if not claimed and live.pack is not None and live.sharing(job.restart_count or 0):
+            yield from give_up(live, self.run.id)  # the shared job ended before its turn came: no death of its own
+            note = f"job {job.id}, which it shared, ended before its turn came"
+            yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
+            yield Submit(self.run.id)
             return
-        self._goes_on = False
-        yield from give_up(live, self.run.id)
-        if isinstance(outcome, Stop):
-            yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note=note)
-        elif isinstance(outcome, Hold):
-            yield SetRun(
-                self.run.id,
-                RunState.HELD,
-                reason=outcome.reason,
-                cause=death.cause,
-                note=f"{note}; held: {outcome.reason}",
-            )
+        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(seen)
+        yield from self.ended_as(live, death, job)
 
 
 def is_requeued_too_often(reason: str) -> bool:
     """Whether Slurm holds a job because it was requeued too often: from the fifth time on, where nobody set another."""
     code = reason.lower().replace("_", " ")
     return "limit exceeded requeued held" in code or code == "jobholdmaxrequeue"
-
-
-def give_up(live: MemberView, run_id: str) -> Iterator[Action]:
-    """This submission's job may not train the run any more: not if it revives, nor if it still runs."""
-    yield Revoke(live.member.token, run_id)
-    if live.job is not None and not live.job.is_ended:
-        yield CancelJob(live.job_id, run_id, live.submission.backend)

@@ -111,20 +111,20 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str, gpus: int) -> 
         fingerprint=config.fingerprint,
         config=config.model_dump(mode="json"),
         profile=wanted.profile,
-        resources=wanted.resources.variables()
-        | _parallel(wanted.resources)
-        | _team(config, gpus, wanted.resources.processes),
+        resources=wanted.resources.variables() | _together(wanted.resources) | _team(config, gpus, wanted.resources),
         code=code,
         created=time.time(),
         rates=rates_of(config),
     )
 
 
-def _parallel(resources: Resources) -> dict[str, Any]:
-    return {} if resources.max_parallel is None else {"max_parallel": resources.max_parallel}
+def _together(resources: Resources) -> dict[str, Any]:
+    """How a run shares its array or its job with others."""
+    names = ("max_parallel", "pack", "side_by_side")
+    return {name: value for name in names if (value := getattr(resources, name)) is not None}
 
 
-def _team(config: RunConfig, gpus: int, processes: int | None) -> dict[str, Any]:
+def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
     """How many processes the run's job starts, where that is not one; and no more GPUs than they use.
 
     A function of one's own is started once, whatever GPUs it has, unless `processes` says otherwise.
@@ -132,6 +132,14 @@ def _team(config: RunConfig, gpus: int, processes: int | None) -> dict[str, Any]
     Raises:
         UsageError: the training cannot use as many.
     """
+    processes = resources.processes
+    if (resources.side_by_side or 1) > 1:
+        if (processes or 1) > 1:
+            raise UsageError(
+                f"side_by_side = {resources.side_by_side} and processes = {processes}: runs side by side are trained "
+                "by one process each, which share the job's GPUs; leave one of the two out"
+            )
+        return {}
     if config.task == EVALUATE_TASK:
         return {"gpus": 1} if gpus > 1 else {}
     if config.task == TRAIN_TASK:

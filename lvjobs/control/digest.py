@@ -78,6 +78,8 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
         return replace(
             attempt, leave_cause=str(fields.get("cause", "")), leave_action=str(fields.get("action", "none"))
         )
+    if entry.kind == "died":
+        return replace(attempt, died=f"its process died ({fields.get('status')}) in a job that other runs share")
     if entry.kind == "error":
         error = f"{fields.get('type', 'Error')}: {fields.get('message', '')}"
         return replace(attempt, error=error, traceback=str(fields.get("traceback", "")))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from lvjobs.control.accounts import Account, Books
 from lvjobs.control.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
+from lvjobs.control.conclusions import give_up
 from lvjobs.control.cost import allowance, replay_of_an_interval, work_ahead
-from lvjobs.control.decide import give_up
 from lvjobs.control.views import RunView
 from lvjobs.ledger.records import Run, Work
 from lvjobs.study.words import Cause, RunState

@@ -81,7 +81,8 @@ def _known(transaction: Transaction, now: float) -> Known:
         attempts[attempt.run_id].append(attempt)
     submissions = {submission.token: submission for submission in transaction.submissions()}
     awaited = {run.after for run in runs}
-    return Known(runs, attempts, submissions, members, {run.id: run for run in every if run.id in awaited})
+    before = {run.id: run for run in every if run.id in awaited}
+    return Known(runs, attempts, submissions, members, before, transaction.attempts_of_packs())
 
 
 def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
+from lvjobs.control.packs import with_packs
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
 from lvjobs.records.claim import Claim, parse_claim
@@ -32,6 +33,8 @@ class Known:
     members: Sequence[Member]
     before: Mapping[str, Run] = field(default_factory=dict)
     """Runs that others wait for, by their ids."""
+    packed: Sequence[Attempt] = ()
+    """Attempts in jobs that several runs share, as far as these are still looked at."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def observe(
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
             )
+    views = with_packs(views, known.packed)
     loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
     queue = snapshots["slurm"].queue if "slurm" in snapshots else None
     drivers = None if queue is None else [job for job in queue if job.token == driver]
@@ -118,7 +122,8 @@ def _member_view(
     snapshot = snapshots.get(submission.backend)
     if snapshot is None:
         return MemberView(member, submission, None, (), queue_known=False, history_known=False)
-    mine = jobs[submission.backend].get((member.token, member.member), _Jobs())
+    index = 0 if submission.packed else member.member
+    mine = jobs[submission.backend].get((member.token, index), _Jobs())
     return MemberView(
         member=member,
         submission=submission,

@@ -69,7 +69,7 @@ class _Sample:
         self.window_seconds += attempt.validation_seconds
         self.checkpoints += attempt.checkpoints
         self.checkpoint_seconds += attempt.checkpoint_seconds
-        if attempt.allocated_seconds is not None:
+        if attempt.allocated_seconds is not None and attempt.sharing == 1:
             working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
             self.start_up = max(self.start_up or 0.0, attempt.allocated_seconds - working)
 

@@ -20,6 +20,7 @@ from lvjobs.control.accounts import Terms, keep_books
 from lvjobs.control.clusters import LOCAL, backend_of
 from lvjobs.control.cost import allowance
 from lvjobs.control.driving import driver_name
+from lvjobs.control.packs import is_packed
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
 from lvjobs.files import write_atomic, write_json
@@ -47,31 +48,39 @@ class Sent:
 
 
 def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[str, str] | None = None) -> JobRequest:
-    """The job (an array where there are several runs) that would train these runs: same profile, resources, code.
+    """The job that would train these runs: same profile, resources, code. Several are an array, or share the job.
 
     `choice` is of what the user would have either way (see `choices`): the first where none is named.
     """
     first = runs[0]
     name = first.name if len(runs) == 1 else first.stage
-    own = ("max_parallel", "processes", "time_limit", "time_limit_most")
+    own = ("max_parallel", "processes", "time_limit", "time_limit_most", "pack", "side_by_side")
     resources = {key: value for key, value in first.resources.items() if key not in own}
     resources |= choices(first.resources)[0] if choice is None else choice
-    processes = first.resources.get("processes")
+    packed = is_packed(runs)
+    directories = [study.layout.run(run.name).root for run in runs]
     return JobRequest(
         token=token,
         name=name,
-        run_directories=[study.layout.run(run.name).root for run in runs],
+        run_directories=directories[:1] if packed else directories,
         log_directory=study.layout.log_directory(name),
         code_directory=study.layout.code / first.code,
         python=sys.executable,
         resources=resources,
-        environment=_environment(study, first, processes),
-        max_parallel=first.resources.get("max_parallel"),
+        environment=_environment(study, first) | (_pack(runs) if packed else {}),
+        max_parallel=None if packed else first.resources.get("max_parallel"),
     )
 
 
-def _environment(study: Study, run: Run, processes: int | None) -> dict[str, str]:
+def _pack(runs: Sequence[Run]) -> dict[str, str]:
+    """What the one job of several runs is told: see `lvjobs.worker.environment`."""
+    at_once = runs[0].resources.get("side_by_side") or 1
+    return {"LVJOBS_PACK": " ".join(run.name for run in runs), "LVJOBS_SIDE_BY_SIDE": str(at_once)}
+
+
+def _environment(study: Study, run: Run) -> dict[str, str]:
     """What its workers are told beside the profile's own: see `lvjobs.worker.environment`."""
+    processes = run.resources.get("processes")
     told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
     if study.config.driver.job and backend_of(run.profile) != LOCAL:
         told["LVJOBS_DRIVER"] = driver_name(study)
@@ -157,7 +166,8 @@ def send(
     token = new_token()
     requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    submission = Submission(token, runs[0].profile, backend_of(runs[0].profile), now, len(runs))
+    backend, packed = backend_of(runs[0].profile), is_packed(runs)
+    submission = Submission(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:

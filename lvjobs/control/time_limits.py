@@ -13,6 +13,7 @@ from typing import Any
 from lvjobs.control.cost import replay_of_an_interval
 from lvjobs.control.intervals import duration
 from lvjobs.control.pace import Pace
+from lvjobs.control.packs import is_packed, pack_size
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import AUTO
 from lvjobs.study.words import Cause
@@ -56,7 +57,8 @@ def time_limit(run: Run, step: int, pace: Pace | None, bounds: Bounds) -> TimeLi
     else:
         minutes, words = _measured(run, step, pace, bounds.lead)
     last = run.resources.get("time_limit_minutes")
-    if run.cause is Cause.TIMEOUT and last and minutes is not None and minutes < doubled(last):
+    was_its_own = pack_size(run) == 1  # a pack's limit says nothing about what one of its runs lacked
+    if run.cause is Cause.TIMEOUT and was_its_own and last and minutes is not None and minutes < doubled(last):
         minutes, words = doubled(last), f"twice the {last} min that were too short"
     if minutes is not None and bounds.most is not None and minutes > bounds.most:
         minutes, words = bounds.most, f"{words}, but no more than {bounds.most} min"
@@ -78,15 +80,24 @@ def after_a_timeout(run: Run) -> int | None:
 
 
 def with_time_limit(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds) -> list[Run]:
-    """The members of one array, with the longest of their limits (by run): they share it."""
-    chosen = longest([limits[run.id] for run in runs])
+    """The members of one array, or of one job, with the limit that they share; `limits` are theirs, by run."""
+    chosen = shared(runs, limits, bounds)
     own = {"time_limit_minutes": chosen.minutes, "time_limit_most": bounds.most}
     return [replace(run, resources={**run.resources, **own}) for run in runs]
 
 
-def longest(limits: Sequence[TimeLimit]) -> TimeLimit:
-    """Of several."""
-    return max(limits, key=lambda limit: math.inf if limit.minutes is None else limit.minutes)
+def shared(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds) -> TimeLimit:
+    """The longest of an array's members; of runs that share a job, what they take one after another."""
+    each = [limits[run.id] for run in runs]
+    longest = max(each, key=lambda limit: math.inf if limit.minutes is None else limit.minutes)
+    if not is_packed(runs) or longest.minutes is None:
+        return longest
+    at_once = min(len(runs), runs[0].resources.get("side_by_side") or 1)
+    minutes = max(longest.minutes, math.ceil(sum(limit.minutes or 0 for limit in each) / at_once))
+    words = f"{len(runs)} runs share the job, {at_once} at a time; the longest: {longest.words}"
+    if bounds.most is not None and minutes > bounds.most:
+        minutes, words = bounds.most, f"{words}; but no more than {bounds.most} min"
+    return TimeLimit(minutes, words)
 
 
 def _measured(run: Run, step: int, pace: Pace, lead: float) -> tuple[int, str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.clusters import LOCAL, defaults_of
 from lvjobs.control.pace import Stopwatch
-from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, longest, time_limit, with_time_limit
+from lvjobs.control.packs import pack_size
+from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run
 
@@ -18,6 +19,7 @@ class Timing:
 
     bounds: Bounds = field(default_factory=Bounds)
     limits: Mapping[str, TimeLimit] = field(default_factory=dict)
+    runs: Sequence[Run] = ()
 
     def applied(self, runs: Sequence[Run]) -> Sequence[Run]:
         """The members of an array as they are to be submitted."""
@@ -25,10 +27,11 @@ class Timing:
 
     @property
     def words(self) -> str:
-        """What one array of them all would ask for, and why; empty where nothing is computed."""
+        """What the first job of them all, or their array, would ask for, and why; empty where nothing is computed."""
         if not self.limits:
             return ""
-        chosen = longest(list(self.limits.values()))
+        pack = pack_size(self.runs[0])
+        chosen = shared(self.runs[:pack] if pack > 1 else self.runs, self.limits, self.bounds)
         asked = "the profile's" if chosen.minutes is None else f"{chosen.minutes} min"
         return f"time limit: {asked} ({chosen.words})"
 
@@ -40,7 +43,7 @@ def timing_of(ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
         return Timing()
     bounds = _bounds(first, limits)
     paces, newest = _paces(ledger)
-    return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs})
+    return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs}, runs)
 
 
 def measured_limit(ledger: Ledger, run: Run) -> int | None:

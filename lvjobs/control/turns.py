@@ -1,7 +1,8 @@
 """Whose turn it is: of the runs that wait to be submitted as many as the site has room for, oldest first, as an array.
 
-What does not fit stays as it is and follows in a later pass. Where the site does not tell its limits, sbatch's refusals
-do: the array is halved until one is taken. A submission that nobody knows the outcome of ends that at once.
+Runs that share jobs go pack by pack. What does not fit stays as it is and follows in a later pass. Where the site does
+not tell its limits, sbatch's refusals do: the array is halved until one is taken. A submission that nobody knows the
+outcome of ends that at once.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limits, Load
 from lvjobs.control.accounts import Terms
 from lvjobs.control.clusters import backend_of
+from lvjobs.control.packs import pack_size
 from lvjobs.control.room import Room, choices, halves, room_for, split, with_more
 from lvjobs.control.submission import Sent, request_for, send
 from lvjobs.control.timing import timing_of
@@ -95,9 +97,15 @@ def send_in_turn(
         rooms = {offer: queue.room(cluster, profile, offer.limits) for offer in offers}
         fit = [offer for offer in offers if rooms[offer].jobs != 0]
         sent = Sent((), "", "limited", said=rooms[offers[0]].reason)
-        size = min(most, split(len(waiting), fit[0].limits, rooms[fit[0]])) if fit else 0
-        for tried in (size, *halves(size)) if fit else ():
-            if tried < size:
+        pack = pack_size(waiting[0])
+        sizes: Sequence[int] = ()
+        if fit and pack > 1:
+            sizes = [min(pack, len(waiting))]  # one job, however many runs it is of
+        elif fit:
+            size = min(most, split(len(waiting), fit[0].limits, rooms[fit[0]]))
+            sizes = [size, *halves(size)]
+        for tried in sizes:
+            if tried < sizes[0]:
                 queue.forget_limits()
                 most = tried  # nor will more than these go after them
             array, others = timing.applied(waiting[:tried]), (*waiting[tried:], *later)
@@ -110,7 +118,7 @@ def send_in_turn(
         yield sent
         if sent.outcome != "submitted":
             break
-        queue.add(profile, fit[sent.choice].limits, len(sent.runs))
+        queue.add(profile, fit[sent.choice].limits, 1 if pack > 1 else len(sent.runs))
         waiting = waiting[len(sent.runs) :]
 
 

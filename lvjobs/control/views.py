@@ -1,6 +1,6 @@
 """What a pass knows of one run when it decides: the ledger's rows, Slurm's word, the worker's records. Frozen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
@@ -9,12 +9,26 @@ from lvjobs.records.done import Done
 
 
 @dataclass(frozen=True)
+class Pack:
+    """What a run that shares its job has to know of the others.
+
+    `needed`: other runs still count on the job. `grown` is when any run's journal of it last grew. `sharing` is how
+    many runs an execution (a restart count) was of, as far as it came to them. `left`: this run's worker is gone.
+    """
+
+    needed: bool
+    grown: float
+    sharing: Mapping[int, int]
+    left: bool = False
+
+
+@dataclass(frozen=True)
 class MemberView:
     """A run's place in one submission, with what Slurm says of its job.
 
     `queue_known`: the scheduler answered, so a `job` of None means that the queue does not have it. `history` (oldest
     first) is empty where accounting knows nothing of it; `history_known` is False where accounting exists and did not
-    answer.
+    answer. `pack` is None for a run that has its job for itself.
     """
 
     member: Member
@@ -23,6 +37,7 @@ class MemberView:
     history: Sequence[Job]
     queue_known: bool
     history_known: bool
+    pack: Pack | None = None
 
     @property
     def job_id(self) -> str:
@@ -30,6 +45,15 @@ class MemberView:
         if self.job is not None:
             return self.job.id
         return self.history[-1].id if self.history else self.submission.job_of(self.member.member) or ""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether other runs still count on the job."""
+        return self.pack is not None and self.pack.needed
+
+    def sharing(self, restart_count: int) -> int:
+        """How many runs an execution was of: 1 where the run has its job for itself, 0 where it came to none."""
+        return 1 if self.pack is None else self.pack.sharing.get(restart_count, 0)
 
     @property
     def last_word(self) -> Job | None:
@@ -43,6 +67,8 @@ class MemberView:
 
     def is_gone(self, now: float, patience: float) -> bool:
         """Whether the job is over, or has been nowhere for longer than `patience`."""
+        if self.pack is not None and self.pack.left:
+            return True
         if self.last_word is not None:
             return self.last_word.is_ended
         since = self.member.missing_since

@@ -82,7 +82,8 @@ class Attempt:
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
-    none.
+    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
+    run that shares its job ended, if it did without a word of its own.
     """
 
     id: int
@@ -122,6 +123,13 @@ class Attempt:
     checkpoint_bytes: int = 0
     allocated_seconds: float | None = None
     gpus: int | None = None
+    sharing: int = 1
+    died: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its process is known to be gone, or about to go."""
+        return self.has_last_word or bool(self.died)
 
     @property
     def has_last_word(self) -> bool:
@@ -136,7 +144,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Submission:
-    """One sbatch, of a job or of an array with `size` members.
+    """One sbatch, of a job or of an array with `size` members, or `packed`: of one job that `size` runs share.
 
     `job_id` is None until sbatch's answer is known (or its job was found by the token).
     """
@@ -147,10 +155,12 @@ class Submission:
     created: float
     size: int = 1
     job_id: str | None = None
+    packed: bool = False
 
     def job_of(self, member: int) -> str | None:
         """What scancel takes for a member: the job's id, or the array's with the task's index."""
-        return self.job_id if self.job_id is None or self.size == 1 else f"{self.job_id}_{member}"
+        is_job = self.job_id is None or self.size == 1 or self.packed
+        return self.job_id if is_job else f"{self.job_id}_{member}"
 
 
 @dataclass(frozen=True)

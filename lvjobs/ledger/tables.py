@@ -113,6 +113,8 @@ attempts = Table(
     Column("checkpoint_bytes", BigInteger, nullable=False),
     Column("allocated_seconds", Float),
     Column("gpus", Integer),
+    Column("sharing", Integer, nullable=False),
+    Column("died", String, nullable=False),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 
@@ -125,6 +127,7 @@ submissions = Table(
     Column("created", Float, nullable=False),
     Column("size", Integer, nullable=False),
     Column("job_id", String),
+    Column("packed", Boolean, nullable=False),
 )
 
 members = Table(

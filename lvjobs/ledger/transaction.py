@@ -126,6 +126,14 @@ class Transaction:
             query = query.where(tables.attempts.c.run_id.in_(run_ids))
         return [_attempt(row) for row in _rows(self._connection.execute(query))]
 
+    def attempts_of_packs(self) -> list[Attempt]:
+        """Attempts in jobs that several runs share, as far as these are not settled."""
+        members, submissions = tables.members.c, tables.submissions.c
+        unsettled = select(members.token).where(members.state != "settled")
+        packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
+        query = select(tables.attempts).where(tables.attempts.c.token.in_(packs))
+        return [_attempt(row) for row in _rows(self._connection.execute(query))]
+
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
         """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
         columns = tables.attempts.c

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lvjobs.errors import UsageError
 from lvjobs.study.layout import StudyLayout
@@ -102,6 +102,8 @@ class Resources(_Table):
     extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
     extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
+    pack: Int | None = Field(default=None, gt=0, le=200, description="runs that share one job; None: each has its own")
+    side_by_side: Int | None = Field(default=None, gt=0, description="of a pack's runs; None: one after another")
 
     @field_validator("partition", "qos", mode="before")
     @classmethod
@@ -122,9 +124,15 @@ class Resources(_Table):
             parse_time_limit(str(value))
         return str(value)
 
+    @model_validator(mode="after")
+    def _shares(self) -> "Resources":
+        if self.side_by_side is not None and (self.pack or 1) == 1:
+            raise ValueError("side_by_side is of runs that share a job: say how many do, with pack")
+        return self
+
     def variables(self) -> dict[str, Any]:
         """The profile's variables that are set here."""
-        own = ("max_parallel", "processes", "extra")
+        own = ("max_parallel", "processes", "extra", "pack", "side_by_side")
         values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
         if values.get("time_limit", AUTO) != AUTO:

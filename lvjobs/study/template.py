@@ -76,6 +76,8 @@ _KEYS = {
     "memory_mb": (8000, "raised by half after an out-of-memory, twice at most"),
     "signal_lead_seconds": (90, "how long before the time limit the worker is told"),
     "max_parallel": (4, "members of one array that may run at once"),
+    "pack": (9, "runs that share one job, and wait in the queue once; left out: each has its own"),
+    "side_by_side": (3, "of a pack's runs; left out: one after another"),
     "max_queued": (0, "jobs you may have in the queue; the rest follows. 0: what the site says"),
 }
 

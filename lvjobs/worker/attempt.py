@@ -14,7 +14,7 @@ from lvjobs.worker import determinism, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
 from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.generation import is_superseded
+from lvjobs.worker.generation import is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
@@ -42,11 +42,6 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     if reserved := _RESERVED & metrics.keys():
         raise ValueError(f"a metric may not be called {min(reserved)!r}: the journal has that word for itself")
     return {key: _number(value) for key, value in metrics.items()}
-
-
-def is_revoked(layout: RunLayout, token: str) -> bool:
-    """Whether the submission that carries `token` may no longer train this run."""
-    return bool(token) and (layout.revoked / token).exists()
 
 
 @dataclass

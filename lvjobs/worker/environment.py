@@ -9,17 +9,23 @@ LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, wh
 LVJOBS_CANCEL_FILE   local only: a file whose existence says that the job was cancelled
 LVJOBS_PROCESSES     how many processes train together, one a GPU where there are GPUs (default 1)
 LVJOBS_DRIVER        the name of the study's driver, which is woken when the run ends or leaves (docs/driver.md)
+LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
+LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
+LVJOBS_PACKED        set for each of their workers: what concerns the job as a whole is not theirs to do
 SLURM_RESTART_COUNT  unset in a job's first run
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lvjobs.errors import RunRefused
 
 DEFAULT_LEAD = 90.0
+PACK = "LVJOBS_PACK"
+PACKED = "LVJOBS_PACKED"
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,19 @@ class JobEnvironment:
     cancel_file: Path | None = None
     processes: int = 1
     driver: str = ""
+    pack: Sequence[str] = ()
+    side_by_side: int = 1
+    packed: bool = False
 
     @property
     def on_slurm(self) -> bool:
         """Whether there is a Slurm to ask."""
         return self.backend == "slurm"
+
+    @property
+    def has_job(self) -> bool:
+        """Whether a Slurm job is the run's own: what is asked of Slurm then concerns no other run."""
+        return self.on_slurm and not self.packed
 
 
 def _seconds(environ: Mapping[str, str], key: str) -> float | None:
@@ -54,10 +68,10 @@ def _seconds(environ: Mapping[str, str], key: str) -> float | None:
         raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds") from None
 
 
-def _processes(environ: Mapping[str, str]) -> int:
-    text = environ.get("LVJOBS_PROCESSES") or "1"
+def _count(environ: Mapping[str, str], key: str, what: str) -> int:
+    text = environ.get(key) or "1"
     if not text.isdecimal() or int(text) < 1:
-        raise RunRefused(f"LVJOBS_PROCESSES={text!r} in the job's environment is not a number of processes")
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}")
     return int(text)
 
 
@@ -78,7 +92,12 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
     end = _seconds(environ, "LVJOBS_END_TIME")
     lead = DEFAULT_LEAD if lead is None else lead
-    processes = _processes(environ)
+    common: dict[str, Any] = {
+        "processes": _count(environ, "LVJOBS_PROCESSES", "processes"),
+        "pack": environ.get(PACK, "").split(),
+        "side_by_side": _count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),
+        "packed": bool(environ.get(PACKED)),
+    }
     if backend == "local":
         # SLURM_* variables may be about: somebody works inside an interactive job. They are not about this process.
         cancel_file = environ.get("LVJOBS_CANCEL_FILE")
@@ -89,7 +108,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
             end_time=end,
             lead_seconds=lead,
             cancel_file=Path(cancel_file) if cancel_file else None,
-            processes=processes,
+            **common,
         )
     return JobEnvironment(
         backend=backend,
@@ -100,6 +119,6 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         end_time=end if end is not None else _seconds(environ, "SLURM_JOB_END_TIME"),
         lead_seconds=lead,
         preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
-        processes=processes,
         driver=environ.get("LVJOBS_DRIVER", ""),
+        **common,
     )

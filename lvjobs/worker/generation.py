@@ -61,3 +61,8 @@ def check_fence(layout: RunLayout, generation: int) -> None:
         raise Superseded(
             f"generation {newest} has claimed {layout.root}: generation {generation} publishes nothing more"
         )
+
+
+def is_revoked(layout: RunLayout, token: str) -> bool:
+    """Whether the submission that carries `token` may no longer train this run."""
+    return bool(token) and (layout.revoked / token).exists()

@@ -17,9 +17,7 @@ from typing import Literal
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
-from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
-from lvjobs.worker.generation import is_superseded
 
 LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped", "exhausted"]
 
@@ -101,10 +99,9 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
     return Leave(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
 
 
-def gather_evidence(signal: str, environment: JobEnvironment, layout: RunLayout, generation: int) -> Evidence:
-    """Look at the fence, and ask Slurm (bounded in time; deafen the process first)."""
+def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: bool = False) -> Evidence:
+    """Ask Slurm (bounded in time; deafen the process first)."""
     job = mode = None
-    superseded = is_superseded(layout, generation)
     if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED):
         job = inside.query_self(environment.job_id)
         if job is not None and job.preempt_time is not None:
@@ -124,6 +121,8 @@ def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
     """Requeue if that was decided; return the journal's `action` and `detail` as it went."""
     if not leave.requeue:
         return "none", leave.detail
+    if environment.packed:  # other runs of the job have not left yet
+        return "asked", leave.detail
     try:
         inside.requeue_self(environment.job_id)
     except inside.SchedulerSilent as error:

@@ -1,6 +1,6 @@
 """From a run directory to an exit code: claim, train, and finish, leave or fail. Every way out is in the journal.
 
-Exit codes: 0 done (or nothing to do), 1 an error, 75 left and to be continued (EX_TEMPFAIL).
+Its exit codes are in `lvjobs.worker.exits`.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,22 +21,18 @@ from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, signals
-from lvjobs.worker.attempt import Attempt, is_revoked
+from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.environment import JobEnvironment, read_environment
+from lvjobs.worker.exits import DONE, ERROR, INTERRUPTED, LEFT, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
-from lvjobs.worker.generation import claim_generation
+from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.team import PeerLost, check_devices, join
-
-DONE = 0
-ERROR = 1
-LEFT = 75
-INTERRUPTED = 130
 
 _GIVING_UP = threading.Lock()
 _TRACEBACK_LIMIT = 20_000
@@ -53,12 +50,18 @@ def _complain(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m lvjobs.worker RUN_DIRECTORY`."""
+    """`python -m lvjobs.worker RUN_DIRECTORY`; where the job is a pack, of all its runs."""
     if len(arguments) != 1:
         _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
         return 2
     try:
-        return execute(RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ))
+        layout, environment = RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ)
+        if environment.pack:
+            from lvjobs.worker.pack import Pack
+
+            layouts = [RunLayout(layout.root.parent / name) for name in environment.pack]
+            return Pack(layouts, environment, _deadline(environment, time.time())).run()
+        return execute(layout, environment)
     except (LvjobsError, OSError) as error:  # before there was a journal: the log is all there is
         _complain(str(error))
         return ERROR
@@ -166,7 +169,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         )
         _say(f"{attempt.layout.root.name} is done: {done.step} steps{early}")
         code = DONE
-    if environment.on_slurm:
+    if environment.has_job:
         # A job once preempted may be run again however it ends; of a finished or a broken run nothing more is wanted.
         signals.deafen()
         inside.forbid_requeue(environment.job_id)
@@ -234,7 +237,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
             attempt.journal.write(
                 "error", type=loss.error, message=loss.message, traceback=loss.traceback, step=attempt.logged
             )
-            if environment.on_slurm:
+            if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
@@ -245,13 +248,14 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
 def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
     signals.deafen()  # there is nothing more to learn from another signal, and scontrol must not die of it
-    evidence = gather_evidence(attempt.reason, environment, attempt.layout, attempt.generation)
+    superseded = is_superseded(attempt.layout, attempt.generation)
+    evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
     leave = decide_leave(evidence)
     action, detail = carry_out(leave, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
     _journal_leave(attempt, Leave(leave.cause, leave.requeue, detail), action)
-    _exit_at_once(LEFT, environment)
+    _exit_at_once(WANTS_REQUEUE if action == "asked" else LEFT, environment)
 
 
 def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:

@@ -35,6 +35,7 @@ def install() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, _remember)
     signal.signal(signal.SIGCONT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts a worker may have shielded it until now
     os.register_at_fork(after_in_child=deafen)
 
 

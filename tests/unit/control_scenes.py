@@ -193,7 +193,8 @@ class Scene:
         return self.jobs(name)[-1]
 
     def jobs(self, name="one"):
-        return [job for job in self.cluster.jobs if job.run_directory == self.files(name).root]
+        root = self.files(name).root
+        return [job for job in self.cluster.jobs if job.run_directory == root or name in shared_by(job)]
 
     def alive(self, name="one"):
         return [job for job in self.jobs(name) if job.end is None]
@@ -205,8 +206,8 @@ class Scene:
     def is_busy(self):
         return any(job.end is None for job in self.cluster.jobs)
 
-    def is_revoked(self, job):
-        return (job.run_directory / "revoked" / job.request.token).exists()
+    def is_revoked(self, job, name="one"):
+        return (self.files(name).revoked / job.request.token).exists()
 
 
 class _Cashier:
@@ -229,6 +230,11 @@ class _Cashier:
             allowed = parse_allowance(path.read_text()).training if path.exists() else None
             assert allowed == reserved.get(runs[directory.name]), "a worker may spend other than what was reserved"
         return self.submit(request)
+
+
+def shared_by(job):
+    """The names of the runs that share the job."""
+    return job.request.environment.get("LVJOBS_PACK", "").split()
 
 
 def begun(scene, *names, taken=6):
@@ -266,7 +272,7 @@ def check(scene):
         for member in mine:
             if member["state"] == "revoked":
                 assert (files.revoked / member["token"]).exists(), "revoked in the ledger, but no worker is told"
-        unrevoked = [job for job in scene.alive(run["name"]) if not scene.is_revoked(job)]
+        unrevoked = [job for job in scene.alive(run["name"]) if not scene.is_revoked(job, run["name"])]
         assert len(unrevoked) <= 1, f"{run['name']} may be trained by {[job.id for job in unrevoked]} at once"
         if unrevoked and run["state"] not in ENDED:
             assert [member["token"] for member in live] == [unrevoked[0].request.token], "a job that nobody follows"

@@ -59,9 +59,45 @@ class Worker:
     silent: bool = False
     """Steps have no loss."""
 
+    killed: set = field(default_factory=set)
+    """Runs whose worker, of a job that they share, is killed at its next step."""
+    packs: dict = field(default_factory=dict)
+
     def __call__(self, job):
+        names = job.request.environment.get("LVJOBS_PACK", "").split()
+        return self._pack(job, names) if names else self._one(job, RunLayout(job.run_directory))
+
+    def _pack(self, job, names):
+        """As `lvjobs.worker.pack` does it."""
         key = (job.id, job.request.token, job.restart_count)
-        files = RunLayout(job.run_directory)
+        waiting, running, codes = self.packs.setdefault(key, (list(names), [], []))
+        files = {name: RunLayout(job.run_directory.parent / name) for name in names}
+        while waiting and not job.signals and len(running) < int(job.request.environment["LVJOBS_SIDE_BY_SIDE"]):
+            name = waiting.pop(0)
+            if not files[name].done.exists() and not (files[name].revoked / key[1]).exists():
+                running.append(name)
+        for name in list(running):
+            code = self._one(job, files[name], name)
+            if name in self.killed and (*key, name) in self.works:
+                self.killed.remove(name)
+                self.works[(*key, name)].tell(self.now, "died", status=-9)
+                code = -9
+            if code is not None:
+                running.remove(name)
+                codes.append(code)
+        if running or (waiting and not job.signals):
+            return None
+        if "asked" in codes or (waiting and self._requeues_itself(job)):
+            self.cluster.requeue(job.id)
+        return 75 if waiting or {"asked", 75, -9} & set(codes) else max(codes, default=0)
+
+    def _requeues_itself(self, job):
+        by_slurm = job.signals[-1] != "SIGUSR2" and self.cluster.manners.preempt_mode == "requeue"
+        return self.requeues and not by_slurm
+
+    def _one(self, job, files, *member):
+        """A step of one run; `member` is its name where the job is shared."""
+        key = (job.id, job.request.token, job.restart_count, *member)
         if key not in self.works:
             return self._begin(key, job, files)
         work = self.works[key]
@@ -101,7 +137,7 @@ class Worker:
             self._save(work)
             return self._leave(work, "exhausted")
         if job.signals and name not in self.deaf:
-            return self._obey(job, work)
+            return self._obey(job, work, shared=len(key) > len(("id", "token", "restart")))
         if name in self.dumb:
             return None
         self._step(key, work, name, config, is_orphan=is_orphan)
@@ -142,15 +178,18 @@ class Worker:
         (work.files.steps / str(name)).mkdir(exist_ok=True)
         work.tell(self.now, "checkpoint", step=work.step, name=str(name))
 
-    def _obey(self, job, work):
+    def _obey(self, job, work, *, shared):
         signal = job.signals[-1]
         self._save(work)
         work.tell(self.now, "signal", signal=signal, step=work.step)
         timeout = signal == "SIGUSR2"
-        requeue = self.requeues and (timeout or self.cluster.manners.preempt_mode == "cancel")
-        if requeue:
+        action = "none"
+        if self._requeues_itself(job):
+            action = "asked" if shared else "requeued"
+        if action == "requeued":
             self.cluster.requeue(job.id)
-        return self._leave(work, "timeout" if timeout else "preempted", "requeued" if requeue else "none")
+        code = self._leave(work, "timeout" if timeout else "preempted", action)
+        return "asked" if action == "asked" else code
 
     def _leave(self, work, cause, action="none"):
         work.tell(self.now, "leave", cause=cause, step=work.step, action=action)

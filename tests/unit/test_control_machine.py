@@ -40,10 +40,14 @@ class Study(RuleBasedStateMachine):
 
     # -- commands -----------------------------------------------------------------------------------------------
 
-    @initialize(names=st.sampled_from([NAMES[:1], NAMES[:2], NAMES]), spare=st.sampled_from([0, 400, 10**6]))
-    def enter(self, names, spare):
+    @initialize(
+        names=st.sampled_from([NAMES[:1], NAMES[:2], NAMES]),
+        spare=st.sampled_from([0, 400, 10**6]),
+        shared=st.sampled_from([{}, {}, {"pack": 2}, {"pack": 3, "side_by_side": 2}]),
+    )
+    def enter(self, names, spare, shared):
         self.scene.bind(limit=RUN * len(names) + spare)
-        self.scene.enter(*names)
+        self.scene.enter(*names, **shared)
 
     @rule(flops=st.integers(1, 2 * RUN * len(NAMES)))
     def the_limit_is(self, flops):
@@ -94,6 +98,10 @@ class Study(RuleBasedStateMachine):
         more = {"orphan_steps": orphan} if fate == "fail_node" else {}
         getattr(self.scene.cluster, fate)(alive[-1].id, **more)
 
+    @rule(name=st.sampled_from(NAMES))
+    def its_worker_of_a_shared_job_is_killed(self, name):
+        self.scene.worker.killed.add(name)
+
     @rule(name=st.sampled_from(NAMES), faulty=st.booleans())
     def code(self, name, faulty):
         self.scene.worker.failing.pop(name, None)
@@ -133,6 +141,7 @@ class Study(RuleBasedStateMachine):
         scene.cluster.silent, scene.cluster.accounting = False, "on"
         scene.cluster.submit_faults.clear()
         scene.worker.failing.clear()
+        scene.worker.killed.clear()
         scene.bind(limit=10**6)
         names = [row["name"] for row in scene.rows("runs")]
         for _ in range(40):

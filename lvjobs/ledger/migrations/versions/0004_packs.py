@@ -1,0 +1,27 @@
+"""Runs that share a job: which submissions are such, among how many an execution was shared, how a process died."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Migrate forward: until now each run had its job, or its array's task, for itself."""
+    with op.batch_alter_table("submissions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("packed", sa.Boolean(), nullable=False, server_default=sa.false()))
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("sharing", sa.Integer(), nullable=False, server_default="1"))
+        batch_op.add_column(sa.Column("died", sa.String(), nullable=False, server_default=""))
+
+
+def downgrade() -> None:
+    """Migrate back. What is in a shared job is then looked for as an array's task, and not found."""
+    with op.batch_alter_table("attempts", schema=None) as batch_op:
+        for name in ("died", "sharing"):
+            batch_op.drop_column(name)
+    with op.batch_alter_table("submissions", schema=None) as batch_op:
+        batch_op.drop_column("packed")

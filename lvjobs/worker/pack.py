@@ -1,0 +1,164 @@
+"""A pack: several runs that share one job. Each is trained by a process of its own; they live and die apart.
+
+This process trains nothing. It starts a worker for each run, so many at once, and does what concerns the job as a
+whole, which no worker of it does: it puts the job back in the queue once all have left, or forbids that where there is
+nothing left to do. What becomes of one run is no matter of the others': a run that fails or is killed stays down, and
+the next pass sees to it (a killed worker's journal says so, by this process' hand). It ends with the last of them.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lvjobs.cluster import inside
+from lvjobs.errors import LvjobsError
+from lvjobs.records.claim import parse_claim
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker import signals
+from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.environment import PACK, PACKED, JobEnvironment
+from lvjobs.worker.exits import DONE, ERROR, LEFT, WANTS_REQUEUE
+from lvjobs.worker.generation import is_revoked
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.leaving import DEADLINE, carry_out, decide_leave, gather_evidence
+
+_POLL_SECONDS = 0.1
+_LOOK_SECONDS = 10.0
+"""Between two looks at whether a run was revoked."""
+
+_OBEY_SECONDS = 60.0
+"""For so long a worker whose run was revoked may take to leave by itself: one that hangs never does."""
+
+_LEAST_SECONDS = 60.0
+"""A run that could not train for longer before the job ends is not begun."""
+
+_SPOKEN = frozenset({DONE, ERROR, LEFT, WANTS_REQUEUE})
+"""Ends that a worker's own journal tells of."""
+
+
+@dataclass
+class _Child:
+    layout: RunLayout
+    process: "subprocess.Popen[bytes]"
+    place: int
+    revoked: float | None = None
+
+
+def device_of(place: int, places: int, visible: str | None) -> str | None:
+    """What CUDA_VISIBLE_DEVICES has to be for a run at one of `places`; None where it stays as it is.
+
+    Runs side by side share the job's GPUs evenly; one at a time, each sees them all.
+    """
+    devices = [device for device in (visible or "").split(",") if device]
+    return devices[place % len(devices)] if places > 1 and len(devices) > 1 else None
+
+
+@dataclass
+class Pack:
+    """The runs of one job, `environment.side_by_side` of them at once."""
+
+    layouts: Sequence[RunLayout]
+    environment: JobEnvironment
+    deadline: Deadline
+    _children: list[_Child] = field(default_factory=list)
+    _codes: list[int] = field(default_factory=list)
+    _signal: str | None = None
+    _looked: float = 0.0
+
+    def run(self) -> int:
+        """Train them, and return the job's exit code."""
+        waiting = list(self.layouts)
+        while True:
+            self._obey()
+            while waiting and self._signal is None and len(self._children) < self.environment.side_by_side:
+                layout = waiting.pop(0)
+                if self._is_wanted(layout):
+                    self._start(layout)
+            if not self._children:
+                break
+            self._reap()
+            time.sleep(_POLL_SECONDS)
+        waiting = [layout for layout in waiting if self._is_wanted(layout)]
+        return self._close(is_unfinished=bool(waiting))
+
+    def _is_wanted(self, layout: RunLayout) -> bool:
+        return not layout.done.exists() and not is_revoked(layout, self.environment.token)
+
+    def _start(self, layout: RunLayout) -> None:
+        taken = {child.place for child in self._children}
+        place = next(place for place in range(self.environment.side_by_side) if place not in taken)
+        environ = {name: value for name, value in os.environ.items() if name != PACK} | {PACKED: "1"}
+        device = device_of(place, self.environment.side_by_side, environ.get("CUDA_VISIBLE_DEVICES"))
+        if device is not None:
+            environ["CUDA_VISIBLE_DEVICES"] = device
+        with signals.shielded():  # it listens as soon as it can: until then a signal waits, and does not kill it
+            process = subprocess.Popen([sys.executable, "-m", "lvjobs.worker", str(layout.root)], env=environ)
+        self._children.append(_Child(layout, process, place))
+
+    def _obey(self) -> None:
+        """Once the job is to end, or its time is up, no more is begun; each worker hears of it, and leaves."""
+        if self._signal is None and (heard := signals.received()):
+            self._signal = heard
+            for child in self._children:
+                child.process.send_signal(getattr(signal, heard))
+        if self._signal is None and self.deadline.has_come(time.time(), _LEAST_SECONDS):
+            self._signal = DEADLINE
+
+    def _reap(self) -> None:
+        now = time.monotonic()
+        is_time = now - self._looked > _LOOK_SECONDS
+        self._looked = now if is_time else self._looked
+        for child in list(self._children):
+            code = child.process.poll()
+            if code is None:
+                if is_time:
+                    self._end_revoked(child, now)
+                continue
+            self._children.remove(child)
+            self._codes.append(code)
+            if code == WANTS_REQUEUE and self._signal is None:
+                self._signal = DEADLINE
+            if code not in _SPOKEN:
+                _tell_of(child, code)
+
+    def _end_revoked(self, child: _Child, now: float) -> None:
+        if child.revoked is None:
+            child.revoked = now if is_revoked(child.layout, self.environment.token) else None
+        elif now - child.revoked > _OBEY_SECONDS:
+            child.process.kill()
+
+    def _close(self, *, is_unfinished: bool) -> int:
+        signals.deafen()
+        if is_unfinished or WANTS_REQUEUE in self._codes:
+            leave = decide_leave(gather_evidence(self._signal or DEADLINE, self.environment))
+            action, detail = carry_out(leave, self.environment)
+            _say(f"the job leaves ({detail}); {action}")
+            return LEFT
+        if any(code not in (DONE, ERROR) for code in self._codes):
+            return LEFT
+        if self.environment.on_slurm:
+            inside.forbid_requeue(self.environment.job_id)
+        return ERROR if ERROR in self._codes else DONE
+
+
+def _tell_of(child: _Child, code: int) -> None:
+    """Say in the run's journal that its worker is dead, which the worker can't; the next pass sees to the run then.
+
+    One that died before it claimed a generation has no journal: the job's log has what there is to know.
+    """
+    _say(f"{child.layout.root.name}: its worker died ({code})")
+    for path in child.layout.generations.iterdir():
+        claim = parse_claim(path.read_text(encoding="utf-8"))
+        if (claim.pid, claim.host) == (child.process.pid, os.uname().nodename):
+            with contextlib.suppress(LvjobsError):  # a disk that is full: the job's end will tell
+                JournalWriter(child.layout.journal(claim.generation)).write("died", status=code)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"lvjobs pack: {text}\n")
+    sys.stdout.flush()  # a log that somebody follows

@@ -1,0 +1,127 @@
+"""Runs that share a job: each with its own journal, checkpoints and fate, and the same bits as one that had it alone."""
+
+import os
+import signal
+import time
+
+import pytest
+from worker_helpers import Zygote, entries, executed, final_weights, make_run, start
+
+from lvjobs.errors import RunRefused
+from lvjobs.worker.environment import read_environment
+from lvjobs.worker.pack import device_of
+
+TOKEN = "0123456789ab"
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+def a_pack(directory, names="abc", **more):
+    return [make_run(directory / name, steps=30, **more) for name in names]
+
+
+def begin(runs, at_once=1, **variables):
+    names = " ".join(run.root.name for run in runs)
+    return start(runs[0], LVJOBS_PACK=names, LVJOBS_SIDE_BY_SIDE=at_once, LVJOBS_TOKEN=TOKEN, **variables)
+
+
+def ended(process, code, timeout=120):
+    said, _ = process.communicate(timeout=timeout)
+    assert process.returncode == code, said
+    return said
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pid_of(run):
+    return entries(run, "start")[-1]["pid"]
+
+
+def revoke(run):
+    run.revoked.mkdir()
+    (run.revoked / TOKEN).touch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("names", "at_once"), [("ab", 1), ("abc", 2)])
+def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp_path, names, at_once):
+    whole = a_pack(tmp_path / "whole", names)
+    for run in whole:
+        assert zygote.run(run) == 0
+    runs = a_pack(tmp_path / "pack", names)
+    process = begin(runs, at_once, TOY_PAUSE=0.05)
+    until(lambda: len(executed(runs[at_once - 1])) > 3)
+    os.kill(process.pid, signal.SIGTERM)  # the parent passes it on
+    ended(process, 75)
+    begun = [run for run in runs if run.journals.exists()]
+    assert len(begun) == at_once, "none is begun once the job has to end"
+    assert all(entries(run, "leave")[0]["cause"] == "preempted" for run in begun)
+    ended(begin(runs, at_once), 0)
+    for run, alone in zip(runs, whole, strict=True):
+        assert final_weights(run) == final_weights(alone)
+        assert len(executed(run)) == 30, "no step was lost in grace"
+    assert ended(begin(runs, at_once), 0) == "", "a job that Slurm runs again finds nothing to do, and starts nobody"
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_path):
+    runs = [*a_pack(tmp_path / "pack", "ab"), make_run(tmp_path / "pack" / "bad", steps=30, params={"fail_at": 7})]
+    process = begin(runs, 3, TOY_PAUSE=0.05)
+    until(lambda: len(executed(runs[0])) > 3)
+    os.kill(pid_of(runs[0]), signal.SIGKILL)
+    said = ended(process, 75)
+    assert "a: its worker died (-9)" in said
+    assert entries(runs[0], "died") == [{"status": -9}]
+    assert entries(runs[0], "leave") == entries(runs[0], "done") == []
+    assert runs[1].done.exists()
+    assert entries(runs[1], "died") == entries(runs[2], "died") == []
+    assert len(entries(runs[2], "error")) == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_was_revoked_is_not_begun_and_one_that_trains_leaves(tmp_path):
+    runs = a_pack(tmp_path)
+    revoke(runs[1])
+    process = begin(runs, 1, TOY_PAUSE=0.5)
+    until(lambda: len(executed(runs[0])) > 1)
+    revoke(runs[0])
+    until(lambda: len(entries(runs[0], "leave")) == 1)
+    until(lambda: len(executed(runs[2])) > 1)
+    os.kill(process.pid, signal.SIGTERM)
+    ended(process, 75)
+    assert entries(runs[0], "leave")[0]["cause"] == "stopped"
+    assert not runs[1].journals.exists()
+
+
+@pytest.mark.slow
+def test_none_is_begun_that_could_train_no_longer_than_a_minute(tmp_path):
+    runs = a_pack(tmp_path)
+    said = ended(begin(runs, 1, LVJOBS_END_TIME=time.time() + 50), 75)
+    assert "deadline" in said
+    assert not any(run.journals.exists() for run in runs)
+
+
+def test_what_a_pack_is_told():
+    told = read_environment({"LVJOBS_PACK": "a b c", "LVJOBS_SIDE_BY_SIDE": "2"})
+    assert (list(told.pack), told.side_by_side, told.packed) == (["a", "b", "c"], 2, False)
+    alone = read_environment({})
+    assert (list(alone.pack), alone.side_by_side, alone.packed) == ([], 1, False)
+    with pytest.raises(RunRefused, match="LVJOBS_SIDE_BY_SIDE='0'"):
+        read_environment({"LVJOBS_PACK": "a b", "LVJOBS_SIDE_BY_SIDE": "0"})
+
+
+def test_runs_side_by_side_share_the_gpus_evenly():
+    assert [device_of(place, 4, "2,5") for place in range(4)] == ["2", "5", "2", "5"]
+    assert device_of(0, 4, "2") is None, "all share the only one, and see it already"
+    assert device_of(0, 1, "2,5") is None, "one at a time sees all"
+    assert device_of(0, 4, None) is None
