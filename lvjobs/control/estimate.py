@@ -117,10 +117,20 @@ class StageCells:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them)."""
+    """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them).
+
+    `pack` runs share a job, `side_by_side` of them at a time.
+    """
 
     gpus: int = 0
     at_once: int | None = None
+    pack: int = 1
+    side_by_side: int = 1
+
+    def jobs(self, seconds: Sequence[float]) -> list[float]:
+        """How long each job takes, of runs that take `seconds`."""
+        packs = [seconds[first : first + self.pack] for first in range(0, len(seconds), self.pack)]
+        return [makespan(pack, self.side_by_side) for pack in packs]
 
 
 def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str = "", profile: str = "") -> Run:
@@ -197,6 +207,7 @@ def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: Place) ->
         keys = ("time_source", "time_from", "step_seconds", "run_seconds", "stage_seconds", "gpu_seconds")
         return dict.fromkeys(keys)
     seconds = [pace.of_run(cell.run.config) for cell, pace in zip(cells, known, strict=True)]
+    jobs = place.jobs(seconds)
     scaled = next((pace for pace in known if pace.source == "scaled"), None)
     worst = scaled or next((pace for pace in known if pace.source == "given"), known[0])
     return {
@@ -204,8 +215,8 @@ def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: Place) ->
         "time_from": worst.of or None,
         "step_seconds": max(pace.step for pace in known),
         "run_seconds": math.ceil(max(seconds)),
-        "stage_seconds": math.ceil(makespan(seconds, place.at_once)),
-        "gpu_seconds": math.ceil(sum(seconds) * place.gpus),
+        "stage_seconds": math.ceil(makespan(jobs, place.at_once)),
+        "gpu_seconds": math.ceil(sum(jobs) * place.gpus),
     }
 
 

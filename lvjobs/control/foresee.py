@@ -185,11 +185,13 @@ def price_by(terms: Terms) -> Price:
 
 
 def _place(study: Study, resources: Resources, profile: str) -> Place:
+    shared = (resources.pack or 1, resources.side_by_side or 1)
     if profile == LOCAL:
-        return Place(resources.gpus or 0, min(study.config.local_slots, resources.max_parallel or 10**9))
+        at_once = min(study.config.local_slots, resources.max_parallel or 10**9)
+        return Place(resources.gpus or 0, at_once, *shared)
     gpus = resources.gpus
     if gpus is None:
         from lvjobs.cluster.profiles import load_profile
 
         gpus = int(load_profile(profile).defaults().get("gpus") or 0)
-    return Place(gpus, resources.max_parallel)
+    return Place(gpus, resources.max_parallel, *shared)

@@ -90,10 +90,10 @@ def shared(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds)
     """The longest of an array's members; of runs that share a job, what they take one after another."""
     each = [limits[run.id] for run in runs]
     longest = max(each, key=lambda limit: math.inf if limit.minutes is None else limit.minutes)
-    if not is_packed(runs) or longest.minutes is None:
+    if not is_packed(runs) or longest.minutes in (None, bounds.most):
         return longest
     at_once = min(len(runs), runs[0].resources.get("side_by_side") or 1)
-    minutes = max(longest.minutes, math.ceil(sum(limit.minutes or 0 for limit in each) / at_once))
+    minutes = max(longest.minutes or 0, math.ceil(sum(limit.minutes or 0 for limit in each) / at_once))
     words = f"{len(runs)} runs share the job, {at_once} at a time; the longest: {longest.words}"
     if bounds.most is not None and minutes > bounds.most:
         minutes, words = bounds.most, f"{words}; but no more than {bounds.most} min"

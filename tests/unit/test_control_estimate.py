@@ -282,6 +282,19 @@ def test_the_times_of_a_stage():
     assert (row["run_seconds"], row["stage_seconds"], row["gpu_seconds"]) == (one, 2 * one, 6 * one)
 
 
+@pytest.mark.parametrize(
+    ("place", "jobs"),
+    [
+        (Place(), [5, 1, 1, 5]),
+        (Place(pack=3), [7, 5]),
+        (Place(pack=3, side_by_side=2), [5, 5]),
+        (Place(pack=9, side_by_side=9), [5]),
+    ],
+)
+def test_runs_that_share_a_job_take_it_together(place, jobs):
+    assert place.jobs([5, 1, 1, 5]) == jobs
+
+
 def test_one_guess_makes_the_stage_a_guess_and_one_unknown_an_unknown():
     run = a_measured()
     stages = [StageCells("s", [a_cell(), a_cell(lora_rank=8)]), StageCells("t", [a_cell()])]

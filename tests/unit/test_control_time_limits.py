@@ -13,7 +13,7 @@ from lvjobs.control.command import changed
 from lvjobs.control.decide import decide
 from lvjobs.control.pace import Pace, Stopwatch
 from lvjobs.control.submission import same_job
-from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, longest, time_limit
+from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
 from lvjobs.study.config import Policy, Resources
 from lvjobs.study.words import Cause, RunState
 
@@ -74,8 +74,20 @@ def automatic_after(minutes):
 
 
 def test_members_of_an_array_share_the_longest():
-    assert longest([TimeLimit(5, "a"), TimeLimit(9, "b")]).words == "b"
-    assert longest([TimeLimit(5, "a"), TimeLimit(None, "b")]).minutes is None
+    two = [automatic(), replace(automatic(), id="r2")]
+    assert shared(two, {"r1": TimeLimit(5, "a"), "r2": TimeLimit(9, "b")}, BOUNDS).words == "b"
+    assert shared(two, {"r1": TimeLimit(5, "a"), "r2": TimeLimit(None, "b")}, BOUNDS).minutes is None
+
+
+@pytest.mark.parametrize(("side_by_side", "minutes"), [(1, 16), (2, 9), (3, 9)])
+def test_runs_that_share_a_job_ask_for_what_they_take_together(side_by_side, minutes):
+    packed = {"pack": 3, "side_by_side": side_by_side}
+    three = [replace(automatic(**packed), id=name) for name in "abc"]
+    limits = {"a": TimeLimit(5, "a"), "b": TimeLimit(9, "b"), "c": TimeLimit(2, "c")}
+    assert shared(three, limits, BOUNDS).minutes == minutes
+    assert shared(three, limits, BOUNDS).words == f"3 runs share the job, {side_by_side} at a time; the longest: b"
+    assert shared(three, limits, Bounds(most=8)).minutes == 8
+    assert shared(three[:1], limits, BOUNDS).minutes == 5
 
 
 def test_start_up_is_the_longest_seen():

@@ -1,0 +1,60 @@
+"""Several runs in one job of real Slurm: one wait in the queue, and whatever meets the job, each ends as if alone."""
+
+import json
+import os
+import signal
+
+import pytest
+from driving import Study
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+STAGE = """
+[[stage]]
+name = "many"
+steps = 400
+set = { checkpoint_every = 100 }
+grid = { learning_rate = [1e-3, 4e-3, 8e-3] }
+"""
+
+
+def declare(study):
+    path = study.root / "study.toml"
+    path.write_text(path.read_text() + STAGE)
+
+
+def names(study):
+    return [run["name"] for run in json.loads(study.type("status", "--json", "--no-pass"))["runs"]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, series):
+    """The final adapters of the same runs, each in a job of its own."""
+    study = Study(tmp_path_factory.mktemp("alone"), series, profile="local")
+    declare(study)
+    study.type("sweep", "many", "--wait", timeout=900)
+    return {name: study.adapter(name) for name in names(study)}
+
+
+@pytest.mark.parametrize(("kind", "side_by_side"), [("requeue", 2), ("cancel", 1)])
+def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
+    study, lab_for, lab_configs, alone, kind, side_by_side
+):
+    lab = lab_for(lab_configs[kind])
+    declare(study)
+    said = study.type("sweep", "many", "--pack", "3", "--side-by-side", str(side_by_side))
+    first, second, third = names(study)
+    assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [study.run(first)["job_id"]], said
+    claim = study.reach(first, 120)
+    lab.preempt(claim["job_id"])
+    os.kill(study.reach(first, 250, generation=2)["pid"], signal.SIGKILL)
+    ended = {name: study.until(name, "completed", "held") for name in (first, second, third)}
+
+    assert {name: study.adapter(name) for name in ended} == alone
+    jobs = {name: [claim["job_id"] for claim in study.claims(name)] for name in ended}
+    assert jobs[first][:2] == [claim["job_id"]] * 2
+    assert len(jobs[first]) == 3, "who was killed goes on in another job"
+    assert jobs[first][2] != claim["job_id"]
+    assert set(jobs[second] + jobs[third]) == {claim["job_id"]}, "the others stayed"
+    for name in (second, third):
+        assert study.executed(name) == list(range(1, 401)), "a step was lost, or executed twice"
