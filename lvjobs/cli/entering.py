@@ -193,11 +193,15 @@ def _tell_outcome(
 
 def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
     what = new[0].name if len(new) == 1 else f"{len(new)} runs"
+    from lvjobs.control.packs import is_packed
+
     if sent.outcome == "submitted":
         waiting = [run for run in new if not run.after and run not in sent.runs]
+        shared = ", which they share" if is_packed(sent.runs) else ""
         if waiting:
-            return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}; {len(waiting)} wait for room"
-        return f"{what}: submitted as job {sent.job_id}; follow with: lvjobs status"
+            then = "follow" if shared else "wait for room"
+            return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}{shared}; {len(waiting)} {then}"
+        return f"{what}: submitted as job {sent.job_id}{shared}; follow with: lvjobs status"
     if sent.outcome == "planned":
         return f"{what}: planned ({sent.said}); the pass that sees that submits: lvjobs resume"
     if sent.outcome == "limited":
