@@ -1,0 +1,186 @@
+"""From the first sbatch to a stage's winner on a busy cluster: a pack, a job for each cell, and plain submitit.
+
+    python benchmarks/queueing.py [--repetitions 3] [--limit 4] [--others 6] [--other-seconds 8]
+
+A lab of two nodes with a GPU each. Others keep `--others` jobs waiting in front of whatever is submitted, for as long as
+it takes; a user may have `--limit` jobs in the queue. The stage is nine cells of `tiny`, 20 steps each, on generated
+data. Nobody types anything after the one command: the study's driver goes on. The peer is submitit as its manual has
+it: arrays of as many jobs as the limit allows, each trained by the same worker in a directory that lvjobs prepared, the
+next array when the last has ended; nothing of it survives a death. Wall seconds, the median; the lab needs root.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from lvjobs.cli.settings import pinned, request
+from lvjobs.forecasting.data import make_dataset
+from lvjobs.lab import Lab, LabConfig
+from lvjobs.study.config import load_study
+from lvjobs.study.run import RunFile
+
+_STUDY = """\
+profile = "lab"
+[resources]
+gpus = 1
+[train]
+model = "tiny"
+data = {data}
+context_length = 256
+batch_size = 1
+checkpoint_every = 10
+validation_limit = 4
+[policy]
+backoff_seconds = 1
+[[stage]]
+name = "stage1"
+steps = 20
+grid = {{ lora_rank = [2, 4, 8], learning_rate = [8e-3, 4e-3, 1e-3] }}
+"""
+_WAYS = {"pack": ("--pack", "9"), "pack, 3 side by side": ("--pack", "9", "--side-by-side", "3"), "job a cell": ()}
+
+
+def lvjobs(root: Path, *typed: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lvjobs", *typed], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
+
+
+def declare(root: Path, data: Path) -> None:
+    """A study with the stage."""
+    (root / "study.toml").write_text(_STUDY.format(data=json.dumps(str(data))))
+
+
+@contextmanager
+def others(lab: Lab, waiting: int, seconds: float) -> Iterator[None]:
+    """Somebody else's jobs: always so many wait, each older than what comes now."""
+    done = threading.Event()
+    script = ["--gres=gpu:1", "--qos=others", "--partition=low", "--no-requeue", "--output=/dev/null", "--time=5"]
+
+    def top_up() -> None:
+        while not done.wait(0.2):
+            rows = lab.run("squeue", "-h", "-t", "PENDING", "--name=other", "-o", "%i").split()
+            for _ in range(waiting - len(rows)):
+                lab.run("sbatch", "--job-name=other", *script, f"--wrap=exec sleep {seconds:g}")
+
+    thread = threading.Thread(target=top_up)
+    thread.start()
+    try:
+        until(lambda: len(lab.run("squeue", "-h", "-t", "PENDING", "-o", "%i").split()) >= waiting, 120)
+        yield
+    finally:
+        done.set()
+        thread.join()
+        lab.run("scancel", "--quiet", "--me")
+
+
+def until(condition: Any, seconds: float) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit("it did not come to an end")
+        time.sleep(0.2)
+
+
+def ours(root: Path, options: tuple[str, ...]) -> float:
+    """Seconds until the stage is decided, by passes of the driver alone."""
+    started = time.monotonic()
+    lvjobs(root, "sweep", "stage1", *options)
+    summary = root / ".lvjobs" / "summary.json"
+    until(lambda: json.loads(summary.read_text())["stages"][0]["state"] == "completed", 3600)
+    return time.monotonic() - started
+
+
+def train(directory: str) -> int:
+    """What a job of submitit's runs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "LVJOBS_"))}
+    command = [sys.executable, "-m", "lvjobs.worker", directory]
+    return subprocess.run(command, env=environment, check=True).returncode
+
+
+def prepare(root: Path) -> list[str]:
+    """The directories of the stage's runs, as a worker wants them, and nothing submitted."""
+    study = load_study(root)
+    (stage,) = study.config.stage
+    directories = []
+    for number, config in enumerate(request(study, {}, (), "local", pinned).configs(stage, [stage])):
+        layout = study.layout.run(f"cell-{number}")
+        layout.root.mkdir(parents=True)
+        run = RunFile(id=str(number), name=layout.root.name, stage="", fingerprint=config.fingerprint, config=config)
+        layout.config.write_text(run.model_dump_json())
+        directories.append(str(layout.root))
+    return directories
+
+
+def peer(root: Path, limit: int) -> float:
+    """The same runs by submitit, a full array at a time."""
+    directories = prepare(root)
+    executor = submitit.AutoExecutor(folder=root / "submitit", cluster="slurm")
+    executor.update_parameters(
+        slurm_partition="low", slurm_time=10, slurm_gres="gpu:1", cpus_per_task=1, slurm_mem="2G", slurm_qos="limited"
+    )
+    started = time.monotonic()
+    for first in range(0, len(directories), limit):
+        for job in executor.map_array(train, directories[first : first + limit]):
+            job.result()
+    return time.monotonic() - started
+
+
+def main() -> None:
+    """Each way in turn; print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=4, help="jobs that a user may have in the queue")
+    parser.add_argument("--others", type=int, default=6, help="jobs of others that always wait")
+    parser.add_argument("--other-seconds", type=float, default=8, help="how long each of them runs")
+    asked = parser.parse_args()
+    lab, scratch = Lab(tempfile.mkdtemp(prefix="lvlab")), Path(tempfile.mkdtemp(prefix="lvqueue"))
+    taken: dict[str, list[float]] = {name: [] for name in (*_WAYS, "submitit")}
+    try:
+        lab.up(LabConfig(nodes=2, gpus=1, accounting=True, hold=7, grace=3, message_timeout=5))
+        os.environ.update(lab.environment())
+        for name, most in (("others", -1), ("limited", asked.limit)):
+            lab.run("sacctmgr", "-i", "-Q", "add", "qos", name, f"MaxSubmitJobsPerUser={most}")
+        lab.run("sacctmgr", "-i", "-Q", "modify", "user", "root", "set", "qos+=others,limited")
+        data = scratch / "data.h5"
+        make_dataset(data, systems=40, seed=0)
+        for repetition in range(asked.repetitions):
+            for name, seconds in taken.items():
+                root = scratch / f"{name.replace(' ', '-').replace(',', '')}-{repetition}"
+                root.mkdir()
+                declare(root, data)
+                with others(lab, asked.others, asked.other_seconds):
+                    is_peer = name == "submitit"
+                    seconds.append(peer(root, asked.limit) if is_peer else ours(root, ("--qos=limited", *_WAYS[name])))
+                print(f"{name}: {seconds[-1]:.0f} s", flush=True)
+    finally:
+        lab.down(purge=True)
+        shutil.rmtree(lab.directory, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+    base = statistics.median(taken["submitit"])
+    print(f"{'way':<22}{'seconds':>9}{'of submitit':>13}")
+    for name, seconds in taken.items():
+        median = statistics.median(seconds)
+        print(f"{name:<22}{median:>9.0f}{median / base:>13.2f}")
+
+
+if __name__ == "__main__":
+    main()
