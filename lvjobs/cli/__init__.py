@@ -26,6 +26,7 @@ _COMMANDS = {
     "watch": ("lvjobs.cli.watch", "Make pass after pass until nothing is left to do."),
     "driver": ("lvjobs.cli.driver", "Say who makes passes while nobody is there."),
     "cancel": ("lvjobs.cli.cancel", "End runs for good."),
+    "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
 }

@@ -25,6 +25,7 @@ ARROWS = {
     "forecasting": {"worker", "study", "flops"},
     "report": {"ledger", "records", "study"},
     "lab": set(),
+    "rehearsal": {"study", "records", "cluster", "control", "lab"},
     "cli": {
         "study",
         "ledger",
@@ -35,6 +36,7 @@ ARROWS = {
         "records",
         "report",
         "lab",
+        "rehearsal",
         "forecasting",
         "worker",
     },

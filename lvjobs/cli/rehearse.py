@@ -1,0 +1,131 @@
+"""`lvjobs rehearse`."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.cli.settings import pinned, settle
+from lvjobs.study.config import Resources, load_study
+
+if TYPE_CHECKING:
+    from lvjobs.lab import Lab
+    from lvjobs.rehearsal.conduct import Report
+
+PARTED = 1
+"""Exit code: the disturbed run is another than the one that was left alone, or did not end."""
+
+
+@click.command()
+@study_option
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
+@click.option("--minutes", default=10.0, show_default=True, help="For so long misfortunes go on; the run ends later.")
+@click.option("--seed", "chance", default=0, show_default=True, help="Seed of what happens, and when.")
+@click.option("--rehearsed-steps", default=60, show_default=True, type=click.IntRange(min=6), help="Steps of the run.")
+@click.option("--lab/--local", "on_lab", default=None, help="On a private Slurm, or without.  [default: as the study]")
+@json_option
+def rehearse(
+    root: Path,
+    pairs: tuple[str, ...],
+    minutes: float,
+    chance: int,
+    rehearsed_steps: int,
+    on_lab: bool | None,
+    as_json: bool,
+) -> None:
+    """Try a shortened run here, with everything that a cluster does to jobs, before the real ones are queued.
+
+    The run is trained twice: left alone; and preempted, killed and robbed of its machine, again and again. The verdict
+    says whether both are the same, bit for bit, or where they part (then the exit code is 1). Nothing of it counts
+    against the budget, and the study's runs are not touched.
+    """
+    from lvjobs.rehearsal.conduct import disturb, leave_alone, report, shortened
+
+    study = load_study(root)
+    settings, _, profile = settle(study, {}, pairs, None)
+    config = shortened(pinned(settings, study).run_config(), rehearsed_steps)
+    place = study.layout.internal / "rehearsal"
+    on_lab = profile != "local" if on_lab is None else on_lab
+
+    def say(text: str) -> None:
+        if not as_json:
+            click.echo(text)
+
+    alone = leave_alone(place / "alone", config, Resources(), say)
+    with _stage(place / "disturbed", on_lab=on_lab) as (misfortunes, name):
+        until = time.monotonic() + 60 * minutes
+        found = disturb(place / "disturbed", name, config, Resources(), misfortunes, seed=chance, until=until, say=say)
+    verdict = report(alone, *found)
+    print_json(_as_dict(verdict)) if as_json else _tell(verdict, place)
+    sys.exit(0 if verdict.holds else PARTED)
+
+
+@contextmanager
+def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
+    """What can happen where the disturbed run is trained, and the profile by which it is submitted there."""
+    from lvjobs.rehearsal.misfortunes import LabStage, LocalStage
+    from lvjobs.study.layout import StudyLayout
+
+    if not on_lab:
+        yield LocalStage(StudyLayout(root)).misfortunes, "local"
+        return
+    with _lab() as lab:
+        yield LabStage(lab).misfortunes, "lab"
+
+
+@contextmanager
+def _lab() -> "Iterator[Lab]":
+    """A private cluster of its own, which SLURM_CONF points at meanwhile."""
+    from lvjobs.lab import Lab, LabConfig
+
+    lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
+    before = dict(os.environ)
+    try:
+        lab.up(LabConfig(nodes=2, hold=7, grace=5, kill_wait=3, message_timeout=5))
+        os.environ.update(lab.environment())
+        yield lab
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        lab.down(purge=True)
+        shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def _tell(verdict: "Report", place: Path) -> None:
+    run = verdict.run
+    met = ", ".join(f"{what} {count}" for what, count in sorted(verdict.met.items())) or "nothing"
+    click.echo(f"it met: {met}; {run['attempts']} attempts, {run['replayed_steps']} steps done again")
+    if verdict.holds:
+        click.echo(
+            f"verdict: resumed bit for bit: {run['steps']} steps and the final weights are those of the run alone"
+        )
+        return
+    if run["state"] != "completed":
+        click.echo(f"verdict: it did not end: {run['state']} at step {run['step']}: {run['reason']}")
+    for difference in verdict.differences:
+        click.echo(f"verdict: not the same: {difference}")
+    click.echo(f"the two runs are in {place}: compare their journals, and see docs/rehearsal.md for what loses state")
+
+
+def _as_dict(verdict: "Report") -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "holds": verdict.holds,
+        "met": dict(verdict.met),
+        "attempts": verdict.run["attempts"],
+        "state": verdict.run["state"],
+        "steps": verdict.run["steps"],
+        "replayed_steps": verdict.run["replayed_steps"],
+        "differences": [
+            {"what": each.what, "step": each.step, "alone": each.alone, "disturbed": each.disturbed}
+            for each in verdict.differences
+        ],
+    }

@@ -1,0 +1,185 @@
+"""A run that is left alone, and the same run with misfortunes that are drawn from a seed."""
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.control.declare import Wanted
+from lvjobs.control.enter import enter
+from lvjobs.control.loop import open_session
+from lvjobs.errors import LvjobsError
+from lvjobs.lab import LabError
+from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.journal import parse_entries
+from lvjobs.rehearsal.misfortunes import Misfortune
+from lvjobs.rehearsal.verdict import Difference, differences
+from lvjobs.study.config import Budget, Driver, Policy, Resources, Study, StudyConfig
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig
+
+NAME = "rehearsal"
+CHECKPOINTS = 6
+"""In a rehearsed run."""
+
+_PASS_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+_ENOUGH = 10**6
+_OVER = ("completed", "held", "cancelled", "paused")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How it went: what met the run how often, the disturbed run's row (see docs/json.md), and where the two part."""
+
+    met: Mapping[str, int]
+    run: Mapping[str, Any]
+    differences: Sequence[Difference]
+    alone: RunLayout
+    disturbed: RunLayout
+
+    @property
+    def holds(self) -> bool:
+        """Whether it ended, and as if nothing had happened."""
+        return self.run["state"] == "completed" and not self.differences
+
+
+def shortened(config: RunConfig, steps: int) -> RunConfig:
+    """The run with so few steps, and with checkpoints and validations as close together as they fit in."""
+    every = max(1, steps // CHECKPOINTS)
+    changes = {"steps": steps, "checkpoint_every": every, "validate_every": every}
+    return RunConfig.model_validate({**config.model_dump(mode="json"), **changes})
+
+
+def leave_alone(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
+    """The run on this machine, with nobody to disturb it.
+
+    Raises:
+        LvjobsError: it did not get through by itself; the text says how it stands.
+    """
+    study = _study(root, "local")
+    _enter(study, config, resources)
+    row = _follow(study, lambda: None)
+    if row["state"] != "completed":
+        raise LvjobsError(
+            f"left alone, the run is {row['state']} at step {row['step']}: {row['reason']}; there is nothing to "
+            f"rehearse before that is mended: see {study.root}"
+        )
+    say(f"left alone: {row['steps']} steps")
+    return study.layout.run(NAME)
+
+
+def disturb(
+    root: Path,
+    profile: str,
+    config: RunConfig,
+    resources: Resources,
+    misfortunes: Mapping[str, Misfortune],
+    *,
+    seed: int,
+    until: float,
+    say: Callable[[str], None],
+) -> tuple[RunLayout, Mapping[str, Any], Mapping[str, int]]:
+    """The run with misfortunes, until `until` (monotonic) or its end; its files, its row, and what met it how often."""
+    study = _study(root, profile)
+    fate = _Fate(study.layout.run(NAME), config.checkpoint_every, misfortunes, random.Random(seed), until, say)
+    _enter(study, config, resources)
+    row = _follow(study, fate.strike)
+    return study.layout.run(NAME), row, fate.met
+
+
+def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> Report:
+    """Compare what came of the two."""
+    return Report(met, row, differences(alone, disturbed), alone, disturbed)
+
+
+class _Fate:
+    """Strikes when an execution has taken some steps, drawn anew each time: so every one gets to train."""
+
+    def __init__(
+        self,
+        files: RunLayout,
+        interval: int,
+        misfortunes: Mapping[str, Misfortune],
+        chance: random.Random,
+        until: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.met: Counter[str] = Counter()
+        self._files, self._interval, self._misfortunes = files, interval, misfortunes
+        self._chance, self._until, self._say = chance, until, say
+        self._bag: list[str] = []
+        self._struck = 0
+        self._after = 0
+        self._draw()
+
+    def _draw(self) -> None:
+        """What comes next, and after how many steps: each kind once before any comes again."""
+        if not self._bag:
+            self._bag = self._chance.sample(sorted(self._misfortunes), len(self._misfortunes))
+        self._after = self._chance.randint(1, self._interval + self._interval // 2)
+
+    def strike(self) -> None:
+        """Let the next one meet the run, if it is time."""
+        claim = self._newest()
+        if claim is None or claim.generation <= self._struck or time.monotonic() > self._until:
+            return
+        journal = self._files.journal(claim.generation)
+        entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
+        taken = sum(entry.kind == "step" for entry in entries)
+        if taken < self._after or any(entry.kind in ("leave", "done", "error") for entry in entries):
+            return
+        what = self._bag.pop()
+        with suppress(LabError):  # the job ended just then
+            self._misfortunes[what](claim)
+            self.met[what] += 1
+            self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")
+        self._struck = claim.generation
+        self._draw()
+
+    def _newest(self) -> Claim | None:
+        paths = sorted(path for path in self._files.generations.iterdir() if path.name.isdecimal())
+        return parse_claim(paths[-1].read_text(encoding="utf-8")) if paths else None
+
+
+def _study(root: Path, profile: str) -> Study:
+    """A study of its own: with no driver, all the FLOPs it may want, and no patience."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True, mode=0o700)
+    retries = dict.fromkeys(("killed_retries", "launch_failed_retries", "hung_retries", "lost_retries"), _ENOUGH)
+    policy = Policy(
+        **retries,
+        no_progress_deaths=_ENOUGH,
+        no_progress_preemptions=_ENOUGH,
+        backoff_seconds=1,
+        unclear_seconds=3,
+        lost_seconds=5,
+    )
+    config = StudyConfig(
+        profile=profile, driver=Driver(job=False), budget=Budget(limit=10**30), policy=policy, stage=[]
+    )
+    return Study(root=root, config=config)
+
+
+def _enter(study: Study, config: RunConfig, resources: Resources) -> None:
+    with open_session(study, wait=60) as session:
+        enter(session, Wanted([config], [NAME], NAME, study.config.profile, resources))
+
+
+def _follow(study: Study, between: Callable[[], None]) -> Mapping[str, Any]:
+    """Pass after pass until the run is over; its row."""
+    while True:
+        with open_session(study, wait=60) as session:
+            (row,) = session.make_pass()["runs"]
+        if row["state"] in _OVER:
+            found: Mapping[str, Any] = row
+            return found
+        begun = time.monotonic()
+        while time.monotonic() - begun < _PASS_SECONDS:
+            between()
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,85 @@
+"""What a rehearsal does to a run's job, on this machine and on a private Slurm cluster."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from lvjobs.cluster.local_files import jobs_in
+from lvjobs.lab import Lab
+from lvjobs.records.claim import Claim
+from lvjobs.study.layout import StudyLayout
+
+Misfortune: TypeAlias = Callable[[Claim], None]
+"""Meets the execution that made the claim, which trains at this moment."""
+
+
+class Stage(Protocol):
+    """Where a rehearsal takes place."""
+
+    @property
+    def misfortunes(self) -> Mapping[str, Misfortune]:
+        """What can happen there, by what it is called in the report."""
+
+
+@dataclass(frozen=True)
+class LocalStage:
+    """The embedded local cluster, whose jobs are processes of this machine."""
+
+    layout: StudyLayout
+
+    @property
+    def misfortunes(self) -> Mapping[str, Misfortune]:
+        """Signals, as the scheduler would send them, and the end of a machine."""
+        return {
+            "asked to leave (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
+            "time limit near (SIGUSR2)": lambda claim: _signal(claim.pid, signal.SIGUSR2),
+            "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
+            "machine lost": self._lose_machine,
+        }
+
+    def _lose_machine(self, claim: Claim) -> None:
+        """Whoever looks after the job goes first, so that nobody is left to say how it ended."""
+        for job in jobs_in(self.layout.local_jobs):
+            for run in job.member(0).runs():
+                worker, wrapper = run.process("worker"), run.process("wrapper")
+                if worker is not None and wrapper is not None and worker.pid == claim.pid:
+                    _signal(wrapper.pid, signal.SIGKILL)
+        _signal(claim.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class LabStage:
+    """A private Slurm cluster."""
+
+    lab: Lab
+
+    @property
+    def misfortunes(self) -> Mapping[str, Misfortune]:
+        """What real Slurm does to jobs, and what befalls it."""
+        return {
+            "preempted": self._preempt,
+            "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
+            "node lost": self._lose_node,
+            "slurmctld restarted": lambda _claim: self._restart(),
+        }
+
+    def _preempt(self, claim: Claim) -> None:
+        self.lab.preempt(claim.job_id)
+
+    def _lose_node(self, claim: Claim) -> None:
+        node = self.lab.run("squeue", "-h", "-r", "-j", claim.job_id, "-o", "%N").strip()
+        if node:
+            self.lab.fail(node)
+            self.lab.restore(node)
+
+    def _restart(self) -> None:
+        self.lab.kill_controller()
+        self.lab.start_controller()
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it ended just then
+        os.kill(pid, number)
