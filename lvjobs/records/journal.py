@@ -12,7 +12,7 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     other_processes  trained (how many made the checkpoint it begins from), processes: no longer bit for bit
                 what an undisturbed run would be
     lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
-    signal      signal (its name), step
+    signal      signal (its name), step (the last one executed; as soon as it comes, so other lines may follow)
     leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted), step,
                 action (none | requeued), detail
     error       type, message, traceback, step
