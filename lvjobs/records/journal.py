@@ -13,7 +13,7 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
                 what an undisturbed run would be
     lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
     died        status: the worker itself, of a job that other runs share; told by the process that started it
-    signal      signal (its name), step
+    signal      signal (its name), step (the last one executed; as soon as it comes, so other lines may follow)
     leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted), step,
                 action (none | requeued | asked: of the process that put its job back, if that could), detail
     error       type, message, traceback, step

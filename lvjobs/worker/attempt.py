@@ -1,6 +1,7 @@
 """One attempt of one run: the `Run` that a training function is given."""
 
 import operator
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ class Attempt:
         self.checkpointed = self.step  # the last one that is safe
         self._ended = self.found is not None and self.found.manifest.final
         self.reason: str | None = None
+        self._asked = False
+        self._asking = threading.Lock()
         self._purse = Purse(self.layout, self.generation)
         self._resumed = False
         self._metrics: dict[str, float] = {}
@@ -170,8 +173,15 @@ class Attempt:
         if self.reason is None:
             self.reason = self._why_stop()
             if self.reason is not None:
-                self.journal.write("signal", signal=self.reason, step=self.logged)
+                self.asked(self.reason)
         return self.reason is not None
+
+    def asked(self, signal: str) -> None:
+        """Journal, the first time only, that the run is asked to leave; from whichever thread."""
+        with self._asking:
+            if not self._asked:
+                self._asked = True
+                self.journal.write("signal", signal=signal, step=self.logged)
 
     def _why_stop(self) -> str | None:
         if signal := signals.received():

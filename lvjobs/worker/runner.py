@@ -126,6 +126,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     attempt = Attempt(
         layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
     )
+    signals.witness(attempt.asked)
     return _train_and_close(attempt, environment)
 
 

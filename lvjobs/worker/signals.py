@@ -1,5 +1,8 @@
 """Signals: a handler that sets a flag, and nothing else. The step ends; then the run leaves.
 
+A step may last longer than the grace period, and so may loading a model: `witness` tells of the signal at once, from a
+thread of its own, so that the kill that follows does not look like any other.
+
 SIGTERM (default preemption, scancel), SIGUSR1 and SIGUSR2 (the batch script's `--signal`) ask the run to leave. SIGCONT
 often comes alone before them and says nothing.
 
@@ -18,7 +21,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -42,6 +46,27 @@ def install() -> None:
 def received() -> str | None:
     """The name of the first signal that asked this process to leave (`SIGTERM`), or None."""
     return _received[0] if _received else None
+
+
+def witness(tell: Callable[[str], object]) -> None:
+    """Call `tell` with the first signal's name as soon as it comes, in a thread, whatever the main one is busy with.
+
+    Call it once, in the main thread, after `install`.
+    """
+    heard, told = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(told, False)  # as set_wakeup_fd demands
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    if name := received():  # before there was a witness
+        tell(name)
+    thread = threading.Thread(target=_witness, args=[heard, tell], name="witness", daemon=True)
+    with shielded():  # signals stay the main thread's
+        thread.start()
+
+
+def _witness(heard: int, tell: Callable[[str], object]) -> None:
+    while (number := os.read(heard, 1)[0]) not in STOP_SIGNALS:
+        pass
+    tell(signal.Signals(number).name)
 
 
 def deafen() -> None:

@@ -143,6 +143,31 @@ def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
     assert final_weights(layout) == final_weights(undisturbed)
 
 
+def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path):
+    """Grace ends in the midst of a step: that the run was asked to leave is all that tells it from one that was killed."""
+    layout = make_run(tmp_path / "run")
+    pid = zygote.start(layout, TOY_DEAF_AT=3)
+    _wait_for(lambda: _steps_of(layout, 1) == 3)
+    time.sleep(0.1)  # now it is in that call
+    os.kill(pid, signal.SIGCONT)
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGUSR2)
+    try:
+        _wait_for(lambda: entries(layout, "signal"), 20)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        zygote.wait(pid)
+    assert entries(layout, "signal") == [{"signal": "SIGTERM", "step": 3}]
+    assert entries(layout, "leave") == []
+    assert zygote.run(layout) == 0
+
+
+def test_a_signal_before_there_is_a_journal_is_told_of(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, ZYGOTE_TERM=1) == 75
+    assert [entry.kind for entry in journals(layout)[0]][:2] == ["start", "signal"]
+
+
 def test_a_signal_at_the_last_step_is_a_finish(zygote, tmp_path):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_TERM_AT=STEPS) == 0

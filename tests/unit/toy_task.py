@@ -3,6 +3,7 @@
 `params` choose a misbehaviour; `TOY_*` variables (not part of the run's configuration) hurt one attempt.
 """
 
+import hashlib
 import math
 import os
 import random
@@ -27,6 +28,19 @@ def die_at_sync(count):
         return real(descriptor)
 
     os.fsync = fsync
+
+
+def misbehave(step):
+    if step == int(os.environ.get("TOY_TERM_AT", "0")):
+        os.kill(os.getpid(), getattr(signal, os.environ.get("TOY_SIGNAL", "SIGTERM")))
+    if step == int(os.environ.get("TOY_KILL_AT", "0")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if step == int(os.environ.get("TOY_FREEZE_AT", "0")):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if step == int(os.environ.get("TOY_DEAF_AT", "0")):
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in which no Python handler runs
+    if step == int(os.environ.get("TOY_EXIT_AT", "0")):
+        sys.exit(3)
 
 
 def build():
@@ -80,14 +94,7 @@ def train(run: Run):
         if step == params.get("return_at"):
             return
         time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
-        if step == int(os.environ.get("TOY_TERM_AT", "0")):
-            os.kill(os.getpid(), getattr(signal, os.environ.get("TOY_SIGNAL", "SIGTERM")))
-        if step == int(os.environ.get("TOY_KILL_AT", "0")):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if step == int(os.environ.get("TOY_FREEZE_AT", "0")):
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if step == int(os.environ.get("TOY_EXIT_AT", "0")):
-            sys.exit(3)
+        misbehave(step)
         ends = step == params.get("end_at")
         if run.due(step) or run.should_stop() or ends:
             run.checkpoint(

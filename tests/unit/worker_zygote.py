@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 
@@ -18,6 +19,8 @@ def attempt(directory, environment):
         os.dup2(null, descriptor)
     try:
         signals.install()
+        if "ZYGOTE_TERM" in os.environ:
+            os.kill(os.getpid(), signal.SIGTERM)
         code = runner.main([directory])
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
