@@ -129,6 +129,12 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
             f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
             f"trains, and {'is' if item['runs'] == 1 else 'are'} not trained again: that saves {short(item['saves'])}."
         )
+    for item in estimate["searches"]:
+        count = item["trials"]
+        yield (
+            f"{count} trial{'s' if count > 1 else ''} of {item['stage']} {'are' if count > 1 else 'is'} not proposed yet: "
+            f"counted at the dearest point of its space ({_point(item['dearest'])})."
+        )
     rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
@@ -139,6 +145,12 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
     )
     if not estimate["fits"]:
         yield from _several_cause_lines(estimate) if several else _single_cause_lines(estimate)
+
+
+def _point(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )
 
 
 def refusal(estimate: Mapping[str, Any]) -> str:
