@@ -100,7 +100,7 @@ def print_standing(found: Mapping[str, Any]) -> None:
             row["why_not"] or "",
         )
     console.print(table)
-    if found["trials"]:
+    if found.get("trials"):
         console.print(f"{found['proposed']} of {found['trials']} trials proposed")
     if found["winner"]:
         how = "chosen by hand" if found["by_hand"] else "won"
