@@ -129,11 +129,11 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
             f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
             f"trains, and {'is' if item['runs'] == 1 else 'are'} not trained again: that saves {short(item['saves'])}."
         )
-    for item in estimate["searches"]:
-        count = item["trials"]
+    for item in estimate.get("searches", ()):
+        trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
         yield (
-            f"{count} trial{'s' if count > 1 else ''} of {item['stage']} {'are' if count > 1 else 'is'} not proposed yet: "
-            f"counted at the dearest point of its space ({_point(item['dearest'])})."
+            f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
+            f"{_point(item['dearest'])}."
         )
     rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
@@ -148,9 +148,8 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _point(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
-    )
+    written = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in written.items())
 
 
 def refusal(estimate: Mapping[str, Any]) -> str:

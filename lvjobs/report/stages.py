@@ -25,7 +25,7 @@ def stage_line(row: Mapping[str, Any]) -> str:
     words = f"{row['name']}: {row['state']}"
     if row["runs"] and row["state"] != "completed":
         words += f", {row['done']} of {row['runs']} done"
-        if row["trials"]:
+        if row.get("trials"):
             words += f", {row['proposed']} of {row['trials']} trials proposed"
     if row["winner"]:
         words += f"; {row['winner']} " + ("chosen by hand: " if row["by_hand"] else "won: ") + row["because"]
@@ -46,9 +46,8 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         parts.append(f"evaluates every run of {', '.join(stage.evaluate)}, each when it is trained")
     if not stage.evaluates:
         grid = " x ".join(f"{key} {values}" for key, values in stage.grid.items())
-        space = in_words(stage.space)
-        over = f", {grid or space}" if grid or space else ""
-        parts.append(f"{runs} run{'s' if runs != 1 else ''}{over}")
+        of = grid or in_words(stage.space)
+        parts.append(f"{runs} run{'s' if runs != 1 else ''}" + (f", {of}" if of else ""))
         if stage.search:
             parts.append(_searched(stage.search))
         if stage.seeds:
