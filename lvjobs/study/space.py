@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import product
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from lvjobs.study.numbers import Float, Int
 _STARTUP, _PARALLEL = 10, 4
 _MOST_CORNERS = 512
 """More are not looked at together, but one key at a time."""
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Table(BaseModel):
@@ -77,6 +80,20 @@ def _values(key: str, values: Any, stage: str) -> Values:
         raise ValueError(f"stage {stage} searches {key}: {error}") from None
 
 
+def read_search(search: Any, stage: str) -> Search | None:
+    """How the stage's space is searched, as study.toml has it, or as the ledger kept it.
+
+    Raises:
+        ValueError: names the stage, the key, and what is wrong with it.
+    """
+    if search is None or isinstance(search, Search):
+        return search
+    try:
+        return _read(Search, search if isinstance(search, Mapping) else {})
+    except ValueError as error:
+        raise ValueError(f"stage {stage}, search: {error}; write search = {{ trials = 20 }}") from None
+
+
 def _list(values: list[Any]) -> list[Any]:
     if not values:
         raise ValueError("its list is empty; give it a value")
@@ -92,17 +109,7 @@ def _range(values: Any) -> Range:
         return values
     if not isinstance(values, Mapping):
         raise ValueError("write { low = ..., high = ... }, or a list of values")  # noqa: TRY004 - as above
-    try:
-        found = Range.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key, given = first["loc"][-1], first["input"]
-        words = {
-            "extra_forbidden": f"unknown key {key!r}; known here: {', '.join(Range.model_fields)}",
-            "missing": f"{key} is missing; write {{ low = ..., high = ... }}",
-        }
-        message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(words.get(first["type"], f"{key} = {given!r}: {message[0].lower()}{message[1:]}")) from None
+    found = _read(Range, values)
     low, high = found.low, found.high
     if not low < high:
         raise ValueError(f"low = {low:g} has to be below high = {high:g}")
@@ -114,8 +121,24 @@ def _range(values: Any) -> Range:
         steps = (_exact(high) - _exact(low)) // _exact(found.step)
         last = _exact(low) + steps * _exact(found.step)
         if last != _exact(high):
-            raise ValueError(f"steps of {found.step:g} from low = {low:g} do not meet high = {high:g}, but {last:g}")
+            raise ValueError(f"steps of {found.step:g} from low = {low:g} meet {float(last):g}, not high = {high:g}")
     return found
+
+
+def _read(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+    """The table, or what is wrong with the first of its keys; one that is not known before all others."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = error.errors()
+        first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+        key, message = first["loc"][-1], first["msg"].removeprefix("Value error, ")
+        words = {
+            "extra_forbidden": f"unknown key {key!r}; known here: {', '.join(model.model_fields)}",
+            "missing": f"{key} is missing",
+        }
+        said = words.get(first["type"], f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}")
+        raise ValueError(said) from None
 
 
 def _exact(number: float) -> Decimal:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.numbers import Int
 from lvjobs.study.run import NAME
-from lvjobs.study.space import Search, Values, read_space
+from lvjobs.study.space import Search, Values, read_search, read_space
 
 WORDS = ("all", "plan", "show", "retry", "stop")
 """What follows `lvjobs sweep` and is no stage."""
@@ -114,6 +114,11 @@ class Stage(_Table):
     @classmethod
     def _space(cls, value: Any, info: ValidationInfo) -> Any:
         return read_space(value, info.data.get("name", ""))
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _search(cls, value: Any, info: ValidationInfo) -> Any:
+        return read_search(value, info.data.get("name", ""))
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "Stage":
