@@ -6,11 +6,14 @@ import shutil
 import pytest
 from control_crashes import die_everywhere
 from control_scenes import EVERY, make_haste
-from test_control_advance import RULE, TABLE, Sweep
+from test_control_advance import REQUEST, RULE, TABLE, Sweep
 
 from lvjobs.cluster.simulation import Manners
+from lvjobs.control import foresee
+from lvjobs.control.foresee import look
 from lvjobs.control.stages import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.summary import read_summary
+from lvjobs.control.unfold import unfold
 from lvjobs.report.stages import stage_line
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.sampling import History, propose
@@ -381,3 +384,48 @@ def test_a_point_that_train_refuses_holds_the_stage(make):
     scene.ask()
     assert scene.stands("first") == ["held"]
     assert "stage first: lora_dropout = " in scene.stage("first")["reason"]
+
+
+# -- what it will cost ------------------------------------------------------------------------------------------------
+
+
+def unfolded(stage, points=()):
+    found = unfold([stage], REQUEST, lambda config: config.params["lora_rank"] * config.steps, {}, 0, lambda *_: points)
+    return found["first"]
+
+
+def test_trials_that_are_to_come_are_runs_of_their_own_at_the_dearest_point():
+    """Also where a run of just that point is in the ledger already: each of them may cost as much."""
+    points = [{"learning_rate": 1e-4, "lora_rank": 8}, {"learning_rate": 1e-5, "lora_rank": 8}]
+    for known in range(3):
+        found = unfolded(FIRST, points[:known])
+        assert len({config.fingerprint for config in found}) == len(found) == 8
+        assert {config.params["lora_rank"] for config in found} == {8}
+        rates = [config.params["learning_rate"] for config in found]
+        assert rates == [point["learning_rate"] for point in points[:known]] + [1e-5] * (8 - known)
+    assert len(unfolded(changed(FIRST, seeds=[3, 4, 5]), points)) == 8 * 3
+    assert len(unfolded(changed(FIRST, search={"trials": 1}), points)) == 2, "more were proposed than there will be"
+
+
+def test_the_dearest_point_is_where_all_that_costs_is_dearest():
+    stage = changed(FIRST, space={"lora_rank": [4, 8, 2], "steps": {"low": 10, "high": 30}, "weight_decay": [0.2, 0.1]})
+    dear = unfolded(stage)[0]
+    assert (dear.params["lora_rank"], dear.steps, dear.params["weight_decay"]) == (8, 30, 0.2)
+
+
+def test_what_was_proposed_is_counted_as_what_it_is_and_only_for_the_same_search(make):
+    scene = make(FIRST)
+    scene.ask()
+    seen = look(scene.study, 1)
+    found = foresee.unfolded(scene.study, REQUEST, seen)["first"]
+    names = {row["fingerprint"] for row in scene.rows("runs")}
+    assert [config.fingerprint in names for config in found] == [True] * 3 + [False] * 5
+    other = REQUEST.model_copy(update={"typed": {"weight_decay": 0.5}})
+    assert not names & {config.fingerprint for config in foresee.unfolded(scene.study, other, seen)["first"]}
+
+
+def test_a_summary_of_an_earlier_release_has_no_trials(make):
+    scene = make(FIRST)
+    scene.ask()
+    row = {key: value for key, value in scene.summary("first").items() if key not in ("trials", "proposed")}
+    assert stage_line(row) == "first: running, 0 of 3 done"
