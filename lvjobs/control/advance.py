@@ -126,9 +126,7 @@ def _search(session: Session, stage: Stage) -> list[str]:
         told += _enter(session, record, turn.wanted)  # all of it may be there, and over: then others are next, at once
     if turn.shortfall is not None:
         return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
-    if turn.to_come:
-        return told + (_wait(session, seen, stage, record) or [])
-    return told + _decide(session, seen, stage, record)
+    return told + _decide(session, seen, stage, record)  # which waits: while trials are to come, one is open
 
 
 def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
@@ -158,9 +156,18 @@ def _waits_for_budget(shortfall: Shortfall) -> str:
 
 
 def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
-    if (told := _wait(session, seen, stage, record)) is not None:
-        return told
     runs = seen.runs_of(stage.name)
+    plain = [outcome_of(run, session.terms) for run in runs]
+    waiting = waits_for(plain, stage.on_hold, stage.quorum)
+    if waiting:
+        held = [outcome.name for outcome in waiting if outcome.standing == "held"]
+        reason = ""
+        if held and len(held) == len(waiting):
+            reason = (
+                f"waits for {', '.join(held)}, held; take up: lvjobs resume {' '.join(held)}; or go on without: "
+                f"lvjobs sweep {stage.name} --without-held"
+            )
+        return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in runs], stage.select)
     winner = ranking.winner
     if winner is None:
@@ -173,22 +180,6 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
         transaction.update_stage(stage.name, state=StageState.COMPLETED, **changes)
         transaction.add_event(Event(session.clock(), "stage", text, winner.run_id))
     return [text]
-
-
-def _wait(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str] | None:
-    """Say for what the stage waits; None where it waits for none of its runs."""
-    plain = [outcome_of(run, session.terms) for run in seen.runs_of(stage.name)]
-    waiting = waits_for(plain, stage.on_hold, stage.quorum)
-    if not waiting:
-        return None
-    held = [outcome.name for outcome in waiting if outcome.standing == "held"]
-    reason = ""
-    if held and len(held) == len(waiting):
-        reason = (
-            f"waits for {', '.join(held)}, held; take up: lvjobs resume {' '.join(held)}; or go on without: "
-            f"lvjobs sweep {stage.name} --without-held"
-        )
-    return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
 
 
 # -- evaluations follow -------------------------------------------------------------------------------------------

@@ -25,13 +25,12 @@ from lvjobs.sweep.sampling import History, Verdict, propose, room, verdict
 class Turn:
     """What a search does next. `wanted` are the runs of trials that were proposed and are no cells of the stage yet.
 
-    None where there are none, or where the budget has no room for the first of them (`shortfall`). `to_come`: not all
-    trials were proposed.
+    None where there are none, or where the budget has no room for the first of them (`shortfall`). With neither, a
+    trial is open, or all that there will be have ended.
     """
 
     wanted: Wanted | None
     shortfall: Shortfall | None
-    to_come: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def next_trials(
     if verdicts or new:
         with session.ledger.transaction() as transaction:
             _keep(transaction, stage.name, Kept(identity, now.proposed(new)))
-    return Turn(wanted, shortfall if wanted is None else None, len(trials) + len(new) < search.trials)
+    return Turn(wanted, shortfall if wanted is None else None)
 
 
 def kept_of(transaction: Transaction, stage: str) -> Kept:

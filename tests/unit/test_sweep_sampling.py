@@ -105,10 +105,15 @@ def test_where_trials_diverge_or_are_pruned_less_is_tried(bad):
     assert rates(bad) < rates(Verdict("left_out")), "of what was left out nothing is learned"
 
 
-def test_an_open_trial_keeps_others_from_its_place():
+def test_open_trials_keep_others_from_their_places():
     known = [Trial(point, done(number)) for number, point in enumerate(points([], 8))]
-    (first,) = points(known)
-    assert points([*known, Trial(first)]) != points([*known, Trial(first, done(-1.0))])
+    found = points(known, 4)
+
+    def after(verdict_):
+        return points([*known, *(Trial(point, verdict_) for point in found)], 4)
+
+    assert after(None) != after(Verdict("left_out")), "nothing is known of either, but these are being tried"
+    assert after(None) != after(done(-1.0))
 
 
 outcomes = st.sampled_from([done(0.5), done(1.5), Verdict("pruned", 2.0, 4), Verdict("diverged"), Verdict("left_out")])
