@@ -107,6 +107,8 @@ def stage(
     asked = _with_systems(study, chosen, request(study, options, pairs, profile, pinned))
     ready = _ready(study, chosen, asked)
     manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
+    if fit and chosen[0].space:
+        raise UsageError(f"--fit is about runs that are known, and {name} searches; what fits: fewer trials, or steps")
     if ready is None and fit:
         raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: lvjobs sweep plan")
     if ready is not None:
@@ -128,10 +130,10 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
 
 
 def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfig] | None:
-    """The runs of one stage whose ground is known; None where stages have to wait for others."""
+    """The runs of one stage whose ground is known; None where stages have to wait for others, or for a sampler."""
     from lvjobs.control.foresee import look
 
-    if len(chosen) > 1 or chosen[0].evaluates:
+    if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
         return None
     (one,) = chosen
     seen = look(study, READ_WAIT_SECONDS)

@@ -4,25 +4,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lvjobs.control.accounts import Terms
-from lvjobs.control.cost import work_ahead
 from lvjobs.control.declare import SweepOf, Wanted, declare, default_name, identity_of
 from lvjobs.control.enter import enter
 from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
 from lvjobs.control.gate import BUDGET
+from lvjobs.control.outcomes import measured, outcome_of
 from lvjobs.control.pruning import PRUNED, prune
+from lvjobs.control.searching import next_trials
 from lvjobs.control.session import Session
-from lvjobs.control.submission import reservations_for
+from lvjobs.control.submission import Shortfall, reservations_for
 from lvjobs.control.unfold import zero_shot
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, Run, StageRecord
-from lvjobs.records.curves import curves, value_at
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.run import RunConfig, canonical_json
-from lvjobs.study.stages import Select, Stage, in_order
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.words import RunState, StageState
 from lvjobs.sweep.request import Request
-from lvjobs.sweep.selection import Outcome, Standing, rank, waits_for
+from lvjobs.sweep.selection import rank, waits_for
 
 OPEN = (StageState.ASKED, StageState.RUNNING)
 
@@ -38,6 +37,12 @@ class _Stages:
 
     def runs_of(self, name: str) -> list[Run]:
         return [self.runs[run_id] for run_id in self.cells.get(name, ())]
+
+    def ground_of(self, stage: Stage) -> RunConfig | None:
+        """The run whose settings it takes over; None where it is from no stage."""
+        if not stage.origin:
+            return None
+        return RunConfig.model_validate(self.runs[self.records[stage.origin].winner].config)
 
 
 def advance(session: Session) -> list[str]:
@@ -70,10 +75,19 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
     try:
         if stage.evaluates:
             return _evaluate(session, seen, stage, record)
+        told: list[str] = []
         if record.state is StageState.ASKED:
-            return _begin(session, seen, stage, record)
-        told = prune(session, stage, seen.runs_of(stage.name)) if stage.prune else []
-        return told + _decide(session, _read(session) if told else seen, stage, record)
+            waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
+            if waiting:
+                return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+            if not stage.space:
+                return _begin(session, seen, stage, record)
+        elif stage.prune:
+            told = prune(session, stage, seen.runs_of(stage.name))
+            seen = _read(session) if told else seen
+        if stage.space:
+            return told + _search(session, stage)
+        return told + _decide(session, seen, stage, record)
     except UsageError as error:
         return _set(session, record, StageState.HELD, f"{error}; then: lvjobs sweep {stage.name}")
 
@@ -94,14 +108,25 @@ def _set(session: Session, record: StageRecord, state: StageState, reason: str, 
 
 
 def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
-    waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
-    if waiting:
-        return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
     request = Request.model_validate(record.request)
-    winner = seen.runs[seen.records[stage.origin].winner] if stage.origin else None
-    configs = request.configs(stage, seen.stages, RunConfig.model_validate(winner.config) if winner else None)
+    configs = request.configs(stage, seen.stages, seen.ground_of(stage))
     names = [default_name(config, prefix=stage.name) for config in configs]
     return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources))
+
+
+def _search(session: Session, stage: Stage) -> list[str]:
+    """Trials are proposed as others end, as far as there is room; once all are, the stage is decided."""
+    told: list[str] = []
+    while True:
+        seen = _read(session)
+        record = seen.records[stage.name]
+        turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
+        if turn.wanted is None:
+            break
+        told += _enter(session, record, turn.wanted)  # all of it may be there, and over: then others are next, at once
+    if turn.shortfall is not None:
+        return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
+    return told + _decide(session, seen, stage, record)  # which waits: while trials are to come, one is open
 
 
 def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
@@ -112,8 +137,7 @@ def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
         new = declare(transaction, wanted, code="").new
         _, shortfall = reservations_for(transaction, new, session.terms) if new else ({}, None)
     if shortfall is not None:
-        words = f"waits for the budget: {shortfall}; see lvjobs budget, or lvjobs sweep plan"
-        return _set(session, record, record.state, words)
+        return _set(session, record, record.state, _waits_for_budget(shortfall))
     entered = enter(session, wanted)
     told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
     if entered.new:
@@ -122,6 +146,10 @@ def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
         why = f" ({sent.said})" if sent and not sent.job_id else ""
         told.append(f"{record.name}: {len(entered.new)} new run{'s' if len(entered.new) > 1 else ''}, {how}{why}")
     return told
+
+
+def _waits_for_budget(shortfall: Shortfall) -> str:
+    return f"waits for the budget: {shortfall}; see lvjobs budget, or lvjobs sweep plan"
 
 
 # -- a stage is decided -------------------------------------------------------------------------------------------
@@ -152,32 +180,6 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
         transaction.update_stage(stage.name, state=StageState.COMPLETED, **changes)
         transaction.add_event(Event(session.clock(), "stage", text, winner.run_id))
     return [text]
-
-
-_STANDINGS: Mapping[RunState, Standing] = {
-    RunState.COMPLETED: "done",
-    RunState.CANCELLED: "cancelled",
-    RunState.HELD: "held",
-    RunState.PAUSED: "held",
-}
-
-
-def outcome_of(run: Run, terms: Terms) -> Outcome:
-    """How a run stands for its stage, without its value."""
-    candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
-    flops = terms.price(run, work_ahead(run.config, 0))
-    goes_on = run.state is RunState.HELD and run.held_for == BUDGET  # by itself, once there is room
-    standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
-    if run.state is RunState.PAUSED and run.held_for == PRUNED:
-        standing = "pruned"
-    return Outcome(run.id, run.name, candidate, standing, flops=flops)
-
-
-def measured(run: Run, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
-    """How a run stands, with the value that the rule looks for in its journals."""
-    journals = sorted(layout.run(run.name).journals.glob("*.jsonl"))
-    curve = curves(path.read_bytes() for path in journals).of(rule.metric)
-    return replace(outcome_of(run, terms), value=value_at(curve, rule.at, rule.mode))
 
 
 # -- evaluations follow -------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
 from lvjobs.control.pace import Stopwatch
 from lvjobs.control.plans import room_for
+from lvjobs.control.searching import Kept, kept_of
 from lvjobs.control.session import Session
-from lvjobs.control.unfold import unfold
+from lvjobs.control.unfold import TO_COME, unfold
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
@@ -23,8 +24,10 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Resources, Study
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.stages import Stage
 from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
+from lvjobs.sweep.grid import Points, settings_of
 from lvjobs.sweep.request import Request
 
 
@@ -32,7 +35,7 @@ from lvjobs.sweep.request import Request
 class Seen:
     """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it.
 
-    `winners` are the runs that won their stages, by the stage's name.
+    `winners` are the runs that won their stages, and `searches` what was proposed for them, by the stage's name.
     """
 
     runs: Sequence[Run] = ()
@@ -40,6 +43,7 @@ class Seen:
     charges: Sequence[Charge] = ()
     reservations: Mapping[str, Work] = field(default_factory=dict)
     winners: Mapping[str, Run] = field(default_factory=dict)
+    searches: Mapping[str, Kept] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -47,8 +51,10 @@ def read(transaction: Transaction) -> Seen:
     """All of it, at one moment."""
     runs = transaction.runs()
     by_id = {run.id: run for run in runs}
-    winners = {stage.name: by_id[stage.winner] for stage in transaction.stages() if stage.winner in by_id}
-    return Seen(runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners)
+    stages = transaction.stages()
+    winners = {stage.name: by_id[stage.winner] for stage in stages if stage.winner in by_id}
+    searches = {stage.name: kept_of(transaction, stage.name) for stage in stages}
+    return Seen(runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners, searches)
 
 
 def look(study: Study, wait: float) -> Seen:
@@ -75,7 +81,14 @@ def unfolded(study: Study, request: Request, seen: Seen) -> dict[str, list[RunCo
     """The runs of every stage, as study.toml declares them: built on winners where these are known."""
     winners = {name: RunConfig.model_validate(run.config) for name, run in seen.winners.items()}
     price = price_by(terms_of(study.config.budget))
-    return unfold(study.config.stage, request, price, winners, study.config.evaluation.series)
+
+    def proposed(stage: Stage, ground: RunConfig | None) -> Points:
+        kept = seen.searches.get(stage.name)
+        if kept is None or kept.identity != request.search_identity(stage, study.config.stage, ground):
+            return ()
+        return [trial.point for trial in kept.history.trials]
+
+    return unfold(study.config.stage, request, price, winners, study.config.evaluation.series, proposed)
 
 
 def foresee(
@@ -94,7 +107,20 @@ def foresee(
     books = _books(study, seen)
     stopwatch = Stopwatch(seen.runs, seen.attempts, flops_per_second)
     counted = _count(study, stages, seen, books, profile)
-    return {"study": str(study.root), **estimate(counted, books, stopwatch, _place(study, resources, profile))}
+    found = estimate(counted, books, stopwatch, _place(study, resources, profile))
+    return {"study": str(study.root), **found, "searches": _searches(study, stages)}
+
+
+def _searches(study: Study, stages: Mapping[str, Sequence[RunConfig]]) -> list[dict[str, Any]]:
+    """How many trials of each search are not proposed yet, and the point at which they are counted."""
+    found = []
+    for stage in study.config.stage:
+        to_come = [config for config in stages.get(stage.name, ()) if config.seed >= TO_COME]
+        if stage.space and to_come:
+            settings = settings_of(to_come[0])
+            point = {key: settings[key] for key in stage.space}
+            found.append({"stage": stage.name, "trials": len(to_come) // len(stage.seeds or [0]), "dearest": point})
+    return found
 
 
 def what_still_fits(

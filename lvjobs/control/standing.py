@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lvjobs.control.advance import measured
+from lvjobs.control.outcomes import measured
 from lvjobs.control.session import Session
+from lvjobs.control.summary import trials_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.run import RunConfig
@@ -25,6 +26,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         runs = {run.id: run for run in transaction.runs()}
         cells = [runs[run_id] for run_id in transaction.cells().get(name, ())]
         books = session.books(transaction)
+        trials = trials_of(transaction, record) if record is not None else {}
     if record is None or not cells:
         raise UsageError(f"stage {name!r} has no runs yet; see what is declared: lvjobs sweep plan")
     stage = Stage.model_validate(record.definition)
@@ -41,6 +43,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         "winner": runs[record.winner].name if record.winner in runs else None,
         "because": record.because,
         "by_hand": record.by_hand,
+        **trials,
         "varied": varied,
         "candidates": [
             _row(candidate, runs, varied, spent, record.winner) for candidate in (*ranking.ranked, *ranking.others)

@@ -11,9 +11,10 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.control.accounts import Books
 from lvjobs.control.clusters import gpus_by_default
 from lvjobs.control.efficiency import efficiency_of
+from lvjobs.control.searching import kept_of
 from lvjobs.control.statement import statement
 from lvjobs.files import write_atomic
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import Attempt, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.training import TRAIN_TASK
@@ -73,6 +74,7 @@ def stage_rows(transaction: Transaction, runs: Mapping[str, Run]) -> list[dict[s
                 "runs": len(own),
                 "done": sum(run.state is RunState.COMPLETED for run in own),
                 "held": sum(run.state is RunState.HELD for run in own),
+                **trials_of(transaction, record),
                 "winner": runs[record.winner].name if record.winner in runs else None,
                 "because": record.because,
                 "by_hand": record.by_hand,
@@ -80,6 +82,14 @@ def stage_rows(transaction: Transaction, runs: Mapping[str, Run]) -> list[dict[s
             }
         )
     return rows
+
+
+def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:
+    """How many trials a search has, and of how many it is known what they are; nulls where the stage has no space."""
+    search = record.definition.get("search")
+    if not search:
+        return {"trials": None, "proposed": None}
+    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).history.trials)}
 
 
 def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:

@@ -129,6 +129,12 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
             f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
             f"trains, and {'is' if item['runs'] == 1 else 'are'} not trained again: that saves {short(item['saves'])}."
         )
+    for item in estimate.get("searches", ()):
+        trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
+        yield (
+            f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
+            f"{_point(item['dearest'])}."
+        )
     rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
@@ -139,6 +145,11 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
     )
     if not estimate["fits"]:
         yield from _several_cause_lines(estimate) if several else _single_cause_lines(estimate)
+
+
+def _point(values: Mapping[str, Any]) -> str:
+    written = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in written.items())
 
 
 def refusal(estimate: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from lvjobs.report.numbers import short
 from lvjobs.report.tables import new_console
+from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
 
 
@@ -24,6 +25,8 @@ def stage_line(row: Mapping[str, Any]) -> str:
     words = f"{row['name']}: {row['state']}"
     if row["runs"] and row["state"] != "completed":
         words += f", {row['done']} of {row['runs']} done"
+        if row.get("trials"):
+            words += f", {row['proposed']} of {row['trials']} trials proposed"
     if row["winner"]:
         words += f"; {row['winner']} " + ("chosen by hand: " if row["by_hand"] else "won: ") + row["because"]
     return words + (f"; {row['reason']}" if row["reason"] else "")
@@ -43,17 +46,31 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         parts.append(f"evaluates every run of {', '.join(stage.evaluate)}, each when it is trained")
     if not stage.evaluates:
         grid = " x ".join(f"{key} {values}" for key, values in stage.grid.items())
-        parts.append(f"{runs} run{'s' if runs != 1 else ''}" + (f", {grid}" if grid else ""))
+        of = grid or in_words(stage.space)
+        parts.append(f"{runs} run{'s' if runs != 1 else ''}" + (f", {of}" if of else ""))
+        if stage.search:
+            parts.append(_searched(stage.search))
         if stage.seeds:
             parts.append(f"seeds {stage.seeds}")
         if runs > 1:
             parts.append(f"the winner has the {stage.select.words}")
     if stage.origin:
-        over = [key for key in taken(stage, every) if key not in stage.grid and key not in stage.set]
+        over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")
     if stage.after:
         parts.append(f"comes after {', '.join(stage.after)}")
     return "; ".join(parts)
+
+
+def _searched(search: Search) -> str:
+    trials = f"{search.trials} trial{'s' if search.trials > 1 else ''}"
+    if search.sampler == "random":
+        return f"{trials} at random, {_at_once(search)}"
+    return f"{trials} by TPE, the first {search.first} at random, {_at_once(search)}"
+
+
+def _at_once(search: Search) -> str:
+    return "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
 
 
 def print_standing(found: Mapping[str, Any]) -> None:
@@ -82,6 +99,8 @@ def print_standing(found: Mapping[str, Any]) -> None:
             row["why_not"] or "",
         )
     console.print(table)
+    if found.get("trials"):
+        console.print(f"{found['proposed']} of {found['trials']} trials proposed")
     if found["winner"]:
         how = "chosen by hand" if found["by_hand"] else "won"
         console.print(Text(f"* {found['winner']} {how}: {found['because']}"), soft_wrap=True)

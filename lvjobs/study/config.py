@@ -14,6 +14,7 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
+from lvjobs.study.space import check_keys
 from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
@@ -209,10 +210,12 @@ class StudyConfig(_Table):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
         for stage in stages:
-            if unknown := next((key for key in stage.take or () if key not in TrainSettings.model_fields), None):
-                near = difflib.get_close_matches(unknown, TrainSettings.model_fields, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"stage {stage.name} takes over {unknown!r}, which [train] does not know{hint}")
+            for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
+                if unknown := next((key for key in keys if key not in TrainSettings.model_fields), None):
+                    near = difflib.get_close_matches(unknown, TrainSettings.model_fields, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
+            check_keys(stage.space, stage.name, TrainSettings)
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.numbers import Int
 from lvjobs.study.run import NAME
+from lvjobs.study.space import Search, Values, read_search, read_space
 
 WORDS = ("all", "plan", "show", "retry", "stop")
 """What follows `lvjobs sweep` and is no stage."""
@@ -71,6 +72,8 @@ class Prune(_Table):
 class Stage(_Table):
     """[[stage]]: runs that are compared, every combination of the grid's values; or evaluations of other stages' runs.
 
+    In place of a `grid` it may have a `space`, of which a sampler proposes trials one after another (`search`).
+
     A stage `from` another begins when that one's winner is known, and takes over from it what it varied, set or took
     over itself (or only the keys of `take`). Stages that are named in `after` are waited for. `seeds` trains each
     combination once a seed, and compares means. `on_hold` says whether a held run blocks the stage, or is left out
@@ -86,6 +89,8 @@ class Stage(_Table):
     take: list[str] | None = None
     after: list[str] = Field(default_factory=list)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
+    space: dict[str, Values] = Field(default_factory=dict)
+    search: Search | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     steps: Int | None = Field(default=None, gt=0)
     seeds: list[Int] | None = Field(default=None, min_length=1)
@@ -105,15 +110,25 @@ class Stage(_Table):
             raise ValueError(f"`lvjobs sweep {value}` means something else; give the stage another name")
         return value
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space(cls, value: Any, info: ValidationInfo) -> Any:
+        return read_space(value, info.data.get("name", ""))
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _search(cls, value: Any, info: ValidationInfo) -> Any:
+        return read_search(value, info.data.get("name", ""))
+
     @model_validator(mode="after")
     def _is_one_kind(self) -> "Stage":
         trains: dict[str, Any] = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds}
-        trains |= {"take": self.take, "prune": self.prune}
+        trains |= {"take": self.take, "prune": self.prune, "space": self.space, "search": self.search}
         if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
             raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
         if self.evaluates and (self.select != Select() or self.quorum is not None):
             raise ValueError(f"stage {self.name} evaluates, and has no winner: leave select and quorum out")
-        if "head" in self.grid and self.select.metric in LOSSES:
+        if ("head" in self.grid or "head" in self.space) and self.select.metric in LOSSES:
             raise ValueError(
                 f"stage {self.name} would compare heads by {self.select.metric}: their losses are of two objectives; "
                 "make a stage of each, and compare what lvjobs evaluate says of them"
@@ -122,7 +137,21 @@ class Stage(_Table):
             raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
         if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):
             raise ValueError(f"stage {self.name} has its seeds twice; leave seed out of grid and set")
+        self._check_search()
         return self
+
+    def _check_search(self) -> None:
+        if self.grid and self.space:
+            raise ValueError(f"stage {self.name} has a grid and a space; leave one out")
+        if self.space and self.search is None:
+            raise ValueError(f"stage {self.name} has a space: say how many trials of it: search = {{ trials = 20 }}")
+        if self.search is not None and not self.space:
+            raise ValueError(f"stage {self.name} has nothing to search: give it a space, or leave search out")
+        if "seed" in self.space:
+            raise ValueError(f"stage {self.name} searches seed: give it seeds = [...], and means are compared")
+        own = {*self.set, *(["steps"] if self.steps is not None else [])}
+        if twice := next((key for key in self.space if key in own), None):
+            raise ValueError(f"stage {self.name} searches {twice}, and sets it; leave one out")
 
     @property
     def evaluates(self) -> bool:
@@ -176,7 +205,7 @@ def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
     by_name = {each.name: each for each in stages}
     origin = by_name.get(stage.origin) if stage.origin else None
     earlier = [] if origin is None else taken(stage, by_name.values())
-    return list(dict.fromkeys([*earlier, *stage.set, *stage.grid]))
+    return list(dict.fromkeys([*earlier, *stage.set, *stage.grid, *stage.space]))
 
 
 def taken(stage: Stage, stages: Iterable[Stage]) -> list[str]:

@@ -1,28 +1,41 @@
-"""A stage's cells: what each run trains, from what study.toml declares and what an earlier stage's winner was. Pure."""
+"""A stage's cells: what each run trains, from what study.toml declares and what an earlier stage's winner was. Pure.
 
-from collections.abc import Iterable, Mapping
+Of a stage with a space these are the points that a sampler proposed; or its corners, where none are given.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from lvjobs.errors import UsageError
 from lvjobs.study.config import TrainSettings, validated
 from lvjobs.study.run import RunConfig
+from lvjobs.study.space import corners
 from lvjobs.study.stages import Stage, taken
 
+Points = Sequence[Mapping[str, Any]]
+"""Of a space: a value for each of its keys."""
 
-def combinations(stage: Stage) -> list[Mapping[str, Any]]:
+
+def combinations(stage: Stage, points: Points | None = None) -> list[Mapping[str, Any]]:
     """What each cell changes, in the grid's own order (the last key varies fastest); each once a seed.
 
     Raises:
         UsageError: a key of the grid without a value.
     """
-    if empty := next((key for key, values in stage.grid.items() if not values), None):
-        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
     common: dict[str, Any] = dict(stage.set)
     if stage.steps is not None:
         common["steps"] = stage.steps
-    varied = {**stage.grid, **({} if stage.seeds is None else {"seed": stage.seeds})}
-    return [{**common, **dict(zip(varied, values, strict=True))} for values in product(*varied.values())]
+    if points is None:
+        points = corners(stage.space) if stage.space else _grid(stage)
+    seeds = [{}] if stage.seeds is None else [{"seed": seed} for seed in stage.seeds]
+    return [{**common, **point, **seed} for point in points for seed in seeds]
+
+
+def _grid(stage: Stage) -> Points:
+    if empty := next((key for key, values in stage.grid.items() if not values), None):
+        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
+    return [dict(zip(stage.grid, values, strict=True)) for values in product(*stage.grid.values())]
 
 
 def cells(
@@ -31,6 +44,7 @@ def cells(
     train: Mapping[str, Any],
     typed: Mapping[str, Any],
     winner: RunConfig | None = None,
+    points: Points | None = None,
 ) -> list[TrainSettings]:
     """The settings of each run of a stage that trains.
 
@@ -45,7 +59,7 @@ def cells(
         over = {key: known[key] for key in taken(stage, stages) if key in known}
     return [
         validated(TrainSettings, {**train, **over, **cell, **typed}, f"stage {stage.name}")
-        for cell in combinations(stage)
+        for cell in combinations(stage, points)
     ]
 
 

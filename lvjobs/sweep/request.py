@@ -1,14 +1,16 @@
 """What a stage was asked for with: kept in the ledger, so that a pass needs neither study.toml nor the data. Frozen."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lvjobs.study.config import Resources, TrainSettings
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.space import Range, Values, corners
 from lvjobs.study.stages import Stage
-from lvjobs.sweep.grid import cells
+from lvjobs.sweep.grid import Points, cells
 from lvjobs.sweep.pruning import check_rungs
 
 
@@ -29,15 +31,47 @@ class Request(BaseModel):
     sha256: dict[str, str] = Field(default_factory=dict)
     systems: list[int] = Field(default_factory=list)
 
-    def settings(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[TrainSettings]:
+    def settings(
+        self,
+        stage: Stage,
+        stages: Iterable[Stage],
+        winner: RunConfig | None = None,
+        points: Points | None = None,
+    ) -> list[TrainSettings]:
         """The settings of a stage's runs, with data and model as they are found from anywhere. See `grid.cells`."""
-        return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner)]
+        return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner, points)]
 
-    def configs(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> list[RunConfig]:
+    def configs(
+        self,
+        stage: Stage,
+        stages: Iterable[Stage],
+        winner: RunConfig | None = None,
+        points: Points | None = None,
+    ) -> list[RunConfig]:
         """The configurations of a stage's runs; each once, also where the grid says it twice (1e-4 and 0.0001)."""
-        made = [each.run_config() for each in self.settings(stage, stages, winner)]
+        made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
         check_rungs(stage, made)
         return list({config.fingerprint: config for config in made}.values())
+
+    def space(self, stage: Stage) -> dict[str, Values]:
+        """What of the stage's space is searched: a key that was typed has that value."""
+        return {key: values for key, values in stage.space.items() if key not in self.typed}
+
+    def search_identity(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> str:
+        """Equal for searches of which one may go on with what the other learned: they ask the same of the same points.
+
+        How many trials there are, and how many of them at once, is no part of it.
+        """
+        first, *_ = self.configs(stage, stages, winner, corners(stage.space, ()))
+        assert stage.search is not None
+        parts = {
+            "space": {key: _plain(values) for key, values in self.space(stage).items()},
+            "search": stage.search.model_dump(include={"sampler", "seed", "startup"}, exclude_defaults=True),
+            "select": stage.select.model_dump(mode="json", exclude={"ties"}, exclude_defaults=True),
+            "seeds": stage.seeds,
+            "first": first.fingerprint,
+        }
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     def trains_as(self, other: "Request") -> bool:
         """Whether the same runs were asked for: where and on what they run is another matter."""
@@ -51,6 +85,10 @@ class Request(BaseModel):
         }
         data = changes.get("data", settings.data)
         return settings.model_copy(update={**changes, "data_sha256": self.sha256.get(data, settings.data_sha256)})
+
+
+def _plain(values: Values) -> Any:
+    return values.model_dump(exclude_defaults=True) if isinstance(values, Range) else values
 
 
 def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSettings]) -> Request:

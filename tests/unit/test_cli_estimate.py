@@ -282,6 +282,85 @@ def test_a_study_that_declares_nothing_to_count(study, lvjobs, text, words):
     assert words in err
 
 
+SEARCHED = """
+[train]
+model = "tiny"
+steps = 40
+checkpoint_every = 20
+[[stage]]
+name = "search"
+space = { lora_rank = { low = 2, high = 32 }, learning_rate = { low = 1e-5, high = 1e-3, log = true }, format = ["raw"], batch_size = [1, 2] }
+search = { trials = 9 }
+seeds = [0, 1]
+[[stage]]
+name = "final"
+from = "search"
+"""
+
+
+def test_trials_that_are_to_come_are_counted_at_the_dearest_point(study, lvjobs):
+    (study / "study.toml").write_text(SEARCHED)
+    told = asked(lvjobs)
+    searched, final = told["stages"]
+    assert (searched["runs"], searched["existing"]) == (18, 0)
+    _, out, _ = lvjobs("estimate", "train", "--lora-rank", "32", "--batch-size", "2")
+    one = asked(lvjobs, "train", "--lora-rank", "32", "--batch-size", "2")["stages"][0]
+    for part in ("training", "validation"):
+        assert searched[part]["official"] == 18 * one[part]["official"]
+        assert final[part]["official"] == one[part]["official"], "built on the dearest"
+    point = {"lora_rank": 32, "learning_rate": 1e-5, "format": "raw", "batch_size": 2}
+    assert told["searches"] == [{"stage": "search", "trials": 9, "dearest": point}]
+    code, out, _ = lvjobs("sweep", "plan")
+    words = " ".join(out.split())
+    assert code == 0
+    assert (
+        "search: 18 runs, lora_rank 2 to 32 x learning_rate 1e-05 to 0.001 (log) x format ['raw'] x batch_size [1, 2]; "
+        "9 trials by TPE, the first 3 at random, 4 at a time; seeds [0, 1]; the winner" in words
+    )
+    assert "takes lora_rank, learning_rate, format, batch_size from search's winner" in words
+    assert (
+        "9 trials of search, not proposed yet, counted each at the dearest point of its space: lora_rank 32, "
+        "learning_rate 1e-05, format raw, batch_size 2." in words
+    )
+
+
+def test_what_of_a_space_costs_nothing_is_not_looked_at_in_every_combination(study, lvjobs, monkeypatch):
+    from lvjobs.control import foresee
+
+    (study / "study.toml").write_text(SEARCHED.replace("seeds = [0, 1]", ""))
+    counted = []
+    rates_of = foresee.rates_of
+    monkeypatch.setattr(foresee, "rates_of", lambda config: counted.append(config) or rates_of(config))
+    asked(lvjobs)
+    assert len(counted) < 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"high = 32": "high = 1e9"}, ""),
+        ({"low = 1e-5": "low = -1e-5", ", log = true": ""}, "stage search: learning_rate = -1e-05"),
+        ({"batch_size = [1, 2]": "batch_size = [0, 2]"}, "stage search: batch_size = 0"),
+        ({"trials = 9 }": "trials = 9 }\nprune = { first = 7 }"}, "stage search compares its runs at step 7"),
+    ],
+)
+def test_ends_of_a_space_that_train_refuses(study, lvjobs, changes, words):
+    text = SEARCHED
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (study / "study.toml").write_text(text)
+    code, _, err = lvjobs("estimate")
+    assert (code, words in err) == (2 if words else 0, True)
+
+
+def test_no_fit_for_a_search(study, lvjobs):
+    (study / "study.toml").write_text(SEARCHED)
+    make_dataset(study / "data.h5", seed=1, systems=12)
+    code, _, err = lvjobs("sweep", "search", "--fit")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "search searches" in err
+
+
 def test_a_speed_gives_times(study, lvjobs):
     told = asked(lvjobs, "base", "--flops-per-second", "1e13", "--profile", "csd3-ampere")
     (stage,) = told["stages"]

@@ -230,6 +230,19 @@ def test_lines_with_one_label_are_not_drawn_over_each_other(tmp_path, data):
     assert heights == sorted(scores)
 
 
+@pytest.mark.parametrize(("rates", "is_drawn"), [(8, True), (9, False)])
+def test_points_that_a_sampler_chose_make_no_heatmap_of_holes(tmp_path, data, rates, is_drawn):
+    """Each with a rate of its own: a row and a column for each would be a poster."""
+    finished = Finished(tmp_path, data)
+    for number in range(rates):
+        run = finished.trained(f"t{number}", learning_rate=1e-4 + number * 1e-5, lora_rank=2 ** (1 + number % 3))
+        finished.evaluated(run)
+    (found,) = [each for each in draw(material(finished, data)) if each.stem.startswith("figure-3-heatmap")]
+    assert found.stem == "figure-3-heatmap-stage1"
+    assert (found.figure is not None) == is_drawn
+    assert found.missing == ("" if is_drawn else "no grid: see lvjobs sweep show stage1")
+
+
 def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
     figures = {each.stem: each.figure for each in draw(material(study, data))}
     made = evaluated(study.layout, study.runs)

@@ -1,11 +1,15 @@
 """Stages as study.toml declares them: their order, what each takes over, and what makes no sense."""
 
+import json
+import re
+
 import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyConfig, load_study
 from lvjobs.study.presets import PUBLISHED, STUDIES
 from lvjobs.study.run import RunConfig
+from lvjobs.study.space import corners, in_words
 from lvjobs.study.stages import Stage, carried, in_order, taken
 from lvjobs.study.template import study_toml
 from lvjobs.sweep.grid import cells, combinations, settings_of
@@ -84,6 +88,100 @@ def test_bad_stages_are_one_line(tmp_path, text, words):
     with pytest.raises(UsageError, match=words) as caught:
         load_study(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+SEARCH = "search = { trials = 3 }"
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("lora_rank = { low = 8, high = 2 }", "stage a searches lora_rank: low = 8 has to be below high = 2"),
+        ("lora_rank = { low = 2, high = 2 }", "has to be below"),
+        ("lora_rank = { low = 1.5, high = 4 }", "lora_rank, which is a whole number: low = 1.5"),
+        ("lora_rank = { low = 1, high = 4, step = 0.5 }", "lora_rank, which is a whole number: step = 0.5"),
+        ("lora_rank = { low = 1, high = 4, step = 2 }", "steps of 2 from low = 1 meet 3, not high = 4"),
+        ("lora_rank = { low = 1, high = 4, step = 0 }", "step = 0: input should be greater than 0"),
+        ("lora_rank = { low = 1 }", "high is missing"),
+        ("lora_rank = { low = 1, hihg = 2 }", "unknown key 'hihg'"),
+        ("lora_rank = { low = 1, high = inf }", "lora_rank: high = inf"),
+        ('lora_rank = { low = "one", high = 2 }', "'one' is not a number"),
+        ("lora_rank = []", "its list is empty"),
+        ("lora_rank = [2, 4, 2]", "2 is in its list twice"),
+        ("lora_rank = [[2]]", "no value of"),
+        ("lora_rank = 4", "or a list of values"),
+        ("learning_rate = { low = 0, high = 1, log = true }", "needs a low above 0"),
+        ("learning_rate = { low = 1, high = 2, log = true, step = 1 }", "log and step"),
+        ("learning_rat = [1e-4]", "did you mean 'learning_rate'"),
+        ("format = { low = 1, high = 2 }", "format, which is no number"),
+        ("keep_best = { low = 0, high = 1 }", "keep_best, which is no number"),
+        ("seed = [0, 1]", "give it seeds"),
+        ('head = ["full", "numeric"]', "two objectives"),
+    ],
+)
+def test_spaces_that_are_none_are_one_line_that_names_the_stage(tmp_path, space, words):
+    (tmp_path / "study.toml").write_text(f'[[stage]]\nname = "a"\nspace = {{ {space} }}\n{SEARCH}\n')
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        load_study(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "stage a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"space = {{ lora_rank = [2] }}\ngrid = {{ lora_rank = [2] }}\n{SEARCH}", "a grid and a space"),
+        ("space = { lora_rank = [2] }", "say how many trials"),
+        (SEARCH, "nothing to search"),
+        ("space = 3", "write space as a table"),
+        ("space = { lora_rank = [2] }\nsearch = 3", "trials is missing"),
+        ("space = { lora_rank = [2] }\nsearch = { trials = 0 }", "trials = 0"),
+        ("space = { lora_rank = [2] }\nsearch = { trials = 2, parallel = 0 }", "parallel = 0"),
+        ('space = { lora_rank = [2] }\nsearch = { trials = 2, sampler = "cmaes" }', "sampler = 'cmaes'"),
+        ("space = { lora_rank = [2] }\nsearch = { trials = 2, jobs = 2 }", "unknown key 'jobs'"),
+        (f"space = {{ lora_rank = [2] }}\nset = {{ lora_rank = 2 }}\n{SEARCH}", "searches lora_rank, and sets it"),
+        (f"space = {{ steps = [2, 4] }}\nsteps = 2\n{SEARCH}", "searches steps, and sets it"),
+        (f'zero_shot = ["raw"]\nspace = {{ lora_rank = [2] }}\n{SEARCH}', "evaluates, and space"),
+    ],
+)
+def test_searches_that_are_none(tmp_path, text, words):
+    (tmp_path / "study.toml").write_text(f'[[stage]]\nname = "a"\n{text}\n')
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        load_study(tmp_path)
+    assert "stage a" in str(caught.value)
+
+
+def test_a_space_as_people_write_it(tmp_path):
+    space = 'lora_rank = { low = 2, high = 1e1, step = 4 }, learning_rate = { low = "1e-5", high = 1e-3, log = true }'
+    (tmp_path / "study.toml").write_text(
+        f'[[stage]]\nname = "a"\nspace = {{ {space}, packing = [true, false], lora_dropout = {{ low = 0, high = 0.3, '
+        "step = 0.1 }} }\nsearch = { trials = 1e1 }\n".replace("}} }", "} }")
+    )
+    (stage,) = load_study(tmp_path).config.stage
+    assert in_words(stage.space) == (
+        "lora_rank 2 to 10 by 4 x learning_rate 1e-05 to 0.001 (log) x packing [True, False] x lora_dropout 0 to 0.3 by 0.1"
+    )
+    assert (stage.search.trials, stage.search.at_once, stage.search.sampler) == (10, 4, "tpe")
+    kept = stage.model_dump(mode="json", by_alias=True)
+    assert Stage.model_validate(json.loads(json.dumps(kept))) == stage
+
+
+def test_the_corners_of_a_space():
+    stage = Stage(name="a", space={"lora_rank": {"low": 2, "high": 8}, "packing": [True, False]}, search={"trials": 3})
+    assert corners(stage.space) == [
+        {"lora_rank": rank, "packing": packing} for rank in (2, 8) for packing in (True, False)
+    ]
+    assert corners(stage.space, ["packing"]) == corners(stage.space)[:2]
+    found = cells(stage, [stage], TRAIN, {})
+    assert [(each.lora_rank, each.packing) for each in found] == [(2, True), (2, False), (8, True), (8, False)]
+    many = {f"key{number}": list(range(4)) for number in range(6)}
+    assert len(corners(many)) == 1 + 6 * 3, "one key after another: all together they were 4096"
+
+
+def test_a_stage_takes_over_what_a_sampler_found():
+    a = Stage(name="a", space={"lora_rank": [2, 4], "learning_rate": {"low": 1, "high": 2}}, search={"trials": 3})
+    b = Stage(name="b", origin="a")
+    assert taken(b, [a, b]) == ["lora_rank", "learning_rate"]
 
 
 def test_a_stage_takes_over_what_the_one_before_varied_set_or_took_over():

@@ -1,7 +1,7 @@
 """All figures that a study has data for: which runs each shows, and why one cannot be drawn. docs/figures.md."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,9 @@ Arrays = Mapping[str, NDArray[Any]]
 _EXAMPLES = 6
 _MODELS = 4
 """How many models are drawn beside the baselines, the best of each stage first: more lines tell less."""
+
+
+_MOST_RATES = 8
 
 
 class Forecasted(Protocol):
@@ -103,20 +106,29 @@ def _heatmaps(material: Material) -> Iterator[Drawn]:
         several = families(max(groups(runs), key=len), CELL)
         for number, family in enumerate(several):
             found = True
+            stem = f"figure-3-heatmap-{stage}" + (f"-{number + 1}" if len(several) > 1 else "")
             cells: dict[tuple[int, float], list[float]] = defaultdict(list)
             for each in family:
                 rank, rate = cell_of(each, CELL)
                 cells[rank, rate].append(each.scores["scores"]["overall"]["mae"])
+            if _is_scattered(cells):
+                yield Drawn(stem, f"{shows}, stage {stage}", missing=f"no grid: see lvjobs sweep show {stage}")
+                continue
             means = {cell: float(np.mean(values)) for cell, values in cells.items()}
             seeds = max(map(len, cells.values()))
             window = f"window {family[0].config.training.context_length}"
             title = f"{stage}: {window}, {family[0].steps} steps" + (f", mean of {seeds} seeds" * (seeds > 1))
             figure = heatmap(means, "MAE (original units)", title, _overall(family[0], "mae"))
-            stem = f"figure-3-heatmap-{stage}" + (f"-{number + 1}" if len(several) > 1 else "")
             yield Drawn(stem, f"{shows}, stage {stage}; {family[0].circumstances}", figure)
     if not found:
         why = "no stage has two evaluated runs that differ in rank or learning rate alone: lvjobs evaluate RUN..."
         yield Drawn("figure-3-heatmap", shows, missing=why)
+
+
+def _is_scattered(cells: Collection[tuple[int, float]]) -> bool:
+    """Whether they are points that a sampler chose, each with a rate of its own, and most of a heatmap were holes."""
+    ranks, rates = {rank for rank, _ in cells}, {rate for _, rate in cells}
+    return len(rates) > _MOST_RATES and 2 * len(cells) < len(ranks) * len(rates)
 
 
 def _contexts(material: Material) -> Iterator[Drawn]:
