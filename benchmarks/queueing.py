@@ -2,7 +2,7 @@
 
     python benchmarks/queueing.py [--repetitions 3] [--limit 4] [--others 6] [--other-seconds 8]
 
-A lab of two nodes with a GPU each. Others keep `--others` jobs waiting in front of whatever is submitted, until the end;
+A lab of two nodes with a GPU each. Others keep `--others` jobs waiting in front of whatever is submitted, to the end;
 a user may have `--limit` jobs in the queue. The stage is nine cells of `tiny`, 20 steps each, on generated
 data. Nobody types anything after the one command: the study's driver goes on. The peer is submitit as its manual has
 it: arrays of as many jobs as the limit allows, each trained by the same worker in a directory that lvjobs prepared, the

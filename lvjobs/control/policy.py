@@ -65,7 +65,7 @@ def verdict(
 def _forgive(
     run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, node: str, stuck: int
 ) -> GoOn | Hold:
-    deaths = sum(attempt.cause is cause for attempt in counted)
+    deaths = _in_a_row(counted, cause)
     limits = {
         Cause.KILLED: policy.killed_retries,
         Cause.LAUNCH_FAILED: policy.launch_failed_retries,
@@ -74,7 +74,10 @@ def _forgive(
         Cause.OUT_OF_MEMORY: policy.out_of_memory_retries,
     }
     if cause in limits and deaths > limits[cause]:
-        return Hold(f"{cause.value} {deaths} times; look at: lvjobs logs {run.name}; then: lvjobs resume {run.name}")
+        row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
+        return Hold(
+            f"{cause.value} {deaths} times{row}; look at: lvjobs logs {run.name}; then: lvjobs resume {run.name}"
+        )
     if cause is Cause.OUT_OF_MEMORY:
         memory = run.resources.get("memory_mb")
         if not memory:
@@ -94,6 +97,21 @@ def _warning(stuck: int, policy: Policy) -> str:
     if stuck < policy.no_progress_preemptions_warn:
         return ""
     return f"the cluster ended it {stuck} times in a row before its next checkpoint"
+
+
+def _in_a_row(counted: Sequence[Attempt], cause: Cause) -> int:
+    """How often the run ended by `cause` since it last ended otherwise with a new checkpoint.
+
+    All the same how often between: a long run on a bad cluster meets each cause many times, and gets there. Memory that
+    was too small, though, is never enough by itself.
+    """
+    deaths = 0
+    for attempt in reversed(counted):
+        if attempt.cause is cause:
+            deaths += 1
+        elif attempt.gained and cause is not Cause.OUT_OF_MEMORY:
+            break
+    return deaths
 
 
 def _since_last_gain(ended: Sequence[Attempt]) -> list[Attempt]:

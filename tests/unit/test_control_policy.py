@@ -40,7 +40,22 @@ def test_a_kill_is_forgiven_five_times_backing_off_from_the_second():
         assert isinstance(outcome, GoOn)
         delays.append(outcome.not_before and outcome.not_before - NOW)
     assert delays == [0, 30, 60, 120, 240]
-    assert isinstance(after(*[Cause.KILLED] * 6), Hold)
+    outcome = after(*[Cause.KILLED] * 6)
+    assert isinstance(outcome, Hold)
+    assert outcome.reason.startswith("killed 6 times in a row")
+
+
+def test_a_long_run_on_a_bad_cluster_is_counted_anew_whenever_it_gets_on():
+    spell = [Cause.KILLED] * 3 + [Cause.PREEMPTED]
+    assert isinstance(after(*spell * 9, Cause.KILLED), GoOn)
+    outcome = after(*spell * 9, *[Cause.KILLED] * 2)
+    assert outcome.not_before - NOW == 30, "as after the second, not the 29th"
+    stuck = [an_attempt(n, cause=Cause.PREEMPTED, checkpoint_step=0) for n in (4, 8)]
+    ended = [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250) for n in (1, 2, 3)] + stuck[:1]
+    ended += [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250) for n in (5, 6, 7)]
+    assert isinstance(verdict(a_run(), ended, Death(Cause.KILLED, ""), Policy(), NOW), Hold), (
+        "it did not get on between"
+    )
 
 
 def test_causes_are_counted_apart():

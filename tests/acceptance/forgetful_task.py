@@ -1,0 +1,18 @@
+"""A training that resumes its sum, and forgets where its own generator stood."""
+
+import random
+
+from lvjobs.worker import Run
+
+
+def train(run: Run):
+    own = random.Random(run.config.seed)
+    resumed = run.resume()
+    total = resumed.state["total"] if resumed else 0.0
+    for step in range(run.step + 1, run.config.steps + 1):
+        total += own.random()
+        run.log(step, loss=total)
+        if run.due(step) or run.should_stop():
+            run.checkpoint(step, {"total": total})
+        if run.should_stop():
+            return

@@ -1,0 +1,127 @@
+"""A rehearsal's pure parts: what is shortened, what happens in which order, and where two runs part."""
+
+import random
+
+import pytest
+
+from lvjobs.records.journal import Entry
+from lvjobs.rehearsal.conduct import _Fate, shortened
+from lvjobs.rehearsal.verdict import differences
+from lvjobs.records.claim import Claim
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunConfig
+
+
+def a_run(root, lines, weights=b"weights"):
+    """A run directory whose generations reported `lines`: a list of (kind, fields) each."""
+    files = RunLayout(root / "study" / "checkpoints" / "run")
+    for directory in (files.journals, files.generations, files.final / "adapter"):
+        directory.mkdir(parents=True)
+    for number, entries in enumerate(lines, start=1):
+        files.journal(number).write_text("".join(Entry(kind, 1.0, fields).to_line() for kind, fields in entries))
+    (files.final / "adapter" / "weights").write_bytes(weights)
+    (files.final / "adapter" / "config.json").write_text(f'{{"base": "{root}/study/tiny"}}')
+    (files.final / "manifest.json").write_text(f'{{"generation": {len(lines)}}}')
+    return files
+
+
+def start(name=None):
+    return ("start", {"resumed_from": name})
+
+
+def step(number, loss, **more):
+    return ("step", {"step": number, "loss": loss, "seconds": number * 0.1, **more})
+
+
+WHOLE = [[start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5}), step(3, 1.5)]]
+RESUMED = [
+    [start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5}), step(3, 9.0)],
+    [start("000001-00000002"), step(3, 1.5)],
+]
+
+
+def test_a_run_that_was_resumed_is_the_same_wherever_it_lies_and_however_long_it_took(tmp_path):
+    assert differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED)) == []
+
+
+def test_the_first_step_that_differs_is_told_with_both_values(tmp_path):
+    parted = [RESUMED[0], [start("000001-00000002"), step(3, 1.25)]]
+    (found,) = differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", parted))
+    assert str(found) == "step's loss at step 3: 1.5 undisturbed, 1.25 disturbed"
+
+
+def test_a_step_that_is_missing_and_weights_that_differ_are_told(tmp_path):
+    found = differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED[:1], b"others"))
+    assert [str(each) for each in found] == [
+        "step's loss at step 3: 1.5 undisturbed, 9.0 disturbed",
+        "final/adapter/weights differs",
+    ]
+    lost = [[start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5})]]
+    (found,) = differences(a_run(tmp_path / "two", WHOLE), a_run(tmp_path / "third", lost))
+    assert str(found) == "step's loss at step 3: 1.5 undisturbed, nothing disturbed"
+
+
+def test_what_is_no_number_in_both_is_the_same(tmp_path):
+    lines = [[start(), step(1, float("nan"))]]
+    assert differences(a_run(tmp_path / "one", lines), a_run(tmp_path / "other", lines)) == []
+
+
+def test_a_shortened_run_keeps_all_but_its_length():
+    whole = RunConfig(task="m:f", steps=5000, checkpoint_every=250, seed=3, params={"lora_rank": 8})
+    short = shortened(whole, 60)
+    assert (short.steps, short.checkpoint_every, short.validate_every) == (60, 10, 10)
+    assert (short.seed, short.params) == (3, {"lora_rank": 8})
+    assert shortened(whole, 6).checkpoint_every == 1
+
+
+class Theatre:
+    """A run that takes a step between two looks, and begins again when something meets it."""
+
+    def __init__(self, root, seed, kinds=("a", "b", "c")):
+        self.files = a_run(root, [])
+        self.met, self.steps, self.generation = [], 0, 0
+        self.fate = _Fate(
+            self.files,
+            4,
+            {kind: lambda _claim, kind=kind: self.begin(kind) for kind in kinds},
+            random.Random(seed),
+            float("inf"),
+            lambda _text: None,
+        )
+        self.begin(None)
+
+    def begin(self, kind):
+        if kind is not None:
+            self.met.append((kind, self.steps))
+        self.generation, self.steps = self.generation + 1, 0
+        claim = Claim(self.generation, "t", "1", 0, "n1", 1, 1.0)
+        self.files.generation(self.generation).write_text(claim.to_json())
+
+    def play(self, looks):
+        for _ in range(looks):
+            self.steps += 1
+            with self.files.journal(self.generation).open("a") as stream:
+                stream.write(Entry("step", 1.0, {"step": self.steps}).to_line())
+            self.fate.strike()
+        return self.met
+
+
+def test_each_kind_comes_once_before_any_comes_again_and_each_execution_gets_to_train(tmp_path):
+    met = Theatre(tmp_path, seed=1).play(60)
+    kinds = [kind for kind, _ in met]
+    assert len(kinds) > 6
+    assert all(sorted(kinds[first : first + 3]) == ["a", "b", "c"] for first in range(0, len(kinds) - 2, 3))
+    assert {steps for _, steps in met} <= set(range(1, 7))
+    assert len({steps for _, steps in met}) > 1
+
+
+def test_a_seed_says_what_happens_and_when(tmp_path):
+    one, same, other = (Theatre(tmp_path / name, seed).play(60) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("kind", ["leave", "done", "error"])
+def test_who_has_said_a_last_word_is_left_alone(tmp_path, kind):
+    theatre = Theatre(tmp_path, seed=1)
+    theatre.files.journal(1).write_text(Entry(kind, 1.0, {}).to_line())
+    assert theatre.play(20) == []
