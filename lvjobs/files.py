@@ -1,4 +1,4 @@
-"""Durable files: written aside, fsynced, renamed; and claims that exactly one process wins.
+"""Durable files: written aside, fsynced, renamed; claims that exactly one process wins; and who may read them.
 
 Everything that outlives a process goes through here, so that a crash at any instant leaves either the old file or the
 new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS and Lustre, where advisory locks may not.
@@ -6,9 +6,46 @@ new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS an
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_ONLY_MINE = 0o077
+"""The umask of all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
+
+
+def keep_private() -> int:
+    """From now on, what this process and its children make is for its user alone; returns the umask until now."""
+    return os.umask(_ONLY_MINE)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """`keep_private` for a while."""
+    before = keep_private()
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def close_to_others(directory: Path) -> None:
+    """Take a directory of this user's that others may look into out of their sight; any other is left as it is."""
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return
+    if status.st_uid == os.getuid() and status.st_mode & _ONLY_MINE:
+        directory.chmod(status.st_mode & 0o7700)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether somebody else owns `path`. What is not there belongs to nobody."""
+    try:
+        return path.stat().st_uid != os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def fsync_directory(directory: Path) -> None:
