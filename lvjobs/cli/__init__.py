@@ -27,6 +27,7 @@ _COMMANDS = {
     "driver": ("lvjobs.cli.driver", "Say who makes passes while nobody is there."),
     "cancel": ("lvjobs.cli.cancel", "End runs for good."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
+    "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
 }
 

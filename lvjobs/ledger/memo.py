@@ -1,6 +1,6 @@
 """What runs.db knows of one run and nothing else in its directory tells: `ledger.json` there, for `ledger rebuild`.
 
-Written after each commit that changed any of it. What the journals say of an attempt is not in it: they are the witness.
+Written after each commit that changed any of it. What journals say of an attempt is not in it: they are the witness.
 """
 
 import json
