@@ -7,7 +7,7 @@ new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS an
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,13 @@ def _write_synced(path: Path, data: bytes, flags: int) -> None:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`; a reader sees the old content or the new, never a part."""
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
-    aside.rename(path)
+    try:
+        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+        aside.rename(path)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()  # of a full disk not even this part
+        raise
     fsync_directory(path.parent)
 
 
@@ -84,12 +89,12 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
     Written aside and linked, not opened with O_EXCL and then filled: a reader never meets an empty claim.
     """
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
-    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
     try:
+        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
         os.link(aside, path)
     except FileExistsError:
         return False
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
     fsync_directory(path.parent)
     return True

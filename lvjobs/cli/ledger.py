@@ -103,6 +103,7 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     from lvjobs.control.loop import open_session
     from lvjobs.files import private, write_atomic
     from lvjobs.report.export import FORMATS, as_text
+    from lvjobs.report.ledger import counted
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
@@ -125,5 +126,5 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
                 write_atomic(path, as_text(found[name], each))
     except OSError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
-    counts = ", ".join(f"{len(found[name])} {name}" for name in names)
+    counts = ", ".join(counted(len(found[name]), name) for name in names)
     click.echo(f"{directory}: {counts}")

@@ -107,9 +107,13 @@ def _of_file(sound: Soundness, path: Path, number: int) -> Iterator[Finding]:
         yield Finding("error", "runs.db", what, f"if no other lvjobs runs on this study, type: touch {claim}")
 
 
+def is_elsewhere(profile: str) -> bool:
+    """Whether jobs of this profile run on other machines than this one."""
+    return profile not in (LOCAL, _LAB)
+
+
 def _around(study: Study, storage: Storage) -> Iterator[Finding]:
-    on_slurm = study.config.profile not in (LOCAL, _LAB)
-    for concern in concerns(storage, on_slurm=on_slurm):
+    for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile)):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
     yield from _open_to_others(study.layout)
 

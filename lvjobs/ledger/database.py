@@ -99,6 +99,7 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
     engine = _engine(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would let others read it for a moment
+        path.chmod(0o600)
         revision = _revision(engine) if path.stat().st_size else None
         if revision != HEAD:
             _migrate(engine, path, revision)
@@ -106,8 +107,7 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
         raise LedgerError(f"{path} cannot be opened as a ledger: {getattr(error, 'orig', None) or error}") from error
     ledger = Ledger(engine, epoch, keep)
     with ledger.transaction():
-        path.chmod(0o600)
-    return ledger
+        return ledger
 
 
 def _engine(path: Path) -> Engine:

@@ -6,11 +6,16 @@ from typing import Any
 from lvjobs.ledger.storage import Storage, describe
 
 
+def counted(number: int, words: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {words.removesuffix('s') if number == 1 else words}"
+
+
 def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
     """What was looked at, then what was found, the errors first."""
     facts = checked["facts"]
     schema = checked["revision"] or "none"
-    counts = ", ".join(f"{facts[key]} {key}" for key in ("runs", "attempts", "charges") if key in facts)
+    counts = ", ".join(counted(facts[key], key) for key in ("runs", "attempts", "charges") if key in facts)
     spent = f", {facts['spent']:.4g} FLOPs spent" if facts else ""
     yield f"runs.db: schema {schema}" + (f", {counts}{spent}" if facts else "; its rows were not compared")
     yield f"storage: {describe(Storage(**checked['storage']))}"
@@ -31,7 +36,8 @@ def rebuild_lines(made: Mapping[str, Any]) -> Iterator[str]:
     """What was restored, then what was not."""
     for path in made["aside"]:
         yield f"put aside: {path}"
-    yield f"runs.db: {made['runs']} runs, {made['attempts']} attempts; {made['jobs']} of their jobs are in the queue"
+    rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"
+    yield f"runs.db: {rows}; jobs of theirs in the queue: {made['jobs']}"
     for note in made["notes"]:
         yield f"note: {note}"
     yield "not restored:"
