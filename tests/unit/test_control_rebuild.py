@@ -332,6 +332,14 @@ def test_memos_say_what_the_ledger_says_whoever_changed_it(make):
         assert again.to_json() == text
 
 
+def test_a_job_id_that_is_learnt_by_itself_is_kept(make):
+    scene = begun(make())
+    (token,) = [row["token"] for row in scene.rows("submissions")]
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        transaction.update_submission(token, job_id="4711")
+    assert '"job_id": "4711"' in scene.files().memo.read_text()
+
+
 def test_a_pass_that_learns_only_steps_writes_no_memo(make, monkeypatch):
     scene = begun(make(steps=200, every=100))
     written = []
