@@ -1,4 +1,4 @@
-"""Durable files: written aside, fsynced, renamed; and claims that exactly one process wins.
+"""Durable files: written aside, fsynced, renamed; claims that exactly one process wins; and who may read them.
 
 Everything that outlives a process goes through here, so that a crash at any instant leaves either the old file or the
 new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS and Lustre, where advisory locks may not.
@@ -6,9 +6,46 @@ new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS an
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_ONLY_MINE = 0o077
+"""The umask of all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
+
+
+def keep_private() -> int:
+    """From now on, what this process and its children make is for its user alone; returns the umask until now."""
+    return os.umask(_ONLY_MINE)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """`keep_private` for a while."""
+    before = keep_private()
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def close_to_others(directory: Path) -> None:
+    """Take a directory of this user's that others may look into out of their sight; any other is left as it is."""
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return
+    if status.st_uid == os.getuid() and status.st_mode & _ONLY_MINE:
+        directory.chmod(status.st_mode & 0o7700)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether somebody else owns `path`. What is not there belongs to nobody."""
+    try:
+        return path.stat().st_uid != os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def fsync_directory(directory: Path) -> None:
@@ -31,8 +68,13 @@ def _write_synced(path: Path, data: bytes, flags: int) -> None:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`; a reader sees the old content or the new, never a part."""
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
-    aside.rename(path)
+    try:
+        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+        aside.rename(path)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()  # of a full disk not even this part
+        raise
     fsync_directory(path.parent)
 
 
@@ -47,12 +89,12 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
     Written aside and linked, not opened with O_EXCL and then filled: a reader never meets an empty claim.
     """
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
-    _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
     try:
+        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
         os.link(aside, path)
     except FileExistsError:
         return False
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
     fsync_directory(path.parent)
     return True

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Commands are loaded when they are named, so that `--help` stays quick."""
 
+import errno
 import sys
 from importlib import import_module
 
@@ -7,6 +8,8 @@ import click
 
 from lvjobs import __version__
 from lvjobs.errors import LvjobsError
+
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 _COMMANDS = {
     "init": ("lvjobs.cli.init", "Write a commented study.toml."),
@@ -28,6 +31,7 @@ _COMMANDS = {
     "cancel": ("lvjobs.cli.cancel", "End runs for good."),
     "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
+    "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
 }
 
@@ -63,6 +67,15 @@ def main() -> None:
     except LvjobsError as error:
         click.echo(f"lvjobs: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        click.echo(
+            f"lvjobs: {error.filename or 'a file'} cannot be written or read ({error.strerror}); what was submitted "
+            "goes on: see that the disk has room and is there, then type the command again",
+            err=True,
+        )
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -38,7 +38,8 @@ def json_option(function: F) -> F:
 def existing_study(root: Path) -> Study:
     """The study in `root`, for commands that only make sense where there is one."""
     study = load_study(root)
-    if not study.layout.config.exists() and not study.layout.database.exists():
+    places = (study.layout.config, study.layout.database, study.layout.checkpoints)
+    if not any(path.exists() for path in places):
         raise UsageError(f"there is no study in {study.root}; type: lvjobs init, or name one with --study")
     return study
 

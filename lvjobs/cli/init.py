@@ -23,7 +23,7 @@ from lvjobs.study.presets import STUDIES
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
     from lvjobs.control.clusters import LOCAL
-    from lvjobs.files import write_atomic
+    from lvjobs.files import close_to_others, private, write_atomic
     from lvjobs.study.template import study_toml
 
     defaults = {}
@@ -36,13 +36,27 @@ def init(root: Path, profile: str, account: str | None, preset: str | None, forc
     if path.exists() and not force:
         raise UsageError(f"{path} exists; edit it, or write over it with --force")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        is_new = not root.exists() or not any(root.iterdir())
+        with private():
+            root.mkdir(parents=True, exist_ok=True)
+        if is_new:  # what was there before is not ours to close
+            close_to_others(root)
         write_atomic(path, study_toml(profile, account, defaults, preset))
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
     click.echo(f"{path}: edit what you like, then type: lvjobs submit train, or lvjobs sweep plan")
+    _tell_of_storage(root, profile)
     if profile != LOCAL:
         _tell_of_site(root, profile)
+
+
+def _tell_of_storage(root: Path, profile: str) -> None:
+    """Where the study lies, if there is something to say of that."""
+    from lvjobs.control.check import is_elsewhere
+    from lvjobs.ledger import storage
+
+    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile)):
+        click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
 
 
 def _tell_of_site(root: Path, profile: str) -> None:

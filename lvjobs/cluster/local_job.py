@@ -20,7 +20,7 @@ from typing import IO, NoReturn
 
 from lvjobs.cluster.local_files import BEAT_SECONDS, STARTER, JobFiles, MemberFiles, RunFiles, Spec
 from lvjobs.cluster.processes import identify
-from lvjobs.files import create_exclusive
+from lvjobs.files import create_exclusive, keep_private
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 0.25
@@ -235,6 +235,7 @@ def start(job: JobFiles, indexes: list[int], number: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """See the module's docstring. Exit code 3: somebody decided before that the job does not start."""
+    keep_private()
     job = JobFiles(Path(arguments[0]))
     if len(arguments) > 1:
         start(job, [int(arguments[1])], int(arguments[2]))

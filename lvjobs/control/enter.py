@@ -24,6 +24,7 @@ from lvjobs.control.time_limits import is_automatic
 from lvjobs.control.timing import Timing, timing_of
 from lvjobs.control.turns import Queue, send_in_turn
 from lvjobs.errors import UsageError
+from lvjobs.files import is_foreign
 from lvjobs.ledger.records import Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
@@ -194,7 +195,15 @@ def _make_room(session: Session, runs: Sequence[Run]) -> None:
 
 
 def _refuse_anothers(files: RunLayout, run: Run) -> None:
-    """A directory that a worker has claimed, and this ledger does not know, is adopted by the same run and no other."""
+    """Refuse a directory of somebody else's.
+
+    One that a worker has claimed, and this ledger does not know, is adopted by the same run and no other.
+    """
+    if is_foreign(files.root):
+        raise UsageError(
+            f"{files.root} belongs to another user, who could change what the run trains; nothing was submitted: "
+            "choose another --name, or another --study"
+        )
     if not is_claimed(files):
         return
     try:

@@ -12,11 +12,14 @@ from lvjobs.control.declare import Wanted, declare, identity_of
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
+from lvjobs.control.memos import refuse_lost
 from lvjobs.control.pace import Stopwatch
 from lvjobs.control.plans import room_for
 from lvjobs.control.searching import Kept, kept_of
 from lvjobs.control.session import Session
 from lvjobs.control.unfold import TO_COME, unfold
+from lvjobs.errors import UsageError
+from lvjobs.files import private
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
@@ -62,10 +65,14 @@ def look(study: Study, wait: float) -> Seen:
 
     `wait` is how many seconds another process may keep the lease.
     """
+    try:
+        refuse_lost(study.layout)
+    except UsageError as error:
+        return Seen(problem=str(error))
     if not study.layout.database.exists():
         return Seen()
     try:
-        with acquire(study.layout.lease, wait=wait) as lease:
+        with private(), acquire(study.layout.lease, wait=wait) as lease:
             ledger = open_ledger(study.layout.database, lease.number)
             try:
                 with ledger.transaction() as transaction:

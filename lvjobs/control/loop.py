@@ -18,12 +18,14 @@ from lvjobs.control.decide import decide
 from lvjobs.control.driving import driver_token, keep_driver
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.limit import note_limit, reread_budget
+from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.errors import UsageError
+from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.lease import acquire
+from lvjobs.ledger.lease import Lease, acquire
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -99,6 +101,28 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
 
 
 @contextmanager
+def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
+    """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
+
+    Raises:
+        LeaseTaken, UsageError: as `open_session`.
+    """
+    with private():
+        try:
+            study.layout.internal.mkdir(exist_ok=True)
+            for directory in (study.layout.internal, study.layout.checkpoints, study.layout.logs):
+                close_to_others(directory)
+            lease = acquire(study.layout.lease, wait=wait)
+        except OSError as error:
+            raise UsageError(
+                f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "
+                "another --study"
+            ) from error
+        with lease:
+            yield lease
+
+
+@contextmanager
 def open_session(
     study: Study, *, wait: float, factory: ClusterFactory = cluster_for, clock: Callable[[], float] = time.time
 ) -> Iterator[Loop]:
@@ -106,20 +130,15 @@ def open_session(
 
     Raises:
         LeaseTaken: another process is making a pass, for longer than `wait` seconds.
-        UsageError: the study directory cannot be written.
+        UsageError: the study directory cannot be written, or its ledger is lost.
     """
-    try:
-        study.layout.internal.mkdir(exist_ok=True, mode=0o700)
-        lease = acquire(study.layout.lease, wait=wait)
-    except OSError as error:
-        raise UsageError(
-            f"{study.root} cannot be written ({error.strerror}); nothing was done: choose another --study"
-        ) from error
-    with lease:
+    with held_study(study, wait=wait) as lease:
+        refuse_lost(study.layout)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number)
+        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
         try:
             with ledger.transaction() as transaction:
+                catch_up(transaction)
                 note_limit(transaction, study.config.budget.limit, clock())
                 stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}
                 transaction.declare_stages(stages)

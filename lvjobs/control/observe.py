@@ -13,6 +13,7 @@ from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
 from lvjobs.control.packs import with_packs
 from lvjobs.control.views import MemberView, RunView
+from lvjobs.files import is_foreign
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
 from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.done import Done, parse_done
@@ -137,6 +138,8 @@ def _member_view(
 def _run_view(
     run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, now: float
 ) -> RunView:
+    if is_foreign(files.root):
+        raise PermissionError(1, "it belongs to another user, and nothing in it is believed")
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, now)

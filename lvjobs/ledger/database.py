@@ -4,8 +4,9 @@ Rollback journal, never WAL (WAL's shared memory does not exist on a network fil
 `BEGIN IMMEDIATE` and first checks that the lease's epoch is still the ledger's.
 """
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger import tables
 from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.memo import Memo, memos_of
 from lvjobs.ledger.transaction import Transaction
 
 HEAD = "0003"
@@ -29,12 +31,17 @@ class LedgerError(LvjobsError):
     """runs.db cannot be used."""
 
 
-class Ledger:
-    """An open runs.db, under a lease whose number is `epoch`."""
+Keep = Callable[[Sequence[Memo]], None]
+"""Puts memos beside the runs that they are of."""
 
-    def __init__(self, engine: Engine, epoch: int) -> None:
+
+class Ledger:
+    """An open runs.db, under a lease whose number is `epoch`. `keep` is called after each commit that changed runs."""
+
+    def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None) -> None:
         self._engine = engine
         self._epoch = epoch
+        self._keep = keep
         self._known: dict[str, Any] = {}
 
     @contextmanager
@@ -47,7 +54,9 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 self._check_epoch(connection)
-                yield Transaction(connection, self._known)
+                transaction = Transaction(connection, self._known)
+                yield transaction
+                memos = memos_of(transaction, transaction.touched) if self._keep else []
         except BaseException as error:
             self._known.clear()  # what was read after a change that is undone
             if not isinstance(error, OperationalError):
@@ -56,6 +65,8 @@ class Ledger:
                 f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
                 "no other program holds the file"
             ) from error
+        if self._keep and memos:
+            self._keep(memos)
 
     def _check_epoch(self, connection: Connection) -> None:
         epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())
@@ -76,7 +87,7 @@ def _is_epoch() -> Any:
     return tables.settings.c.key == "epoch"
 
 
-def open_ledger(path: Path, epoch: int) -> Ledger:
+def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
     """Open (make, migrate) the ledger at `path`; the caller holds the lease numbered `epoch`.
 
     An older schema is copied to `runs.db.<revision>.bak` and migrated.
@@ -87,15 +98,16 @@ def open_ledger(path: Path, epoch: int) -> Ledger:
     """
     engine = _engine(path)
     try:
-        revision = _revision(engine) if path.exists() and path.stat().st_size else None
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would let others read it for a moment
+        path.chmod(0o600)
+        revision = _revision(engine) if path.stat().st_size else None
         if revision != HEAD:
             _migrate(engine, path, revision)
     except (DatabaseError, OSError) as error:
         raise LedgerError(f"{path} cannot be opened as a ledger: {getattr(error, 'orig', None) or error}") from error
-    ledger = Ledger(engine, epoch)
+    ledger = Ledger(engine, epoch, keep)
     with ledger.transaction():
-        path.chmod(0o600)
-    return ledger
+        return ledger
 
 
 def _engine(path: Path) -> Engine:

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -106,7 +107,11 @@ class Lease:
     ) -> None:
         self._leaving.set()
         self._thread.join()
-        write_atomic(self._path, json.dumps(asdict(replace(self._holder, released=True))))
+        try:
+            write_atomic(self._path, json.dumps(asdict(replace(self._holder, released=True))))
+        except OSError:  # a full disk. A claim that is empty is nobody's either, and takes no room
+            with suppress(OSError):  # one that is gone or read-only: the next finds this process dead, or waits a term
+                os.truncate(self._path, 0)
 
     @property
     def is_current(self) -> bool:
@@ -117,7 +122,8 @@ class Lease:
         beat = 0
         while not self._leaving.wait(self._term / _BEATS_PER_TERM) and self.is_current:
             beat += 1
-            write_atomic(self._path, json.dumps(asdict(replace(self._holder, beat=beat))))
+            with suppress(OSError):  # a full disk: the next beat may find room
+                write_atomic(self._path, json.dumps(asdict(replace(self._holder, beat=beat))))
 
 
 def acquire(

@@ -21,6 +21,8 @@ class Transaction:
         """`known` is what transactions of the same ledger have read already: nobody else writes while it is open."""
         self._connection = connection
         self._known = known
+        self.touched: set[str] = set()
+        """Ids of the runs of which something changed that their memos keep (see `lvjobs.ledger.memo`)."""
 
     # -- settings -----------------------------------------------------------------------------------------------
 
@@ -69,6 +71,7 @@ class Transaction:
         known = self.cells().get(stage, [])
         for position, run_id in enumerate(dict.fromkeys(each for each in run_ids if each not in known)):
             row = {"stage": stage, "run_id": run_id, "position": len(known) + position}
+            self.touched.add(run_id)
             self._connection.execute(insert(tables.cells).values(**row))
 
     # -- runs ---------------------------------------------------------------------------------------------------
@@ -92,14 +95,14 @@ class Transaction:
 
     def add_run(self, run: Run) -> None:
         """Insert a run; its ordinal is assigned here."""
-        self._known.pop("runs", None)
+        self._touch(run.id)
         values = _values(run)
         values.pop("ordinal")
         self._connection.execute(insert(tables.runs).values(**values))
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         """Change columns of a run."""
-        self._known.pop("runs", None)
+        self._touch(run_id)
         self._connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(**_plain(changes)))
 
     def delete_run(self, run_id: str) -> None:
@@ -148,17 +151,23 @@ class Transaction:
         return set(self._connection.execute(query).scalars())
 
     def add_attempt(self, attempt: Attempt) -> int:
-        """Insert an attempt; returns its row id."""
+        """Insert an attempt; returns its row id, which is assigned here where it has none (0)."""
+        self.touched.add(attempt.run_id)
         values = _values(attempt)
-        values.pop("id")
+        if not attempt.id:
+            values.pop("id")
         key = self._connection.execute(insert(tables.attempts).values(**values)).inserted_primary_key
         assert key is not None
         return int(key[0])
 
     def save_attempt(self, attempt: Attempt) -> None:
         """Write an attempt's row anew."""
-        values = _values(attempt)
-        self._connection.execute(update(tables.attempts).where(tables.attempts.c.id == attempt.id).values(**values))
+        values, row = _values(attempt), tables.attempts.c.id == attempt.id
+        concluded = [tables.attempts.c[name] for name in ("cause", "evidence", "allocated_seconds", "gpus")]
+        before = self._connection.execute(select(*concluded).where(row)).first()
+        if before is None or tuple(before) != tuple(values[column.name] for column in concluded):
+            self.touched.add(attempt.run_id)  # a step more, as in most passes, is the journal's to tell
+        self._connection.execute(update(tables.attempts).where(row).values(**values))
 
     # -- submissions --------------------------------------------------------------------------------------------
 
@@ -181,21 +190,28 @@ class Transaction:
         """Insert a submission with a live member for each of `run_ids`, in order."""
         self._connection.execute(insert(tables.submissions).values(**_values(submission)))
         for index, run_id in enumerate(run_ids):
-            member = Member(submission.token, index, run_id)
-            self._connection.execute(insert(tables.members).values(**_values(member)))
+            self.add_member(Member(submission.token, index, run_id))
+
+    def add_member(self, member: Member) -> None:
+        """Insert a run's place in a submission."""
+        self.touched.add(member.run_id)
+        self._connection.execute(insert(tables.members).values(**_values(member)))
 
     def delete_submission(self, token: str) -> None:
         """Forget a submission that made no job, with its members."""
+        self._touch_members(token)
         self._connection.execute(delete(tables.members).where(tables.members.c.token == token))
         self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
 
     def update_submission(self, token: str, **changes: Any) -> None:
         """Change columns of a submission."""
+        self._touch_members(token)
         query = update(tables.submissions).where(tables.submissions.c.token == token)
         self._connection.execute(query.values(**changes))
 
     def update_member(self, token: str, run_id: str, **changes: Any) -> None:
         """Change columns of a member."""
+        self.touched.add(run_id)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
         self._connection.execute(update(tables.members).where(which).values(**changes))
 
@@ -232,12 +248,22 @@ class Transaction:
 
     def reserve(self, reservation: Reservation) -> None:
         """Set a run's reservation, in place of the one it may have."""
+        self.touched.add(reservation.run_id)
         query = insert(tables.reservations).prefix_with("OR REPLACE")
         self._connection.execute(query.values(run_id=reservation.run_id, **_values(reservation.work)))
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: what it did not spend is free again."""
+        self.touched.add(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
+
+    def _touch(self, run_id: str) -> None:
+        self._known.pop("runs", None)
+        self.touched.add(run_id)
+
+    def _touch_members(self, token: str) -> None:
+        query = select(tables.members.c.run_id).where(tables.members.c.token == token)
+        self.touched.update(self._connection.execute(query).scalars())
 
 
 def _values(record: _Record) -> dict[str, Any]:

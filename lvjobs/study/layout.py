@@ -5,6 +5,7 @@ study/
   logs/<run>/<job>.out
   checkpoints/<run>/           the run directory
     run.json                   configuration, immutable
+    ledger.json                what else runs.db knows of it, for `lvjobs ledger rebuild` (see lvjobs.ledger.memo)
     generations/000001         who claimed the run, once each (see lvjobs.worker.generation)
     journals/000001.jsonl      what that generation reports, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
@@ -29,6 +30,10 @@ class RunLayout:
     @property
     def config(self) -> Path:
         return self.root / "run.json"
+
+    @property
+    def memo(self) -> Path:
+        return self.root / "ledger.json"
 
     @property
     def generations(self) -> Path:

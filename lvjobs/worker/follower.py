@@ -22,6 +22,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, signals
 from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import Group, PeerLost, join
 
 BEREFT = 76
@@ -129,12 +130,14 @@ def main(text: str) -> NoReturn:
     except PeerLost:
         os._exit(BEREFT)
     except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
+        text = hide(traceback.format_exc())
         with contextlib.suppress(OSError):
-            told = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+            told = {"type": type(error).__name__, "message": hide(str(error)), "traceback": text}
             aside = place.report.with_suffix(".tmp")
             aside.write_text(json.dumps(told), encoding="utf-8")
             aside.replace(place.report)
-        traceback.print_exc()
+        sys.stderr.write(text)
+        sys.stderr.flush()
         os._exit(1)
     leash.join()  # an exit before the others are done would look like a death
     os._exit(0)

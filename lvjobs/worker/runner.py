@@ -32,6 +32,7 @@ from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
+from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import PeerLost, check_devices, join
 
 _GIVING_UP = threading.Lock()
@@ -286,13 +287,13 @@ def _is_cuda_out_of_memory(error: BaseException) -> bool:
 
 
 def _journal_error(attempt: Attempt, error: BaseException) -> None:
-    message = str(error)
+    message = hide(str(error))
     if _is_cuda_out_of_memory(error):
         message += (
             "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
             "accumulation, where the task has it), turn on gradient checkpointing, or shorten the context."
         )
-    text = traceback.format_exc()
+    text = hide(traceback.format_exc())
     sys.stderr.write(text)
     _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
     try:

@@ -45,6 +45,30 @@ def test_a_dead_controller(study: Study, lab, undisturbed):
     assert study.adapter("run") == undisturbed
 
 
+def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_never_came(
+    study: Study, lab, undisturbed
+):
+    study.submit("run")
+    study.until("run", "queued", "running")
+    lab.freeze()
+    assert "did not say whether it took the job" in study.submit("other", "--seed", "1")
+    lab.thaw()
+    (study.root / "runs.db").unlink()
+    assert "lvjobs ledger rebuild" in study.type("status", code=2)
+    said = study.type("ledger", "rebuild")
+    assert "runs.db: 2 runs" in said
+    assert "nothing was submitted" in said
+    for name in ("run", "other"):
+        study.until(name, "completed")
+        assert len({claim["job_id"] for claim in study.claims(name)}) == 1
+    assert len(list((study.root / ".lvjobs" / "submissions").iterdir())) == 2, "one sbatch for each run"
+    assert study.adapter("run") == undisturbed
+    assert "fine: the file is sound" in study.type("ledger", "check")
+    paths = [path for name in (".lvjobs", "checkpoints", "logs") for path in (study.root / name).rglob("*")]
+    assert any(path.suffix == ".out" for path in paths)
+    assert not [path for path in paths if path.stat().st_mode & 0o077], "Slurm's log and scripts are private too"
+
+
 @pytest.fixture
 def deadly_sbatch(tmp_path, lab):
     """An sbatch that kills the command that calls it, before or after it has done its work."""

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 
 from lvjobs.ledger import database
+from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.records import Attempt, Charge, Event, Reservation, Run, Submission, Work
@@ -174,10 +175,15 @@ def test_the_migrations_make_the_tables_as_they_are_declared(tmp_path, ledger):
     engine.dispose()
 
 
-def _at_0001(path):
-    """A ledger as the first release left it, with a row in every table that refers to another."""
+def _config():
     config = Config()
     config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    return config
+
+
+def _at_0001(path):
+    """A ledger as the first release left it, with a row in every table that refers to another."""
+    config = _config()
     engine = config.attributes["engine"] = database._engine(path)
     command.upgrade(config, "0001")
     engine.dispose()
@@ -214,6 +220,43 @@ def test_the_first_ledger_is_migrated_with_all_that_it_knows(tmp_path):
             transaction.add_attempt(an_attempt(run_id="nobody"))
     ledger.close()
     assert (tmp_path / "runs.db.0001.bak").exists()
+
+
+RELEASED = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
+@pytest.mark.parametrize("revision", RELEASED)
+def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision):
+    path = tmp_path / "runs.db"
+    _at_0001(path)
+    config = _config()
+    engine = config.attributes["engine"] = database._engine(path)
+    command.upgrade(config, revision)
+    engine.dispose()
+    connection = sqlite3.connect(path)
+    if revision >= "0002":
+        connection.execute("INSERT INTO reservations VALUES ('aa', 10, 3, 0)")
+    stage = ("train", 0, "{}") if revision < "0003" else ("train", 0, "{}", "declared", "{}", "", "", "", 0)
+    connection.execute(f"INSERT INTO stages VALUES ({', '.join('?' * len(stage))})", stage)
+    connection.commit()
+    connection.close()
+    ledger = open_ledger(path, 1)
+    with ledger.transaction() as transaction:
+        assert [(run.id, run.state) for run in transaction.runs()] == [
+            ("aa", RunState.RUNNING),
+            ("bb", RunState.COMPLETED),
+        ]
+        assert transaction.runs()[0].rates["official"]["training"] == 6_771_659_802_624
+        assert transaction.charges() == [Charge("aa", 1, "useful", 7), Charge("aa", 1, "validation", 3)]
+        assert [attempt.executed for attempt in transaction.attempts()] == [7]
+        assert [member.run_id for member in transaction.members()] == ["aa"]
+        assert transaction.reservations() == ({"aa": Work(10, 3, 0)} if revision >= "0002" else {})
+        assert [stage.name for stage in transaction.stages()] == ["train"]
+    ledger.close()
+    assert examine(path).is_current
+    backups = [path.name for path in tmp_path.glob("*.bak")]
+    assert backups == ([] if revision == HEAD else [f"runs.db.{revision}.bak"])
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
 
 
 def test_a_migrated_ledger_can_be_taken_back(tmp_path):

@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
 import pytest
+from small_disk import filled, mounted
 from worker_helpers import (
     Zygote,
     entries,
@@ -77,7 +79,9 @@ def test_undisturbed(undisturbed):
 def test_the_real_command_from_a_shell(tmp_path, undisturbed):
     """`python -m lvjobs.worker`: SIGTERM while it trains, then again to the end: the same bits as forked attempts."""
     layout = make_run(tmp_path / "run")
+    umask = os.umask(0)
     process = start(layout, TOY_PAUSE=0.02)
+    os.umask(umask)
     _wait_for(lambda: layout.journal(1).exists() and len(executed(layout)) >= 13)
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
@@ -85,6 +89,8 @@ def test_the_real_command_from_a_shell(tmp_path, undisturbed):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "preempted" in output
+    made = [path for path in layout.root.rglob("*") if path != layout.config]
+    assert not [path for path in made if path.stat().st_mode & 0o077], "for its user alone, whatever the umask"
     process = start(layout)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
@@ -353,6 +359,25 @@ def test_a_full_disk(zygote, tmp_path, undisturbed):
     assert final_weights(layout) == final_weights(undisturbed)
 
 
+def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed):
+    with mounted(tmp_path / "disk"):
+        layout = make_run(tmp_path / "disk" / "run")
+        assert zygote.run(layout, TOY_TERM_AT=15) == 75
+        before = published(layout)
+        with filled(tmp_path / "disk", left=24_000):  # the journal's lines find room, a checkpoint does not
+            assert zygote.run(layout) == 1
+        (error,) = entries(layout, "error")
+        assert "could not be written" in error["message"]
+        assert "No space left on device" in error["message"]
+        assert published(layout) == before
+        assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")]
+        assert zygote.run(layout) == 0
+        assert final_weights(layout) == final_weights(undisturbed)
+        steps = executed(layout)
+        assert len(steps) > STEPS, "what no checkpoint has is in the journal all the same, and is charged"
+        assert set(steps) == set(range(1, STEPS + 1))
+
+
 def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
@@ -363,6 +388,19 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
     assert bad["name"] == newest.name
     assert "optimizer" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
+@pytest.mark.parametrize(("kept", "resumed"), [(1, "000001-00000010"), (0, None)])
+def test_checkpoint_directories_that_are_gone_cost_their_steps_and_nothing_else(
+    zygote, tmp_path, undisturbed, kept, resumed
+):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
+    for name in published(layout)[kept:]:
+        shutil.rmtree(layout.steps / name)
+    assert zygote.run(layout) == 0
+    assert entries(layout, "start")[-1]["resumed_from"] == resumed
     assert final_weights(layout) == final_weights(undisturbed)
 
 

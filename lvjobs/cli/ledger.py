@@ -1,0 +1,130 @@
+"""`lvjobs ledger`."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from lvjobs.cli.common import (
+    READ_WAIT_SECONDS,
+    WRITE_WAIT_SECONDS,
+    existing_study,
+    json_option,
+    print_json,
+    study_option,
+)
+from lvjobs.errors import UsageError
+
+_FOUND_SOMETHING = 1
+
+
+@click.group()
+def ledger() -> None:
+    """runs.db: check it, copy it, make it anew, or read it with other programs (docs/ledger.md)."""
+
+
+@ledger.command()
+@study_option
+@json_option
+def check(root: Path, as_json: bool) -> None:
+    """Compare runs.db with the run directories and journals, and say what is wrong. Changes nothing.
+
+    Exit code 1: something is wrong. Notes are not.
+    """
+    from lvjobs.control.check import check as check_study
+    from lvjobs.report.ledger import check_lines
+
+    checked = check_study(existing_study(root), WRITE_WAIT_SECONDS)
+    if as_json:
+        print_json({"schema": 1, **checked.to_dict()})
+    else:
+        for line in check_lines(checked.to_dict()):
+            click.echo(line)
+    if not checked.is_fine:
+        sys.exit(_FOUND_SOMETHING)
+
+
+@ledger.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@study_option
+def backup(root: Path, file: Path | None) -> None:
+    """Copy runs.db to FILE, whole and checked, also while others use it (default: runs.db.<time>.bak beside it).
+
+    What exists is not written over. To go back to a copy: put it in the place of runs.db; run directories stay.
+    """
+    from lvjobs.control.loop import held_study
+    from lvjobs.ledger.copies import back_up
+
+    study = existing_study(root)
+    name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
+    target = study.root / name if file is None else file / name if file.is_dir() else file
+    if not study.layout.database.exists():
+        raise UsageError(f"{study.root} has no runs.db to copy; see: lvjobs ledger check")
+    with held_study(study, wait=WRITE_WAIT_SECONDS):
+        back_up(study.layout.database, target.absolute())
+    click.echo(f"{target}: {target.stat().st_size} bytes")
+
+
+@ledger.command()
+@study_option
+@json_option
+@click.option("--aside", is_flag=True, help="Rename the runs.db that is there (runs.db.<time>.aside) first.")
+def rebuild(root: Path, as_json: bool, aside: bool) -> None:
+    """Make runs.db anew from the run directories and from what the scheduler has of their jobs.
+
+    Submits nothing. Says what could not be restored.
+    """
+    from lvjobs.control.clusters import cluster_for
+    from lvjobs.control.rebuild import rebuild as rebuild_ledger
+    from lvjobs.report.ledger import rebuild_lines
+
+    study = existing_study(root)
+    made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
+    if as_json:
+        print_json({"schema": 1, **made.to_dict()})
+        return
+    for line in rebuild_lines(made.to_dict()):
+        click.echo(line)
+
+
+@ledger.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
+@study_option
+@click.option("--table", type=click.Choice(("runs", "attempts", "charges", "stages")), help="Only this one.")
+@click.option("--format", "form", type=click.Choice(("csv", "jsonl")), help="Only this one.")
+@click.option("--force", is_flag=True, help="Write over files that exist.")
+def export(root: Path, directory: Path | None, table: str | None, form: str | None, force: bool) -> None:
+    """Write runs, attempts, charges and stages as CSV and JSON lines into DIRECTORY; without one, to the terminal.
+
+    There it is JSON lines, each with its "table", or with --table and --format csv one table.
+    """
+    from lvjobs.control.export import tables
+    from lvjobs.control.loop import open_session
+    from lvjobs.files import private, write_atomic
+    from lvjobs.report.export import FORMATS, as_text
+    from lvjobs.report.ledger import counted
+
+    if directory is None and form == "csv" and table is None:
+        raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
+    study = existing_study(root)
+    with open_session(study, wait=READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
+        found = tables(transaction, session.terms)
+    names = [table] if table else list(found)
+    if directory is None:
+        for name in names:
+            click.echo(as_text(found[name], form or "jsonl", table="" if table else name), nl=False)
+        return
+    paths = {directory / f"{name}.{each}": (name, each) for name in names for each in ([form] if form else FORMATS)}
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
+    try:
+        with private():
+            directory.mkdir(parents=True, exist_ok=True)
+            for path, (name, each) in paths.items():
+                write_atomic(path, as_text(found[name], each))
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
+    counts = ", ".join(counted(len(found[name]), name) for name in names)
+    click.echo(f"{directory}: {counts}")

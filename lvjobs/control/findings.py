@@ -1,0 +1,22 @@
+"""What `lvjobs ledger check` has to say: a fact, and what to do about it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`error`: something is not as it should be, and the check fails. `note`: something to know.
+
+    `subject` is a run's name, `runs.db` or `storage`. `remedy` is what to do, empty where nothing is to be done.
+    """
+
+    level: Level
+    subject: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")

@@ -1,0 +1,70 @@
+"""What runs.db knows of a run, kept in its directory: so that the ledger can be made anew where it is lost."""
+
+from collections.abc import Sequence
+
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.files import write_atomic
+from lvjobs.ledger.memo import Memo
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.layout import StudyLayout
+
+_KEY = "memos"
+
+
+class MemoKeeper:
+    """Writes memos, and only those that say something new. One for each session."""
+
+    def __init__(self, layout: StudyLayout) -> None:
+        self._layout = layout
+        self._kept: dict[str, str] = {}
+
+    def __call__(self, memos: Sequence[Memo]) -> None:
+        """Keep these.
+
+        Raises:
+            LvjobsError: one cannot be written. runs.db has it; nothing that was to follow has been done.
+        """
+        for memo in memos:
+            path = self._layout.run(memo.run.name).memo
+            text = memo.to_json()
+            try:
+                if self._known(memo.run.id, memo.run.name) != text and path.parent.is_dir():
+                    write_atomic(path, text)
+                    self._kept[memo.run.id] = text
+            except OSError as error:
+                raise LvjobsError(
+                    f"{path} cannot be written ({error.strerror}); runs.db has what was to be noted there, and nothing "
+                    "else was done: make room, then type the command again"
+                ) from error
+
+    def _known(self, run_id: str, name: str) -> str:
+        if run_id not in self._kept:
+            try:
+                self._kept[run_id] = self._layout.run(name).memo.read_text()
+            except (FileNotFoundError, UnicodeDecodeError):
+                return ""
+        return self._kept[run_id]
+
+
+def catch_up(transaction: Transaction) -> None:
+    """Once a ledger: runs that an earlier release declared get their memos too."""
+    if transaction.setting(_KEY) is None:
+        transaction.set_setting(_KEY, "1")
+        transaction.touched.update(run.id for run in transaction.runs())
+
+
+def refuse_lost(layout: StudyLayout) -> None:
+    """Refuse to begin a ledger beside runs that it would know nothing of: they would be submitted twice.
+
+    Raises:
+        UsageError: runs.db is gone (or empty), and run directories are there.
+    """
+    if layout.database.exists() and layout.database.stat().st_size:
+        return
+    runs = sum(1 for _ in layout.checkpoints.glob("*/run.json"))
+    if runs:
+        what = "1 run" if runs == 1 else f"{runs} runs"
+        raise UsageError(
+            f"{layout.database} is gone, and {layout.checkpoints} holds {what}, whose jobs may be in the queue; put a "
+            "backup in its place, or make it anew from them: lvjobs ledger rebuild"
+        )

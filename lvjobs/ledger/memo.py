@@ -1,0 +1,127 @@
+"""What runs.db knows of one run and nothing else in its directory tells: `ledger.json` there, for `ledger rebuild`.
+
+Written after each commit that changed any of it. What journals say of an attempt is not in it: they are the witness.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.words import Cause, RunState
+
+SCHEMA = 1
+
+_RUN = (
+    *("id", "name", "stage", "fingerprint", "profile", "resources", "code", "created", "ordinal", "state", "cause"),
+    *("not_before", "forgiven_until", "rates", "held_for", "after"),
+)
+_ATTEMPT = (
+    *("id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause", "evidence"),
+    *("allocated_seconds", "gpus"),
+)
+"""What a pass concluded. An attempt that claimed no generation has a little more: no journal tells it."""
+
+_UNCLAIMED = ("resumed_from", "checkpoint_step")
+_AT_REST = (RunState.HELD, RunState.PAUSED, RunState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Memo:
+    """The rows of one run, as far as they are kept: `run` without its config, attempts without what journals say."""
+
+    run: Run
+    attempts: Sequence[Attempt] = ()
+    submissions: Sequence[Submission] = ()
+    members: Sequence[Member] = ()
+    reservation: Work | None = None
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """Its place in each stage that compares it."""
+
+    def to_json(self) -> str:
+        """One JSON object; the same text for the same rows."""
+        run = {key: getattr(self.run, key) for key in _RUN}
+        if self.run.state in _AT_REST:  # any other reason is the queue's, and changes all the time
+            run["reason"] = self.run.reason
+        value = {
+            "schema": SCHEMA,
+            "run": run,
+            "attempts": [_attempt(attempt) for attempt in self.attempts],
+            "submissions": [asdict(each) for each in self.submissions],
+            "members": [{**asdict(each), "missing_since": None} for each in self.members],
+            "reservation": asdict(self.reservation) if self.reservation else None,
+            "cells": dict(self.cells),
+        }
+        return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
+    """What there is to keep of these runs, those of them that exist."""
+    if not run_ids:
+        return []
+    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in transaction.attempts(sorted(run_ids)):
+        attempts[attempt.run_id].append(attempt)
+    members: dict[str, list[Member]] = defaultdict(list)
+    for member in transaction.members(unsettled=False):
+        members[member.run_id].append(member)
+    submissions = {each.token: each for each in transaction.submissions(unsettled=False)}
+    places: dict[str, dict[str, int]] = defaultdict(dict)
+    for stage, cells in transaction.cells().items():
+        for position, run_id in enumerate(cells):
+            places[run_id][stage] = position
+    reserved = transaction.reservations()
+    return [
+        Memo(
+            run,
+            attempts[run.id],
+            [submissions[member.token] for member in members[run.id]],
+            members[run.id],
+            reserved.get(run.id),
+            places[run.id],
+        )
+        for run in transaction.runs()
+        if run.id in run_ids
+    ]
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    keys = _ATTEMPT if attempt.generation is not None else (*_ATTEMPT, *_UNCLAIMED)
+    return {key: getattr(attempt, key) for key in keys}
+
+
+def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
+    """The memo that `Memo.to_json` wrote, for a run of this configuration.
+
+    Keys that a newer release wrote are passed over.
+
+    Raises:
+        ValueError: the text is no memo.
+    """
+    try:
+        value = json.loads(text)
+        run = _made(Run, {**value["run"], "config": config})
+        attempts = [_made(Attempt, {**row, "run_id": run.id}) for row in value["attempts"]]
+        reservation = value["reservation"]
+        return Memo(
+            run=replace(run, state=RunState(run.state), cause=_cause(run.cause)),
+            attempts=[replace(attempt, cause=_cause(attempt.cause)) for attempt in attempts],
+            submissions=[_made(Submission, row) for row in value["submissions"]],
+            members=[_made(Member, row) for row in value["members"]],
+            reservation=_made(Work, reservation) if reservation else None,
+            cells={str(stage): int(position) for stage, position in value["cells"].items()},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not what runs.db knows of a run: {error}") from None
+
+
+def _made(kind: Any, row: Mapping[str, Any]) -> Any:
+    known = {item.name for item in fields(kind)}
+    return kind(**{key: value for key, value in row.items() if key in known})
+
+
+def _cause(word: Any) -> Cause | None:
+    return Cause(word) if word else None

@@ -1,0 +1,134 @@
+"""The file system that a study lies on: looked up, and told in words what that means for it."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import psutil
+
+NETWORK = frozenset(
+    {
+        *("nfs", "nfs3", "nfs4", "lustre", "gpfs", "mmfs", "beegfs", "fhgfs", "ceph", "fuse.ceph", "cifs", "smb3"),
+        *("glusterfs", "fuse.glusterfs", "panfs", "pvfs2", "orangefs", "afs", "wekafs", "fuse.sshfs", "9p", "virtiofs"),
+    }
+)
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+IN_A_CONTAINER = frozenset({"overlay", "fuse-overlayfs", "fuse.fuse-overlayfs", "aufs"})
+
+_FEW_BYTES = 1 << 30
+_FEW_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system, as the kernel lists it."""
+
+    point: str
+    kind: str
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a directory lies: the file system's type (empty: unknown) and what is free there for this user.
+
+    `free_files` is None where the file system does not count them.
+    """
+
+    path: str
+    mount: str
+    kind: str
+    read_only: bool
+    free_bytes: int
+    total_bytes: int
+    free_files: int | None
+
+
+def storage_of(directory: Path) -> Storage:
+    """Look up where `directory` lies. Raises OSError where there is no such directory."""
+    path = directory.resolve(strict=True)
+    counts = os.statvfs(path)
+    mounts = [Mount(each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=True)]
+    mount = mount_of(path, mounts) or Mount("", "")
+    return Storage(
+        path=str(path),
+        mount=mount.point,
+        kind=mount.kind,
+        read_only=bool(counts.f_flag & os.ST_RDONLY) or "ro" in mount.options.split(","),
+        free_bytes=counts.f_bavail * counts.f_frsize,
+        total_bytes=counts.f_blocks * counts.f_frsize,
+        free_files=counts.f_favail if counts.f_files else None,
+    )
+
+
+def mount_of(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:
+    """The mount that `path` (absolute, without links) lies on: the deepest; of two on one point, the later. Pure."""
+    found: Mount | None = None
+    for mount in mounts:
+        point = PurePath(mount.point)
+        deep = len(PurePath(found.point).parts) if found else 0
+        if path.is_relative_to(point) and len(point.parts) >= deep:
+            found = mount
+    return found
+
+
+def describe(storage: Storage) -> str:
+    """One line: `nfs4 at /home, 12.0 of 100.0 GiB free`."""
+    kind = storage.kind or "a file system of unknown type"
+    where = f" at {storage.mount}" if storage.mount else ""
+    return f"{kind}{where}, {storage.free_bytes / 2**30:.1f} of {storage.total_bytes / 2**30:.1f} GiB free"
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something about the storage that a user should know. `serious`: the study cannot go on like this."""
+
+    what: str
+    remedy: str
+    serious: bool = False
+
+
+def concerns(storage: Storage, *, on_slurm: bool) -> Iterator[Concern]:
+    """What is to be said of it, for a study whose jobs run on other machines (`on_slurm`) or on this one. Pure."""
+    if storage.read_only:
+        yield Concern(
+            f"{storage.mount or storage.path} is mounted read-only here, so that nothing of the study can be written",
+            "work where it can be written, or have it mounted anew",
+            serious=True,
+        )
+    if storage.kind in IN_MEMORY:
+        lost = "other machines do not see it, and a job there would find no run directory; " if on_slurm else ""
+        yield Concern(
+            f"{storage.kind} is this machine's memory: {lost}all of it is gone when the machine restarts",
+            "move the study to a file system that " + ("all nodes share" if on_slurm else "lasts"),
+            serious=on_slurm,
+        )
+    elif storage.kind in IN_A_CONTAINER:
+        yield Concern(
+            f"{storage.kind} is a container's own layer: it is gone with the container, and nothing outside sees it",
+            "move the study to a directory that is mounted into the container",
+            serious=on_slurm,
+        )
+    elif storage.kind in NETWORK:
+        yield Concern(
+            f"{storage.kind} is a network file system: its locks may lie, and names may be seen a minute late. lvjobs "
+            "is made for that (no locks, no WAL, one writer under a lease); other programs that open runs.db are not",
+            "read it with lvjobs ledger export, or read a copy: lvjobs ledger backup",
+        )
+    elif on_slurm and storage.kind:
+        yield Concern(
+            f"{storage.kind} is a local file system: jobs on other nodes find the study only if they mount it too",
+            "see that the nodes share it, or move the study to a file system that they do",
+        )
+    yield from _shortage(storage)
+
+
+def _shortage(storage: Storage) -> Iterator[Concern]:
+    remedy = "make room, or lower keep_last in study.toml's [train], so that runs keep fewer checkpoints"
+    if storage.free_bytes < _FEW_BYTES:
+        few = f"only {storage.free_bytes / 2**20:.0f} MiB are free: a checkpoint that does not fit ends its attempt"
+        yield Concern(few, remedy, serious=storage.free_bytes == 0)
+    if storage.free_files is not None and storage.free_files < _FEW_FILES:
+        few = f"only {storage.free_files} more files can be made there (inodes): checkpoints are many small files"
+        yield Concern(few, remedy, serious=storage.free_files == 0)

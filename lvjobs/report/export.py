@@ -1,0 +1,49 @@
+"""Tables as text: CSV for spreadsheets, JSON lines for programs. Pure."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORMATS = ("csv", "jsonl")
+
+
+def as_text(rows: Sequence[Mapping[str, Any]], form: str, *, table: str = "") -> str:
+    """The rows as `csv` or `jsonl`. `table`, where it is given, is named in each JSON line.
+
+    Numbers that are none (a loss that diverged) are null in JSON, which has no word for them; CSV has `nan` or `inf`.
+    """
+    return _csv(rows) if form == "csv" else _lines(rows, table)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow([_cell(value) for value in row.values()])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """What is a table itself goes into one cell as JSON; nothing is an empty cell."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, sort_keys=True)
+    return "true" if value is True else "false" if value is False else value
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], table: str) -> str:
+    named = ({"table": table, **row} if table else row for row in rows)
+    return "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in named)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
