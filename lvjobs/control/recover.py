@@ -81,7 +81,8 @@ def _journal(files: RunLayout, generation: int) -> bytes:
 def _told(attempt: Attempt, claim: Claim, journal: bytes, now: float) -> Attempt:
     """An attempt by its journal, and by what passes concluded of it."""
     seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
-    kept = {key: getattr(attempt, key) for key in ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus")}
+    own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
+    kept = {key: getattr(attempt, key) for key in own}
     is_done = attempt.cause is not None and attempt.cause.value == "completed"
     return replace(seen, **kept, finished=seen.finished or is_done)
 

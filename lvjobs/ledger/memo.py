@@ -21,7 +21,7 @@ _RUN = (
 )
 _ATTEMPT = (
     *("id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause", "evidence"),
-    *("allocated_seconds", "gpus"),
+    *("allocated_seconds", "gpus", "sharing"),
 )
 """What a pass concluded. An attempt that claimed no generation has a little more: no journal tells it."""
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
 from lvjobs.rehearsal.conduct import _Fate, shortened
 from lvjobs.rehearsal.verdict import differences
-from lvjobs.records.claim import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 
