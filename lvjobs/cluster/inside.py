@@ -23,6 +23,7 @@ TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
 
 _SOON_ENOUGH_SECONDS = 10
+_FAR_TOO_LONG_SECONDS = 300
 
 TRIES = 3
 _PAUSE = 0.3
@@ -165,12 +166,19 @@ def wake(name: str) -> bool:
     """Let a job of the user's that Slurm holds back until its begin time start in a few seconds; say whether one was.
 
     Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
-    put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it.
+    put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it. One
+    that has run for longer than its few seconds' work is requeued: a controller that died just when the job was put
+    back believes that it still runs, and notices after a quarter of an hour (seen).
     """
     try:
-        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING", "-o", "%i|%r|%S")
+        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING,RUNNING", "-o", "%i|%r|%S|%T")
         for row in rows.splitlines():
-            job_id, reason, start = [*row.split("|"), "", "", ""][:3]
+            job_id, reason, start, state = [*row.split("|"), "", "", "", ""][:4]
+            if state == "RUNNING":
+                if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
+                    _scontrol("requeue", job_id)
+                    return True
+                continue
             if "requeued held" in reason.lower().replace("_", " "):
                 _scontrol("release", job_id)
                 return True

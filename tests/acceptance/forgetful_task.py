@@ -1,6 +1,7 @@
 """A training that resumes its sum, and forgets where its own generator stood."""
 
 import random
+import time
 
 from lvjobs.worker import Run
 
@@ -12,6 +13,7 @@ def train(run: Run):
     for step in range(run.step + 1, run.config.steps + 1):
         total += own.random()
         run.log(step, loss=total)
+        time.sleep(0.01)
         if run.due(step) or run.should_stop():
             run.checkpoint(step, {"total": total})
         if run.should_stop():

@@ -143,10 +143,10 @@ def test_a_refused_requeue_is_in_slurms_words(scontrol):
 def driver_is(tmp_path, scontrol):
     """squeue shows one job, so; returns what scontrol was told."""
 
-    def make(reason, start):
+    def make(reason, start, state):
         calls = scontrol("exit 0")
         script = tmp_path / "bin" / "squeue"
-        script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "7|{reason}|{start}"\n')
+        script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "7|{reason}|{start}|{state}"\n')
         script.chmod(0o755)
         return lambda: calls() if (tmp_path / "calls").exists() else []
 
@@ -154,16 +154,18 @@ def driver_is(tmp_path, scontrol):
 
 
 @pytest.mark.parametrize(
-    ("reason", "start", "told"),
+    ("reason", "start", "state", "told"),
     [
-        ("BeginTime", 100, ["update jobid=7 starttime=now+3"]),
-        ("BeginTime", 5, []),
-        ("Dependency", "N/A", []),
-        ("launch failed requeued held", "N/A", ["release 7"]),
+        ("BeginTime", 100, "PENDING", ["update jobid=7 starttime=now+3"]),
+        ("BeginTime", 5, "PENDING", []),
+        ("Dependency", "N/A", "PENDING", []),
+        ("launch failed requeued held", "N/A", "PENDING", ["release 7"]),
+        ("None", -60, "RUNNING", []),
+        ("None", -600, "RUNNING", ["requeue 7"]),
     ],
 )
-def test_waking_a_driver(driver_is, tmp_path, reason, start, told):
-    calls = driver_is(reason, start if isinstance(start, str) else int(time.time()) + start)
+def test_waking_a_driver(driver_is, tmp_path, reason, start, state, told):
+    calls = driver_is(reason, start if isinstance(start, str) else int(time.time()) + start, state)
     assert inside.wake("driver.abc") is bool(told)
     assert calls() == told
     assert "--name=driver.abc" in (tmp_path / "asked").read_text()
