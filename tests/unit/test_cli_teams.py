@@ -77,15 +77,16 @@ def test_a_profile_may_ask_for_several_by_default(submit, tmp_path):
 
 def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     from lvjobs.control.declare import _team
+    from lvjobs.study.config import Resources
     from lvjobs.study.evaluation import EVALUATE_TASK
     from lvjobs.study.run import RunConfig
 
     evaluation = RunConfig(task=EVALUATE_TASK, steps=1)
-    assert _team(evaluation, 4, None) == _team(evaluation, 4, 4) == {"gpus": 1}
-    assert _team(evaluation, 1, None) == _team(evaluation, 0, 2) == {}
+    assert _team(evaluation, 4, Resources()) == _team(evaluation, 4, Resources(processes=4)) == {"gpus": 1}
+    assert _team(evaluation, 1, Resources()) == _team(evaluation, 0, Resources(processes=2)) == {}
     own = RunConfig(task="my.module:train", steps=1)
-    assert _team(own, 4, None) == {}
-    assert _team(own, 4, 2) == {"processes": 2}
+    assert _team(own, 4, Resources()) == {}
+    assert _team(own, 4, Resources(processes=2)) == {"processes": 2}
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1E-5", "0.00001", "1_0e-6"])
