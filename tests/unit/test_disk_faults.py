@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -148,7 +149,7 @@ def test_a_worker_on_a_disk_that_became_read_only(disk):
     journal.close()
     with read_only(disk):
         done = subprocess.run(
-            ["python", "-m", "lvjobs.worker", str(layout.root)],
+            [sys.executable, "-m", "lvjobs.worker", str(layout.root)],
             env={**os.environ, "LVJOBS_TOKEN": "a" * 12},
             capture_output=True,
             text=True,

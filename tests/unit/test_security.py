@@ -4,6 +4,7 @@ import ast
 import os
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -233,7 +234,8 @@ def trained(tmp_path_factory):
     before, kept = os.umask(0), dict(os.environ)
     os.environ |= SECRETS
     try:
-        assert subprocess.run(["python", "-m", "lvjobs", "init", "--study", str(root)], check=False).returncode == 0
+        command = [sys.executable, "-m", "lvjobs", "init", "--study", str(root)]
+        assert subprocess.run(command, check=False).returncode == 0
         (root / "checkpoints").mkdir()  # as an earlier release made it
         study = load_study(root)
         configs = [RunConfig(task="secret_task:train", steps=2, params={"fails": fails}) for fails in (False, True)]
