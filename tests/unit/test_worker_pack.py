@@ -30,13 +30,13 @@ def begin(runs, at_once=1, **variables):
     return start(runs[0], LVJOBS_PACK=names, LVJOBS_SIDE_BY_SIDE=at_once, LVJOBS_TOKEN=TOKEN, **variables)
 
 
-def ended(process, code, timeout=120):
+def ended(process, code, timeout=300):
     said, _ = process.communicate(timeout=timeout)
     assert process.returncode == code, said
     return said
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
