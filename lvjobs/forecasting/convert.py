@@ -53,7 +53,7 @@ def _write(file: Path, directory: Path, precision: str) -> None:
         try:
             tokenizer = untyped.AutoTokenizer.from_pretrained(str(file.parent), **source)
             read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:  # no GGUF, a cut one, an unknown model
             reason = str(error).partition("\n")[0]
             raise UsageError(f"{file} holds no model that transformers can read: {reason}") from error
         # transformers refuses to save what it read from GGUF, as quantised: so a clean model takes its weights over.

@@ -58,6 +58,13 @@ def test_a_long_run_on_a_bad_cluster_is_counted_anew_whenever_it_gets_on():
     )
 
 
+def test_memory_that_was_too_small_is_counted_in_all():
+    run = a_run(resources={"memory_mb": 1000})
+    twice = [Cause.OUT_OF_MEMORY, Cause.PREEMPTED] * 2
+    assert isinstance(after(*twice[:3], run=run), GoOn)
+    assert isinstance(after(*twice, Cause.OUT_OF_MEMORY, run=run), Hold)
+
+
 def test_causes_are_counted_apart():
     assert isinstance(after(*[Cause.KILLED] * 5, *[Cause.LAUNCH_FAILED] * 5), GoOn)
 

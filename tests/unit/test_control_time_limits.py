@@ -90,6 +90,21 @@ def test_runs_that_share_a_job_ask_for_what_they_take_together(side_by_side, min
     assert shared(three[:1], limits, BOUNDS).minutes == 5
 
 
+def test_the_limit_of_a_job_that_was_shared_says_nothing_about_one_run():
+    late = {"time_limit_minutes": 500}
+    alone = replace(automatic(**late), cause=Cause.TIMEOUT)
+    assert time_limit(alone, 0, PACE, Bounds()).minutes == 1000
+    shared_before = replace(automatic(**late, pack=9), cause=Cause.TIMEOUT)
+    assert time_limit(shared_before, 0, PACE, Bounds()).minutes == 52
+
+
+def test_start_up_is_not_read_off_a_job_that_was_shared():
+    run = a_run(config=CONFIG)
+    took = an_attempt(executed=10, train_seconds=20.0, allocated_seconds=90.0)
+    assert Stopwatch([run], [took]).pace(run).start_up == 70.0
+    assert Stopwatch([run], [replace(took, sharing=3)]).pace(run).start_up is None
+
+
 def test_start_up_is_the_longest_seen():
     run = a_run()
     attempts = [
