@@ -7,10 +7,24 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from faults import Gathered, fault
 
 from lvjobs.cli import main
 
+__all__ = ["fault"]  # a fixture for all
+
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--faults docs/faults.md`."""
+    parser.addoption("--faults", type=Path, help="write the table of faults there (tests/faults.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The table is gathered where pytest was started, not in its workers."""
+    if (path := config.getoption("--faults")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Gathered(path))
 
 
 @pytest.fixture

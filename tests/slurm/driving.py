@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import faults
+
 STUDY_TOML = """\
 profile = "{profile}"
 local_slots = 2
@@ -43,6 +45,7 @@ class Study:
 
     def __init__(self, root: Path, data: Path, *, profile="lab", resources="", environment=None, driver=False):
         self.root = root
+        self.backend = {"lab": "Slurm", "local": "embedded"}[profile]
         self.environment = environment or {}
         root.mkdir(parents=True, exist_ok=True)
         values = {"profile": profile, "resources": resources, "data": json.dumps(str(data))}
@@ -141,6 +144,26 @@ class Study:
         """SHA-256 of the final adapter's weights."""
         weights = self.files(name) / "final" / "adapter" / "adapter_model.safetensors"
         return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def tally(self):
+        """What a fault cost this study, for the table of faults."""
+        self.type("ledger", "check")
+        return faults.tally(self.root, self.known_jobs() if self.backend == "Slurm" else ())
+
+    def known_jobs(self):
+        """The jobs of this study that Slurm knows of, each with the token in its name."""
+        listings = [["squeue", "-h", "-a", "-t", "all", "-o", "%F %j"]]
+        if shutil.which("sacct"):
+            listings.append(
+                ["sacct", "-a", "-X", "-n", "-P", "-S", "now-1hour", "-o", "JobID,JobName", "--delimiter= "]
+            )
+        for command in listings:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            for line in done.stdout.splitlines():  # sacct has none where accounting is off
+                job_id, _, name = line.partition(" ")
+                run, _, token = name.rpartition(".")
+                if (self.files(run).exists() or (self.root / ".lvjobs" / "submissions" / token).exists()) and token:
+                    yield job_id.partition("_")[0], token
 
     def story(self, name):
         """All there is to see of a run that did not do what a test expected."""

@@ -13,9 +13,18 @@ from lvjobs.lab import LabConfig
 
 pytestmark = pytest.mark.slurm
 
+FAULT = {
+    "requeue": "preempted",
+    "user_signal": "preempted_signal",
+    "grace_0": "preempted_no_grace",
+    "qos": "preempted_qos",
+    "cancel": "preempted_cancel",
+    "no_accounting": "accounting_off",
+}
+
 
 @pytest.mark.parametrize("kind", ["requeue", "user_signal", "grace_0", "qos", "cancel", "no_accounting"])
-def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed):
+def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault):
     lab = lab_for(lab_configs[kind])
     study.submit("run", *(["--qos", "low"] if kind == "qos" else []))
     claim = study.reach("run", 300)
@@ -27,6 +36,7 @@ def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed):
     assert {other["job_id"] for other in study.claims("run")} == {claim["job_id"]}, "another job id"
     assert run["attempts"] == 2
     assert run["replayed_steps"] == 0
+    fault(FAULT[kind], study, same_bits=True)
 
 
 def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab):

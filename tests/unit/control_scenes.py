@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
+import faults
 from control_worker import Worker
 from sqlalchemy import event
 
@@ -178,6 +179,17 @@ class Scene:
             spent[row["kind"]] += row["units"] * (row["run_id"] == run_id)
             spent["estimated"] += row["estimated"] * (row["run_id"] == run_id)
         return dict(+spent)
+
+    backend = "simulated"
+
+    @property
+    def root(self):
+        return self.study.root
+
+    def tally(self):
+        """What a fault cost, for the table of faults."""
+        check(self)
+        return faults.tally(self.root, [(job.id.partition("_")[0], job.request.token) for job in self.cluster.jobs])
 
     def money(self):
         """FLOPs spent, reserved and free."""
