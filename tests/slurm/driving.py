@@ -161,8 +161,8 @@ class Study:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             for line in done.stdout.splitlines():  # sacct has none where accounting is off
                 job_id, _, name = line.partition(" ")
-                run, _, token = name.rpartition(".")
-                if (self.files(run).exists() or (self.root / ".lvjobs" / "submissions" / token).exists()) and token:
+                token = name.rpartition(".")[2]
+                if token and (self.root / ".lvjobs" / "submissions" / token).exists():
                     yield job_id.partition("_")[0], token
 
     def story(self, name):

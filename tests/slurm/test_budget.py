@@ -72,7 +72,7 @@ def test_a_run_that_slurm_runs_twice_is_charged_once(study: Study, lab, tmp_path
     assert after == before
 
 
-def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_end(study: Study, lab):
+def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_end(study: Study, lab, fault):
     study.submit("run")
     claim = study.reach("run", 260)
     orphan = psutil.Process(claim["pid"])
@@ -87,6 +87,7 @@ def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_e
     assert len(study.executed("run")) > seen
     study.run("run")
     assert agrees(study, "run")["replayed"] > 0
+    fault("node_fail", study)
 
 
 def test_twenty_at_once_into_a_budget_for_seven(study: Study, lab, tmp_path, series):

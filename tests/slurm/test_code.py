@@ -28,7 +28,7 @@ def break_training(package):
     train.write_text(train.read_text() + "\n\ndef train(run):\n    raise ValueError('an honest mistake')\n")
 
 
-def test_a_code_error_is_held_and_told(study: Study, lab, package):
+def test_a_code_error_is_held_and_told(study: Study, lab, package, fault):
     break_training(package)
     study.submit("run", "--steps", "20")
     run = study.until("run", "held")
@@ -36,6 +36,7 @@ def test_a_code_error_is_held_and_told(study: Study, lab, package):
     assert run["error"] == "ValueError: an honest mistake"
     assert "ValueError: an honest mistake" in study.type("status")
     assert study.run("run")["attempts"] == 1
+    fault("code_error", study)
 
     # mended, and taken up
     shutil.copy(Path(lvjobs.__file__).parent / "forecasting" / "train.py", package / "forecasting" / "train.py")
@@ -43,9 +44,10 @@ def test_a_code_error_is_held_and_told(study: Study, lab, package):
     study.until("run", "completed")
 
 
-def test_code_edited_after_submit_does_not_run(study: Study, lab, package):
+def test_code_edited_after_submit_does_not_run(study: Study, lab, package, fault):
     lab.run("scontrol", "update", "partitionname=low", "state=down")
     study.submit("run", "--steps", "20")
     break_training(package)
     lab.run("scontrol", "update", "partitionname=low", "state=up")
     assert study.until("run", "completed", "held")["state"] == "completed"
+    fault("edited", study)

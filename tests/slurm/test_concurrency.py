@@ -34,7 +34,7 @@ def test_two_commands_at_once_fifty_times(study: Study, lab):
         lab.run("scontrol", "update", "partitionname=low", "state=up")
 
 
-def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, tmp_path):
+def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, tmp_path, fault):
     lab.run("scontrol", "update", "partitionname=low", "state=down")
     try:
         study.submit("run", "--steps", "20")
@@ -57,5 +57,6 @@ def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, t
         assert "another lvjobs process took over this study" in err
         assert (study.root / "runs.db").read_bytes() == before
         assert study.run("run")["state"] == "cancelled"
+        fault("lease_slept", study, saw=err.strip().splitlines()[-1])
     finally:
         lab.run("scontrol", "update", "partitionname=low", "state=up")

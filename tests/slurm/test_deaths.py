@@ -39,7 +39,7 @@ def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault)
     fault(FAULT[kind], study, same_bits=True)
 
 
-def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab):
+def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault):
     """From the fifth requeue on Slurm holds a job for good (REQUEUE_HOLD): another one takes its place."""
     study.submit("run", "--steps", "4000")
     for generation in range(1, 6):
@@ -51,13 +51,14 @@ def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab):
     assert study.executed("run") == list(range(1, 4001))
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2
     assert run["attempts"] == 6
+    fault("preempted_often", study, times=5)
 
 
 def kill_worker(claim):
     os.kill(claim["pid"], signal.SIGKILL)
 
 
-def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undisturbed):
+def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undisturbed, fault):
     study.submit("run")
     for generation, step in ((1, 310), (2, 580), (3, 760)):
         kill_worker(study.reach("run", step, generation=generation))
@@ -72,9 +73,10 @@ def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undis
     assert run["executed_steps"] == len(study.executed("run")) == 1000 + run["replayed_steps"]
     resumed = [line["resumed_from"] for line in study.journal("run") if line["kind"] == "start"]
     assert resumed == [None, "000001-00000250", "000002-00000500", "000003-00000750"]
+    fault("killed", study, times=3, same_bits=True)
 
 
-def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study: Study, lab):
+def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study: Study, lab, fault):
     study.submit("run")
     for generation in (1, 2, 3):
         kill_worker(study.reach("run", 20, generation=generation))
@@ -88,12 +90,13 @@ def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study:
     assert run["cause"] == "killed"
     assert "3 times in a row without a new checkpoint" in run["reason"]
     assert "3 times in a row" in study.type("status")
+    fault("no_progress", study, times=3)
 
     assert "taken up by the user" in study.type("resume", "run")
     study.until("run", "completed")
 
 
-def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed):
+def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed, fault):
     """One minute is the shortest limit. A run this small would be done by then: it is held up until shortly before.
 
     Twice at least: on a busy machine what is left after the second limit may need a third.
@@ -115,9 +118,10 @@ def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed):
     assert study.adapter("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == len(leaves) + 1
+    fault("time_limit", study, times=len(leaves), same_bits=True)
 
 
-def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbed):
+def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbed, fault):
     study.submit("run")
     claim = study.reach("run", 260)
     orphan = psutil.Process(claim["pid"])
@@ -136,9 +140,12 @@ def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbe
     assert any(line["kind"] == "leave" and line["cause"] == "superseded" for line in study.journal("run"))
     assert run["cause"] == "completed"
     assert study.run("run")["executed_steps"] == 1000 + study.run("run")["replayed_steps"]
+    fault("node_fail", study, same_bits=True)
 
 
-def test_a_finished_job_that_slurm_runs_again_spends_nothing(study: Study, lab_for, lab_configs, undisturbed, tmp_path):
+def test_a_finished_job_that_slurm_runs_again_spends_nothing(
+    study: Study, lab_for, lab_configs, undisturbed, tmp_path, fault
+):
     """A job killed at the end of its grace keeps the flag: its next run is requeued once more however it ends."""
     lab = lab_for(lab_configs["requeue"])
     study.keep_requeueable(tmp_path / "bin")
@@ -163,6 +170,7 @@ def test_a_finished_job_that_slurm_runs_again_spends_nothing(study: Study, lab_f
     assert study.adapter("run") == undisturbed
     assert len(study.claims("run")) == 2, "the rerun claimed a generation"
     assert study.run("run")["executed_steps"] == run["executed_steps"]
+    fault("phantom", study, same_bits=True)
 
 
 def test_scancel_is_final(study: Study, lab):
@@ -188,12 +196,13 @@ def test_cancel_ends_it_for_good(study: Study, lab):
     assert len(study.claims("run")) == 1
 
 
-def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_configs, undisturbed):
+def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_configs, undisturbed, fault):
     lab_for(lab_configs["no_accounting"])
     study.submit("run")
     kill_worker(study.reach("run", 310))
     study.until("run", "completed")
     assert study.adapter("run") == undisturbed
+    fault("accounting_off", study, same_bits=True)
 
 
 def test_the_hold_after_a_requeue_is_lifted(study: Study, lab_for):

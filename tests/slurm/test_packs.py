@@ -38,7 +38,7 @@ def alone(tmp_path_factory, series):
 
 @pytest.mark.parametrize(("kind", "side_by_side"), [("requeue", 2), ("cancel", 1)])
 def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
-    study, lab_for, lab_configs, alone, kind, side_by_side
+    study, lab_for, lab_configs, alone, kind, side_by_side, fault
 ):
     lab = lab_for(lab_configs[kind])
     declare(study)
@@ -58,3 +58,4 @@ def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
     assert set(jobs[second] + jobs[third]) == {claim["job_id"]}, "the others stayed"
     for name in (second, third):
         assert study.executed(name) == list(range(1, 401)), "a step was lost, or executed twice"
+    fault("pack", study, same_bits=True)

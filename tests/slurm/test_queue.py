@@ -43,7 +43,7 @@ def queued(lab):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("told", "runs"), [(True, 27), (False, 9)], ids=["told", "found out"])
-def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, told, runs, tmp_path):
+def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, told, runs, tmp_path, fault):
     if not told:
         hide_sacctmgr(study, tmp_path / "bin")
     seeds = list(range(runs // 9))
@@ -67,6 +67,7 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
     assert len({run["job_id"] for run in ended}) == runs
     words = ("QOSMaxSubmit", "refused", "deferred", "error:")
     assert [line for line in (said + out).splitlines() if any(word in line for word in words)] == []
+    fault("submit_limit", study)
 
 
 def hide_sacctmgr(study, directory):

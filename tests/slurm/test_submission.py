@@ -17,7 +17,7 @@ def jobs(lab):
     return lab.run("squeue", "-h", "-r", "-o", "%i").split()
 
 
-def test_a_frozen_controller(study: Study, lab, undisturbed):
+def test_a_frozen_controller(study: Study, lab, undisturbed, fault):
     lab.freeze()
     said = study.submit("run")
     assert "did not say whether it took the job" in said
@@ -27,9 +27,10 @@ def test_a_frozen_controller(study: Study, lab, undisturbed):
     study.until("run", "completed")
     assert study.adapter("run") == undisturbed
     assert {claim["job_id"] for claim in study.claims("run")} == {run["job_id"]}
+    fault("reply_lost", study, saw=said.strip().splitlines()[-1], same_bits=True)
 
 
-def test_a_dead_controller(study: Study, lab, undisturbed):
+def test_a_dead_controller(study: Study, lab, undisturbed, fault):
     lab.kill_controller()
     said = study.submit("run")
     assert "not submitted yet" in said
@@ -43,10 +44,11 @@ def test_a_dead_controller(study: Study, lab, undisturbed):
     assert len(carried) == 1
     study.until("run", "completed")
     assert study.adapter("run") == undisturbed
+    fault("controller_dead", study, saw=said.strip().splitlines()[-1], same_bits=True)
 
 
 def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_never_came(
-    study: Study, lab, undisturbed
+    study: Study, lab, undisturbed, fault
 ):
     study.submit("run")
     study.until("run", "queued", "running")
@@ -67,6 +69,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     paths = [path for name in (".lvjobs", "checkpoints", "logs") for path in (study.root / name).rglob("*")]
     assert any(path.suffix == ".out" for path in paths)
     assert not [path for path in paths if path.stat().st_mode & 0o077], "Slurm's log and scripts are private too"
+    fault("ledger_gone", study, saw=said.strip().splitlines()[0], same_bits=True)
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def deadly_sbatch(tmp_path, lab):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("array", [False, True], ids=["job", "array"])
-def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, deadly_sbatch, when, array):
+def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, deadly_sbatch, when, array, fault):
     directory = deadly_sbatch(when)
     path = {"PATH": f"{directory}:{os.environ['PATH']}"}
     arguments = ["sweep", "stage1", "--steps", "30"] if array else ["submit", "train", "--name", "run", "--steps", "30"]
@@ -112,6 +115,7 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     for name in runs:
         assert study.executed(name) == list(range(1, 31)), "trained exactly once"
         assert len(study.claims(name)) == 1
+    fault("killed_at_sbatch", study)
 
 
 def test_a_sweep_is_one_array(study: Study, lab):
@@ -139,10 +143,11 @@ def test_the_same_settings_are_the_same_run(study: Study, lab):
         ("--time-limit", "100h", "1-12:00:00"),
     ],
 )
-def test_what_the_site_refuses_is_told_and_nothing_is_half_made(study: Study, lab, option, value, words):
+def test_what_the_site_refuses_is_told_and_nothing_is_half_made(study: Study, lab, option, value, words, fault):
     said = study.type("submit", "train", "--name", "run", option, value, code=2)
     assert words in said
     assert said.count("\n") == 1
     assert study.runs() == {}
     assert jobs(lab) == []
     assert not (study.root / "checkpoints" / "run").exists()
+    fault("refused", study, saw=said.strip())

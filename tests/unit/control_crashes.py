@@ -1,4 +1,7 @@
-"""Processes that die at one chosen instant: before or after a commit, a call of the cluster, a file that is published."""
+"""Processes that end at one chosen instant: before or after a commit, a call of the cluster, a file that is published.
+
+Killed, or by Ctrl-C: then what was opened is closed on the way out.
+"""
 
 import os
 import pickle
@@ -39,7 +42,7 @@ class Instants:
 
     def watch(self, scene, setattr_=setattr):
         """Put an instant before and after everything that leaves a trace."""
-        scene.shown = _Watched(scene.cluster, self)
+        scene.shown = _Watched(scene.shown, self)
         # written aside | published, not yet durable | published: a death can fall between any two
         setattr_(files, "_write_synced", self.around("writing a file aside", files._write_synced))
         setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
@@ -48,10 +51,10 @@ class Instants:
 
 class _Watched:
     def __init__(self, cluster, instants):
-        self._cluster, self._instants = cluster, instants
+        self.cluster, self._instants = cluster, instants
 
     def __getattr__(self, name):
-        found = getattr(self._cluster, name)
+        found = getattr(self.cluster, name)
         return self._instants.around(name, found) if name in _CALLS else found
 
 
@@ -66,12 +69,12 @@ def _watched_transaction(transaction, instants):
     return watched
 
 
-def die_at(scene, at, act):
-    """`act(scene)` in a process that is killed at instant `at`; returns the scene as it left it, and the instants."""
+def die_at(scene, at, act, *, interrupted=False):
+    """`act(scene)` in a process that ends at instant `at`; returns the scene as it left it, and the instants."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _act_and_die(scene, at, act, writing)
+        _act_and_die(scene, at, act, writing, interrupted=interrupted)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         data = stream.read()
@@ -80,17 +83,27 @@ def die_at(scene, at, act):
     return pickle.loads(data)
 
 
-def _act_and_die(scene, at, act, writing):
+def _act_and_die(scene, at, act, writing, *, interrupted):
+    shown = scene.shown
+
     def die(_name):
-        scene.shown = scene.cluster
+        scene.shown = shown
         with os.fdopen(writing, "wb") as stream:
             stream.write(pickle.dumps((scene, instants.names)))
         os._exit(0)
 
+    def interrupt(_name):
+        raise KeyboardInterrupt
+
     try:
-        instants = Instants(at, die)
+        instants = Instants(at, interrupt if interrupted else die)
         instants.watch(scene)
-        act(scene)
+        try:
+            act(scene)
+        except KeyboardInterrupt:
+            assert interrupted
+        else:
+            assert at is None, f"nothing came of instant {at}"
         die("the end")
     except BaseException:  # noqa: BLE001 - a forked test has nobody above it
         traceback.print_exc(file=sys.stderr)
@@ -98,8 +111,11 @@ def _act_and_die(scene, at, act, writing):
         os._exit(1)
 
 
-def die_everywhere(scene, act):
-    """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once."""
+def die_everywhere(scene, act, *, interrupted=False):
+    """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once.
+
+    `interrupted`: by Ctrl-C, and it closes what it opened.
+    """
     root, backup = scene.study.root, scene.study.root.with_name("backup")
     shutil.copytree(root, backup)
     before = pickle.dumps(scene)
@@ -108,8 +124,8 @@ def die_everywhere(scene, act):
     for at, name in enumerate(names, start=1):
         shutil.rmtree(root)
         shutil.copytree(backup, root)
-        left, seen = die_at(pickle.loads(before), at, act)
-        assert seen == names[:at]
+        left, seen = die_at(pickle.loads(before), at, act, interrupted=interrupted)
+        assert seen[:at] == names[:at]
         if (traces := _traces(left)) not in met:
             met.add(traces)
             yield f"{at} of {len(names)}, {name}", left

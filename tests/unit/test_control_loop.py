@@ -101,7 +101,7 @@ def test_three_kills_without_a_checkpoint_hold_it_until_it_is_taken_up(make):
     assert scene.spent() == {"useful": 12, "replayed": 8}
 
 
-def test_a_code_error_is_held_not_retried(make):
+def test_a_code_error_is_held_not_retried(make, fault):
     scene = make()
     scene.worker.failing["one"] = 6
     scene.enter("one")
@@ -109,13 +109,14 @@ def test_a_code_error_is_held_not_retried(make):
     assert scene.state() == "held"
     assert "ValueError: no such thing" in scene.run()["reason"]
     assert len(scene.jobs()) == 1
+    fault("code_error", scene)
     scene.worker.failing.clear()
     scene.take_up("one")
     scene.go(30)
     assert scene.state() == "completed"
 
 
-def test_a_worker_that_shows_no_life_is_hung(make):
+def test_a_worker_that_shows_no_life_is_hung(make, fault):
     scene = make(hung_seconds=60)
     scene.worker.dumb.add("one")
     scene.enter("one")
@@ -125,6 +126,7 @@ def test_a_worker_that_shows_no_life_is_hung(make):
     scene.go(60)
     assert scene.state() == "completed"
     assert scene.causes()[0] == "hung"
+    fault("hung", scene)
 
 
 # -- the end -------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_a_job_that_nobody_knows_is_submitted_anew_after_two_looks(make, account
     assert len(scene.jobs()) == 1
 
 
-def test_an_accounting_outage_is_not_a_death(make):
+def test_an_accounting_outage_is_not_a_death(make, fault):
     scene = begun(make())
     scene.cluster.accounting = "dead"
     hidden = hide(scene)
@@ -52,9 +52,10 @@ def test_an_accounting_outage_is_not_a_death(make):
     scene.cluster.jobs += hidden
     scene.go(30)
     assert scene.causes() == ["completed"]
+    fault("accounting_dead", scene)
 
 
-def test_late_accounting_says_how_it_ended(make):
+def test_late_accounting_says_how_it_ended(make, fault):
     """The queue forgot the job before accounting heard of its end."""
     scene = begun(make(manners=Manners(min_job_age=5, accounting_lag=90)))
     scene.cluster.cancel(scene.job().id)
@@ -62,6 +63,7 @@ def test_late_accounting_says_how_it_ended(make):
     assert scene.state() == "running"
     scene.go(45)
     assert scene.state() == "cancelled"
+    fault("accounting_late", scene)
 
 
 def test_accounting_that_still_calls_an_earlier_run_running_makes_it_no_kill(make):
@@ -71,7 +73,7 @@ def test_accounting_that_still_calls_an_earlier_run_running_makes_it_no_kill(mak
     assert scene.causes() == ["node_fail"]
 
 
-def test_nothing_follows_from_a_scheduler_that_is_silent(make):
+def test_nothing_follows_from_a_scheduler_that_is_silent(make, fault):
     """Least of all from accounting, which calls a job ended that waits in the queue to go on."""
     scene = begun(make())
     scene.cluster.preempt(scene.job().id)
@@ -88,12 +90,13 @@ def test_nothing_follows_from_a_scheduler_that_is_silent(make):
     scene.go(120)
     assert scene.state() == "completed"
     assert len(scene.jobs()) == 1
+    fault("silent", scene)
 
 
 # -- a scheduler that counts from one again ------------------------------------------------------------------------
 
 
-def test_a_job_with_the_number_of_an_old_one_is_not_taken_for_it(make):
+def test_a_job_with_the_number_of_an_old_one_is_not_taken_for_it(make, fault):
     scene = begun(make(steps=300))
     scene.cluster.forget()
     scene.enter("two")
@@ -107,13 +110,14 @@ def test_a_job_with_the_number_of_an_old_one_is_not_taken_for_it(make):
     scene.go(480, every=60)
     assert scene.state("one") == scene.state("two") == "completed"
     assert len(scene.jobs("two")) == 1
+    fault("job_id_reused", scene)
 
 
 # -- jobs that may train no more -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [0, 60])
-def test_a_revoked_job_that_turns_up_late_is_cancelled_and_spends_nothing(make, seconds):
+def test_a_revoked_job_that_turns_up_late_is_cancelled_and_spends_nothing(make, seconds, fault):
     scene = begun(make(steps=300))
     scene.cluster.accounting = "off"
     [old] = hide(scene)
@@ -127,9 +131,10 @@ def test_a_revoked_job_that_turns_up_late_is_cancelled_and_spends_nothing(make, 
     assert old.state == "CANCELLED"
     scene.go(300, every=60)
     assert scene.state() == "completed"
+    fault("late_job", scene)
 
 
-def test_a_revoked_job_that_slurm_runs_again_spends_nothing(make):
+def test_a_revoked_job_that_slurm_runs_again_spends_nothing(make, fault):
     scene = begun(make(steps=300))
     old = scene.job()
     scene.cluster.kill(old.id)
@@ -141,6 +146,7 @@ def test_a_revoked_job_that_slurm_runs_again_spends_nothing(make):
     scene.go(240, every=60)
     assert scene.state() == "completed"
     assert {job_id for job_id, _ in scene.worker.trained["one"]} == {"1", "2"}
+    fault("late_job", scene)
 
 
 # -- a holder that slept -------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_a_job_that_runs_again_and_has_not_claimed_yet_is_starting(make):
     scene.make_pass()
 
 
-def test_a_worker_that_is_killed_at_the_end_of_its_grace_is_run_once_more_and_spends_nothing(make):
+def test_a_worker_that_is_killed_at_the_end_of_its_grace_is_run_once_more_and_spends_nothing(make, fault):
     scene = make(steps=40, every=7)
     scene.worker.deaf.add("one")
     job = begun(scene).job()
@@ -86,9 +86,10 @@ def test_a_worker_that_is_killed_at_the_end_of_its_grace_is_run_once_more_and_sp
     executed = scene.worker.executed["one"]
     assert scene.spent() == {"useful": 40, "replayed": executed - 40}
     assert len(scene.jobs()) == 1
+    fault("phantom", scene)
 
 
-def test_a_site_that_cancels_what_it_preempts_and_a_worker_that_could_not_requeue(make):
+def test_a_site_that_cancels_what_it_preempts_and_a_worker_that_could_not_requeue(make, fault):
     scene = make(manners=Manners(preempt_mode="cancel"))
     scene.worker.requeues = False
     begun(scene)
@@ -99,6 +100,7 @@ def test_a_site_that_cancels_what_it_preempts_and_a_worker_that_could_not_requeu
     scene.go(30)
     assert scene.state() == "completed"
     assert scene.causes() == ["preempted", "completed"]
+    fault("preempted_cancel", scene)
 
 
 def test_a_time_limit_ends_it_twice(make):
@@ -114,7 +116,7 @@ def test_a_time_limit_ends_it_twice(make):
     assert len(scene.jobs()) == 1
 
 
-def test_a_time_limit_without_a_signal_in_time(make):
+def test_a_time_limit_without_a_signal_in_time(make, fault):
     scene = make(steps=100)
     scene.worker.deaf.add("one")
     scene.enter("one", time_limit="1")
@@ -122,12 +124,13 @@ def test_a_time_limit_without_a_signal_in_time(make):
     assert scene.state() == "completed"
     assert scene.causes() == ["timeout", "completed"]
     assert len(scene.jobs()) == 2
+    fault("time_limit", scene)
 
 
 # -- nodes ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_orphans_steps_are_charged_as_replayed(make):
+def test_an_orphans_steps_are_charged_as_replayed(make, fault):
     scene = begun(make(steps=60), taken=6)
     scene.cluster.fail_node(scene.job().id, orphan_steps=50)
     scene.make_pass()
@@ -140,9 +143,10 @@ def test_an_orphans_steps_are_charged_as_replayed(make):
     assert executed > 60
     assert scene.spent() == {"useful": 60, "replayed": executed - 60}
     assert len(scene.jobs()) == 1
+    fault("node_fail", scene)
 
 
-def test_a_launch_that_fails_is_tried_again_and_one_that_slurm_holds_is_released(make):
+def test_a_launch_that_fails_is_tried_again_and_one_that_slurm_holds_is_released(make, fault):
     scene = make()
     scene.enter("one")
     scene.cluster.fail_launch(scene.job().id)
@@ -153,6 +157,7 @@ def test_a_launch_that_fails_is_tried_again_and_one_that_slurm_holds_is_released
     assert scene.calls("release") == [scene.job().id]
     assert scene.state() == "completed"
     assert scene.causes() == ["launch_failed", "launch_failed", "completed"]
+    fault("launch_failed", scene, times=2)
 
 
 def test_a_launch_that_fails_after_a_requeue_is_told_from_the_run_before(make):

@@ -34,7 +34,7 @@ def hide(scene):
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])
 @pytest.mark.parametrize("wait", [0, 8, 60])
-def test_a_job_whose_reply_was_lost_is_adopted_and_trains_to_its_end(scene, names, wait):
+def test_a_job_whose_reply_was_lost_is_adopted_and_trains_to_its_end(scene, names, wait, fault):
     scene.cluster.submit_faults.append("lost")
     assert scene.enter(*names).outcome == "unclear"
     assert {row["state"] for row in scene.rows("runs")} == {"submitting"}
@@ -45,6 +45,7 @@ def test_a_job_whose_reply_was_lost_is_adopted_and_trains_to_its_end(scene, name
     for name in names:
         assert scene.state(name) == "completed"
         assert len(scene.jobs(name)) == 1
+    fault("reply_lost", scene)
 
 
 def test_a_job_that_only_its_claim_tells_of_is_adopted(scene):
@@ -61,7 +62,7 @@ def test_a_job_that_only_its_claim_tells_of_is_adopted(scene):
     assert len(scene.jobs()) == 1
 
 
-def test_a_submission_that_made_no_job_is_tried_again_once_after_two_looks(scene):
+def test_a_submission_that_made_no_job_is_tried_again_once_after_two_looks(scene, fault):
     scene.cluster.submit_faults.append("vanished")
     scene.enter("one")
     scene.make_pass()
@@ -77,9 +78,10 @@ def test_a_submission_that_made_no_job_is_tried_again_once_after_two_looks(scene
     scene.go(60)
     assert scene.state() == "completed"
     assert len(scene.jobs()) == 1
+    fault("reply_lost", scene)
 
 
-def test_an_unclear_submission_waits_for_as_long_as_the_scheduler_is_silent(scene):
+def test_an_unclear_submission_waits_for_as_long_as_the_scheduler_is_silent(scene, fault):
     scene.cluster.silent = True
     scene.enter("one")
     scene.go(300, every=60)
@@ -88,6 +90,7 @@ def test_an_unclear_submission_waits_for_as_long_as_the_scheduler_is_silent(scen
     scene.go(60)
     assert scene.state() == "completed"
     assert len(scene.jobs()) == 1
+    fault("silent", scene)
 
 
 def test_an_unclear_submission_waits_for_accounting_too(scene):
@@ -193,7 +196,7 @@ def test_checkpoints_of_another_run_are_not_gone_on_from(make):
     assert scene.files().config.read_text() == before
 
 
-def test_a_run_that_is_refused_later_is_held(make):
+def test_a_run_that_is_refused_later_is_held(make, fault):
     scene = begun(make())
     scene.cluster.kill(scene.job().id)
     scene.cluster.submit_faults.append("refused")
@@ -205,6 +208,7 @@ def test_a_run_that_is_refused_later_is_held(make):
     scene.take_up("one", account="other")
     scene.go(60)
     assert scene.state() == "completed"
+    fault("refused", scene)
 
 
 # -- no more than the site allows ----------------------------------------------------------------------------------
@@ -235,7 +239,7 @@ def see_through(scene, names, most):
 
 @pytest.mark.parametrize("most", [1, 2, 4, 30])
 @pytest.mark.parametrize("told", [True, False], ids=["told", "found out"])
-def test_a_sweep_goes_through_a_limit_on_the_queue(make, most, told):
+def test_a_sweep_goes_through_a_limit_on_the_queue(make, most, told, fault):
     scene = make(manners=Manners(max_submit=most, tells_limits=told))
     sent = scene.enter(*NINE)
     assert sent.outcome == "submitted"
@@ -247,6 +251,7 @@ def test_a_sweep_goes_through_a_limit_on_the_queue(make, most, told):
     assert all("waits for room in the queue" in scene.run(name)["reason"] for name in names)
     assert {row["kind"] for row in scene.rows("events")} == {"submitted"}, "waiting is no event"
     see_through(scene, NINE, most)
+    fault("submit_limit", scene)
 
 
 def test_jobs_that_are_not_ours_take_room_too(make):

@@ -26,7 +26,7 @@ def disk(tmp_path):
 # -- the worker -----------------------------------------------------------------------------------------------------
 
 
-def test_full_at_a_journal_line(disk):
+def test_full_at_a_journal_line(disk, fault):
     journal = JournalWriter(disk / "journals" / "000001.jsonl")
     journal.write("start", generation=1)
     told = 0
@@ -46,6 +46,7 @@ def test_full_at_a_journal_line(disk):
     assert [entry.fields["step"] for entry in seen[1:]] == list(range(1, told + 2))
     journal.close()
     again.close()
+    fault("full_journal", None, saw="one line, and what to type; the torn line is not read")
 
 
 # -- the ledger -----------------------------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ def finish(scene):
 
 
 @pytest.mark.parametrize("left", [0, 4096, 16_384])
-def test_full_at_a_submission(scene, disk, left):
+def test_full_at_a_submission(scene, disk, left, fault):
     """Wherever in it the room ends: at the lease, at the ledger's journal, at the ledger, behind it."""
     with (
         filled(disk, left),
@@ -89,10 +90,11 @@ def test_full_at_a_submission(scene, disk, left):
     if not scene.rows("runs"):
         scene.enter("one")
     finish(scene)
+    fault("full_ledger", scene)
 
 
 @pytest.mark.parametrize("left", [0, 4096, 16_384])
-def test_full_while_a_run_trains(scene, disk, left):
+def test_full_while_a_run_trains(scene, disk, left, fault):
     scene.enter("one")
     scene.one_pass()
     with filled(disk, left):
@@ -101,6 +103,7 @@ def test_full_while_a_run_trains(scene, disk, left):
             with suppress(LvjobsError):  # which the command line prints; a pass that has no need to write is fine
                 scene.one_pass()
     finish(scene)
+    fault("full_ledger", scene)
 
 
 def test_full_at_a_copy(scene, disk, tmp_path):
@@ -111,7 +114,7 @@ def test_full_at_a_copy(scene, disk, tmp_path):
     back_up(scene.study.layout.database, tmp_path / "copy")
 
 
-def test_what_the_user_is_told(scene, disk, typed):
+def test_what_the_user_is_told(scene, disk, typed, fault):
     """In one line each, and never a traceback; what a pass said before can still be read."""
     scene.enter("one")
     scene.one_pass()
@@ -140,6 +143,7 @@ def test_what_the_user_is_told(scene, disk, typed):
     code, out, _ = typed("ledger", "check", *at)
     assert (code, "MiB are free" in out, "tmpfs is this machine's memory" in out) == (0, True, True)
     finish(scene)
+    fault("read_only", scene, saw="cannot be written (Read-only file system); nothing was done")
 
 
 def test_a_worker_on_a_disk_that_became_read_only(disk):

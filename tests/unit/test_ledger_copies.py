@@ -74,7 +74,7 @@ def test_a_copy_is_whole_and_private_and_of_any_schema(path, tmp_path):
     assert names(tmp_path) == ["copy", "old copy", "old.db", "runs.db"]
 
 
-def test_a_copy_is_consistent_while_the_ledger_is_written(path, tmp_path):
+def test_a_copy_is_consistent_while_the_ledger_is_written(path, tmp_path, fault):
     """Two rows change together, again and again; every copy has them as they were at one moment."""
     connection = sqlite3.connect(path)
     connection.executemany("INSERT INTO settings VALUES (?, '0')", [("left",), ("right",)])
@@ -107,6 +107,7 @@ def test_a_copy_is_consistent_while_the_ledger_is_written(path, tmp_path):
         values = copy.execute("SELECT DISTINCT value FROM settings WHERE key IN ('left', 'right')").fetchall()
         copy.close()
         assert len(values) == 1
+    fault("ledger_copied", None, times=5, saw="each copy as it was at one moment")
 
 
 def test_what_is_there_is_not_written_over(path, tmp_path):

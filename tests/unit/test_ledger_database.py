@@ -226,7 +226,7 @@ RELEASED = [script.revision for script in ScriptDirectory.from_config(_config())
 
 
 @pytest.mark.parametrize("revision", RELEASED)
-def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision):
+def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision, fault):
     path = tmp_path / "runs.db"
     _at_0001(path)
     config = _config()
@@ -257,6 +257,7 @@ def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision):
     backups = [path.name for path in tmp_path.glob("*.bak")]
     assert backups == ([] if revision == HEAD else [f"runs.db.{revision}.bak"])
     assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
+    fault("old_schema", None, saw="migrated, and a copy kept beside it")
 
 
 def test_a_migrated_ledger_can_be_taken_back(tmp_path):

@@ -56,11 +56,12 @@ def test_a_live_holder_is_waited_for_and_named(tmp_path, clock):
     assert clock.now >= 105
 
 
-def test_a_holder_elsewhere_that_shows_no_life_for_a_whole_term_is_followed(tmp_path, clock):
+def test_a_holder_elsewhere_that_shows_no_life_for_a_whole_term_is_followed(tmp_path, clock, fault):
     write_claim(tmp_path / "lease", 7, elsewhere())
     lease = acquire(tmp_path / "lease", wait=60, term=15, clock=clock, sleep=clock.sleep)
     assert lease.number == 8
     assert 115 <= clock.now < 116
+    fault("lease_elsewhere", None, saw="waited for a term of 15 s, then followed")
 
 
 def test_a_holder_elsewhere_that_beats_is_never_followed(tmp_path, clock):

@@ -149,7 +149,7 @@ def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
     assert final_weights(layout) == final_weights(undisturbed)
 
 
-def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path):
+def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path, fault):
     """Grace ends in the midst of a step: that the run was asked to leave is all that tells it from one that was killed."""
     layout = make_run(tmp_path / "run")
     pid = zygote.start(layout, TOY_DEAF_AT=3)
@@ -166,6 +166,7 @@ def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path):
     assert entries(layout, "signal") == [{"signal": "SIGTERM", "step": 3}]
     assert entries(layout, "leave") == []
     assert zygote.run(layout) == 0
+    fault("preempted_long_step", layout.root)
 
 
 def test_a_signal_before_there_is_a_journal_is_told_of(zygote, tmp_path):
@@ -359,7 +360,7 @@ def test_a_full_disk(zygote, tmp_path, undisturbed):
     assert final_weights(layout) == final_weights(undisturbed)
 
 
-def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed):
+def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed, fault):
     with mounted(tmp_path / "disk"):
         layout = make_run(tmp_path / "disk" / "run")
         assert zygote.run(layout, TOY_TERM_AT=15) == 75
@@ -376,9 +377,10 @@ def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed
         steps = executed(layout)
         assert len(steps) > STEPS, "what no checkpoint has is in the journal all the same, and is charged"
         assert set(steps) == set(range(1, STEPS + 1))
+    fault("full_checkpoint", layout.root, saw=error["message"].replace(str(tmp_path), "..."), same_bits=True)
 
 
-def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
+def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
     newest = layout.steps / published(layout)[-1]
@@ -389,11 +391,12 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed):
     assert "optimizer" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
+    fault("bytes_flipped", layout.root, saw=bad["problem"], same_bits=True)
 
 
 @pytest.mark.parametrize(("kept", "resumed"), [(1, "000001-00000010"), (0, None)])
 def test_checkpoint_directories_that_are_gone_cost_their_steps_and_nothing_else(
-    zygote, tmp_path, undisturbed, kept, resumed
+    zygote, tmp_path, undisturbed, kept, resumed, fault
 ):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
@@ -402,6 +405,7 @@ def test_checkpoint_directories_that_are_gone_cost_their_steps_and_nothing_else(
     assert zygote.run(layout) == 0
     assert entries(layout, "start")[-1]["resumed_from"] == resumed
     assert final_weights(layout) == final_weights(undisturbed)
+    fault("checkpoint_gone", layout.root, saw="", same_bits=True)
 
 
 # -- the allowance -------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_the_same_again_is_fine(layout):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
-def test_damage_to_each_file_falls_back_to_the_older_one(layout, damage):
+def test_damage_to_each_file_falls_back_to_the_older_one(layout, damage, fault):
     old, new = write(layout, 1, 5), write(layout, 1, 10)
     sound = layout.root / "sound"
     shutil.copytree(new, sound)
@@ -87,6 +87,7 @@ def test_damage_to_each_file_falls_back_to_the_older_one(layout, damage):
         shutil.rmtree(new)
         shutil.copytree(sound, new)
         assert find_newest_valid(layout)[0].path == new
+    fault("bytes_flipped", None, times=len(names), saw=f"falls back to the older one: {invalid[0].problem}")
 
 
 def test_a_stray_file_a_wrong_name_and_a_foreign_manifest_are_damage(layout):

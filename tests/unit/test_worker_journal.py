@@ -45,7 +45,7 @@ def test_what_is_synced(tmp_path, monkeypatch, kind, synced):
     assert len(calls) == synced
 
 
-def test_a_torn_line_takes_nothing_with_it(tmp_path):
+def test_a_torn_line_takes_nothing_with_it(tmp_path, fault):
     path = tmp_path / "j" / "1"
     path.parent.mkdir()
     path.write_bytes(b'{"kind":"step","time":1,"step":1}\n{"kind":"st')
@@ -54,6 +54,7 @@ def test_a_torn_line_takes_nothing_with_it(tmp_path):
     journal.write("step", step=3)
     journal.close()
     assert [entry.fields["step"] for entry in parse_entries(path.read_bytes())[0]] == [1, 2, 3]
+    fault("torn_line", None, saw="nothing: the next line is whole")
 
 
 def test_a_short_write_says_so_and_the_next_line_survives(tmp_path, monkeypatch):

@@ -1,0 +1,186 @@
+"""What becomes of the scheduler while runs wait or train: it dies, forgets, says no. The run waits, and goes on."""
+
+import os
+import pwd
+import shutil
+import signal
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import psutil
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slurm
+
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.fixture
+def harsh(lab_for, lab_configs):
+    """A cluster that requeues nothing by itself and soon forgets what ended; its accounting may be broken."""
+    return lab_for(replace(lab_configs["requeue"], min_job_age=2, extra=("JobRequeue=0",)))
+
+
+def until(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+    return value
+
+
+def kill_worker(claim):
+    with suppress(ProcessLookupError):
+        os.kill(claim["pid"], signal.SIGKILL)
+
+
+@contextmanager
+def held_up(claim):
+    """The worker trains on when this ends: until then there is time for what has to happen while it trains."""
+    worker = psutil.Process(claim["pid"])
+    worker.suspend()
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            worker.resume()
+
+
+def saved_since(lab, moment):
+    """Whether the controller has saved its jobs since then: what it has not, it forgets when it is killed."""
+    path = lab.layout.state / "job_state"
+    return path.exists() and path.stat().st_mtime > moment
+
+
+def passes_for(study, name, seconds):
+    """Pass after pass for so long; every row of the run that was seen."""
+    rows, deadline = [], time.monotonic() + seconds
+    while not rows or time.monotonic() < deadline:
+        rows.append(study.run(name))
+    return rows
+
+
+# -- the controller -----------------------------------------------------------------------------------------------
+
+
+def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: Study, lab, undisturbed, fault):
+    study.submit("run")
+    claim = study.reach("run", 100)
+    with held_up(claim):
+        until(lambda: saved_since(lab, claim["time"]))
+    lab.kill_controller()
+    shown = study.run("run")
+    study.reach("run", 400)
+    said = study.type("status")
+    lab.start_controller()
+    run = study.until("run", "completed")
+
+    assert (shown["state"], shown["job_id"]) == ("running", claim["job_id"])
+    assert "squeue: " in said
+    assert study.executed("run") == list(range(1, 1001))
+    assert run["attempts"] == 1
+    assert study.adapter("run") == undisturbed
+    fault("controller_restarted", study, same_bits=True)
+
+
+def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, harsh, undisturbed, fault):
+    study.submit("run")
+    claim = study.reach("run", 300)
+    with held_up(claim):
+        harsh.kill_controller()
+        shutil.rmtree(harsh.layout.state)
+        harsh.layout.state.mkdir()
+        harsh.start_controller()
+        assert claim["job_id"] not in harsh.run("squeue", "-h", "-a", "-o", "%i").split()
+        study.until("run", "interrupted", "queued")
+    run = study.until("run", "completed")
+
+    first, second = study.claims("run")
+    assert int(second["job_id"]) <= int(first["job_id"]), "the controller did not begin anew"
+    seen = [line for line in study.journal("run") if line["kind"] == "step"]
+    assert run["attempts"] == 2
+    assert run["executed_steps"] == len(seen) == 1000 + run["replayed_steps"]
+    assert study.adapter("run") == undisturbed
+    fault("state_lost", study, same_bits=True)
+
+
+def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, lab_configs, undisturbed, fault):
+    lab = lab_for(replace(lab_configs["no_accounting"], min_job_age=2))
+    study.submit("run")
+    kill_worker(study.reach("run", 300))
+    until(lambda: not lab.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
+    run = study.until("run", "completed")
+
+    assert run["attempts"] == 2
+    assert study.adapter("run") == undisturbed
+    fault("forgetful", study, same_bits=True)
+
+
+def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undisturbed, fault):
+    """The job is in the queue no more: how it ended, and that it ended at all, is for accounting to say."""
+    study.submit("run")
+    claim = study.reach("run", 300)
+    os.kill(harsh.status().daemons["slurmdbd"], signal.SIGKILL)
+    kill_worker(claim)
+    until(lambda: not harsh.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
+    for row in passes_for(study, "run", seconds=8):  # longer than after what a job is called lost
+        assert (row["state"], row["attempts"], row["cause"]) == ("running", 1, None)
+        assert row["job_id"] == claim["job_id"]
+    said = study.type("status")
+    assert "sacct: " in said
+    harsh.up()
+    run = study.until("run", "completed")
+
+    assert run["attempts"] == 2
+    assert study.adapter("run") == undisturbed
+    fault("accounting_dead", study, same_bits=True)
+
+
+# -- sites that requeue nothing -----------------------------------------------------------------------------------
+
+
+def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undisturbed, fault):
+    study.submit("run")
+    harsh.preempt(study.reach("run", 300)["job_id"])
+    run = study.until("run", "completed")
+    assert study.executed("run") == list(range(1, 1001))
+    assert run["attempts"] == 2
+    assert study.adapter("run") == undisturbed
+    fault("no_requeue_site", study, same_bits=True)
+
+
+def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undisturbed, fault):
+    study.submit("run", "--set", 'resources.extra_sbatch=["--no-requeue"]')
+    lab.preempt(study.reach("run", 300)["job_id"])
+    run = study.until("run", "completed")
+    assert len({claim["job_id"] for claim in study.claims("run")}) == 2, "Slurm requeued it all the same"
+    assert study.executed("run") == list(range(1, 1001))
+    assert run["attempts"] == 2
+    assert study.adapter("run") == undisturbed
+    fault("no_requeue_job", study, same_bits=True)
+
+
+# -- the site says: not now ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["DOWN", "DRAIN", "INACTIVE"])
+def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undisturbed, fault, state):
+    study.submit("run")
+    claim = study.reach("run", 300)
+    lab.run("scontrol", "update", "partitionname=low", f"state={state}")
+    try:
+        kill_worker(claim)
+        until(lambda: study.run("run")["cause"] == "killed")
+        run = until(lambda: (row := study.run("run"))["reason"] and row)
+        said = study.type("status")
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=UP")
+    study.until("run", "completed")
+
+    assert run["state"] == "interrupted"
+    assert run["reason"] in said
+    assert len(study.claims("run")) == 2
+    assert study.adapter("run") == undisturbed
+    fault("drained", study, saw=run["reason"], same_bits=True)
