@@ -1,4 +1,4 @@
-"""Runs that compare badly are paused before their last step, so that their FLOPs are free for others."""
+"""Runs that compare badly are paused before their last step; one that proves better than most that came is taken up."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lvjobs.control.command import pause
 from lvjobs.control.session import Session
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
@@ -21,7 +21,8 @@ PRUNED = "pruned"
 def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
     """Take down what the stage's runs have reached, and pause those that are not worth going on with. In words.
 
-    Each is paused once: one that the user takes up again goes on to its end.
+    One that belongs to the best after all, now that others have come so far, is taken up again. One that the user takes
+    up goes on to its end.
     """
     rule = stage.prune
     assert rule is not None
@@ -42,9 +43,31 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
         if not run.state.is_final:
             names = _with_followers(session, run)
             told += pause(session, names, _why(stage, run, found[run.id], names), held_for=PRUNED)
-    if fresh:
+    before = [*before, *(run.id for run in fresh)]
+    back = [run for run in compared if run.id in before and run.id not in found and _is_pruned(run)]
+    if fresh or back:
         with session.ledger.transaction() as transaction:
-            _write(transaction, stage.name, reports, [*before, *(run.id for run in fresh)])
+            told += _take_up(session, transaction, stage, back)
+            _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
+    return told
+
+
+def _is_pruned(run: Run) -> bool:
+    return run.state is RunState.PAUSED and run.held_for == PRUNED
+
+
+def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[Run]) -> list[str]:
+    """The runs, and what was to come after them, go on at their checkpoints."""
+    told = []
+    assert stage.prune is not None
+    why = f"goes on: of {stage.name}'s runs that came as far it is among the best 1/{stage.prune.factor} after all"
+    for run in runs:
+        followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
+        for each in (run, *followers):
+            state = RunState.INTERRUPTED if transaction.attempts([each.id]) else RunState.PLANNED
+            transaction.update_run(each.id, state=state, reason=why if each is run else "", held_for="", not_before=0.0)
+        transaction.add_event(Event(session.clock(), "resumed", why, run.id))
+        told.append(f"{run.name}: {why}")
     return told
 
 

@@ -2,8 +2,13 @@
 
 A report is a cell's value at a rung, in the order in which passes met them. That order decides (a cell is compared with
 those that were there before it), so it is kept in the ledger, and the same reports give the same verdicts for ever.
+
+Optuna's successive halving looks at a cell once, when it comes to a rung, so the first to come go on for want of others
+and a better one that came between them does not. ASHA as it was published (Li et al., 2018, arXiv:1810.05934) takes a
+cell up again once enough worse ones have come: so does this, for a paused cell has its checkpoint.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -73,7 +78,7 @@ def new_reports(
 
 
 def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mode: str) -> dict[str, Report]:
-    """The cells that are not worth going on with, and the report by which that showed. `steps` are the runs' last."""
+    """The cells not worth going on with as things stand, and the report that showed it. `steps` are the runs' last."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,6 +89,7 @@ def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mod
     )
     trials: dict[str, optuna.Trial] = {}
     found: dict[str, Report] = {}
+    there: dict[int, dict[str, float]] = defaultdict(dict)
     for report in reports:
         if report.run_id in found:
             continue  # the user took it up again: that it goes on changes nothing about the others
@@ -99,10 +105,22 @@ def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mod
         trial.report(report.value, report.step)
         if is_last:
             study.tell(trial, report.value)
-        elif trial.should_prune():
+            continue
+        if trial.should_prune():
             found[report.run_id] = report
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        there[report.step][report.run_id] = report.value
+        if rule.kind == "successive_halving":
+            for run_id in _best(there[report.step], rule.factor, mode):
+                if run_id in found and found[run_id].step == report.step:
+                    del found[run_id]
     return found
+
+
+def _best(values: Mapping[str, float], factor: int, mode: str) -> list[str]:
+    """The runs among the best 1/`factor` of those at a rung, and what ties with the last of them."""
+    ordered = sorted(values.values(), reverse=mode == "max")
+    last = ordered[max(1, len(ordered) // factor) - 1]
+    return [run_id for run_id, value in values.items() if (value >= last if mode == "max" else value <= last)]
 
 
 def _pruner(rule: Prune) -> "optuna.pruners.BasePruner":

@@ -444,6 +444,30 @@ def test_runs_that_compare_badly_are_paused_and_the_winner_is_of_those_that_ende
     assert {scene.state(name) for name in scene.cells("table")} == {"completed", "paused"}
 
 
+def test_one_that_came_before_worse_ones_is_taken_up_with_its_evaluation(sweep):
+    """The second to come is worse than the first, and better than all that come later."""
+    stage = PRUNED.model_copy(update={"prune": Prune(first=9 * EVERY, factor=3)})
+    scene = sweep(stage, TABLE.model_copy(update={"evaluate": ["first"]}), manners=Manners(slots=1))
+    first, second = "first-r2-", "first-r4-"
+    scene.losses |= {first: 1.0, second: 1.1} | {f"first-r{rank}-": 9.0 + rank for rank in (8, 16, 32, 64)}
+    scene.ask()
+    told = []
+    for _ in range(300):
+        scene.cluster.advance(5)
+        told += scene.one_pass()
+        if scene.stands("first", "table") == ["completed", "completed"]:
+            break
+    (name,) = [name for name in scene.cells("first") if name.startswith(second)]
+    assert f"{name}: goes on: of first's runs that came as far it is among the best 1/3 after all" in told
+    assert scene.state(name) == "completed"
+    assert scene.worker.executed[name] < 60 + EVERY, "from its checkpoint"
+    followed = [cell for cell in scene.cells("table") if scene.state(cell) == "completed"]
+    assert len(followed) == 2
+    assert any(name in cell for cell in followed)
+    assert scene.money()[1] == 0
+    assert sum("is among the best" in line for line in told) == 1
+
+
 def test_a_pruned_run_that_is_taken_up_goes_on_to_its_end(sweep):
     scene = sweep(PRUNED, manners=Manners(slots=2))
     scene.losses |= {f"first-r{rank}-": rank for rank in (2, 4, 8, 16, 32, 64)}

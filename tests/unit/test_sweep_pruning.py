@@ -40,12 +40,33 @@ def test_of_nine_that_come_one_by_one_about_a_third_go_on():
     assert set(found.values()) == {10}
 
 
-def test_the_same_reports_give_the_same_verdicts_and_earlier_ones_stay():
+def test_one_that_came_too_early_goes_on_once_worse_ones_have_come():
+    values = [("a", 10, 1.0), ("b", 10, 2.0), *((f"w{i}", 10, 9.0 + i) for i in range(4))]
+    assert "b" in verdicts(values[:5]), "second of five, and one in three goes on"
+    assert "b" not in verdicts(values), "second of six"
+    assert "b" not in verdicts([*values, ("a", 30, 1.0), ("b", 30, 0.5)]), "and is compared at the next rung"
+    assert "a" not in verdicts([*values, ("a", 30, 1.0), ("b", 30, 0.5)]), "where the other was alone when it came"
+    assert "b" in verdicts([*values, ("a", 30, 1.0), ("b", 30, 1.5)])
+
+
+def test_what_is_no_number_is_taken_up_by_no_other():
+    values = [("b", 10, math.nan), *((f"w{i}", 10, 9.0 + i) for i in range(9))]
+    assert "b" in verdicts(values)
+
+
+def test_it_is_the_median_that_looks_once():
+    done = [("a", 10, 1.0), ("a", 100, 0.5), ("b", 10, 2.0)]
+    worse = [each for i in range(5) for each in ((f"w{i}", 10, 9.0), (f"w{i}", 100, 9.0))]
+    assert "b" in verdicts([*done, *worse], MEDIAN)
+
+
+def test_the_same_reports_give_the_same_verdicts_and_what_goes_on_is_not_stopped_by_what_comes_later():
     values = [(f"r{i}", 10, (i * 7) % 9) for i in range(9)] + [("r0", 30, 1.0), ("r4", 30, 2.0)]
     whole = verdicts(values)
     assert verdicts(values) == whole
-    for length in range(len(values)):
-        assert verdicts(values[:length]).items() <= whole.items()
+    for length in range(1, len(values)):
+        known = {each[0] for each in values[:length]}
+        assert (whole.keys() & known) - {"r4"} <= verdicts(values[:length]).keys()
 
 
 def test_what_is_pruned_is_compared_with_no_more():
