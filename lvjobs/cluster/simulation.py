@@ -12,6 +12,8 @@ OnStep: TypeAlias = "Callable[[SimulatedJob], int | None]"
 
 _START_OF_TIME = 1_700_000_000.0
 KILL = 9
+NODES = 4
+"""They are called n1, n2, ... and used in turn."""
 
 
 @dataclass
@@ -167,8 +169,11 @@ class Engine:
     def _start(self, job: SimulatedJob) -> None:
         job.state, job.reason, job.start, job.end = "RUNNING", "", self.clock.now, None
         job.exit_code = job.exit_signal = job.preempted = None
+        avoided = job.request.resources.get("exclude_nodes") or ()
+        while f"n{self._next_node}" in avoided and len(avoided) < NODES:
+            self._next_node = self._next_node % NODES + 1
         job.step, job.signals, job.node = 0, [], f"n{self._next_node}"
-        self._next_node = self._next_node % 4 + 1
+        self._next_node = self._next_node % NODES + 1
         self._account(job)
 
     def _step(self, job: SimulatedJob) -> None:

@@ -107,6 +107,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
         what = f"attempts that the ledger has not seen yet: {', '.join(map(str, unread))}"
         yield Finding("note", run.name, what, "a pass will read them: lvjobs status")
     told: list[Attempt] = []
+    started: dict[int, Mapping[str, str]] = {}
     for attempt in known:
         if attempt.generation is None:
             told.append(attempt)
@@ -131,11 +132,27 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
         if len(data[: data.rfind(b"\n") + 1]) > attempt.journal_offset:
             yield Finding("note", run.name, f"attempt {attempt.generation} has written more since the last pass")
         for entry in parse_entries(data)[0]:
+            if entry.kind == "start":
+                started[attempt.generation] = entry.fields.get("versions") or {}
+                yield from _differences(run, attempt, started)
             if entry.kind == "invalid_checkpoint":
                 name, problem = entry.fields.get("name"), entry.fields.get("problem")
                 what = f"checkpoint {name} was damaged ({problem}); attempt {attempt.generation} went on from an older"
                 yield Finding("note", run.name, what, "see whether the disk is sound")
     yield from _compare(run, charges_of(run, told), rows.charges.get(run.id, ()))
+
+
+def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, str]]) -> Iterator[Finding]:
+    """What an attempt runs with, other than the one whose checkpoint it began from: `started` has both."""
+    before, now = started.get(attempt.resumed_generation, {}), started[attempt.generation or 0]
+    changed = [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
+    if changed:
+        new, old = (", ".join(f"{name} {each[name]}" for name in changed) for each in (now, before))
+        what = (
+            f"attempt {attempt.generation} went on with {new}, where attempt {attempt.resumed_generation} had {old}: "
+            "its weights are no longer, bit for bit, those of an undisturbed run"
+        )
+        yield Finding("note", run.name, what, "where that matters, submit it anew under another --name")
 
 
 _ANEW = "make the ledger anew from the journals: lvjobs ledger rebuild --aside"

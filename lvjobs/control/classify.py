@@ -52,7 +52,7 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
     """
     if attempt.finished:
         return Death(Cause.COMPLETED, "the journal says done")
-    if attempt.error:
+    if attempt.error and not attempt.blames_device:
         return Death(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause == "exhausted":
         return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
@@ -62,7 +62,8 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
             detail += " and put itself back in the queue"
         return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
     if attempt.died:
-        return Death(Cause.KILLED, f"{attempt.died}; last step {attempt.step}")
+        said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
+        return Death(Cause.KILLED, f"{attempt.died}{said}; last step {attempt.step}")
     if attempt.leave_cause == "superseded":
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import Attempt, device_failed
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
@@ -78,11 +78,12 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
         return replace(
             attempt, leave_cause=str(fields.get("cause", "")), leave_action=str(fields.get("action", "none"))
         )
-    if entry.kind == "died":
+    if entry.kind == "died" and not attempt.blames_device:
         return replace(attempt, died=f"its process died ({fields.get('status')}) in a job that other runs share")
     if entry.kind == "error":
         error = f"{fields.get('type', 'Error')}: {fields.get('message', '')}"
-        return replace(attempt, error=error, traceback=str(fields.get("traceback", "")))
+        died = device_failed(str(fields.get("node") or "")) if fields.get("device") else attempt.died
+        return replace(attempt, error=error, traceback=str(fields.get("traceback", "")), died=died)
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt

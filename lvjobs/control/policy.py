@@ -86,11 +86,20 @@ def _forgive(
                 f"lvjobs resume {run.name}"
             )
         return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
-    if cause is Cause.NODE_FAIL and node:
-        avoided = [*run.resources.get("exclude_nodes", ()), node]
-        return GoOn(resources={"exclude_nodes": sorted(set(avoided))}, warning=_warning(stuck, policy))
+    if cause is not Cause.NODE_FAIL:
+        node = counted[-1].bad_node if cause is Cause.KILLED and counted else ""
+    resources: dict[str, Any] = {}
+    if node:
+        resources["exclude_nodes"] = sorted({*run.resources.get("exclude_nodes", ()), node})
     delay = policy.backoff_seconds * 2 ** (deaths - 2) if cause in _BACKED_OFF and deaths > 1 else 0.0
-    return GoOn(not_before=now + delay if delay else 0.0, warning=_warning(stuck, policy))
+    return GoOn(now + delay if delay else 0.0, resources, _warning(stuck, policy))
+
+
+def is_due(run: Run, policy: Policy, now: float) -> bool:
+    """Whether the run's back-off is over, or ends later than any can: then a clock that was ahead set its end."""
+    most = max(policy.killed_retries, policy.launch_failed_retries, policy.hung_retries, policy.lost_retries)
+    longest = policy.backoff_seconds * 2 ** max(0, most - 2)
+    return not now < run.not_before <= now + longest
 
 
 def _warning(stuck: int, policy: Policy) -> str:

@@ -70,6 +70,15 @@ class Work:
         )
 
 
+_DEVICE_FAILED = "a device failed"
+_ON_NODE = f"{_DEVICE_FAILED} on node "
+
+
+def device_failed(node: str) -> str:
+    """`Attempt.died` of one whose device failed, on the node of this name, empty where Slurm has none for it."""
+    return f"{_ON_NODE}{node}" if node else _DEVICE_FAILED
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One execution of a run, and what its journal said up to byte `journal_offset`.
@@ -83,7 +92,7 @@ class Attempt:
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
     none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
-    run that shares its job ended, if it did without a word of its own.
+    run that shares its job ended, if it did without a word of its own; or that a device failed, which `error` tells of.
     """
 
     id: int
@@ -135,6 +144,16 @@ class Attempt:
     def has_last_word(self) -> bool:
         """Whether its journal ends as a worker ends it: nothing that it executed can be missing."""
         return bool(self.leave_cause or self.error or self.finished)
+
+    @property
+    def blames_device(self) -> bool:
+        """Whether its error was a device's, and not the code's."""
+        return self.died.startswith(_DEVICE_FAILED)
+
+    @property
+    def bad_node(self) -> str:
+        """The node that has the device which failed, where one did and Slurm has a name for it."""
+        return self.died.removeprefix(_ON_NODE) if self.died.startswith(_ON_NODE) else ""
 
     @property
     def gained(self) -> bool:

@@ -2,7 +2,8 @@
 
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
-    start       generation, token, job_id, restart_count, host, pid, versions, processes (that train together),
+    start       generation, token, job_id, restart_count, host, pid, versions (of packages; under `device` what it
+                computes on), processes (that train together),
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large
@@ -16,7 +17,8 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     signal      signal (its name), step (the last one executed; as soon as it comes, so other lines may follow)
     leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted), step,
                 action (none | requeued | asked: of the process that put its job back, if that could), detail
-    error       type, message, traceback, step
+    error       type, message, traceback, step; device (true) and node (Slurm's name of it), where not the code is to
+                blame but a device
     done        step, and metrics
 
 A reader may meet the file at any instant: a last line without its newline is torn and is left for the next reading.

@@ -13,6 +13,7 @@ LVJOBS_PACK          the names of all runs that share the job, separated by blan
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
 LVJOBS_PACKED        set for each of their workers: what concerns the job as a whole is not theirs to do
 SLURM_RESTART_COUNT  unset in a job's first run
+SLURMD_NODENAME      what Slurm calls the node, which need not be its host name
 """
 
 import os
@@ -46,6 +47,7 @@ class JobEnvironment:
     pack: Sequence[str] = ()
     side_by_side: int = 1
     packed: bool = False
+    node: str = ""
 
     @property
     def on_slurm(self) -> bool:
@@ -120,5 +122,6 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         lead_seconds=lead,
         preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
         driver=environ.get("LVJOBS_DRIVER", ""),
+        node=environ.get("SLURMD_NODENAME", ""),
         **common,
     )

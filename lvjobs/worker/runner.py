@@ -3,11 +3,8 @@
 Its exit codes are in `lvjobs.worker.exits`.
 """
 
-import contextlib
 import importlib
-import importlib.metadata
 import os
-import platform
 import sys
 import threading
 import time
@@ -15,7 +12,6 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-import lvjobs
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.study.layout import RunLayout
@@ -25,6 +21,7 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.devices import is_device_failure
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.exits import DONE, ERROR, INTERRUPTED, LEFT, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
@@ -34,10 +31,10 @@ from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidenc
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import PeerLost, check_devices, join
+from lvjobs.worker.versions import versions
 
 _GIVING_UP = threading.Lock()
 _TRACEBACK_LIMIT = 20_000
-_VERSIONED = ("torch", "numpy", "safetensors", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 def _say(text: str) -> None:
@@ -111,7 +108,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
         processes=environment.processes,
-        versions=_versions(),
+        versions=versions(),
     )
     for bad in invalid:
         journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)
@@ -129,14 +126,6 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     )
     signals.witness(attempt.asked)
     return _train_and_close(attempt, environment)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"lvjobs": lvjobs.__version__, "python": platform.python_version()}
-    for name in _VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
 
 
 def _deadline(environment: JobEnvironment, now: float) -> Deadline:
@@ -163,7 +152,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _journal_leave(attempt, Leave("cancelled", requeue=False, detail="interrupted from the keyboard"), "none")
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
-        _journal_error(attempt, error)
+        _journal_error(attempt, error, environment)
         code = ERROR
     else:
         early = (
@@ -237,7 +226,12 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
         _complain(f"{attempt.layout.root.name}: {loss}")
         if loss.error:
             attempt.journal.write(
-                "error", type=loss.error, message=loss.message, traceback=loss.traceback, step=attempt.logged
+                "error",
+                type=loss.error,
+                message=loss.message,
+                traceback=loss.traceback,
+                step=attempt.logged,
+                **_blamed(loss.error, loss.message, environment),
             )
             if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
@@ -286,8 +280,14 @@ def _is_cuda_out_of_memory(error: BaseException) -> bool:
     return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
-def _journal_error(attempt: Attempt, error: BaseException) -> None:
+def _blamed(kind: str, message: str, environment: JobEnvironment) -> dict[str, Any]:
+    """What the line of an error adds where a device is to blame."""
+    return {"device": True, "node": environment.node} if is_device_failure(kind, message) else {}
+
+
+def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvironment) -> None:
     message = hide(str(error))
+    blamed = _blamed(type(error).__name__, message, environment)
     if _is_cuda_out_of_memory(error):
         message += (
             "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
@@ -299,7 +299,12 @@ def _journal_error(attempt: Attempt, error: BaseException) -> None:
     try:
         attempt.must_leave()  # a signal that came before the error is evidence: it gets its line
         attempt.journal.write(
-            "error", type=type(error).__name__, message=message, traceback=text[-_TRACEBACK_LIMIT:], step=attempt.logged
+            "error",
+            type=type(error).__name__,
+            message=message,
+            traceback=text[-_TRACEBACK_LIMIT:],
+            step=attempt.logged,
+            **blamed,
         )
     except LvjobsError as unwritable:
         _complain(str(unwritable))

@@ -12,6 +12,7 @@ from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
 from lvjobs.records.journal import Entry
 from lvjobs.study.layout import RunLayout
+from lvjobs.worker.devices import is_device_failure
 
 LOOK_EVERY = 10
 """Steps between an orphan's looks at whether a newer generation exists (the real worker's ten seconds)."""
@@ -58,6 +59,11 @@ class Worker:
     """Beginning of a run's name -> the loss of its first step, which falls with the steps."""
     silent: bool = False
     """Steps have no loss."""
+
+    broken: dict = field(default_factory=dict)
+    """Node -> what CUDA says at each step there."""
+    versions: dict = field(default_factory=dict)
+    """What a worker that starts now has of packages and devices."""
 
     killed: set = field(default_factory=set)
     """Runs whose worker, of a job that they share, is killed at its next step."""
@@ -118,7 +124,14 @@ class Worker:
         files.generation(number).write_text(claim.to_json())
         found = self._checkpoint(files)
         work = self.works[key] = Work(files, token, number, found.step if found else 0)
-        work.tell(self.now, "start", generation=number, token=token, resumed_from=str(found) if found else None)
+        work.tell(
+            self.now,
+            "start",
+            generation=number,
+            token=token,
+            resumed_from=str(found) if found else None,
+            versions=dict(self.versions),
+        )
         return None
 
     @staticmethod
@@ -140,6 +153,13 @@ class Worker:
             return self._obey(job, work, shared=len(key) > len(("id", "token", "restart")))
         if name in self.dumb:
             return None
+        if said := self.broken.get(job.node):
+            blamed = {"device": True, "node": job.node} if is_device_failure("AcceleratorError", said) else {}
+            work.tell(
+                self.now, "error", type="AcceleratorError", message=said, traceback="...", step=work.step, **blamed
+            )
+            work.gone = True
+            return 1
         self._step(key, work, name, config, is_orphan=is_orphan)
         if name in self.failing and work.step >= self.failing[name]:
             work.tell(self.now, "error", type="ValueError", message="no such thing", traceback="...", step=work.step)

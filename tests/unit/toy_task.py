@@ -17,14 +17,14 @@ import torch
 from lvjobs.worker import Run
 
 
-def die_at_sync(count):
-    """Kill this process at its `count`-th fsync from here on: checkpoint writing and publishing is made of them."""
+def signal_at_sync(count, number):
+    """Send this process a signal at its `count`-th fsync from here on: checkpoints are written and published by them."""
     real, left = os.fsync, [count]
 
     def fsync(descriptor):
         left[0] -= 1
         if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return real(descriptor)
 
     os.fsync = fsync
@@ -62,8 +62,9 @@ def train(run: Run):
         optimizer.load_state_dict(resumed.state["optimizer"])
         schedule.load_state_dict(resumed.state["schedule"])
         order, position = resumed.state["data"]["order"], resumed.state["data"]["position"]
-    if "TOY_DIE_AT_SYNC" in os.environ:
-        die_at_sync(int(os.environ["TOY_DIE_AT_SYNC"]))
+    for variable, number in (("TOY_DIE_AT_SYNC", signal.SIGKILL), ("TOY_TERM_AT_SYNC", signal.SIGTERM)):
+        if variable in os.environ:
+            signal_at_sync(int(os.environ[variable]), number)
 
     def save(directory):
         torch.save(model.state_dict(), directory / "model.pt")
@@ -88,6 +89,8 @@ def train(run: Run):
             raise ZeroDivisionError("the toy broke")
         if step == params.get("cuda_oom_at"):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if step == params.get("device_error_at"):
+            raise getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: uncorrectable ECC error encountered")
         run.log(step, loss=loss, learning_rate=schedule.get_last_lr()[0], tokens=24)
         if step % run.config.validate_every == 0:
             run.validated(step, loss=loss.item() * (1 if step < 30 else 2), batches=1, tokens=8)

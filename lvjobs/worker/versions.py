@@ -1,0 +1,42 @@
+"""What an attempt runs with, as far as its bits hang on it: packages, and what they compute on."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import lvjobs
+
+_PACKAGES = ("torch", "numpy", "safetensors", "transformers", "peft", "accelerate", "bitsandbytes")
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+_CPU = Path("/proc/cpuinfo")
+
+
+def versions() -> dict[str, str]:
+    """Of packages; and under `device`, what this process computes on."""
+    found = {"lvjobs": lvjobs.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found | {"device": device_name(os.environ.get("CUDA_VISIBLE_DEVICES"))}
+
+
+def device_name(visible: str | None, nvidia: Path = _NVIDIA, cpu: Path = _CPU) -> str:
+    """The model of this node's GPUs, else of its CPU. `visible` is CUDA_VISIBLE_DEVICES.
+
+    From files: asking torch would load it before threads are pinned, and start CUDA before each process of a team has
+    a GPU of its own.
+    """
+    models = sorted(set(_values("Model", sorted(nvidia.glob("*/information")))))
+    if models and visible != "":
+        return ", ".join(models)
+    return next(_values("model name", [cpu]), platform.machine())
+
+
+def _values(key: str, paths: Sequence[Path]) -> Iterator[str]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield from re.findall(rf"^{key}\s*:\s*(.+?)\s*$", path.read_text(), re.MULTILINE)
