@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+from collections import Counter
 
 import pytest
 from small_disk import filled, mounted
@@ -99,22 +100,24 @@ def test_the_real_command_from_a_shell(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed):
+def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed, fault):
     rng = random.Random(seed)
     layout = make_run(tmp_path / "run")
+    killed = 0
     for generation in range(1, 7):
         pid = zygote.start(layout, TOY_PAUSE=0.004)
         steps = rng.randrange(15)
         _wait_for(lambda: layout.done.exists() or _steps_of(layout, generation) >= steps)  # noqa: B023
         time.sleep(rng.uniform(0.0, 0.02))
         os.kill(pid, signal.SIGKILL)
-        zygote.wait(pid)
+        killed += zygote.wait(pid) == -signal.SIGKILL
     assert zygote.run(layout) == 0
     assert set(executed(layout)) == set(range(1, STEPS + 1))
     assert final_weights(layout) == final_weights(undisturbed)
+    fault("killed_anywhere", layout.root, same_bits=True, times=killed)
 
 
-def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed):
+def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
     """Between any two fsyncs of a checkpoint, of the final weights and of the done marker."""
     died = 0
     for count in (*range(1, 18, 4), *range(18, 120)):
@@ -128,9 +131,35 @@ def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, u
         assert not list(layout.root.glob(".final*"))
         newest = max(published(layout))
         assert json.loads(layout.done.read_text())["checkpoint"] == newest
+        fault("killed_writing", layout.root, same_bits=True)
     else:
         pytest.fail("never got to the end")
     assert died > 20
+
+
+def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
+    """It leaves once the checkpoint is whole, or finishes; no step is executed twice."""
+    codes = Counter()
+    for count in range(1, 120):
+        layout, told = make_run(tmp_path / str(count), steps=STEPS, checkpoint_every=20), tmp_path / f"told {count}"
+        code = zygote.run(layout, TOY_TERM_AT_SYNC=count, TOY_TOLD=told)
+        if not told.exists():
+            break
+        codes[code] += 1
+        assert code in (0, 75), count
+        if code == 75:
+            assert entries(layout, "leave")[0]["cause"] == "preempted"
+            assert entries(layout, "leave")[0]["step"] >= 20
+            assert not layout.done.exists()
+            assert find_newest_valid(layout)[1] == [], "whole or not there"
+            assert zygote.run(layout) == 0
+        assert executed(layout) == list(range(1, STEPS + 1)), count
+        assert final_weights(layout) == final_weights(undisturbed), count
+        fault("preempted_writing", layout.root, same_bits=True)
+    else:
+        pytest.fail("never got to the end")
+    assert codes[75] > 5
+    assert codes[0] > 20
 
 
 def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ def signal_at_sync(count, number):
     def fsync(descriptor):
         left[0] -= 1
         if left[0] == 0:
+            if "TOY_TOLD" in os.environ:
+                Path(os.environ["TOY_TOLD"]).touch()
             os.kill(os.getpid(), number)
         return real(descriptor)
 
