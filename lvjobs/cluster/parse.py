@@ -248,6 +248,7 @@ def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str
         partition=values["Partition"],
         elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
         gpus=parse_gpus(values["AllocTRES"]),
+        flushed=values["State"] == "CANCELLED",  # a job that somebody cancelled reads `CANCELLED by 1000`
     )
     return _ended(job, parse_time(values["End"]), values["ExitCode"])
 

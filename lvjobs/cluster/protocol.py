@@ -78,6 +78,8 @@ class Job:
     `CANCELLED`, `TIMEOUT`, `PREEMPTED`, `NODE_FAIL`, `OUT_OF_MEMORY`, ...). Times are seconds since the epoch.
     `elapsed` is for how many seconds this execution held its allocation, `gpus` how many GPUs were in that, on all its
     nodes: what accounting says (0 also where a site keeps no account of GPUs), None where nobody keeps accounts.
+    `flushed`: CANCELLED, says accounting, and by nobody. A controller that starts without its state has all jobs ended
+    like that: how they ended, and whether they did, nobody has seen.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Job:
     partition: str = ""
     elapsed: float | None = None
     gpus: int | None = None
+    flushed: bool = False
 
     @property
     def is_pending(self) -> bool:

@@ -150,12 +150,13 @@ class _Case(Conclusions):
         if since is None:
             yield MarkMissing(live.member.token, self.run.id, self.now)
             return
-        submitted = live.submission.job_id is not None
+        submitted = live.submission.job_id is not None or bool(live.history)
         patience = self.policy.lost_seconds if submitted else self.policy.unclear_seconds
         if self.now - since < patience or not live.history_known:
             return
         if submitted:
-            evidence = f"job {live.job_id} is in neither squeue nor sacct for {self.now - since:.0f} s"
+            where = "not in squeue, and sacct saw no end of it," if live.history else "in neither squeue nor sacct"
+            evidence = f"job {live.job_id} is {where} for {self.now - since:.0f} s"
             yield from self.ended_as(live, Death(Cause.LOST, evidence), None)
         else:
             yield Revoke(live.member.token, self.run.id)

@@ -59,11 +59,13 @@ class MemberView:
     def last_word(self) -> Job | None:
         """The queue's word, or, where the queue has forgotten the job, accounting's last.
 
-        None where the queue did not answer: accounting calls a job ended that waits there to go on.
+        None where the queue did not answer: accounting calls a job ended that waits there to go on. Nor is it a word
+        that a controller which lost its state had accounting end all jobs: they are as if nobody knew them.
         """
         if self.job is not None or not self.queue_known:
             return self.job
-        return self.history[-1] if self.history and self.history[-1].is_ended else None
+        last = self.history[-1] if self.history else None
+        return last if last is not None and last.is_ended and not last.flushed else None
 
     def is_gone(self, now: float, patience: float) -> bool:
         """Whether the job is over, or has been nowhere for longer than `patience`."""
