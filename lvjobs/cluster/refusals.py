@@ -19,9 +19,9 @@ _UNCLEAR = re.compile(
 # No job exists, for there are too many: it is a matter of waiting for other jobs to end, or of sending fewer.
 _LIMITED = re.compile(r"maxsubmit|grpsubmit|maxjobs|grpjobs|submit limit", re.IGNORECASE)
 
-# No job exists. It is a matter of waiting for the controller to come back.
+# No job exists. It is a matter of waiting for the controller, or a drained partition, to come back.
 _DEFERRED = re.compile(
-    r"unable to contact slurm controller|controller not responding"
+    r"partition not available \(inactive or drain\)|unable to contact slurm controller|controller not responding"
     r"|standby mode|temporarily unable|resource temporarily unavailable|submissions? (?:is |are )?(?:temporarily )?disa"
     r"|could not establish a configuration source|unable to (?:open|stat|process) (?:\S+ )?\S*slurm\.conf",
     re.IGNORECASE,
