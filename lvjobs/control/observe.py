@@ -5,10 +5,12 @@ The order matters: a job that the snapshot calls ended has written all it will, 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from lvjobs.cluster.parse import tells_out_of_memory
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
 from lvjobs.control.packs import with_packs
@@ -66,7 +68,7 @@ def observe(
     jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
     places = defaultdict(list)
     for member in known.members:
-        places[member.run_id].append(_member_view(member, known, snapshots, jobs))
+        places[member.run_id].append(_member_view(member, known, snapshots, jobs, layout))
     views = []
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
     for run in known.runs:
@@ -117,7 +119,11 @@ def _by_member(snapshot: Snapshot) -> dict[_Place, _Jobs]:
 
 
 def _member_view(
-    member: Member, known: Known, snapshots: Mapping[str, Snapshot], jobs: Mapping[str, Mapping[_Place, _Jobs]]
+    member: Member,
+    known: Known,
+    snapshots: Mapping[str, Snapshot],
+    jobs: Mapping[str, Mapping[_Place, _Jobs]],
+    layout: StudyLayout,
 ) -> MemberView:
     submission = known.submissions[member.token]
     snapshot = snapshots.get(submission.backend)
@@ -125,14 +131,30 @@ def _member_view(
         return MemberView(member, submission, None, (), queue_known=False, history_known=False)
     index = 0 if submission.packed else member.member
     mine = jobs[submission.backend].get((member.token, index), _Jobs())
+    job = next((job for job in mine.queue if not job.is_ended), mine.queue[-1] if mine.queue else None)
     return MemberView(
         member=member,
         submission=submission,
-        job=next((job for job in mine.queue if not job.is_ended), mine.queue[-1] if mine.queue else None),
-        history=tuple(mine.history),
+        job=None if job is None else _with_its_log(job, layout),
+        history=tuple(_with_its_log(row, layout) if row is mine.history[-1] else row for row in mine.history),
         queue_known=snapshot.queue is not None,
         history_known=snapshot.history is not None or not snapshot.accounting,
     )
+
+
+_LOG_END = 64 * 1024
+
+
+def _with_its_log(job: Job, layout: StudyLayout) -> Job:
+    """A job that FAILED, says its state, may have had too little memory: its log tells."""
+    if job.state != "FAILED":
+        return job
+    for path in layout.logs.glob(f"*/{job.id}.out"):
+        with suppress(OSError), path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LOG_END))
+            if tells_out_of_memory(stream.read()):
+                return replace(job, state="OUT_OF_MEMORY")
+    return job
 
 
 def _run_view(
