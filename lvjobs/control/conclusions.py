@@ -16,11 +16,12 @@ from lvjobs.study.words import Cause, RunState
 class Conclusions:
     """One run's attempts, and the conclusions as they are drawn; `goes_on` until one ends it, or holds it."""
 
-    def __init__(self, view: RunView, policy: Policy, now: float) -> None:
+    def __init__(self, view: RunView, policy: Policy, now: float, watched: float) -> None:
         self.view = view
         self.run = view.run
         self.policy = policy
         self.now = now
+        self.watched = watched
         self.attempts = Attempts(view, now)
         self.goes_on = True
 

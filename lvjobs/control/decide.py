@@ -18,7 +18,9 @@ from lvjobs.control.actions import (
 )
 from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.conclusions import Conclusions, give_up
+from lvjobs.control.policy import is_due
 from lvjobs.control.views import MemberView, RunView
+from lvjobs.control.watch import silent_for
 from lvjobs.ledger.records import Attempt
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState
@@ -27,9 +29,9 @@ _MARGIN_SECONDS = 10.0
 """A hold that ends sooner is left alone: lifting it would only push the start away."""
 
 
-def decide(view: RunView, policy: Policy, now: float) -> list[Action]:
-    """The actions for one run, in the order they are to be taken."""
-    case = _Case(view, policy, now)
+def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:
+    """The actions for one run, in the order they are to be taken. `watched`: see `lvjobs.control.watch`."""
+    case = _Case(view, policy, now, watched)
     conclusions = list(case.actions())
     return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]
 
@@ -42,7 +44,7 @@ def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
         elif other.job is not None and not other.job.is_ended:
             if not other.is_needed:
                 yield CancelJob(other.job_id, view.run.id, other.submission.backend)
-        elif other.queue_known and other.member.missing_since is None:
+        elif other.queue_known and not other.is_marked(now):
             yield MarkMissing(other.member.token, view.run.id, now)
 
 
@@ -72,7 +74,7 @@ class _Case(Conclusions):
     def _start(self) -> Iterator[Action]:
         first = self.view.after
         if first is None or first.state is RunState.COMPLETED:
-            if self.now >= self.run.not_before:
+            if is_due(self.run, self.policy, self.now):
                 yield Submit(self.run.id)
         elif first.state is RunState.CANCELLED:
             note = f"{first.name}, which it was to come after, was cancelled"
@@ -97,7 +99,7 @@ class _Case(Conclusions):
         is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
         if waited or (is_told and live.last_word is not None and live.last_word.is_ended):
             yield Settle(live.member.token, self.run.id)
-        elif live.queue_known and live.job is None and live.member.missing_since is None:
+        elif live.queue_known and live.job is None and not live.is_marked(self.now):
             yield MarkMissing(live.member.token, self.run.id, self.now)
 
     def _wind_down(self) -> None:
@@ -147,7 +149,7 @@ class _Case(Conclusions):
                 yield Adopt(live.member.token, current.job_id.partition("_")[0])
                 yield SetRun(self.run.id, RunState.RUNNING, cause=self.run.cause)
         since = live.member.missing_since
-        if since is None:
+        if since is None or not live.is_marked(self.now):
             yield MarkMissing(live.member.token, self.run.id, self.now)
             return
         submitted = live.submission.job_id is not None or bool(live.history)
@@ -198,7 +200,7 @@ class _Case(Conclusions):
             not_before=self.run.not_before,
             note=note,
         )
-        if self.now >= self.run.not_before:
+        if is_due(self.run, self.policy, self.now):
             yield Submit(self.run.id)
 
     def _failed_launch(self, live: MemberView, job: Job) -> Iterator[Action]:
@@ -228,8 +230,9 @@ class _Case(Conclusions):
                 return
             if current is None and quiet_since:  # its turn comes once others have left
                 quiet_since = max(quiet_since, live.pack.grown)
-        if job.state == "RUNNING" and quiet_since and self.now - quiet_since > self.policy.hung_seconds:
-            death = Death(Cause.HUNG, f"no journal line for {self.now - quiet_since:.0f} s")
+        silence = silent_for(quiet_since or self.now, self.watched, self.now)
+        if job.state == "RUNNING" and silence > self.policy.hung_seconds:
+            death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a job that it shares, and that goes on
                 death = classify(current, None)
             yield from self.ended_as(live, death, job)

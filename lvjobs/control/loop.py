@@ -22,10 +22,11 @@ from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.summary import build_summary, write_summary
+from lvjobs.control.watch import Watch
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.lease import Lease, acquire
+from lvjobs.ledger.lease import Lease, acquire, machine
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -38,9 +39,10 @@ class Loop(Session):
         now = self.clock()
         with self.ledger.transaction() as transaction:
             known, books = _known(transaction, now), self.books(transaction)
+            watch = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now, driver_token(self.study))
-        cases = [Case(view, decide(view, self.study.config.policy, now)) for view in observed.views]
+        cases = [Case(view, decide(view, self.study.config.policy, now, watch.since)) for view in observed.views]
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
@@ -67,8 +69,19 @@ class Loop(Session):
         return clusters
 
 
+_WATCH = "watch"
+"""The ledger's setting of when passes were made."""
+
 _ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
+
+
+def _watched(transaction: Transaction, now: float, closely: float) -> Watch:
+    """The watch that passes keep, with this one."""
+    before = Watch.from_json(transaction.setting(_WATCH))
+    watch = before.at(now, closely, machine(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    transaction.set_setting(_WATCH, watch.to_json())
+    return watch
 
 
 def _known(transaction: Transaction, now: float) -> Known:

@@ -67,6 +67,10 @@ class MemberView:
         last = self.history[-1] if self.history else None
         return last if last is not None and last.is_ended and not last.flushed else None
 
+    def is_marked(self, now: float) -> bool:
+        """Whether an earlier pass found its job nowhere. One of a clock that was ahead of this one is not believed."""
+        return self.member.missing_since is not None and self.member.missing_since <= now
+
     def is_gone(self, now: float, patience: float) -> bool:
         """Whether the job is over, or has been nowhere for longer than `patience`."""
         if self.pack is not None and self.pack.left:

@@ -53,11 +53,11 @@ class Holder:
     def this_process(cls) -> "Holder":
         """The process that asks."""
         pid = os.getpid()
-        return cls(os.uname().nodename, _machine(), pid, psutil.Process(pid).create_time())
+        return cls(os.uname().nodename, machine(), pid, psutil.Process(pid).create_time())
 
     def is_known_dead(self) -> bool:
         """Whether the holder ran on this very machine and its process is no more."""
-        if self.machine != _machine():
+        if self.machine != machine():
             return False
         try:
             process = psutil.Process(self.pid)
@@ -66,7 +66,8 @@ class Holder:
             return True
 
 
-def _machine() -> str:
+def machine() -> str:
+    """This machine since it was booted, and the processes that may know of one another there."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
 

@@ -1,0 +1,50 @@
+"""How long a run has shown no life, judged by clocks that may be set while nobody looks. Pure.
+
+Passes are made on several hosts, and a host's clock may jump. When one pass finds the clock an hour after the last
+pass's, either nobody looked for an hour or a clock was set, and it cannot tell which; unless both were made on one
+machine, which knows how long it has been up. So a silence counts only as far as passes followed one another closely,
+or by such a clock; else it begins anew.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+_CLOSELY_SECONDS = 600.0
+"""Passes that are no further apart follow one another closely, however small the bound on a silence is."""
+
+_STEADY_SECONDS = 60.0
+"""By so much may a clock that is set right little by little differ from one that is not."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """`last`: when the last pass was made, on `machine`, which then was up for `uptime` seconds.
+
+    `since`: from when on all that time was watched.
+    """
+
+    last: float = 0.0
+    since: float = 0.0
+    machine: str = ""
+    uptime: float = 0.0
+
+    def at(self, now: float, closely: float, machine: str, uptime: float) -> "Watch":
+        """After a pass at `now`; `closely` is how many seconds may lie between two, where that is more than a few."""
+        gap = now - self.last
+        is_known = machine == self.machine and abs(uptime - self.uptime - gap) < _STEADY_SECONDS
+        goes_on = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
+        return Watch(now, min(self.since, now) if goes_on else now, machine, uptime)
+
+    @classmethod
+    def from_json(cls, text: str | None) -> "Watch":
+        """As the ledger keeps it."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self))
+
+
+def silent_for(quiet_since: float, watched: float, now: float) -> float:
+    """Seconds since `quiet_since` that were watched, since `watched`. It may be of another clock, and lie ahead."""
+    return now - (max(quiet_since, watched) if quiet_since <= now else watched)
