@@ -40,13 +40,15 @@ class Instants:
 
         return counted
 
-    def watch(self, scene, setattr_=setattr):
-        """Put an instant before and after everything that leaves a trace."""
+    def watch(self, scene, setattr_=setattr, also=()):
+        """Put an instant before and after everything that leaves a trace; `also` are functions: module and name."""
         scene.shown = _Watched(scene.shown, self)
         # written aside | published, not yet durable | published: a death can fall between any two
         setattr_(files, "_write_synced", self.around("writing a file aside", files._write_synced))
         setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
         setattr_(Ledger, "transaction", _watched_transaction(Ledger.transaction, self))
+        for module, name in also:
+            setattr_(module, name, self.around(name, getattr(module, name)))
 
 
 class _Watched:
@@ -69,12 +71,12 @@ def _watched_transaction(transaction, instants):
     return watched
 
 
-def die_at(scene, at, act, *, interrupted=False):
+def die_at(scene, at, act, *, interrupted=False, also=()):
     """`act(scene)` in a process that ends at instant `at`; returns the scene as it left it, and the instants."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _act_and_die(scene, at, act, writing, interrupted=interrupted)
+        _act_and_die(scene, at, act, writing, interrupted=interrupted, also=also)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         data = stream.read()
@@ -83,7 +85,7 @@ def die_at(scene, at, act, *, interrupted=False):
     return pickle.loads(data)
 
 
-def _act_and_die(scene, at, act, writing, *, interrupted):
+def _act_and_die(scene, at, act, writing, *, interrupted, also):
     shown = scene.shown
 
     def die(_name):
@@ -97,7 +99,7 @@ def _act_and_die(scene, at, act, writing, *, interrupted):
 
     try:
         instants = Instants(at, interrupt if interrupted else die)
-        instants.watch(scene)
+        instants.watch(scene, also=also)
         try:
             act(scene)
         except KeyboardInterrupt:
@@ -111,20 +113,20 @@ def _act_and_die(scene, at, act, writing, *, interrupted):
         os._exit(1)
 
 
-def die_everywhere(scene, act, *, interrupted=False):
+def die_everywhere(scene, act, *, interrupted=False, also=()):
     """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once.
 
-    `interrupted`: by Ctrl-C, and it closes what it opened.
+    `interrupted`: by Ctrl-C, and it closes what it opened. `also`: see `Instants.watch`.
     """
     root, backup = scene.study.root, scene.study.root.with_name("backup")
     shutil.copytree(root, backup)
     before = pickle.dumps(scene)
-    _, names = die_at(scene, None, act)
+    _, names = die_at(scene, None, act, also=also)
     met = set()
     for at, name in enumerate(names, start=1):
         shutil.rmtree(root)
         shutil.copytree(backup, root)
-        left, seen = die_at(pickle.loads(before), at, act, interrupted=interrupted)
+        left, seen = die_at(pickle.loads(before), at, act, interrupted=interrupted, also=also)
         assert seen[:at] == names[:at]
         if (traces := _traces(left)) not in met:
             met.add(traces)
@@ -138,7 +140,9 @@ def _traces(scene):
     root = scene.study.root
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if "lease" not in path.parts)
     jobs = [(job.id, job.state, job.restart_count, job.eligible, job.reason) for job in scene.cluster.jobs]
-    text = repr((scene.dump(), names, jobs))
-    for number, row in enumerate(scene.rows("submissions")):
+    drivers = [(job.id, job.state) for job in getattr(scene.shown, "drivers", ())]
+    there = scene.study.layout.database.exists()
+    text = repr((scene.dump() if there else None, names, jobs, drivers))
+    for number, row in enumerate(scene.rows("submissions") if there else ()):
         text = text.replace(row["token"], f"token{number}")
     return re.sub(r"\.\d+\.(tmp|claim)", r".pid.\1", text)
