@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import faults
+from click.testing import CliRunner
+
+from lvjobs.cli import cli
 
 STUDY_TOML = """\
 profile = "{profile}"
@@ -79,10 +82,16 @@ class Study:
         return self.runs()[name]
 
     def runs(self):
-        process = self.start("resume", "--json")
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, out + err
-        return {run["name"]: run for run in json.loads(out)["runs"]}
+        """The rows after a pass: in this process, as tests make many, save where commands are to find other programs."""
+        if self.environment:
+            process = self.start("resume", "--json")
+            output, err = process.communicate(timeout=300)
+            assert process.returncode == 0, output + err
+        else:
+            ran = CliRunner().invoke(cli, ["resume", "--json", "--study", str(self.root)], catch_exceptions=False)
+            assert ran.exit_code == 0, ran.output
+            output = ran.stdout
+        return {run["name"]: run for run in json.loads(output)["runs"]}
 
     def until(self, name, *states, timeout=600):
         """Pass after pass until the run is in one of `states`; returns its row."""

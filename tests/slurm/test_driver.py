@@ -2,17 +2,13 @@
 
 import json
 import os
-import random
 import shutil
-import signal
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from driving import Study
 
-from lvjobs.lab import LabConfig, LabError
+from lvjobs.lab import LabConfig
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -27,35 +23,6 @@ name = "second"
 from = "first"
 steps = 60
 grid = { lora_rank = [2, 4] }
-"""
-
-WHOLE = """
-[evaluation]
-series = 2
-
-[[stage]]
-name = "first"
-steps = 200
-set = { checkpoint_every = 40 }
-grid = { lora_rank = [2, 4], learning_rate = [1e-3, 4e-3] }
-
-[[stage]]
-name = "second"
-from = "first"
-steps = 200
-set = { checkpoint_every = 40 }
-grid = { context_length = [48, 64] }
-
-[[stage]]
-name = "last"
-from = "second"
-steps = 400
-set = { checkpoint_every = 40 }
-
-[[stage]]
-name = "table"
-zero_shot = ["raw"]
-evaluate = ["first", "last"]
 """
 
 
@@ -167,83 +134,3 @@ def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, series, lab_for)
     assert lab.run("scrontab", "-l").split() == own.split()
     assert "there was no entry" in study.type("driver", "uninstall")
     lab.run("scrontab", "-r")
-
-
-@pytest.mark.timeout(1800)
-def test_a_study_that_is_disturbed_again_and_again_ends_as_an_undisturbed_one(
-    driven, tmp_path_factory, series, lab_for
-):
-    """Every few seconds a run preempted, or a worker killed, a node lost, slurmctld restarted: the same winners, bit for bit."""
-    alone = Study(tmp_path_factory.mktemp("alone"), series, profile="local")
-    declare(alone, WHOLE)
-    alone.type("sweep", "all", "--wait", timeout=900)
-    assert set(stands(alone).values()) == {"completed"}
-    # a cluster of its own: other tests count on nodes that nobody has failed
-    lab = lab_for(LabConfig(accounting=True, hold=7, grace=3, kill_wait=2, message_timeout=5))
-    declare(driven, WHOLE)
-    driven.type("sweep", "all")
-    chaos = Chaos(driven, lab, every=10)
-    until(driven, lambda: chaos.go_on() or set(stands(driven).values()) == {"completed"}, 1200)
-    assert 3 <= sum(chaos.done.values()) <= len(EVENTS), chaos.done
-    assert results(driven) == results(alone)
-    for run in summary(driven)["runs"]:
-        assert run["state"] == "completed"
-
-
-def results(study):
-    """Winners, final weights, and what the evaluations' tables say: all that must not depend on what died."""
-    shown = summary(study)
-    trained = [run["name"] for run in shown["runs"] if run["stage"] != "table"]
-    tables = json.loads(study.type("evaluate", "--table", "--json"))["tables"]
-    assert [row["mae"]["value"] for table in tables for row in table["rows"]]
-    winners = {stage["name"]: (stage["winner"], stage["because"]) for stage in shown["stages"]}
-    return winners, {name: study.adapter(name) for name in trained}, tables
-
-
-EVENTS = ("preempted", "nodes", "killed", "restarts", "preempted", "killed", "preempted")
-
-
-class Chaos:
-    """What happens to the jobs of a study: the next of the events every few seconds, to a job drawn from a seed."""
-
-    def __init__(self, study, lab, *, every):
-        self.study, self.lab = study, lab
-        self.done = dict.fromkeys(("preempted", "killed", "nodes", "restarts"), 0)
-        self._every = every
-        self._random = random.Random(0)
-        self._next = time.monotonic() + 5
-        self._turn = 0
-
-    def go_on(self):
-        """Do the next thing, if it is time and there is somebody to do it to."""
-        if self._turn == len(EVENTS) or time.monotonic() < self._next or not (running := self._running()):
-            return
-        job_id, what = self._random.choice(running), EVENTS[self._turn]
-        with suppress(LabError, ProcessLookupError, StopIteration):  # it ended just then, or has not begun
-            getattr(self, f"_{what}")(job_id)
-            self.done[what] += 1
-            self._turn += 1
-            self._next = time.monotonic() + self._every
-
-    def _running(self):
-        rows = [line.split() for line in self.lab.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %j").splitlines()]
-        return [job_id for job_id, name in rows if not name.startswith(("driver.", "lab-"))]
-
-    def _preempted(self, job_id):
-        self.lab.preempt(job_id)
-
-    def _killed(self, job_id):
-        os.kill(next(claim["pid"] for claim in self._claims() if claim["job_id"] == job_id), signal.SIGKILL)
-
-    def _claims(self):
-        names = [path.name for path in Path(self.study.root / "checkpoints").iterdir()]
-        return [claim for name in names for claim in reversed(self.study.claims(name))]
-
-    def _nodes(self, job_id):
-        node = self.lab.run("squeue", "-h", "-r", "-j", job_id, "-o", "%N").strip()
-        self.lab.fail(node)
-        self.lab.restore(node)
-
-    def _restarts(self, _job_id):
-        self.lab.kill_controller()
-        self.lab.start_controller()

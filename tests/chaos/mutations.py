@@ -1,0 +1,148 @@
+"""Takes the guards away one at a time, in a copy of the sources, and sees the suite fail each time.
+
+    python tests/chaos/mutations.py [NAME ...]
+
+Runs the tests that should notice, first with the guard (they must pass), then without it (one must fail).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is taken away: `old`, which stands in `file` once, becomes `new`; and where that should be noticed."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = {
+    "the fence before a checkpoint is published": Mutation(
+        "lvjobs/worker/generation.py",
+        "    newest = newest_generation(layout)\n    if newest > generation:",
+        "    newest = newest_generation(layout)\n    if newest < 0:",
+        ("unit/test_worker_generation.py", "unit/test_worker_checkpoints.py"),
+    ),
+    "the done marker, looked for before a generation is claimed": Mutation(
+        "lvjobs/worker/runner.py",
+        "    if layout.done.exists():\n        _say",
+        "    if False:\n        _say",
+        ("unit/test_worker_attempts.py::test_done_is_done",),
+    ),
+    "the done marker, believed whatever Slurm says": Mutation(
+        "lvjobs/control/decide.py",
+        "        if self.view.done is not None:\n            yield from self._complete()",
+        "        if False:\n            pass",
+        ("unit/test_control_loop.py::test_a_done_marker_completes_whatever_slurm_says",),
+    ),
+    "the token lookup after an unclear sbatch": Mutation(
+        "lvjobs/control/observe.py",
+        "[submission.token for submission in sent]",
+        "[submission.token for submission in sent if submission.job_id]",
+        ("unit/test_control_loop_submit.py",),
+    ),
+    "the revocation of a submission whose run went on elsewhere": Mutation(
+        "lvjobs/worker/generation.py",
+        "    return bool(token) and (layout.revoked / token).exists()",
+        "    return False",
+        ("unit/test_worker_attempts.py::test_revoked",),
+    ),
+    "the fsync of a checkpoint's files before the rename": Mutation(
+        "lvjobs/worker/checkpoints.py",
+        "            os.fsync(stream.fileno())\n",
+        "            pass\n",
+        ("unit/test_worker_checkpoints.py",),
+    ),
+    "the fsync of any small file before its rename": Mutation(
+        "lvjobs/files.py",
+        "        os.fsync(stream.fileno())\n",
+        "",
+        ("unit/test_worker_checkpoints.py", "unit/test_control_crashes.py"),
+    ),
+    "the lease of a holder that lives": Mutation(
+        "lvjobs/ledger/lease.py",
+        "        if (free or clock() - since >= term) and create_exclusive(",
+        "        if create_exclusive(",
+        ("unit/test_ledger_lease.py",),
+    ),
+    "the epoch in the ledger, for a holder that slept": Mutation(
+        "lvjobs/ledger/database.py",
+        "        if epoch > self._epoch:",
+        "        if epoch < 0:",
+        ("unit/test_ledger_database.py", "unit/test_control_loop_lost.py"),
+    ),
+    "the end of a torn line before the next is written": Mutation(
+        "lvjobs/worker/journal.py",
+        'data = b"\\n" + line if self._torn else line',
+        "data = line",
+        ("unit/test_worker_journal.py",),
+    ),
+    "a torn last line is left for the next reading": Mutation(
+        "lvjobs/records/journal.py",
+        '    end = data.rfind(b"\\n") + 1',
+        "    end = len(data)",
+        ("unit/test_worker_journal.py", "unit/test_disk_faults.py"),
+    ),
+}
+
+
+def sources(directory: Path) -> None:
+    """A copy of all that git knows, or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout
+    for name in listed.decode().split("\0"):
+        if name and (ROOT / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+
+
+def passes(directory: Path, tests: tuple[str, ...]) -> bool:
+    """Whether the tests pass there."""
+    there = [f"tests/{test}" for test in tests if (directory / "tests" / test.partition("::")[0]).exists()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *there]
+    environment = {**os.environ, "PYTHONPATH": str(directory)}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Each in turn; exit 1 if one was not noticed."""
+    unseen = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        sources(directory)
+        for name, mutation in MUTATIONS.items():
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
+            path = directory / mutation.file
+            text = path.read_text(encoding="utf-8")
+            if text.count(mutation.old) != 1:
+                raise SystemExit(f"{name}: {mutation.old!r} does not stand once in {mutation.file}")
+            sound = passes(directory, mutation.tests)
+            path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+            noticed = not passes(directory, mutation.tests)
+            path.write_text(text, encoding="utf-8")
+            unseen += not (sound and noticed)
+            verdict = "noticed" if sound and noticed else "NOT NOTICED" if sound else "FAILS ANYWAY"
+            print(f"{verdict:<12} without {name}", flush=True)
+    sys.exit(unseen > 0)
+
+
+if __name__ == "__main__":
+    main()
