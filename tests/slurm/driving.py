@@ -160,7 +160,7 @@ class Study:
         return faults.tally(self.root, self.known_jobs() if self.backend == "Slurm" else ())
 
     def known_jobs(self):
-        """The jobs of this study that Slurm knows of, each with the token in its name."""
+        """The jobs of this study's runs that Slurm knows of, each with the token in its name."""
         listings = [["squeue", "-h", "-a", "-t", "all", "-o", "%F %j"]]
         if shutil.which("sacct"):
             listings.append(
@@ -170,8 +170,8 @@ class Study:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             for line in done.stdout.splitlines():  # sacct has none where accounting is off
                 job_id, _, name = line.partition(" ")
-                token = name.rpartition(".")[2]
-                if token and (self.root / ".lvjobs" / "submissions" / token).exists():
+                run, _, token = name.rpartition(".")
+                if run != "driver" and token and (self.root / ".lvjobs" / "submissions" / token).exists():
                     yield job_id.partition("_")[0], token
 
     def story(self, name):
