@@ -67,7 +67,7 @@ MUTATIONS = {
         "lvjobs/files.py",
         "        os.fsync(stream.fileno())\n",
         "",
-        ("unit/test_worker_checkpoints.py", "unit/test_control_crashes.py"),
+        ("unit/test_worker_checkpoints.py",),
     ),
     "the lease of a holder that lives": Mutation(
         "lvjobs/ledger/lease.py",
