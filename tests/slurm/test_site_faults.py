@@ -12,6 +12,8 @@ import psutil
 import pytest
 from driving import Study
 
+from lvjobs.lab import LabError
+
 pytestmark = pytest.mark.slurm
 
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -55,9 +57,11 @@ def saved_since(lab, moment):
 
 
 def passes_for(study, name, seconds):
-    """Pass after pass for so long; every row of the run that was seen."""
-    rows, deadline = [], time.monotonic() + seconds
-    while not rows or time.monotonic() < deadline:
+    """Pass after pass, the last one begun so long after the first; every row of the run that was seen."""
+    rows = [study.run(name)]
+    deadline, is_last = time.monotonic() + seconds, False
+    while not is_last:
+        is_last = time.monotonic() > deadline
         rows.append(study.run(name))
     return rows
 
@@ -70,14 +74,16 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
     claim = study.reach("run", 100)
     with held_up(claim):
         until(lambda: saved_since(lab, claim["time"]))
+        shown = study.run("run")
     lab.kill_controller()
-    shown = study.run("run")
     study.reach("run", 400)
+    silent = study.run("run")
     said = study.type("status")
     lab.start_controller()
     run = study.until("run", "completed")
 
-    assert (shown["state"], shown["job_id"]) == ("running", claim["job_id"])
+    known = ("state", "job_id", "attempts", "cause")
+    assert [silent[key] for key in known] == [shown[key] for key in known] == ["running", claim["job_id"], 1, None]
     assert "squeue: " in said
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 1
@@ -125,9 +131,8 @@ def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undi
     os.kill(harsh.status().daemons["slurmdbd"], signal.SIGKILL)
     kill_worker(claim)
     until(lambda: not harsh.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
-    for row in passes_for(study, "run", seconds=8):  # longer than after what a job is called lost
-        assert (row["state"], row["attempts"], row["cause"]) == ("running", 1, None)
-        assert row["job_id"] == claim["job_id"]
+    for row in passes_for(study, "run", seconds=6):  # a job that is nowhere for 5 s is lost
+        assert (row["attempts"], row["cause"], row["job_id"]) == (1, None, claim["job_id"])
     said = study.type("status")
     assert "sacct: " in said
     harsh.up()
@@ -152,7 +157,9 @@ def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undistur
 
 
 def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undisturbed, fault):
-    study.submit("run", "--set", 'resources.extra_sbatch=["--no-requeue"]')
+    path = study.root / "study.toml"
+    path.write_text(path.read_text().replace("[resources]\n", '[resources]\nextra_sbatch = ["--no-requeue"]\n'))
+    study.submit("run")
     lab.preempt(study.reach("run", 300)["job_id"])
     run = study.until("run", "completed")
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2, "Slurm requeued it all the same"
@@ -165,7 +172,7 @@ def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undist
 # -- the site says: not now ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", ["DOWN", "DRAIN", "INACTIVE"])
+@pytest.mark.parametrize("state", ["DOWN", "DRAIN"])
 def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undisturbed, fault, state):
     study.submit("run")
     claim = study.reach("run", 300)
@@ -177,10 +184,96 @@ def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undistu
         said = study.type("status")
     finally:
         lab.run("scontrol", "update", "partitionname=low", "state=UP")
-    study.until("run", "completed")
-
     assert run["state"] == "interrupted"
     assert run["reason"] in said
+    study.until("run", "completed")
+
     assert len(study.claims("run")) == 2
     assert study.adapter("run") == undisturbed
     fault("drained", study, saw=run["reason"], same_bits=True)
+
+
+@pytest.fixture
+def maintenance(lab):
+    """Begins a maintenance on every node; returns what ends it."""
+    begun = []
+
+    def end():
+        if begun:
+            lab.run("scontrol", "delete", f"reservationname={begun.pop()}")
+
+    def begin():
+        words = "reservationname=upkeep starttime=now duration=60 flags=maint,ignore_jobs nodes=ALL user=root"
+        lab.run("scontrol", "create", "reservation", *words.split())
+        begun.append("upkeep")
+        return end
+
+    yield begin
+    end()
+
+
+def test_a_maintenance_is_waited_for(study: Study, lab, maintenance, undisturbed, fault):
+    end = maintenance()
+    study.submit("run")
+    run = until(lambda: "maintenance" in (row := study.run("run"))["reason"] and row)
+    said = study.type("status")
+    assert (run["state"], run["attempts"]) == ("queued", 0)
+    end()
+    study.until("run", "completed")
+
+    assert run["reason"] in said
+    assert study.executed("run") == list(range(1, 1001))
+    assert study.adapter("run") == undisturbed
+    fault("reservation", study, saw=run["reason"], same_bits=True)
+
+
+@pytest.fixture
+def membership(harsh):
+    """Takes the user out of the usual account, leaving another, or puts the user back; returns once it is in force."""
+
+    back = (f"add user {USER} account=lab", f"modify user {USER} set defaultaccount=lab")
+    out = (
+        "add account other cluster=lab",
+        f"add user {USER} account=other",
+        f"modify user {USER} set defaultaccount=other",
+        f"delete user {USER} account=lab",
+    )
+
+    def is_member():
+        with suppress(LabError):
+            harsh.run("sbatch", "--test-only", "--account=lab", "--wrap=true")
+            return True
+        return False
+
+    def take(is_there):
+        def is_done():
+            for words in back if is_there else out:
+                with suppress(LabError):  # nothing to do, or the job's end is not in the database yet
+                    harsh.run("sacctmgr", "-iQ", *words.split())
+            return is_member() == is_there
+
+        until(is_done)
+
+    yield take
+    take(is_there=True)
+
+
+def test_an_account_that_expired_holds_the_run_until_it_is_given_back(
+    study: Study, harsh, membership, undisturbed, fault
+):
+    study.submit("run", "--account", "lab")
+    kill_worker(study.reach("run", 300))
+    until(lambda: not harsh.run("squeue", "-h", "-a", "-o", "%i").strip())
+    membership(is_there=False)
+    run = until(lambda: (row := study.run("run"))["cause"] and row)
+    again = study.run("run")
+    assert run["state"] == "held"
+    assert "Invalid account" in run["reason"]
+    assert again["reason"] == run["reason"]
+    membership(is_there=True)
+    assert "taken up by the user" in study.type("resume", "run")
+    study.until("run", "completed")
+
+    assert len(study.claims("run")) == 2
+    assert study.adapter("run") == undisturbed
+    fault("account_expired", study, saw=run["reason"], same_bits=True)
