@@ -278,7 +278,7 @@ def page(rows: Sequence[Row], version: str) -> str:
             for number, (backend, mine) in enumerate(sorted(met.items())):
                 lines.append(_line("" if number else words, backend, mine))
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, _FOOT])
 
 
 _COLUMNS = "| fault | met on | times | what the user sees | redone | lost | double | unaccounted | bits |"
@@ -292,6 +292,23 @@ fault, from journals, ledger and the cluster's own list of jobs. {version}
 *double*: jobs beyond one for each submission. *unaccounted*: FLOPs that were executed and are not charged. *bits*: the
 weights are, bit for bit, those of a run that was left alone. A dot: nothing in that test could tell (a worker alone has
 no ledger and no cluster; a run that is held has no final weights).
+"""
+
+_FOOT = """\
+## What could not be provoked here
+
+- **A network file system** (NFS, Lustre; attributes cached for a minute, locks that lie). Nothing rests on locks, nor on
+  one host's seeing at once that a name is *not* there: claims and leases are won by `link` and `O_EXCL`, checkpoints are
+  published by `rename` under names that hold generation and step, and the newest generation is looked for by listing its
+  directory, which makes a client look afresh. Workers never open `runs.db`. What remains is an orphan on another host
+  that publishes within the instant between its look and its rename: under its own generation's name, which is never the
+  newest.
+- **GPUs.** That a device is to blame is told from the words of CUDA, its driver and NVML alone (tables of real messages),
+  and another type of GPU from the files of NVIDIA's driver. That a resumed run is the same bit for bit was seen on CPUs.
+- **Several hosts.** The lab's nodes are processes of one machine. A holder of the lease on another host is a claim that
+  carries another host's name; another host's clock is this one's, set.
+- **A quota** is the same error to a process as a full disk, under another number; only the full disk was mounted.
+- **Months.** Accounting that is days behind is simulated, with minutes.
 """
 
 
