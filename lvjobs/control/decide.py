@@ -20,7 +20,7 @@ from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.conclusions import Conclusions, give_up
 from lvjobs.control.policy import is_due
 from lvjobs.control.views import MemberView, RunView
-from lvjobs.control.watch import silent_for
+from lvjobs.control.silence import silent_for
 from lvjobs.ledger.records import Attempt
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState
@@ -30,7 +30,7 @@ _MARGIN_SECONDS = 10.0
 
 
 def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:
-    """The actions for one run, in the order they are to be taken. `watched`: see `lvjobs.control.watch`."""
+    """The actions for one run, in the order they are to be taken. `watched`: see `lvjobs.control.silence`."""
     case = _Case(view, policy, now, watched)
     conclusions = list(case.actions())
     return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]

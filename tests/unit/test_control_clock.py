@@ -6,7 +6,7 @@ from control_scenes import Scene, begun, check, make_haste
 
 from lvjobs.control.loop import open_session
 from lvjobs.control.policy import is_due
-from lvjobs.control.watch import Watch, silent_for
+from lvjobs.control.silence import Watch, silent_for
 from lvjobs.study.config import Policy
 
 HOUR = 3600.0
