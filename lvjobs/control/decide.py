@@ -19,8 +19,8 @@ from lvjobs.control.actions import (
 from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.conclusions import Conclusions, give_up
 from lvjobs.control.policy import is_due
-from lvjobs.control.views import MemberView, RunView
 from lvjobs.control.silence import silent_for
+from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause, RunState

@@ -21,8 +21,8 @@ from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
-from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.control.silence import Watch
+from lvjobs.control.summary import build_summary, write_summary
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import open_ledger
