@@ -11,6 +11,8 @@ from lvjobs.study.words import Cause
 
 _OWN = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.OUT_OF_MEMORY, Cause.TIMEOUT)
 _SITE = (Cause.PREEMPTED, Cause.NODE_FAIL)
+_HOUR = 3600.0
+_MOST_DOUBLINGS = 64  # which is more than any hour has seconds
 _BACKED_OFF = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.LOST)
 
 
@@ -91,15 +93,20 @@ def _forgive(
     resources: dict[str, Any] = {}
     if node:
         resources["exclude_nodes"] = sorted({*run.resources.get("exclude_nodes", ()), node})
-    delay = policy.backoff_seconds * 2 ** (deaths - 2) if cause in _BACKED_OFF and deaths > 1 else 0.0
+    delay = _backoff(policy, deaths) if cause in _BACKED_OFF and deaths > 1 else 0.0
     return GoOn(now + delay if delay else 0.0, resources, _warning(stuck, policy))
 
 
 def is_due(run: Run, policy: Policy, now: float) -> bool:
     """Whether the run's back-off is over, or ends later than any can: then a clock that was ahead set its end."""
     most = max(policy.killed_retries, policy.launch_failed_retries, policy.hung_retries, policy.lost_retries)
-    longest = policy.backoff_seconds * 2 ** max(0, most - 2)
-    return not now < run.not_before <= now + longest
+    return not now < run.not_before <= now + _backoff(policy, most)
+
+
+def _backoff(policy: Policy, deaths: int) -> float:
+    """Seconds to wait after so many deaths of a cause in a row: twice as long each time, and an hour at most."""
+    doublings = min(max(0, deaths - 2), _MOST_DOUBLINGS)
+    return min(policy.backoff_seconds * 2.0**doublings, max(_HOUR, policy.backoff_seconds))
 
 
 def _warning(stuck: int, policy: Policy) -> str:

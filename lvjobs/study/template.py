@@ -57,7 +57,7 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # killed_retries = 5
 # out_of_memory_retries = 2
 # no_progress_deaths = 3       # deaths in a row without a new checkpoint
-# backoff_seconds = 30         # doubled each time, from the second death on
+# backoff_seconds = 30         # doubled each time, from the second death on; an hour at most
 # hung_seconds = 1800          # no journal line for longer: hung
 # lost_seconds = 120           # in neither squeue nor sacct for longer: lost
 

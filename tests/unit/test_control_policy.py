@@ -4,7 +4,7 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 
 from lvjobs.control.classify import Death
-from lvjobs.control.policy import GoOn, Hold, Stop, verdict
+from lvjobs.control.policy import GoOn, Hold, Stop, is_due, verdict
 from lvjobs.study.config import Policy
 from lvjobs.study.words import Cause
 
@@ -31,6 +31,15 @@ def test_a_code_error_is_never_retried():
 @pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT])
 def test_infrastructure_costs_no_retries(cause):
     assert isinstance(after(*[cause] * 50), GoOn)
+
+
+def test_it_backs_off_for_an_hour_at_most_however_often_it_is_forgiven():
+    patient = Policy(killed_retries=10**6, backoff_seconds=1)
+    delays = [after(*[Cause.KILLED] * times, policy=patient).not_before - NOW for times in (2, 3, 14, 3000)]
+    assert delays == [1, 2, 3600, 3600]
+    assert not is_due(a_run(not_before=NOW + 3600), patient, NOW)
+    slow = Policy(backoff_seconds=7200)
+    assert after(Cause.KILLED, Cause.KILLED, policy=slow).not_before == NOW + 7200
 
 
 def test_a_kill_is_forgiven_five_times_backing_off_from_the_second():
