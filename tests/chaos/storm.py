@@ -29,6 +29,7 @@ from driving import Study
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError
 
+# The first line still belongs to [policy], with which the tests' usual study.toml ends.
 STAGES = """
 no_progress_deaths = 10
 
@@ -74,15 +75,9 @@ def declare(study: Study, runs: int, steps: int, checkpoint_every: int) -> None:
     path.write_text(path.read_text() + text)
 
 
-def stands(study: Study) -> dict[str, str]:
-    """Each stage's state, by the last pass, whoever made it."""
-    shown = json.loads((study.root / ".lvjobs" / "summary.json").read_text())
-    return {stage["name"]: stage["state"] for stage in shown["stages"]}
-
-
 def results(study: Study) -> tuple[dict, dict, list]:
     """Winners and why, final weights, and the tables of the evaluations: what must not depend on what died."""
-    shown = json.loads((study.root / ".lvjobs" / "summary.json").read_text())
+    shown = study.summary()
     assert {run["state"] for run in shown["runs"]} == {"completed"}
     trained = [run["name"] for run in shown["runs"] if run["stage"] != "table"]
     tables = json.loads(study.type("evaluate", "--table", "--json"))["tables"]
@@ -166,7 +161,7 @@ def weather(study: Study, lab: Lab, storm: Weather, seconds: float) -> Counter[s
     study.type("sweep", "all")
     trouble = Storm(study, lab, storm)
     deadline = time.monotonic() + seconds
-    while set(stands(study).values()) != {"completed"}:
+    while set(study.stands().values()) != {"completed"}:
         trouble.blow()
         assert time.monotonic() < deadline, study.type("status")
         time.sleep(0.2)

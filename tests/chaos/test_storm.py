@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 from driving import Study
-from storm import Weather, declare, leave_alone, results, stands, weather
+from storm import Weather, declare, leave_alone, results, weather
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
@@ -47,7 +47,7 @@ def test_two_minutes(tmp_path, lab, fault):
     declare(study, *SIZE)
     met = weather(study, lab, Weather(minutes=2, every=10), 1800)
     assert met.total() >= 3, met
-    assert set(stands(study).values()) == {"completed"}
+    assert set(study.stands().values()) == {"completed"}
     assert results(study) == alone
     fault(
         "storm", study, times=met.total(), same_bits=True, saw="every stage completed; the winners, weights and tables"

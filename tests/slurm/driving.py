@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,20 @@ backoff_seconds = 1
 unclear_seconds = 3
 lost_seconds = 5
 """
+
+
+def until(condition, seconds=300):
+    """Wait for the condition, and return what it came to."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+    return value
+
+
+def kill_worker(claim):
+    """SIGKILL to the process that made the claim."""
+    os.kill(claim["pid"], signal.SIGKILL)
 
 
 class Study:
@@ -116,6 +131,14 @@ class Study:
     def prepend_path(self, directory: Path):
         """Its commands, and their jobs, find programs there first."""
         self.environment["PATH"] = f"{directory}:{self.environment.get('PATH') or os.environ['PATH']}"
+
+    def summary(self):
+        """What the last pass left, whoever made it."""
+        return json.loads((self.root / ".lvjobs" / "summary.json").read_text())
+
+    def stands(self):
+        """Each stage's state, by the last pass."""
+        return {stage["name"]: stage["state"] for stage in self.summary()["stages"]}
 
     # -- what the worker left -------------------------------------------------------------------------------------
 

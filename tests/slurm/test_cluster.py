@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from driving import until
 
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import (
@@ -70,14 +71,6 @@ class Bench:
     def seen(request):
         path = request.run_directories[0] / "seen.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return value
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """A run that is preempted, killed, timed out or loses its node ends with the weights of one that was left alone."""
 
-import os
-import signal
 import time
 from contextlib import suppress
 
 import psutil
 import pytest
-from driving import Study
+from driving import Study, kill_worker
 
 from lvjobs.lab import LabConfig
 
@@ -52,10 +50,6 @@ def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2
     assert run["attempts"] == 6
     fault("preempted_often", study, times=5)
-
-
-def kill_worker(claim):
-    os.kill(claim["pid"], signal.SIGKILL)
 
 
 def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undisturbed, fault):

@@ -31,17 +31,8 @@ def declare(study, stages):
     path.write_text(path.read_text() + stages)
 
 
-def summary(study):
-    """What the last pass left, whoever made it."""
-    return json.loads((study.root / ".lvjobs" / "summary.json").read_text())
-
-
-def stands(study):
-    return {stage["name"]: stage["state"] for stage in summary(study)["stages"]}
-
-
 def story(study):
-    shown = summary(study)
+    shown = study.summary()
     rows = [{key: run[key] for key in ("name", "state", "cause", "step", "reason")} for run in shown["runs"]]
     logs = [path.read_text()[-3000:] for path in study.root.glob("logs/driver/*")]
     return "\n".join([*map(str, shown["stages"]), *map(str, rows), *logs])
@@ -72,7 +63,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
     driven.type("sweep", "all")
     before = drivers(lab)
     assert len(before) == 2
-    until(driven, lambda: any(driven.executed(run["name"]) for run in summary(driven)["runs"]), 180)
+    until(driven, lambda: any(driven.executed(run["name"]) for run in driven.summary()["runs"]), 180)
     lab.run("scancel", *(before if lost == "both" else before[:1]))
     if lost == "both":
         two = [driven.start("driver", "run"), driven.start("driver", "run")]  # by hand, at once, what its job does
@@ -81,9 +72,9 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
             assert process.returncode in (0, 75), out + err
         assert len(drivers(lab)) == 2
         assert not set(drivers(lab)) & set(before)
-    until(driven, lambda: set(stands(driven).values()) == {"completed"}, 600)
+    until(driven, lambda: set(driven.stands().values()) == {"completed"}, 600)
     until(driven, lambda: not lab.run("squeue", "-h", "-o", "%i"), 60)
-    runs = summary(driven)["runs"]
+    runs = driven.summary()["runs"]
     assert len(runs) == 3, "the second stage has a run in common with the first"
     assert {run["state"] for run in runs} == {"completed"}
     assert {len(driven.claims(run["name"])) for run in runs} == {1}
@@ -95,10 +86,10 @@ def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
     declare(driven, TWO.replace("[1e-3, 4e-3]", "[1e-3]"))
     driven.type("sweep", "all")
     until(driven, lambda: "driver: job" in driven.type("driver", "status"), 60)
-    until(driven, lambda: stands(driven)["second"] == "running", 300)
-    (first,) = [run["name"] for run in summary(driven)["runs"] if run["stage"] == "first"]
+    until(driven, lambda: driven.stands()["second"] == "running", 300)
+    (first,) = [run["name"] for run in driven.summary()["runs"] if run["stage"] == "first"]
     done = json.loads((driven.files(first) / "done.json").read_text())["time"]
-    assert summary(driven)["time"] - done < 60
+    assert driven.summary()["time"] - done < 60
     lab.run("scancel", f"--user={os.getuid()}")
 
 
@@ -128,7 +119,7 @@ def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, series, lab_for)
     assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1"), "again: one entry"
     assert lab.run("scrontab", "-l").count("lvjobs driver run") == 1
     study.submit("run", "--steps", "20", "--checkpoint-every", "10")
-    until(study, lambda: summary(study)["runs"][0]["state"] == "completed", 240)
+    until(study, lambda: study.summary()["runs"][0]["state"] == "completed", 240)
     assert "run: completed at step 20" in (tmp_path / "logs" / "driver" / "cron.out").read_text()
     assert "scrontab: the study's entry is gone" in study.type("driver", "uninstall")
     assert lab.run("scrontab", "-l").split() == own.split()

@@ -4,23 +4,14 @@ import os
 import shutil
 import signal
 import stat
-import time
 from contextlib import suppress
 from dataclasses import replace
 
 import psutil
 import pytest
-from driving import Study
+from driving import Study, until
 
 pytestmark = pytest.mark.slurm
-
-
-def until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-    return value
 
 
 def queued(lab):

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from driving import Study
+from driving import Study, until
 
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import Cap, ClusterError, JobRequest, Limits
@@ -27,14 +27,6 @@ def limited(lab):
     yield lab
     lab.run("scancel", "--quiet", "--me")
     lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
-
-
-def until(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-    return value
 
 
 def queued(lab):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from driving import Study
+from driving import Study, kill_worker, until
 
 from lvjobs.lab import LabError
 
@@ -23,19 +23,6 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 def harsh(lab_for, lab_configs):
     """A cluster that requeues nothing by itself and soon forgets what ended; its accounting may be broken."""
     return lab_for(replace(lab_configs["requeue"], min_job_age=2, extra=("JobRequeue=0",)))
-
-
-def until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-    return value
-
-
-def kill_worker(claim):
-    with suppress(ProcessLookupError):
-        os.kill(claim["pid"], signal.SIGKILL)
 
 
 @contextmanager
