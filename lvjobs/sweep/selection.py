@@ -6,7 +6,7 @@ that can't win. Cells that differ in their seed alone are one candidate, with th
 
 import math
 import statistics
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,5 +133,15 @@ def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select)
         else:
             words += f"; next {second.name} with {second.value:.6g}"
     if others:
-        words += f"; left out: {', '.join(f'{each.name} ({each.why})' for each in others)}"
+        words += f"; left out: {', '.join(_left_out(others))}"
     return words
+
+
+_NAMED = 3
+"""So many candidates that are left out for one reason are named; more are counted, and the table has them."""
+
+
+def _left_out(others: Sequence[Candidate]) -> Iterator[str]:
+    for why in dict.fromkeys(each.why for each in others):
+        names = [each.name for each in others if each.why == why]
+        yield from (f"{name} ({why})" for name in names) if len(names) <= _NAMED else [f"{len(names)} ({why})"]

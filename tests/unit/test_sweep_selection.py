@@ -32,6 +32,14 @@ def test_the_highest_wins_where_more_is_better():
     assert ranking.why.startswith("highest accuracy at its best: 0.3")
 
 
+def test_of_many_that_are_left_out_for_one_reason_the_number_is_told():
+    pruned = [an_outcome(f"p{number}", None, "pruned") for number in range(4)]
+    ranking = rank([an_outcome("a", 0.3), an_outcome("b", 0.1), an_outcome("n", math.nan), *pruned], LOWEST)
+    assert ranking.why.endswith("; left out: n (validation_loss is no number (nan)), 4 (pruned)")
+    few = rank([an_outcome("a", 0.3), an_outcome("b", 0.1), *pruned[:3]], LOWEST)
+    assert few.why.endswith("; left out: p0 (pruned), p1 (pruned), p2 (pruned)")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_can_not_win(value):
     ranking = rank([an_outcome("a", value), an_outcome("b", 0.9)], LOWEST)
