@@ -1,5 +1,6 @@
 """`lvjobs figures`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,13 @@ import click
 from lvjobs.cli.common import existing_study, json_option, print_json, study_option
 from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.training import TRAIN_TASK
 
 if TYPE_CHECKING:
-    from lvjobs.report.figures.study import Material
+    from lvjobs.report.evaluated import Evaluated
+    from lvjobs.report.material import Material
 
 
 @click.command()
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def figures(out: Path | None, root: Path, as_json: bool) -> None:
     """Draw all figures that the study has data for, as PNG and SVG, with an index that says what could not be drawn."""
     study = existing_study(root)
-    material = _material(study)
+    material = material_of(study, seen_runs(study), done_evaluations(study))
     from lvjobs.report.figures.index import write_figures
 
     index = write_figures(material, out if out is not None else study.root / "figures")
@@ -36,19 +39,20 @@ def figures(out: Path | None, root: Path, as_json: bool) -> None:
     click.echo(f"in {index['directory']}")
 
 
-def _material(study: Study) -> "Material":
+def material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evaluated]") -> "Material":
+    """What the study has to draw from; forecasts are read when they are drawn."""
     from lvjobs.forecasting.results import baselines_of, load_result
-    from lvjobs.report.figures.study import Material
     from lvjobs.report.losses import read_losses
+    from lvjobs.report.material import Material
 
     losses: dict[str, Any] = {}
-    for run in seen_runs(study):
+    for run in runs:
         if run.config["task"] == TRAIN_TASK and (found := read_losses(study.layout.run(run.name))):
             losses.setdefault(run.stage, []).append(found)
     return Material(
         data=_data(study),
         losses=losses,
-        evaluations=done_evaluations(study),
+        evaluations=evaluations,
         load=lambda each: load_result(each.files.final, each.run),
         baselines=lambda each: baselines_of(each.run)[0],
     )

@@ -2,9 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lvjobs.records.curves import LOSSES, curves
 from lvjobs.study.layout import RunLayout
+
+_SMOOTHED = 20
+"""A training loss is drawn as means over a twentieth of the run: single batches differ more than steps do."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,13 @@ class Losses:
         """The step of the lowest validation loss, the first of equal ones."""
         return min(self.validation, key=lambda step: (self.validation[step], step), default=None)
 
+    @property
+    def smooth(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Steps and training losses as they are drawn."""
+        width = max(1, len(self.training) // _SMOOTHED)
+        steps, losses = np.array([*self.training], dtype=float), np.array([*self.training.values()], dtype=float)
+        return smoothed(steps, width), smoothed(losses, width)
+
 
 def read_losses(files: RunLayout) -> Losses | None:
     """Of the run in this directory; None where its journals hold no loss yet."""
@@ -36,3 +50,8 @@ def read_losses(files: RunLayout) -> Losses | None:
             trained, validated = dict(sorted(training.items())), dict(sorted(validation.items()))
             return Losses(files.root.name, metric, trained, validated, tuple(found.resumed))
     return None
+
+
+def smoothed(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Means of `width` values each, one after the other; what is left at the end is the last mean."""
+    return np.array([values[start : start + width].mean() for start in range(0, len(values), width)])

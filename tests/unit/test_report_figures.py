@@ -12,12 +12,14 @@ from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.errors import error_by_step, error_distribution
 from lvjobs.report.figures.index import write_figures
-from lvjobs.report.figures.loss import loss_figure, smoothed
+from lvjobs.report.figures.loss import loss_figure
 from lvjobs.report.figures.series import example_series, forecast_figure
-from lvjobs.report.figures.stages import Point, context_figure, heatmap
-from lvjobs.report.figures.study import Material, draw
-from lvjobs.report.figures.style import SHOWN, save
-from lvjobs.report.losses import Losses, read_losses
+from lvjobs.report.figures.stages import context_figure, heatmap
+from lvjobs.report.figures.study import draw
+from lvjobs.report.figures.style import save
+from lvjobs.report.losses import Losses, read_losses, smoothed
+from lvjobs.report.material import Material, Point
+from lvjobs.report.palette import SHOWN
 
 __all__ = ["data"]
 RNG = np.random.default_rng(7)

@@ -8,16 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lvjobs.report.figures.style import (
-    MODELS,
-    baseline_style,
-    legend_below,
-    log_axis,
-    new_figure,
-    shown,
-    style,
-    variable_names,
-)
+from lvjobs.report.figures.style import legend_below, log_axis, new_figure, style
+from lvjobs.report.palette import MODELS, baseline_style, shown, variable_names
 
 _FEW = 8
 """Steps up to which each has a tick of its own."""

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.files import write_atomic, write_json
-from lvjobs.report.figures.study import Material, draw
+from lvjobs.report.figures.study import draw
 from lvjobs.report.figures.style import save
+from lvjobs.report.material import Material
 from lvjobs.report.outputs import claim
 
 MARKER = "index.json"

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from lvjobs.records.curves import LOSSES
-from lvjobs.report.figures.style import QUIET, legend_below, line_styles, new_figure, style
+from lvjobs.report.figures.style import legend_below, new_figure, style
 from lvjobs.report.losses import Losses
+from lvjobs.report.palette import QUIET, line_styles
 
 _LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
-_SMOOTHED = 20
-"""A training loss is drawn as means over a twentieth of the run: single batches differ more than steps do."""
 
 
 def loss_figure(runs: Sequence[Losses]) -> Figure:
@@ -47,11 +44,11 @@ def loss_figure(runs: Sequence[Losses]) -> Figure:
 
 
 def _draw_training(axes: Axes, run: Losses, drawn: tuple[str, Any], *, alone: bool) -> None:
-    steps, losses = np.array([*run.training], dtype=float), np.array([*run.training.values()], dtype=float)
-    width = max(1, len(steps) // _SMOOTHED)
-    if alone and width > 1:
-        axes.plot(steps, losses, color=drawn[0], lw=0.6, alpha=0.35, label=f"{run.run}: each batch")
-    axes.plot(smoothed(steps, width), smoothed(losses, width), color=drawn[0], ls=drawn[1], label=run.run)
+    steps, losses = run.smooth
+    if alone and len(steps) < len(run.training):
+        batches = [*run.training], [*run.training.values()]
+        axes.plot(*batches, color=drawn[0], lw=0.6, alpha=0.35, label=f"{run.run}: each batch")
+    axes.plot(steps, losses, color=drawn[0], ls=drawn[1], label=run.run)
 
 
 def _draw_validation(axes: Axes, run: Losses, drawn: tuple[str, Any]) -> None:
@@ -59,8 +56,3 @@ def _draw_validation(axes: Axes, run: Losses, drawn: tuple[str, Any]) -> None:
     if run.best is not None:
         best = [run.validation[run.best]]
         axes.plot([run.best], best, ls="none", marker="o", ms=8, mfc="none", mec=drawn[0], mew=1.1)
-
-
-def smoothed(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """Means of `width` values each, one after the other; what is left at the end is the last mean."""
-    return np.array([values[start : start + width].mean() for start in range(0, len(values), width)])

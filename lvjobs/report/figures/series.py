@@ -1,6 +1,6 @@
 """Figures of series: examples of the data, and one series' forecast against its truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,19 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lvjobs.report.figures.style import (
-    INK,
-    MODEL,
-    PALETTE,
-    QUIET,
-    baseline_style,
-    legend_below,
-    new_figure,
-    shown,
-    style,
-    variable_names,
-)
+from lvjobs.report.figures.style import legend_below, new_figure, style
 from lvjobs.report.numbers import short
+from lvjobs.report.palette import INK, MODEL, PALETTE, QUIET, baseline_style, shown, variable_names
 
 _COLUMNS = 3
 TIME, POPULATION = "time (units of the file)", "population\n(original units)"
@@ -143,8 +133,3 @@ def _keep_in_sight(axes: Axes, *values: NDArray[Any]) -> None:
     room = high - low or 1.0
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, low - room), min(top, high + room))
-
-
-def evenly(total: int, count: int) -> Sequence[int]:
-    """`count` of `total` series, evenly over the file: nobody chose them."""
-    return [round(place) for place in np.linspace(0, total - 1, min(count, total))]

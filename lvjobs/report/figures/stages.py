@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,29 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lvjobs.report.figures.style import (
-    INK,
-    PALETTE,
-    QUIET,
-    baseline_style,
-    legend_below,
-    new_figure,
-    shown,
-    style,
-)
+from lvjobs.report.figures.style import legend_below, new_figure, style
+from lvjobs.report.material import Point
 from lvjobs.report.numbers import short
+from lvjobs.report.palette import INK, PALETTE, QUIET, baseline_style, shown
 
 Baselines = Mapping[str, Mapping[str, float]]
 """By metric (`mae`, ...), then by name: of the same series as the runs' own figures."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run's figure with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def heatmap(
