@@ -23,6 +23,7 @@ _COMMANDS = {
     "forecast": ("lvjobs.cli.forecast", "Forecast one series, and draw it beside the baselines."),
     "figures": ("lvjobs.cli.figures", "Draw all figures that the study has data for."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
+    "why": ("lvjobs.cli.why", "Say why a run stands as it does, and what to do."),
     "queue": ("lvjobs.cli.queue", "Show why jobs wait, and what would start sooner."),
     "budget": ("lvjobs.cli.budget", "Show the FLOPs spent and left."),
     "resume": ("lvjobs.cli.resume", "Make a pass and say what it did; take up held runs."),

@@ -70,9 +70,14 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
 
 def tell(summary: Mapping[str, Any]) -> None:
     """What a pass did and what was wrong, in words."""
-    for line in summary["problems"]:
-        click.echo(f"note: {line}", err=True)
     for line in summary["did"]:
         click.echo(line)
+    tell_problems(summary)
+
+
+def tell_problems(summary: Mapping[str, Any]) -> None:
+    """What was wrong, or that no pass was made, in words."""
+    for line in summary["problems"]:
+        click.echo(f"note: {line}", err=True)
     if "stale" in summary:
         click.echo(f"note: {summary['stale']}; this is how things stood {summary['age_seconds']:.0f} s ago", err=True)

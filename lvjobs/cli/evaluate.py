@@ -105,7 +105,7 @@ def show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:
     """
     from lvjobs.report.study_tables import study_tables
 
-    find_runs(study, runs)
+    runs = [run.name for run in find_runs(study, runs)]
     done = done_evaluations(study)
     subjects = {each.subject for each in done}
     if missing := [name for name in runs if name not in subjects]:

@@ -34,18 +34,11 @@ def logs(root: Path, run: str, follow: bool, lines: int) -> None:
 
 
 def _newest_log(study: Study, run: str) -> Path:
-    """The log of the run's latest job that has one. Logs are named by job id, so the jobs that claimed it tell."""
-    from lvjobs.control.observe import read_claims
-    from lvjobs.control.summary import read_summary
+    from lvjobs.control.logs import newest_log
+    from lvjobs.control.summary import find_row, read_summary
 
-    summary = read_summary(study.layout.summary) or {"runs": []}
-    row = next((row for row in summary["runs"] if run in (row["name"], row["id"])), None)
-    if row is None:
-        raise UsageError(f"no run {run!r} in this study; type: lvjobs status")
-    claims = read_claims(study.layout.run(row["name"]), known=frozenset())
-    jobs = [row["job_id"], *(claim.job_id for claim in reversed(claims))]
-    for job in filter(None, jobs):
-        found = sorted(study.layout.logs.glob(f"*/{job}.out"), key=lambda path: path.stat().st_mtime)
-        if found:
-            return found[-1]
-    raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: lvjobs status")
+    row = find_row(read_summary(study.layout.summary) or {"runs": []}, run)
+    found = newest_log(study, row)
+    if found is None:
+        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: lvjobs why {row['name']}")
+    return found

@@ -14,6 +14,7 @@ from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study, TrainSettings
 from lvjobs.study.evaluation import PromptName
+from lvjobs.study.names import find_name
 from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -148,10 +149,7 @@ def seen_runs(study: Study) -> Sequence[Run]:
 def find_runs(study: Study, names: Sequence[str]) -> list[Run]:
     """The runs of these names. Raises UsageError for one that is not there."""
     by_name = {run.name: run for run in seen_runs(study)}
-    for name in names:
-        if name not in by_name:
-            raise UsageError(f"no run {name!r} in this study; type: lvjobs status")
-    return [by_name[name] for name in names]
+    return [by_name[find_name(name, by_name)] for name in names]
 
 
 def done_evaluations(study: Study) -> list["Evaluated"]:

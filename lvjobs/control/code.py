@@ -18,11 +18,7 @@ def snapshot_code(store: Path, task: str) -> str:
     That is the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
     that is there already is used again: it is named by its content.
     """
-    sources = {"lvjobs": Path(lvjobs.__file__).parent}
-    top = task.partition(":")[0].partition(".")[0]
-    if top != "lvjobs":
-        sources[top] = _find(top)
-    files = sorted(_files(sources), key=lambda pair: pair[0])
+    files = _imported(task)
     digest = hashlib.sha256()
     for relative, path in files:
         content = path.read_bytes()
@@ -33,6 +29,35 @@ def snapshot_code(store: Path, task: str) -> str:
     if not target.exists():
         _copy(files, target)
     return name
+
+
+def drift(store: Path, name: str, task: str) -> list[str]:
+    """The files in which the code that was copied as `name` is another than the code is now; relative paths.
+
+    Empty, too, where the copy is no more, or the task's package cannot be found.
+    """
+    copy = store / name
+    if not copy.is_dir():
+        return []
+    try:
+        now = dict(_imported(task))
+    except UsageError:
+        return []
+    then = {str(path.relative_to(copy)): path for path in copy.rglob("*") if path.is_file()}
+    return sorted(
+        file
+        for file in now.keys() | then.keys()
+        if file not in now or file not in then or now[file].read_bytes() != then[file].read_bytes()
+    )
+
+
+def _imported(task: str) -> list[tuple[str, Path]]:
+    """What a job imports: relative path and file, in the order of the former."""
+    sources = {"lvjobs": Path(lvjobs.__file__).parent}
+    top = task.partition(":")[0].partition(".")[0]
+    if top != "lvjobs":
+        sources[top] = _find(top)
+    return sorted(_files(sources), key=lambda pair: pair[0])
 
 
 def _find(top: str) -> Path:

@@ -8,26 +8,22 @@ from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.session import Session
-from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Resources
+from lvjobs.study.names import find_name
 from lvjobs.study.words import Cause, RunState
 
 
 def find_runs(transaction: Transaction, wanted: Sequence[str]) -> list[Run]:
-    """The runs with these names or ids.
+    """The runs with these names (or enough of them, see `study.names`) or ids.
 
     Raises:
         UsageError: one of them is not a run of this study.
     """
-    found = []
-    for word in wanted:
-        run = transaction.find_run(name=word) or transaction.find_run(id=word)
-        if run is None:
-            raise UsageError(f"no run {word!r} in this study; type: lvjobs status")
-        found.append(run)
-    return found
+    runs = {run.name: run for run in transaction.runs()}
+    by_id = {run.id: run for run in runs.values()}
+    return [by_id.get(word) or runs[find_name(word, runs)] for word in wanted]
 
 
 def cancel(session: Session, wanted: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from lvjobs.ledger.records import Attempt, device_failed
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
+from lvjobs.records.sketch import Sketch
 
 
 def begin(claim: Claim, run_id: str, now: float) -> Attempt:
@@ -28,9 +29,13 @@ def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, now: float) 
     """The attempt after `entries`, which took `consumed` bytes of its journal."""
     if not consumed:
         return attempt
+    losses = []
     for entry in entries:
         attempt = _fold_one(attempt, entry)
-    return replace(attempt, journal_offset=attempt.journal_offset + consumed, grown=now)
+        if entry.kind == "step" and (loss := _loss(entry)) is not None:
+            losses.append((int(entry.fields["step"]), loss))
+    curve = Sketch.from_json(attempt.curve).with_points(losses).to_json() if losses else attempt.curve
+    return replace(attempt, curve=curve, journal_offset=attempt.journal_offset + consumed, grown=now)
 
 
 def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:

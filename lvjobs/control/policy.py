@@ -64,17 +64,46 @@ def verdict(
     return _forgive(run, counted, cause, policy, now, node, len(site))
 
 
-def _forgive(
-    run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, node: str, stuck: int
-) -> GoOn | Hold:
-    deaths = _in_a_row(counted, cause)
-    limits = {
+def leniency(run: Run, ended: Sequence[Attempt], policy: Policy) -> str:
+    """How often what happened last is still forgiven, in words; empty where nothing is counted.
+
+    `ended` are the run's ended attempts, oldest first.
+    """
+    counted = [attempt for attempt in ended if attempt.id > run.forgiven_until]
+    cause = counted[-1].cause if counted else None
+    if cause is None:
+        return ""
+    words = []
+    if cause in (limits := _limits(policy)):
+        deaths = _in_a_row(counted, cause)
+        row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
+        words.append(f"{_times(deaths)} {cause.value}{row}: held after more than {limits[cause]}")
+    stuck = [attempt.cause for attempt in _since_last_gain(counted)]
+    for causes, most in ((_OWN, policy.no_progress_deaths), (_SITE, policy.no_progress_preemptions)):
+        if cause in causes and (deaths := sum(each in causes for each in stuck)):
+            words.append(f"{_times(deaths)} without a new checkpoint: held at {most}")
+    return "; ".join(words)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _limits(policy: Policy) -> dict[Cause, int]:
+    return {
         Cause.KILLED: policy.killed_retries,
         Cause.LAUNCH_FAILED: policy.launch_failed_retries,
         Cause.HUNG: policy.hung_retries,
         Cause.LOST: policy.lost_retries,
         Cause.OUT_OF_MEMORY: policy.out_of_memory_retries,
     }
+
+
+def _forgive(
+    run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, node: str, stuck: int
+) -> GoOn | Hold:
+    deaths = _in_a_row(counted, cause)
+    limits = _limits(policy)
     if cause in limits and deaths > limits[cause]:
         row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
         return Hold(

@@ -11,6 +11,7 @@ from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
 from lvjobs.control.room import choices
 from lvjobs.control.session import Session
 from lvjobs.control.submission import request_for
+from lvjobs.control.summary import find_row
 from lvjobs.control.timing import measured_limit
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
@@ -122,10 +123,9 @@ def waiting_rows(summary: Mapping[str, Any], names: Sequence[str]) -> list[Mappi
     Raises:
         UsageError: one that is named is none of them.
     """
+    names = [find_row(summary, name)["name"] for name in names]
     waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]
     for name in names:
-        if not any(row["name"] == name for row in summary["runs"]):
-            raise UsageError(f"no run {name!r} in this study; type: lvjobs status")
         if not any(row["name"] == name for row in waiting):
             raise UsageError(f"{name} has no job that waits in the queue; type: lvjobs status")
     return [row for row in waiting if not names or row["name"] in names]

@@ -11,16 +11,21 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.control.accounts import Books
 from lvjobs.control.clusters import gpus_by_default
 from lvjobs.control.efficiency import efficiency_of
+from lvjobs.control.pace import Stopwatch
 from lvjobs.control.searching import kept_of
 from lvjobs.control.statement import statement
 from lvjobs.files import write_atomic
 from lvjobs.ledger.records import Attempt, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.sketch import Sketch
 from lvjobs.study.config import Study
+from lvjobs.study.names import find_name
 from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 
 SCHEMA = 1
+
+_WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 
 def build_summary(
@@ -37,16 +42,20 @@ def build_summary(
     `waiting` are the jobs that the queue was seen to hold, by their run's id.
     """
     attempts = defaultdict(list)
-    for attempt in transaction.attempts():
+    every = transaction.attempts()
+    for attempt in every:
         attempts[attempt.run_id].append(attempt)
     runs = transaction.runs()
+    stopwatch = Stopwatch(runs, every)
     jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
     submissions = {submission.token: submission for submission in transaction.submissions()}
     rows = []
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
-        rows.append({**run_row(run, attempts[run.id], books, job_id), **_queue_row(run, waiting.get(run.id))})
+        row = run_row(run, attempts[run.id], books, job_id)
+        left = {"seconds_left": _seconds_left(run, attempts[run.id], stopwatch)}
+        rows.append({**row, **left, **_queue_row(run, waiting.get(run.id))})
     gpus = {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}}
     return {
         "schema": SCHEMA,
@@ -126,7 +135,30 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "reserved": account.set_aside(books.terms),
         "profile": run.profile,
         "error": last.error if last else "",
+        "not_before": run.not_before if run.state in _WAITING and run.not_before else None,
+        "curve": [float(f"{value:.4g}") for value in _curve(claimed).values],
     }
+
+
+def _curve(claimed: Sequence[Attempt]) -> Sketch:
+    """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
+    whole = Sketch()
+    for attempt in claimed:
+        whole = whole.until(attempt.resumed_from).joined(Sketch.from_json(attempt.curve))
+    return whole
+
+
+def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -> float | None:
+    """What a run that trains has yet to do, if nothing interrupts; None where nothing of the kind was measured."""
+    last = attempts[-1] if attempts else None
+    if run.state is not RunState.RUNNING or last is None or last.cause is not None:
+        return None
+    pace = stopwatch.pace(run)
+    if pace is not None:
+        return round(pace.of_run(run.config, last.step), 1)
+    if not last.executed or not last.train_seconds:
+        return None
+    return round((run.steps - last.step) * last.train_seconds / last.executed, 1)
 
 
 def _is_numeric(run: Run) -> bool:
@@ -162,3 +194,14 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return summary
+
+
+def find_row(summary: Mapping[str, Any], typed: str) -> Mapping[str, Any]:
+    """The run of a summary that is meant by its name, enough of it (see `study.names`), or its id.
+
+    Raises:
+        UsageError: none is, or several may be.
+    """
+    rows: dict[str, Mapping[str, Any]] = {row["name"]: row for row in summary["runs"]}
+    by_id = {row["id"]: row for row in summary["runs"]}
+    return by_id.get(typed) or rows[find_name(typed, rows)]

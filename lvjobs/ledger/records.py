@@ -93,6 +93,7 @@ class Attempt:
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
     none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
     run that shares its job ended, if it did without a word of its own; or that a device failed, which `error` tells of.
+    `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`).
     """
 
     id: int
@@ -134,6 +135,7 @@ class Attempt:
     gpus: int | None = None
     sharing: int = 1
     died: str = ""
+    curve: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:

@@ -115,6 +115,7 @@ attempts = Table(
     Column("gpus", Integer),
     Column("sharing", Integer, nullable=False),
     Column("died", String, nullable=False),
+    Column("curve", JSON, nullable=False),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lvjobs.report.tables import new_console, print_reasons, start_words
+from lvjobs.report.tables import new_console, reason_lines, start_words
 
 
 def print_queue(
@@ -19,15 +19,21 @@ def print_queue(
     if not waiting:
         console.print("No job of this study waits in the queue.")
         return
-    print_reasons(waiting, console)
+    for line in reason_lines(waiting):
+        console.print(line, soft_wrap=True)
     console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0]['name']}:\n")
+    console.print(alternatives_table(alternatives))
+
+
+def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
+    """What else could be asked for, when such a job would start, and what to type to have it so."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for header in ("what", "would start", "to have it so, type"):
         table.add_column(header, overflow="fold")
     for one in alternatives:
         start = f"not at all: {one['said']}" if one["start"] is None else _when(one["start"])
         table.add_row(*map(Text, (one["what"], start, one["type"])))  # `[resources]` is no markup
-    console.print(table)
+    return table
 
 
 def _when(start: float) -> str:

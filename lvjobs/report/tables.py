@@ -1,73 +1,81 @@
-"""Status as a table for a terminal; plain text in a pipe."""
+"""What the tables for a terminal have in common: its width, colours, and how times and curves are written."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-_COLOURS = {
+COLOURS = {
     "running": "green",
     "completed": "bold green",
     "queued": "cyan",
     "submitting": "cyan",
     "planned": "cyan",
+    "asked": "cyan",
+    "declared": "dim",
     "interrupted": "yellow",
     "paused": "yellow",
     "held": "bold red",
     "cancelled": "dim",
 }
-
-
-_WIDE = 100
-"""Columns from which on there is room for what the run began from and the steps it had to redo."""
-
+"""By the state of a run or of a stage."""
 
 _NAMED = 3
 """Runs that are named where the same is to be said of many."""
 
-
-def print_status(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """The runs of a pass's summary, one a line, and below them why those that are not well are not."""
-    console = console or new_console()
-    runs: Sequence[Mapping[str, Any]] = summary["runs"]
-    if not runs:
-        console.print("No runs yet. Type: lvjobs submit train")
-        return
-    wide = console.width >= _WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("run", overflow="fold")
-    for header in ("state", "last end"):
-        table.add_column(header, no_wrap=True)
-    numbers = ("step", "loss", "valid.", *(("before", "redone") if wide else ()), "tries", "job")
-    for header in numbers:
-        table.add_column(header, justify="right", no_wrap=True)
-    for run in runs:
-        more = (_loss(run, "untrained_loss"), str(run["replayed_steps"])) if wide else ()
-        table.add_row(
-            run["name"],
-            Text(run["state"], style=_COLOURS[run["state"]]),
-            "" if run["cause"] in (None, run["state"]) else run["cause"],
-            f"{run['step']}/{run['steps']}",
-            _loss(run, "loss"),
-            _loss(run, "validation_loss"),
-            *more,
-            str(run["attempts"]),
-            run["job_id"] or "",
-        )
-    console.print(table)
-    if any(_is_numeric(run) for run in runs):
-        console.print("n: of a numeric head, over a series' characters alone; not to be compared with the others")
-    print_reasons(runs, console)
+_LEVELS = "▁▂▃▄▅▆▇█"
+_PLAIN_LEVELS = "_.-~^"
 
 
-def print_reasons(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
+def new_console() -> Console:
+    """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+
+
+def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
+    """The course of a curve in so many characters at most; `plain`: for terminals that know no blocks."""
+    shown = _thinned(values, width)
+    if not shown:
+        return ""
+    levels = _PLAIN_LEVELS if plain else _LEVELS
+    low, high = min(shown), max(shown)
+    height = (high - low) or 1.0
+    return "".join(levels[round((value - low) / height * (len(levels) - 1))] for value in shown)
+
+
+def _thinned(values: Sequence[float], width: int) -> list[float]:
+    """Means of stretches as equal as may be, so many at most."""
+    if len(values) <= width:
+        return list(values)
+    cuts = [round(at * len(values) / width) for at in range(width + 1)]
+    return [sum(values[one:two]) / (two - one) for one, two in pairwise(cuts)]
+
+
+def bar(done: float, width: int, *, plain: bool = False) -> str:
+    """A share of one, as a bar; full only when all of it is done."""
+    full = int(done * width)
+    return ("#" if plain else "█") * full + ("." if plain else "░") * (width - full)
+
+
+def is_plain(console: Console) -> bool:
+    """Whether the terminal, or what a pipe leads to, may know ASCII alone."""
+    return not console.encoding.lower().startswith("utf")
+
+
+def start_words(estimate: float) -> str:
+    """A time of one of the next days: `Tue 03 Feb 14:05`."""
+    return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
+
+
+def reason_lines(runs: Sequence[Mapping[str, Any]]) -> list[Text]:
     """A line for each reason why runs are not well, or wait, with their names."""
-    for (state, reason), names in _reasons(runs).items():
-        console.print(Text(f"{_together(names)}: {reason}", style=_COLOURS[state]), soft_wrap=True)
+    reasons = _reasons(runs).items()
+    return [Text(f"{together(names)}: {reason}", style=COLOURS[state]) for (state, reason), names in reasons]
 
 
 def _reasons(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
@@ -85,31 +93,7 @@ def _start(estimate: float | None) -> str:
     return "" if estimate is None else f"; Slurm expects it to start {start_words(estimate)}"
 
 
-def start_words(estimate: float) -> str:
-    """A time of one of the next days: `Tue 03 Feb 14:05`."""
-    return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
-
-
-def _together(names: Sequence[str]) -> str:
+def together(names: Sequence[str]) -> str:
     """At most three names, and how many more there are."""
     shown = ", ".join(names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
-
-
-def new_console() -> Console:
-    """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-
-
-_LOSSES = ("loss", "validation_loss", "untrained_loss")
-
-
-def _is_numeric(run: Mapping[str, Any]) -> bool:
-    """Whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
-    return any(run.get(f"{name}_numeric") is not None for name in _LOSSES)
-
-
-def _loss(run: Mapping[str, Any], name: str) -> str:
-    """Marked where it is a numeric head's."""
-    value, mark = (run[f"{name}_numeric"], "n") if _is_numeric(run) else (run[name], "")
-    return "" if value is None else f"{value:.3f}{mark}"

@@ -35,7 +35,7 @@ def ledger(typed, scene):
 def test_check(ledger, scene):
     code, out, err = ledger("check")
     assert (code, err) == (0, "")
-    assert "runs.db: schema 0004, 1 run, 1 attempt, 1 charge, 1200 FLOPs spent" in out
+    assert "runs.db: schema 0005, 1 run, 1 attempt, 1 charge, 1200 FLOPs spent" in out
     assert out.endswith("fine: the file is sound, and each charge follows from the journals\n")
     scene.files().journal(1).write_bytes(b"")
     code, out, _ = ledger("check")
@@ -45,7 +45,7 @@ def test_check(ledger, scene):
     code, out, _ = ledger("check", "--json")
     assert code == 1
     checked = json.loads(out)
-    assert (checked["schema"], checked["fine"], checked["revision"]) == (1, False, "0004")
+    assert (checked["schema"], checked["fine"], checked["revision"]) == (1, False, "0005")
     assert {"level", "subject", "what", "remedy"} == set(checked["findings"][0])
 
 

@@ -14,7 +14,7 @@ from lvjobs.cluster.simulation import Manners
 from lvjobs.control.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
 from lvjobs.errors import UsageError
 from lvjobs.report.queue import print_queue
-from lvjobs.report.tables import print_status
+from lvjobs.report.status import print_status
 
 ASKED = {"time_limit_minutes": 60, "partition": "low", "gpus": 4}
 

@@ -7,12 +7,14 @@ from rich.console import Console
 
 from lvjobs.report.budget import print_budget
 from lvjobs.report.site import site_lines
-from lvjobs.report.tables import print_status
+from lvjobs.report.status import fold, print_status
+from lvjobs.report.tables import bar, sparkline
 
 
 def a_row(**changes):
     row = {
         "name": "stage1-r8-lr0.0001-c512-s0-3fa9",
+        "stage": "stage1",
         "state": "running",
         "cause": "preempted",
         "step": 323,
@@ -29,44 +31,157 @@ def a_row(**changes):
     return {**row, **changes}
 
 
-def shown(function, value, width=100):
+def shown(function, value, width=100, **options):
     stream = io.StringIO()
-    function(value, Console(file=stream, width=width))
+    function(value, Console(file=stream, width=width), **options)
     return stream.getvalue()
+
+
+def status(*runs, width=100, **changes):
+    summary = {"study": "/home/someone/lotka", "runs": list(runs), "stages": [], "did": [], "problems": [], **changes}
+    return shown(print_status, summary, width)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_the_table_fits(width):
-    text = shown(print_status, {"runs": [a_row(), a_row(state="interrupted", cause="launch_failed")]}, width)
+    left, flops, curve = {"seconds_left": 11_000.0}, {"flops": 12 * 10**14}, {"curve": [3.0, 2.0, 1.0]}
+    text = status(
+        a_row(**left, **flops, **curve),
+        a_row(name="stage1-r2-lr0.0001-c512-s0-91ab", state="interrupted", cause="launch_failed"),
+        width=width,
+    )
     assert max(map(len, text.splitlines())) <= width
-    for word in ("323/5000", "0.123", "123456_7", "launch_failed", "interrupted"):
+    for word in ("323/5000", "0.123", "2 preempted", "2 launch_failed", "interrupted", "lotka: 2 runs"):
         assert word in text
-    assert ("170" in text) == (width >= 100)
+    assert ("3.1 h left" in text) == (width >= 100)
+    for word in ("170", "1.2e+15", "█▅▁", "0.500", "123456_7"):
+        assert word in text or width < 160
+    assert "123456_7" not in text or width > 80
+
+
+def test_the_columns_of_all_stages_stand_below_one_another():
+    text = status(a_row(), a_row(stage="evaluate", name="eval-" + a_row()["name"]), width=120)
+    assert len({line.index("323/5000") for line in text.splitlines() if "323/5000" in line}) == 1
+    assert text.count("valid.") == 1
+
+
+def test_a_name_that_is_too_long_is_folded_and_nothing_is_cut():
+    name = "a-run-whose-name-somebody-made-with-a-great-many-letters-and-digits-0123456789-end"
+    text = status(a_row(name=name), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    folded = "".join(line.split(" ")[0] for line in text.splitlines())
+    assert name in folded
+    assert "2 preempted" in text
+
+
+def test_a_terminal_of_ascii_gets_ascii():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    row = a_row(curve=[3.0, 2.0, 1.0], flops=1, seconds_left=1.0)
+    summary = {"study": "/s", "runs": [row], "stages": [], "did": [], "problems": []}
+    print_status(summary, Console(file=stream, width=160))
+    stream.flush()
+    text = stream.buffer.getvalue().decode()
+    assert "^._" in text or "^-_" in text
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_numeric_heads_loss_is_marked_and_explained(width):
     losses = {"loss": None, "loss_numeric": 0.75, "validation_loss": None, "validation_loss_numeric": 0.25}
-    text = shown(print_status, {"runs": [a_row(), a_row(**losses, untrained_loss_numeric=None)]}, width)
-    for word in ("0.123 ", "0.500 ", "0.750n", "0.250n", "n: of a numeric head"):
+    text = status(a_row(), a_row(name="other", **losses, untrained_loss_numeric=None), width=width)
+    for word in ("0.123 ", "0.750n", "n: of a numeric head"):
         assert word in text
-    assert "numeric head" not in shown(print_status, {"runs": [a_row()]}, width)
+    assert ("0.500" in text and "0.250n" in text) or width < 160
+    assert "numeric head" not in status(a_row())
 
 
 def test_a_held_run_says_why():
-    text = shown(print_status, {"runs": [a_row(state="held", cause="code_error", reason="ValueError: no; mend it")]})
+    text = status(a_row(state="held", cause="code_error", reason="ValueError: no; mend it"))
     assert "held" in text
     assert "code_error" in text
-    assert text.splitlines()[-1].endswith("ValueError: no; mend it")
+    assert "\nstage1-r8-lr0.0001-c512-s0-3fa9: ValueError: no; mend it\n" in text
 
 
 def test_a_finished_run_says_nothing_more():
-    text = shown(print_status, {"runs": [a_row(state="completed", cause="completed", error="old")]})
-    assert "old" not in text
+    assert "old" not in status(a_row(state="completed", cause="completed", error="old"))
 
 
 def test_no_runs_says_what_to_type():
-    assert "lvjobs submit train" in shown(print_status, {"runs": []})
+    assert "lvjobs submit train" in status()
+
+
+def test_the_last_lines_say_what_it_cost_and_what_the_pass_did():
+    budget = {"spent": 10**16, "limit": 10**17, "reserved": 0, "free": 9 * 10**16, "replayed": 10**15}
+    text = status(a_row(), budget=budget, did=[f"thing {number}" for number in range(9)])
+    assert "budget: 1.0e+16 of 1e+17 FLOPs spent (10.0 %), 0 reserved, 9.0e+16 free; 10.0 % was done again" in text
+    assert "last pass, just now: thing 0\n  thing 1\n" in text
+    assert "thing 8" in text
+
+
+# -- many runs ------------------------------------------------------------------------------------------------------
+
+
+def a_stage(name, state="running"):
+    words = {"runs": 0, "done": 0, "winner": None, "because": "", "by_hand": False, "reason": ""}
+    return {"name": name, "state": state, **words}
+
+
+def many(count, stage="stage1", state="planned"):
+    return [a_row(name=f"{stage}-{number}", stage=stage, state=state, reason="") for number in range(count)]
+
+
+def test_a_thousand_runs_fit_a_screen():
+    runs = [*many(500, "one", "completed"), *many(500, "two")]
+    runs[700] = {**runs[700], "state": "held", "reason": "look at me"}
+    runs[800] = {**runs[800], "state": "running"}
+    summary = {
+        "study": "/s",
+        "runs": runs,
+        "stages": [a_stage("one", "completed"), a_stage("two")],
+        "did": ["something"] * 50,
+        "problems": [],
+    }
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, height=40)
+    print_status(summary, console, whole=False)
+    text = stream.getvalue()
+    assert len(text.splitlines()) <= 40
+    assert len(text.splitlines()) > 25, "there was room for more"
+    for words in ("two-200", "two-300", "look at me", "500 completed", "lvjobs status --all", "and 47 more"):
+        assert words in text
+    assert "one-1" not in text
+
+
+def test_whoever_needs_attention_is_shown_first():
+    runs = many(50)
+    runs[40] = {**runs[40], "state": "held"}
+    (block,) = fold(runs, [a_stage("stage1")], 12)
+    assert "stage1-40" in [run["name"] for run in block.shown]
+    assert sum(block.hidden.values()) + len(block.shown) == 50
+    (block,) = fold(runs, [a_stage("stage1")], None)
+    assert (len(block.shown), block.hidden) == (50, {})
+
+
+def test_a_small_study_is_not_folded():
+    blocks = fold([*many(3), *many(2, "final")], [a_stage("stage1"), a_stage("final", "declared")], 40)
+    assert [(block.stage["name"], len(block.shown)) for block in blocks] == [("stage1", 3), ("final", 2)]
+
+
+# -- lines of characters --------------------------------------------------------------------------------------------
+
+
+def test_a_sparkline_falls_as_its_curve():
+    assert sparkline([4.0, 3.0, 2.0, 1.0], 8) == "█▆▃▁"
+    assert len(sparkline(list(range(16)), 8)) == 8
+    assert sparkline([], 8) == ""
+    assert sparkline([1.0, 1.0], 8) == "▁▁"
+    assert sparkline([2.0, 1.0], 8, plain=True).isascii()
+
+
+def test_a_bar_is_full_when_all_is_done_and_not_sooner():
+    assert [bar(share, 4) for share in (0.0, 0.5, 0.999, 1.0)] == ["░░░░", "██░░", "███░", "████"]
+
+
+# -- the budget and the site ----------------------------------------------------------------------------------------
 
 
 def test_the_budget_adds_up_before_the_eyes():

@@ -1,0 +1,34 @@
+"""`lvjobs why`."""
+
+from pathlib import Path
+
+import click
+
+from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell_problems
+
+
+@click.command()
+@click.argument("run")
+@study_option
+@json_option
+def why(root: Path, run: str, as_json: bool) -> None:
+    """Say why RUN stands as it does: what happened, with the evidence; what follows; what you can type.
+
+    Enough of its name will do, such as the four characters at its end. Of a run whose job waits Slurm is asked what
+    would start sooner (as lvjobs queue does); nothing is submitted or changed.
+    """
+    from lvjobs.control.loop import open_session
+    from lvjobs.control.summary import find_row
+    from lvjobs.control.why import why as explain
+
+    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+        summary = session.make_pass()
+        row = find_row(summary, run)
+        told = {"schema": 1, "run": row, **explain(session, row).to_dict()}
+    if as_json:
+        print_json(told)
+        return
+    from lvjobs.report.story import print_why
+
+    tell_problems(summary)
+    print_why(told)

@@ -1,0 +1,83 @@
+"""A curve in a handful of means: what a line of text has room for, kept up to date as a journal grows. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST = 16
+"""Means that a sketch has at most."""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Means of a curve over stretches of `width` steps each: stretch 0 has the steps 1 to `width`.
+
+    `means` are (mean, number of values) by stretch. Stretches are made twice as wide whenever there would be more than
+    `MOST` of them. Values that are no numbers are passed over.
+    """
+
+    width: int = 1
+    means: Mapping[int, tuple[float, int]] = field(default_factory=dict)
+
+    def with_points(self, points: Iterable[tuple[int, float]]) -> "Sketch":
+        """With more of the curve: (step, value), steps from 1 on."""
+        width, means = self.width, dict(self.means)
+        for step, value in points:
+            if not math.isfinite(value):
+                continue
+            while (stretch := (step - 1) // width) not in means and len(means) == MOST:
+                width, means = 2 * width, _halved(means)
+            _add(means, stretch, value, 1)
+        return Sketch(width, means)
+
+    def until(self, step: int) -> "Sketch":
+        """Without the stretches that lie beyond a step, as far as that can be told."""
+        return Sketch(self.width, {at: mean for at, mean in self.means.items() if at * self.width < step})
+
+    def joined(self, later: "Sketch") -> "Sketch":
+        """This, and what came later; in as many means as a sketch has."""
+        width = max(self.width, later.width)
+        parts = [each.widened(width).means for each in (self, later)]
+        while len(parts[0].keys() | parts[1].keys()) > MOST:
+            width, parts = 2 * width, [_halved(part) for part in parts]
+        means = dict(parts[0])
+        for stretch, (mean, count) in parts[1].items():
+            _add(means, stretch, mean, count)
+        return Sketch(width, means)
+
+    def widened(self, width: int) -> "Sketch":
+        """In stretches of `width`, which is this one's times a power of two."""
+        own, means = self.width, self.means
+        while own < width:
+            own, means = 2 * own, _halved(means)
+        return Sketch(own, means)
+
+    @property
+    def values(self) -> list[float]:
+        """The means, in the order of steps."""
+        return [self.means[stretch][0] for stretch in sorted(self.means)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"width": self.width, "means": [[at, *self.means[at]] for at in sorted(self.means)]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Sketch":
+        """What `to_json` made; an empty one of nothing."""
+        if not value:
+            return cls()
+        return cls(int(value["width"]), {at: (mean, count) for at, mean, count in value["means"]})
+
+
+def _halved(means: Mapping[int, tuple[float, int]]) -> dict[int, tuple[float, int]]:
+    halved: dict[int, tuple[float, int]] = {}
+    for stretch, (mean, count) in means.items():
+        _add(halved, stretch // 2, mean, count)
+    return halved
+
+
+def _add(means: dict[int, tuple[float, int]], stretch: int, mean: float, count: int) -> None:
+    before, number = means.get(stretch, (0.0, 0))
+    total = number + count
+    means[stretch] = (before + (mean - before) * count / total, total)

@@ -1,0 +1,256 @@
+"""`lvjobs status` for a terminal: stage by stage, folded so that it fits the screen; plain text in a pipe."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.report.numbers import duration, flops
+from lvjobs.report.stages import stage_line
+from lvjobs.report.tables import COLOURS, bar, is_plain, new_console, reason_lines, sparkline, start_words
+
+Row = Mapping[str, Any]
+
+_LOSSES = ("loss", "validation_loss", "untrained_loss")
+_FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
+"""Runs in these states are shown first where there is no room for all."""
+_NAME = "run"
+_LEAST = 3
+"""Runs of an open stage that are shown however many stages there are."""
+_TOLD = 3
+"""Of what a pass did, so many lines are shown."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stage with the runs that it declared, as far as they are `shown`; the others are counted."""
+
+    stage: Row
+    shown: Sequence[Row]
+    hidden: Mapping[str, int]
+
+
+def print_status(summary: Mapping[str, Any], console: Console | None = None, *, whole: bool = True) -> None:
+    """How a study stands, by a pass's summary. `whole`: every run; else as many as the terminal has lines for."""
+    console = console or new_console()
+    for part in render_status(summary, console, None if whole else console.height):
+        console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
+
+
+def render_status(summary: Mapping[str, Any], console: Console, lines: int | None) -> list[RenderableType]:
+    """The parts of it, from top to bottom, in about so many lines (None: however many it takes)."""
+    if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
+        return [Text("No runs yet. Type: lvjobs submit train")]
+    head, feet = _head_line(summary), [*_budget_lines(summary), *_pass_lines(summary, None if lines is None else _TOLD)]
+    blocks = fold(summary["runs"], summary.get("stages", ()), None if lines is None else lines - len(feet) - 3)
+    parts: list[RenderableType] = [head]
+    columns = _columns(blocks, console)
+    first = next((block for block in blocks if block.shown), None)
+    for block in blocks:
+        parts += _render_block(block, columns, is_first=block is first)
+    if any(_is_numeric(run) for block in blocks for run in block.shown):
+        parts.append(Text("n: of a numeric head, over a series' characters alone; not to be compared with the others"))
+    return [*parts, Text(), *feet]
+
+
+def _head_line(summary: Mapping[str, Any]) -> Text:
+    """The study's name, and how many runs stand how."""
+    counted = Counter(run["state"] for run in summary["runs"])
+    total = counted.total()
+    text = Text(f"{PurePath(summary['study']).name}: {total} run{'s' if total != 1 else ''}", style="bold")
+    for state in COLOURS:
+        if counted[state]:
+            text.append(f", {counted[state]} {state}", style=f"not bold {COLOURS[state]}")
+    return text
+
+
+# -- which runs are shown -------------------------------------------------------------------------------------------
+
+
+def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[Block]:
+    """The stages that were asked for, with their runs; in about so many lines (None: however many it takes).
+
+    Where there is no room for all, those are shown that somebody may have to do something about, then those that run;
+    of stages that are completed, none.
+    """
+    by_stage: dict[str, list[Row]] = {}
+    for run in runs:
+        by_stage.setdefault(run["stage"], []).append(run)
+    declared = {stage["name"]: stage for stage in stages if stage["state"] != "declared" or stage["name"] in by_stage}
+    order = [*declared, *(name for name in by_stage if name not in declared)]
+    found = [(declared.get(name) or _nameless(name), by_stage.get(name, [])) for name in order]
+    if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
+        return [Block(stage, own, {}) for stage, own in found]
+    room = max(0, lines - 1 - 3 * len(found))
+    open_ones = [own for stage, own in found if stage["state"] != "completed" and own]
+    share = max(_LEAST, room // len(open_ones)) if open_ones else 0
+    return [_folded(stage, own, 0 if stage["state"] == "completed" else share) for stage, own in found]
+
+
+def _nameless(name: str) -> Row:
+    """A stage that study.toml does not declare: runs that were submitted one by one."""
+    return {"name": name, "state": "", "runs": 0, "done": 0, "winner": None, "by_hand": False, "reason": ""}
+
+
+def _folded(stage: Row, runs: Sequence[Row], most: int) -> Block:
+    if len(runs) <= most:
+        return Block(stage, runs, {})
+    urgent = sorted(range(len(runs)), key=lambda at: (_FIRST_SHOWN.index(runs[at]["state"]), at))[:most]
+    kept = set(urgent)
+    hidden = Counter(run["state"] for at, run in enumerate(runs) if at not in kept)
+    return Block(stage, [run for at, run in enumerate(runs) if at in kept], hidden)
+
+
+# -- what is shown of a run -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: its header, and each run's cell; `right`: aligned so. Of no `rank` are those that are always there.
+
+    `fixed` is how wide it is in the tables of all stages; None where the name has to be folded.
+    """
+
+    header: str
+    cells: Mapping[str, Text]
+    right: bool = False
+    rank: int = 0
+    fixed: int | None = None
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(self.header), *(cell.cell_len for cell in self.cells.values()), 0)
+
+
+def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
+    """As many columns as there is room for, those of the lowest rank first."""
+    runs = [run for block in blocks for run in block.shown]
+    if not runs:
+        return []
+    plain = is_plain(console)
+    made = [
+        _Column(header, {run["name"]: cell(run, plain) for run in runs}, right, rank)
+        for header, cell, right, rank in _CELLS
+    ]
+    made = [column for column in made if not column.rank or any(cell.plain for cell in column.cells.values())]
+    chosen = [column for column in made if not column.rank]
+    room = console.width - sum(column.width + 1 for column in chosen) - 1
+    for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
+        if column.width + 1 <= room:
+            room -= column.width + 1
+            chosen.append(column)
+    chosen = [column for column in made if column in chosen]
+    return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
+
+
+def _state(run: Row, _plain: bool) -> Text:
+    return Text(run["state"], style=COLOURS[run["state"]])
+
+
+def _progress(run: Row, plain: bool) -> Text:
+    share = min(1.0, run["step"] / run["steps"])
+    return Text(bar(share, 6, plain=plain), style=COLOURS[run["state"]])
+
+
+def _tries(run: Row, _plain: bool) -> Text:
+    """How often it was begun, and why it last ended, unless it is as one would have it."""
+    last = "" if run["cause"] in (None, run["state"]) else f" {run['cause']}"
+    return Text(f"{run['attempts']}{last}")
+
+
+def _when(run: Row, _plain: bool) -> Text:
+    """Time left for what runs, expected start for what waits."""
+    if run.get("seconds_left") is not None:
+        return Text(f"{duration(run['seconds_left'])} left")
+    start = run.get("start_estimate") or run.get("not_before")
+    return Text(f"starts {start_words(start)}" if start else "")
+
+
+def _curve(run: Row, plain: bool) -> Text:
+    return Text(sparkline(run.get("curve") or (), 8, plain=plain))
+
+
+def _is_numeric(run: Row) -> bool:
+    """Whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
+    return any(run.get(f"{name}_numeric") is not None for name in _LOSSES)
+
+
+def _loss(run: Row, name: str) -> Text:
+    """Marked where it is a numeric head's."""
+    value, mark = (run[f"{name}_numeric"], "n") if _is_numeric(run) else (run[name], "")
+    return Text("" if value is None else f"{value:.3f}{mark}")
+
+
+_CELLS = (
+    (_NAME, lambda run, _plain: Text(run["name"]), False, 0),
+    ("state", _state, False, 0),
+    ("", _progress, False, 5),
+    ("step", lambda run, _plain: Text(f"{run['step']}/{run['steps']}"), True, 0),
+    ("loss", lambda run, _plain: _loss(run, "loss"), True, 0),
+    ("", _curve, False, 3),
+    ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 4),
+    ("before", lambda run, _plain: _loss(run, "untrained_loss"), True, 8),
+    ("tries", _tries, False, 0),
+    ("redone", lambda run, _plain: Text(str(run["replayed_steps"] or "")), True, 7),
+    ("", _when, False, 1),
+    ("FLOPs", lambda run, _plain: Text(flops(run.get("flops", 0))), True, 2),
+    ("job", lambda run, _plain: Text(run["job_id"] or ""), True, 6),
+)
+
+
+def _render_block(block: Block, columns: Sequence[_Column], *, is_first: bool) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text()]
+    stage = block.stage
+    if stage["state"]:
+        parts.append(Text(stage_line(stage), style=f"bold {COLOURS[stage['state']].removeprefix('bold ')}"))
+    else:
+        parts.append(Text(stage["name"], style="bold"))
+    if block.shown:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=is_first)
+        for column in columns:
+            least = 0 if column.header == _NAME else column.width
+            justify: JustifyMethod = "right" if column.right else "left"
+            table.add_column(column.header, justify=justify, overflow="fold", min_width=least, width=column.fixed)
+        for run in block.shown:
+            table.add_row(*(column.cells[run["name"]] for column in columns))
+        parts.append(table)
+    if block.hidden:
+        counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
+        more = "and " if block.shown else ""
+        parts.append(Text(f"{more}{counted} (lvjobs status --all)", style="dim"))
+    parts += reason_lines(block.shown)
+    return parts
+
+
+# -- below the runs -------------------------------------------------------------------------------------------------
+
+
+def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
+    """What was spent, in one line."""
+    budget = summary.get("budget")
+    if not budget:
+        return []
+    spent, limit = budget["spent"], budget["limit"]
+    words = f"budget: {flops(spent)} of {limit:.3g} FLOPs spent ({100 * spent / limit:.1f} %)"
+    words += f", {flops(budget['reserved'])} reserved, {flops(budget['free'])} free"
+    if budget["replayed"] and spent:
+        words += f"; {100 * budget['replayed'] / spent:.1f} % was done again"
+    return [Text(words, style="bold red" if budget["free"] < 0 else "")]
+
+
+def _pass_lines(summary: Mapping[str, Any], most: int | None) -> list[Text]:
+    """What the last pass did, and when; so many lines of it."""
+    did = summary["did"]
+    when = f"{duration(summary['age_seconds'])} ago" if "age_seconds" in summary else "just now"
+    lines = [Text(f"last pass, {when}: {did[0] if did else 'nothing was to be done'}")]
+    most = len(did) if most is None else most
+    lines += [Text(f"  {line}") for line in did[1:most]]
+    if len(did) > most:
+        lines.append(Text(f"  and {len(did) - most} more"))
+    return lines

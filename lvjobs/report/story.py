@@ -1,0 +1,101 @@
+"""One run for a terminal: its story as a timeline, and why it stands as it does."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.report.numbers import duration
+from lvjobs.report.queue import alternatives_table
+from lvjobs.report.tables import COLOURS, is_plain, new_console, sparkline
+
+_FIRST, _LAST = 4, 20
+"""Of a long story the first and the last moments are told, unless all are asked for."""
+
+_MOMENTS = {"began": "green", "ended": "yellow", "completed": "bold green", "held": "bold red", "cancelled": "dim"}
+
+
+def print_story(told: Mapping[str, Any], *, whole: bool, console: Console | None = None) -> None:
+    """How a run stands, and a line for each moment of it; `told` is what `lvjobs status RUN --json` prints."""
+    console = console or new_console()
+    run, moments = told["run"], told["story"]
+    console.print(_head(run, console))
+    first, last = (_FIRST, _LAST) if not whole and len(moments) > _FIRST + _LAST + 1 else (len(moments), 0)
+    day = ""
+    for at, moment in enumerate(moments):
+        if first <= at < len(moments) - last:
+            if at == first:
+                console.print(Text(f"  ... {len(moments) - first - last} moments more: --all", style="dim"))
+            continue
+        if (today := time.strftime("%a %d %b %Y", time.localtime(moment["time"]))) != day:
+            day = today
+            console.print(Text(day, style="dim"))
+        clock = time.strftime("%H:%M:%S", time.localtime(moment["time"]))
+        _print_row(console, Text(clock, style="dim"), Text(moment["text"], style=_MOMENTS.get(moment["kind"], "")))
+
+
+def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None:
+    """Beside one another, with what is said in a column of its own; in a pipe on one line, however long it is."""
+    if not console.is_terminal:
+        console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), said), soft_wrap=True)
+        return
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(no_wrap=True, min_width=width)
+    row.add_column(overflow="fold")
+    row.add_row(Text.assemble("  ", what), said)
+    console.print(row)
+
+
+def _head(run: Mapping[str, Any], console: Console) -> Text:
+    """Its name, state, step and the course of its loss."""
+    text = Text(run["name"], style="bold")
+    text.append(f"  {run['state']}", style=COLOURS[run["state"]])
+    text.append(f", step {run['step']} of {run['steps']}", style="not bold")
+    loss = run["loss"] if run["loss"] is not None else run.get("loss_numeric")
+    if loss is not None:
+        text.append(
+            f", loss {loss:.4g} {sparkline(run.get('curve') or (), 16, plain=is_plain(console))}", style="not bold"
+        )
+    if run.get("seconds_left") is not None:
+        text.append(f", {duration(run['seconds_left'])} left", style="not bold")
+    return text
+
+
+def print_why(told: Mapping[str, Any], console: Console | None = None) -> None:
+    """One screen; `told` is what `lvjobs why --json` prints."""
+    console = console or new_console()
+    run = told["run"]
+    headline = Text(f"{run['name']}: ", style="bold")
+    headline.append(told["headline"], style=COLOURS[run["state"]])
+    console.print(headline)
+    _section(console, "what is known", [(each["what"], each["said"]) for each in told["evidence"]])
+    _block(console, "the error's last lines", told["traceback"])
+    _block(console, f"the end of {told['log']}", told["printed"])
+    if told["place"]:
+        console.print(Text(f"\n{told['place']}"))
+    if told["alternatives"]:
+        console.print("\nby Slurm's estimate, which changes with the queue")
+        console.print(alternatives_table(told["alternatives"]))
+    _section(console, "what happens next", [("", line) for line in told["then"]])
+    _section(console, "what you can type", [(each["type"], each["why"]) for each in told["remedies"]])
+
+
+def _section(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    if rows:
+        console.print(Text(f"\n{title}", style="dim"))
+    width = max((len(what) for what, _ in rows), default=0)
+    for what, said in rows:
+        if what:
+            _print_row(console, Text(what), Text(said), width)
+        else:
+            console.print(Text(f"  {said}"), soft_wrap=not console.is_terminal)
+
+
+def _block(console: Console, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        console.print(Text(f"\n{title}", style="dim"))
+        for line in lines:
+            console.print(Text(f"  {line}"), soft_wrap=True)
