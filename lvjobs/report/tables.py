@@ -1,6 +1,5 @@
 """What the tables for a terminal have in common: its width, colours, and how times and curves are written."""
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ _PLAIN_LEVELS = "_.-~^"
 
 def new_console() -> Console:
     """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
