@@ -22,6 +22,7 @@ _COMMANDS = {
     "evaluate": ("lvjobs.cli.evaluate", "Forecast held-out series, and score the forecasts."),
     "forecast": ("lvjobs.cli.forecast", "Forecast one series, and draw it beside the baselines."),
     "figures": ("lvjobs.cli.figures", "Draw all figures that the study has data for."),
+    "report": ("lvjobs.cli.report", "Write the study's report: one HTML file, and its tables."),
     "status": ("lvjobs.cli.status", "Show how the runs stand."),
     "why": ("lvjobs.cli.why", "Say why a run stands as it does, and what to do."),
     "queue": ("lvjobs.cli.queue", "Show why jobs wait, and what would start sooner."),

@@ -11,6 +11,7 @@ from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
+from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.training import TRAIN_TASK
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evalua
 
     losses: dict[str, Any] = {}
     for run in runs:
-        if run.config["task"] == TRAIN_TASK and (found := read_losses(study.layout.run(run.name))):
+        in_nats = run.config["task"] == TRAIN_TASK
+        if run.config["task"] != EVALUATE_TASK and (found := read_losses(study.layout.run(run.name), in_nats=in_nats)):
             losses.setdefault(run.stage, []).append(found)
     return Material(
         data=_data(study),

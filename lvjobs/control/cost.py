@@ -21,13 +21,13 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     """
     if config.task == TRAIN_TASK:
         training = TrainingConfig.model_validate(config.params)
-        step = _workload(training, training.lora_rank)
+        step = workload_of(training, training.lora_rank)
         return {name: _rates(name, step, training, steps=training.accumulate) for name in BINDING}
     if config.task == EVALUATE_TASK:
         evaluation = EvaluationConfig.model_validate(config.params)
         training = evaluation.training
         # A step of an evaluation is its batch's forecasts, and costs nothing beside them.
-        step = _workload(training, training.lora_rank if evaluation.adapter else 0)
+        step = workload_of(training, training.lora_rank if evaluation.adapter else 0)
         step = replace(step, inference=True, samples=evaluation.samples)
         rates = {name: _rates(name, step, training, steps=0) for name in BINDING}
         if evaluation.likelihood:  # history and truth go through the model once more
@@ -37,7 +37,8 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     return {}
 
 
-def _workload(training: TrainingConfig, rank: int) -> Workload:
+def workload_of(training: TrainingConfig, rank: int) -> Workload:
+    """A step of this training with adapters of `rank`; 0: the base model, which learns nothing."""
     return Workload(
         shape=architecture_of(training.model),
         batch=training.batch_size,

@@ -161,11 +161,11 @@ def _wall(run: Run, attempts: Sequence[Attempt], now: float) -> float:
     """The run's age, or how old it was when it ended."""
     if not run.state.is_final:
         return max(0.0, now - run.created)
-    return max([0.0, *(_end(attempt, now) - run.created for attempt in attempts)])
+    return max([0.0, *(end_of(attempt, now) - run.created for attempt in attempts)])
 
 
-def _end(attempt: Attempt, now: float) -> float:
-    """When an attempt ended: a pass may have noticed long after its job was over."""
+def end_of(attempt: Attempt, now: float) -> float:
+    """When an attempt ended, `now` where it goes on: a pass may have noticed long after its job was over."""
     ended = now if attempt.ended is None else attempt.ended
     held = attempt.allocated_seconds
     return ended if held is None else min(ended, attempt.started + held)

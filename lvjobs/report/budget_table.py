@@ -11,12 +11,26 @@ _KINDS = ("useful", "replayed", "validation", "generation")
 
 
 def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], style: Style = "github") -> str:
+    """`budget_rows` as Markdown (`github`), or as LaTeX, which needs the package booktabs (`latex_booktabs`)."""
+    headers, rows = budget_rows(budget, runs)
+    return tabulate(
+        rows,
+        headers,
+        tablefmt=style,
+        disable_numparse=True,  # 3.386e16 is what to print, not a number to print anew
+        colalign=["left", *["right"] * (len(headers) - 1)],
+    )
+
+
+def budget_rows(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Runs, executed steps and FLOPs of each stage by kind, with their share of the limit; the last row is their sum.
 
     Args:
         budget: A summary's `budget`: exact integers, summed here before they are rounded to four digits.
         runs: The same summary's `runs`.
-        style: `github` is Markdown; `latex_booktabs` needs LaTeX's package booktabs.
+
+    Returns:
+        The headers, and the rows as they are printed.
     """
     rows = []
     for stage, counted in budget["by_stage"].items():
@@ -27,13 +41,9 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], s
     sums = [sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3)
     # What does not count is shown, and the total says that it is without.
     total = "total" if budget["counts_inference"] else "useful + replayed"
-    return tabulate(
-        [_texts(*named, budget["limit"]) for named in zip([*budget["by_stage"], "total"], [*rows, sums], strict=True)],
-        ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"],
-        tablefmt=style,
-        disable_numparse=True,  # 3.386e16 is what to print, not a number to print anew
-        colalign=["left", *["right"] * (len(_KINDS) + 4)],
-    )
+    headers = ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"]
+    named = zip([*budget["by_stage"], "total"], [*rows, sums], strict=True)
+    return headers, [_texts(stage, row, budget["limit"]) for stage, row in named]
 
 
 def _texts(stage: str, row: Sequence[int], limit: int) -> list[str]:

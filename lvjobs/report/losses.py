@@ -16,10 +16,11 @@ _SMOOTHED = 20
 
 @dataclass(frozen=True)
 class Losses:
-    """A run's losses under one metric, in nats a token: step -> loss, in the order of steps.
+    """A run's losses under one metric: step -> loss, in the order of steps.
 
     `validation` begins at step 0, the untrained model's. `resumed` are the steps after which an attempt took the run up
-    again; the steps that were lost with its predecessor are there once, as they were done again.
+    again; the steps that were lost with its predecessor are there once, as they were done again. `in_nats`: they are
+    the bundled training's, in nats a token; what a function of one's own calls its loss may be anything.
     """
 
     run: str
@@ -27,6 +28,7 @@ class Losses:
     training: Mapping[int, float]
     validation: Mapping[int, float]
     resumed: tuple[int, ...] = ()
+    in_nats: bool = True
 
     @property
     def best(self) -> int | None:
@@ -41,14 +43,14 @@ class Losses:
         return smoothed(steps, width), smoothed(losses, width)
 
 
-def read_losses(files: RunLayout) -> Losses | None:
+def read_losses(files: RunLayout, *, in_nats: bool = True) -> Losses | None:
     """Of the run in this directory; None where its journals hold no loss yet."""
     found = curves(path.read_bytes() for path in sorted(files.journals.glob("*.jsonl")))
     for metric in LOSSES:
         training, validation = (found.values[kind].get(metric, {}) for kind in ("step", "validation"))
         if training or validation:
             trained, validated = dict(sorted(training.items())), dict(sorted(validation.items()))
-            return Losses(files.root.name, metric, trained, validated, tuple(found.resumed))
+            return Losses(files.root.name, metric, trained, validated, tuple(found.resumed), in_nats)
     return None
 
 

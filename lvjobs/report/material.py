@@ -193,7 +193,7 @@ def _heatmaps(material: Material) -> Iterator[Choice]:
             for each in family:
                 rank, rate = cell_of(each, CELL)
                 cells[rank, rate].append(each.scores["scores"]["overall"]["mae"])
-            if _is_scattered(cells):
+            if is_scattered(cells):
                 yield Choice(stem, f"{shows}, stage {stage}", missing=f"no grid: see lvjobs sweep show {stage}")
                 continue
             means = {cell: float(np.mean(values)) for cell, values in cells.items()}
@@ -207,7 +207,7 @@ def _heatmaps(material: Material) -> Iterator[Choice]:
         yield Choice("figure-3-heatmap", shows, missing=why)
 
 
-def _is_scattered(cells: Collection[tuple[int, float]]) -> bool:
+def is_scattered(cells: Collection[tuple[Any, Any]]) -> bool:
     """Whether they are points that a sampler chose, each with a rate of its own, and most of a heatmap were holes."""
     ranks, rates = {rank for rank, _ in cells}, {rate for _, rate in cells}
     return len(rates) > _MOST_RATES and 2 * len(cells) < len(ranks) * len(rates)

@@ -12,6 +12,10 @@ from lvjobs.report.losses import Losses
 from lvjobs.report.palette import QUIET, line_styles
 
 _LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
+_TITLES = {
+    True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
+    False: ("training", "validation"),
+}
 
 
 def loss_figure(runs: Sequence[Losses]) -> Figure:
@@ -31,12 +35,13 @@ def loss_figure(runs: Sequence[Losses]) -> Figure:
             for run in of_metric:
                 _draw_training(left, run, styles[run.run], alone=len(of_metric) == 1)
                 _draw_validation(right, run, styles[run.run])
-            left.set_title("training: all tokens of the windows")
-            right.set_title("validation: the horizon's tokens")
+            in_nats = all(run.in_nats for run in of_metric)
+            for axes, title in zip((left, right), _TITLES[in_nats], strict=True):
+                axes.set_title(title)
             for axes in (left, right):
                 for step in sorted({step for run in of_metric for step in run.resumed}):
                     axes.axvline(step, color=QUIET, lw=0.8, alpha=0.6, ls=(0, (1, 2)), label="taken up again")
-                axes.set_ylabel(_LABELS[metric])
+                axes.set_ylabel(_LABELS[metric] if in_nats else "loss")
                 axes.set_xlabel("step" if axes is left else "step (a ring marks the best)")
                 axes.grid(visible=True)
         legend_below(figure, list(grid.flat), columns)

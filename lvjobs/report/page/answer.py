@@ -1,0 +1,128 @@
+"""The study's question, and what its data say to it: a few sentences with intervals. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.material import Point, largest_group, point
+from lvjobs.report.numbers import short
+
+FORECASTS = (
+    "Does fine-tuning improve forecasts over the base model as it is (zero-shot), and over baselines that need no "
+    "language model?"
+)
+STAGES = "Which settings did best by the stages' own rules, and what did they cost?"
+KNOWING = ("ode",)
+"""Baselines that know the law behind the data: nothing else can be expected to come near."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`sentences` answer `question`, as far as it is answered; `notes` are what one has to know to believe them."""
+
+    question: str
+    sentences: Sequence[str]
+    notes: Sequence[str] = ()
+    verdict: Literal["answered", "open"] = "answered"
+
+
+def answer_forecasts(evaluations: Sequence[Evaluated]) -> Answer:
+    """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines."""
+    group = largest_group(evaluations)
+    tuned = [each for each in group if not each.is_zero_shot]
+    zero_shot = next((each for each in group if each.is_zero_shot), None)
+    if not tuned:
+        known = "Of these models the base model alone has been evaluated" if zero_shot else "Nothing has been evaluated"
+        return Answer(
+            FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: lvjobs evaluate RUN"], (), "open"
+        )
+    best = min(tuned, key=_mae)
+    own = point(best.scores["scores"], "mae")
+    sentences = [_against_zero_shot(best.subject, own, zero_shot), *_against_baselines(own, best.scores["baselines"])]
+    notes = [
+        f"Mean absolute errors in original units, 95 % intervals by a bootstrap over series; {best.circumstances}."
+    ]
+    if len(tuned) > 1:
+        notes.append(
+            f"The best of {len(tuned)} evaluated runs was picked by the very score that is shown: it flatters."
+        )
+    notes.append("All forecast the same series, so intervals that overlap do not prove two methods equal.")
+    if looked := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
+        notes.append(
+            f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
+            "loss, these figures are too good."
+        )
+    return Answer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
+
+
+def _mae(each: Evaluated) -> float:
+    return float(each.scores["scores"]["overall"]["mae"])
+
+
+def _against_zero_shot(name: str, own: Point, zero_shot: Evaluated | None) -> str:
+    if zero_shot is None:
+        return (
+            f"Against zero-shot this is not answered yet: the best fine-tuned run, {name}, has a MAE of {_words(own)}; "
+            "the base model was not evaluated on these series. Type: lvjobs evaluate --zero-shot raw"
+        )
+    other = point(zero_shot.scores["scores"], "mae")
+    said = {
+        "better": "Yes, fine-tuning improves on the base model",
+        "worse": "No, fine-tuning makes forecasts worse than the base model's",
+        "overlap": "Fine-tuning is not shown to improve on the base model",
+    }[compare(own, other)]
+    figures = f"the best run, {name}, has a MAE of {_words(own)}, zero-shot {_words(other)}"
+    return f"{said}: {figures}; {_intervals(own, other)}."
+
+
+def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
+    made = {name: point(scores, "mae") for name, scores in baselines.items() if "problem" not in scores}
+    if not made:
+        return ["No baseline could be made of these series, so nothing can be said against one."]
+    plain = {name: value for name, value in made.items() if name not in KNOWING}
+    sentences = []
+    if plain:
+        name, other = min(plain.items(), key=lambda item: item[1].value)
+        said = {
+            "better": "It beats the best baseline",
+            "worse": "It does not reach the best baseline",
+            "overlap": "It is not told apart from the best baseline",
+        }[compare(own, other)]
+        lower = "" if compare(own, other) != "overlap" else ", though its MAE is lower" * (own.value < other.value)
+        sentences.append(
+            f"{said} that does not know the law behind the data, {name} with {_words(other)}; "
+            f"{_intervals(own, other)}{lower}."
+        )
+    known = [name for name in KNOWING if name in made]
+    return sentences + [f"With the law behind the data known, {name} reaches {_words(made[name])}." for name in known]
+
+
+def compare(own: Point, other: Point) -> Literal["better", "worse", "overlap"]:
+    """Of two errors with their intervals: which is lower, or that they cannot be told apart by them."""
+    if own.high < other.low:
+        return "better"
+    return "worse" if own.low > other.high else "overlap"
+
+
+def _intervals(own: Point, other: Point) -> str:
+    return "the intervals overlap" if compare(own, other) == "overlap" else "the intervals do not overlap"
+
+
+def _words(value: Point) -> str:
+    return f"{short(value.value)} [{short(value.low)}, {short(value.high)}]"
+
+
+def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> Answer:
+    """Of a study that forecasts nothing: who won each stage, and why. `stages` and `runs` are a summary's."""
+    won = [f"{stage['name']}: {stage['winner']}, {stage['because']}." for stage in stages if stage["winner"]]
+    if won:
+        return Answer(STAGES, won)
+    if not runs:
+        return Answer(
+            STAGES, ["Not answered yet: nothing has run. Type: lvjobs sweep all, or lvjobs submit train"], (), "open"
+        )
+    done = sum(run["state"] == "completed" for run in runs)
+    return Answer(
+        STAGES, [f"Not answered yet: no stage has a winner; {done} of {len(runs)} runs are completed."], (), "open"
+    )

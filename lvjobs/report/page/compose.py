@@ -1,0 +1,176 @@
+"""The page, from what a study's ledger, journals and evaluations say. Pure: nothing is read but what it is given."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from lvjobs.ledger.records import Run
+from lvjobs.report.material import Choice, Heat, Material, StageLosses, choices
+from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
+from lvjobs.report.page.draw_course import at_once, burn_down, by_stage, gantt
+from lvjobs.report.page.draw_forecasts import chart, scores
+from lvjobs.report.page.draw_stages import stage_heat
+from lvjobs.report.page.grids import efficiency_table, percent, published_tables, runs_table, stage_table
+from lvjobs.report.page.parts import Chart, Figure, Group, Page, Piece, Section, Text
+from lvjobs.report.page.provenance import Origin, machines, results
+from lvjobs.report.study_tables import study_tables
+from lvjobs.study.training import TRAIN_TASK
+
+_STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a page is made from.
+
+    `retold` is what `control.retelling` says; `origins` are by the run's name; `declared` is study.toml.
+    """
+
+    name: str
+    declared: str
+    version: str
+    retold: Mapping[str, Any]
+    material: Material
+    origins: Mapping[str, Origin]
+
+
+def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
+    """The page; and the tables beside it, file name and content."""
+    summary, spans = facts.retold["summary"], facts.retold["spans"]
+    runs: Sequence[Run] = facts.retold["runs"]
+    forecasts = bool(facts.material.evaluations) or any(run.config["task"] == TRAIN_TASK for run in runs)
+    answer = _answer(facts, forecasts=forecasts or not runs)
+    chosen = list(choices(facts.material))
+    tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
+    of_stages = [each for each in chosen if isinstance(each.content, (StageLosses, Heat))]
+    lone = [each for each in chosen if each.content is None and each.stem in ("figure-2-loss", "figure-3-heatmap")]
+    others = [each for each in chosen if each not in of_stages and each not in lone]
+    budget = summary["budget"]
+    sections = [
+        Section("stages", "Stages", _stages(facts.retold, of_stages, lone)),
+        Section("tables", "Tables 1 to 4", tables),
+        Section("forecasts", "Forecasts", [chart(each) for each in others]),
+        Section("budget", "Budget", _budget(spans, budget)),
+        Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
+        Section("runs-section", "Runs", [runs_table(summary["runs"])]),
+        Section("provenance", "Provenance", _provenance(facts, runs)),
+    ]
+    page = Page(
+        title=facts.name,
+        question=answer.question,
+        verdict=answer.verdict,
+        answer=answer.sentences,
+        notes=answer.notes,
+        figures=key_figures(summary, spans),
+        sections=sections,
+        made=_moment(summary["time"]),
+        version=facts.version,
+        lead=[scores(facts.material.evaluations)] if facts.material.evaluations else [],
+    )
+    return page, files
+
+
+def _answer(facts: Facts, *, forecasts: bool) -> Answer:
+    if forecasts:
+        return answer_forecasts(facts.material.evaluations)
+    summary = facts.retold["summary"]
+    return answer_stages(summary["stages"], summary["runs"])
+
+
+def _moment(time: float) -> str:
+    if not time:
+        return "No pass was made yet"
+    return datetime.fromtimestamp(time, timezone.utc).strftime("As of %d %B %Y, %H:%M UTC, the last pass")
+
+
+def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """The numbers that one asks for first."""
+    runs, budget = summary["runs"], summary["budget"]
+    done = sum(run["state"] == "completed" for run in runs)
+    deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
+    by_cause = ", ".join(f"{count} {cause}" for cause, count in deaths.most_common())
+    held = sum(run["state"] == "held" for run in runs)
+    steps = budget["useful"] + budget["replayed"]
+    efficiency = budget["efficiency"]
+    return [
+        Figure(f"{done} of {len(runs)}", "runs completed", f"{held} held" if held else ""),
+        Figure(f"{len(spans):,}", "attempts", "executions of these runs"),
+        Figure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
+        Figure(
+            f"{budget['spent']:.3g}",
+            "FLOPs spent",
+            f"{100 * budget['spent'] / budget['limit']:.3g} % of {budget['limit']:.3g}",
+        ),
+        Figure(
+            percent(budget["replayed"] / steps) if steps else "none",
+            "of training FLOPs replayed",
+            "lost with a death, done again",
+        ),
+        Figure(percent(efficiency["goodput"]) or "none", "goodput", "useful step time of allocated time"),
+        Figure(percent(efficiency["ettr"]) or "none", "ETTR", "useful step time of all time since submission"),
+    ]
+
+
+def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[Choice]) -> list[Piece | Group]:
+    """A group for each stage: why its winner won, its runs, what they lost, and how they compare."""
+    rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
+    standings = {found["stage"]: found for found in retold["standings"]}
+    drawn: dict[str, list[Chart]] = {}
+    for each in chosen:
+        assert isinstance(each.content, (StageLosses, Heat))
+        drawn.setdefault(each.content.stage, []).append(chart(each))
+    groups: list[Piece | Group] = []
+    for name in [*rows, *(name for name in drawn if name not in rows)]:
+        pieces: list[Piece] = []
+        if name in rows:
+            pieces.append(_stands(rows[name]))
+        else:
+            pieces.append(f"No stage of study.toml has this name: {_STAGE_LESS}.")
+        if name in standings:
+            pieces.append(stage_table(standings[name]))
+            heat = stage_heat(standings[name])
+            pieces += [] if heat is None else [heat]
+        pieces += drawn.get(name, [])
+        badge = rows[name]["state"] if name in rows else ""
+        groups.append(Group(f"stage-{name}", name, pieces, badge))
+    if not groups:
+        groups.append("No stage has begun: lvjobs sweep plan says what they would cost, lvjobs sweep all begins.")
+    return [*groups, *(chart(each) for each in lone)]
+
+
+def _stands(row: Mapping[str, Any]) -> str:
+    counted = f"{row['done']} of {row['runs']} runs completed."
+    if row["winner"]:
+        how = "was chosen by hand" if row["by_hand"] else "won"
+        counted = f"{row['winner']} {how}: {row['because']}. {counted}"
+    return f"{counted} {row['reason']}".strip()
+
+
+def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece | Group]:
+    pieces: list[Piece | Group] = [burn_down(spans, budget), by_stage(budget), efficiency_table(budget["efficiency"])]
+    if advice := budget["efficiency"]["checkpoint_advice"]:
+        lines = "\n".join(f"{item['stage']}: {item['words']}" for item in advice)
+        pieces.append(Text("What deaths say of the interval between checkpoints (advice)", lines))
+    return pieces
+
+
+def _provenance(facts: Facts, runs: Sequence[Run]) -> list[Piece | Group]:
+    spans = facts.retold["spans"]
+    codes = sorted({run.code for run in runs if run.code})
+    commands = [
+        "# the same study again, in an empty directory with this study.toml and the same data file:",
+        "lvjobs sweep plan   # what it will cost",
+        "lvjobs sweep all",
+        "lvjobs report",
+        "",
+        "# the code that each run was submitted with is kept in this study:",
+        *(f".lvjobs/code/{code}" for code in codes),
+    ]
+    return [
+        results(runs, facts.origins, spans),
+        machines(facts.origins, spans),
+        Text("study.toml, as it is now", facts.declared or "there is none"),
+        Text("How to do it again", "\n".join(commands), folds=False),
+    ]

@@ -1,0 +1,132 @@
+"""What a page is made of: sections with sentences, tables and charts, as plain values. Nothing here knows HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Plot: TypeAlias = Mapping[str, Any]
+"""A figure as plotly has it in JSON: `data` and `layout`."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a chart's legend. Traces whose `meta` is its name go and come with it, if it `switches` any."""
+
+    name: str
+    colour: str
+    kind: Literal["line", "box", "dot"] = "line"
+    dash: str = "solid"
+    marker: str = ""
+    pattern: str = ""
+    opacity: float = 1.0
+    switches: bool = True
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a chart. `label` says in words what is drawn, for those who cannot see it."""
+
+    plot: Plot
+    label: str
+    height: int = 280
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure: panels side by side, as many as there is room for, with one legend. `missing` says why there is none.
+
+    `number` is what the figure is called in the published study's order, empty for those that have no counterpart.
+    `width` is a panel's share of the page where that is wide; `source` says which files have the numbers.
+    """
+
+    id: str
+    title: str
+    caption: str = ""
+    source: str = ""
+    number: str = ""
+    panels: Sequence[Panel] = ()
+    keys: Sequence[Key] = ()
+    missing: str = ""
+    width: Literal["full", "half", "third"] = "half"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as printed. `marked` ones stand out, those from `rule` on stand below a line; `files` have the same."""
+
+    id: str
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    files: Sequence[str] = ()
+    marked: frozenset[int] = frozenset()
+    rule: int | None = None
+    words: int = 1
+    """How many columns, from the left, are words and not numbers."""
+    missing: str = ""
+
+    @property
+    def folds(self) -> bool:
+        """Whether it is too long to be shown before it is asked for."""
+        return len(self.rows) > _LONG
+
+
+_LONG = 50
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines as they are: a file's, or what to type."""
+
+    title: str
+    lines: str
+    folds: bool = True
+
+
+Piece: TypeAlias = Chart | Table | Text | str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pieces under a heading of their own, such as a stage's."""
+
+    id: str
+    title: str
+    pieces: Sequence[Piece]
+    badge: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that the table of contents names."""
+
+    id: str
+    title: str
+    pieces: Sequence[Piece | Group]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that matters, with what it is and what belongs to it."""
+
+    value: str
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All of it."""
+
+    title: str
+    question: str
+    verdict: Literal["answered", "open"]
+    answer: Sequence[str]
+    notes: Sequence[str]
+    figures: Sequence[Figure]
+    sections: Sequence[Section]
+    made: str
+    """When the last pass was made, in words: how old what is shown is."""
+    version: str
+    lead: Sequence[Piece] = field(default_factory=tuple)

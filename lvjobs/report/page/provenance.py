@@ -1,0 +1,103 @@
+"""Where each result came from: configuration, code, data, seed, attempt and checkpoint; and what ran it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lvjobs.ledger.records import Run
+from lvjobs.records.done import parse_done
+from lvjobs.records.journal import parse_line
+from lvjobs.report.evaluation import read_scores
+from lvjobs.report.page.course import Spans
+from lvjobs.report.page.parts import Table
+from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.layout import StudyLayout
+
+_SHORT = 8
+"""Digits of a hash that are shown: enough to tell it from others."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run's files say of where its result came from; empty where they do not.
+
+    `checkpoint` is that from which the final weights came, made by the attempt of that `generation`. `versions` are of
+    the packages, and of the device, with how many of its attempts had them.
+    """
+
+    generation: int = 0
+    checkpoint: str = ""
+    adapter: str = ""
+    versions: Mapping[tuple[str, str], int] | None = None
+
+
+def read_origin(layout: StudyLayout, run: Run) -> Origin:
+    """Of one run."""
+    files = layout.run(run.name)
+    versions: Counter[tuple[str, str]] = Counter()
+    for path in sorted(files.journals.glob("*.jsonl")):
+        with path.open(encoding="utf-8", errors="replace") as journal:
+            entry = parse_line(journal.readline())
+        if entry is not None and entry.kind == "start":
+            versions.update({(str(name), str(found)) for name, found in (entry.fields.get("versions") or {}).items()})
+    adapter = ""
+    if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)):
+        adapter = str(scores.get("adapter_sha256") or "")
+    try:
+        done = parse_done(files.done.read_text())
+    except (FileNotFoundError, ValueError):
+        return Origin(adapter=adapter, versions=versions)
+    return Origin(done.generation, done.checkpoint, adapter, versions)
+
+
+def results(runs: Sequence[Run], origins: Mapping[str, Origin], spans: Spans) -> Table:
+    """A row for each run that is done: what made it."""
+    ran = {(span["run"], span["generation"]): span for span in spans}
+    rows = []
+    for run in runs:
+        origin = origins[run.name]
+        if not origin.generation:
+            continue
+        span = ran.get((run.name, origin.generation))
+        rows.append(
+            [
+                run.name,
+                f"{origin.generation}",
+                origin.checkpoint,
+                f"{span['job']} on {span['host']}" if span else "",
+                str(run.config.get("seed", "")),
+                run.fingerprint[:_SHORT],
+                run.code[:_SHORT],
+                _data_of(run)[:_SHORT],
+                origin.adapter[:_SHORT],
+            ]
+        )
+    headers = ["run", "attempt", "checkpoint", "job", "seed", "configuration", "code", "data", "adapter scored"]
+    notes = ["Attempt: the generation whose journal ends the run. Checkpoint: generation and step of its last weights."]
+    notes.append(
+        "The rest are the first digits of SHA-256: of the configuration (run.json has it all), of the code that was "
+        "submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
+    )
+    missing = "" if rows else "no run is completed yet: lvjobs status"
+    return Table("results", "Where each result came from", headers, rows, notes, missing=missing, words=4)
+
+
+def _data_of(run: Run) -> str:
+    params = run.config["params"]
+    return str(params.get("training", params).get("data_sha256") or "")
+
+
+def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:
+    """What ran: hosts, and versions as the attempts' journals have them."""
+    versions: Counter[tuple[str, str]] = Counter()
+    for origin in origins.values():
+        versions.update(origin.versions or {})
+    rows = [[name, found, f"{count:,}"] for (name, found), count in sorted(versions.items())]
+    hosts = Counter(span["host"] for span in spans if span["host"])
+    rows += [["host", host, f"{count:,}"] for host, count in sorted(hosts.items())]
+    missing = "" if rows else "no attempt has begun, so no journal says what it ran with"
+    notes = [
+        "Two versions of one package, or two devices, are another arithmetic: runs may then differ in the last bits."
+    ]
+    return Table("machines", "Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
+                 missing=missing, words=2)  # fmt: skip

@@ -1,0 +1,128 @@
+"""The page as one HTML file, and the tables beside it. Equal pages give equal bytes."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lvjobs.files import private, write_atomic, write_json
+from lvjobs.report.outputs import claim
+from lvjobs.report.page.parts import Chart, Group, Page
+
+MARKER, TABLES = "report.json", "tables"
+_KIND = {"kind": "lvjobs report", "schema": 1}
+_PATTERNS = {
+    "/": "M4 12 L10 0 M11 12 L17 0 M18 12 L24 0",
+    "\\": "M4 0 L10 12 M11 0 L17 12 M18 0 L24 12",
+    "x": "M5 0 L11 12 M11 0 L5 12 M17 0 L23 12 M23 0 L17 12",
+    "-": "M4 3 L24 3 M4 9 L24 9",
+    "|": "M9 0 L9 12 M14 0 L14 12 M19 0 L19 12",
+    "+": "M4 6 L24 6 M10 0 L10 12 M18 0 L18 12",
+    ".": "M8 3 h2 M14 3 h2 M20 3 h2 M8 9 h2 M14 9 h2 M20 9 h2",
+}
+_DASHES = {"dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "11 4"}
+_MARKERS = {
+    "circle": "M14 2 a4 4 0 1 0 .01 0 z",
+    "square": "M10 2 h8 v8 h-8 z",
+    "diamond": "M14 1 L19 6 L14 11 L9 6 z",
+    "triangle-up": "M14 1 L19 10 L9 10 z",
+    "triangle-down": "M14 11 L19 2 L9 2 z",
+}
+
+
+def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[str, Any]:
+    """Write `index.html` and `tables/`, and return what was written and which figures could not be drawn.
+
+    Tables of an earlier report that this one has not are removed.
+
+    Raises:
+        UsageError: the directory holds something else.
+    """
+    with private():
+        claim(directory, MARKER, _KIND)
+        (directory / TABLES).mkdir(exist_ok=True)
+        for path in (directory / TABLES).iterdir():
+            if path.suffix in (".md", ".tex") and path.name not in tables:
+                path.unlink()
+        for name, text in tables.items():
+            write_atomic(directory / TABLES / name, text)
+        write_atomic(directory / "index.html", render(page))
+        charts = list(_charts(page))
+        index = {
+            **_KIND,
+            "answer": list(page.answer),
+            "verdict": page.verdict,
+            "files": ["index.html", *(f"{TABLES}/{name}" for name in sorted(tables))],
+            "drawn": [each.id for each in charts if not each.missing],
+            "missing": [{"figure": each.id, "why": each.missing} for each in charts if each.missing],
+        }
+        write_json(directory / MARKER, index)
+    return {**index, "directory": str(directory)}
+
+
+def render(page: Page) -> str:
+    """The whole file."""
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("lvjobs.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "plot_json": _plot_json}
+    environment.filters |= filters
+    scripts = {"library": _closed(get_plotlyjs()), "script": _closed(_own("page.js"))}
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        style=Markup(_own("page.css")),  # noqa: S704 - our own file
+        policy=Markup(" ".join(_allowed(text) for text in scripts.values())),  # noqa: S704 - hashes
+        patterns=_PATTERNS,
+        dashes=_DASHES,
+        markers=_MARKERS,
+        **{name: Markup(text) for name, text in scripts.items()},  # noqa: S704 - plotly's and our own
+    )
+
+
+def slug(identity: str) -> str:
+    """An identity as an anchor: what a stage is called may hold other characters."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", identity)
+
+
+def _charts(page: Page) -> Sequence[Chart]:
+    pieces: list[Any] = list(page.lead)
+    for section in page.sections:
+        for piece in section.pieces:
+            pieces += piece.pieces if isinstance(piece, Group) else [piece]
+    return [piece for piece in pieces if isinstance(piece, Chart)]
+
+
+def _kind(piece: Any) -> str:
+    return type(piece).__name__
+
+
+def _groups(pieces: Sequence[Any]) -> list[Group]:
+    return [piece for piece in pieces if isinstance(piece, Group)]
+
+
+def _plot_json(plot: Any) -> Markup:
+    """JSON inside a script element: nothing in it may end that, or begin another."""
+    text = json.dumps(plot, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped just now
+
+
+def _own(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _closed(script: str) -> str:
+    """A script of a library, such that no string in it ends the element. The browser reads the same program."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _allowed(script: str) -> str:
+    """What the page's own policy says of a script that may run; all others, and any network, are refused."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
