@@ -32,6 +32,7 @@ _COMMANDS = {
     "driver": ("lvjobs.cli.driver", "Say who makes passes while nobody is there."),
     "cancel": ("lvjobs.cli.cancel", "End runs for good."),
     "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
+    "doctor": ("lvjobs.cli.doctor", "Check what a study needs of this cluster, and say what to do."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
     "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),

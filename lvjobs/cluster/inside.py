@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lvjobs.errors import LvjobsError
@@ -24,6 +25,8 @@ TIMEOUT = 4.0
 
 _SOON_ENOUGH_SECONDS = 10
 _FAR_TOO_LONG_SECONDS = 300
+
+_SUBMISSION_SECONDS = 15.0
 
 TRIES = 3
 _PAUSE = 0.3
@@ -160,6 +163,28 @@ def forbid_requeue(job_id: str) -> bool:
     except SchedulerSilent:
         return False
     return True
+
+
+def would_refuse(script: Path) -> str:
+    """Why Slurm would take no such job from here (`sbatch --test-only`: nothing is submitted); empty where it would."""
+    from lvjobs.cluster.commands import clean_environment, one_line
+
+    command = ("sbatch", "--test-only", str(script))
+    environment = clean_environment(os.environ)  # a job's own SLURM_* would be taken for the new job's
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SUBMISSION_SECONDS,
+            check=False,
+            env=environment,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"sbatch: {error}"
+    return "" if done.returncode == 0 else one_line(done.stderr or done.stdout) or f"exit {done.returncode}"
 
 
 def wake(name: str) -> bool:

@@ -110,7 +110,7 @@ class SlurmCluster:
             return limits_of(asked, config, partitions)
         name = pwd.getpwuid(os.getuid()).pw_name
         arguments = ["sacctmgr", "-n", "-P", "show", "user", name, "withassoc", f"format={USER_FORMAT}"]
-        user = _answer(run(arguments, self._patience.ask)).stdout
+        user = answered(run(arguments, self._patience.ask)).stdout
         return limits_of(asked, config, partitions, self._qos(), user)
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class SlurmCluster:
         # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
         # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
         arguments = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
-        return _answer(run(arguments, self._patience.ask)).stdout
+        return answered(run(arguments, self._patience.ask)).stdout
 
     def _history(
         self, tokens: Collection[str], since: float, queue: Sequence[Job] | None
@@ -152,10 +152,10 @@ class SlurmCluster:
         answer = self._ask_accounting("--starttime", start)
         if answer.returncode != 0 and any(text in answer.stderr.lower() for text in _NO_ACCOUNTING):
             return None, False
-        history = parse_history(_answer(answer).stdout, tokens)
+        history = parse_history(answered(answer).stdout, tokens)
         ids = [] if queue is None else self._overlooked(tokens, [*queue, *history])[:_MOST_IDS]
         if ids:
-            again = parse_history(_answer(self._ask_accounting("--jobs", ",".join(ids))).stdout, tokens)
+            again = parse_history(answered(self._ask_accounting("--jobs", ",".join(ids))).stdout, tokens)
             seen = {(job.id, job.token) for job in history}
             history += [job for job in again if (job.id, job.token) not in seen]
         return history, True
@@ -183,7 +183,7 @@ class SlurmCluster:
         """End the job for good. A job that is no more is no error."""
         answer = run(["scancel", job_id], self._patience.tell)
         if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
-            _answer(answer)
+            answered(answer)
 
     def requeue(self, job_id: str) -> None:
         """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
@@ -200,7 +200,7 @@ class SlurmCluster:
         accounting row.
         """
         arguments = ["squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT]
-        text = _answer(run(arguments, self._patience.ask)).stdout
+        text = answered(run(arguments, self._patience.ask)).stdout
         jobs = [job for job in parse_queue(text, None) if job.id == job_id]
         for job in jobs:
             far = job.start is not None and job.start > self._clock() + _MARGIN_SECONDS
@@ -212,7 +212,7 @@ class SlurmCluster:
         with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as script:
             script.write(self.script(request))
             script.flush()
-            answer = _answer(run(["sbatch", "--test-only", script.name], self._patience.ask))
+            answer = answered(run(["sbatch", "--test-only", script.name], self._patience.ask))
         return parse_estimate(answer.stderr + answer.stdout)
 
     def extend(self, job_id: str, minutes: int) -> None:
@@ -220,7 +220,7 @@ class SlurmCluster:
         self._tell("update", f"jobid={job_id}", f"timelimit={minutes}")
 
     def _tell(self, *words: str) -> None:
-        answer = _answer(run(["scontrol", *words], self._patience.tell))
+        answer = answered(run(["scontrol", *words], self._patience.tell))
         # scontrol complains about an array's task on stderr, and ends with 0 all the same
         if "invalid job id" in answer.stderr.lower() or "error" in answer.stderr.lower():
             raise ClusterError(answer.said)
@@ -237,18 +237,18 @@ class SlurmCluster:
         return sites.site_of(config, partitions, qos)
 
     def _config(self) -> dict[str, str]:
-        return sites.parse_config(_answer(run(["scontrol", "show", "config"], self._patience.ask)).stdout)
+        return sites.parse_config(answered(run(["scontrol", "show", "config"], self._patience.ask)).stdout)
 
     def _partitions(self) -> dict[str, dict[str, str]]:
         arguments = ["scontrol", "-o", "-a", "show", "partition"]
-        return sites.parse_partitions(_answer(run(arguments, self._patience.ask)).stdout)
+        return sites.parse_partitions(answered(run(arguments, self._patience.ask)).stdout)
 
     def _qos(self) -> str:
         arguments = ["sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"]
-        return _answer(run(arguments, self._patience.ask)).stdout
+        return answered(run(arguments, self._patience.ask)).stdout
 
 
-def _answer(answer: Answer) -> Answer:
+def answered(answer: Answer) -> Answer:
     """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
     if answer.returncode == 0:
         return answer

@@ -63,10 +63,10 @@ def check(study: Study, wait: float) -> Checked:
         raise UsageError(f"{study.root} has no runs.db yet, so there is nothing to check; type: lvjobs submit train")
     storage = storage_of(study.root)
     if storage.read_only:
-        return Checked(storage, examine(layout.database, frozen=True), {}, tuple(_around(study, storage)))
+        return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
     with held_study(study, wait=wait) as lease:
         sound = examine(layout.database)
-        findings = [*_around(study, storage), *_of_file(sound, layout.database, lease.number)]
+        findings = [*around(study, storage), *_of_file(sound, layout.database, lease.number)]
         facts: dict[str, int] = {}
         if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
             ledger = open_ledger(layout.database, lease.number)
@@ -112,7 +112,8 @@ def is_elsewhere(profile: str) -> bool:
     return profile not in (LOCAL, _LAB)
 
 
-def _around(study: Study, storage: Storage) -> Iterator[Finding]:
+def around(study: Study, storage: Storage) -> Iterator[Finding]:
+    """Where the study lies, and who may look into it."""
     for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile)):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
     yield from _open_to_others(study.layout)

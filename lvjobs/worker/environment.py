@@ -12,6 +12,7 @@ LVJOBS_DRIVER        the name of the study's driver, which is woken when the run
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
 LVJOBS_PACKED        set for each of their workers: what concerns the job as a whole is not theirs to do
+LVJOBS_LOOK          set for a test job of `lvjobs doctor`, which trains nothing (see lvjobs.worker.look)
 SLURM_RESTART_COUNT  unset in a job's first run
 SLURMD_NODENAME      what Slurm calls the node, which need not be its host name
 """
@@ -27,6 +28,7 @@ from lvjobs.errors import RunRefused
 DEFAULT_LEAD = 90.0
 PACK = "LVJOBS_PACK"
 PACKED = "LVJOBS_PACKED"
+LOOK = "LVJOBS_LOOK"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class JobEnvironment:
     side_by_side: int = 1
     packed: bool = False
     node: str = ""
+    looks: bool = False
 
     @property
     def on_slurm(self) -> bool:
@@ -99,6 +102,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         "pack": environ.get(PACK, "").split(),
         "side_by_side": _count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),
         "packed": bool(environ.get(PACKED)),
+        "looks": bool(environ.get(LOOK)),
     }
     if backend == "local":
         # SLURM_* variables may be about: somebody works inside an interactive job. They are not about this process.

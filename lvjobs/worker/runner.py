@@ -48,12 +48,16 @@ def _complain(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m lvjobs.worker RUN_DIRECTORY`; where the job is a pack, of all its runs."""
+    """`python -m lvjobs.worker RUN_DIRECTORY`; where the job is a pack, of all its runs; a test job looks about."""
     if len(arguments) != 1:
         _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
         return 2
     try:
         layout, environment = RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ)
+        if environment.looks:
+            from lvjobs.worker.look import look_around
+
+            return look_around(layout.root, environment)
         if environment.pack:
             from lvjobs.worker.pack import Pack
 

@@ -25,6 +25,7 @@ ARROWS = {
     "forecasting": {"worker", "study", "flops"},
     "report": {"ledger", "records", "study"},
     "lab": set(),
+    "doctor": {"study", "records", "ledger", "cluster", "control", "flops", "forecasting"},
     "rehearsal": {"study", "records", "cluster", "control", "lab"},
     "cli": {
         "study",
@@ -37,6 +38,7 @@ ARROWS = {
         "report",
         "lab",
         "rehearsal",
+        "doctor",
         "forecasting",
         "worker",
     },
@@ -110,6 +112,7 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
         ["sweep", "stage1", "--dry-run", "--profile", "generic"],
         ["lab", "--help"],
         ["model", "check", "tiny"],
+        ["doctor"],
     ],
     ids=" ".join,
 )

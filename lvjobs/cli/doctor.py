@@ -1,0 +1,95 @@
+"""`lvjobs doctor`."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.cli.settings import profile_option, resource_options, settle
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study, StudyConfig, load_study
+from lvjobs.study.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from lvjobs.doctor.asked import Asked
+    from lvjobs.doctor.diagnosis import Diagnosis
+
+_FOUND_SOMETHING, _INTERRUPTED = 1, 130
+
+
+@click.command()
+@study_option
+@profile_option
+@resource_options
+@click.option("--job", "with_job", is_flag=True, help="Submit a test job of one minute too: what its node is like.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Seconds for which the test job may wait and run; it is cancelled then.",
+)
+@json_option
+def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_json: bool, **options: Any) -> None:
+    """Check what this study needs of this cluster, or, where there is no study, what the cluster is like.
+
+    Says what was seen, what it means and what to type. Changes nothing. Exit code 1: something has to be mended.
+    """
+    from lvjobs.doctor.examine import examine
+    from lvjobs.report.doctor import print_findings
+
+    asked, findings = _asked(root, profile, options)
+    findings += examine(asked, with_job=with_job)
+    interrupted = False
+    if with_job:
+        more, interrupted = _with_job(asked, timeout)
+        findings += more
+    is_fine = not any(finding.level == "error" for finding in findings)
+    rows = [asdict(finding) for finding in findings]
+    if as_json:
+        print_json({"schema": 1, "fine": is_fine, "profile": asked.profile, "findings": rows})
+    else:
+        print_findings(rows)
+    if interrupted:
+        sys.exit(_INTERRUPTED)
+    if not is_fine:
+        sys.exit(_FOUND_SOMETHING)
+
+
+def _asked(root: Path, profile: str | None, options: Mapping[str, Any]) -> "tuple[Asked, list[Diagnosis]]":
+    """What is to be looked at; a study.toml that cannot be read is the first finding, not the end."""
+    from lvjobs.doctor.asked import Asked
+    from lvjobs.doctor.diagnosis import error
+    from lvjobs.doctor.examine import usual_profile
+
+    findings = []
+    try:
+        study = load_study(root)
+    except UsageError as broken:
+        if not root.is_dir():
+            raise
+        findings.append(error("study", str(broken), "no command reads it; what follows is by the defaults"))
+        study = Study(root=root.expanduser().resolve(), config=StudyConfig())
+    layout = study.layout
+    is_study = any(path.exists() for path in (layout.config, layout.database, layout.checkpoints))
+    if not is_study or findings:
+        profile = profile or usual_profile()
+    settings, resources, used = settle(study, dict(options), (), profile)
+    training = settings if isinstance(settings, TrainingConfig) else None
+    own = (settings.checkpoint_every, settings.threads)
+    return Asked(study, is_study and not findings, used, resources, training, *own), findings
+
+
+def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
+    from lvjobs.doctor.errand import cluster_at, run_errand
+    from lvjobs.doctor.node import check_errand
+
+    def tell(words: str) -> None:
+        click.echo(words, err=True)
+
+    errand = run_errand(asked, cluster_at(asked), tell, timeout=timeout)
+    return [*check_errand(errand, asked)], errand.interrupted

@@ -1,0 +1,262 @@
+"""`lvjobs doctor --job`: one job of a minute that looks at its node. It is no run, and leaves nothing behind."""
+
+import contextlib
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
+from lvjobs.cluster.reasons import explain
+from lvjobs.control.code import snapshot_code
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.inputs import data_of, models_of
+from lvjobs.files import private, write_json
+from lvjobs.forecasting.hub import directory_of
+from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, parse_report
+from lvjobs.study.training import TRAIN_TASK
+
+MINUTES = 1
+LOOK = "LVJOBS_LOOK"
+
+_LEAVING_SECONDS = 30.0
+"""For which a job that was cancelled is waited for, and one whose sbatch was not answered is looked for."""
+
+_ENDING_SECONDS = 10.0
+"""For which a job that has reported may take to end by itself."""
+
+_LATE_SECONDS = 5.0
+"""A report may be seen later than that its job has ended: network file systems remember that there was none."""
+
+_LOG_CHARACTERS = 600
+
+Tell = Callable[[str], None]
+ClusterAt = Callable[[Path], Cluster]
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What came of it. `refused`: sbatch's words. `ended`: the state in which the job ended; empty where it did not.
+
+    `waited`: seconds in the queue, None where it never ran. `left`: it may still be in the queue.
+    """
+
+    job_id: str = ""
+    report: NodeReport | None = None
+    refused: str = ""
+    ended: str = ""
+    last_reason: str = ""
+    waited: float | None = None
+    log: str = ""
+    interrupted: bool = False
+    left: str = ""
+
+
+@dataclass
+class _Watch:
+    """The job as it was last seen."""
+
+    job: Job | None = None
+    told: str = ""
+    reason: str = ""
+    begun: float | None = None
+    was_seen: bool = False
+
+    def see(self, queue: list[Job], now: float) -> None:
+        self.job = queue[-1] if queue else None
+        self.was_seen = self.was_seen or bool(queue)
+        if self.job is not None:
+            self.reason = self.job.reason if self.job.is_pending else self.reason
+            # one that is cancelled before it begins ends without having run
+            if self.begun is None and not self.job.is_pending and self.job.state != "CANCELLED":
+                self.begun = now
+
+    @property
+    def is_over(self) -> bool:
+        """Ended, or gone from a queue in which it was."""
+        return self.job.is_ended if self.job is not None else self.was_seen
+
+
+def cluster_at(asked: Asked) -> ClusterAt:
+    """The study's cluster, with what it keeps of its jobs in a directory of the test job's own.
+
+    On this machine the job then takes no slot from runs, and waits for none.
+    """
+
+    def make(directory: Path) -> Cluster:
+        if asked.script is None:
+            from lvjobs.cluster.local import LocalCluster
+
+            return LocalCluster(directory / "local", kill_wait_seconds=5)
+        from lvjobs.cluster.slurm import SlurmCluster
+
+        return SlurmCluster(asked.script, directory / "submissions")
+
+    return make
+
+
+def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, every: float = 2.0) -> Errand:
+    """Submit the job, wait for its report, and see that it is gone, whatever happens meanwhile."""
+    home = asked.study.layout.internal
+    parents = [path for path in (home / "doctor", home) if not path.exists()]
+    directory = home / "doctor" / f"{time.time_ns():x}"
+    try:
+        with private():
+            directory.mkdir(parents=True)
+            code = directory / "code" / snapshot_code(directory / "code", TRAIN_TASK)
+            (directory / "logs").mkdir()
+            cluster = make(directory)
+            request = _request(asked, directory, code)
+            _write_order(asked, cluster, request)
+            return _see_through(cluster, request, tell, timeout, every)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        for path in parents:  # of somebody who has no study here yet
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _request(asked: Asked, directory: Path, code: Path) -> JobRequest:
+    changes = {"time_limit_minutes": MINUTES}
+    request = asked.request(directory, log=directory / "logs", code=code, **changes)
+    return replace(request, environment={LOOK: "1"})
+
+
+def _write_order(asked: Asked, cluster: Cluster, request: JobRequest) -> None:
+    paths = {str(asked.study.root): "rw"}
+    if asked.is_study and asked.training is not None:
+        paths[str(data_of(asked.study, asked.training))] = "r"
+        found = [directory_of(model) for model in models_of(asked)]
+        paths |= {str(directory): "r" for directory in found if directory is not None}
+    directory = request.run_directories[0]
+    write_json(directory / ORDER, {"paths": paths})
+    (directory / SCRIPT).write_text(cluster.script(request), encoding="utf-8")
+
+
+def _see_through(cluster: Cluster, request: JobRequest, tell: Tell, timeout: float, every: float) -> Errand:
+    """From sbatch to the end of the job; a terminal that is closed ends it as Ctrl-C does."""
+    watch, interrupted, refused, job_id = _Watch(), False, "", ""
+    begun = time.monotonic()
+    with _interruptible():
+        try:
+            job_id = cluster.submit(request)
+            tell(f"test job {job_id}: submitted; it waits {timeout / 60:g} min at most, Ctrl-C cancels it")
+            report = _wait(cluster, request, watch, tell, begun + timeout, every)
+        except SubmitUnclear as error:
+            refused, report = f"sbatch was not answered: {error}", None
+        except ClusterError as error:
+            return Errand(refused=str(error))
+        except KeyboardInterrupt:
+            interrupted, report = True, _read(request)
+    left = _remove(cluster, request, watch, patience=_ENDING_SECONDS if report is not None else 0.0)
+    return Errand(
+        job_id=job_id,
+        report=report,
+        refused=refused,
+        ended=watch.job.state if watch.job is not None and watch.is_over else "",
+        last_reason=explain(watch.reason) if watch.reason else "",
+        waited=None if watch.begun is None else watch.begun - begun,
+        log=_log(request.log_directory),
+        interrupted=interrupted,
+        left=left,
+    )
+
+
+def _wait(
+    cluster: Cluster, request: JobRequest, watch: _Watch, tell: Tell, deadline: float, every: float
+) -> NodeReport | None:
+    late = None
+    while True:
+        report = _read(request)
+        now = time.monotonic()
+        if report is not None and report.torch is not None:
+            if watch.begun is None:
+                watch.begun = now
+            return report
+        _look(cluster, request, watch, now)
+        if (words := _words(watch.job)) and words != watch.told:
+            watch.told = words
+            tell(f"test job {watch.job.id if watch.job else ''}: {words}")
+        if watch.is_over:
+            late = late or now + _LATE_SECONDS
+            if now >= late:
+                return report
+        if now >= deadline:
+            return report
+        time.sleep(min(every, max(0.1, deadline - now)))
+
+
+def _look(cluster: Cluster, request: JobRequest, watch: _Watch, now: float) -> bool:
+    """See how the job stands; whether the scheduler said."""
+    queue = cluster.observe((), time.time(), (request.token,)).queue
+    if queue is not None:
+        watch.see([job for job in queue if job.token == request.token], now)
+    return queue is not None
+
+
+def _words(job: Job | None) -> str:
+    if job is None or job.is_ended:
+        return ""
+    if job.is_pending:
+        return f"waits: {explain(job.reason)}" if job.reason else ""
+    return f"runs on {job.nodes}" if job.nodes else "runs"
+
+
+def _remove(cluster: Cluster, request: JobRequest, watch: _Watch, patience: float) -> str:
+    """End the job, and wait until it is off its node; why that is not known, if it is not.
+
+    Also one whose id nobody told: it is looked for by its name. For `patience` it may end by itself.
+    """
+    begun = time.monotonic()
+    problem = ""
+    while True:
+        said = _look(cluster, request, watch, time.monotonic())
+        if said and watch.is_over:
+            return ""
+        try:
+            if said and watch.job is not None and time.monotonic() >= begun + patience:
+                cluster.cancel(watch.job.id)
+        except ClusterError as error:
+            problem = str(error)
+        if time.monotonic() >= begun + _LEAVING_SECONDS:
+            if said and not watch.was_seen:
+                return ""
+            return (
+                f"a job called {request.job_name} may still be in the queue {f'({problem})' if problem else ''}".strip()
+            )
+        time.sleep(0.5)
+
+
+def _read(request: JobRequest) -> NodeReport | None:
+    directory = request.run_directories[0]
+    with contextlib.suppress(OSError, ValueError, json.JSONDecodeError):
+        list(directory.iterdir())  # a network file system then looks anew
+        return parse_report((directory / REPORT).read_text(encoding="utf-8"))
+    return None
+
+
+def _log(directory: Path) -> str:
+    """The end of what the job printed."""
+    with contextlib.suppress(OSError):
+        text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(directory.glob("*.out")))
+        return text[-_LOG_CHARACTERS:].strip()
+    return ""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP come as Ctrl-C does, so that the job is cancelled then, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""What is checked, and in which order."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
+from lvjobs.cluster.profiles import Profile, load_driver
+from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
+from lvjobs.cluster.slurm import Patience, SlurmCluster
+from lvjobs.control.clusters import LOCAL
+from lvjobs.control.room import choices
+from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, note
+from lvjobs.doctor.facts import Facts, understand
+from lvjobs.doctor.profile import SUBJECT, check_profile
+from lvjobs.doctor.software import check_versions
+from lvjobs.errors import UsageError
+
+OF_THE_SITE = "generic"
+"""The profile that leaves everything to the site: what a machine without a study is looked at by."""
+
+
+def has_slurm() -> bool:
+    """Whether Slurm's programs are here."""
+    return shutil.which("scontrol") is not None
+
+
+def usual_profile() -> str:
+    """By which a machine is looked at where nobody names one."""
+    return OF_THE_SITE if has_slurm() else LOCAL
+
+
+def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
+    """Check everything but what only a job can tell. `with_job`: one will be asked."""
+    yield from places.check_study(asked)
+    try:
+        asked.variables  # noqa: B018 - whether there is such a profile
+    except UsageError as wrong:
+        usual, what = usual_profile(), str(wrong).removeprefix("profile: ")
+        yield error(SUBJECT, what, f"submit refuses it; what follows is by the profile {usual}")
+        asked = replace(asked, profile=usual)
+    else:
+        yield from check_profile(asked)
+    yield from check_versions(asked)
+    if asked.is_local:
+        yield from inputs.check_local(asked)
+        if has_slurm():
+            yield note(
+                "Slurm",
+                "it is here, and the profile is local: nothing of it was looked at",
+                "on a login node jobs of the local profile are processes that the site may end",
+                "lvjobs doctor --profile generic, or another profile (docs/profiles.md)",
+            )
+    else:
+        yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)
+    yield from places.check_storage(asked)
+    yield from places.check_python(asked)
+    yield from inputs.check_model(asked)
+    yield from inputs.check_cache(asked)
+    yield from inputs.check_data(asked)
+    yield from inputs.check_budget(asked)
+
+
+def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
+    """All that is Slurm's. Pure, but for who the user is."""
+    yield from scheduler.check_slurm(facts)
+    yield from scheduler.check_accounting(facts)
+    about_the_job = [
+        finding
+        for check in (
+            permission.check_account,
+            permission.check_partition,
+            permission.check_qos,
+            room.check_size,
+            room.check_time,
+        )
+        for finding in check(facts, asked)
+    ]
+    yield from about_the_job
+    # sbatch would only say again what is known to be wrong
+    is_refused = any(finding.level == "error" for finding in about_the_job)
+    yield from room.check_submission(facts, asked, is_refused=is_refused)
+    yield from room.check_queue(facts)
+    yield from promises.check_preemption(facts, asked)
+    yield from promises.check_requeue(facts)
+    yield from promises.check_driver(facts, asked, is_refused=is_refused, with_job=with_job)
+
+
+def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
+    """Ask Slurm everything, side by side: so that a silent one costs these seconds once."""
+    if not has_slurm():
+        return enquire({}, seconds)
+    script = asked.script
+    assert script is not None
+    samples = [asked.sample(choice) for choice in choices(asked.variables)]
+    more: dict[str, Ask] = {room.TEST: partial(_test, script, samples, seconds)}
+    if asked.study.config.driver.job:
+        more[promises.DRIVER] = partial(_test, load_driver(), [asked.driver()], seconds)
+    return enquire(more, seconds)
+
+
+def _test(script: Profile, requests: Sequence[JobRequest], seconds: float) -> str:
+    """When sbatch expects to start the first of these that it would take.
+
+    Raises:
+        ClusterError: it would take none.
+        ClusterSilent: it did not answer.
+    """
+    refusals = []
+    for request in requests:
+        cluster = SlurmCluster(script, request.run_directories[0], patience=Patience(ask=seconds))
+        try:
+            return str(cluster.estimate_start(request))
+        except ClusterSilent:
+            raise
+        except (ClusterError, UsageError) as error:
+            refusals.append(str(error))
+    raise ClusterError("; ".join(dict.fromkeys(refusals)))

@@ -1,0 +1,125 @@
+"""What the study trains, on what, and for how much: model, data, budget; and on this machine, its slots."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.places import existing
+from lvjobs.errors import UsageError
+from lvjobs.flops.architecture import architecture_of, hub_id_of
+from lvjobs.forecasting.hub import TINY, find_model
+from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, describe, storage_of
+from lvjobs.study.config import Study
+from lvjobs.study.training import TrainingConfig
+
+
+def model_of(study: Study, name: str) -> str:
+    """A model as runs are given it: a directory by its absolute path, else its hub id, or `tiny`."""
+    directory = study.root / Path(name).expanduser()
+    return str(directory.resolve()) if name != TINY and directory.is_dir() else hub_id_of(name)
+
+
+def data_of(study: Study, training: TrainingConfig) -> Path:
+    """The data file, by its absolute path."""
+    return (study.root / Path(training.data).expanduser()).absolute()
+
+
+def models_of(asked: Asked) -> list[str]:
+    """The models that [train] and the stages name, each once, as runs are given them."""
+    if not asked.is_study or asked.training is None:
+        return []
+    named = [asked.training.model]
+    for stage in asked.study.config.stage:
+        named += [stage.set["model"]] if "model" in stage.set else []
+        named += stage.grid.get("model", [])
+    return list(dict.fromkeys(model_of(asked.study, str(name)) for name in named))
+
+
+def check_model(asked: Asked) -> Iterator[Diagnosis]:
+    """Whether a job could load each model, and what it costs can be counted."""
+    for model in models_of(asked):
+        assert asked.training is not None
+        yield from _check_model(model, asked.training)
+
+
+def _check_model(model: str, training: TrainingConfig) -> Iterator[Diagnosis]:
+    try:
+        found = find_model(model, training.decimals, instruct=training.format == "instruct")
+    except UsageError as wrong:
+        what, _, remedy = str(wrong).partition("; ")
+        yield error("model", what, "submit refuses it", remedy)
+    else:
+        size = "" if found.parameters is None else f", {found.parameters:,} parameters"
+        yield fine("model", f"{model} is whole{size}")
+    try:
+        architecture_of(model)
+    except UsageError as unknown:
+        yield error("model", str(unknown), "what it costs cannot be counted, so no run of it can be submitted")
+
+
+def check_cache(asked: Asked) -> Iterator[Diagnosis]:
+    """Where models from the hub lie, and whether jobs see that."""
+    from huggingface_hub import constants
+
+    if asked.is_study and all(model == TINY or Path(model).is_dir() for model in models_of(asked)):
+        return
+    cache = Path(constants.HF_HUB_CACHE)
+    storage = storage_of(existing(cache))
+    what = f"models from the hub lie in {cache}: {describe(storage)}"
+    if asked.is_elsewhere and storage.kind in IN_MEMORY | IN_A_CONTAINER:
+        means = f"{storage.kind} is seen by this machine alone: jobs find no model there"
+        yield error(
+            "model", what, means, "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull anew"
+        )
+    elif storage.read_only:
+        yield note(
+            "model", f"{what}, read-only", "lvjobs model pull cannot write there", "export HF_HOME=ANOTHER DIRECTORY"
+        )
+    else:
+        yield fine("model", what)
+
+
+def check_data(asked: Asked) -> Iterator[Diagnosis]:
+    """Whether the data file of [train] can be trained on."""
+    if not asked.is_study or asked.training is None:
+        return
+    from lvjobs.forecasting.data import load_dataset
+    from lvjobs.forecasting.splits import training_split
+
+    path = data_of(asked.study, asked.training)
+    try:
+        data = load_dataset(path, steps=asked.training.history_steps + asked.training.horizon_steps)
+        split = training_split(len(data.trajectories), asked.training)
+    except UsageError as wrong:
+        what, _, remedy = str(wrong).partition("; ")
+        yield error("data", what, "submit refuses it", remedy)
+        return
+    count, steps, variables = data.trajectories.shape
+    parts = f"{len(split.train)} train, {len(split.validation)} validate, {len(split.test)} are scored"
+    yield fine("data", f"{path}: {count} systems of {steps} steps and {variables} variables ({parts})")
+
+
+def check_budget(asked: Asked) -> Iterator[Diagnosis]:
+    """What the limit is; what the study costs is another command's matter."""
+    if asked.is_study:
+        budget = asked.study.config.budget
+        what = f"{budget.limit:.4g} FLOPs by the {budget.convention} convention"
+        remedy = "whether all that is declared fits: lvjobs estimate"
+        yield fine("budget", what, "nothing starts that would take what is spent and reserved beyond it", remedy)
+
+
+def check_local(asked: Asked) -> Iterator[Diagnosis]:
+    """Whether this machine has cores for as many jobs as it is to run at once."""
+    if not asked.is_local:
+        return
+    slots, threads = asked.study.config.local_slots, asked.threads
+    cores = len(os.sched_getaffinity(0))
+    what = f"{slots} job{'' if slots == 1 else 's'} at once, {threads} thread{'' if threads == 1 else 's'} each"
+    if slots * threads > cores:
+        most = max(1, cores // threads)
+        means = "jobs take turns on the cores, and each takes as much longer"
+        yield note("this machine", f"{what}, and it has {cores} cores", means, f"local_slots = {most} in study.toml")
+    else:
+        yield fine("this machine", f"{what}, of {cores} cores (local_slots); jobs end with the machine")

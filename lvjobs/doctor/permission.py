@@ -1,0 +1,171 @@
+"""Whether this user's jobs are taken: account, partition, QOS. Pure, but for who the user is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lvjobs.cluster.rights import Association, Barrier, barriers, binds, has_accounting
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.facts import Facts, group_names, user_name
+
+_MANY = 8
+
+
+def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Whether the account that would be charged is this user's."""
+    if not facts.is_heard:
+        return
+    account = str(asked.variables.get("account") or "")
+    if not has_accounting(facts.config):
+        yield fine("account", "none is needed: the site keeps no accounting")
+        return
+    if problem := facts.replies["user"].problem:
+        yield note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
+        return
+    mine = sorted({each.account for each in facts.associations})
+    bound = binds(facts.config)
+    if not mine:
+        what = f"user {user_name()} has none on cluster {facts.cluster}"
+        if bound:
+            yield error("account", what, "sbatch refuses every job", "ask the site to add you to a project's account")
+        else:
+            yield fine("account", f"{what}, and the site asks for none")
+        return
+    if not account and asked.is_needed("account"):
+        yield note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", _name_account(mine[0]))
+        return
+    if account.lower() in mine or (not account and facts.account_of(asked)):
+        paying = account or f"{facts.account_of(asked)} (your default)"
+        others = f"; yours: {_listed(mine)}" if len(mine) > 1 else ""
+        yield fine("account", f"{paying} is charged{others}")
+        return
+    if not account:
+        yield note(
+            "account",
+            f"none is named, and none is your default; yours: {_listed(mine)}",
+            "sbatch may refuse the job",
+            _name_account(mine[0]),
+        )
+        return
+    what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
+    remedy = _name_account(mine[0])
+    if bound:
+        yield error("account", what, "sbatch refuses the job", remedy)
+    else:
+        yield note("account", what, "the site does not enforce accounts, so jobs run all the same", remedy)
+
+
+def _name_account(name: str) -> str:
+    return f'account = "{name}" under [resources] in study.toml, or --account {name}'
+
+
+def _try_it(asked: Asked) -> str:
+    return "see what sbatch says to it below" if asked.is_study else "name yours with --account, and see below"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MANY
+    return ", ".join(names[:_MANY]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Whether the partitions that are asked for are there, and take such a job."""
+    if not facts.partitions:
+        if facts.is_heard:
+            yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
+        return
+    names = facts.partitions_of(asked)
+    if not names:
+        yield error(
+            "partition",
+            f"none is asked for, and the site has no default; there are {_listed(sorted(facts.partitions))}",
+            "sbatch refuses the job",
+            _name_one(facts, asked),
+        )
+    against = {name: _against(facts, asked, name) for name in names if name in facts.partitions}
+    some_take_it = any(not any(barrier.is_sure for barrier in each) for each in against.values())
+    for name in names:
+        if name not in facts.partitions:
+            what = f"there is no {name!r} on cluster {facts.cluster}; there are {_listed(sorted(facts.partitions))}"
+            yield error("partition", what, "sbatch refuses the job", _name_one(facts, asked))
+            continue
+        for barrier in against[name]:
+            level = error if barrier.is_sure and not some_take_it else note
+            yield level("partition", barrier.what, barrier.means, _name_one(facts, asked, without=name))
+        if not against[name]:
+            own = "" if asked.names("partition") else " (the site's default)"
+            yield fine("partition", f"{name}{own}: {_described(facts, name)}")
+
+
+def _against(facts: Facts, asked: Asked, name: str) -> list[Barrier]:
+    account = facts.account_of(asked)
+    mine = ([account] if account else [], facts.qos_of(asked)[:1], group_names())
+    return [*barriers(facts.partitions[name], *mine)]
+
+
+def _described(facts: Facts, name: str) -> str:
+    fields = facts.partitions[name]
+    groups = [each for each in facts.nodes if each.partition == name]
+    longest = fields.get("MaxTime", "")
+    limit = "no time limit" if longest == "UNLIMITED" else f"at most {longest} a job"
+    if not groups:
+        return f"{fields.get('TotalNodes', '?')} nodes, {limit}"
+    nodes, out = sum(each.nodes for each in groups), sum(each.nodes for each in groups if each.is_out)
+    idle = sum(each.nodes for each in groups if each.state.lower() == "idle")
+    down = f", {out} out of service" if out else ""
+    gpus = sorted({each.gpus for each in groups})
+    having = f"{gpus[0]} GPUs each" if len(gpus) == 1 else f"{gpus[0]} to {gpus[-1]} GPUs each"
+    return f"{nodes} node{'s' if nodes > 1 else ''} ({idle} idle{down}), {having}, {limit}"
+
+
+def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
+    """A partition that nothing speaks against, with as many GPUs as are asked for where there is one."""
+    names = [name for name in sorted(facts.partitions) if name != without]
+    open_to = [name for name in names if not _against(facts, asked, name)]
+    wanted = int(asked.variables.get("gpus") or 0)
+    enough = {each.partition for each in facts.nodes if each.gpus >= wanted}
+    best = next((name for name in open_to if name in enough), open_to[0] if open_to else "")
+    if not best:
+        return "ask the site which partition is yours"
+    return f'partition = "{best}" under [resources] in study.toml, or --partition {best}'
+
+
+def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Whether the QOS that are asked for are this user's."""
+    if not facts.is_heard or not has_accounting(facts.config):
+        return
+    if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
+        if asked.names("qos"):
+            yield note("QOS", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
+        return
+    mine = _mine(facts.associations, facts.account_of(asked), facts.partitions_of(asked))
+    wanted = asked.names("qos")
+    if not wanted:
+        usual = facts.qos_of(asked)
+        limits = _limits(facts.qos.get(usual[0], {})) if usual else ""
+        yield fine("QOS", f"{usual[0] if usual else 'the usual one'} (by default){limits}")
+        return
+    unknown = [name for name in wanted if name not in facts.qos]
+    foreign = [name for name in wanted if name in facts.qos and mine and name not in mine]
+    bad = [*unknown, *foreign]
+    others = f"; yours: {_listed(sorted(mine))}" if mine else ""
+    for name in bad:
+        what = f"there is no {name!r}" if name in unknown else f"{name!r} is not yours"
+        some_left = len(bad) < len(wanted)
+        means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
+        level = note if some_left or not binds(facts.config) else error
+        remedy = f'qos = "{min(mine)}" under [resources] in study.toml' if mine else "leave qos out"
+        yield level("QOS", what + others, means, remedy)
+    for name in wanted:
+        if name not in bad:
+            yield fine("QOS", f"{name}{_limits(facts.qos[name])}")
+
+
+def _mine(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> set[str]:
+    rows = [each for each in associations if each.account == account.lower()]
+    rows = [each for each in rows if each.partition in partitions] or [each for each in rows if not each.partition]
+    return {name for each in rows for name in each.qos}
+
+
+def _limits(row: Mapping[str, str]) -> str:
+    shown = [f"{key} {row[key]}" for key in ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU") if row.get(key)]
+    return f": {', '.join(shown)}" if shown else ""

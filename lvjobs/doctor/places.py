@@ -1,0 +1,120 @@
+"""Where things lie: the study, the cache of models, Python itself; what is free there, and whose they are."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from lvjobs.control.check import around
+from lvjobs.control.memos import refuse_lost
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.quotas import Quota, quota_of
+from lvjobs.errors import UsageError
+from lvjobs.files import is_foreign
+from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, NETWORK, Storage, concerns, describe, storage_of
+
+_FEW_BYTES = 5 << 30
+_FEW_FILES = 20_000
+
+
+def check_study(asked: Asked) -> Iterator[Diagnosis]:
+    """Whose the study is, and whether its ledger is there."""
+    if not asked.is_study:
+        yield note(
+            "study",
+            f"there is none in {asked.study.root}",
+            "the machine was looked at, and what a job of this profile asks for by default",
+            f"type: lvjobs init --profile {asked.profile}",
+        )
+        return
+    root = asked.study.root
+    if is_foreign(root):
+        who = f"{root} belongs to user {root.stat().st_uid}, and you are {os.getuid()}"
+        yield error("study", who, "workers refuse to train in it", "make a study of your own: lvjobs init --study DIR")
+    elif not os.access(root, os.W_OK | os.X_OK):
+        mode = stat.S_IMODE(root.stat().st_mode)
+        yield error(
+            "study", f"{root} cannot be written (mode {mode:o})", "nothing of it goes on", f"chmod u+rwx {root}"
+        )
+    try:
+        refuse_lost(asked.study.layout)
+    except UsageError as lost:
+        yield error("study", str(lost), "no command goes on with it")
+        return
+    there = asked.study.layout.database.exists()
+    runs = sum(1 for _ in asked.study.layout.checkpoints.glob("*/run.json"))
+    what = f"{root}, {runs} run{'' if runs == 1 else 's'}"
+    yield fine("study", what, remedy="whether charges follow from the journals: lvjobs ledger check" if there else "")
+
+
+def check_storage(asked: Asked) -> Iterator[Diagnosis]:
+    """What the file system of the study promises."""
+    storage = storage_of(asked.study.root)
+    for finding in around(asked.study, storage) if asked.is_study else ():
+        yield Diagnosis(finding.level, finding.subject, finding.what, finding.remedy)
+    if not asked.is_study:
+        for concern in concerns(storage, on_slurm=asked.is_elsewhere):
+            level = error if concern.serious else note
+            yield level("storage", concern.what, remedy=concern.remedy)
+    files = "" if storage.free_files is None else f", {storage.free_files:,} files"
+    yield fine("storage", f"the {'study' if asked.is_study else 'directory'} lies on {describe(storage)}{files}")
+    yield from _quota(storage, "storage")
+
+
+def _quota(storage: Storage, subject: str) -> Iterator[Diagnosis]:
+    devices = {each.mountpoint: each.device for each in psutil.disk_partitions(all=True)}
+    quota = quota_of(storage.mount, storage.kind, devices.get(storage.mount, ""))
+    if quota is None:
+        if storage.kind in NETWORK:
+            yield note(
+                subject,
+                f"your quota on {storage.mount} is not known: neither quota nor lfs quota tells it",
+                "it may be used up though the file system has room: a checkpoint that does not fit ends its attempt",
+                "look it up as the site's documentation says",
+            )
+        return
+    yield _told(quota, storage, subject)
+
+
+def _told(quota: Quota, storage: Storage, subject: str) -> Diagnosis:
+    left, files = quota.left, quota.files_left
+    if left is None and files is None:
+        return fine(subject, f"no quota is set for you on {storage.mount}")
+    parts = [] if left is None else [f"{left / 2**30:.1f} of {(quota.allowed or 0) / 2**30:.1f} GiB"]
+    parts += [] if files is None else [f"{files:,} of {quota.files_allowed:,} files"]
+    what = f"left of your quota on {storage.mount}: {', '.join(parts)}"
+    remedy = "make room, or lower keep_last in study.toml's [train]"
+    if (left is not None and left <= 0) or (files is not None and files <= 0):
+        return error(subject, what, "no checkpoint can be written: attempts end", remedy)
+    if (left is not None and left < _FEW_BYTES) or (files is not None and files < _FEW_FILES):
+        return note(subject, what, "a checkpoint that does not fit ends its attempt", remedy)
+    return fine(subject, what)
+
+
+def check_python(asked: Asked) -> Iterator[Diagnosis]:
+    """Whether jobs on other machines can run this same Python."""
+    if not asked.is_elsewhere:
+        return
+    storage = storage_of(Path(sys.prefix))
+    if storage.kind in NETWORK:
+        return
+    if storage.kind in IN_MEMORY | IN_A_CONTAINER:
+        where = f"{sys.prefix} lies on {storage.kind}, which other machines do not see"
+        remedy = "make the virtual environment where nodes see it, and install lvjobs there"
+        yield error("Python", where, "jobs cannot start", remedy)
+    else:
+        yield note(
+            "Python",
+            f"{sys.prefix} lies on {storage.kind or 'a file system of unknown type'}, a local one",
+            "jobs start this very Python, so each node needs it there",
+            "try it: lvjobs doctor --job; or make the virtual environment on a file system that nodes share",
+        )
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there."""
+    return next((each for each in (path, *path.parents) if each.exists()), Path("/"))

@@ -1,0 +1,152 @@
+"""What the site does to jobs, and what resuming can promise here; and who goes on while nobody is there. Pure."""
+
+from collections.abc import Iterator, Mapping
+
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, fine, note
+from lvjobs.doctor.facts import Facts
+
+DRIVER = "driver"
+"""The question whether sbatch would take the study's driver."""
+
+_CLUSTER = ("", "cluster", "off", "n/a")
+
+
+def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """What becomes of a job that has to make room for another."""
+    if not facts.is_heard:
+        return
+    every = asked.checkpoint_every
+    kind = facts.config.get("PreemptType", "preempt/none").removeprefix("preempt/")
+    if kind == "none":
+        yield fine(
+            "preemption",
+            "jobs are not preempted here (PreemptType=preempt/none)",
+            "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
+        )
+        return
+    for name in facts.partitions_of(asked):
+        if name in facts.partitions:
+            mode, grace = _manner(facts, asked, name, kind)
+            yield _promise(name, mode, grace, every)
+
+
+def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str, int]:
+    """The mode (`requeue`, `cancel`, ..., `off`) and the seconds of grace that count for a job of this partition."""
+    fields: Mapping[str, str] = facts.partitions[partition]
+    whole = facts.config.get("PreemptMode", "OFF").lower()
+    mode, grace = fields.get("PreemptMode", "").lower() or whole, _number(fields.get("GraceTime", ""))
+    if kind == "qos":
+        names = facts.qos_of(asked)
+        row = facts.qos.get(names[0], {}) if names else {}
+        own = row.get("PreemptMode", "").lower()
+        mode = whole if own in _CLUSTER else own
+        grace = max(grace, _seconds(row.get("GraceTime", "")))
+    return mode, grace
+
+
+def _promise(name: str, mode: str, grace: int, every: int) -> Diagnosis:
+    saved = (
+        f"it has {grace} s to finish its step and write a checkpoint"
+        if grace
+        else f"it is killed at once and loses what it did since its last checkpoint, at most {every} steps"
+    )
+    words = set(mode.replace("gang", "").strip(",").split(","))
+    if "requeue" in words:
+        means = f"{saved}; it is back in the queue at once, and the run ends with the same weights"
+        return fine("preemption", f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})", means)
+    if "cancel" in words:
+        means = f"{saved}, and puts itself back in the queue, or a pass submits it anew: the run goes on"
+        remedy = "" if grace else "let the driver run, or lvjobs watch: only a pass brings a killed job back"
+        return (fine if grace else note)(
+            "preemption", f"{name} cancels a preempted job (PreemptMode=CANCEL, GraceTime={grace})", means, remedy
+        )
+    if "suspend" in words:
+        return note(
+            "preemption",
+            f"{name} suspends a preempted job (PreemptMode={mode.upper()})",
+            "it is stopped in memory and goes on later; lvjobs was never tried with that, and may take it for hung",
+            "hung_seconds under [policy] in study.toml: longer than jobs stay suspended",
+        )
+    means = "a job ends by its time limit or with its node; the run goes on from its last checkpoint"
+    return fine("preemption", f"jobs of {name} are not preempted (PreemptMode=OFF)", means)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def _seconds(text: str) -> int:
+    parts = text.split(":")
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(parts))) if _is_clock(parts) else 0
+
+
+def _is_clock(parts: list[str]) -> bool:
+    return all(part.isdecimal() for part in parts)
+
+
+def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
+    """Whether jobs can be put back in the queue, and how often."""
+    if not facts.is_heard:
+        return
+    hold, most = facts.site.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
+    if facts.config.get("JobRequeue") == "0":
+        what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
+        yield fine("requeue", what, "lvjobs's profiles do (--requeue); a profile of your own has to")
+        return
+    means = "lvjobs lifts that hold"
+    means += f"; a job that was preempted {most} times is held for good, and another takes its place" if most else ""
+    yield fine("requeue", f"a job goes back in the queue under its own id; Slurm holds it for {hold:.0f} s", means)
+
+
+def check_driver(
+    facts: Facts, asked: Asked, *, is_refused: bool = False, with_job: bool = False
+) -> Iterator[Diagnosis]:
+    """Whether jobs may submit jobs, and who makes passes otherwise. `is_refused`: the study's own jobs are, too."""
+    if not facts.is_heard or asked.is_local:
+        return
+    offers = "enable" in facts.config.get("ScronParameters", "").split(",")
+    other = (
+        "lvjobs driver install --scrontab" if offers else "keep lvjobs watch running (tmux), or: lvjobs driver install"
+    )
+    if not asked.study.config.driver.job:
+        yield note(
+            "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
+        )
+        return
+    own = asked.driver().resources.get("partition")
+    names = [name for name in str(own or "").split(",") if name] or facts.partitions_of(asked)
+    closed = {
+        name: nodes
+        for name in names
+        if (nodes := facts.partitions.get(name, {}).get("AllocNodes", "ALL")) not in ("ALL", "(null)")
+    }
+    for name, nodes in closed.items():
+        yield note(
+            "driver",
+            f"partition {name} takes jobs from {nodes} alone (AllocNodes)",
+            "a job may not submit jobs, unless it runs there: the driver cannot send what comes next",
+            other,
+        )
+    reply = facts.replies[DRIVER] if DRIVER in facts.replies.said else None
+    if reply is not None and reply.problem and is_refused:
+        return
+    if reply is not None and reply.problem and not reply.is_silent:
+        yield note(
+            "driver",
+            f"sbatch would refuse the driver, a job of one core without a GPU: {reply.problem}",
+            "nothing goes on while nobody is there",
+            f"name a partition, account or QOS for it under [driver] in study.toml (docs/driver.md); else {other}",
+        )
+    elif not closed:
+        where = ",".join(names) or "the site's default partition"
+        means = "it submits, resumes and selects while nobody is there" + (
+            "" if reply is None or reply.is_silent else "; sbatch would take it"
+        )
+        tried = "" if with_job else "whether a node may submit jobs, only a job can tell: lvjobs doctor --job"
+        yield fine(
+            "driver",
+            f"a tiny job makes passes, on {where}{'; scrontab is offered, too' if offers else ''}",
+            means,
+            tried,
+        )

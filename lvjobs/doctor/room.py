@@ -1,0 +1,165 @@
+"""Whether such jobs fit: their size, their time limit, how many there may be, and what sbatch says to one."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+
+from lvjobs.cluster import sites
+from lvjobs.cluster.rights import NodeGroup
+from lvjobs.control.room import room_for
+from lvjobs.doctor.asked import Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.facts import Facts
+from lvjobs.errors import UsageError
+from lvjobs.study.config import parse_time_limit
+
+TEST = "test"
+"""The question whether sbatch would take such a job."""
+
+_GPUS = re.compile(r"gres/gpu(?::[^=,]+)?=(\d+)")
+
+
+def check_size(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Whether a node of the partition has what a job asks for."""
+    names = facts.partitions_of(asked)
+    groups = [each for each in facts.nodes if each.partition in names]
+    if not groups:
+        return
+    gpus, cpus = (int(asked.variables.get(key) or 0) for key in ("gpus", "cpus"))
+    memory = int(asked.variables.get("memory_mb") or 0)
+    parts = [f"{gpus} GPU{'' if gpus == 1 else 's'}", f"{cpus} core{'' if cpus == 1 else 's'}"]
+    what = ", ".join(parts + ([f"{memory} MiB"] if memory else []))
+    fitting = [each for each in groups if each.gpus >= gpus and each.cpus >= cpus and each.memory_mb >= memory]
+    place = ",".join(names)
+    if not fitting:
+        yield error(
+            "size",
+            f"a job asks for {what}, and no node of {place} has that: {_most(groups)}",
+            "it waits for ever, or is refused",
+            "ask for less under [resources] (gpus, cpus, memory_mb), or name another partition",
+        )
+    elif all(each.is_out for each in fitting):
+        states = ", ".join(sorted({each.state for each in fitting}))
+        yield note(
+            "size", f"each node of {place} with {what} is out of service ({states})", "jobs wait until one is back"
+        )
+    else:
+        count = sum(each.nodes for each in fitting if not each.is_out)
+        yield fine("size", f"a job asks for {what}: {count} node{'s have' if count > 1 else ' has'} that")
+    most = _most_gpus(facts, asked)
+    if most is not None and gpus > most:
+        yield error(
+            "size",
+            f"gpus = {gpus}, and the QOS lets a user have {most}",
+            "the job waits for ever",
+            f"gpus = {most} under [resources] in study.toml, or another QOS",
+        )
+
+
+def _most(groups: Sequence[NodeGroup]) -> str:
+    kinds = sorted({(each.gpus, each.cpus, each.memory_mb) for each in groups}, reverse=True)[:3]
+    return "; ".join(f"{gpus} GPUs, {cpus} cores, {memory} MiB" for gpus, cpus, memory in kinds)
+
+
+def _most_gpus(facts: Facts, asked: Asked) -> int | None:
+    """The GPUs that the QOS of a job (where it is one) lets a user have at once."""
+    names = facts.qos_of(asked)
+    found = _GPUS.search(facts.qos.get(names[0], {}).get("MaxTRESPU", "")) if len(names) == 1 else None
+    return int(found[1]) if found else None
+
+
+def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Whether the time limit is one that the site allows."""
+    if not facts.partitions:
+        return
+    wanted = int(asked.variables.get("time_limit_minutes") or 0)
+    own = [each.minutes for each in facts.associations if each.account == facts.account_of(asked) and each.minutes]
+    try:
+        partition = sites.find_excess(asked.variables, facts.partitions)
+    except UsageError:
+        return  # there is no such partition, which is told elsewhere
+    most = facts.limits.minutes
+    names = facts.qos_of(asked)
+    exempt = bool(names) and "PartitionTimeLimit" in facts.qos.get(names[0], {}).get("Flags", "")
+    if asked.is_automatic:
+        longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
+        yield fine("time limit", f"from measured step times (auto), {longest}")
+    elif partition is not None and not exempt:
+        longest = facts.partitions[partition].get("MaxTime", "")
+        yield _too_long(wanted, f"partition {partition} allows {longest}", parse_time_limit(longest))
+    elif most is not None and wanted > most and not exempt:
+        yield _too_long(wanted, f"the QOS allows {_hours(most)}", most)
+    elif own and wanted > own[0]:
+        yield _too_long(wanted, f"the account allows {_hours(int(own[0]))}", int(own[0]))
+    else:
+        longest = "no limit is set here" if most is None else f"the site allows {_hours(most)}"
+        means = "a run that takes longer goes on in another job, from its checkpoint"
+        yield fine("time limit", f"a job asks for {_hours(wanted)}; {longest}", means)
+
+
+def _too_long(wanted: int, allowed: str, most: int) -> Diagnosis:
+    return error(
+        "time limit",
+        f"a job asks for {_hours(wanted)}, and {allowed}",
+        "it waits for ever, or is refused; a run may take many jobs",
+        f'time_limit = "{_hours(most)}" under [resources] in study.toml, or --time-limit {_hours(most)}',
+    )
+
+
+def _hours(minutes: int) -> str:
+    return f"{minutes // 60}:{minutes % 60:02d}:00"
+
+
+def check_queue(facts: Facts) -> Iterator[Diagnosis]:
+    """How many jobs there may be in the queue, and are."""
+    if not facts.is_heard:
+        return
+    if problem := facts.replies["queue"].problem:
+        yield note("queue", f"squeue does not answer: {problem}", "what runs goes on; how jobs stand is not known now")
+        return
+    there = facts.load.get(("user", ""), 0)
+    have = f"you have {there} job{'' if there == 1 else 's'} in the queue"
+    room = room_for(facts.limits, facts.load)
+    if room.jobs is None:
+        yield fine(
+            "queue", f"{have}; no limit on their number is told", "where sbatch says there is one, runs wait for room"
+        )
+        return
+    said = "; ".join(cap.said for cap in facts.limits.caps)
+    means = "a stage that is longer goes through it part by part, by itself"
+    if room.jobs:
+        yield fine("queue", f"{have}, and there is room for {room.jobs} more ({said})", means)
+    else:
+        remedy = "wait for jobs to end; or let runs share jobs: pack under [resources] in study.toml"
+        yield note(
+            "queue",
+            f"{have}, and there is no room for more ({said})",
+            "new runs wait, and follow by themselves",
+            remedy,
+        )
+
+
+def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) -> Iterator[Diagnosis]:
+    """What sbatch itself says to such a job, with all that a site adds to Slurm's own rules.
+
+    `is_refused`: that it says no is explained already.
+    """
+    if not facts.is_heard or TEST not in facts.replies.said:
+        return
+    reply = facts.replies[TEST]
+    if reply.problem and is_refused:
+        return
+    if reply.is_silent:
+        yield note("sbatch", f"it does not say whether it would take such a job: {reply.problem}")
+    elif reply.problem:
+        yield error(
+            "sbatch",
+            f"it would refuse such a job: {reply.problem}",
+            "no run of this study can be submitted like this",
+            "change [resources] in study.toml; the script: lvjobs submit train --dry-run"
+            if asked.is_study
+            else "give --partition, --account, --qos or --time-limit as they have to be",
+        )
+    else:
+        start = time.strftime("%a %d %b %H:%M", time.localtime(float(reply.text)))
+        yield fine("sbatch", f"it would take such a job, and expects to start it {start} (nothing was submitted)")

@@ -1,0 +1,77 @@
+"""Versions: Python, lvjobs and the packages that a job loads. Read off what is installed; none is imported."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+import lvjobs
+from lvjobs.doctor.asked import LAB, Asked
+from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+
+SUBJECT = "versions"
+
+_NAMED = ("torch", "transformers", "peft", "bitsandbytes")
+"""Those that every report of a bug should name."""
+
+_OLDEST_PYTHON, _NEWEST_PYTHON = (3, 10), (3, 13)
+
+
+def check_versions(asked: Asked) -> Iterator[Diagnosis]:
+    """Whether each package is there, and new enough by lvjobs's own requirements."""
+    python = sys.version_info[:2]
+    if not _OLDEST_PYTHON <= python <= _NEWEST_PYTHON:
+        what = f"Python {platform.python_version()}, and lvjobs is made for 3.10 to 3.13"
+        yield error(SUBJECT, what, remedy="make a virtual environment with another Python, and install lvjobs there")
+    found = [name for name in _NAMED if _version(name)]
+    packages = ", ".join(f"{name} {_version(name)}" for name in found)
+    what = f"Python {platform.python_version()}, lvjobs {lvjobs.__version__}, {packages}"
+    try:
+        required = metadata.requires("lvjobs") or []
+    except metadata.PackageNotFoundError:
+        means = "lvjobs runs from a directory and is not installed, so what it requires was not compared"
+        yield note(SUBJECT, what, means, "pip install lvjobs, or pip install -e in its directory")
+        return
+    wrong = [*unmet(required)]
+    if wrong:
+        wanted = " ".join(shlex.quote(str(each)) for each, _ in wrong)
+        said = ", ".join(f"{each.name} {version or 'is not installed'}" for each, version in wrong)
+        means = "a job that needs one of them ends with an error"
+        yield error(SUBJECT, f"{said}: too old, or missing", means, f"type: {sys.executable} -m pip install {wanted}")
+    yield fine(SUBJECT, what)
+    yield from _without_cuda(asked)
+
+
+def unmet(required: Sequence[str]) -> Iterator[tuple[Requirement, str]]:
+    """Which of these requirements (no extras) what is installed does not meet, and the version that is there."""
+    for text in required:
+        each = Requirement(text)
+        if each.marker is not None and not each.marker.evaluate({"extra": ""}):
+            continue
+        version = _version(each.name)
+        if not version or not each.specifier.contains(version, prereleases=True):
+            # `torch>=2.4; python_version < "3.14"` is no argument of pip's on a command line
+            yield Requirement(f"{each.name}{each.specifier}"), version
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _without_cuda(asked: Asked) -> Iterator[Diagnosis]:
+    """A torch for CPUs alone names itself so; a job with a GPU would hold it, and compute on its cores."""
+    gpus = int(asked.variables.get("gpus") or 0)
+    version = _version("torch")
+    if gpus and asked.profile != LAB and version.endswith("+cpu"):
+        yield error(
+            SUBJECT,
+            f"torch {version} is a build without CUDA, and jobs ask for gpus = {gpus}",
+            "a run would be charged for a GPU and train on the node's cores",
+            "install a build with CUDA (pytorch.org/get-started), or set gpus = 0 under [resources]",
+        )

@@ -1,0 +1,58 @@
+"""What the doctor found, for a terminal: level, subject, what was seen; below it what follows, and the remedy."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.report.tables import new_console
+
+_COLOURS = {"fine": "green", "note": "yellow", "error": "bold red"}
+_ORDER = tuple(_COLOURS)
+
+
+def print_findings(findings: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """What is fine, then notes, then errors, which so stand next to the prompt; a subject is named once among each."""
+    console = console or new_console()
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column("level", no_wrap=True)
+    table.add_column("subject", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    before = ("", "")
+    for finding in sorted(findings, key=lambda finding: _ORDER.index(finding["level"])):
+        subject = (finding["level"], finding["subject"])
+        table.add_row(
+            Text(finding["level"], style=_COLOURS[finding["level"]]),
+            Text("" if subject == before else finding["subject"], style="bold"),
+            _words(finding),
+        )
+        before = subject
+    console.print(table)
+    console.print(Text(summary(findings), style=_COLOURS[_worst(findings)]))
+
+
+def _words(finding: Mapping[str, Any]) -> Text:
+    text = Text(finding["what"])
+    if finding["means"]:
+        text.append(f"\n{finding['means']}", style="dim")
+    if finding["remedy"]:
+        text.append(f"\n-> {finding['remedy']}", style="" if finding["level"] == "fine" else "cyan")
+    return text
+
+
+def summary(findings: Sequence[Mapping[str, Any]]) -> str:
+    """The last line: how much is to be mended."""
+    counts = Counter(finding["level"] for finding in findings)
+    notes = f"; {counts['note']} note{'' if counts['note'] == 1 else 's'}" if counts["note"] else ""
+    if not counts["error"]:
+        return f"fine: nothing is in the way of runs{notes}"
+    names = dict.fromkeys(finding["subject"] for finding in findings if finding["level"] == "error")
+    return f"{counts['error']} error{'' if counts['error'] == 1 else 's'} ({', '.join(names)}){notes}"
+
+
+def _worst(findings: Sequence[Mapping[str, Any]]) -> str:
+    levels = {finding["level"] for finding in findings}
+    return next((level for level in ("error", "note") if level in levels), "fine")

@@ -1,0 +1,122 @@
+"""A test job of `lvjobs doctor`: it trains nothing, looks at its node, and writes down what it sees."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import lvjobs
+from lvjobs.cluster import inside
+from lvjobs.files import write_json
+from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
+from lvjobs.worker import signals
+from lvjobs.worker.environment import JobEnvironment
+from lvjobs.worker.exits import DONE
+from lvjobs.worker.versions import versions
+
+_SECONDS = 20.0
+
+
+def look_around(directory: Path, environment: JobEnvironment) -> int:
+    """Write the report into `directory`, and once more when torch was asked: that may take longer than there is."""
+    signals.deafen()  # there is nothing to save
+    with contextlib.suppress(FileNotFoundError):
+        (directory / REPORT).unlink()  # of an execution that was preempted
+    report = _report(directory, environment)
+    write_json(directory / REPORT, report.to_dict())
+    report = replace(report, torch=_torch())
+    write_json(directory / REPORT, report.to_dict())
+    if environment.has_job:
+        inside.forbid_requeue(environment.job_id)
+    return DONE
+
+
+def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
+    order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
+    gpus, gpu_problem = _gpus()
+    scratch = tempfile.gettempdir()
+    return NodeReport(
+        host=os.uname().nodename,
+        node=environment.node,
+        time=time.time(),
+        python=sys.executable,
+        code=str(Path(lvjobs.__file__).parent),
+        versions=versions(),
+        paths={path: _problem(Path(path), mode) for path, mode in order["paths"].items()},
+        scratch=scratch,
+        scratch_bytes=shutil.disk_usage(scratch).free,
+        scratch_problem=_unwritable(scratch),
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        gpus=gpus,
+        gpu_problem=gpu_problem,
+        knows_itself=_knows_itself(environment),
+        submits=inside.would_refuse(directory / SCRIPT) if environment.has_job else "",
+    )
+
+
+def _problem(path: Path, mode: str) -> str:
+    """What is wrong with a path that is to be read (`r`), or written too (`rw`)."""
+    try:
+        path.stat()
+    except OSError as error:
+        return str(error.strerror).lower()
+    if not os.access(path, os.R_OK):
+        return "may not be read"
+    return _unwritable(str(path)) if "w" in mode else ""
+
+
+def _unwritable(directory: str) -> str:
+    """Why nothing can be written there: tried, because on a network file system permissions do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as stream:
+            stream.write(b"lvjobs")
+            stream.flush()
+    except OSError as error:
+        return f"cannot be written: {str(error.strerror).lower()}"
+    return ""
+
+
+def _knows_itself(environment: JobEnvironment) -> str:
+    if not environment.has_job or inside.query_self(environment.job_id) is not None:
+        return ""
+    return f"scontrol show job {environment.job_id} --json does not tell of this job"
+
+
+def _gpus() -> tuple[list[str], str]:
+    """The lines of `nvidia-smi -L`, and what was wrong with it."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], "there is no nvidia-smi" if isinstance(error, FileNotFoundError) else f"nvidia-smi: {error}"
+    lines = [line.strip() for line in done.stdout.splitlines() if line.startswith("GPU ")]
+    return lines, "" if done.returncode == 0 else f"nvidia-smi: {' '.join((done.stderr or done.stdout).split())}"
+
+
+def _torch() -> Torch:
+    """Import torch, and compute a little on each GPU: a driver that is too old fails only then."""
+    begun = time.monotonic()
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Torch(problem=f"torch cannot be imported: {error}", seconds=time.monotonic() - begun)
+    devices: list[str] = []
+    problem = ""
+    try:
+        if torch.version.cuda is not None:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        for index in range(torch.cuda.device_count()):
+            total = torch.ones(1024, device=f"cuda:{index}").sum().item()
+            assert total == 1024  # noqa: PLR2004 - as many as there are
+            devices.append(torch.cuda.get_device_name(index))
+    except (RuntimeError, AssertionError) as error:
+        problem = " ".join(str(error).split())
+    seconds = time.monotonic() - begun
+    return Torch(str(torch.__version__), torch.version.cuda, devices, problem, seconds)

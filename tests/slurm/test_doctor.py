@@ -1,0 +1,71 @@
+"""`lvjobs doctor` on a real Slurm: what it finds in a study that is well, in one that is not, and on a node."""
+
+import json
+import time
+
+import pytest
+from driving import Study, until
+
+pytestmark = pytest.mark.slurm
+
+
+def examine(study: Study, *arguments, code=0):
+    """The findings by subject, the worst of each; what was said on the way."""
+    process = study.start("doctor", "--json", *arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, out + err
+    order = ("fine", "note", "error")
+    findings = sorted(json.loads(out)["findings"], key=lambda finding: order.index(finding["level"]))
+    return {finding["subject"]: finding for finding in findings}, err
+
+
+def test_a_study_that_is_well_and_what_its_node_is_like(study: Study, lab):
+    declared = study.root / "study.toml"
+    declared.write_text(declared.read_text().replace("job = false", "job = true"))
+    found, err = examine(study, "--job")
+    assert {subject: each["what"] for subject, each in found.items() if each["level"] == "error"} == {}
+    for subject in ("Slurm", "accounting", "account", "partition", "QOS", "size", "time limit", "sbatch", "driver"):
+        assert found[subject]["level"] == "fine", found[subject]
+    assert "low requeues a preempted job (PreemptMode=REQUEUE, GraceTime=3)" in found["preemption"]["what"]
+    assert "test job" in err
+    assert "on n" in found["test job"]["what"]
+    for subject in ("node: Python", "node: files", "node: scratch", "node: Slurm"):
+        assert found[subject]["level"] == "fine", found[subject]
+    assert found["node: GPUs"]["level"] == "note", "a lab's are pretended"
+    assert "CUDA_VISIBLE_DEVICES=0" in found["node: GPUs"]["what"]
+    assert lab.run("squeue", "-h", "-o", "%i") == ""
+    assert not (study.root / ".lvjobs").exists(), "it is no run, and leaves nothing"
+    names = lab.run("sacct", "-X", "-n", "-P", "-o", "JobName,State")
+    assert [line for line in names.splitlines() if line.startswith("doctor.") and not line.endswith("COMPLETED")] == []
+
+
+def test_a_wrong_account_and_partition_and_too_long_a_limit_are_errors_with_remedies(study: Study, lab):
+    found, _ = examine(study, "--account", "nobody", "--partition", "lwo", code=1)
+    assert {subject for subject, each in found.items() if each["level"] == "error"} == {"account", "partition"}
+    assert 'account = "lab"' in found["account"]["remedy"]
+    assert found["partition"]["what"].startswith("there is no 'lwo' on cluster")
+    assert 'partition = "low"' in found["partition"]["remedy"]
+    found, _ = examine(study, "--time-limit", "48h", "--qos", "gold", code=1)
+    assert {subject for subject, each in found.items() if each["level"] == "error"} == {"QOS", "time limit"}
+    assert 'time_limit = "36:00:00"' in found["time limit"]["remedy"]
+    said = study.type("submit", "train", "--account", "nobody", code=2)
+    assert "Invalid account" in said, "sbatch agrees"
+
+
+def test_a_test_job_that_cannot_start_is_cancelled(study: Study, lab):
+    lab.run("sbatch", "-N4", "--exclusive", "-t", "5", "-o", "/dev/null", "--wrap=sleep 300")
+    until(lambda: "RUNNING" in lab.run("squeue", "-h", "-o", "%T"))
+    found, err = examine(study, "--job", "--timeout", "10")
+    assert found["test job"]["level"] == "note"
+    assert "did not begin in time" in found["test job"]["what"]
+    assert "(Resources)" in err + found["test job"]["what"]
+    assert "doctor." not in lab.run("squeue", "-h", "-o", "%j")
+
+
+def test_a_silent_controller_is_one_error_and_is_not_waited_for(study: Study, lab):
+    lab.freeze()
+    begun = time.monotonic()
+    found, _ = examine(study, code=1)
+    assert time.monotonic() - begun < 30
+    assert {subject for subject, each in found.items() if each["level"] == "error"} == {"Slurm"}
+    assert "does not answer" in found["Slurm"]["what"]
