@@ -12,6 +12,7 @@ from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.settings import TrainSettings
 from lvjobs.study.training import TRAIN_TASK
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def _data(study: Study) -> Any:
     from lvjobs.forecasting.data import load_dataset
 
     train = study.config.train
+    if not isinstance(train, TrainSettings):
+        return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
     try:
         found = load_dataset(study.root / Path(train.data).expanduser(), steps=train.history_steps + 1)
     except UsageError as error:

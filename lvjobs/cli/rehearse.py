@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvjobs.cli.common import json_option, print_json, study_option
-from lvjobs.cli.settings import pinned, settle
+from lvjobs.cli.own import check_task, own_settings
+from lvjobs.cli.settings import pinned, settle, settle_own
 from lvjobs.study.config import Resources, load_study
+from lvjobs.study.settings import OwnSettings
 
 if TYPE_CHECKING:
     from lvjobs.lab import Lab
@@ -25,6 +27,8 @@ PARTED = 1
 
 
 @click.command()
+@click.argument("task", required=False)
+@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings of TASK, as TOML.")
 @study_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
 @click.option("--minutes", default=10.0, show_default=True, help="For so long misfortunes go on; the run ends later.")
@@ -33,6 +37,8 @@ PARTED = 1
 @click.option("--lab/--local", "on_lab", default=None, help="On a private Slurm, or without.  [default: as the study]")
 @json_option
 def rehearse(
+    task: str | None,
+    file: Path | None,
     root: Path,
     pairs: tuple[str, ...],
     minutes: float,
@@ -43,14 +49,20 @@ def rehearse(
 ) -> None:
     """Try a shortened run here, with everything that a cluster does to jobs, before the real ones are queued.
 
-    The run is trained twice: left alone; and preempted, killed and robbed of its machine, again and again. The verdict
+    What runs is [train] of study.toml, or TASK (package.module:function), a function of your own (docs/tasks.md).
+
+    It is trained twice: left alone; and preempted, killed and robbed of its machine, again and again. The verdict
     says whether both are the same, bit for bit, or where they part (then the exit code is 1). Nothing of it counts
     against the budget, and the study's runs are not touched.
     """
     from lvjobs.rehearsal.conduct import disturb, leave_alone, report, shortened
 
     study = load_study(root)
-    settings, _, profile = settle(study, {}, pairs, None)
+    if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
+        settings, _, profile = settle_own(study, own_settings(study, task, file), {}, pairs, None)
+        check_task(study, settings.run_config())
+    else:
+        settings, _, profile = settle(study, {}, pairs, None)
     config = shortened(pinned(settings, study).run_config(), rehearsed_steps)
     place = study.layout.internal / "rehearsal"
     on_lab = profile != "local" if on_lab is None else on_lab

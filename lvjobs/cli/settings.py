@@ -9,7 +9,8 @@ import click
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import Resources, Study, TrainSettings, validated
+from lvjobs.study.config import Resources, Study, validated
+from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.sweep.request import Request, with_facts
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +27,12 @@ _RESOURCE_OPTIONS = (
     ("--memory-mb", "memory_mb", "Memory of one job in MiB."),
     ("--pack", "pack", "Runs that share one job, and wait in the queue once (default: each has its own)."),
     ("--side-by-side", "side_by_side", "Of a pack's runs, how many train at once (default: one after another)."),
+)
+_RUN_OPTIONS = (
+    ("--steps", "steps", "Steps of the run."),
+    ("--seed", "seed", "Seed of everything that is drawn."),
+    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
+    ("--validate-every", "validate_every", "Steps between validations (default: with the checkpoints)."),
 )
 _TRAIN_OPTIONS = (
     ("--model", "model", "tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),
@@ -49,14 +56,22 @@ def resource_options(function: F) -> F:
 
 def train_options(function: F) -> F:
     """What a run trains; every value may be written as people write numbers (1e-5, 1e3)."""
-    function = click.option(
+    return _options(_set_option(function), _TRAIN_OPTIONS)
+
+
+def run_options(function: F) -> F:
+    """What a run of a task of one's own has; its keys are given with --set."""
+    return _options(_set_option(function), _RUN_OPTIONS)
+
+
+def _set_option(function: F) -> F:
+    return click.option(
         "--set",
         "pairs",
         multiple=True,
         metavar="KEY=VALUE",
         help="Any other key of study.toml's [train], or resources.KEY; may be given again.",
     )(function)
-    return _options(function, _TRAIN_OPTIONS)
 
 
 def fit_options(function: F) -> F:
@@ -110,21 +125,31 @@ def typed(options: dict[str, Any], pairs: Iterable[str]) -> tuple[dict[str, Any]
 
 def settle(
     study: Study, options: dict[str, Any], pairs: Iterable[str], profile: str | None
-) -> tuple[TrainSettings, Resources, str]:
+) -> tuple[RunSettings, Resources, str]:
     """Settings, resources and profile: study.toml, then what was typed, then --set.
 
     Raises:
         UsageError: a value that is none; names the option or key.
     """
+    return settle_own(study, study.config.train, options, pairs, profile)
+
+
+def settle_own(
+    study: Study, train_settings: RunSettings, options: dict[str, Any], pairs: Iterable[str], profile: str | None
+) -> tuple[RunSettings, Resources, str]:
+    """The same, with other settings in place of [train]."""
     train, resources = typed(options, pairs)
     base = study.config
-    settings = validated(TrainSettings, {**base.train.model_dump(), **train}, "settings")
+    known = train_settings.model_dump()
+    settings = validated(settings_model(known), {**known, **train}, "settings")
     asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
     return settings, asked, _profile(profile, Path()) if profile else _profile(base.profile, study.root)
 
 
-def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
+def pinned(settings: RunSettings, study: Study) -> RunSettings:
     """The settings with `data` as an absolute path and its SHA-256, and a model by its absolute path or its hub id.
+
+    Those of a task of one's own are left as they are.
 
     Raises:
         UsageError: data that is missing, malformed, not finite, or of too few systems; names the file and the remedy.
@@ -132,13 +157,17 @@ def pinned(settings: TrainSettings, study: Study) -> TrainSettings:
     from lvjobs.forecasting.data import load_dataset
     from lvjobs.forecasting.splits import training_split
 
+    if not isinstance(settings, TrainSettings):
+        return settings
     data = load_dataset(_data_file(settings, study))
     training_split(len(data.trajectories), settings)
     return located(settings, study)
 
 
-def located(settings: TrainSettings, study: Study) -> TrainSettings:
+def located(settings: RunSettings, study: Study) -> RunSettings:
     """As `pinned`, for what only counts: the data are not looked into, and need not be there."""
+    if not isinstance(settings, TrainSettings):
+        return settings
     data = _data_file(settings, study)
     changes: dict[str, Any] = {"data": str(data), "data_sha256": _sha256(data) if data.is_file() else ""}
     directory = study.root / Path(settings.model).expanduser()
@@ -154,7 +183,7 @@ def request(
     options: dict[str, Any],
     pairs: Iterable[str],
     profile: str | None,
-    finish: Callable[[TrainSettings, Study], TrainSettings],
+    finish: Callable[[RunSettings, Study], RunSettings],
 ) -> Request:
     """What is asked for with stages: study.toml and what was typed, with data and models as `finish` finds them.
 
@@ -172,9 +201,10 @@ def request(
         profile=_profile(profile, Path()) if profile else _profile(base.profile, study.root),
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
-    every.append(validated(TrainSettings, {**asked.train, **train}, "settings"))
-    by_files = {(each.data, each.model): each for each in every}
-    return with_facts(asked, {files: finish(each, study) for files, each in by_files.items()})
+    every.append(validated(asked.model, {**asked.train, **train}, "settings"))
+    by_files = {(each.data, each.model): each for each in every if isinstance(each, TrainSettings)}
+    found = {files: finish(each, study) for files, each in by_files.items()}
+    return with_facts(asked, {files: each for files, each in found.items() if isinstance(each, TrainSettings)})
 
 
 def declared(study: Study) -> Request:

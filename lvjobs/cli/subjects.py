@@ -12,9 +12,10 @@ from lvjobs.cli.settings import pinned
 from lvjobs.control.evaluations import Trial, adapter_of, training_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study, TrainSettings
+from lvjobs.study.config import Study
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.names import find_name
+from lvjobs.study.settings import RunSettings, TrainSettings
 from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def sampling_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_subjects(
-    study: Study, runs: Sequence[str], zero_shot: str | None, adapter: Path | None, settings: TrainSettings
+    study: Study, runs: Sequence[str], zero_shot: str | None, adapter: Path | None, settings: RunSettings
 ) -> list[Subject]:
     """The runs, the base model or the adapter that a command names; exactly one kind of them.
 
@@ -100,6 +101,10 @@ def find_subjects(
     directory = str((study.root / adapter.expanduser()).absolute()) if adapter else ""
     if adapter and not (Path(directory) / "adapter_config.json").is_file():
         raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
+    if not isinstance(settings, TrainSettings):
+        raise UsageError(
+            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts"
+        )
     # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
     training = TrainingConfig.model_validate(pinned(settings, study).run_config().params)
     name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"

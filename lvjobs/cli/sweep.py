@@ -148,7 +148,7 @@ def _enter(study: Study, one: Stage, asked: "Request", configs: list[RunConfig],
     from lvjobs.control.stages import asked_for
 
     def name_of(config: RunConfig) -> str:
-        return default_name(config, prefix=one.name)
+        return default_name(config, one.name, one.varied)
 
     names = [name_of(config) for config in configs]
     sweep_of = SweepOf(**asked_for(one, asked))

@@ -110,7 +110,7 @@ def _set(session: Session, record: StageRecord, state: StageState, reason: str, 
 def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     request = Request.model_validate(record.request)
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
-    names = [default_name(config, prefix=stage.name) for config in configs]
+    names = [default_name(config, stage.name, stage.varied) for config in configs]
     return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lvjobs.control.own_cost import own_rates
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Workload
@@ -17,7 +18,7 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     """Convention -> kind of work -> FLOPs of one unit (see `Work`); empty for a task that declares no cost.
 
     Raises:
-        UsageError: the model's shape is not known.
+        UsageError: the model's shape is not known, or a task of one's own cannot be asked.
     """
     if config.task == TRAIN_TASK:
         training = TrainingConfig.model_validate(config.params)
@@ -34,7 +35,7 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
             for rate in rates.values():
                 rate["generation"] += rate["validation"]
         return rates
-    return {}
+    return own_rates(config)
 
 
 def workload_of(training: TrainingConfig, rank: int) -> Workload:
@@ -93,8 +94,10 @@ def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
 
 def _windows(config: Mapping[str, Any]) -> int:
     """The most windows that one validation reads."""
-    if config.get("task") != TRAIN_TASK:
+    if config.get("task") == EVALUATE_TASK:
         return 0
+    if config.get("task") != TRAIN_TASK:
+        return 1  # of a task of one's own a validation costs what it costs, whatever it reads
     limit, held_out = int(config["params"]["validation_limit"]), config["params"].get("validation_systems")
     return min(limit, int(held_out)) if held_out else limit
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from lvjobs.study.training import TRAIN_TASK
 
 EVALUATE = "evaluate"
 """The stage of evaluations."""
+
+_LONGEST = 70
+"""Characters of a name that is made here; what is evaluated is called a little longer."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,13 @@ def _check_team(batch_size: int, gpus: int, processes: int) -> None:
         )
 
 
-def default_name(config: RunConfig, prefix: str = "") -> str:
-    """A name that says what matters and that no other configuration gets: `tiny-r4-lr1e-05-c512-s0-3fa9`."""
+def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
+    """A name that says what matters and that no other configuration gets: `tiny-r4-lr1e-05-c512-s0-3fa9`.
+
+    Of a task of one's own what matters are the `varied` keys, as far as a name may be long: `train-hidden64-s0-3fa9`.
+    """
+    if config.task != TRAIN_TASK:
+        return _own_name(config, prefix, varied)
     params: Mapping[str, Any] = config.params
     model = Path(str(params.get("model", "run"))).name or "run"
     parts = [
@@ -175,6 +183,18 @@ def default_name(config: RunConfig, prefix: str = "") -> str:
         config.fingerprint[:4],
     ]
     return "-".join(parts)
+
+
+def _own_name(config: RunConfig, prefix: str, varied: Iterable[str]) -> str:
+    """Settings that a name cannot have, such as a path, are left to the fingerprint."""
+    known = {**config.model_dump(exclude={"params", "task", "seed"}), **config.params}
+    values = [(key, known[key]) for key in varied if key in known]
+    parts = [f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in values]
+    chosen = [part for part in parts if NAME.match(part)]
+    end = [f"s{config.seed}", config.fingerprint[:4]]
+    while len("-".join(made := [prefix or config.task.partition(":")[2], *chosen, *end])) > _LONGEST:
+        chosen.pop()
+    return "-".join(made)
 
 
 def check_profile_resources(profile: str, resources: Resources) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from lvjobs.control.cost import work_ahead
 from lvjobs.ledger.records import Attempt, Run
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.run import canonical_json
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 _SAME = (
     "model",
@@ -133,6 +134,8 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
 
 def _settings(run: Run) -> tuple[Any, ...]:
     params = run.config.get("params", {})
+    if (task := run.config.get("task", TRAIN_TASK)) != TRAIN_TASK:  # all that a task of one's own takes may matter
+        return (run.profile, run.config.get("threads"), task, canonical_json(params))
     # A run that was declared before there was such a key is one with its default.
     same = (params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME)
     return (run.profile, run.config.get("threads"), *same)

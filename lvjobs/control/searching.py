@@ -77,7 +77,8 @@ def next_trials(
             passed_over.append(number)
     now = history.told(verdicts)
     trials = now.trials
-    points = propose(request.space(stage), search, stage.select.mode, trials, room(search, trials, passed_over))
+    count = room(search, trials, passed_over)
+    points = propose(request.space(stage), search, stage.select.mode, trials, count, request.model)
     proposed = [
         (number, request.configs(stage, stages, ground, [point])) for number, point in enumerate(points, len(trials))
     ]
@@ -135,10 +136,12 @@ def _fitting(
 
 def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> Wanted:
     """Their runs: each once, also where two trials propose the same."""
+    stage = Stage.model_validate(record.definition)
     named: dict[str, tuple[RunConfig, str]] = {}
     for number, configs in trials:
         for config in configs:
-            named.setdefault(config.fingerprint, (config, default_name(config, prefix=f"{record.name}-t{number}")))
+            name = default_name(config, f"{record.name}-t{number}", request.space(stage))
+            named.setdefault(config.fingerprint, (config, name))
     sweep = SweepOf(record.definition, record.request)
     wanted, names = zip(*named.values(), strict=True)
     return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep)

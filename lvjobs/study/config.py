@@ -7,16 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from lvjobs.errors import UsageError
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.presets import PUBLISHED
-from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import Stage, in_order
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,29 +36,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class TrainSettings(TrainingConfig):
-    """[train]: defaults of `lvjobs submit train`, and what every stage starts from."""
-
-    data: str = "data.h5"
-    seed: Int = Field(default=0, ge=0)
-    steps: Int = Field(default=5000, gt=0)
-    checkpoint_every: Int = Field(default=250, gt=0)
-    validate_every: Int | None = Field(default=None, gt=0, description="None: with every checkpoint")
-    threads: Int = Field(default=1, gt=0)
-    keep_last: Int = Field(default=2, gt=0)
-    keep_best: bool = True
-
-    def run_config(self) -> RunConfig:
-        """The immutable configuration these settings declare: the run's own keys apart from the task's."""
-        values = self.model_dump(mode="json")
-        own = {key: values.pop(key) for key in _RUN_KEYS}
-        own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
-        return RunConfig(task=TRAIN_TASK, params=TrainingConfig.model_validate(values).model_dump(mode="json"), **own)
-
-
-_RUN_KEYS = ("seed", "steps", "checkpoint_every", "validate_every", "threads", "keep_last", "keep_best")
 
 
 def parse_time_limit(text: str) -> int:
@@ -197,7 +182,7 @@ class StudyConfig(_Table):
     local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
     resources: Resources = Resources()
     driver: Driver = Driver()
-    train: TrainSettings = TrainSettings()
+    train: RunSettings = Field(default_factory=TrainSettings)
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()
     policy: Policy = Policy()
@@ -205,17 +190,13 @@ class StudyConfig(_Table):
 
     @field_validator("stage")
     @classmethod
-    def _names_are_unique(cls, stages: list[Stage]) -> list[Stage]:
+    def _names_are_unique(cls, stages: list[Stage], info: ValidationInfo) -> list[Stage]:
         names = [stage.name for stage in stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
+        train = type(info.data.get("train", TrainSettings()))
         for stage in stages:
-            for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
-                if unknown := next((key for key in keys if key not in TrainSettings.model_fields), None):
-                    near = difflib.get_close_matches(unknown, TrainSettings.model_fields, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
-            check_keys(stage.space, stage.name, TrainSettings)
+            _check_keys(stage, train)
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:
@@ -225,6 +206,30 @@ class StudyConfig(_Table):
                 return stage
         known = ", ".join(stage.name for stage in self.stage) or "none"
         raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); add a [[stage]] with that name")
+
+
+def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
+    """Refuse a stage that names keys which [train] does not have, or asks what its runs cannot be asked."""
+    if stage.evaluates and issubclass(train, OwnSettings):
+        raise ValueError(
+            f"stage {stage.name} evaluates forecasts, and runs of a task of your own make none: leave it out"
+        )
+    for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
+        if unknown := next((key for key in keys if key not in train.model_fields), None):
+            near = difflib.get_close_matches(unknown, train.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
+    check_keys(stage.space, stage.name, train)
+
+
+def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
+    """The model of a study.toml with these values: what [train] may have depends on its task."""
+    given = values.get("train")
+    train = settings_model(given if isinstance(given, Mapping) else {})
+    fields: dict[str, Any] = {"train": (train, Field(default_factory=train))}
+    if issubclass(train, OwnSettings):  # of whom the published stages would make no sense
+        fields["stage"] = (list[Stage], Field(default_factory=list))
+    return create_model("StudyConfig", __base__=StudyConfig, **fields)
 
 
 class Study(BaseModel):
@@ -251,13 +256,25 @@ def load_study(root: Path) -> Study:
     if not root.is_dir():
         raise UsageError(f"{root} is not a directory; make it, or name another with --study")
     path = root / "study.toml"
+    values = read_toml(path) if path.exists() else {}
+    config = validated(study_model(values), values, str(path))
+    if isinstance(config.train, OwnSettings):
+        find_beside(root)
+    return Study(root=root, config=config)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What the file says.
+
+    Raises:
+        UsageError: it cannot be read, or is not TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text()) if path.exists() else {}
+        return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    return Study(root=root, config=validated(StudyConfig, values, str(path)))
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:

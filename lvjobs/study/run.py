@@ -11,6 +11,8 @@ from lvjobs.study.identity import PARAMS, said
 from lvjobs.study.numbers import Int
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")
+TASK = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+"""`package.module:function`."""
 
 
 class RunConfig(BaseModel):
@@ -22,7 +24,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    task: str = Field(pattern=TASK.pattern)
     seed: Int = Field(default=0, ge=0)
     steps: Int = Field(gt=0)
     checkpoint_every: Int = Field(default=250, gt=0)

@@ -159,6 +159,11 @@ class Stage(_Table):
         return bool(self.zero_shot or self.evaluate)
 
     @property
+    def varied(self) -> list[str]:
+        """The keys in which its runs differ, save the seed."""
+        return [*self.grid, *self.space]
+
+    @property
     def awaited(self) -> list[str]:
         """The stages that have to be decided before it begins. Evaluations follow each run by itself."""
         return [*([self.origin] if self.origin else []), *self.after]

@@ -8,8 +8,9 @@ from itertools import product
 from typing import Any
 
 from lvjobs.errors import UsageError
-from lvjobs.study.config import TrainSettings, validated
+from lvjobs.study.config import validated
 from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import RunSettings, settings_model
 from lvjobs.study.space import corners
 from lvjobs.study.stages import Stage, taken
 
@@ -45,7 +46,7 @@ def cells(
     typed: Mapping[str, Any],
     winner: RunConfig | None = None,
     points: Points | None = None,
-) -> list[TrainSettings]:
+) -> list[RunSettings]:
     """The settings of each run of a stage that trains.
 
     [train], then what is taken over from `winner` (of the stage that it is `from`), then the stage's own, then `typed`.
@@ -57,8 +58,9 @@ def cells(
     if stage.origin is not None and winner is not None:
         known = settings_of(winner)
         over = {key: known[key] for key in taken(stage, stages) if key in known}
+    model = settings_model(train)
     return [
-        validated(TrainSettings, {**train, **over, **cell, **typed}, f"stage {stage.name}")
+        validated(model, {**train, **over, **cell, **typed}, f"stage {stage.name}")
         for cell in combinations(stage, points)
     ]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lvjobs.study.config import Resources, TrainSettings
+from lvjobs.study.config import Resources
 from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.grid import Points, cells
@@ -37,7 +38,7 @@ class Request(BaseModel):
         stages: Iterable[Stage],
         winner: RunConfig | None = None,
         points: Points | None = None,
-    ) -> list[TrainSettings]:
+    ) -> list[RunSettings]:
         """The settings of a stage's runs, with data and model as they are found from anywhere. See `grid.cells`."""
         return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner, points)]
 
@@ -79,7 +80,14 @@ class Request(BaseModel):
         same_data = all(self.sha256[file] == other.sha256[file] for file in files)
         return (self.train, self.typed) == (other.train, other.typed) and same_data
 
-    def _finished(self, settings: TrainSettings) -> TrainSettings:
+    @property
+    def model(self) -> type[RunSettings]:
+        """What [train] may have: by its task."""
+        return settings_model(self.train)
+
+    def _finished(self, settings: RunSettings) -> RunSettings:
+        if not isinstance(settings, TrainSettings):
+            return settings
         changes: dict[str, Any] = {
             key: known.get(getattr(settings, key), getattr(settings, key)) for key, known in self.located.items()
         }

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lvjobs.study.config import TrainSettings
+from pydantic import BaseModel
+
+from lvjobs.study.settings import TrainSettings
 from lvjobs.study.space import Range, Search, Values, number_of
 from lvjobs.sweep.selection import Outcome
 
@@ -126,20 +128,30 @@ def room(search: Search, trials: Sequence[Trial], waits: Iterable[int] = ()) -> 
 
 
 def propose(
-    space: Mapping[str, Values], search: Search, mode: str, trials: Sequence[Trial], count: int
+    space: Mapping[str, Values],
+    search: Search,
+    mode: str,
+    trials: Sequence[Trial],
+    count: int,
+    model: type[BaseModel] = TrainSettings,
 ) -> list[dict[str, Any]]:
-    """The next `count` points, which come after `trials`; of each, those before it count as open."""
+    """The next `count` points, which come after `trials`; of each, those before it count as open.
+
+    `model` says which keys of the space are whole numbers.
+    """
     known = list(trials)
     for _ in range(count):
-        known.append(Trial(_next(space, search, mode, known)))
+        known.append(Trial(_next(space, search, mode, known, model)))
     return [dict(trial.point) for trial in known[len(trials) :]]
 
 
-def _next(space: Mapping[str, Values], search: Search, mode: str, trials: Sequence[Trial]) -> dict[str, Any]:
+def _next(
+    space: Mapping[str, Values], search: Search, mode: str, trials: Sequence[Trial], model: type[BaseModel]
+) -> dict[str, Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {key: _distribution(key, values) for key, values in space.items()}
+    distributions = {key: _distribution(key, values, model) for key, values in space.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # what later releases do by default
         study = optuna.create_study(
@@ -161,12 +173,12 @@ def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.first, multivariate=True, constant_liar=True)
 
 
-def _distribution(key: str, values: Values) -> "optuna.distributions.BaseDistribution":
+def _distribution(key: str, values: Values, model: type[BaseModel]) -> "optuna.distributions.BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(values, Range):
         return CategoricalDistribution(values)
-    if number_of(TrainSettings, key) is int:
+    if number_of(model, key) is int:
         return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
     return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TRAIN_TASK
 from lvjobs.worker import determinism, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
@@ -99,7 +100,7 @@ class Attempt:
         self._lap()
         return Resumed(self.found.name.step, state, self.found.path)
 
-    def log(self, step: int, **metrics: float) -> None:
+    def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one executed step."""
         if self.found and not self._resumed:
             raise ValueError(f"step {step} was executed before run.resume() was called: it would start from scratch")
@@ -116,14 +117,16 @@ class Attempt:
         self.journal.write("step", step=step, **{"seconds": round(self._step_seconds, 6), **self._metrics})
         self.logged = step
 
-    def validated(self, step: int, **metrics: float) -> None:
+    def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one validation."""
         values = _numbers(metrics)
+        if self.config.task != TRAIN_TASK:
+            values["windows"] = 1  # what is charged for: see `lvjobs.worker.task`
         self.journal.write("validation", step=step, **{"seconds": round(self._lap(), 6), **values})
         if step == self.logged:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
-    def generated(self, step: int, series: int, **metrics: float) -> None:
+    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
         """Journal forecasts."""
         self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
 

@@ -16,7 +16,7 @@ import threading
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsFloat
 
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
@@ -75,14 +75,14 @@ class FollowingRun:
         self._reseed(self.step)
         return found
 
-    def log(self, step: int, **_metrics: float) -> None:
+    def log(self, step: int, **_metrics: SupportsFloat) -> None:
         """Draw other numbers than its peers in the next step, and the same ones again if that is repeated."""
         self._reseed(step)
 
-    def validated(self, step: int, **metrics: float) -> None:
+    def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """The first process tells of it."""
 
-    def generated(self, step: int, series: int, **metrics: float) -> None:
+    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
         """The first process tells of it."""
 
     def due(self, step: int) -> bool:

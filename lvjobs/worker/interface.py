@@ -22,7 +22,7 @@ attempt which resumes decides the same.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeAlias
 
 if TYPE_CHECKING:
     # For the types alone: this module is loaded before the signal handlers are in place, so it loads nothing heavy.
@@ -102,20 +102,20 @@ class Run(Protocol):
         undisturbed run would have drawn.
         """
 
-    def log(self, step: int, **metrics: float) -> None:
+    def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Report that `step` was executed. Call it once a step; it is what the FLOP ledger charges from.
 
         Pass `loss`, `learning_rate` and `tokens`; the seconds since the last report are added. Steps are consecutive
         from `run.step + 1` on: anything else is a mistake in the training function and raises ValueError.
         """
 
-    def validated(self, step: int, **metrics: float) -> None:
+    def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """Report a validation at `step`: pass `loss`, `batches` and `tokens`.
 
         Call it after `log(step)` and before `checkpoint(step)`: the loss decides which checkpoint is the best.
         """
 
-    def generated(self, step: int, series: int, **metrics: float) -> None:
+    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
         """Report that `series` series were forecast in `step`. Call it before `log(step)`.
 
         It is what forecasts are charged from, each as often as it was made.

@@ -26,7 +26,7 @@ from lvjobs.study.words import RunState
 STEPS = 12
 EVERY = 4
 TABLES = ("runs", "attempts", "submissions", "members", "events", "charges", "reservations", "stages", "cells")
-RATES = {"official": {"training": 100, "validation": 10, "generation": 1}}
+RATES = {"official": {"training": 100, "validation": 0, "generation": 0}}
 """What a step of these runs costs: a limit of 1e17 is no limit."""
 ENDED = ("completed", "cancelled")
 WITHOUT_A_JOB = ("planned", "held", "paused", *ENDED)

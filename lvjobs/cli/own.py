@@ -1,0 +1,48 @@
+"""Settings of a task of one's own, from study.toml or a file of their own; shared by `submit run` and `rehearse`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvjobs.control.cost import rates_of
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study, read_toml, validated
+from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import OwnSettings, RunSettings, find_beside, settings_model
+
+
+def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettings:
+    """What is declared of the task: `file` where one is named, else [train] of study.toml.
+
+    Raises:
+        UsageError: no task is named anywhere, or the file cannot be used.
+    """
+    train = study.config.train
+    values: Mapping[str, Any] = {}
+    source = "study.toml"
+    if file is not None:
+        values, source = read_toml(file), str(file)
+    elif isinstance(train, OwnSettings) and task in (None, train.task):
+        return train
+    chosen = task or values.get("task")
+    if chosen is None:
+        raise UsageError(
+            'name what is to run: lvjobs submit run mypackage.train:train --config FILE.toml, or task = "..." under '
+            "[train] in study.toml"
+        )
+    values = {**values, "task": chosen}
+    return validated(settings_model(values), values, source)
+
+
+def check_task(study: Study, config: RunConfig) -> None:
+    """Refuse a task that no job could run, before anything is written.
+
+    Raises:
+        UsageError: it cannot be imported, is no `lvjobs.task`, or fails in its first step.
+    """
+    find_beside(study.root, Path.cwd())
+    if not rates_of(config):
+        raise UsageError(
+            f"{config.task} is not marked as a task; nothing was submitted: write @lvjobs.task above the function, so "
+            "that its FLOPs are counted (docs/tasks.md)"
+        )

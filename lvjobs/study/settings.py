@@ -1,0 +1,90 @@
+"""[train]: what every run starts from: of the forecasting that comes with lvjobs, or of a function of one's own.
+
+    [train]                                    [train]
+    model = "tiny"                             task = "mypackage.train:train"
+    learning_rate = 1e-5                       steps = 300
+                                               hidden = 64
+
+The keys of a function of one's own are those that [train] gives a value, and what kind of value that is goes for all.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from lvjobs.errors import UsageError
+from lvjobs.study.numbers import Float, Int
+from lvjobs.study.run import TASK, RunConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+
+
+class RunSettings(BaseModel):
+    """What every run has, whatever it trains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    seed: Int = Field(default=0, ge=0)
+    steps: Int = Field(default=5000, gt=0)
+    checkpoint_every: Int = Field(default=250, gt=0)
+    validate_every: Int | None = Field(default=None, gt=0, description="None: with every checkpoint")
+    threads: Int = Field(default=1, gt=0)
+    keep_last: Int = Field(default=2, gt=0)
+    keep_best: bool = True
+
+    def run_config(self) -> RunConfig:
+        """The immutable configuration these settings declare: the run's own keys apart from the task's."""
+        values = self.model_dump(mode="json")
+        own = {key: values.pop(key) for key in RunSettings.model_fields}
+        own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
+        task = values.pop("task", TRAIN_TASK)
+        return RunConfig(task=task, params=self._params(values), **own)
+
+    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+
+class TrainSettings(RunSettings, TrainingConfig):
+    """[train] of the forecasting: defaults of `lvjobs submit train`, and what every stage starts from."""
+
+    data: str = "data.h5"
+
+    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
+        return TrainingConfig.model_validate(values).model_dump(mode="json")
+
+
+class OwnSettings(RunSettings):
+    """[train] of a function of one's own; its keys are added by `settings_model`."""
+
+    task: str = Field(pattern=TASK.pattern)
+
+
+def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
+    """The model of a [train] with these values.
+
+    Raises:
+        UsageError: a key of one's own that none may be called.
+    """
+    if "task" not in values:
+        return TrainSettings
+    own = {key: value for key, value in values.items() if key not in OwnSettings.model_fields}
+    for key in own:
+        if not key.isidentifier() or key.startswith("_") or hasattr(BaseModel, key):
+            raise UsageError(f"[train]: no key may be called {key!r}: choose another name for it")
+    fields: dict[str, Any] = {key: (_kind(value), value) for key, value in own.items()}
+    return create_model("OwnSettings", __base__=OwnSettings, **fields)
+
+
+def _kind(value: Any) -> Any:
+    """What a key takes whose default this is."""
+    kinds = {bool: bool, int: Int, float: Float, str: str, list: list[Any], dict: dict[str, Any]}
+    return kinds.get(type(value), Any)
+
+
+def find_beside(*places: Path) -> None:
+    """Let a task's module be found that lies in one of these directories, after all that is found without them."""
+    for place in map(str, places):
+        if place not in sys.path:
+            sys.path.append(place)

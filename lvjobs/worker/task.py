@@ -1,0 +1,68 @@
+"""`@lvjobs.task`: what makes a training function of one's own one that lvjobs can account for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar, overload
+
+from lvjobs.study.run import RunConfig
+from lvjobs.worker.interface import Run
+
+ATTRIBUTE = "__lvjobs_task__"
+
+Flops: TypeAlias = int | Mapping[str, int]
+"""Of a step; or of a step and of a validation: `{"training": ..., "validation": ...}`."""
+
+Function = TypeVar("Function", bound=Callable[[Run], object])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a function that is a task says of itself. `flops` None: they are counted in a first step."""
+
+    flops: Flops | Callable[[RunConfig], Flops] | None = None
+
+    def declared(self, config: RunConfig) -> Mapping[str, int] | None:
+        """FLOPs by kind of work, or None where they have to be counted.
+
+        Raises:
+            ValueError: what it declares are no FLOPs.
+        """
+        found = self.flops(config) if callable(self.flops) else self.flops
+        if found is None:
+            return None
+        by_kind = dict(found) if isinstance(found, Mapping) else {"training": found}
+        for kind, count in by_kind.items():
+            if kind not in ("training", "validation"):
+                raise ValueError(f"FLOPs are declared of training and validation, and not of {kind!r}")
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"{count!r} are no FLOPs: a whole number is meant, such as int(6e9)")
+        if not by_kind.get("training"):
+            raise ValueError("a step costs something: declare its FLOPs, or leave flops out to have them counted")
+        return by_kind
+
+
+@overload
+def task(function: Function) -> Function: ...
+
+
+@overload
+def task(*, flops: Flops | Callable[[RunConfig], Flops] | None = None) -> Callable[[Function], Function]: ...
+
+
+def task(
+    function: Function | None = None, *, flops: Flops | Callable[[RunConfig], Flops] | None = None
+) -> Function | Callable[[Function], Function]:
+    """Mark a function of one `Run` as a task (docs/tasks.md); it stays the function that it is.
+
+    Args:
+        function: What trains.
+        flops: FLOPs of one step (forward and backward), or a mapping that has those of one validation too, or a
+            function of the run's configuration that returns either. Left out: the first step is made here, before
+            anything is submitted, and its FLOPs are counted (torch's FlopCounterMode).
+    """
+
+    def mark(marked: Function) -> Function:
+        setattr(marked, ATTRIBUTE, Task(flops))
+        return marked
+
+    return mark if function is None else mark(function)

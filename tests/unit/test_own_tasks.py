@@ -1,0 +1,263 @@
+"""Tasks of one's own: what they may be declared with, what they cost, what they are called, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import lvjobs
+from lvjobs.cli import cli
+from lvjobs.control import own_cost
+from lvjobs.control.cost import rates_of, work_ahead
+from lvjobs.control.declare import default_name
+from lvjobs.errors import UsageError
+from lvjobs.flops.conventions import BINDING
+from lvjobs.study.config import load_study
+from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import OwnSettings, TrainSettings
+from lvjobs.worker.task import ATTRIBUTE, Task, task
+
+MODULE = """
+import lvjobs
+
+@lvjobs.task
+def counted(run):
+    import torch
+    width = run.config.params["width"]
+    weight = torch.ones(width, 8, requires_grad=True)
+    setup = torch.ones(100, 100) @ torch.ones(100, 100)  # no step
+    run.resume()
+    for step in range(run.step + 1, run.config.steps + 1):
+        (torch.ones(4, width) @ weight).sum().backward()
+        run.log(step, loss=1.0)
+        if run.due(step):
+            torch.ones(10, width) @ weight.detach()
+            run.validated(step, loss=1.0)
+            run.checkpoint(step, {"weight": weight.detach()})
+        if run.should_stop():
+            return
+
+@lvjobs.task(flops=lambda config: {"training": 7 * config.params["width"], "validation": 3})
+def declared(run):
+    raise AssertionError("what is declared is not tried")
+
+@lvjobs.task
+def broken(run):
+    print("something that is no answer")
+    raise ValueError("no data here")
+
+@lvjobs.task
+def idle(run):
+    run.log(1, loss=1.0)
+
+@lvjobs.task(flops=-5)
+def odd(run):
+    pass
+
+def plain(run):
+    run.log(1, loss=1.0)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A study's directory with tasks in it, which this process has not heard of."""
+    (tmp_path / "own_tasks_here.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(own_cost, "_known", {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(name, width=16, **own):
+    return RunConfig(task=f"own_tasks_here:{name}", params={"width": width}, **{"steps": 40, **own})
+
+
+def typed(*arguments):
+    return CliRunner().invoke(cli, [*arguments], standalone_mode=False)
+
+
+# -- what they cost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_the_first_step_is_counted_and_neither_what_was_built_before_nor_the_validation_is_in_it(place, width):
+    rates = rates_of(config("counted", width))
+    forward, backward, validation = 2 * 4 * width * 8, 2 * 4 * width * 8, 2 * 10 * width * 8
+    counted = {"training": forward + backward, "validation": validation, "generation": 0}
+    assert rates == {name: counted for name in BINDING}  # noqa: C420 - each has a dict of its own
+
+
+def test_a_declared_cost_is_believed_and_nothing_is_tried(place):
+    assert rates_of(config("declared", 10))["official"] == {"training": 70, "validation": 3, "generation": 0}
+
+
+def test_a_function_that_is_no_task_declares_no_cost(place):
+    assert rates_of(config("plain")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("broken", "ValueError: no data here"), ("idle", "no operation that torch can count"), ("odd", "-5 are no FLOPs")],
+)
+def test_one_that_cannot_be_asked_says_why_and_what_to_do(place, name, said):
+    with pytest.raises(UsageError, match=r"nothing was submitted: mend it, or declare") as refused:
+        rates_of(config(name))
+    assert said in str(refused.value)
+
+
+def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
+    asked = []
+    ask = own_cost._ask
+    monkeypatch.setattr(own_cost, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
+    cells = [config("declared", width) for width in (1, 2, 3)]
+    own_cost.learn([*cells, *cells])
+    assert [rates_of(cell)["official"]["training"] for cell in cells] == [7, 14, 21]
+    assert rates_of(config("declared", 2, steps=9, seed=1))["official"]["training"] == 14
+    assert asked == [3]
+
+
+def test_a_validation_is_one_unit_whatever_it_reads(place):
+    work = work_ahead(config("counted", validate_every=10).model_dump(), 0)
+    assert (work.training, work.validation) == (40, 5)
+
+
+def test_flops_are_whole_numbers_of_kinds_that_exist():
+    for wrong in ({"forecast": 1}, {"training": 1.5}, {"training": True}, {"validation": 3}, 0):
+        with pytest.raises(ValueError, match=r"FLOPs|costs something"):
+            Task(wrong).declared(config("plain"))
+
+
+def test_the_mark_leaves_the_function_as_it_is():
+    def train(run):
+        return run
+
+    assert task(train) is train
+    assert getattr(train, ATTRIBUTE) == Task(None)
+    assert task(flops=3)(train) is train
+    assert getattr(train, ATTRIBUTE) == Task(3)
+    assert lvjobs.task is task
+
+
+def test_the_package_alone_loads_nothing_of_it():
+    code = "import sys, lvjobs; print([name for name in sys.modules if name.startswith('lvjobs.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+    assert done.stdout.strip() == "[]"
+
+
+# -- study.toml -----------------------------------------------------------------------------------------------------
+
+STUDY = """
+[train]
+task = "own_tasks_here:counted"
+steps = 40
+checkpoint_every = 10
+width = 16
+rate = 1e-3
+"""
+
+
+def study(place, text=STUDY):
+    (place / "study.toml").write_text(text)
+    return load_study(place)
+
+
+def test_the_keys_of_train_are_those_that_it_gives_a_value(place):
+    found = study(place)
+    assert isinstance(found.config.train, OwnSettings)
+    made = found.config.train.run_config()
+    assert (made.task, made.steps, made.params) == ("own_tasks_here:counted", 40, {"width": 16, "rate": 1e-3})
+    assert found.config.stage == [], "the published stages are not of these keys"
+
+
+def test_without_a_task_it_is_the_forecasting_as_ever(place):
+    assert isinstance(study(place, "").config.train, TrainSettings)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('[[stage]]\nname = "a"\nspace = { widht = [1, 2] }\nsearch = { trials = 2 }', "did you mean 'width'"),
+        (
+            '[[stage]]\nname = "a"\nspace = { width = { low = 1.5, high = 3 } }\nsearch = { trials = 2 }',
+            "is a whole number",
+        ),
+        ('[[stage]]\nname = "a"\nevaluate = ["b"]\n[[stage]]\nname = "b"', "make none: leave it out"),
+    ],
+)
+def test_a_stage_that_asks_for_what_is_not_there_is_refused(place, lines, said):
+    with pytest.raises(UsageError, match=said):
+        study(place, STUDY + lines)
+
+
+def test_a_key_that_none_may_have_is_refused(place):
+    with pytest.raises(UsageError, match="no key may be called 'copy'"):
+        study(place, STUDY + "copy = 1\n")
+
+
+def test_a_value_of_another_kind_is_refused(place):
+    study(place)
+    done = typed("submit", "run", "--set", "width=many", "--dry-run")
+    assert isinstance(done.exception, UsageError)
+    assert "width = 'many'" in str(done.exception)
+
+
+def test_a_name_says_what_the_stage_varies():
+    made = RunConfig(task="m:train", steps=5, params={"width": 16, "rate": 1e-3, "path": "/some/where"})
+    end = f"s0-{made.fingerprint[:4]}"
+    assert default_name(made) == f"train-{end}"
+    assert default_name(
+        made, "one", ["width", "rate", "path"]
+    ) == f"one-width16-rate0.001-path/some/where-{end}".replace("-path/some/where", "")
+    many = {f"a_long_key_{number}": number for number in range(20)}
+    assert len(default_name(RunConfig(task="m:train", steps=5, params=many), "one", list(many))) <= 70
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_script_and_what_it_would_cost(place):
+    study(place)
+    done = typed("submit", "run", "--dry-run", "--json", "--steps", "80")
+    assert done.exception is None, done.output
+    (stage,) = json.loads(done.output)["estimate"]["stages"]
+    assert stage["training"]["official"] == 80 * 2 * 2 * 4 * 16 * 8
+
+
+def test_a_file_of_its_own_will_do(place):
+    (place / "settings.toml").write_text("steps = 20\nwidth = 4\n")
+    done = typed("submit", "run", "own_tasks_here:declared", "--config", "settings.toml", "--dry-run", "--json")
+    assert done.exception is None, done.output
+    (stage,) = json.loads(done.output)["estimate"]["stages"]
+    assert stage["training"]["official"] == 20 * 7 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name what is to run"),
+        (["own_tasks_here:plain"], "is not marked as a task"),
+        (["no_such_module:train"], "No module named 'no_such_module'"),
+        (["own_tasks_here:broken"], "ValueError: no data here"),
+        (["own_tasks_here"], "task"),
+    ],
+)
+def test_what_no_job_could_run_is_refused_before_anything_is_written(place, arguments, said):
+    done = typed("submit", "run", *arguments)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+    assert not list(Path().glob("checkpoints/*"))
+
+
+def test_each_kind_of_run_has_its_command(place):
+    study(place)
+    done = typed("submit", "train")
+    assert isinstance(done.exception, UsageError)
+    assert "lvjobs submit run" in str(done.exception)
+    done = typed("evaluate", "--zero-shot", "raw")
+    assert isinstance(done.exception, UsageError)
+    assert "a task of its own" in str(done.exception)
