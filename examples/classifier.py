@@ -1,4 +1,4 @@
-"""A classifier in plain PyTorch as a task of lvjobs: preempted, killed and resumed, it ends the same (docs/tasks.md)."""
+"""A classifier in plain PyTorch as a task of lvjobs: preempted, killed and resumed, it ends the same."""
 
 import torch
 from torch import nn
