@@ -21,8 +21,8 @@ from lvjobs.cluster.protocol import JobRequest
 from lvjobs.errors import UsageError
 
 _SUFFIX = ".sh.j2"
-_DRIVER = "driver"
-"""The template beside the profiles that is none: the script of a study's driver."""
+_DRIVER, _NOTICE = "driver", "notice"
+"""The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
 
 _NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
 """Whole numbers, and the least that each may be."""
@@ -72,12 +72,17 @@ def _directory() -> Path:
 def available_profiles() -> list[str]:
     """The names of the profiles that lvjobs ships."""
     names = (path.name.removesuffix(_SUFFIX) for path in _directory().glob(f"*{_SUFFIX}"))
-    return sorted(name for name in names if name != _DRIVER)
+    return sorted(name for name in names if name not in (_DRIVER, _NOTICE))
 
 
 def load_driver() -> "Profile":
     """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
     return _read(_directory() / f"{_DRIVER}{_SUFFIX}")
+
+
+def load_notice() -> "Profile":
+    """The script of a notice, as if it were a profile."""
+    return _read(_directory() / f"{_NOTICE}{_SUFFIX}")
 
 
 def load_profile(name_or_path: str | Path) -> "Profile":

@@ -10,6 +10,8 @@ from lvjobs.study.config import Study
 LOCAL = "local"
 DRIVER_PROFILE = "(driver)"
 """Stands for the script of a study's driver where a profile is asked for."""
+NOTICE_PROFILE = "(notice)"
+"""Stands for the script of a notice by mail."""
 
 
 def backend_of(profile: str) -> str:
@@ -44,8 +46,9 @@ def cluster_for(study: Study, profile: str) -> Cluster:
         from lvjobs.cluster.local import LocalCluster
 
         return LocalCluster(study.layout.local_jobs, slots=study.config.local_slots)
-    from lvjobs.cluster.profiles import load_driver, load_profile
+    from lvjobs.cluster.profiles import load_driver, load_notice, load_profile
     from lvjobs.cluster.slurm import SlurmCluster
 
-    script = load_driver() if profile == DRIVER_PROFILE else load_profile(profile)
+    own = {DRIVER_PROFILE: load_driver, NOTICE_PROFILE: load_notice}
+    script = own[profile]() if profile in own else load_profile(profile)
     return SlurmCluster(script, study.layout.submissions)

@@ -19,6 +19,7 @@ from lvjobs.control.driving import driver_token, keep_driver
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
+from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
@@ -47,7 +48,8 @@ class Loop(Session):
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
         told += keep_driver(self, observed.drivers)
-        return self.summarise(told, observed.problems, observed.waiting)
+        did, problems = notify(self)
+        return self.summarise([*told, *did], [*observed.problems, *problems], observed.waiting)
 
     def summarise(
         self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None

@@ -142,6 +142,27 @@ class Driver(_Table):
         return {key: value for key, value in self.model_dump(exclude={"job"}).items() if value is not None}
 
 
+class Notify(_Table):
+    """[notify]: who is told, once, that the study has ended, or that something waits for the user."""
+
+    mail: str | None = Field(default=None, description='an address, or "me": the one that the site has of you')
+    webhook: str | None = Field(default=None, description="an https address that takes JSON, such as a chat's")
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/\s]+", value):
+            raise ValueError("write an address that begins with https://")
+        return value
+
+    @field_validator("mail")
+    @classmethod
+    def _is_one_word(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[\w.+@-]+", value):
+            raise ValueError('write one address, or "me"')
+        return value
+
+
 class Budget(_Table):
     """[budget]: FLOPs for everything, by one convention (docs/flops.md)."""
 
@@ -182,6 +203,7 @@ class StudyConfig(_Table):
     local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
     resources: Resources = Resources()
     driver: Driver = Driver()
+    notify: Notify = Notify()
     train: RunSettings = Field(default_factory=TrainSettings)
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()

@@ -20,6 +20,10 @@ profile = {profile}            # local, or a file of slurm_templates (csd3-amper
 # job = true                   # false: no such job; keep lvjobs watch running, or lvjobs driver install
 # partition = "icelake"        # left out: the runs' own; so are account and qos. Best is one without GPUs
 
+[notify]                       # who is told, once, that the study has ended or something is held
+# mail = "me"                  # an address; "me": the one that the site has of you. Slurm only
+# webhook = "https://..."      # gets JSON, as the chats of Slack, Mattermost and Discord take it
+
 [train]                        # defaults of `lvjobs submit train`, and what every stage starts from
 # model = "tiny"               # tiny, a directory, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct"
 # data = "data.h5"             # HDF5 with /time (T,) and /trajectories (N, T, 2); `lvjobs data make` writes one

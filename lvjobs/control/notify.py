@@ -1,0 +1,170 @@
+"""Notices: one when a study has ended, or something in it is held; by the site's mail, or to a webhook.
+
+Mail needs nothing installed: a job of a second has `--mail-type=END`, and its name says what there is to say.
+"""
+
+import json
+import re
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+from lvjobs.cluster.protocol import ClusterError, JobRequest
+from lvjobs.control.clusters import LOCAL, NOTICE_PROFILE, backend_of
+from lvjobs.control.driving import resources
+from lvjobs.control.session import Session
+from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.study.config import Notify, Study
+from lvjobs.study.words import RunState, StageState
+
+_SETTING = "notified"
+_QUIET_SECONDS = 3600.0
+"""After a notice of something held, so long no other: what is held meanwhile is told of together."""
+
+_PATIENCE_SECONDS = 10.0
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user was told of: names of runs and stages that are held, whether all has ended, and when that was.
+
+    `failed` is why the last notice did not go out by every way; if it did by none, the next pass tries again.
+    """
+
+    held: tuple[str, ...] = ()
+    ended: bool = False
+    at: float = 0.0
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is to be told: in a few words for a job's name, and in sentences."""
+
+    subject: str
+    text: str
+    event: str
+    held: Sequence[str] = ()
+
+
+def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
+    """The notice that is due, and what will have been told with it. Pure.
+
+    What is no longer held is forgotten, so that it is told of when it is held again.
+    """
+    held = [run.name for run in runs if run.state is RunState.HELD]
+    held += [f"stage {stage.name}" for stage in stages if stage.state is StageState.HELD]
+    is_open = any(not run.state.is_final and run.state not in (RunState.HELD, RunState.PAUSED) for run in runs)
+    is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
+    ended = bool(runs) and not is_open and not held
+    new = [name for name in held if name not in told.held]
+    after = replace(told, held=tuple(held), ended=ended)
+    if ended and not told.ended:
+        return _of_the_end(runs, stages), replace(after, at=now)
+    if new:
+        if is_open and 0 <= now - told.at < _QUIET_SECONDS:
+            return None, replace(after, held=tuple(name for name in held if name in told.held))
+        return _of_held(new, runs, stages), replace(after, at=now)
+    return None, after
+
+
+def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+    counted = [(state.value, sum(run.state is state for run in runs)) for state in RunState]
+    words = ", ".join(f"{count} {state}" for state, count in counted if count)
+    by_id = {run.id: run.name for run in runs}
+    won = [f"{stage.name}: {by_id[stage.winner]} ({stage.because})" for stage in stages if stage.winner in by_id]
+    text = f"has ended: {words}" + "".join(f"; {each}" for each in won[-1:]) + "; see lvjobs status, lvjobs report"
+    return Notice("study-ended", text, "ended")
+
+
+def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+    reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
+    shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
+    more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
+    what = "is held and waits" if len(new) == 1 else "are held and wait"
+    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see lvjobs why"
+    return Notice(f"{len(new)}-held", text, "held", tuple(new))
+
+
+def notify(session: Session) -> tuple[list[str], list[str]]:
+    """Tell whoever is to be told, if there is something to tell; what was done, and what went wrong, in words."""
+    asked = session.study.config.notify
+    if asked.mail is None and asked.webhook is None:
+        return [], []
+    now = session.clock()
+    with session.ledger.transaction() as transaction:
+        runs, stages = transaction.runs(), transaction.stages()
+        known = json.loads(transaction.setting(_SETTING) or "{}")
+        told = Told(**{**known, "held": tuple(known.get("held", ()))})
+    notice, after = due(told, runs, stages, now)
+    did: list[str] = []
+    if notice is not None:
+        sent, failed = _send(session, asked, notice, runs[-1])
+        after = replace(after if sent else told, failed=failed)
+        did = [f"told you that the study {notice.text}"] if sent else []
+    if after != told:
+        with session.ledger.transaction() as transaction:
+            transaction.set_setting(_SETTING, json.dumps(asdict(after)))
+            for line in did:
+                transaction.add_event(Event(now, "notice", line))
+    is_news = after.failed and after.failed != told.failed
+    return did, [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
+
+
+def _send(session: Session, asked: Notify, notice: Notice, run: Run) -> tuple[bool, str]:
+    """By every way that is asked for: whether one worked, and why the others did not."""
+    problems = []
+    if asked.webhook is not None:
+        problems.append(_post(asked.webhook, message(session.study, notice)))
+    if asked.mail is not None:
+        problems.append(_mail(session, asked.mail, notice, run))
+    return "" in problems, "; ".join(filter(None, problems))
+
+
+def message(study: Study, notice: Notice) -> dict[str, Any]:
+    """What a webhook gets: `text` and `content` are what chats show of it."""
+    text = f"lvjobs: study {study.root.name} {notice.text}"
+    facts = {"schema": 1, "study": str(study.root), "event": notice.event, "held": list(notice.held)}
+    return {"text": text, "content": text, **facts}
+
+
+def _post(address: str, value: Mapping[str, Any]) -> str:
+    """The address itself is a secret, as a rule, and is in no message."""
+    request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
+        address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
+    )
+    host = urlsplit(address).hostname
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS):  # noqa: S310 - as above
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{host} answered {error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        return f"{host} was not reached ({getattr(error, 'reason', error)})"
+
+
+def _mail(session: Session, address: str, notice: Notice, run: Run) -> str:
+    if backend_of(run.profile) == LOCAL:
+        return "there is no Slurm here to mail by: set webhook under [notify]"
+    study = session.study
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(study.root).name) or "study"
+    request = JobRequest(
+        token=secrets.token_hex(6),
+        name=f"{name[:40]}.{notice.subject}",
+        run_directories=[study.root],
+        log_directory=study.layout.log_directory("notice"),
+        code_directory=study.layout.code,
+        python="",
+        resources={**resources(study, run), **({} if address == "me" else {"mail": address})},
+    )
+    try:
+        session.cluster(NOTICE_PROFILE).submit(request)
+    except ClusterError as error:
+        return f"the job that was to mail it was not submitted ({error})"
+    return ""
