@@ -80,13 +80,15 @@ class Evaluated:
 def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
     """The study's evaluations that are done, in the order in which they were declared."""
     every = list(runs)
-    by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in every if run.config["task"] == TRAIN_TASK}
+    trainings = [run for run in every if run.config["task"] == TRAIN_TASK]
+    by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in trainings}
+    by_id = {run.id: run for run in trainings}  # a study that was moved has its adapters elsewhere
     found = []
     for run in every:
         files = layout.run(run.name)
         if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)) is not None:
             config = RunConfig.model_validate(run.config)
-            trained = by_adapter.get(config.params["adapter"])
+            trained = by_adapter.get(config.params["adapter"]) or by_id.get(run.after)
             steps = None if trained is None else _steps_of(layout.run(trained.name), trained)
             found.append(Evaluated(files, config, trained, steps, scores))
     return found

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lvjobs.errors import LvjobsError
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.losses import Losses
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
@@ -255,10 +256,15 @@ def _forecasts(material: Material) -> Iterator[Choice]:
         for stem, shows in kinds.items():
             yield Choice(stem, shows, missing="nothing was evaluated yet: lvjobs evaluate RUN")
         return
-    results = {each.subject: material.load(each) for each in chosen}
-    baselines = material.baselines(chosen[0])
-    best = results[chosen[0].subject]
     of = f"; {chosen[0].circumstances}"
+    try:
+        results = {each.subject: material.load(each) for each in chosen}
+        baselines = material.baselines(chosen[0])
+    except LvjobsError as error:  # the data are elsewhere, or not what was forecast: all else is shown
+        for stem, shows in kinds.items():
+            yield Choice(stem, shows + of, missing=str(error))
+        return
+    best = results[chosen[0].subject]
     if not baselines:
         for stem, shows in kinds.items():
             yield Choice(stem, shows + of, missing="no baseline can be made of these series")

@@ -18,6 +18,7 @@ from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
 from lvjobs.study.training import TRAIN_TASK
 
+_MOST_CAUSES = 4
 _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
 
 
@@ -45,13 +46,15 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
     chosen = list(choices(facts.material))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
     of_stages = [each for each in chosen if isinstance(each.content, (StageLosses, Heat))]
-    lone = [each for each in chosen if each.content is None and each.stem in ("figure-2-loss", "figure-3-heatmap")]
+    lone = [each for each in chosen if each.content is None and each.stem.startswith(("figure-2", "figure-3"))]
     others = [each for each in chosen if each not in of_stages and each not in lone]
+    if not facts.material.evaluations:
+        lone = [each for each in lone if each.stem.startswith("figure-2")]
     budget = summary["budget"]
     sections = [
         Section("stages", "Stages", _stages(facts.retold, of_stages, lone)),
         Section("tables", "Tables 1 to 4", tables),
-        Section("forecasts", "Forecasts", [chart(each) for each in others]),
+        Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
         Section("budget", "Budget", _budget(spans, budget)),
         Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
         Section("runs-section", "Runs", [runs_table(summary["runs"])]),
@@ -90,12 +93,14 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
     runs, budget = summary["runs"], summary["budget"]
     done = sum(run["state"] == "completed" for run in runs)
     deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
-    by_cause = ", ".join(f"{count} {cause}" for cause, count in deaths.most_common())
+    by_cause = ", ".join(f"{count:,} {cause}" for cause, count in deaths.most_common(_MOST_CAUSES))
+    rest = sum(deaths.values()) - sum(count for _, count in deaths.most_common(_MOST_CAUSES))
+    by_cause += f", {rest:,} of other causes" if rest else ""
     held = sum(run["state"] == "held" for run in runs)
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
-        Figure(f"{done} of {len(runs)}", "runs completed", f"{held} held" if held else ""),
+        Figure(f"{done:,} of {len(runs):,}", "runs completed", f"{held:,} held" if held else ""),
         Figure(f"{len(spans):,}", "attempts", "executions of these runs"),
         Figure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
         Figure(
@@ -141,11 +146,23 @@ def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[
 
 
 def _stands(row: Mapping[str, Any]) -> str:
-    counted = f"{row['done']} of {row['runs']} runs completed."
+    counted = f"{row['done']:,} of {row['runs']:,} runs completed."
     if row["winner"]:
         how = "was chosen by hand" if row["by_hand"] else "won"
         counted = f"{row['winner']} {how}: {row['because']}. {counted}"
     return f"{counted} {row['reason']}".strip()
+
+
+def _forecasts(facts: Facts, chosen: Sequence[Choice], *, forecasts: bool) -> list[Piece | Group]:
+    """The figures; of a study in which nothing was evaluated one line in place of all that show errors."""
+    if facts.material.evaluations:
+        return [chart(each) for each in chosen]
+    examples, why = chart(chosen[0]), "nothing was evaluated yet: lvjobs evaluate RUN"
+    title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
+    if not forecasts and facts.retold["runs"]:
+        why = "these runs are of a task of their own; lvjobs evaluate RUN is of runs that learn to forecast series"
+    missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
+    return [missing] if examples.missing and not forecasts else [examples, missing]
 
 
 def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece | Group]:

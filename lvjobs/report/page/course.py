@@ -67,8 +67,8 @@ def crowd(spans: Spans) -> Crowd:
 
 
 def cause_of(span: Mapping[str, Any]) -> str:
-    """Why the attempt ended; `goes on` where it has not."""
-    return span["cause"] or "goes on"
+    """Why the attempt ended; `running` where it has not."""
+    return span["cause"] or "running"
 
 
 def rows(spans: Spans) -> tuple[list[str], int]:

@@ -6,7 +6,7 @@ from typing import Any
 from plotly import graph_objects
 
 from lvjobs.report.page.course import Spans, cause_of, course, crowd, rows
-from lvjobs.report.page.look import CAUSES, KINDS, axis, filled, line, moment, named, numbers, plot, words
+from lvjobs.report.page.look import CAUSES, KINDS, axis, filled, line, moment, named, numbers, plot, stroke, words
 from lvjobs.report.page.parts import Chart, Key, Panel
 from lvjobs.report.palette import INK, QUIET
 
@@ -87,7 +87,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
             orientation="h",
             name=key.name,
             meta=key.name,
-            marker={"color": key.colour, "pattern": _pattern(key.pattern)},
+            marker={"color": key.colour, "pattern": _pattern(key)},
             hovertemplate="%{x:.4s}<extra>%{fullData.name}</extra>",
         )
         for key in keys
@@ -120,19 +120,19 @@ def gantt(spans: Spans) -> Chart:
                 width=0.72,
                 name=key.name,
                 meta=key.name,
-                marker={"color": key.colour, "pattern": _pattern(key.pattern), "line": {"width": 0.6, "color": INK}},
+                marker={"color": key.colour, "pattern": _pattern(key), "line": {"width": 0.6, "color": INK}},
                 hovertext=[_said(span) for span in own],
                 hovertemplate="%{hovertext}<extra></extra>",
             )
         )
     y = axis("", range=[len(shown) - 0.4, -0.6], showgrid=False, **named(shown))
     made = plot(traces, axis("time (UTC)", **_DATES), y, barmode="overlay")
-    counts = ", ".join(f"{sum(cause_of(span) == key.name for span in spans)} {key.name}" for key in keys)
-    label = f"{len(spans)} attempts of {len(shown) + left_out} runs: {counts}"
+    counts = ", ".join(f"{sum(cause_of(span) == key.name for span in spans):,} {key.name}" for key in keys)
+    label = f"{len(spans):,} attempts of {len(shown) + left_out:,} runs: {counts}"
     caption = f"{label}. "
     if left_out:
         caption += (
-            f"The {len(shown)} runs with most attempts have a row; the figure below has all {len(spans)} attempts. "
+            f"The {len(shown)} runs with most attempts have a row; the next figure has all {len(spans):,} attempts. "
         )
     panels = [Panel(made, label, 80 + 17 * len(shown))]
     return Chart("attempts-over-time", title, caption.strip(), _LEDGER, panels=panels, keys=keys, width="full")
@@ -159,7 +159,7 @@ def at_once(spans: Spans) -> Chart:
         for key in keys
     ]
     made = plot(traces, axis("time (UTC)", **_DATES), axis("attempts", rangemode="tozero"))
-    caption = f"Of all {len(spans)} attempts, means over a hundred-and-fiftieth of the time, by how each ended."
+    caption = f"Of all {len(spans):,} attempts, means over a hundred-and-fiftieth of the time, by how each ended."
     label = f"How many of {len(spans)} attempts ran at once, over time, stacked by how they ended"
     return Chart("attempts-at-once", title, caption, _LEDGER, panels=[Panel(made, label, 240)], keys=keys, width="full")
 
@@ -175,8 +175,8 @@ def _look(cause: str) -> Sequence[Any]:
     return colour, "box", "solid", "", pattern
 
 
-def _pattern(shape: str) -> dict[str, Any]:
-    return {"shape": shape, "fgcolor": "#FFFFFF", "fillmode": "overlay", "size": 6, "solidity": 0.3}
+def _pattern(key: Key) -> dict[str, Any]:
+    return {"shape": key.pattern, "fgcolor": stroke(key.colour), "fillmode": "overlay", "size": 6, "solidity": 0.3}
 
 
 def _said(span: Mapping[str, Any]) -> str:

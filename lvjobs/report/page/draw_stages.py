@@ -19,6 +19,9 @@ from lvjobs.report.palette import INK, PALETTE, QUIET, line_styles, shown
 SCORES = "forecasts.h5 and scores.json of the evaluations"
 _JOURNALS = "the runs' journals"
 _MOST_CURVES = 12
+_MOST_WRITTEN = 120
+"""Cells of a heatmap up to which each has its figure in it."""
+_TALLEST = 58 * 12
 _TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
            False: ("training", "validation")}  # fmt: skip
 _LABELS = {"loss": "nats per token", "loss_numeric": "nats per token, numeric head"}
@@ -100,19 +103,20 @@ def heat(
         xgap=2,
         ygap=2,
         colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": quantity, "side": "right"}},
-        hoverinfo="skip",
+        customdata=[[words(f"{_label(row)}, {_label(column)}") for column in columns] for row in rows],
+        hovertemplate="%{customdata}: %{z:.5g}<extra></extra>",
     )
     bare = {"showgrid": False, "ticks": ""}
     made = plot(
         [trace],
-        axis(words(names[1]), **bare, **named([_label(column) for column in columns])),
-        axis(words(names[0]), **bare, **named([_label(row) for row in rows])),
+        axis(words(names[1]), **bare, **named([_label(column) for column in columns], 12)),
+        axis(words(names[0]), **bare, **named([_label(row) for row in rows], 24)),
         shapes=[{**frame, "line": {"color": PALETTE[1], "width": 3}}],
-        annotations=_written(values, digits),
+        annotations=_written(values, digits) if len(rows) * len(columns) <= _MOST_WRITTEN else [],
     )
     label = f"{quantity} for each {names[0]} and {names[1]}; the best is {_label(best[0])} and {_label(best[1])}"
     caption = "The best is framed; a cell without a run is empty."
-    return Chart("", "", caption, panels=[Panel(made, label, 110 + 58 * len(rows))], width="full")
+    return Chart("", "", caption, panels=[Panel(made, label, 110 + min(58 * len(rows), _TALLEST))], width="full")
 
 
 def _written(values: Sequence[Sequence[float | None]], digits: Callable[[float], str]) -> list[dict[str, Any]]:

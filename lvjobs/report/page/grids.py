@@ -11,7 +11,7 @@ from lvjobs.report.page.parts import Table
 from lvjobs.report.study_tables import StudyTable
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
-_MOST_HELD = 10
+_MOST_REASONS = 10
 _NOTHING_RAN = "no run has begun: lvjobs submit train, or lvjobs sweep all"
 TABLE_1, TABLE_2, TABLE_3, TABLE_4 = (
     "table-1-flops-of-a-step",
@@ -176,9 +176,14 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     ]
     numeric = any(run["validation_loss_numeric"] is not None or run["loss_numeric"] is not None for run in runs)
     notes = ["Redone: steps that were lost with a death and executed again.", *([_NUMERIC] if numeric else [])]
-    held = [(run["name"], run["reason"] or run["error"]) for run in runs if run["state"] == "held"]
-    notes += [f"{name} is held: {reason}" for name, reason in held[:_MOST_HELD]]
-    notes += [f"{len(held) - _MOST_HELD} more are held: lvjobs status"] if len(held) > _MOST_HELD else []
+    held: dict[str, list[str]] = {}
+    for run in runs:
+        if run["state"] == "held":
+            held.setdefault(run["reason"] or run["error"], []).append(run["name"])
+    for reason, names in list(held.items())[:_MOST_REASONS]:
+        others = f" and {len(names) - 1:,} more are" if len(names) > 1 else " is"
+        notes.append(f"{names[0]}{others} held: {reason}")
+    notes += ["More are held for other reasons: lvjobs status"] if len(held) > _MOST_REASONS else []
     missing = "" if rows else _NOTHING_RAN
     return Table("runs", "All runs", headers, rows, notes, missing=missing, words=4)
 

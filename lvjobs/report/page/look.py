@@ -16,6 +16,8 @@ GRID = "#DDDDDD"
 """INK, QUIET and GRID are exchanged in the browser where the page is dark."""
 MARKERS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"}
 _DASHES: dict[Any, str] = dict(zip(DASHES, ("solid", "dash", "dot", "dashdot"), strict=True))
+_BRIGHT = 190.0
+"""Luma, of 255, from which on white cannot be seen."""
 CAUSES: dict[str, tuple[str, str]] = {
     "completed": ("#009E73", ""),
     "preempted": ("#E69F00", "/"),
@@ -28,7 +30,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "code_error": ("#D55E00", ""),
     "cancelled": ("#7F7F7F", ""),
     "lost": ("#7F7F7F", "/"),
-    "goes on": ("#56B4E9", "."),
+    "running": ("#56B4E9", "."),
 }
 """Colour and pattern of each end of an attempt: no two have both in common."""
 KINDS: dict[str, tuple[str, str]] = {
@@ -65,9 +67,13 @@ def numbers(values: Any) -> list[float | None]:
     return [float(f"{value:.6g}") if value is not None and value == value else None for value in values]  # noqa: PLR0124
 
 
-def named(names: Sequence[str]) -> dict[str, Any]:
-    """What makes an axis one of names, from 0; the browser shortens them to what there is room for."""
-    return {"tickvals": list(range(len(names))), "ticktext": [words(name) for name in names], "zeroline": False}
+def named(names: Sequence[str], most: int = 50) -> dict[str, Any]:
+    """What makes an axis one of names, from 0; the browser shortens them to what there is room for.
+
+    Of more than `most` only every so many are written.
+    """
+    places = range(0, len(names), -(-len(names) // most) or 1)
+    return {"tickvals": list(places), "ticktext": [words(names[place]) for place in places], "zeroline": False}
 
 
 def log(values: Iterable[float]) -> dict[str, Any]:
@@ -78,9 +84,15 @@ def log(values: Iterable[float]) -> dict[str, Any]:
     return {"type": "log", "tickformat": "~g", **ticks}
 
 
+def stroke(colour: str) -> str:
+    """What a pattern is drawn in on this colour."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#333333" if 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT else "#FFFFFF"
+
+
 def filled(colour: str, pattern: str) -> dict[str, Any]:
     """A filled area that looks as its entry in the legend says."""
-    look = {"shape": pattern, "fgcolor": "#FFFFFF", "bgcolor": colour, "size": 6, "solidity": 0.25}
+    look = {"shape": pattern, "fgcolor": stroke(colour), "bgcolor": colour, "size": 6, "solidity": 0.25}
     return {"fillcolor": colour, **({"fillpattern": look} if pattern else {})}
 
 

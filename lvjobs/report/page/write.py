@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lvjobs.files import private, write_atomic, write_json
 from lvjobs.report.outputs import claim
+from lvjobs.report.page.look import stroke
 from lvjobs.report.page.parts import Chart, Group, Page
 
 MARKER, TABLES = "report.json", "tables"
@@ -73,7 +74,7 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("lvjobs.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "plot_json": _plot_json}
+    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "plot_json": plot_json}
     environment.filters |= filters
     scripts = {"library": _closed(get_plotlyjs()), "script": _closed(_own("page.js"))}
     return environment.get_template("page.html.j2").render(
@@ -82,6 +83,7 @@ def render(page: Page) -> str:
         policy=Markup(" ".join(_allowed(text) for text in scripts.values())),  # noqa: S704 - hashes
         patterns=_PATTERNS,
         dashes=_DASHES,
+        stroke=stroke,
         markers=_MARKERS,
         **{name: Markup(text) for name, text in scripts.items()},  # noqa: S704 - plotly's and our own
     )
@@ -108,7 +110,7 @@ def _groups(pieces: Sequence[Any]) -> list[Group]:
     return [piece for piece in pieces if isinstance(piece, Group)]
 
 
-def _plot_json(plot: Any) -> Markup:
+def plot_json(plot: Any) -> Markup:
     """JSON inside a script element: nothing in it may end that, or begin another."""
     text = json.dumps(plot, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped just now
