@@ -21,6 +21,7 @@ from lvjobs.cluster.protocol import (
     JobRequest,
     Limits,
     Load,
+    Place,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -216,6 +217,10 @@ class LocalCluster:
     def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol's
         """Nobody knows when a slot is free."""
         raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
+
+    def place(self, job_id: str) -> Place | None:  # noqa: ARG002 - the protocol's
+        """Jobs of this machine begin in the order in which they came."""
+        raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Nothing waits here with a time limit."""

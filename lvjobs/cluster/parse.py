@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import ACTIVE_STATES, DRIVER, PENDING_STATES, ClusterError, Job, token_of
+from lvjobs.cluster.protocol import ACTIVE_STATES, DRIVER, PENDING_STATES, ClusterError, Job, Place, token_of
 
 # squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
 # name comes last because only it may hold characters of more than one byte.
@@ -83,6 +83,24 @@ def parse_estimate(text: str) -> float:
     if start is None:
         raise ClusterError(f"Slurm gives no estimate ({text.strip() or 'it printed nothing'})")
     return start
+
+
+PLACE_FORMAT = "%i|%Q|%P"
+"""squeue's, of jobs that wait: an array's members on one line."""
+
+
+def parse_place(text: str, job_id: str) -> Place | None:
+    """Where a job stands among those that squeue lists as waiting in its partition; None where it is not among them."""
+    rows = [line.strip().split("|") for line in text.splitlines() if line.count("|") == PLACE_FORMAT.count("|")]
+    jobs = [(found, priority, partition) for each, priority, partition in rows if (found := _JOB_ID.match(each))]
+    own = job_id.partition("_")[0]
+    mine = next(((priority, partition) for found, priority, partition in jobs if found["job"] == own), None)
+    if mine is None:
+        return None
+    waiting = [int(priority) for _, priority, partition in jobs if partition == mine[1] and priority.isdecimal()]
+    priority = int(mine[0]) if mine[0].isdecimal() else 0
+    ahead = sum(other > priority for other in waiting)
+    return Place(mine[1], priority or None, ahead, len(waiting))
 
 
 def parse_exit(text: str) -> tuple[int | None, int | None]:

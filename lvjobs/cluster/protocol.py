@@ -168,6 +168,26 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a job that waits stands among all that wait in its partition, as far as the user may see them.
+
+    `priority` is the scheduler's number (None where it has none), `ahead` how many have a higher one.
+    """
+
+    partition: str
+    priority: int | None
+    ahead: int
+    waiting: int
+
+    @property
+    def words(self) -> str:
+        """In one sentence."""
+        number = "" if self.priority is None else f" (its priority is {self.priority})"
+        others = "no other job waits" if self.waiting == 1 else f"{self.ahead} of {self.waiting - 1} others come first"
+        return f"in partition {self.partition}, {others}{number}"
+
+
+@dataclass(frozen=True)
 class Site:
     """What requeue and preemption can promise here. None where the site did not say."""
 
@@ -241,6 +261,9 @@ class Cluster(Protocol):
             ClusterError: it would not start, or nobody can tell; the text says so.
             ClusterSilent: the scheduler did not answer.
         """
+
+    def place(self, job_id: str) -> Place | None:
+        """Where a job stands in the queue; None where it does not wait. Raises ClusterError where nobody can tell."""
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""

@@ -25,6 +25,7 @@ from lvjobs.cluster.protocol import (
     JobRequest,
     Limits,
     Load,
+    Place,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -184,6 +185,12 @@ class SimulatedCluster(Engine):
             raise ClusterError("Invalid account or account/partition combination specified")
         is_full = sum(job.state == "RUNNING" for job in self.jobs) >= self.manners.slots
         return self.clock.now + (float(request.resources.get("time_limit_minutes") or 60) if is_full else 0.0)
+
+    def place(self, job_id: str) -> Place | None:
+        """In the order in which they came."""
+        self._hear()
+        waiting = [job.id for job in self.jobs if job.state == "PENDING"]
+        return Place("simulated", None, waiting.index(job_id), len(waiting)) if job_id in waiting else None
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit."""

@@ -13,9 +13,18 @@ from lvjobs.cluster import sites
 from lvjobs.cluster.commands import Answer, run
 from lvjobs.cluster.filed import filed_job
 from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
-from lvjobs.cluster.parse import HISTORY_FORMAT, QUEUE_FORMAT, parse_estimate, parse_history, parse_load, parse_queue
+from lvjobs.cluster.parse import (
+    HISTORY_FORMAT,
+    PLACE_FORMAT,
+    QUEUE_FORMAT,
+    parse_estimate,
+    parse_history,
+    parse_load,
+    parse_place,
+    parse_queue,
+)
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Limits, Load, Site, Snapshot
+from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Limits, Load, Place, Site, Snapshot
 from lvjobs.errors import UsageError
 
 _MARGIN_SECONDS = 10.0
@@ -214,6 +223,11 @@ class SlurmCluster:
             script.flush()
             answer = answered(run(["sbatch", "--test-only", script.name], self._patience.ask))
         return parse_estimate(answer.stderr + answer.stdout)
+
+    def place(self, job_id: str) -> Place | None:
+        """Where a job stands among all that wait, as far as the site shows those of others."""
+        arguments = ["squeue", "-h", "-t", "PENDING", "-o", PLACE_FORMAT]
+        return parse_place(answered(run(arguments, self._patience.ask)).stdout, job_id)
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""

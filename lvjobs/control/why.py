@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import drift
 from lvjobs.control.intervals import duration
 from lvjobs.control.logs import last_lines, newest_log
@@ -213,6 +214,11 @@ def _in_the_queue(session: Session, row: Mapping[str, Any]) -> tuple[str, Sequen
     if row.get("queue_reason") is None:
         return "", ()
     try:
-        return "", [answer.to_dict() for answer in find_sooner(session, row)]
+        place = session.cluster(row["profile"]).place(row["job_id"])
+        words = place.words if place is not None else ""
+    except ClusterError as error:
+        words = str(error)
+    try:
+        return words, [answer.to_dict() for answer in find_sooner(session, row)]
     except UsageError as error:
-        return str(error), ()
+        return words or str(error), ()

@@ -128,6 +128,10 @@ def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab
     said = study.type("queue", "one")
     assert f"scontrol update jobid={row['job_id']} partition=urgent" in said
     assert said.index("partition urgent") < said.index("a job like it, sent now"), "the soonest comes first"
+    said = study.type("why", "one")
+    assert "it waits in the queue as job" in said
+    assert "in partition low, no other job waits (its priority is " in said
+    assert "a job like it, sent now" in said
     assert len(shown(lab, "JobID")) == 2, "nothing was submitted"
     told = json.loads(study.type("queue", "--json"))
     starts = {one["what"]: one["start"] for one in told["alternatives"]}

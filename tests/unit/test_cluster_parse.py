@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.cluster.parse import parse_exit, parse_gpus, parse_history, parse_load, parse_queue, parse_time
+from lvjobs.cluster.parse import (
+    parse_exit,
+    parse_gpus,
+    parse_history,
+    parse_load,
+    parse_place,
+    parse_queue,
+    parse_time,
+)
 from lvjobs.cluster.protocol import Job
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -259,3 +267,32 @@ def test_no_elapsed_time_or_resources_break_the_parser(elapsed, tres):
 def test_rows_in_any_order_and_number_are_read(lines):
     for job in parse_history("\n".join(lines), TOKENS):
         assert job.token in TOKENS
+
+
+# -- where a job stands -------------------------------------------------------------------------------------------
+
+WAITING = """\
+17|100|low
+18_[0-3]|400|low
+19|400|high
+20|50|low
+21|300|low
+slurm_load_jobs: something else
+"""
+
+
+@pytest.mark.parametrize(
+    ("job_id", "words"),
+    [
+        ("17", "in partition low, 2 of 3 others come first (its priority is 100)"),
+        ("18_2", "in partition low, 0 of 3 others come first (its priority is 400)"),
+        ("19", "in partition high, no other job waits (its priority is 400)"),
+    ],
+)
+def test_where_a_job_stands_among_those_of_its_partition(job_id, words):
+    assert parse_place(WAITING, job_id).words == words
+
+
+def test_a_job_that_does_not_wait_stands_nowhere():
+    assert parse_place(WAITING, "99") is None
+    assert parse_place("", "17") is None

@@ -121,6 +121,7 @@ def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, m
     found = asked(scene, "two")
     assert found["headline"].startswith("it waits in the queue as job")
     assert found["alternatives"]
+    assert found["place"] == "in partition simulated, no other job waits"
     assert "lvjobs queue two" in types(found)
 
 
