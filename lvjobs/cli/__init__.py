@@ -34,8 +34,10 @@ _COMMANDS = {
     "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
     "doctor": ("lvjobs.cli.doctor", "Check what a study needs of this cluster, and say what to do."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
+    "export": ("lvjobs.cli.export", "Write all that is known as CSV, JSON lines and TensorBoard's files."),
     "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
+    "completion": ("lvjobs.cli.completion", "Print what completes commands and runs in your shell."),
 }
 
 

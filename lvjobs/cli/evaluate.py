@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option
+from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.entering import Manner, enter_runs
 from lvjobs.cli.settings import profile_option, resource_options, settle, train_options
 from lvjobs.cli.subjects import (
@@ -28,7 +29,7 @@ from lvjobs.study.training import TrainingConfig
 
 
 @click.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @subject_options
 @click.option("--series", type=click.IntRange(min=1), help="How many of the held-out series (default: all).")
 @click.option("--split", type=click.Choice(["last200", "random"]), default="last200", show_default=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, print_json, study_option
+from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.entering import Manner, enter_runs
 from lvjobs.cli.settings import profile_option, resource_options, settle, train_options
 from lvjobs.cli.subjects import (
@@ -32,7 +33,7 @@ _MARKER = "forecast.json"
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @subject_options
 @click.option(
     "--series", type=click.IntRange(min=0), required=True, help="Which series: its index in the file, from 0."

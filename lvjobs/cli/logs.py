@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lvjobs.cli.common import existing_study, study_option
+from lvjobs.cli.completion import complete_runs
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 
@@ -14,7 +15,7 @@ _POLL_SECONDS = 0.5
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @study_option
 @click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
 @click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")

@@ -1,6 +1,7 @@
 """Settings of a task of one's own, from study.toml or a file of their own; shared by `submit run` and `rehearse`."""
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, read_toml, validated
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, find_beside, settings_model
+
+ENTRY_POINTS = "lvjobs.tasks"
 
 
 def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettings:
@@ -30,8 +33,14 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
             'name what is to run: lvjobs submit run mypackage.train:train --config FILE.toml, or task = "..." under '
             "[train] in study.toml"
         )
-    values = {**values, "task": chosen}
+    values = {**values, "task": installed_task(str(chosen))}
     return validated(settings_model(values), values, source)
+
+
+def installed_task(name: str) -> str:
+    """`package.module:function` of a task that a package brings under this name (entry points of `lvjobs.tasks`)."""
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} if ":" not in name else {}
+    return found.get(name, name)
 
 
 def check_task(study: Study, config: RunConfig) -> None:

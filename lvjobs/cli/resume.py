@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
+from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.settings import given_resources, resource_options
 from lvjobs.study.config import Resources, validated
 
 
 @click.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @study_option
 @resource_options
 @json_option

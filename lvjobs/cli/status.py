@@ -17,11 +17,12 @@ from lvjobs.cli.common import (
     study_option,
     tell_problems,
 )
+from lvjobs.cli.completion import complete_runs
 from lvjobs.study.config import Study
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @study_option
 @json_option
 @click.option("-w", "--watch", "live", is_flag=True, help="Stay, and show how it changes.")

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell_problems
+from lvjobs.cli.completion import complete_runs
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @study_option
 @json_option
 def why(root: Path, run: str, as_json: bool) -> None:

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import lvjobs
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.errors import UsageError
 
+ENTRY_POINTS = "lvjobs.profiles"
 _SUFFIX = ".sh.j2"
 _DRIVER, _NOTICE = "driver", "notice"
 """The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
@@ -75,6 +78,19 @@ def available_profiles() -> list[str]:
     return sorted(name for name in names if name not in (_DRIVER, _NOTICE))
 
 
+def installed_profiles() -> dict[str, Path]:
+    """The profiles that other packages bring, by name: entry points of the group `lvjobs.profiles`.
+
+    An entry point's value is a package; in its directory lies `<name>.sh.j2`. The package is not imported.
+    """
+    found = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        spec = find_spec(point.module)
+        if spec is not None and spec.origin is not None:
+            found[point.name] = Path(spec.origin).parent / f"{point.name}{_SUFFIX}"
+    return found
+
+
 def load_driver() -> "Profile":
     """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
     return _read(_directory() / f"{_DRIVER}{_SUFFIX}")
@@ -96,8 +112,10 @@ def load_profile(name_or_path: str | Path) -> "Profile":
         path = Path(text).expanduser()
     elif text in available_profiles():
         path = _directory() / f"{text}{_SUFFIX}"
+    elif text in (installed := installed_profiles()):
+        path = installed[text]
     else:
-        known = ", ".join(["local", *available_profiles()])
+        known = ", ".join(["local", *available_profiles(), *sorted(installed)])
         raise UsageError(f"profile: there is no {text!r}; choose one of {known}, or name a file (./mine{_SUFFIX})")
     return _read(path)
 

@@ -43,7 +43,7 @@ def curves(journals: Iterable[bytes]) -> Curves:
     for number, data in enumerate(journals):
         for entry in parse_entries(data)[0]:
             if entry.kind == "start":
-                begun = _resumed_step(entry)
+                begun = resumed_step(entry)
                 if number:
                     made.resumed.append(begun)
                 for kind in made.values.values():
@@ -71,7 +71,8 @@ def _add(into: dict[str, dict[int, float]], entry: Entry) -> None:
             into.setdefault(name, {})[step] = float(value)
 
 
-def _resumed_step(entry: Entry) -> int:
+def resumed_step(entry: Entry) -> int:
+    """The step of the checkpoint from which the attempt of this `start` line begins; 0 for none."""
     name = entry.fields.get("resumed_from")
     found = parse_checkpoint_name(name) if name else None
     return found.step if found else 0

@@ -1,0 +1,55 @@
+"""Every number that a run reported, as if nothing had ever died: one line of steps, with when each was taken. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lvjobs.records.curves import resumed_step
+from lvjobs.records.journal import parse_entries
+
+_KINDS = {"step": "training", "validation": "validation"}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The metrics of one step (`kind` training) or of one validation, at `time` (seconds since the epoch)."""
+
+    kind: str
+    step: int
+    time: float
+    values: Mapping[str, float]
+
+
+def measurements(journals: Iterable[bytes]) -> list[Measurement]:
+    """From the journals of a run's generations, in their order; by step, and a validation after the step it is of.
+
+    Steps that were lost with an attempt are there once, as they were done again.
+    """
+    kept: dict[tuple[int, str], Measurement] = {}
+    for data in journals:
+        for entry in parse_entries(data)[0]:
+            if entry.kind == "start":
+                begun = resumed_step(entry)
+                kept = {key: each for key, each in kept.items() if each.step <= begun}
+            elif entry.kind in _KINDS:
+                step, kind = int(entry.fields["step"]), _KINDS[entry.kind]
+                numbers = {name: float(value) for name, value in entry.fields.items() if _is_metric(name, value)}
+                kept[step, kind] = Measurement(kind, step, entry.time, numbers)
+    return [kept[key] for key in sorted(kept)]
+
+
+def _is_metric(name: str, value: object) -> bool:
+    return name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def rows(run: str, found: Iterable[Measurement]) -> Iterator[dict[str, object]]:
+    """A table's: a row for each number."""
+    for each in found:
+        for name, value in each.values.items():
+            yield {
+                "run": run,
+                "kind": each.kind,
+                "step": each.step,
+                "time": each.time,
+                "metric": name,
+                "value": value,
+            }

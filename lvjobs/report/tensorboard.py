@@ -1,0 +1,34 @@
+"""TensorBoard's event files: a directory a run, a scalar a metric, at the steps and times at which they were taken."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from lvjobs.errors import UsageError
+from lvjobs.records.measurements import Measurement
+
+
+def write_events(directory: Path, found: Iterable[Measurement]) -> int:
+    """Write them into `directory`, which has none yet; how many numbers they are.
+
+    Raises:
+        UsageError: TensorBoard's own package is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says what it thinks of its own imports
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError:
+            raise UsageError(
+                "event files take the package tensorboard; type: pip install 'lvjobs[tensorboard]'"
+            ) from None
+    writer = EventFileWriter(str(directory))
+    count = 0
+    for each in found:
+        values = [Summary.Value(tag=f"{each.kind}/{name}", simple_value=value) for name, value in each.values.items()]
+        writer.add_event(Event(wall_time=each.time, step=each.step, summary=Summary(value=values)))
+        count += len(values)
+    writer.close()
+    return count
