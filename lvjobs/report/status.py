@@ -23,6 +23,8 @@ _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queue
 _NAME = "run"
 _LEAST = 3
 """Runs of an open stage that are shown however many stages there are."""
+_REASONS = 3
+"""Of a stage that is folded, so many lines say why its runs are not well."""
 _TOLD = 3
 """Of what a pass did, so many lines are shown."""
 
@@ -88,6 +90,7 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
     room = max(0, lines - 1 - 3 * len(found))
+    room -= _REASONS * sum(stage["state"] != "completed" for stage, own in found if own)
     open_ones = [own for stage, own in found if stage["state"] != "completed" and own]
     share = max(_LEAST, room // len(open_ones)) if open_ones else 0
     return [_folded(stage, own, 0 if stage["state"] == "completed" else share) for stage, own in found]
@@ -224,7 +227,7 @@ def _render_block(block: Block, columns: Sequence[_Column], *, is_first: bool) -
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
         parts.append(Text(f"{more}{counted} (lvjobs status --all)", style="dim"))
-    parts += reason_lines(block.shown)
+    parts += reason_lines(block.shown, _REASONS if block.hidden else None)
     return parts
 
 

@@ -71,25 +71,25 @@ def start_words(estimate: float) -> str:
     return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
 
 
-def reason_lines(runs: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """A line for each reason why runs are not well, or wait, with their names."""
-    reasons = _reasons(runs).items()
-    return [Text(f"{together(names)}: {reason}", style=COLOURS[state]) for (state, reason), names in reasons]
-
-
-def _reasons(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Why those that are not well are not: the names of those of whom the same is to be said."""
-    found: dict[tuple[str, str], list[str]] = {}
+def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
+    """A line for each reason why runs are not well, or wait, with their names; so many lines at most."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
-            found.setdefault((run["state"], reason + _start(run.get("start_estimate"))), []).append(run["name"])
-    return found
+            found.setdefault((run["state"], reason), []).append(run)
+    order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
+    lines = [_reason_line(*key, found[key]) for key in order]
+    if most is not None and len(lines) > most:
+        lines = [*lines[: most - 1], Text(f"and {len(lines) - most + 1} other reasons", style="dim")]
+    return lines
 
 
-def _start(estimate: float | None) -> str:
-    """When Slurm expects it to start."""
-    return "" if estimate is None else f"; Slurm expects it to start {start_words(estimate)}"
+def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:
+    starts = [run["start_estimate"] for run in runs if run.get("start_estimate")]
+    which = "it" if len(runs) == 1 else "the first"
+    when = f"; Slurm expects {which} to start {start_words(min(starts))}" if starts else ""
+    return Text(f"{together([run['name'] for run in runs])}: {reason}{when}", style=COLOURS[state])
 
 
 def together(names: Sequence[str]) -> str:
