@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.stages import stage_line
-from lvjobs.report.tables import COLOURS, bar, is_plain, new_console, reason_lines, sparkline, start_words
+from lvjobs.report.tables import COLOURS, bar, is_plain, new_console, reason_lines, short_start, sparkline
 
 Row = Mapping[str, Any]
 
@@ -164,7 +164,7 @@ def _progress(run: Row, plain: bool) -> Text:
 def _tries(run: Row, _plain: bool) -> Text:
     """How often it was begun, and why it last ended, unless it is as one would have it."""
     last = "" if run["cause"] in (None, run["state"]) else f" {run['cause']}"
-    return Text(f"{run['attempts']}{last}")
+    return Text(f"{run['attempts']}{last}" if run["attempts"] else "")
 
 
 def _when(run: Row, _plain: bool) -> Text:
@@ -172,7 +172,7 @@ def _when(run: Row, _plain: bool) -> Text:
     if run.get("seconds_left") is not None:
         return Text(f"{duration(run['seconds_left'])} left")
     start = run.get("start_estimate") or run.get("not_before")
-    return Text(f"starts {start_words(start)}" if start else "")
+    return Text(f"starts {short_start(start)}" if start else "")
 
 
 def _curve(run: Row, plain: bool) -> Text:
@@ -202,7 +202,7 @@ _CELLS = (
     ("tries", _tries, False, 0),
     ("redone", lambda run, _plain: Text(str(run["replayed_steps"] or "")), True, 7),
     ("", _when, False, 1),
-    ("FLOPs", lambda run, _plain: Text(flops(run.get("flops", 0))), True, 2),
+    ("FLOPs", lambda run, _plain: Text(flops(run["flops"]) if run.get("flops") else ""), True, 2),
     ("job", lambda run, _plain: Text(run["job_id"] or ""), True, 6),
 )
 

@@ -24,6 +24,7 @@ COLOURS = {
 }
 """By the state of a run or of a stage."""
 
+_HALF_A_DAY, _DAYS = 12 * 3600, 6 * 86400
 _NAMED = 3
 """Runs that are named where the same is to be said of many."""
 
@@ -71,6 +72,13 @@ def start_words(estimate: float) -> str:
     return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
 
 
+def short_start(estimate: float) -> str:
+    """The same in a table: `14:05` of the next half day, `Tue 14:05` of the next days, else the day alone."""
+    ahead = estimate - time.time()
+    form = "%H:%M" if ahead < _HALF_A_DAY else "%a %H:%M" if ahead < _DAYS else "%d %b"
+    return time.strftime(form, time.localtime(estimate))
+
+
 def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
     """A line for each reason why runs are not well, or wait, with their names; so many lines at most."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -78,11 +86,20 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
             found.setdefault((run["state"], reason), []).append(run)
+    _merge_awaiting(found)
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
     if most is not None and len(lines) > most:
         lines = [*lines[: most - 1], Text(f"and {len(lines) - most + 1} other reasons", style="dim")]
     return lines
+
+
+def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
+    """Evaluations each wait for another run: nobody wants to read which."""
+    awaiting = [key for key in found if key[0] == "planned" and key[1].startswith("comes after ")]
+    if len(awaiting) > 1:
+        runs = [run for key in awaiting for run in found.pop(key)]
+        found["planned", "each comes after a run that is not completed yet"] = runs
 
 
 def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:

@@ -1,6 +1,8 @@
 """The tables fit the terminal, and say in words what is wrong."""
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -8,7 +10,7 @@ from rich.console import Console
 from lvjobs.report.budget import print_budget
 from lvjobs.report.site import site_lines
 from lvjobs.report.status import fold, print_status
-from lvjobs.report.tables import bar, sparkline
+from lvjobs.report.tables import bar, short_start, sparkline
 
 
 def a_row(**changes):
@@ -99,6 +101,21 @@ def test_a_held_run_says_why():
     assert "held" in text
     assert "code_error" in text
     assert "\nstage1-r8-lr0.0001-c512-s0-3fa9: ValueError: no; mend it\n" in text
+
+
+def test_of_many_that_wait_for_others_it_is_said_once():
+    waiting = {"state": "planned", "cause": None}
+    runs = [a_row(name=f"eval-{number}", reason=f"comes after run-{number}", **waiting) for number in range(5)]
+    assert "eval-0, eval-1, eval-2 and 2 more: each comes after a run that is not completed yet" in status(*runs)
+    assert "eval-0: comes after run-0" in status(runs[0])
+
+
+def test_when_a_run_starts_is_told_as_exactly_as_it_matters():
+    now = time.time()
+    assert re.fullmatch(r"\d\d:\d\d", short_start(now + 3600))
+    assert re.fullmatch(r"\w{3} \d\d:\d\d", short_start(now + 86400))
+    assert re.fullmatch(r"\d\d \w{3}", short_start(now + 30 * 86400))
+    assert f"starts {short_start(now + 3600)}" in status(a_row(state="queued", start_estimate=now + 3600), width=120)
 
 
 def test_a_finished_run_says_nothing_more():
