@@ -11,7 +11,7 @@ _TEMPLATE = """\
 # A study: what is trained, where, and what it may cost. Lines that begin with # show defaults.
 # Numbers may be written as people write them: 1e-5, 1e17, 5_000.
 
-profile = {profile}            # local, or a file of slurm_templates (csd3-ampere, csd3-icelake, generic, lab)
+profile = {profile}            # local, lab, generic, csd3-ampere, csd3-icelake, isambard-ai, jade, perlmutter, a file
 # local_slots = 1              # jobs at once on the local backend
 
 [resources]                    # what a job asks for; keys left out are the profile's

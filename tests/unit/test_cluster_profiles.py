@@ -12,7 +12,7 @@ from lvjobs.cluster.profiles import available_profiles, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.errors import UsageError
 
-NAMES = ["csd3-ampere", "csd3-icelake", "generic", "lab"]
+NAMES = ["csd3-ampere", "csd3-icelake", "generic", "isambard-ai", "jade", "lab", "perlmutter"]
 TOKEN = "0123456789ab"
 
 
@@ -72,6 +72,27 @@ def test_csd3():
     assert {"--partition=ampere", "--gres=gpu:2", "--cpus-per-task=64", "--account=x"} <= set(sbatch_lines(text))
     assert "module load rhel8/default-amp" in text
     assert not any("--gres" in line for line in sbatch_lines(script("csd3-icelake")))
+
+
+def test_isambard_ai():
+    lines = set(sbatch_lines(script("isambard-ai", gpus=4)))
+    assert {"--partition=workq", "--gpus=4", "--cpus-per-task=288", "--time=1440"} <= lines
+    assert not any("--account" in line for line in sbatch_lines(render(load_profile("isambard-ai"), request())))
+
+
+@pytest.mark.parametrize(("gpus", "partition", "cpus"), [(1, "small", 5), (8, "big", 40)])
+def test_jade_has_a_partition_for_one_gpu_and_one_for_all(gpus, partition, cpus):
+    lines = set(sbatch_lines(script("jade", gpus=gpus)))
+    assert {f"--partition={partition}", f"--gres=gpu:{gpus}", f"--cpus-per-task={cpus}"} <= lines
+    assert load_profile("jade").defaults()["max_queued"] == 8
+
+
+@pytest.mark.parametrize(("gpus", "qos"), [(1, "shared"), (2, "shared"), (4, "regular")])
+def test_perlmutter_shares_a_node_or_takes_it(gpus, qos):
+    text = script("perlmutter", gpus=gpus, account="m1234_g")
+    assert {f"--qos={qos}", "--constraint=gpu", f"--gpus={gpus}", "--account=m1234_g"} <= set(sbatch_lines(text))
+    assert not any("--partition" in line for line in sbatch_lines(text))
+    assert "--qos=preempt" in sbatch_lines(script("perlmutter", gpus=4, qos="preempt"))
 
 
 def test_what_is_set_comes_before_the_defaults():
@@ -173,7 +194,7 @@ def test_an_array_that_no_script_can_carry():
 
 @pytest.mark.parametrize("name", ["nope", "", "LAB"])
 def test_an_unknown_profile(name):
-    with pytest.raises(UsageError, match="choose one of local, csd3-ampere, csd3-icelake, generic, lab"):
+    with pytest.raises(UsageError, match=f"choose one of local, {', '.join(NAMES)}"):
         load_profile(name)
 
 

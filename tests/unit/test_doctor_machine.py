@@ -7,7 +7,7 @@ import sys
 import pytest
 from doctor_helpers import asked_of, levels, told
 
-from lvjobs.cluster.profiles import load_profile, render
+from lvjobs.cluster.profiles import available_profiles, load_profile, render
 from lvjobs.doctor import inputs, places, profile, software
 from lvjobs.doctor.quotas import Quota, parse_quota
 from lvjobs.forecasting.data import make_dataset
@@ -55,7 +55,7 @@ def test_a_torch_without_cuda_where_gpus_are_asked_for(root, monkeypatch):
         assert levels(software.check_versions(asked)) == {"versions": "fine"}, "nothing is lost there"
 
 
-@pytest.mark.parametrize("name", ["csd3-ampere", "csd3-icelake", "generic", "lab"])
+@pytest.mark.parametrize("name", available_profiles())
 def test_the_profiles_that_are_shipped_keep_what_runs_need(root, name):
     asked = asked_of(root, name, account="mine")
     assert levels(profile.check_profile(asked)) == {"profile": "fine"}
