@@ -72,19 +72,23 @@ class Resources(_Table):
     """[resources]: what a job asks for. Unset keys are the profile's defaults (`slurm_templates/<profile>.sh.j2`)."""
 
     partition: str | None = Field(default=None, description="or a list: Slurm takes what lets the job start first")
-    account: str | None = None
+    account: str | None = Field(default=None, description="who pays")
     qos: str | None = Field(default=None, description="or a list, in order of preference")
-    time_limit: str | None = Field(default=None, description='"auto": from measured step times')
+    time_limit: str | None = Field(
+        default=None, description='of one job, as Slurm writes it, or 36h, 90m; "auto": from measured step times'
+    )
     gpus: Int | None = Field(default=None, ge=0, description="of one node; a training uses them all")
     processes: Int | None = Field(default=None, gt=0, description="that train one run together; None: one a GPU")
-    cpus: Int | None = Field(default=None, gt=0)
+    cpus: Int | None = Field(default=None, gt=0, description="cores of one job")
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
-    signal_lead_seconds: Int | None = Field(default=None, gt=0)
+    signal_lead_seconds: Int | None = Field(
+        default=None, gt=0, description="how long before the time limit the worker is told; a tenth of it at most"
+    )
     max_queued: Int | None = Field(
         default=None, ge=0, description="jobs you may have in the queue; 0: as the site says"
     )
-    exclude_nodes: list[str] | None = None
-    modules: list[str] | None = None
+    exclude_nodes: list[str] | None = Field(default=None, description="to keep away from; those that fail are added")
+    modules: list[str] | None = Field(default=None, description="what `module load` is to load")
     extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
     extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
@@ -130,12 +134,12 @@ class Driver(_Table):
     """[driver]: the tiny job that makes passes while nobody is there. Unset keys are the runs' own."""
 
     job: bool = Field(default=True, description="false: no such job; make passes by lvjobs watch, or scrontab")
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
+    partition: str | None = Field(default=None, description="best is one without GPUs")
+    account: str | None = Field(default=None, description="who pays")
+    qos: str | None = Field(default=None, description="quality of service")
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
-    modules: list[str] | None = None
-    extra_sbatch: list[str] | None = None
+    modules: list[str] | None = Field(default=None, description="what `module load` is to load")
+    extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
 
     def variables(self) -> dict[str, Any]:
         """The variables of its script that are set here."""
@@ -166,8 +170,8 @@ class Notify(_Table):
 class Budget(_Table):
     """[budget]: FLOPs for everything, by one convention (docs/flops.md)."""
 
-    limit: Int = Field(default=10**17, gt=0)
-    convention: Literal["official", "exact", "report"] = "official"
+    limit: Int = Field(default=10**17, gt=0, description="FLOPs; nothing starts that would go beyond")
+    convention: Literal["official", "exact", "report"] = Field(default="official", description="by which they count")
     count_inference: bool = Field(default=True, description="whether validation, generation and evaluation count")
     renew: bool = Field(default=True, description="reserve another interval for a run whose replays used up its own")
 
@@ -181,16 +185,16 @@ class Evaluation(_Table):
 class Policy(_Table):
     """[policy]: how often each cause of death is forgiven, and how long a pass waits before it believes in one."""
 
-    killed_retries: Int = Field(default=5, ge=0)
-    launch_failed_retries: Int = Field(default=5, ge=0)
-    hung_retries: Int = Field(default=5, ge=0)
-    lost_retries: Int = Field(default=5, ge=0)
-    out_of_memory_retries: Int = Field(default=2, ge=0)
-    out_of_memory_factor: Float = Field(default=1.5, gt=1)
-    no_progress_deaths: Int = Field(default=3, gt=0)
-    no_progress_preemptions_warn: Int = Field(default=3, gt=0)
-    no_progress_preemptions: Int = Field(default=10, gt=0)
-    backoff_seconds: Float = Field(default=30.0, ge=0, description="doubled from the second time on")
+    killed_retries: Int = Field(default=5, ge=0, description="times in a row that a run goes on after it")
+    launch_failed_retries: Int = Field(default=5, ge=0, description="the same of a job that did not start")
+    hung_retries: Int = Field(default=5, ge=0, description="the same of one that showed no life")
+    lost_retries: Int = Field(default=5, ge=0, description="the same of one that nobody knows")
+    out_of_memory_retries: Int = Field(default=2, ge=0, description="the same of one that took too much memory")
+    out_of_memory_factor: Float = Field(default=1.5, gt=1, description="times so much memory the next time")
+    no_progress_deaths: Int = Field(default=3, gt=0, description="in a row, without a new checkpoint: held")
+    no_progress_preemptions_warn: Int = Field(default=3, gt=0, description="of preempted and node_fail: says so")
+    no_progress_preemptions: Int = Field(default=10, gt=0, description="of preempted and node_fail: held")
+    backoff_seconds: Float = Field(default=30.0, ge=0, description="doubled from the second time on; an hour at most")
     hung_seconds: Float = Field(default=1800.0, gt=0, description="no journal line for longer: hung")
     lost_seconds: Float = Field(default=120.0, ge=0, description="in neither squeue nor sacct for longer: lost")
     unclear_seconds: Float = Field(default=30.0, ge=0, description="a token nobody knows for longer: no job was made")
@@ -199,7 +203,7 @@ class Policy(_Table):
 class StudyConfig(_Table):
     """The whole of study.toml."""
 
-    profile: str = "local"
+    profile: str = Field(default="local", description="how the cluster is used (docs/profiles.md)")
     local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
     resources: Resources = Resources()
     driver: Driver = Driver()

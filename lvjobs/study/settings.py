@@ -26,13 +26,13 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    seed: Int = Field(default=0, ge=0)
-    steps: Int = Field(default=5000, gt=0)
-    checkpoint_every: Int = Field(default=250, gt=0)
+    seed: Int = Field(default=0, ge=0, description="of everything that is drawn")
+    steps: Int = Field(default=5000, gt=0, description="of the run")
+    checkpoint_every: Int = Field(default=250, gt=0, description="steps between checkpoints")
     validate_every: Int | None = Field(default=None, gt=0, description="None: with every checkpoint")
-    threads: Int = Field(default=1, gt=0)
-    keep_last: Int = Field(default=2, gt=0)
-    keep_best: bool = True
+    threads: Int = Field(default=1, gt=0, description="of a process; another number is another arithmetic")
+    keep_last: Int = Field(default=2, gt=0, description="checkpoints that stay")
+    keep_best: bool = Field(default=True, description="whether that with the lowest validation loss stays too")
 
     def run_config(self) -> RunConfig:
         """The immutable configuration these settings declare: the run's own keys apart from the task's."""
@@ -49,7 +49,7 @@ class RunSettings(BaseModel):
 class TrainSettings(RunSettings, TrainingConfig):
     """[train] of the forecasting: defaults of `lvjobs submit train`, and what every stage starts from."""
 
-    data: str = "data.h5"
+    data: str = Field(default="data.h5", description="HDF5 with /time (T,) and /trajectories (N, T, 2)")
 
     def _params(self, values: dict[str, Any]) -> dict[str, Any]:
         return TrainingConfig.model_validate(values).model_dump(mode="json")
@@ -58,7 +58,7 @@ class TrainSettings(RunSettings, TrainingConfig):
 class OwnSettings(RunSettings):
     """[train] of a function of one's own; its keys are added by `settings_model`."""
 
-    task: str = Field(pattern=TASK.pattern)
+    task: str = Field(pattern=TASK.pattern, description="module:function, or package.module:function")
 
 
 def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:

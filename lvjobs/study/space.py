@@ -28,10 +28,10 @@ class Range(_Table):
     Of a key that takes whole numbers they are whole.
     """
 
-    low: Float = Field(allow_inf_nan=False)
-    high: Float = Field(allow_inf_nan=False)
-    log: bool = False
-    step: Float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    low: Float = Field(allow_inf_nan=False, description="included")
+    high: Float = Field(allow_inf_nan=False, description="included")
+    log: bool = Field(default=False, description="alike in each order of magnitude")
+    step: Float | None = Field(default=None, gt=0, allow_inf_nan=False, description="only low, low + step, ...")
 
 
 Values: TypeAlias = Range | list[Any]
@@ -45,11 +45,13 @@ class Search(_Table):
     no more than `parallel` are open at once (None: 4; all where the sampler is random, for it learns nothing).
     """
 
-    sampler: Literal["tpe", "random"] = "tpe"
-    trials: Int = Field(gt=0)
-    seed: Int = Field(default=0, ge=0)
-    parallel: Int | None = Field(default=None, gt=0)
-    startup: Int | None = Field(default=None, gt=0)
+    sampler: Literal["tpe", "random"] = Field(default="tpe", description="tpe learns from what trials reached")
+    trials: Int = Field(gt=0, description="that are proposed in all")
+    seed: Int = Field(default=0, ge=0, description="of the sampler")
+    parallel: Int | None = Field(default=None, gt=0, description="that may be open at once; None: 4, all if random")
+    startup: Int | None = Field(
+        default=None, gt=0, description="drawn at random before it learns; None: 10, or a third where that is fewer"
+    )
 
     @property
     def first(self) -> int:

@@ -32,8 +32,8 @@ class Select(_Table):
     calls it. Never an error on the scored series: choosing by those would make of them a training set.
     """
 
-    metric: str = Field(default="validation_loss", min_length=1)
-    mode: Literal["min", "max"] = "min"
+    metric: str = Field(default="validation_loss", min_length=1, description="what the runs' journals report")
+    mode: Literal["min", "max"] = Field(default="min", description="whether the lowest wins")
     at: Int | At = Field(default="last", description="the last value, the best, or that of a step")
     ties: Literal["cheapest", "first"] = Field(default="cheapest", description="of equal ones; then the first declared")
 
@@ -64,9 +64,9 @@ class Prune(_Table):
     median of what completed runs had there.
     """
 
-    kind: Literal["successive_halving", "median"] = "successive_halving"
-    first: Int = Field(gt=0)
-    factor: Int = Field(default=3, gt=1)
+    kind: Literal["successive_halving", "median"] = Field(default="successive_halving", description="the rule")
+    first: Int = Field(gt=0, description="the step at which runs are first compared")
+    factor: Int = Field(default=3, gt=1, description="of successive_halving: one in so many goes on")
 
 
 class Stage(_Table):
@@ -84,22 +84,34 @@ class Stage(_Table):
     `zero_shot` (prompts, of the base model) and `evaluate` (stages, of all their runs) make it a stage of evaluations.
     """
 
-    name: str
-    origin: str | None = Field(default=None, alias="from")
-    take: list[str] | None = None
-    after: list[str] = Field(default_factory=list)
-    grid: dict[str, list[Any]] = Field(default_factory=dict)
-    space: dict[str, Values] = Field(default_factory=dict)
-    search: Search | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
-    steps: Int | None = Field(default=None, gt=0)
-    seeds: list[Int] | None = Field(default=None, min_length=1)
-    select: Select = Select()
-    prune: Prune | None = None
-    on_hold: Literal["wait", "skip"] = "wait"
-    quorum: Int | None = Field(default=None, gt=0)
-    zero_shot: list[PromptName] = Field(default_factory=list)
-    evaluate: list[str] = Field(default_factory=list)
+    name: str = Field(description="letters, digits, `.`, `_`, `+`, `-`")
+    origin: str | None = Field(
+        default=None, alias="from", description="the stage whose winner's settings are taken over; it is waited for"
+    )
+    take: list[str] | None = Field(
+        default=None, description="the keys that are taken over; None: all that it varied, set or took over"
+    )
+    after: list[str] = Field(default_factory=list, description="stages that are waited for, too")
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="keys of [train], each with a list: a run for every combination"
+    )
+    space: dict[str, Values] = Field(
+        default_factory=dict, description="in place of a grid: lists or ranges, from which a sampler chooses"
+    )
+    search: Search | None = Field(default=None, description="how many trials of the space, and by which sampler")
+    set: dict[str, Any] = Field(default_factory=dict, description="keys of [train] with one value for all runs")
+    steps: Int | None = Field(default=None, gt=0, description="of each run; None: [train]'s")
+    seeds: list[Int] | None = Field(
+        default=None, min_length=1, description="each combination once a seed, and means are compared; None: one"
+    )
+    select: Select = Field(default=Select(), description="how the winner is chosen")
+    prune: Prune | None = Field(default=None, description="pauses runs that compare badly before their last step")
+    on_hold: Literal["wait", "skip"] = Field(default="wait", description="what a held run does to the stage")
+    quorum: Int | None = Field(
+        default=None, gt=0, description="with skip: combinations that have to be done; None: one"
+    )
+    zero_shot: list[PromptName] = Field(default_factory=list, description="evaluates the base model, so prompted")
+    evaluate: list[str] = Field(default_factory=list, description="evaluates each run of these stages")
 
     @field_validator("name")
     @classmethod

@@ -30,39 +30,47 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str = Field(default="tiny", min_length=1)
+    model: str = Field(default="tiny", min_length=1, description="tiny, a directory, or a hub id")
     data: str = Field(min_length=1)
-    data_sha256: str = ""
-    context_length: Int = Field(default=512, ge=16)
-    batch_size: Int = Field(default=4, gt=0)
+    data_sha256: str = Field(default="", description="of the file; written when a run is declared")
+    context_length: Int = Field(default=512, ge=16, description="tokens of a training window")
+    batch_size: Int = Field(default=4, gt=0, description="windows of a batch")
     accumulate: Int = Field(default=1, gt=0, description="batches whose gradients make one step")
-    lora_rank: Int = Field(default=4, gt=0)
-    lora_alpha: Float | None = Field(default=None, gt=0)
-    lora_dropout: Float = Field(default=0.05, ge=0, lt=1)
-    lora_targets: Literal["qv", "all-linear"] = "qv"
-    learning_rate: Float = Field(default=1e-5, gt=0)
-    weight_decay: Float = Field(default=0.0, ge=0)
-    warmup_steps: Int = Field(default=0, ge=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    max_grad_norm: Float = Field(default=1.0, gt=0)
+    lora_rank: Int = Field(default=4, gt=0, description="of the adapter")
+    lora_alpha: Float | None = Field(default=None, gt=0, description="None: the rank")
+    lora_dropout: Float = Field(default=0.05, ge=0, lt=1, description="of the adapter's input")
+    lora_targets: Literal["qv", "all-linear"] = Field(default="qv", description="which layers are adapted")
+    learning_rate: Float = Field(default=1e-5, gt=0, description="the highest")
+    weight_decay: Float = Field(default=0.0, ge=0, description="of AdamW")
+    warmup_steps: Int = Field(default=0, ge=0, description="in which the rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="how the rate falls")
+    max_grad_norm: Float = Field(default=1.0, gt=0, description="to which gradients are clipped")
     compile: bool = Field(default=False, description="steps by torch.compile; needs a compiler where the job runs")
     early_stopping_patience: Int | None = Field(
         default=None, gt=0, description="validations in a row without a better loss that end the run; None: never"
     )
     early_stopping_delta: Float = Field(default=0.0, ge=0, description="how much lower a better loss is at least")
-    precision: Literal["fp32", "bf16"] = "fp32"
-    quantization: Literal["auto", "none", "nf4"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="in which the base model computes")
+    quantization: Literal["auto", "none", "nf4"] = Field(
+        default="auto", description="of frozen weights; auto: nf4 on a GPU, except for tiny"
+    )
     gradient_checkpointing: bool = Field(default=False, description="layers run again in the backward pass")
-    decimals: Int = Field(default=2, ge=1, le=6)
+    decimals: Int = Field(default=2, ge=1, le=6, description="of a number in the text")
     scale_target: Float = Field(default=6.0, gt=0, description="what the history's alpha-quantile is written as")
     scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="the quantile")
     scale_beta: Float = Field(default=0.3, ge=0, description="what lies below the history's minimum, in its widths")
-    scaling: Literal["series", "global"] = "series"
-    history_steps: Int = Field(default=80, gt=0)
-    horizon_steps: Int = Field(default=20, gt=0)
-    format: Literal["raw", "instruct"] = "raw"
+    scaling: Literal["series", "global"] = Field(
+        default="series", description="by each series' own history, or by the histories of all that train"
+    )
+    history_steps: Int = Field(default=80, gt=0, description="that a forecast sees")
+    horizon_steps: Int = Field(default=20, gt=0, description="that it gives")
+    format: Literal["raw", "instruct"] = Field(
+        default="raw", description="instruct: within an instruction, in the model's chat template"
+    )
     packing: bool = Field(default=False, description="windows of several series, without padding (format raw only)")
-    head: Literal["full", "numeric"] = "full"
+    head: Literal["full", "numeric"] = Field(
+        default="full", description="numeric: over the characters of a series alone, another objective"
+    )
     train_systems: Int | None = Field(default=None, gt=0, description="None: all of the first 80 % that may train")
     validation_systems: Int | None = Field(
         default=None, ge=0, description="held out of the first 80 %; None: a tenth of them; 0: none, the scored ones"
