@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -394,3 +396,14 @@ def test_no_address_of_the_network_is_in_what_it_loads(typed, study):
     loads = re.findall(r'(?:src|href)="(https?:[^"]*)"', page[: page.index("<script>")])
     assert loads == []
     assert "default-src 'none'" in page
+
+
+def test_it_needs_no_torch_and_no_other_command_needs_plotly(tmp_path):
+    (tmp_path / "study.toml").write_text("")
+    for arguments, wanted in ((["report"], True), (["figures"], False), (["status"], False)):
+        code = "import sys; from lvjobs.cli import cli; cli(sys.argv[1:], standalone_mode=False); print('LOADED', *sys.modules)"
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        loaded = {name.split(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
+        assert ("plotly" in loaded) == wanted, arguments
+        assert loaded & {"torch", "transformers", "peft"} == set(), arguments

@@ -45,7 +45,7 @@ def answer_forecasts(evaluations: Sequence[Evaluated]) -> Answer:
     ]
     if len(tuned) > 1:
         notes.append(
-            f"The best of {len(tuned)} evaluated runs was picked by the very score that is shown: it flatters."
+            f"The best of {len(tuned)} evaluated runs was picked by the very score that is shown, which flatters it."
         )
     notes.append("All forecast the same series, so intervals that overlap do not prove two methods equal.")
     if looked := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
@@ -87,7 +87,7 @@ def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
         said = {
             "better": "It beats the best baseline",
             "worse": "It does not reach the best baseline",
-            "overlap": "It is not told apart from the best baseline",
+            "overlap": "It cannot be told apart from the best baseline",
         }[compare(own, other)]
         lower = "" if compare(own, other) != "overlap" else ", though its MAE is lower" * (own.value < other.value)
         sentences.append(

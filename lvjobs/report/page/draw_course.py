@@ -14,7 +14,7 @@ _LEDGER = "attempts and charges of runs.db"
 _BARELY = 0.05
 """The share of the limit up to which a burn-down is a flat line, and says in words how little was spent."""
 _UNUSED = "no run has begun: lvjobs submit train, or lvjobs sweep all"
-_DATES = {"type": "date"}
+_DATES = {"type": "date", "tickangle": 0}
 _MILLI = 1000.0
 
 

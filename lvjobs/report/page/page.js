@@ -47,6 +47,7 @@
     panel.style.height = `${height}px`;
     layout.height = height;
     layout.width = panel.clientWidth;
+    if (layout.xaxis.type === "date") layout.xaxis.nticks = Math.max(2, Math.floor(layout.width / 95));
     if (layout.yaxis.ticktext) layout.yaxis.ticktext = layout.yaxis.ticktext.map((text) => short(text, layout.width / 22));
     if (touch) layout.dragmode = false;
     const bar = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"];
