@@ -181,10 +181,10 @@ def _provenance(facts: Facts, runs: Sequence[Run]) -> list[Piece | Group]:
         "lvjobs sweep plan   # what it will cost",
         "lvjobs sweep all",
         "lvjobs report",
-        "",
-        "# the code that each run was submitted with is kept in this study:",
-        *(f".lvjobs/code/{code}" for code in codes),
     ]
+    if codes:
+        commands += ["", "# the code that each run was submitted with is kept in this study:"]
+        commands += [f".lvjobs/code/{code}" for code in codes]
     return [
         results(runs, facts.origins, spans),
         machines(facts.origins, spans),
