@@ -1,0 +1,25 @@
+"""The examples that bring a training of their own, as somebody who copies them would run them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from driving import Study
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.mark.parametrize(("name", "minutes"), [("classifier", "0.3"), ("trainer", "1")])  # by how long imports take
+def test_an_example_trains_and_survives_its_rehearsal(tmp_path, name, minutes):
+    study = Study(tmp_path, tmp_path / "none", profile="local")
+    shutil.copy(EXAMPLES / f"{name}.toml", study.root / "study.toml")
+    shutil.copy(EXAMPLES / f"{name}.py", study.root)
+    said = study.type("submit", "run", "--name", "one", "--wait")
+    assert "one: completed at step 300" in said
+    final = {path.relative_to(study.root / "checkpoints" / "one").as_posix() for path in study.root.rglob("final/*/*")}
+    assert ("final/trainer/model.safetensors" in final) == (name == "trainer")
+    said = study.type("rehearse", "--local", "--minutes", minutes, "--rehearsed-steps", "60")
+    assert "verdict: resumed bit for bit: 60 steps" in said
+    assert "it met: nothing" not in said, "this machine is too slow for so few minutes"
