@@ -32,7 +32,13 @@ from lvjobs.study.training import TrainingConfig
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @subject_options
 @click.option("--series", type=click.IntRange(min=1), help="How many of the held-out series (default: all).")
-@click.option("--split", type=click.Choice(["last200", "random"]), default="last200", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["last200", "random"]),
+    default="last200",
+    show_default=True,
+    help="Which fifth of the file is held out: the last, or one that is drawn by --seed.",
+)
 @sampling_options
 @click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
 @click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series forecast at once.")

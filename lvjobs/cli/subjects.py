@@ -51,7 +51,13 @@ def sampling_options(function: F) -> F:
     """--samples, --temperature and --top-p."""
     top_p = click.FloatRange(min=0, max=1, min_open=True)
     for option in (
-        click.option("--top-p", type=top_p, default=1.0, show_default=True),
+        click.option(
+            "--top-p",
+            type=top_p,
+            default=1.0,
+            show_default=True,
+            help="Draw from the likeliest digits that have so much probability together.",
+        ),
         click.option(
             "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
         ),

@@ -1,0 +1,253 @@
+"""Writes docs/cli.md and docs/study-toml.md, from the commands and models themselves: python scripts/make_reference.py.
+
+tests/unit/test_docs.py fails where a page is no longer what this gives.
+"""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lvjobs.cli import cli
+from lvjobs.cli.sweep import stage
+from lvjobs.study.config import StudyConfig
+from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
+from lvjobs.study.space import Range, Search
+from lvjobs.study.stages import Prune, Select, Stage
+
+DOCS = Path(__file__).parent.parent / "docs"
+NOTE = "<!-- Written by `python scripts/make_reference.py`: mend what it reads, never this page. -->\n"
+
+CLI_HEAD = """# Commands
+
+Every command has `-h, --help`, and most have these:
+
+| option | meaning |
+|---|---|
+| `--study DIRECTORY` | the study's directory; else `$LVJOBS_STUDY`, else the current one |
+| `--json` | prints JSON ([the shapes](json.md)) |
+
+They are left out below. Exit codes: 0, done; 1, it could not be done; 2, what was typed makes no sense; 130,
+interrupted. An error is one line: what happened, what it means for the run, what to type.
+"""
+
+TOML_HEAD = """# study.toml
+
+Every key there is, with what it takes and what it is when it is left out. An absent file means every default;
+`lvjobs init` writes one, commented. A key that is not here is an error, which names the nearest that is.
+Numbers may be written as people write them: `1e-5`, `1e17`, `5_000`.
+"""
+
+OMITTED = ("root", "as_json")
+"""Options of nearly every command."""
+
+
+def cli_reference() -> str:
+    """docs/cli.md."""
+    parts = [NOTE, CLI_HEAD]
+    top = click.Context(cli, info_name="lvjobs")
+    commands = [(name, cli.get_command(top, name)) for name in cli.list_commands(top)]
+    rows = [[f"[`lvjobs {name}`](#lvjobs-{name})", _first_sentence(found)] for name, found in commands if found]
+    parts.append(_table(["command", "what it does"], rows))
+    for name, found in commands:
+        if found is not None:
+            parts.extend(_command(found, click.Context(found, info_name=name, parent=top), 2))
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, context: click.Context, depth: int) -> Iterator[str]:
+    """A command's section, and those of the commands in it."""
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)]).replace("sweep sweep", "sweep")
+    yield f"{'#' * depth} {context.command_path}\n"
+    yield f"```text\n{usage}\n```\n"
+    yield _prose(command.help or command.short_help or "")
+    rows = [_option(each) for each in command.params if _is_shown(each)]
+    if rows:
+        yield _table(["option", "default", "meaning"], rows)
+    if not isinstance(command, click.Group):
+        return
+    if context.command_path == "lvjobs sweep":  # any word that is no command of it
+        yield from _command(stage, click.Context(stage, info_name="STAGE", parent=context), depth + 1)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        if inner is not None and not inner.hidden:
+            yield from _command(inner, click.Context(inner, info_name=name, parent=context), depth + 1)
+
+
+def _is_shown(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and parameter.name not in OMITTED and not parameter.hidden
+
+
+def _option(parameter: click.Parameter) -> list[str]:
+    assert isinstance(parameter, click.Option)
+    names = [*parameter.opts, *parameter.secondary_opts]
+    value = "" if parameter.is_flag or parameter.count else f" {_value(parameter)}"
+    default = ""
+    if parameter.show_default and isinstance(parameter.default, (str, int, float)) and not parameter.is_flag:
+        default = f"`{parameter.default}`"
+    return [f"`{', '.join(names)}{value}`", default, _inline(parameter.help or "")]
+
+
+def _value(parameter: click.Option) -> str:
+    if parameter.metavar:
+        return parameter.metavar
+    if isinstance(parameter.type, click.Choice):
+        return f"[{'|'.join(parameter.type.choices)}]"
+    return parameter.type.name.split()[0].upper()
+
+
+def _first_sentence(command: click.Command) -> str:
+    """Up to the first full stop that ends a sentence."""
+    text = " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
+    return _inline(re.split(r"(?<=[\w)])\.(?:\s|$)", text)[0])
+
+
+def _prose(text: str) -> str:
+    paragraphs = inspect.cleandoc(text.replace("\b", "")).split("\n\n")
+    return "\n\n".join(_inline(" ".join(each.split())) for each in paragraphs) + "\n"
+
+
+def _inline(text: str) -> str:
+    """Words of a terminal as Markdown: pages are linked, and nothing is markup by accident."""
+    text = text if "`" in text else re.sub(r"([<*])", r"\\\1", text)
+    return re.sub(r"docs/([\w-]+)\.md", r"[\1](\1.md)", text)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
+
+
+def study_reference() -> str:
+    """docs/study-toml.md."""
+    parts = [NOTE, TOML_HEAD]
+    tables = {name: field for name, field in StudyConfig.model_fields.items() if _model_of(field.annotation)}
+    parts += ["## At the top\n", _keys(StudyConfig, leave=set(tables))]
+    for name, field in tables.items():
+        model = _model_of(field.annotation)
+        assert model is not None
+        if name == "train":
+            parts += _train()
+        elif name == "stage":
+            parts += _stage()
+        else:
+            parts += [f"## [{name}]\n", _said(model), _keys(model)]
+    return "\n".join(parts)
+
+
+def _train() -> list[str]:
+    own = set(OwnSettings.model_fields) - set(RunSettings.model_fields)
+    return [
+        "## [train]\n",
+        "Defaults of `lvjobs submit train`, and what every stage starts from. Of every training:\n",
+        _keys(RunSettings),
+        "Of the forecasting that comes with lvjobs ([training](training.md)):\n",
+        _keys(TrainSettings, leave=set(RunSettings.model_fields)),
+        "Of [a function of your own](tasks.md), whose further keys are those that `[train]` gives a value:\n",
+        _keys(OwnSettings, leave=set(OwnSettings.model_fields) - own),
+    ]
+
+
+def _stage() -> list[str]:
+    inner = {"select": Select, "prune": Prune, "search": Search}
+    parts = [
+        "## [[stage]]\n",
+        "Runs that are compared, or evaluations ([sweeps](sweeps.md)). Left out: the published study's.\n",
+        _keys(Stage),
+        "### space\n",
+        "Keys of `[train]`, each with a list of values, or a range:\n",
+        _keys(Range),
+    ]
+    for name, model in inner.items():
+        parts += [f"### {name}\n", _keys(model)]
+    return parts
+
+
+def _said(model: type[BaseModel]) -> str:
+    """The model's docstring, without the name of its table."""
+    text = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0]
+    text = " ".join(re.sub(r"^\[+\w+\]+: ", "", text).split())
+    return f"{text[0].upper()}{text[1:]}\n"
+
+
+def _keys(model: type[BaseModel], leave: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    rows = [
+        [f"`{field.alias or name}`", _kind(field.annotation), _default(field), _meaning(field)]
+        for name, field in model.model_fields.items()
+        if name not in leave
+    ]
+    return _table(["key", "takes", "left out", "meaning"], rows)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """Its description, where None is what TOML has no word for."""
+    return _inline((field.description or "").replace("None:", "left out:"))
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a table, or of a list of tables."""
+    for each in (annotation, *get_args(annotation)):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None
+
+
+_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}
+
+
+def _kind(annotation: Any) -> str:
+    """What a key takes, in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (Union, UnionType):
+        return ", ".join(dict.fromkeys(_kind(each) for each in arguments if each is not NoneType))
+    if origin is Literal:
+        return ", ".join(f"`{json.dumps(each)}`" for each in arguments)
+    if origin is list:
+        return f"a list: {_kind(arguments[0])}"
+    if origin is dict:
+        return "a table"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a table"
+    return _KINDS.get(annotation, "text")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value in ({}, []):
+        return ""
+    if isinstance(value, BaseModel):
+        text = ", ".join(f"{key} = {_toml(each)}" for key, each in value.model_dump(mode="json").items())
+        return f"`{{ {text} }}`"
+    return f"`{_toml(value)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
+        return f"{value:.0e}".replace("e+", "e")
+    return json.dumps(value)
+
+
+PAGES = {"cli.md": cli_reference, "study-toml.md": study_reference}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, made in PAGES.items():
+        (DOCS / name).write_text(made(), encoding="utf-8")
+        sys.stdout.write(f"docs/{name}\n")
+
+
+if __name__ == "__main__":
+    main()
