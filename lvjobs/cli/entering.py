@@ -157,7 +157,9 @@ def _agree(proposal: "Proposal", manner: Manner) -> None:
     if not sys.stdin.isatty():
         raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
     if not click.confirm("Submit what is proposed?", err=manner.as_json):
-        raise UsageError("nothing was submitted")
+        raise UsageError(
+            "nothing was submitted; ask for fewer runs or steps, or raise the limit with lvjobs budget set"
+        )
 
 
 def _tell_outcome(

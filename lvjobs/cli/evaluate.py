@@ -73,7 +73,10 @@ def evaluate(
 
     if table:
         if zero_shot or adapter:
-            raise UsageError("--table is of runs; base models that were evaluated on the same series are in it already")
+            raise UsageError(
+                "--table is of runs, and has the base models that were evaluated on the same series; leave "
+                "--zero-shot and --adapter out"
+            )
         show_tables(existing_study(root), runs, as_json=as_json)
         return
     study = load_study(root)

@@ -29,7 +29,7 @@ def _whole(_context: click.Context, option: click.Parameter, value: str | None) 
     except ValueError as error:
         raise UsageError(f"{option.opts[0]}: {error}") from None
     if absurd:
-        raise UsageError(f"{option.opts[0]}: {value} is out of any range")
+        raise UsageError(f"{option.opts[0]}: {value} is out of any range; give a smaller number")
     return number
 
 

@@ -117,7 +117,9 @@ def _role(subject: Subject, series: int) -> str:
 
     total = systems_in(subject.training)
     if series >= total:
-        raise UsageError(f"--series {series}: {subject.training.data} holds series 0 to {total - 1}")
+        raise UsageError(
+            f"--series {series}: {subject.training.data} holds series 0 to {total - 1}; choose one of them"
+        )
     if not subject.adapter:
         return ""
     split = training_split(total, subject.training)

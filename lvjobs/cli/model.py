@@ -102,7 +102,7 @@ def _tell(name: str, decimals: int, as_json: bool) -> None:
     ):
         click.echo(f"  {title:<11}{text}")
     if problem:
-        raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted")
+        raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted; see FLOPs above")
 
 
 def _tokenizer(split: tuple[str, ...] | None) -> str:

@@ -30,8 +30,8 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
     chosen = task or values.get("task")
     if chosen is None:
         raise UsageError(
-            'name what is to run: lvjobs submit run mypackage.train:train --config FILE.toml, or task = "..." under '
-            "[train] in study.toml"
+            'no task was named; type: lvjobs submit run mypackage.train:train --config FILE.toml, or set task = "..." '
+            "under [train] in study.toml"
         )
     values = {**values, "task": installed_task(str(chosen))}
     return validated(settings_model(values), values, source)

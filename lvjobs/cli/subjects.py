@@ -97,7 +97,9 @@ def find_subjects(
         UsageError: nothing or too much was named, or something that is not there.
     """
     if (bool(runs) + bool(zero_shot) + bool(adapter)) != 1:
-        raise UsageError("name what is to forecast: RUN, or --zero-shot raw|instruct, or --adapter DIRECTORY")
+        raise UsageError(
+            "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
+        )
     if runs:
         found = [(run, training_of(run)) for run in find_runs(study, runs)]
         return [
@@ -109,7 +111,8 @@ def find_subjects(
         raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
     if not isinstance(settings, TrainSettings):
         raise UsageError(
-            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts"
+            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
+            "another study with --study"
         )
     # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
     training = TrainingConfig.model_validate(pinned(settings, study).run_config().params)

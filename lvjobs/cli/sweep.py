@@ -100,7 +100,8 @@ def stage(
             raise UsageError("--winner and --without-held are about one stage: name it")
         if pairs or profile or fit or dry_run or any(value not in (None, (), False) for value in options.values()):
             raise UsageError(
-                "--winner and --without-held decide about runs that are there: no other option goes with them"
+                "--winner and --without-held decide about runs that are there, and no other option goes with them; "
+                "leave the others out"
             )
         _decide_by_hand(study, name, winner, because, quorum, as_json=as_json)
         return
@@ -108,7 +109,7 @@ def stage(
     ready = _ready(study, chosen, asked)
     manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
     if fit and chosen[0].space:
-        raise UsageError(f"--fit is about runs that are known, and {name} searches; what fits: fewer trials, or steps")
+        raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
     if ready is None and fit:
         raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: lvjobs sweep plan")
     if ready is not None:
@@ -122,11 +123,11 @@ def stage(
 def _check_options(winner: str | None, because: str, quorum: int | None, *, without_held: bool) -> None:
     """Refuse what would be passed over without a word."""
     if winner and without_held:
-        raise UsageError("--winner and --without-held: one or the other")
+        raise UsageError("--winner and --without-held are two ways to decide a stage; give one of them")
     if because and not winner:
         raise UsageError("--because says why --winner won; give both")
     if quorum is not None and not without_held:
-        raise UsageError("--quorum goes with --without-held; for good: quorum = ... in study.toml")
+        raise UsageError("--quorum goes with --without-held; give both, or, for good, write quorum = ... in study.toml")
 
 
 def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfig] | None:

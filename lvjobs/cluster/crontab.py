@@ -52,7 +52,7 @@ def _read(program: str) -> list[str]:
         return answer.stdout.splitlines()
     if any(text in answer.said.lower() for text in _NONE_YET):
         return []
-    raise ClusterError(f"{program}: {answer.said}")
+    raise ClusterError(f"{program} cannot be read ({answer.said}); make passes without it: lvjobs watch")
 
 
 def _write(program: str, lines: Sequence[str]) -> None:
@@ -61,4 +61,6 @@ def _write(program: str, lines: Sequence[str]) -> None:
         table.flush()
         answer = run([program, table.name], _SECONDS)
     if answer.returncode != 0:
-        raise ClusterError(f"{program} refused the entry: {answer.said}; the table is as it was")
+        raise ClusterError(
+            f"{program} refused the entry ({answer.said}); the table is as it was: make passes without it: lvjobs watch"
+        )

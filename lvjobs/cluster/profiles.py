@@ -51,7 +51,9 @@ def _quote(value: Any) -> str:
         return str(value)
     if isinstance(value, jinja2.Undefined):
         return str(value)  # StrictUndefined raises here
-    raise TypeError(f"{{{{ {value!r} }}}}: only strings and numbers can be written into a script")
+    raise TypeError(
+        f"{{{{ {value!r} }}}}: only strings and numbers can be written into a script; write a list item by item"
+    )
 
 
 def _environment(undefined: type[jinja2.Undefined]) -> jinja2.Environment:
@@ -125,10 +127,10 @@ def _read(path: Path) -> "Profile":
         profile = Profile(path.name.removesuffix(_SUFFIX), path, path.read_text(encoding="utf-8"))
         profile.defaults()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"profile {path}: cannot be read ({error})") from None
+        raise UsageError(f"profile {path}: cannot be read ({error}); name another with --profile") from None
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise UsageError(f"profile {path}: {error}{line}") from None
+        raise UsageError(f"profile {path}: {error}{line}; mend it there") from None
     return profile
 
 
@@ -172,7 +174,7 @@ def render(profile: Profile, request: JobRequest) -> str:
             + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else "")
         ) from None
     except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise UsageError(f"profile {profile.path}: {error}") from None
+        raise UsageError(f"profile {profile.path}: {error}; mend it there") from None
     if len(text.encode()) > _LARGEST_SCRIPT:
         raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")
     return text
@@ -182,7 +184,7 @@ def _facts(request: JobRequest) -> dict[str, Any]:
     """What comes with each submission."""
     members = [str(path) for path in request.run_directories]
     if not members:
-        raise UsageError("a submission needs at least one run")
+        raise UsageError("a submission needs at least one run: name one")
     is_array = len(members) > 1
     at_once = f"%{request.max_parallel}" if request.max_parallel else ""
     facts: dict[str, Any] = {
@@ -199,29 +201,34 @@ def _facts(request: JobRequest) -> dict[str, Any]:
         _check_text(key, value)
     for name in request.environment:
         if not _VARIABLE.match(name):
-            raise UsageError(f"environment: {name!r} is no name for a variable; letters, digits and _ are")
+            raise UsageError(f"environment: {name!r} is no name for a variable; use letters, digits and _")
     if len(request.job_name.encode()) > _LONGEST_NAME:
-        raise UsageError(f"name: {request.name!r} is too long for a job's name; {_LONGEST_NAME - 13} bytes is the most")
+        raise UsageError(
+            f"name: {request.name!r} is too long for a job's name; choose one of at most {_LONGEST_NAME - 13} bytes"
+        )
     return facts
 
 
 def _log_file(directory: str, *, is_array: bool) -> str:
     """Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
     if "\\" in directory:
-        raise UsageError(f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs")
+        raise UsageError(
+            f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs; move the study "
+            "elsewhere"
+        )
     return directory.replace("%", "%%") + ("/%A_%a.out" if is_array else "/%j.out")
 
 
 def _checked(profile: Profile, key: str, value: Any) -> Any:
     if key not in profile.variables:
         known = ", ".join(sorted(profile.variables))
-        raise UsageError(f"{key}: profile {profile.name} does not know it; it knows {known}")
+        raise UsageError(f"{key}: profile {profile.name} does not know it; it knows {known}: choose one")
     if key in _LISTS:
         value = [value] if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in value):
-            raise UsageError(f"{key}: {value!r} is not a list of strings")
+            raise UsageError(f'{key}: {value!r} is not a list of strings; write it like ["one", "two"]')
     elif key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < _NUMBERS[key]):
-        raise UsageError(f"{key}: {value!r} is not a whole number of at least {_NUMBERS[key]}")
+        raise UsageError(f"{key}: {value!r} is not a whole number of at least {_NUMBERS[key]}: give one")
     _check_text(key, value)
     return value
 
@@ -232,7 +239,7 @@ def _check_text(key: str, value: Any) -> None:
         bad = next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None)
         if bad is not None:
             what = "a line break" if bad in "\r\n" else f"the character {bad!r}"
-            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry")
+            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry; leave that out")
     elif isinstance(value, Mapping):
         for name, item in value.items():
             _check_text(f"{key}.{name}", item)

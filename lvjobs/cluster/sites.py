@@ -121,7 +121,9 @@ def find_excess(asked: Mapping[str, object], partitions: Mapping[str, Mapping[st
     names = str(asked.get("partition") or default_partition(partitions) or "").split(",")
     for name in names:
         if name and partitions and name not in partitions:
-            raise UsageError(f"partition: there is no {name!r} here; there are {', '.join(sorted(partitions))}")
+            raise UsageError(
+                f"partition: there is no {name!r} here; there are {', '.join(sorted(partitions))}: choose one"
+            )
     minutes = asked.get("time_limit_minutes")
     limits = {name: parse_minutes(partitions[name].get("MaxTime", "")) for name in names if name in partitions}
     # A job that names several partitions runs in whichever allows it.

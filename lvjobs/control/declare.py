@@ -86,7 +86,7 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
         if not NAME.match(name):
             raise UsageError(
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
-                "and begins with a letter or digit"
+                "and begins with a letter or digit; choose another"
             )
         run = replace(_run(config, name, wanted, code, gpus), stage=stage, after=after)
         new.append(run)

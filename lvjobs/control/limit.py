@@ -67,7 +67,10 @@ def _write(study: Study, limit: int, typed: str) -> None:
         table["limit"] = tomlkit.value(typed) if _is_toml_number(typed, limit) else limit
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}); the limit is as it was") from error
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror}); the limit is as it was: see that the file may be written, "
+            "and type it again"
+        ) from error
 
 
 def _is_toml_number(typed: str, limit: int) -> bool:

@@ -161,7 +161,7 @@ def _run_view(
     run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, now: float
 ) -> RunView:
     if is_foreign(files.root):
-        raise PermissionError(1, "it belongs to another user, and nothing in it is believed")
+        raise PermissionError(1, "it belongs to another user, and nothing in it is believed; see: lvjobs ledger check")
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, now)

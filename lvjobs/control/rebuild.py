@@ -66,7 +66,10 @@ def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, 
             )
         found, lost = _recover_all(study, now)
         if not found:
-            raise UsageError(f"{study.layout.checkpoints} holds no run directory to make a ledger from" + _and(lost))
+            raise UsageError(
+                f"{study.layout.checkpoints} holds no run directory to make a ledger from{_and(lost)}; name the study "
+                "with --study"
+            )
         snapshots, notes = _ask(study, found, factory)
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)

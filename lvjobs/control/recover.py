@@ -50,9 +50,11 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
         journals = {number: _journal(files, number) for number in claims}
         memo, lost = _memo(files, found, config, claims, sent, code)
     except (OSError, ValueError, TypeError) as error:
-        raise LvjobsError(f"{files.root} cannot be read: {str(error).splitlines()[0]}") from None
+        raise LvjobsError(
+            f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
+        ) from None
     if found.name != files.root.name:
-        raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone")
+        raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
     known = {attempt.generation: attempt for attempt in memo.attempts if attempt.generation is not None}
     attempts = []
     for attempt in memo.attempts:

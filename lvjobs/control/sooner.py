@@ -96,7 +96,9 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
         wanted = alternatives(_asked(run), row["job_id"], partitions, limit, run.config["params"].get("batch_size"))
         answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
     except ClusterError as error:
-        raise UsageError(f"nobody can tell when a job would start here: {error}") from None
+        raise UsageError(
+            f"nobody can tell when a job would start here ({error}); see how the runs wait: lvjobs status"
+        ) from None
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
 
 

@@ -103,7 +103,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
         UsageError: no reason, no such run in the stage, or a later stage has begun with another.
     """
     if not because.strip():
-        raise UsageError('--winner needs a reason, which stays with the results: --because "..."')
+        raise UsageError('--winner needs a reason, which stays with the results: give --because "..."')
     with session.ledger.transaction() as transaction:
         record = _begun(transaction, name)
         (run,) = find_runs(transaction, [word])
@@ -130,7 +130,8 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
         record = _begun(transaction, name)
         if quorum is not None and Stage.model_validate(record.definition).evaluates:
             raise UsageError(
-                f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for"
+                f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
+                "leave it out"
             )
         definition = {**record.definition, "on_hold": "skip", "quorum": quorum}
         transaction.update_stage(name, definition=definition)
@@ -164,7 +165,9 @@ def stop(session: Session, name: str) -> list[str]:
     with session.ledger.transaction() as transaction:
         records = {record.name: record for record in transaction.stages()}
         if name != "all" and name not in records:
-            raise UsageError(f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'})")
+            raise UsageError(
+                f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'}); see: lvjobs sweep plan"
+            )
         asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
         names = [name] if name != "all" else asked
         shared = _cells_of_others(transaction, names)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from lvjobs.errors import UsageError
 
+_ANEW = "mend it there, or copy the model anew"
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -91,8 +93,8 @@ def architecture_of(model: str) -> Architecture:
     if card is None:
         raise UsageError(
             f"model {model!r} is neither 'tiny', nor a config.json or a directory with one, "
-            f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id), nor a hub id in the cache "
-            "(lvjobs model pull)"
+            f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id), nor a hub id in the "
+            "cache; name one of these, or fetch yours: lvjobs model pull HUB-ID"
         )
     return card
 
@@ -109,9 +111,11 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
         if value is None:
             value = default
         if value is None:
-            raise UsageError(f"{source} has no {key!r}: only Qwen2 and Llama shapes can be counted")
+            raise UsageError(
+                f"{source} has no {key!r}, and only Qwen2 and Llama shapes can be counted; choose such a model"
+            )
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number")
+            raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number; {_ANEW}")
         return value
 
     heads, width = size("num_attention_heads"), size("hidden_size")
@@ -127,11 +131,16 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
         tied=bool(config.get("tie_word_embeddings", False)),  # as transformers has it where the key is missing
     )
     if heads % shape.kv_heads:
-        raise UsageError(f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads")
+        raise UsageError(
+            f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads; {_ANEW}"
+        )
     # A mixture of experts has all of these keys too, and costs something else.
     for key, known in (("model_type", ("qwen2", "llama")), ("hidden_act", ("silu",))):
         if config.get(key, known[0]) not in known:
-            raise UsageError(f"{source}: {key} = {config[key]!r} cannot be counted, only {' and '.join(known)} can")
+            raise UsageError(
+                f"{source}: {key} = {config[key]!r} cannot be counted, only {' and '.join(known)} can; choose such a "
+                "model"
+            )
     return shape
 
 
@@ -161,7 +170,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as a model's config.json: {error}") from None
+        raise UsageError(f"{path} cannot be read as a model's config.json ({error}); {_ANEW}") from None
     if not isinstance(config, dict):
-        raise UsageError(f"{path} is no model's config.json: it holds no JSON object")
+        raise UsageError(f"{path} is no model's config.json, for it holds no JSON object; {_ANEW}")
     return config

@@ -38,7 +38,10 @@ def count(workload: Workload) -> Counts:
             step = one.total if workload.inference else _step(model, workload)
             forecast = generation(workload, lambda new, keys: _continuation(model, new, keys))
         except (RuntimeError, ValueError, OverflowError) as error:
-            raise UsageError(f"torch cannot measure this: {str(error).partition(chr(10))[0]}") from error
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"torch cannot measure this ({reason}); choose another --convention, such as exact"
+            ) from error
     return counts(workload, one, step - one.total, forecast)
 
 

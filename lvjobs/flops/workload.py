@@ -64,7 +64,7 @@ class Workload:
             ("samples", self.samples, 1, _MOST),
         ):
             if not least <= value <= most:
-                raise UsageError(f"{words} = {value}: it must be from {least} to {most:,}")
+                raise UsageError(f"{words} = {value}: give a number from {least} to {most:,}")
         if self.lora_targets not in LORA_TARGETS:
             raise UsageError(f"LoRA targets {self.lora_targets!r}: choose from {', '.join(LORA_TARGETS)}")
         if self.precision not in PRECISIONS:

@@ -152,7 +152,10 @@ class Codec:
         if not (np.abs(whole) < 1 / _ROUNDOFF).all():
             bad = np.flatnonzero(~(np.abs(whole) < 1 / _ROUNDOFF))[0]
             where = ", ".join(map(str, np.unravel_index(bad, scaled.shape)))
-            raise Unwritable(f"{scaled.ravel()[bad]:g} at [{where}] cannot be written with {decimals} decimals")
+            raise Unwritable(
+                f"{scaled.ravel()[bad]:g} at [{where}] cannot be written with {decimals} decimals; drop the series, "
+                "or write fewer decimals"
+            )
         negative, rest = whole < 0, np.abs(whole).astype(np.int64)  # no `-0.00`: what rounds to zero has no sign
         top = int(rest.max(initial=0))
         before = max(1, len(str(top)) - decimals)

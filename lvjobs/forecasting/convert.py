@@ -25,7 +25,7 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
         raise UsageError(f"{file}: no such file; name one that ends in .gguf")
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
-            raise UsageError(f"{file} is no GGUF file")
+            raise UsageError(f"{file} is no GGUF file; name another")
     if directory.exists():
         raise UsageError(f"{directory} exists; name another directory, or remove it first")
     if find_spec("gguf") is None:
@@ -37,7 +37,9 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
         _write(file, aside, precision)
         aside.rename(directory)
     except OSError as error:
-        raise UsageError(f"{directory} cannot be written: {error}") from error
+        raise UsageError(
+            f"{directory} cannot be written ({error}); make room there, or name another directory"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -55,7 +57,9 @@ def _write(file: Path, directory: Path, precision: str) -> None:
             read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
         except (OSError, ValueError, KeyError, NotImplementedError) as error:  # no GGUF, a cut one, an unknown model
             reason = str(error).partition("\n")[0]
-            raise UsageError(f"{file} holds no model that transformers can read: {reason}") from error
+            raise UsageError(
+                f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"
+            ) from error
         # transformers refuses to save what it read from GGUF, as quantised: so a clean model takes its weights over.
         config = read.config
         del config.quantization_config
@@ -76,13 +80,19 @@ def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
     other = untyped.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     ids = tokenizer.encode(_SAMPLE, add_special_tokens=False)
     if other.encode(_SAMPLE, add_special_tokens=False) != ids or other.chat_template != tokenizer.chat_template:
-        raise UsageError("the tokenizer does not come back from its files as it was read; nothing was written")
+        raise UsageError(
+            "the tokenizer does not come back from its files as it was read; nothing was written: use the model's "
+            "safetensors instead"
+        )
     loaded = untyped.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True, dtype=model.dtype)
     model.eval()
     with torch.no_grad():
         same = torch.equal(loaded.eval()(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
     if not same:
-        raise UsageError("the model does not come back from its files as it was read; nothing was written")
+        raise UsageError(
+            "the model does not come back from its files as it was read; nothing was written: use the model's "
+            "safetensors instead"
+        )
 
 
 @contextmanager

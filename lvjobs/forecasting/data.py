@@ -83,15 +83,19 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
     except OSError as error:
         # h5py has no errno here: a file without permission and one that is no HDF5 differ only in what it says.
         reason = (
-            "may not be read; check its permissions" if isinstance(error, PermissionError) else "is not an HDF5 file"
+            "may not be read (check its permissions)" if isinstance(error, PermissionError) else "is not an HDF5 file"
         )
         raise UsageError(f"{path} {reason}; name another with --data, or run `lvjobs data make FILE`") from None
     _check_shapes(path, time, trajectories)
     if time.size < steps:
-        raise UsageError(f"{path}: {TIME} has {time.size} steps; history and horizon need at least {steps}")
+        raise UsageError(
+            f"{path}: {TIME} has {time.size} steps, and history and horizon need at least {steps}; store longer "
+            "series, or set history_steps or horizon_steps lower"
+        )
     if len(trajectories) < systems:
         raise UsageError(
-            f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s); training and scoring need at least {systems}"
+            f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s), and training and scoring need at least "
+            f"{systems}; store more, or name another file with --data"
         )
     _check_finite(path, TIME, time)
     _check_finite(path, TRAJECTORIES, trajectories)
@@ -117,11 +121,11 @@ def _numbers(file: Any, path: Path, name: str) -> NDArray[Any]:
 
 def _check_shapes(path: Path, time: NDArray[Any], trajectories: NDArray[Any]) -> None:
     if time.ndim != 1:
-        raise UsageError(f"{path}: {TIME} has the shape {time.shape}; it must be (steps,)")
+        raise UsageError(f"{path}: {TIME} has the shape {time.shape}; store it as (steps,)")
     if trajectories.ndim != 3 or trajectories.shape[1] != time.size or trajectories.shape[2] == 0:  # noqa: PLR2004
         raise UsageError(
-            f"{path}: {TRAJECTORIES} has the shape {trajectories.shape}; it must be (systems, {time.size}, variables), "
-            f"{time.size} being the length of {TIME}"
+            f"{path}: {TRAJECTORIES} has the shape {trajectories.shape}; store it as (systems, {time.size}, "
+            f"variables), {time.size} being the length of {TIME}"
         )
 
 

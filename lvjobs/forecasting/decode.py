@@ -185,7 +185,9 @@ class _Choice:
 
     def __call__(self, logits: Floats, allowed: NDArray[np.bool_], position: int) -> Places:
         if not np.isfinite(logits).all():
-            raise LvjobsError("the model's logits are not finite: nothing can be forecast with it")
+            raise LvjobsError(
+                "the model's logits are not finite, and nothing can be forecast with it; choose another run or model"
+            )
         if self.sampling is None:
             places: Places = np.where(allowed, logits, -np.inf).argmax(axis=1)
             return places

@@ -76,7 +76,10 @@ class Candidate:
         if training.data_sha256 and sha256(path) != training.data_sha256:
             raise LvjobsError(f"{path} is no longer the file this evaluation was declared with; restore it")
         if max(config.systems) >= len(data.trajectories):
-            raise LvjobsError(f"{path} has {len(data.trajectories)} series, and series {max(config.systems)} is wanted")
+            raise LvjobsError(
+                f"{path} has {len(data.trajectories)} series, and series {max(config.systems)} is wanted; restore the "
+                "file that this evaluation was declared with"
+            )
         base, tokenizer = load_base(training)
         table = Characters(tokenizer, training.model, codec)
         variables = data.trajectories.shape[2]

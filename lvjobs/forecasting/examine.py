@@ -58,7 +58,7 @@ def read_forecasts(path: Path) -> Forecasts:
             samples, systems = np.asarray(file["/forecasts"][()]), [int(system) for system in file["/systems"][()]]
             nll = np.asarray(file["/nll"][()]) if "/nll" in file else None
     except (OSError, KeyError) as error:
-        raise LvjobsError(f"{path} holds no forecasts ({error})") from None
+        raise LvjobsError(f"{path} holds no forecasts ({error}); restore it from a copy") from None
     return Forecasts(samples, systems, nll)
 
 

@@ -128,7 +128,7 @@ def _weight_files(directory: Path) -> list[str]:
         return [WEIGHTS]
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UsageError(f"{index} names no weights: it is damaged")
+        raise UsageError(f"{index} names no weights, so it is damaged; fetch or copy it anew")
     return sorted(set(map(str, places.values())))
 
 
@@ -187,7 +187,7 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - that library raises nothing narrower
-        raise UsageError(f"{path} cannot be read as a tokenizer: {error}") from None
+        raise UsageError(f"{path} cannot be read as a tokenizer ({error}); fetch or copy it anew") from None
     try:
         return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
     except UsageError:
@@ -211,7 +211,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise UsageError(f"{path} cannot be read ({error}); fetch or copy it anew") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no JSON object")
+        raise UsageError(f"{path} holds no JSON object; fetch or copy it anew")
     return value

@@ -86,7 +86,10 @@ def _score(
         chosen = columns[answer] if over == "numeric" else answer
         nats = -chances[row, first : first + len(answer)].double().numpy()[np.arange(len(answer)), chosen]
         if not np.isfinite(nats).all():
-            raise LvjobsError("the model's logits are not finite: it says nothing of how likely a series is")
+            raise LvjobsError(
+                "the model's logits are not finite, and it says nothing of how likely a series is; choose another run "
+                "or model"
+            )
         ends = answer == int(table.ids[ord(STEP_SEPARATOR)])
         np.add.at(result[row], np.cumsum(ends) - ends, nats)
     return result

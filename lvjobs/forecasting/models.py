@@ -16,6 +16,8 @@ from lvjobs.study.training import TrainingConfig
 
 _TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
 
+_ANEW = "restore it from a copy, or name another"
+
 
 class AdapterMismatch(LvjobsError):
     """The adapter's files do not hold exactly the weights that this model's adapter has."""
@@ -84,10 +86,12 @@ def _keep_unpacked(model: Any) -> None:
 def _unloadable(model: str, error: Exception) -> LvjobsError:
     reason = str(error).partition("\n")[0]
     if Path(model).is_dir():
-        return LvjobsError(f"model directory {model} cannot be loaded: {reason}")
+        return LvjobsError(
+            f"model directory {model} cannot be loaded ({reason}); see what it lacks: lvjobs model check {model}"
+        )
     return LvjobsError(
-        f"model {model!r} is not in this machine's cache, and jobs do not download: on a node with a network, with the "
-        f"same HF_HOME, type: lvjobs model pull {model}. ({reason})"
+        f"model {model!r} is not in this machine's cache ({reason}), and jobs do not download; on a node with a "
+        f"network, with the same HF_HOME, type: lvjobs model pull {model}"
     )
 
 
@@ -106,7 +110,10 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
         return _adapted(model, lora)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
-        raise LvjobsError(f"lora_targets = {config.lora_targets!r} does not fit {config.model!r}: {reason}") from error
+        raise LvjobsError(
+            f"lora_targets = {config.lora_targets!r} does not fit {config.model!r} ({reason}); submit a run with "
+            f"another of {', '.join(_TARGETS)}"
+        ) from error
 
 
 def attach_adapter(model: Any, directory: Path) -> Any:
@@ -120,12 +127,14 @@ def attach_adapter(model: Any, directory: Path) -> Any:
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):  # peft would ask the hub for them
         if not (directory / name).is_file():
-            raise LvjobsError(f"{directory} has no {name}: it is no adapter as PEFT saves one")
+            raise LvjobsError(f"{directory} has no {name}: name the directory of an adapter that PEFT saved")
     try:
         adapted = _adapted(model, LoraConfig.from_pretrained(str(directory)))
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise LvjobsError(f"{directory} holds no adapter for this model: {reason}") from error
+        raise LvjobsError(
+            f"{directory} holds no adapter for this model ({reason}); name one that was trained on it"
+        ) from error
     load_adapter(adapted, directory)
     return adapted.requires_grad_(requires_grad=False).eval()
 
@@ -157,18 +166,21 @@ def load_adapter(model: Any, directory: Path) -> None:
     saved = load_peft_weights(str(directory), device="cpu")
     shapes = {name: weights.shape for name, weights in _adapter_state(model, get_peft_model_state_dict).items()}
     if missing := sorted(shapes.keys() - saved.keys()):
-        raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}")
+        raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}; {_ANEW}")
     if unexpected := sorted(saved.keys() - shapes.keys()):
-        raise AdapterMismatch(f"{directory}: the adapter has {len(unexpected)} weight(s) too many: {unexpected[0]}")
+        raise AdapterMismatch(
+            f"{directory}: the adapter has {len(unexpected)} weight(s) too many, such as {unexpected[0]}; {_ANEW}"
+        )
     for name, weights in saved.items():
         if weights.shape != shapes[name]:
             raise AdapterMismatch(
-                f"{directory}: {name} has the shape {tuple(weights.shape)}, the model's is {tuple(shapes[name])}"
+                f"{directory}: {name} has the shape {tuple(weights.shape)}, the model's is {tuple(shapes[name])}; "
+                f"{_ANEW}"
             )
     set_peft_model_state_dict(model, saved)
     for name, weights in _adapter_state(model, get_peft_model_state_dict).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
-            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model")
+            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_ANEW}")
 
 
 def _adapter_state(model: Any, getter: Any) -> dict[str, torch.Tensor]:

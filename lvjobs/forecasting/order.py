@@ -42,5 +42,7 @@ class Order:
         """
         for key in ("windows", "batch", "seed"):
             if state[key] != getattr(self, key):
-                raise LvjobsError(f"the checkpoint counts {key} = {state[key]}, this run {getattr(self, key)}")
+                raise LvjobsError(
+                    f"the checkpoint counts {key} = {state[key]}, this run {getattr(self, key)}; submit a new run"
+                )
         self.drawn = int(state["drawn"])

@@ -19,9 +19,13 @@ def pull(model: str) -> str:
         UsageError: there is no such model, it may not be read, there is no network, or it has no safetensors.
     """
     if model == TINY:
-        raise UsageError("tiny is shipped with lvjobs: there is nothing to pull")
+        raise UsageError(
+            "tiny is shipped with lvjobs, and there is nothing to pull; to look at it, type: lvjobs model check tiny"
+        )
     if Path(model).is_dir():
-        raise UsageError(f"{model} is a directory: --model takes it as it is; to look at it, type: lvjobs model check")
+        raise UsageError(
+            f"{model} is a directory: --model takes it as it is; to look at it, type: lvjobs model check {model}"
+        )
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -32,9 +36,7 @@ def pull(model: str) -> str:
             hub_id, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)
         )
     except known.HFValidationError as error:
-        raise UsageError(
-            f"{model!r} is no hub id, which looks like Qwen/Qwen2.5-0.5B-Instruct: {_line(error)}"
-        ) from None
+        raise UsageError(f"{model!r} is no hub id ({_line(error)}); write it like Qwen/Qwen2.5-0.5B-Instruct") from None
     except known.GatedRepoError:
         raise UsageError(
             f"{hub_id} is shown only to those who accepted its terms: do so on its page, then type: hf auth login"
@@ -53,8 +55,8 @@ def pull(model: str) -> str:
         ) from None
     if missing := lacking(Path(directory)):
         raise UsageError(
-            f"{hub_id} is not whole: {directory} lacks {', '.join(missing[:3])}; without a network: type this again "
-            "with one; else the model is not stored as safetensors, and cannot be used"
+            f"{hub_id} is not whole: {directory} lacks {', '.join(missing[:3])}; type this again where there is a "
+            "network: if that does not help, the model is not stored as safetensors, and cannot be used"
         )
     return hub_id
 

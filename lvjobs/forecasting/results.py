@@ -19,6 +19,7 @@ from lvjobs.study.run import RunConfig
 
 FORECASTS, SCORES = "result/forecasts.h5", "result/scores.json"
 _CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")
+_COPY = "restore it from a copy"
 _SAME = 1e-9
 """How far a score that is computed again may be from the one that was kept."""
 
@@ -94,12 +95,12 @@ def load_result(final: Path, run: RunConfig) -> Result:
         tuple(made.systems), data.time[:steps], values, config.training.history_steps, made.samples, evidence
     )
     if result.systems != tuple(config.systems) or result.truth.shape != made.samples.shape[1:]:
-        raise LvjobsError(f"{final / FORECASTS} does not hold the forecasts of the series that were declared")
+        raise LvjobsError(f"{final / FORECASTS} does not hold the forecasts of the series that were declared; {_COPY}")
     mae, scored = float(result.errors.mean()), float(kept["scores"]["overall"]["mae"])
     if abs(mae - scored) > _SAME * max(1.0, scored):
         raise LvjobsError(
             f"the forecasts in {final / FORECASTS} have a MAE of {mae:.6g}, and their scores say {scored:.6g}: they do "
-            "not belong together, and nothing is drawn of them"
+            f"not belong together, and nothing is drawn of them; {_COPY}"
         )
     return result
 

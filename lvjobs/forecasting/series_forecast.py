@@ -58,7 +58,10 @@ class SeriesForecast:
                 f"{self.history} steps of history and a forecast {self.samples.shape[1:]}"
             )
         if not self.baselines:
-            raise LvjobsError(f"series {self.series}: a forecast is never shown without a baseline beside it")
+            raise LvjobsError(
+                f"series {self.series}: a forecast is never shown without a baseline beside it, and none could be "
+                "made; choose another series"
+            )
         for name, values in self.baselines.items():
             if values.shape != (horizon, variables):
                 raise LvjobsError(f"series {self.series}: {name} is {values.shape}, not {(horizon, variables)}")
@@ -134,4 +137,6 @@ class SeriesForecast:
                     evidence=json.loads(file.attrs["evidence"]),
                 )
         except (OSError, KeyError, ValueError) as error:
-            raise LvjobsError(f"{path} holds no forecast of a series ({error})") from None
+            raise LvjobsError(
+                f"{path} holds no forecast of a series ({error}); name a file of lvjobs forecast"
+            ) from None

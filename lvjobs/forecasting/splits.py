@@ -181,7 +181,9 @@ def make_split(
         UsageError: there are fewer than two systems, or an argument makes no sense.
     """
     if systems < 2:  # noqa: PLR2004
-        raise UsageError(f"{systems} system(s) cannot be split: one must train and one be scored")
+        raise UsageError(
+            f"{systems} system(s) cannot be split, for one must train and one be scored; give the file more"
+        )
     scored = max(1, systems // SCORED)
     order = list(range(systems))
     if name == "random":
@@ -211,6 +213,6 @@ def training_split(systems: int, config: TrainingConfig) -> Split:
     if (train := config.train_systems or left) > left:
         raise UsageError(
             f"train_systems = {train}, but only the first {left} of {systems} systems may train: {held} validate, and "
-            f"the last {len(whole.test)} are scored"
+            f"the last {len(whole.test)} are scored; set it to {left} at most"
         )
     return replace(whole, train=whole.train[:train], validation=whole.train[left:])

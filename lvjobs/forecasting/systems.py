@@ -77,6 +77,8 @@ def solve(systems: Systems, times: Floats) -> Floats:
         field, (times[0], times[-1]), start, method="DOP853", t_eval=times, rtol=1e-10, atol=1e-10, max_step=1.0
     )
     if not solution.success:
-        raise LvjobsError(f"the predator-prey equations could not be solved: {solution.message}")
+        raise LvjobsError(
+            f"the predator-prey equations could not be solved ({solution.message}); choose another --seed"
+        )
     populations: Floats = np.exp(solution.y).reshape(2, count, len(times)).transpose(1, 2, 0)
     return populations

@@ -75,18 +75,18 @@ class LabConfig:
             ("kill_wait", 1, 600),
         ):
             if not lowest <= getattr(self, name) <= highest:
-                raise UsageError(f"lab: {name} must be between {lowest} and {highest}, not {getattr(self, name)}")
+                raise UsageError(f"lab: {name} = {getattr(self, name)}: give a number from {lowest} to {highest}")
         if self.preempt_mode not in ("requeue", "cancel"):
-            raise UsageError(f"lab: preempt_mode must be requeue or cancel, not {self.preempt_mode!r}")
+            raise UsageError(f"lab: preempt_mode = {self.preempt_mode!r}: choose requeue or cancel")
         if self.preempt_by not in ("partition", "qos"):
-            raise UsageError(f"lab: preempt_by must be partition or qos, not {self.preempt_by!r}")
+            raise UsageError(f"lab: preempt_by = {self.preempt_by!r}: choose partition or qos")
         if self.port_base is not None and not _LOWEST_PORT <= self.port_base <= _HIGHEST_PORT - self.ports + 1:
             highest_base = _HIGHEST_PORT - self.ports + 1
-            raise UsageError(f"lab: port_base must be between {_LOWEST_PORT} and {highest_base}, not {self.port_base}")
+            raise UsageError(f"lab: port_base = {self.port_base}: give a number from {_LOWEST_PORT} to {highest_base}")
         if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}|UNLIMITED", self.max_time):
-            raise UsageError(f"lab: max_time must look like 36:00:00, not {self.max_time!r}")
+            raise UsageError(f"lab: max_time = {self.max_time!r}: write it like 36:00:00")
         if any("\n" in line for line in self.extra):
-            raise UsageError("lab: each extra line of slurm.conf must be one line")
+            raise UsageError("lab: an extra line of slurm.conf has a line break: give each line by itself")
         if self.preempt_by == "qos" and not self.accounting:
             object.__setattr__(self, "accounting", True)  # a QOS lives in the accounting database
 

@@ -37,7 +37,7 @@ def _complain(layout: Layout, name: str, what: str) -> LabError:
             complaint = next(
                 (line for line in reversed(lines) if "fatal" in line.lower() or "error" in line.lower()), ""
             )
-    return LabError(f"{name} {what}{': ' + complaint if complaint else ''} (logs are in {layout.log})")
+    return LabError(f"{name} {what}{f' ({complaint})' if complaint else ''}: see the logs in {layout.log}")
 
 
 def _finish(layout: Layout, name: str, process: "subprocess.Popen[bytes]") -> None:

@@ -75,7 +75,7 @@ def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
     if not meant:
         raise UsageError(f"no job {text} in the lab's queue: give a job id or the name of a run that squeue shows")
     if meant[0].partition == URGENT:
-        raise UsageError(f"job {meant[0].job_id} is urgent itself: only jobs of partition {PREEMPTIBLE} are preempted")
+        raise UsageError(f"job {meant[0].job_id} is urgent itself: name a job of partition {PREEMPTIBLE}")
     raise UsageError(f"job {meant[0].job_id} is {meant[0].state}, and only a running job can be preempted: wait for it")
 
 
@@ -95,7 +95,7 @@ def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Pre
 def _check_node(site: Site, node: str) -> None:
     names = site.config.node_names
     if node not in names:
-        raise UsageError(f"no node {node} in this lab: it has {names[0]} to {names[-1]}")
+        raise UsageError(f"no node {node} in this lab: choose from {names[0]} to {names[-1]}")
 
 
 def fail(layout: Layout, site: Site, node: str) -> None:

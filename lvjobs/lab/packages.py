@@ -81,7 +81,7 @@ def install_packages(packages: Iterable[str]) -> None:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-                raise LabError(f"{shlex.join(command)} failed: {said}")
+                raise LabError(f"{shlex.join(command)} failed ({said}); run it by hand to see why")
     finally:
         if ours:
             _POLICY.unlink(missing_ok=True)

@@ -50,7 +50,10 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise UsageError(f"user id {os.getuid()} has no name in the password database, and Slurm needs one") from None
+        raise UsageError(
+            f"user id {os.getuid()} has no name in the password database, and Slurm needs one; run as a user that has "
+            "one"
+        ) from None
 
 
 def run_tool(layout: Layout, *command: str, timeout: float = 15.0, cwd: Path | None = None) -> str:
@@ -79,7 +82,7 @@ def run_tool(layout: Layout, *command: str, timeout: float = 15.0, cwd: Path | N
         raise LabError(f"{command[0]} got no answer in {timeout:g} s: see lvjobs lab status") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[0]
-        raise LabError(f"{' '.join(command[:3])} failed: {said} (logs are in {layout.log})")
+        raise LabError(f"{' '.join(command[:3])} failed: {said}; see the logs in {layout.log}")
     return done.stdout
 
 

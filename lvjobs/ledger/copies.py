@@ -81,7 +81,9 @@ def back_up(path: Path, target: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{target} exists, and is left as it is; name another file") from None
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{path} cannot be copied to {target} ({error}); no copy was kept") from error
+        raise LedgerError(
+            f"{path} cannot be copied to {target} ({error}); no copy was kept: see lvjobs ledger check"
+        ) from error
     except OSError as error:
         raise UsageError(
             f"{target} cannot be written ({error.strerror}); no copy was kept: name another file"

@@ -104,7 +104,8 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
         if revision != HEAD:
             _migrate(engine, path, revision)
     except (DatabaseError, OSError) as error:
-        raise LedgerError(f"{path} cannot be opened as a ledger: {getattr(error, 'orig', None) or error}") from error
+        reason = getattr(error, "orig", None) or error
+        raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: lvjobs ledger check") from error
     ledger = Ledger(engine, epoch, keep)
     with ledger.transaction():
         return ledger

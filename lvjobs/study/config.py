@@ -60,7 +60,7 @@ def parse_time_limit(text: str) -> int:
     else:
         seconds = first * 60
     if seconds == 0:
-        raise ValueError(f"{text!r} is no time at all")
+        raise ValueError(f"{text!r} is no time at all; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
     return -(-seconds // 60)
 
 
@@ -243,7 +243,7 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
     for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
         if unknown := next((key for key in keys if key not in train.model_fields), None):
             near = difflib.get_close_matches(unknown, train.model_fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "; leave it out"
             raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
     check_keys(stage.space, stage.name, train)
 
@@ -298,9 +298,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+        raise UsageError(f"{path} is not TOML ({error}); mend it there") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror}); see that it may be") from None
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
@@ -314,7 +314,12 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
             raise UsageError(f"{source}: unknown key {key!r}{_suggestion(model, first['loc'])}") from None
         message = first["msg"].removeprefix("Value error, ")
         given = "" if isinstance(first["input"], (list, dict)) else f" = {first['input']!r}"
-        raise UsageError(f"{source}: {key}{given}: {message[0].lower()}{message[1:]}") from None
+        place = f"{source}: {key}{given}" if key else source
+        # what pydantic says by itself tells what is wrong with the value, and not what to do
+        remedy = "; add it" if first["type"] == "missing" else "; give another value"
+        if first["type"] == "value_error":
+            remedy = ""
+        raise UsageError(f"{place}: {message[0].lower()}{message[1:]}{remedy}") from None
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

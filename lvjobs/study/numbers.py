@@ -12,7 +12,7 @@ def as_float(value: Any) -> Any:
         try:
             return float(value.replace("_", ""))
         except ValueError:
-            raise ValueError(f"{value!r} is not a number") from None
+            raise ValueError(f"{value!r} is not a number; write one, such as 5000 or 1e-5") from None
     return value
 
 
@@ -23,9 +23,9 @@ def as_int(value: Any) -> Any:
     try:
         exact = Decimal(value.replace("_", "")) if isinstance(value, str) else Decimal(repr(value))
     except InvalidOperation:
-        raise ValueError(f"{value!r} is not a number") from None
+        raise ValueError(f"{value!r} is not a number; write one, such as 5000 or 1e-5") from None
     if not exact.is_finite() or exact != exact.to_integral_value():
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ValueError(f"{value!r} is not a whole number; write one, such as 5000")
     return int(exact)
 
 

@@ -64,7 +64,8 @@ class RunFile(BaseModel):
     def _safe_name(cls, value: str) -> str:
         if not NAME.match(value):
             raise ValueError(
-                "a run's name is 1 to 80 letters, digits, '.', '_', '+', '-', and begins with a letter or digit"
+                "a run's name is 1 to 80 letters, digits, '.', '_', '+', '-', and begins with a letter or digit; "
+                "choose another"
             )
         return value
 

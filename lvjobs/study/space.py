@@ -102,7 +102,7 @@ def _list(values: list[Any]) -> list[Any]:
     if wrong := next((value for value in values if not isinstance(value, (bool, int, float, str))), None):
         raise ValueError(f"{wrong!r} is no value of [train]; write numbers, words, true or false")
     if twice := next((value for number, value in enumerate(values) if value in values[:number]), None):
-        raise ValueError(f"{twice!r} is in its list twice")
+        raise ValueError(f"{twice!r} is in its list twice; leave one out")
     return list(values)
 
 
@@ -114,16 +114,19 @@ def _range(values: Any) -> Range:
     found = _read(Range, values)
     low, high = found.low, found.high
     if not low < high:
-        raise ValueError(f"low = {low:g} has to be below high = {high:g}")
+        raise ValueError(f"low = {low:g} has to be below high = {high:g}; set it lower")
     if found.log and low <= 0:
-        raise ValueError(f"log = true needs a low above 0, and low = {low:g}")
+        raise ValueError(f"log = true needs a low above 0, and low = {low:g}; set it higher, or leave log out")
     if found.log and found.step is not None:
         raise ValueError("log and step do not go together; leave one out")
     if found.step is not None:
         steps = (_exact(high) - _exact(low)) // _exact(found.step)
         last = _exact(low) + steps * _exact(found.step)
         if last != _exact(high):
-            raise ValueError(f"steps of {found.step:g} from low = {low:g} meet {float(last):g}, not high = {high:g}")
+            raise ValueError(
+                f"steps of {found.step:g} from low = {low:g} meet {float(last):g}, not high = {high:g}; set high to "
+                "that, or change step"
+            )
     return found
 
 
@@ -176,7 +179,10 @@ def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) 
             ends = {"low": values.low, "high": values.high, "step": values.step}
             for name, end in ends.items():
                 if kind is int and end is not None and not end.is_integer():
-                    raise ValueError(f"stage {stage} searches {key}, which is a whole number: {name} = {end:g} is none")
+                    raise ValueError(
+                        f"stage {stage} searches {key}, which is a whole number, and {name} = {end:g} is none; write "
+                        "one"
+                    )
 
 
 def ends(values: Values) -> list[Any]:

@@ -117,7 +117,7 @@ class Stage(_Table):
     @classmethod
     def _name(cls, value: str) -> str:
         if not NAME.match(value):
-            raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'")
+            raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'; choose another")
         if value in WORDS:
             raise ValueError(f"`lvjobs sweep {value}` means something else; give the stage another name")
         return value
@@ -196,16 +196,24 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
     for stage in stages:
         for other in stage.neighbours:
             if other not in by_name:
-                raise ValueError(f"stage {stage.name} names {other!r}, and there is no such stage")
+                raise ValueError(
+                    f"stage {stage.name} names {other!r}, and there is no such stage; add it, or name another"
+                )
             if other in stage.evaluate and by_name[other].evaluates:
-                raise ValueError(f"stage {stage.name} evaluates {other}, which trains nothing")
+                raise ValueError(
+                    f"stage {stage.name} evaluates {other}, which trains nothing; name a stage that trains"
+                )
     if stage_without := next((s for s in stages if s.origin and by_name[s.origin].evaluates), None):
-        raise ValueError(f"stage {stage_without.name} is from {stage_without.origin}, which has no winner")
+        raise ValueError(
+            f"stage {stage_without.name} is from {stage_without.origin}, which has no winner; name a stage that trains"
+        )
     sorter = graphlib.TopologicalSorter({stage.name: stage.neighbours for stage in stages})
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        raise ValueError(f"stages wait for one another: {' -> '.join(error.args[1])}") from None
+        raise ValueError(
+            f"stages wait for one another ({' -> '.join(error.args[1])}); let one of them wait for none"
+        ) from None
     place = {stage.name: number for number, stage in enumerate(stages)}
     found: list[Stage] = []
     ready: list[str] = []

@@ -80,7 +80,7 @@ class TrainingConfig(BaseModel):
     @model_validator(mode="after")
     def _packs_raw_series_only(self) -> "TrainingConfig":
         if self.packing and self.format == "instruct":
-            raise ValueError('packing cuts series anywhere, so it needs format = "raw"')
+            raise ValueError('packing cuts series anywhere, so it needs format = "raw"; set that, or leave packing out')
         return self
 
     @property

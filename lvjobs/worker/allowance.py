@@ -33,7 +33,10 @@ class Purse:
         except FileNotFoundError:
             self._allowed = None
         except (OSError, ValueError) as error:
-            raise RunRefused(f"{self._layout.allowance}: what this run may spend cannot be read ({error})") from None
+            raise RunRefused(
+                f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is "
+                "there, then: lvjobs resume"
+            ) from None
         for path in self._layout.journals.glob("*.jsonl"):
             offset = self._offsets.get(path.name, 0)
             if path == self._own or path.stat().st_size <= offset:

@@ -42,7 +42,9 @@ def _number(value: Any) -> float:
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     if reserved := _RESERVED & metrics.keys():
-        raise ValueError(f"a metric may not be called {min(reserved)!r}: the journal has that word for itself")
+        raise ValueError(
+            f"a metric may not be called {min(reserved)!r}: the journal has that word for itself; rename it"
+        )
     return {key: _number(value) for key, value in metrics.items()}
 
 
@@ -103,15 +105,17 @@ class Attempt:
     def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one executed step."""
         if self.found and not self._resumed:
-            raise ValueError(f"step {step} was executed before run.resume() was called: it would start from scratch")
+            raise ValueError(
+                f"step {step} was executed before run.resume() was called, and would start from scratch; call it first"
+            )
         if step != self.logged + 1:
             raise ValueError(
-                f"run.log({step}): the next step is {self.logged + 1}. Steps are logged once each, from run.step + 1 on"
+                f"run.log({step}): the next step is {self.logged + 1}. Call run.log once for each, from run.step + 1 on"
             )
         if step > self.config.steps:
-            raise ValueError(f"run.log({step}): the run has {self.config.steps} steps")
+            raise ValueError(f"run.log({step}): the run has {self.config.steps} steps; return after the last")
         if self._ended:
-            raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}")
+            raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}; return after that")
         self._metrics = _numbers(metrics)
         self._step_seconds = self._lap()
         self.journal.write("step", step=step, **{"seconds": round(self._step_seconds, 6), **self._metrics})
@@ -146,7 +150,8 @@ class Attempt:
         path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final, processes=self.team.size)
         if final and not size:
             raise ValueError(
-                f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many"
+                f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many; say "
+                "final=True the first time"
             )
         self.checkpointed, self._ended = step, final
         seconds = time.monotonic() - started

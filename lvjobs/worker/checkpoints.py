@@ -70,7 +70,7 @@ def _files(directory: Path) -> Iterator[str]:
         for name in sorted(names + directories):
             path = Path(root, name)
             if path.is_symlink():
-                raise ValueError(f"{path}: a checkpoint holds no symbolic links")
+                raise ValueError(f"{path}: a checkpoint holds no symbolic links; write a file")
             if path.is_file():
                 yield path.relative_to(directory).as_posix()
 
@@ -197,13 +197,14 @@ def _write_aside(
 def _check_state_name(key: str) -> None:
     if not _STATE_NAME.match(key):
         raise ValueError(
-            f"{key!r} cannot name a part of a checkpoint: 1 to 64 letters, digits, '-', '_', beginning with a letter"
+            f"{key!r} cannot name a part of a checkpoint: use 1 to 64 letters, digits, '-', '_', beginning with a "
+            "letter"
         )
 
 
 def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
     if hasattr(saver, "state_dict"):
-        raise TypeError(f"{key}: pass a {type(saver).__name__}'s state_dict() or a function that saves it, not itself")
+        raise TypeError(f"{key} is a {type(saver).__name__}: pass its state_dict(), or a function that saves it")
     directory.mkdir()
     saver(directory)
 

@@ -29,6 +29,7 @@ DEFAULT_LEAD = 90.0
 PACK = "LVJOBS_PACK"
 PACKED = "LVJOBS_PACKED"
 LOOK = "LVJOBS_LOOK"
+_MEND = "set it in the profile's script, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def _seconds(environ: Mapping[str, str], key: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds") from None
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds; {_MEND}") from None
 
 
 def _count(environ: Mapping[str, str], key: str, what: str) -> int:
     text = environ.get(key) or "1"
     if not text.isdecimal() or int(text) < 1:
-        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}")
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}; {_MEND}")
     return int(text)
 
 
@@ -84,7 +85,10 @@ def _slurm_job_id(environ: Mapping[str, str]) -> str:
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job_id = f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID", "")
     if not job_id:
-        raise RunRefused("LVJOBS_BACKEND=slurm, but there is no SLURM_JOB_ID: the worker runs inside a Slurm job only")
+        raise RunRefused(
+            "LVJOBS_BACKEND=slurm, but there is no SLURM_JOB_ID, and the worker runs inside a Slurm job only; submit "
+            "the run: lvjobs submit train"
+        )
     return job_id
 
 
@@ -92,7 +96,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     """The job's environment, understood. Raises RunRefused for one that contradicts itself."""
     backend = environ.get("LVJOBS_BACKEND") or "local"
     if backend not in ("slurm", "local"):
-        raise RunRefused(f"LVJOBS_BACKEND={backend!r}: it must be slurm or local")
+        raise RunRefused(f"LVJOBS_BACKEND={backend!r} is neither slurm nor local; {_MEND}")
     token = environ.get("LVJOBS_TOKEN", "")
     lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
     end = _seconds(environ, "LVJOBS_END_TIME")

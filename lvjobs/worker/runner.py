@@ -75,13 +75,22 @@ def read_run(layout: RunLayout) -> RunConfig:
         owner = layout.root.stat().st_uid
         text = layout.config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunRefused(f"{layout.config}: cannot be read ({error}); is this a run directory?") from None
+        raise RunRefused(
+            f"{layout.config}: cannot be read ({error}); name a run directory, or see: lvjobs ledger check"
+        ) from None
     if owner != os.getuid():
-        raise RunRefused(f"{layout.root} belongs to user {owner}, and this job runs as {os.getuid()}: not trained")
+        raise RunRefused(
+            f"{layout.root} belongs to user {owner}, and this job runs as {os.getuid()}; it is not trained: declare a "
+            "run of your own with lvjobs submit"
+        )
     try:
         run = RunFile.model_validate_json(text)
     except ValueError as error:
-        raise RunRefused(f"{layout.config}: not a run's configuration: {error}") from None
+        reason = " ".join(str(error).split())
+        raise RunRefused(
+            f"{layout.config} is not a run's configuration ({reason}); restore it from a copy, or declare a new run "
+            "with lvjobs submit"
+        ) from None
     if run.fingerprint not in (run.config.fingerprint, run.config.former_fingerprint):
         raise RunRefused(
             f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
@@ -198,7 +207,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         return None
     raise LvjobsError(
         f"{attempt.config.task} returned after step {attempt.logged} with {attempt.checkpointed} of {steps} steps in a "
-        f"checkpoint, and nothing had asked it to stop. It must checkpoint step {steps}, then return"
+        f"checkpoint, and nothing had asked it to stop. Let it checkpoint step {steps}, then return"
     )
 
 

@@ -40,7 +40,7 @@ class _Packer:
 
     def _tensor(self, value: torch.Tensor, where: str) -> dict[str, Any]:
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
-            raise TypeError(f"{where}: a sparse, quantized or meta tensor cannot be checkpointed")
+            raise TypeError(f"{where}: a sparse, quantized or meta tensor cannot be checkpointed; make it a dense one")
         value = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         if value.dtype is torch.complex128:  # the one common type that safetensors has no word for
             return {"complex128": self._keep(torch.view_as_real(value))}
@@ -72,20 +72,20 @@ class _Packer:
         if type(value) is tuple:
             return {"tuple": [self.pack(item, f"{where}[{index}]") for index, item in enumerate(value)]}
         raise TypeError(
-            f"{where}: a {type(value).__name__} cannot be checkpointed. A checkpoint holds dicts, lists, tuples, "
-            f"tensors, arrays, numbers, strings, booleans and None; of a model or an optimizer pass its state_dict()"
+            f"{where}: a {type(value).__name__} cannot be checkpointed. Pass dicts, lists, tuples, tensors, arrays, "
+            "numbers, strings, booleans and None; of a model or an optimizer its state_dict()"
         )
 
 
 def _check_dtype(dtype: "np.dtype[Any]", where: str) -> None:
     if dtype.hasobject or dtype.names is not None:
-        raise TypeError(f"{where}: a numpy value of type {dtype} cannot be checkpointed")
+        raise TypeError(f"{where}: a numpy value of type {dtype} cannot be checkpointed; pass numbers")
 
 
 def _pack_key(packer: _Packer, key: Any, where: str) -> Any:
     if key is None or type(key) in (bool, int, float, str):
         return packer.pack(key, where)
-    raise TypeError(f"{where}: a key of type {type(key).__name__} cannot be checkpointed")
+    raise TypeError(f"{where}: a key of type {type(key).__name__} cannot be checkpointed; use a string or a number")
 
 
 def pack(tree: Any, where: str = "state") -> tuple[Any, dict[str, torch.Tensor]]:

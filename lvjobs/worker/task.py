@@ -33,9 +33,9 @@ class Task:
         by_kind = dict(found) if isinstance(found, Mapping) else {"training": found}
         for kind, count in by_kind.items():
             if kind not in ("training", "validation"):
-                raise ValueError(f"FLOPs are declared of training and validation, and not of {kind!r}")
+                raise ValueError(f"FLOPs are declared of training and validation, and not of {kind!r}; leave it out")
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise ValueError(f"{count!r} are no FLOPs: a whole number is meant, such as int(6e9)")
+                raise ValueError(f"{count!r} are no FLOPs: give a whole number, such as int(6e9)")
         if not by_kind.get("training"):
             raise ValueError("a step costs something: declare its FLOPs, or leave flops out to have them counted")
         return by_kind

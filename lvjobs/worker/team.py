@@ -81,7 +81,10 @@ def check_devices(size: int) -> None:
 
     there = torch.cuda.device_count()
     if 0 < there < size:
-        raise LvjobsError(f"{size} processes are to train together, one a GPU, and this job sees {there}")
+        raise LvjobsError(
+            f"{size} processes are to train together, one a GPU, and this job sees {there}; set gpus = {size} under "
+            "[resources]"
+        )
 
 
 def join(rank: int, size: int, meeting: Path) -> Group:

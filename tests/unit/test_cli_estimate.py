@@ -644,7 +644,7 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
     ("options", "words"),
     [
         (["all", "--fit"], "--fit is about the runs of one stage"),
-        (["stage1", "--winner", "x", "--because", "y", "--without-held"], "one or the other"),
+        (["stage1", "--winner", "x", "--because", "y", "--without-held"], "give one of them"),
         (["stage1", "--because", "y"], "give both"),
         (["stage1", "--quorum", "2"], "goes with --without-held"),
         (["stage1", "--winner", "x", "--because", "y", "--steps", "9"], "no other option goes with them"),

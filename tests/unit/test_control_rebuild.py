@@ -267,7 +267,7 @@ def test_directories_that_cannot_be_believed_are_told_and_passed_over(make, monk
     assert [row["name"] for row in scene.rows("runs")] == ["one"]
     text = "\n".join(made.lost)
     assert "two cannot be read" in text
-    assert "three cannot be read: not what runs.db knows of a run" in text
+    assert "three cannot be read (not what runs.db knows of a run" in text
     assert "copy is a copy of the directory of one" in text
 
 

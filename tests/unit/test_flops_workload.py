@@ -15,10 +15,10 @@ TINY = architecture_of("tiny")
     [
         ({"batch": 0}, "batch size = 0"),
         ({"length": -1}, "context length = -1"),
-        ({"length": 10**9 + 1}, "context length = 1000000001: it must be from 1 to 1,000,000,000"),
+        ({"length": 10**9 + 1}, "context length = 1000000001: give a number from 1 to 1,000,000,000"),
         ({"lora_rank": -1}, "LoRA rank = -1"),
         ({"numeric_head": 0}, "numeric head = 0"),
-        ({"numeric_head": 19}, "numeric head = 19: it must be from 1 to 18"),
+        ({"numeric_head": 19}, "numeric head = 19: give a number from 1 to 18"),
         ({"prompt_tokens": 0}, "prompt tokens = 0"),
         ({"samples": 0}, "samples = 0"),
         ({"new_tokens": 0}, "new tokens = 0"),

@@ -175,7 +175,7 @@ def test_an_adapter_comes_back_exactly(trainer, config, tmp_path):
     ("spoil", "message"),
     [
         (lambda weights, name: weights.pop(name), "lacks 1 weight"),
-        (lambda weights, name: weights.update(stranger=torch.ones(2)), "too many: stranger"),
+        (lambda weights, name: weights.update(stranger=torch.ones(2)), "too many, such as stranger"),
         (lambda weights, name: weights.update({name: weights[name][:1].clone()}), "has the shape"),
     ],
 )

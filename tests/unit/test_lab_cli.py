@@ -83,7 +83,7 @@ def test_install_starts_no_daemon(monkeypatch, short_path):
     monkeypatch.setattr(packages, "_POLICY", policy)
     monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages.subprocess, "run", apt)
-    with pytest.raises(LabError, match=r"apt-get install .* munge failed: E: no such package"):
+    with pytest.raises(LabError, match=r"apt-get install .* munge failed \(E: no such package\); run it"):
         packages.install_packages(["munge"])
     assert [command[1] for command, _ in calls] == ["update", "install"]
     assert all("exit 101" in text for _, text in calls)

@@ -239,7 +239,7 @@ def test_a_file_of_its_own_will_do(place):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "name what is to run"),
+        ([], "no task was named"),
         (["own_tasks_here:plain"], "is not marked as a task"),
         (["no_such_module:train"], "No module named 'no_such_module'"),
         (["own_tasks_here:broken"], "ValueError: no data here"),

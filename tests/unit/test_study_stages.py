@@ -98,8 +98,8 @@ SEARCH = "search = { trials = 3 }"
     [
         ("lora_rank = { low = 8, high = 2 }", "stage a searches lora_rank: low = 8 has to be below high = 2"),
         ("lora_rank = { low = 2, high = 2 }", "has to be below"),
-        ("lora_rank = { low = 1.5, high = 4 }", "lora_rank, which is a whole number: low = 1.5"),
-        ("lora_rank = { low = 1, high = 4, step = 0.5 }", "lora_rank, which is a whole number: step = 0.5"),
+        ("lora_rank = { low = 1.5, high = 4 }", "lora_rank, which is a whole number, and low = 1.5"),
+        ("lora_rank = { low = 1, high = 4, step = 0.5 }", "lora_rank, which is a whole number, and step = 0.5"),
         ("lora_rank = { low = 1, high = 4, step = 2 }", "steps of 2 from low = 1 meet 3, not high = 4"),
         ("lora_rank = { low = 1, high = 4, step = 0 }", "step = 0: input should be greater than 0"),
         ("lora_rank = { low = 1 }", "high is missing"),
