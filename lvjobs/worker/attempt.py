@@ -124,9 +124,9 @@ class Attempt:
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one validation."""
         values = _numbers(metrics)
-        if self.config.task != TRAIN_TASK:
-            values["windows"] = 1  # what is charged for: see `lvjobs.worker.task`
-        self.journal.write("validation", step=step, **{"seconds": round(self._lap(), 6), **values})
+        # What is charged for: of a task of one's own a validation is one, whatever it reads (`lvjobs.worker.task`).
+        charged = {} if self.config.task == TRAIN_TASK else {"windows": 1}
+        self.journal.write("validation", step=step, **{"seconds": round(self._lap(), 6), **values, **charged})
         if step == self.logged:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
