@@ -1,0 +1,159 @@
+"""Pictures of the terminal for the documentation: real commands in a real study on a private Slurm cluster.
+
+    python tests/slurm/portraits.py docs/images
+
+A small study in which one run is preempted, one is killed again and again, one fails, one finds no room in the queue and
+one no room in the budget; then `lvjobs status` at 80, 100 and 160 columns, dark and light, and `lvjobs why` for the five.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from driving import Study, kill_worker, until
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+
+from lvjobs.forecasting.data import make_dataset
+from lvjobs.lab import Lab, LabConfig
+from lvjobs.report.status import print_status
+from lvjobs.report.story import print_story, print_why
+
+THEMES = {"dark": SVG_EXPORT_THEME, "light": DEFAULT_TERMINAL_THEME}
+LINES = 42
+
+STAGES = """
+no_progress_deaths = 10
+
+[evaluation]
+series = 4
+
+[[stage]]
+name = "rank"
+steps = 6000
+set = { checkpoint_every = 250 }
+grid = { lora_rank = [2, 4, 8], learning_rate = [4e-3, 1e-3] }
+
+[[stage]]
+name = "long"
+from = "rank"
+steps = 12000
+set = { checkpoint_every = 500 }
+
+[[stage]]
+name = "table"
+zero_shot = ["raw"]
+evaluate = ["rank", "long"]
+"""
+
+OWN = """
+import lvjobs
+
+@lvjobs.task(flops=10**6)
+def train(run):
+    run.resume()
+    for step in range(1, 21):
+        run.log(step, loss=1 / step)
+    raise FileNotFoundError("/rds/project/lotka/labels.csv: no such file")
+"""
+
+
+def draw(path: Path, title: str, width: int, theme: str, show) -> None:
+    """What `show` prints on a console, as an SVG that asks no network for a font."""
+    console = Console(
+        record=True,
+        width=width,
+        height=LINES,
+        force_terminal=True,
+        color_system="truecolor",
+        file=io.StringIO(),
+        highlight=False,
+    )
+    show(console)
+    text = console.export_svg(title=title, theme=THEMES[theme])
+    text = re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
+    path.write_text(text.replace("Fira Code, monospace", "ui-monospace, 'DejaVu Sans Mono', monospace"))
+
+
+def sit(study: Study, lab: Lab) -> dict[str, str]:
+    """Let the five things happen; the run of each."""
+    toml = study.root / "study.toml"
+    toml.write_text(toml.read_text() + STAGES)
+    (study.root / "own.py").write_text(OWN)
+    study.type("submit", "run", "own:train", "--steps", "100", "--name", "labels")
+    study.type("sweep", "all")
+    rank = [run["name"] for run in study.summary()["runs"] if run["stage"] == "rank"]
+    killed, preempted = rank[0], rank[1]
+    study.reach(preempted, 300)
+    lab.preempt(study.run(preempted)["job_id"])
+    for generation in (1, 2):
+        kill_worker(study.reach(killed, 60 if generation == 1 else 1, generation=generation))
+        until(lambda number=generation: _deaths(study, killed) == number)
+    until(lambda: study.run(preempted)["cause"] == "preempted")
+    study.until("labels", "held")
+    waiting = next(name for name, run in study.runs().items() if run["queue_reason"] in ("Priority", "Resources"))
+    return {"code-error": "labels", "killed": killed, "preempted": preempted, "waiting": waiting}
+
+
+def _deaths(study: Study, name: str) -> int:
+    told = json.loads(study.type("status", name, "--json"))
+    return sum(moment["cause"] == "killed" for moment in told["story"])
+
+
+def main() -> None:
+    """Draw all of them."""
+    target = Path(sys.argv[1]).absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    scratch, lab = Path(tempfile.mkdtemp(prefix="lotka")), Lab(tempfile.mkdtemp(prefix="lvlab"))
+    data = scratch / "data.h5"
+    make_dataset(data, systems=40, seed=0)
+    try:
+        lab.up(LabConfig(nodes=2, gpus=1, accounting=True, hold=40, grace=3, kill_wait=2, message_timeout=5))
+        os.environ.update(lab.environment())
+        study = Study(scratch / "lotka", data, resources="gpus = 1", driver=True)
+        toml = study.root / "study.toml"
+        toml.write_text(toml.read_text().replace("backoff_seconds = 1", "backoff_seconds = 600"))
+        runs = sit(study, lab)
+        study.type("budget", "set", str(1 + json.loads(study.type("budget", "--json"))["spent"]))
+        summary = json.loads(study.type("status", "--json"))
+        held = next(
+            (run["name"] for run in summary["runs"] if "FLOPs" in run["reason"] and run["state"] == "held"), None
+        )
+        runs |= {"budget": held} if held else {}
+        for width in (80, 100, 160):
+            for theme in THEMES:
+                path = target / f"status-{width}-{theme}.svg"
+                draw(path, "lvjobs status", width, theme, lambda console: print_status(summary, console, whole=False))
+        for cause, name in runs.items():
+            told = json.loads(study.type("why", name, "--json"))
+            draw(
+                target / f"why-{cause}.svg",
+                f"lvjobs why {name}",
+                100,
+                "dark",
+                lambda console, told=told: print_why(told, console),
+            )
+        told = json.loads(study.type("status", runs["killed"], "--json"))
+        draw(
+            target / "story.svg",
+            f"lvjobs status {runs['killed']}",
+            100,
+            "dark",
+            lambda console: print_story(told, whole=True, console=console),
+        )
+        print(*sorted(path.name for path in target.glob("*.svg")))
+    finally:
+        lab.down(purge=True)
+        shutil.rmtree(lab.directory, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
