@@ -1,6 +1,7 @@
 """The examples that bring a training of their own, as somebody who copies them would run them."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,18 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-@pytest.mark.parametrize(("name", "minutes"), [("classifier", "0.3"), ("trainer", "1")])  # by how long imports take
-def test_an_example_trains_and_survives_its_rehearsal(tmp_path, name, minutes):
+@pytest.mark.parametrize("name", ["classifier", "trainer"])
+def test_an_example_trains_and_survives_its_rehearsal(tmp_path, name):
     study = Study(tmp_path, tmp_path / "none", profile="local")
     shutil.copy(EXAMPLES / f"{name}.toml", study.root / "study.toml")
     shutil.copy(EXAMPLES / f"{name}.py", study.root)
-    said = study.type("submit", "run", "--name", "one", "--wait")
+    begun = time.monotonic()
+    said = study.type("submit", "run", "--name", "one", "--wait", timeout=600)
     assert "one: completed at step 300" in said
     final = {path.relative_to(study.root / "checkpoints" / "one").as_posix() for path in study.root.rglob("final/*/*")}
     assert ("final/trainer/model.safetensors" in final) == (name == "trainer")
-    said = study.type("rehearse", "--local", "--minutes", minutes, "--rehearsed-steps", "60")
+    # Long enough for an attempt to begin, however busy this machine is.
+    minutes = max(0.3, (time.monotonic() - begun) / 60)
+    said = study.type("rehearse", "--local", f"--minutes={minutes}", "--rehearsed-steps=60", timeout=900)
     assert "verdict: resumed bit for bit: 60 steps" in said
-    assert "it met: nothing" not in said, "this machine is too slow for so few minutes"
+    assert "it met: nothing" not in said

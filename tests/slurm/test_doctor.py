@@ -33,10 +33,14 @@ def test_a_study_that_is_well_and_what_its_node_is_like(study: Study, lab):
         assert found[subject]["level"] == "fine", found[subject]
     assert found["node: GPUs"]["level"] == "note", "a lab's are pretended"
     assert "CUDA_VISIBLE_DEVICES=0" in found["node: GPUs"]["what"]
-    assert lab.run("squeue", "-h", "-o", "%i") == ""
+    until(lambda: lab.run("squeue", "-h", "-o", "%i") == "", 60)
     assert not (study.root / ".lvjobs").exists(), "it is no run, and leaves nothing"
-    names = lab.run("sacct", "-X", "-n", "-P", "-o", "JobName,State")
-    assert [line for line in names.splitlines() if line.startswith("doctor.") and not line.endswith("COMPLETED")] == []
+
+    def accounted():  # late, as ever
+        lines = lab.run("sacct", "-X", "-n", "-P", "-o", "JobName,State").splitlines()
+        return {line.partition("|")[2] for line in lines if line.startswith("doctor.")}
+
+    until(lambda: accounted() == {"COMPLETED"}, 60)
 
 
 def test_a_wrong_account_and_partition_and_too_long_a_limit_are_errors_with_remedies(study: Study, lab):

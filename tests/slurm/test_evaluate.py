@@ -7,7 +7,7 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from driving import Study
+from driving import Study, until
 
 pytestmark = pytest.mark.slurm
 
@@ -33,7 +33,7 @@ def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(st
     assert "8 held-out series" in undisturbed
     name = submitted(study)
     os.kill(study.reach(name, 2)["pid"], signal.SIGKILL)
-    study.until(name, "queued", "running", "interrupted")
+    until(lambda: study.run(name) and len(study.claims(name)) > 1)
     lab.preempt(study.reach(name, 4, generation=2)["job_id"])
     study.until(name, "completed")
 

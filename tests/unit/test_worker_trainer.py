@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.utils.data import Dataset, IterableDataset
+from transformers.trainer_callback import ExportableState
 from worker_helpers import entries, executed, make_run, published
 
 import lvjobs
@@ -23,8 +25,6 @@ from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
-
-transformers = pytest.importorskip("transformers")
 
 STEPS = 12
 EXAMPLES = 14
@@ -347,6 +347,22 @@ def test_early_stopping_counts_on_where_it_was(tmp_path):
     layout = disturbed(tmp_path, {"leaves_after": 5}, {"leaves_after": 6}, build=build)
     assert executed(alone)[-1] == 9
     assert differences(alone, layout) == []
+
+
+class EndsAtEpoch(transformers.TrainerCallback, ExportableState):
+    """Put back by the Trainer when it resumes, it comes after all others."""
+
+    def on_epoch_end(self, args, state, control, **_):
+        control.should_training_stop |= state.global_step >= 8
+        return control
+
+    def state(self):
+        return {"args": {}, "attributes": {}}
+
+
+def test_a_callback_that_was_put_back_ends_the_run_as_well(tmp_path):
+    layout = disturbed(tmp_path, {"leaves_after": 6}, build=lambda root: small_trainer(root, callbacks=[EndsAtEpoch()]))
+    assert executed(layout)[-1] == 8
 
 
 def test_what_ends_it_is_not_forgotten_by_one_that_has_to_leave_at_the_same_step(tmp_path):
