@@ -27,8 +27,9 @@ from lvjobs.control.session import Session
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import Attempt, Reservation, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Driver, Study, StudyConfig
+from lvjobs.study.config import Study, StudyConfig
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Driver
 from lvjobs.study.words import Cause, RunState
 
 _TOKEN = "a" * 12

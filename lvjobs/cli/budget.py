@@ -16,7 +16,8 @@ from lvjobs.cli.common import (
     tell,
 )
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Budget, Study, validated
+from lvjobs.study.config import Study, validated
+from lvjobs.study.tables import Budget
 
 
 @click.group(invoke_without_command=True)

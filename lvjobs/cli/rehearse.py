@@ -15,8 +15,9 @@ import click
 from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.own import check_task, own_settings
 from lvjobs.cli.settings import pinned, settle, settle_own
-from lvjobs.study.config import Resources, load_study
+from lvjobs.study.config import load_study
 from lvjobs.study.settings import OwnSettings
+from lvjobs.study.tables import Resources
 
 if TYPE_CHECKING:
     from lvjobs.lab import Lab

@@ -8,7 +8,8 @@ import click
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.settings import given_resources, resource_options
-from lvjobs.study.config import Resources, validated
+from lvjobs.study.config import validated
+from lvjobs.study.tables import Resources
 
 
 @click.command()

@@ -9,8 +9,9 @@ import click
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import Resources, Study, validated
+from lvjobs.study.config import Study, validated
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
+from lvjobs.study.tables import Resources
 from lvjobs.sweep.request import Request, with_facts
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,8 +10,8 @@ from lvjobs.control.code import snapshot_code
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Resources
 from lvjobs.study.names import find_name
+from lvjobs.study.tables import Resources
 from lvjobs.study.words import Cause, RunState
 
 

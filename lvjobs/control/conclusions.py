@@ -9,7 +9,7 @@ from lvjobs.control.classify import Death
 from lvjobs.control.policy import GoOn, Hold, Stop, verdict
 from lvjobs.control.time_limits import after_a_timeout
 from lvjobs.control.views import MemberView, RunView
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 

@@ -22,7 +22,7 @@ from lvjobs.control.policy import is_due
 from lvjobs.control.silence import silent_for
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 _MARGIN_SECONDS = 10.0

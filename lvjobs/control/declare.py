@@ -12,9 +12,9 @@ from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Resources
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.tables import Resources
 from lvjobs.study.training import TRAIN_TASK
 
 EVALUATE = "evaluate"

@@ -24,10 +24,11 @@ from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Resources, Study
+from lvjobs.study.config import Study
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.study.stages import Stage
+from lvjobs.study.tables import Resources
 from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 from lvjobs.sweep.grid import Points, settings_of

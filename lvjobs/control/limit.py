@@ -8,7 +8,8 @@ from lvjobs.files import write_atomic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Budget, Study, load_study
+from lvjobs.study.config import Study, load_study
+from lvjobs.study.tables import Budget
 
 _KEY = "limit"
 

@@ -19,7 +19,8 @@ from lvjobs.control.clusters import LOCAL, NOTICE_PROFILE, backend_of
 from lvjobs.control.driving import resources
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run, StageRecord
-from lvjobs.study.config import Notify, Study
+from lvjobs.study.config import Study
+from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
 _SETTING = "notified"

@@ -6,7 +6,7 @@ from typing import Any
 
 from lvjobs.control.classify import Death
 from lvjobs.ledger.records import Attempt, Run
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
 _OWN = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.OUT_OF_MEMORY, Cause.TIMEOUT)

@@ -15,7 +15,7 @@ from lvjobs.control.intervals import duration
 from lvjobs.control.pace import Pace
 from lvjobs.control.packs import is_packed, pack_size
 from lvjobs.ledger.records import Run
-from lvjobs.study.config import AUTO
+from lvjobs.study.tables import AUTO
 from lvjobs.study.words import Cause
 
 _MARGINS = {"measured": 1.5, "given": 3.0, "scaled": 3.0}

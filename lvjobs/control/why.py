@@ -14,7 +14,7 @@ from lvjobs.control.session import Session
 from lvjobs.control.sooner import find_sooner
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Attempt, Run
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 _TRACEBACK_LINES = 12

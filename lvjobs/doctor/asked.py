@@ -15,7 +15,8 @@ from lvjobs.control.driving import driver_token
 from lvjobs.control.room import choices
 from lvjobs.control.submission import new_token
 from lvjobs.control.time_limits import is_automatic
-from lvjobs.study.config import Resources, Study
+from lvjobs.study.config import Study
+from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 
 LAB = "lab"

@@ -11,7 +11,7 @@ from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts
 from lvjobs.errors import UsageError
-from lvjobs.study.config import parse_time_limit
+from lvjobs.study.tables import parse_time_limit
 
 TEST = "test"
 """The question whether sbatch would take such a job."""

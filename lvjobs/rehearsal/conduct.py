@@ -19,9 +19,10 @@ from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.journal import parse_entries
 from lvjobs.rehearsal.misfortunes import Misfortune
 from lvjobs.rehearsal.verdict import Difference, differences
-from lvjobs.study.config import Budget, Driver, Policy, Resources, Study, StudyConfig
+from lvjobs.study.config import Study, StudyConfig
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Budget, Driver, Policy, Resources
 
 NAME = "rehearsal"
 CHECKPOINTS = 6

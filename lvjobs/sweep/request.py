@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lvjobs.study.config import Resources
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
 from lvjobs.study.stages import Stage
+from lvjobs.study.tables import Resources
 from lvjobs.sweep.grid import Points, cells
 from lvjobs.sweep.pruning import check_rungs
 

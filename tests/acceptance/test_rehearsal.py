@@ -9,9 +9,9 @@ from driving import Study
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.rehearsal.conduct import disturb, leave_alone, report
 from lvjobs.rehearsal.misfortunes import LocalStage
-from lvjobs.study.config import Resources
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Resources
 
 pytestmark = pytest.mark.slow
 

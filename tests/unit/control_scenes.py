@@ -19,8 +19,9 @@ from lvjobs.control.declare import Wanted
 from lvjobs.control.loop import open_session
 from lvjobs.ledger import database
 from lvjobs.records.allowance import parse_allowance
-from lvjobs.study.config import Budget, Driver, Policy, Resources, Study, StudyConfig
+from lvjobs.study.config import Study, StudyConfig
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Budget, Driver, Policy, Resources
 from lvjobs.study.words import RunState
 
 STEPS = 12

@@ -6,7 +6,8 @@ from lvjobs.cluster.enquiry import Replies, Reply
 from lvjobs.cluster.limits import USER_FORMAT
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.facts import understand
-from lvjobs.study.config import Resources, load_study
+from lvjobs.study.config import load_study
+from lvjobs.study.tables import Resources
 
 CAPTURED = Path(__file__).parent / "captured"
 

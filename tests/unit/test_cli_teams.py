@@ -77,9 +77,9 @@ def test_a_profile_may_ask_for_several_by_default(submit, tmp_path):
 
 def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     from lvjobs.control.declare import _team
-    from lvjobs.study.config import Resources
     from lvjobs.study.evaluation import EVALUATE_TASK
     from lvjobs.study.run import RunConfig
+    from lvjobs.study.tables import Resources
 
     evaluation = RunConfig(task=EVALUATE_TASK, steps=1)
     assert _team(evaluation, 4, Resources()) == _team(evaluation, 4, Resources(processes=4)) == {"gpus": 1}

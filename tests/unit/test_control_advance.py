@@ -10,8 +10,9 @@ from lvjobs.cluster.simulation import Manners
 from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, stop
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Work
-from lvjobs.study.config import Resources, StudyConfig
+from lvjobs.study.config import StudyConfig
 from lvjobs.study.stages import Prune, Select, Stage
+from lvjobs.study.tables import Resources
 from lvjobs.sweep.request import Request
 
 RULE = Select(metric="training_loss")

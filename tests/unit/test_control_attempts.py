@@ -8,7 +8,7 @@ from lvjobs.cluster.simulation import Manners
 from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.decide import decide
 from lvjobs.ledger.records import Member
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 

@@ -7,7 +7,7 @@ from control_scenes import Scene, begun, check, make_haste
 from lvjobs.control.loop import open_session
 from lvjobs.control.policy import is_due
 from lvjobs.control.silence import Watch, silent_for
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 
 HOUR = 3600.0
 JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])

@@ -20,7 +20,7 @@ from lvjobs.control.actions import (
 )
 from lvjobs.control.decide import decide
 from lvjobs.ledger.records import Member, Submission
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 

@@ -10,7 +10,7 @@ from lvjobs.control.digest import fold
 from lvjobs.control.policy import GoOn, Hold, verdict
 from lvjobs.ledger.records import device_failed
 from lvjobs.records.journal import Entry
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
 ECC = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be asynchronously reported"

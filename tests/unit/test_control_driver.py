@@ -12,7 +12,8 @@ from lvjobs.control.driving import Change, change, driver_name, driver_token, se
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
 from lvjobs.report.driver import driver_lines
-from lvjobs.study.config import Driver, Resources, Study, StudyConfig
+from lvjobs.study.config import Study, StudyConfig
+from lvjobs.study.tables import Driver, Resources
 
 
 class WithDrivers:

@@ -13,7 +13,8 @@ from lvjobs.control.foresee import Seen, foresee
 from lvjobs.control.pace import Pace, Stopwatch, makespan
 from lvjobs.control.plans import Need
 from lvjobs.ledger.records import Work
-from lvjobs.study.config import Resources, TrainSettings, load_study
+from lvjobs.study.config import TrainSettings, load_study
+from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
 

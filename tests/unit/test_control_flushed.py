@@ -9,7 +9,7 @@ from lvjobs.cluster.parse import parse_history
 from lvjobs.control.actions import MarkMissing, Revoke, SetRun, Submit
 from lvjobs.control.decide import decide
 from lvjobs.ledger.records import Member
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 # as sacct 24.11 printed it after the controller's StateSaveLocation was emptied, and after a scancel

@@ -13,7 +13,8 @@ from lvjobs.control import notify as module
 from lvjobs.control.notify import Told, due
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import StageRecord
-from lvjobs.study.config import Notify, load_study
+from lvjobs.study.config import load_study
+from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
 

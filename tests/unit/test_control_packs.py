@@ -5,7 +5,8 @@ from control_scenes import Scene, make_haste, shared_by
 
 from lvjobs.cluster.simulation import Manners
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Resources, validated
+from lvjobs.study.config import validated
+from lvjobs.study.tables import Resources
 
 FOUR = ("one", "two", "three", "four")
 

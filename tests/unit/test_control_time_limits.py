@@ -14,7 +14,7 @@ from lvjobs.control.decide import decide
 from lvjobs.control.pace import Pace, Stopwatch
 from lvjobs.control.submission import same_job
 from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
-from lvjobs.study.config import Policy, Resources
+from lvjobs.study.tables import Policy, Resources
 from lvjobs.study.words import Cause, RunState
 
 BOUNDS = Bounds(most=720, lead=180)

@@ -14,7 +14,7 @@ from lvjobs.control.story import story
 from lvjobs.control.summary import find_row
 from lvjobs.control.why import why
 from lvjobs.report.story import print_story, print_why
-from lvjobs.study.config import Policy
+from lvjobs.study.tables import Policy
 
 
 @pytest.fixture

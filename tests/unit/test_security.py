@@ -20,8 +20,9 @@ from lvjobs.control.declare import Wanted
 from lvjobs.control.enter import enter
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Resources, load_study
+from lvjobs.study.config import load_study
 from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.tables import Resources
 from lvjobs.worker.secrets import hide, secrets_in
 
 # -- what is read ---------------------------------------------------------------------------------------------------
