@@ -201,4 +201,5 @@ class Study:
         """All there is to see of a run that did not do what a test expected."""
         lines = [line for line in self.journal(name) if line["kind"] != "step"]
         logs = [f"{path.name}: {path.read_text()[-1500:]}" for path in self.root.glob("logs/*/*.out")]
-        return "\n".join([*map(json.dumps, lines), *logs])
+        told = self.start("status", name, "--no-pass").communicate(timeout=60)
+        return "\n".join([*told, *map(json.dumps, lines), *logs])

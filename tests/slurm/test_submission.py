@@ -63,7 +63,8 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     for name in ("run", "other"):
         study.until(name, "completed")
         assert len({claim["job_id"] for claim in study.claims(name)}) == 1
-    assert len(list((study.root / ".lvjobs" / "submissions").iterdir())) == 2, "one sbatch for each run"
+    sent = list((study.root / ".lvjobs" / "submissions").iterdir())
+    assert len(sent) == 2, f"one sbatch for each run\n{study.story('run')}\n{study.story('other')}"
     assert study.adapter("run") == undisturbed
     assert "fine: the file is sound" in study.type("ledger", "check")
     paths = [path for name in (".lvjobs", "checkpoints", "logs") for path in (study.root / name).rglob("*")]
