@@ -18,6 +18,7 @@ from lvjobs.cli.common import (
     tell_problems,
 )
 from lvjobs.cli.completion import complete_runs
+from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 
 
@@ -33,6 +34,8 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     """Show how the runs stand, after a pass over the study; or the story of one RUN (enough of its name will do)."""
     study = existing_study(root)
     if live:
+        if run is not None or as_json:
+            raise UsageError("status -w shows the whole study, drawn anew: leave out RUN and --json, or leave out -w")
         _stay(study, every, whole=whole, make_pass=not no_pass)
         return
     if run is not None:

@@ -1,0 +1,94 @@
+"""What somebody sees who sits at a terminal: `lvjobs status -w` on a pseudo-terminal, until it ends or they leave."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from driving import Study
+
+from lvjobs.forecasting.data import make_dataset
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A terminal of 90 columns in which one command was typed."""
+
+    def __init__(self, study: Study, *arguments: str):
+        self.shown = ""
+        self._fd, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "lvjobs", *arguments],
+            cwd=study.root,
+            env={**os.environ, "TERM": "xterm-256color"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+
+    def interrupt(self):
+        """Ctrl-C, as the terminal would send it."""
+        self._process.send_signal(signal.SIGINT)
+
+    def read_until(self, text: str, seconds=120):
+        """Read on until `text` was shown again."""
+        seen, deadline = len(self.shown), time.monotonic() + seconds
+        while text not in self.shown[seen:]:
+            assert time.monotonic() < deadline, f"{text!r} was not shown\n{self.shown}"
+            assert self._read(), f"{text!r} was not shown before the end\n{self.shown}"
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        os.close(self._fd)
+        return self._process.wait(60)
+
+    def _read(self) -> bool:
+        if not select.select([self._fd], [], [], 1)[0]:
+            return True
+        try:
+            new = os.read(self._fd, 65536)
+        except OSError:  # what Linux says of a terminal that nobody holds any more
+            return False
+        self.shown += CONTROL.sub("", new.decode())
+        return bool(new)
+
+
+@pytest.fixture
+def study(tmp_path):
+    make_dataset(tmp_path / "data.h5", systems=40, seed=0)
+    return Study(tmp_path, tmp_path / "data.h5", profile="local")
+
+
+def test_status_is_drawn_again_until_one_leaves_it_and_ends_with_the_study(study):
+    study.submit("run")
+    terminal = Terminal(study, "status", "-w", "--every", "1")
+    terminal.read_until("running")
+    terminal.read_until("budget:")
+    study.reach("run", 20)
+    terminal.read_until("left")
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "interrupted; what was submitted goes on" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert study.run("run")["state"] == "running"
+    study.type("cancel", "run")
+    terminal = Terminal(study, "status", "-w")
+    assert terminal.end() == 0
+    assert "cancelled" in terminal.shown
+
+
+def test_what_cannot_be_drawn_again_is_refused(study):
+    for arguments in (["run", "-w"], ["-w", "--json"]):
+        assert "leave out" in study.type("status", *arguments, code=2)
