@@ -183,7 +183,9 @@ class Place:
     def words(self) -> str:
         """In one sentence."""
         number = "" if self.priority is None else f" (its priority is {self.priority})"
-        others = "no other job waits" if self.waiting == 1 else f"{self.ahead} of {self.waiting - 1} others come first"
+        others = f"{self.ahead} of {self.waiting - 1} others come first"
+        if self.ahead == 0:
+            others = "no other job waits" if self.waiting == 1 else f"none of {self.waiting - 1} others comes first"
         return f"in partition {self.partition}, {others}{number}"
 
 

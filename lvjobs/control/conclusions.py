@@ -66,7 +66,7 @@ class Conclusions:
                     yield Extend(live.job.id, self.run.id, more, live.submission.backend)
             else:
                 then = "goes on" if not outcome.not_before else f"goes on in {outcome.not_before - self.now:.0f} s"
-                reason = outcome.warning or f"after {death.cause.value}"
+                reason = outcome.warning
                 yield from give_up(live, self.run.id)
             yield SetRun(
                 self.run.id,

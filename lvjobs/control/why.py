@@ -20,6 +20,8 @@ from lvjobs.study.words import Cause, RunState
 _TRACEBACK_LINES = 12
 _LOG_LINES = 8
 _FILES = 3
+_DONE = 3
+"""Of what lvjobs did about the last death, so many of the latest deeds are told."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,22 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     died = _last_death(attempts)
     log = newest_log(session.study, row) if _is_unwell(run, died) else None
     since = died.ended if died is not None and died.ended else run.created
-    noted = [event.text for event in events if event.time >= since and event.kind == "cluster"]
+    noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
+    traceback = died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else []
+    printed = last_lines(log, _LOG_LINES) if log else ()
     place, alternatives = _in_the_queue(session, row)
     return Why(
         headline=headline(run, row, attempts, now),
-        evidence=[*evidence(run, attempts, session.study.config.policy), *_of_the_code(session, run)],
-        then=[*noted[-_FILES:], *_then(run, row, attempts)],
+        evidence=[
+            *evidence(run, attempts, session.study.config.policy),
+            *noted[-_DONE:],
+            *_of_the_code(session, run),
+        ],
+        then=list(_then(run, row, attempts)),
         remedies=list(remedies(run, row, died)),
-        traceback=died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else (),
+        traceback=traceback,
         log=str(log) if log else "",
-        printed=last_lines(log, _LOG_LINES) if log else (),
+        printed=_after(traceback, printed),
         place=place,
         alternatives=alternatives,
     )
@@ -91,6 +99,12 @@ def _is_unwell(run: Run, died: Attempt | None) -> bool:
     if run.state is RunState.COMPLETED or died is None:
         return False
     return died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
+
+
+def _after(traceback: Sequence[str], printed: Sequence[str]) -> Sequence[str]:
+    """What was printed below the traceback, where that is told already."""
+    ends = [at for at, line in enumerate(printed) if traceback and line == traceback[-1]]
+    return printed[ends[-1] + 1 :] if ends else printed
 
 
 # -- how it stands ----------------------------------------------------------------------------------------------------
@@ -113,16 +127,21 @@ def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now:
     if run.state is RunState.SUBMITTING:
         return "it was submitted, and nobody knows yet whether the scheduler took it"
     if row.get("queue_reason") is not None:
-        return f"it waits in the queue as {job}: {run.reason}"
+        begun = f"it was interrupted ({_cause(run)}), and " if run.state is RunState.INTERRUPTED else "it "
+        return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
-        RunState.HELD: "it is held, and waits for you",
+        RunState.HELD: "it is held, and waits for " + ("FLOPs" if run.held_for == "budget" else "you"),
         RunState.PAUSED: "it is paused, at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
-        RunState.INTERRUPTED: "it was interrupted, and is to go on",
+        RunState.INTERRUPTED: f"it was interrupted ({_cause(run)}), and is to go on",
         RunState.QUEUED: f"it waits in the queue as {job}",
     }[run.state]
     return words + (f": {run.reason}" if run.reason else "")
+
+
+def _cause(run: Run) -> str:
+    return run.cause.value if run.cause is not None else "its end is not known yet"
 
 
 def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,8 @@ _LOSSES = ("loss", "validation_loss", "untrained_loss")
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """Runs in these states are shown first where there is no room for all."""
 _NAME = "run"
+_NAME_LEAST = 24
+"""So many characters of a name are shown at least, if the terminal is wide enough for nothing else beside it."""
 _LEAST = 3
 """Runs of an open stage that are shown however many stages there are."""
 _REASONS = 3
@@ -142,6 +144,9 @@ def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
         for header, cell, right, rank in _CELLS
     ]
     made = [column for column in made if not column.rank or any(cell.plain for cell in column.cells.values())]
+    if console.is_terminal:
+        room = console.width - sum(column.width + 1 for column in made[1:]) - 2
+        made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
     chosen = [column for column in made if not column.rank]
     room = console.width - sum(column.width + 1 for column in chosen) - 1
     for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
@@ -152,13 +157,23 @@ def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
     return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
 
 
+def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
+    """Names in so many characters at most. Their last four are kept: they will do wherever a RUN is asked for."""
+    gap = ".." if plain else "…"
+    cells = {
+        name: cell if cell.cell_len <= most else Text(f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}")
+        for name, cell in names.cells.items()
+    }
+    return replace(names, cells=cells)
+
+
 def _state(run: Row, _plain: bool) -> Text:
     return Text(run["state"], style=COLOURS[run["state"]])
 
 
 def _progress(run: Row, plain: bool) -> Text:
     share = min(1.0, run["step"] / run["steps"])
-    return Text(bar(share, 6, plain=plain), style=COLOURS[run["state"]])
+    return Text(bar(share, 5, plain=plain), style=COLOURS[run["state"]])
 
 
 def _tries(run: Row, _plain: bool) -> Text:
@@ -168,11 +183,12 @@ def _tries(run: Row, _plain: bool) -> Text:
 
 
 def _when(run: Row, _plain: bool) -> Text:
-    """Time left for what runs, expected start for what waits."""
+    """Time left for what runs; when Slurm expects to start what waits, or from when on it may be submitted again."""
     if run.get("seconds_left") is not None:
         return Text(f"{duration(run['seconds_left'])} left")
-    start = run.get("start_estimate") or run.get("not_before")
-    return Text(f"starts {short_start(start)}" if start else "")
+    if run.get("start_estimate"):
+        return Text(f"at {short_start(run['start_estimate'])}")
+    return Text(f"from {short_start(run['not_before'])}" if run.get("not_before") else "")
 
 
 def _curve(run: Row, plain: bool) -> Text:
@@ -193,11 +209,11 @@ def _loss(run: Row, name: str) -> Text:
 _CELLS = (
     (_NAME, lambda run, _plain: Text(run["name"]), False, 0),
     ("state", _state, False, 0),
-    ("", _progress, False, 5),
+    ("", _progress, False, 4),
     ("step", lambda run, _plain: Text(f"{run['step']}/{run['steps']}"), True, 0),
     ("loss", lambda run, _plain: _loss(run, "loss"), True, 0),
     ("", _curve, False, 3),
-    ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 4),
+    ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 5),
     ("before", lambda run, _plain: _loss(run, "untrained_loss"), True, 8),
     ("tries", _tries, False, 0),
     ("redone", lambda run, _plain: Text(str(run["replayed_steps"] or "")), True, 7),
@@ -243,7 +259,7 @@ def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
     words = f"budget: {flops(spent)} of {limit:.3g} FLOPs spent ({100 * spent / limit:.1f} %)"
     words += f", {flops(budget['reserved'])} reserved, {flops(budget['free'])} free"
     if budget["replayed"] and spent:
-        words += f"; {100 * budget['replayed'] / spent:.1f} % was done again"
+        words += f"; {max(0.1, 100 * budget['replayed'] / spent):.1f} % was done again"
     return [Text(words, style="bold red" if budget["free"] < 0 else "")]
 
 

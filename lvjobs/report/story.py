@@ -43,7 +43,7 @@ def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None
         console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), said), soft_wrap=True)
         return
     row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_column(no_wrap=True, min_width=width)
+    row.add_column(no_wrap=True, min_width=2 + width)
     row.add_column(overflow="fold")
     row.add_row(Text.assemble("  ", what), said)
     console.print(row)

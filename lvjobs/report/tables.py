@@ -1,5 +1,6 @@
 """What the tables for a terminal have in common: its width, colours, and how times and curves are written."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,7 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
         if reason and run["state"] not in ("completed", "cancelled"):
             found.setdefault((run["state"], reason), []).append(run)
     _merge_awaiting(found)
+    _merge_short_of_flops(found)
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
     if most is not None and len(lines) > most:
@@ -100,6 +102,14 @@ def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> No
     if len(awaiting) > 1:
         runs = [run for key in awaiting for run in found.pop(key)]
         found["planned", "each comes after a run that is not completed yet"] = runs
+
+
+def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
+    """Runs that the budget has no room for each want another number of FLOPs: the first's will do."""
+    short = [key for key in found if re.match(r"[\d.e+]+ FLOPs more are needed", key[1])]
+    if len(short) > 1:
+        runs = [run for key in short for run in found.pop(key)]
+        found["held", f"for the first, {short[0][1]}"] = runs
 
 
 def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:

@@ -77,13 +77,14 @@ def draw(path: Path, title: str, width: int, theme: str, show) -> None:
         highlight=False,
     )
     show(console)
+    console.print()  # or the last line's descenders would be cut
     text = console.export_svg(title=title, theme=THEMES[theme])
     text = re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
     path.write_text(text.replace("Fira Code, monospace", "ui-monospace, 'DejaVu Sans Mono', monospace"))
 
 
-def sit(study: Study, lab: Lab) -> dict[str, str]:
-    """Let the five things happen; the run of each."""
+def sit(study: Study, lab: Lab) -> dict[str, dict]:
+    """Let four of the five things happen; what `lvjobs why` told of each when it had."""
     toml = study.root / "study.toml"
     toml.write_text(toml.read_text() + STAGES)
     (study.root / "own.py").write_text(OWN)
@@ -93,13 +94,24 @@ def sit(study: Study, lab: Lab) -> dict[str, str]:
     killed, preempted = rank[0], rank[1]
     study.reach(preempted, 300)
     lab.preempt(study.run(preempted)["job_id"])
+    until(lambda: study.run(preempted)["cause"] == "preempted" and study.run(preempted)["reason"])
+    told = {"preempted": why(study, preempted)}
     for generation in (1, 2):
-        kill_worker(study.reach(killed, 60 if generation == 1 else 1, generation=generation))
+        kill_worker(study.reach(killed, 400, generation=generation))
         until(lambda number=generation: _deaths(study, killed) == number)
-    until(lambda: study.run(preempted)["cause"] == "preempted")
+        if generation == 1:
+            lab.run("scontrol", "update", f"jobid={study.run(killed)['job_id']}", "priority=4000000000")
     study.until("labels", "held")
-    waiting = next(name for name, run in study.runs().items() if run["queue_reason"] in ("Priority", "Resources"))
-    return {"code-error": "labels", "killed": killed, "preempted": preempted, "waiting": waiting}
+    told |= {"code-error": why(study, "labels"), "killed": why(study, killed)}
+    known = ("Priority", "Resources")
+    waiting = next(
+        name for name, run in study.runs().items() if run["state"] == "queued" and run["queue_reason"] in known
+    )
+    return told | {"waiting": why(study, waiting)}
+
+
+def why(study: Study, name: str) -> dict:
+    return json.loads(study.type("why", name, "--json"))
 
 
 def _deaths(study: Study, name: str) -> int:
@@ -120,34 +132,22 @@ def main() -> None:
         study = Study(scratch / "lotka", data, resources="gpus = 1", driver=True)
         toml = study.root / "study.toml"
         toml.write_text(toml.read_text().replace("backoff_seconds = 1", "backoff_seconds = 600"))
-        runs = sit(study, lab)
-        study.type("budget", "set", str(1 + json.loads(study.type("budget", "--json"))["spent"]))
+        told = sit(study, lab)
         summary = json.loads(study.type("status", "--json"))
-        held = next(
-            (run["name"] for run in summary["runs"] if "FLOPs" in run["reason"] and run["state"] == "held"), None
-        )
-        runs |= {"budget": held} if held else {}
+        story = json.loads(study.type("status", told["killed"]["run"]["name"], "--json"))
+        study.type("budget", "set", str(1 + json.loads(study.type("budget", "--json"))["spent"]))
+        held = next(run for run in study.runs().values() if run["state"] == "held" and "FLOPs" in run["reason"])
+        told["budget"] = why(study, held["name"])
         for width in (80, 100, 160):
             for theme in THEMES:
                 path = target / f"status-{width}-{theme}.svg"
                 draw(path, "lvjobs status", width, theme, lambda console: print_status(summary, console, whole=False))
-        for cause, name in runs.items():
-            told = json.loads(study.type("why", name, "--json"))
-            draw(
-                target / f"why-{cause}.svg",
-                f"lvjobs why {name}",
-                100,
-                "dark",
-                lambda console, told=told: print_why(told, console),
-            )
-        told = json.loads(study.type("status", runs["killed"], "--json"))
-        draw(
-            target / "story.svg",
-            f"lvjobs status {runs['killed']}",
-            100,
-            "dark",
-            lambda console: print_story(told, whole=True, console=console),
-        )
+        told = json.loads(json.dumps(told).replace(str(scratch), "/rds/project"))
+        for cause, answer in told.items():
+            path, title = target / f"why-{cause}.svg", f"lvjobs why {answer['run']['name']}"
+            draw(path, title, 100, "dark", lambda console, answer=answer: print_why(answer, console))
+        title = f"lvjobs status {story['run']['name']}"
+        draw(target / "story.svg", title, 100, "dark", lambda console: print_story(story, whole=True, console=console))
         print(*sorted(path.name for path in target.glob("*.svg")))
     finally:
         lab.down(purge=True)

@@ -285,7 +285,7 @@ slurm_load_jobs: something else
     ("job_id", "words"),
     [
         ("17", "in partition low, 2 of 3 others come first (its priority is 100)"),
-        ("18_2", "in partition low, 0 of 3 others come first (its priority is 400)"),
+        ("18_2", "in partition low, none of 3 others comes first (its priority is 400)"),
         ("19", "in partition high, no other job waits (its priority is 400)"),
     ],
 )

@@ -61,10 +61,9 @@ def test_of_one_that_was_preempted_and_waits(scene):
         scene.cluster.advance(1)
         scene.one_pass()
     found = asked(scene)
-    assert found["headline"].startswith("it waits in the queue as job")
-    lifted, starts = found["then"]
-    assert lifted == f"lifted the requeue hold of job {scene.job().id}"
-    assert starts == "Slurm starts its job again by itself, and it goes on from the checkpoint of step 6"
+    assert found["headline"].startswith("it was interrupted (preempted), and waits in the queue as job")
+    assert {"what": "done", "said": f"lifted the requeue hold of job {scene.job().id}"} in found["evidence"]
+    assert found["then"] == ["Slurm starts its job again by itself, and it goes on from the checkpoint of step 6"]
     assert found["evidence"][0]["what"] == "attempt 1"
     assert found["evidence"][0]["said"].startswith("preempted on ")
     assert "lvjobs cancel one" in types(found)
@@ -94,6 +93,8 @@ def test_of_one_that_is_held_for_an_error_in_its_code(scene):
     assert types(found)[:2] == ["lvjobs resume one", "lvjobs logs one"]
     assert found["then"][0] == "nothing, until you take it up"
     assert len(shown(scene).splitlines()) <= 45
+    log.write_text(f"a line\n{found['traceback'][-1]}\nwhat srun said\n")
+    assert asked(scene)["printed"] == ["what srun said"], "the traceback is told once"
 
 
 def test_of_one_that_backs_off(scene):

@@ -39,9 +39,11 @@ def shown(function, value, width=100, **options):
     return stream.getvalue()
 
 
-def status(*runs, width=100, **changes):
+def status(*runs, width=100, terminal=False, **changes):
     summary = {"study": "/home/someone/lotka", "runs": list(runs), "stages": [], "did": [], "problems": [], **changes}
-    return shown(print_status, summary, width)
+    stream = io.StringIO()
+    print_status(summary, Console(file=stream, width=width, force_terminal=terminal, color_system=None))
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -49,16 +51,18 @@ def test_the_table_fits(width):
     left, flops, curve = {"seconds_left": 11_000.0}, {"flops": 12 * 10**14}, {"curve": [3.0, 2.0, 1.0]}
     text = status(
         a_row(**left, **flops, **curve),
-        a_row(name="stage1-r2-lr0.0001-c512-s0-91ab", state="interrupted", cause="launch_failed"),
+        a_row(name="stage1-r2-lr0.0001-c512-s0-91ab", state="interrupted", cause="hung"),
         width=width,
+        terminal=True,
     )
     assert max(map(len, text.splitlines())) <= width
-    for word in ("323/5000", "0.123", "2 preempted", "2 launch_failed", "interrupted", "lotka: 2 runs"):
+    for word in ("323/5000", "0.123", "2 preempted", "2 hung", "interrupted", "lotka: 2 runs", "3.1 h left"):
         assert word in text
-    assert ("3.1 h left" in text) == (width >= 100)
-    for word in ("170", "1.2e+15", "█▅▁", "0.500", "123456_7"):
-        assert word in text or width < 160
-    assert "123456_7" not in text or width > 80
+    for word in ("1.2e+15", "█▅▁", "░░░░░"):
+        assert word in text or width < 100
+    for word in ("170", "0.500", "123456_7", "stage1-r2-lr0.0001-c512-s0-91ab"):
+        assert (word in text) == (width == 160)
+    assert "stage1-r2-lr0.0001-…91ab" in text or width == 160
 
 
 def test_the_columns_of_all_stages_stand_below_one_another():
@@ -67,7 +71,7 @@ def test_the_columns_of_all_stages_stand_below_one_another():
     assert text.count("valid.") == 1
 
 
-def test_a_name_that_is_too_long_is_folded_and_nothing_is_cut():
+def test_a_name_that_is_too_long_is_folded_and_nothing_is_cut_for_a_program():
     name = "a-run-whose-name-somebody-made-with-a-great-many-letters-and-digits-0123456789-end"
     text = status(a_row(name=name), width=80)
     assert max(map(len, text.splitlines())) <= 80
@@ -110,12 +114,21 @@ def test_of_many_that_wait_for_others_it_is_said_once():
     assert "eval-0: comes after run-0" in status(runs[0])
 
 
+def test_of_many_that_want_flops_it_is_said_once():
+    reason = "{}e+12 FLOPs more are needed than the limit of 3e+12 leaves free; it goes on by itself"
+    runs = [a_row(name=f"run-{number}", state="held", reason=reason.format(number + 1)) for number in range(5)]
+    said = "run-0, run-1, run-2 and 2 more: for the first, 1e+12 FLOPs more are needed than the limit of 3e+12"
+    assert said in status(*runs, width=200)
+    assert "run-0: 1e+12 FLOPs more" in status(runs[0])
+
+
 def test_when_a_run_starts_is_told_as_exactly_as_it_matters():
     now = time.time()
     assert re.fullmatch(r"\d\d:\d\d", short_start(now + 3600))
     assert re.fullmatch(r"\w{3} \d\d:\d\d", short_start(now + 86400))
     assert re.fullmatch(r"\d\d \w{3}", short_start(now + 30 * 86400))
-    assert f"starts {short_start(now + 3600)}" in status(a_row(state="queued", start_estimate=now + 3600), width=120)
+    assert f" at {short_start(now + 3600)}" in status(a_row(state="queued", start_estimate=now + 3600), width=120)
+    assert f" from {short_start(now + 3600)}" in status(a_row(state="interrupted", not_before=now + 3600), width=120)
 
 
 def test_a_finished_run_says_nothing_more():
