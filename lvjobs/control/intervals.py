@@ -87,14 +87,18 @@ def lost_steps(run: Run, attempt: Attempt) -> bool:
 
 
 def advise(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> list[Advice]:
-    """Advice for each stage, profile and `checkpoint_every` in force of which anything was attempted."""
+    """Advice for each stage, profile and `checkpoint_every` in force of which anything was attempted.
+
+    Runs of one step (most evaluations) have no choice.
+    """
     groups: dict[tuple[str, str, int], _Measured] = defaultdict(_Measured)
     profiles: dict[str, _Measured] = defaultdict(_Measured)
     for run in runs:
         for attempt in attempts.get(run.id, ()):
             groups[run.stage, run.profile, min(run.checkpoint_every, run.steps)].add(run, attempt)
             profiles[run.profile].add(run, attempt)
-    return [_advice(*group, measured, profiles[group[1]]) for group, measured in groups.items()]
+    chosen = {group: measured for group, measured in groups.items() if measured.longest > 1}
+    return [_advice(*group, measured, profiles[group[1]]) for group, measured in chosen.items()]
 
 
 def overhead(interval: float, delta: float, between: float) -> float:
@@ -107,10 +111,10 @@ def _advice(stage: str, profile: str, every: int, mine: _Measured, cluster: _Mea
     delta = mine.checkpointing / mine.checkpoints if mine.checkpoints else 0.0
     told = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
     if not step or not delta:
-        return replace(told, words=f"every {every} steps; no {'checkpoint' if step else 'step'} has been measured yet")
+        return replace(told, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
     if not cluster.deaths:
         since = f"no death has cost a step in {duration(cluster.executing)} of execution"
-        return replace(told, words=f"every {every} steps; {since}: there is nothing to base advice on")
+        return replace(told, words=f"{_every(every)}; {since}: there is nothing to base advice on")
     between = cluster.executing / cluster.deaths
     interval = math.sqrt(2 * delta * between)
 
@@ -131,13 +135,17 @@ def _advice(stage: str, profile: str, every: int, mine: _Measured, cluster: _Mea
     )
 
 
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps} steps"
+
+
 def _compared(every: int, best: int, cost: float, least: float) -> str:
     now, then = percent(cost), percent(least)
     if every == best:
-        return f"every {every} steps costs {now} of the time, and no other interval less"
+        return f"{_every(every)} costs {now} of the time, and no other interval less"
     if now == then:
-        return f"every {every} steps costs {now} of the time, and every {best} would cost no less"
-    return f"every {every} steps costs {now} of the time, every {best} would cost {then}"
+        return f"{_every(every)} costs {now} of the time, and every {best} would cost no less"
+    return f"{_every(every)} costs {now} of the time, every {best} would cost {then}"
 
 
 def _basis(deaths: int, between: float) -> str:

@@ -73,4 +73,5 @@ def _did(attempt: Attempt) -> str:
     first = attempt.step - attempt.executed + 1
     steps = f"steps {first} to {attempt.step}" if attempt.executed > 1 else f"step {first}"
     lost = max(0, attempt.step - attempt.checkpoint_step)
-    return steps + (f", the last {lost} of them after its newest checkpoint" if lost else "")
+    last = "the last of them" if lost == 1 else f"the last {lost} of them"
+    return steps + (f", {last} after its newest checkpoint" if lost else "")

@@ -158,7 +158,9 @@ def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[
             yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(died.ended))
         if died.generation is not None:
             lost = max(0, died.step - died.checkpoint_step)
-            again = f"; {lost} steps are done again" if lost else "; no step is lost"
+            again = "; no step is lost"
+            if lost:
+                again = f"; {lost} steps are done again" if lost > 1 else "; one step is done again"
             yield (
                 "last step",
                 f"{died.step}, newest checkpoint {died.checkpoint_step}" + ("" if run.state.is_final else again),

@@ -23,6 +23,8 @@ _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queue
 _NAME = "run"
 _NAME_LEAST = 24
 """So many characters of a name are shown at least, if the terminal is wide enough for nothing else beside it."""
+_WORTH_MORE = 4
+"""Columns up to this rank are worth more than the middle of a long name."""
 _LEAST = 3
 """Runs of an open stage that are shown however many stages there are."""
 _REASONS = 3
@@ -145,7 +147,7 @@ def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
     ]
     made = [column for column in made if not column.rank or any(cell.plain for cell in column.cells.values())]
     if console.is_terminal:
-        room = console.width - sum(column.width + 1 for column in made[1:]) - 2
+        room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
         made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
     chosen = [column for column in made if not column.rank]
     room = console.width - sum(column.width + 1 for column in chosen) - 1
