@@ -1,0 +1,95 @@
+"""What the benchmarks have in common: alternating repetitions, medians, processes, peers' environments, one table."""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from tabulate import tabulate
+
+REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a process took: seconds of wall clock and of CPU (its children's too), and the most memory, in MiB."""
+
+    wall: float
+    cpu: float
+    peak: float
+    returncode: int
+
+
+def run_process(command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run it to its end; what it prints is thrown away."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, so Popen would wait in vain
+    return Ran(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
+
+
+def alternate(works: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS) -> dict[str, float]:
+    """The median of each, all of them in turn so many times: what else the machine does meets them alike."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repetitions):
+        for name, work in works.items():
+            taken[name].append(work())
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def peer_python(name: str, *requirements: str) -> Path:
+    """The Python of a peer's own environment, made once with pip from the package registry.
+
+    It lies below $LVJOBS_PEERS, by default ~/.cache/lvjobs-peers.
+    """
+    root = Path(os.environ.get("LVJOBS_PEERS", Path.home() / ".cache" / "lvjobs-peers")) / name
+    python, stamp = root / "bin" / "python", root / "installed"
+    wanted = " ".join(requirements)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+def version_of(python: Path, package: str) -> str:
+    """`package 1.2`, as it is installed there."""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    return f"{package} {done.stdout.strip()}"
+
+
+def machine_line() -> str:
+    """On what, in a line."""
+    memory = psutil.virtual_memory().total / 2**30
+    software = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB, {software}"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.machine()
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()) -> None:
+    """One table in Markdown, the machine below it, and what has to be known of it."""
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    print(f"\n{machine_line()}.")
+    for note in notes:
+        print(f"\n{note}")
