@@ -57,25 +57,30 @@ def fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _write_synced(path: Path, data: bytes, flags: int) -> None:
+def _write(path: Path, data: bytes, flags: int, *, durable: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`; a reader sees the old content or the new, never a part."""
+def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
+    """Replace `path` by `data`; a reader sees the old content or the new, never a part.
+
+    Not `durable`: a machine that loses its power may lose it, and what was there before.
+    """
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
-        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+        _write(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC, durable=durable)
         aside.rename(path)
     except OSError:
         with suppress(OSError):
             aside.unlink()  # of a full disk not even this part
         raise
-    fsync_directory(path.parent)
+    if durable:
+        fsync_directory(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -90,7 +95,7 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
     """
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
     try:
-        _write_synced(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+        _write(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
         os.link(aside, path)
     except FileExistsError:
         return False

@@ -165,7 +165,7 @@ def _agree(proposal: "Proposal", manner: Manner) -> None:
 def _tell_outcome(
     study: Study, entered: "Entered", summary: dict[str, Any], proposal: "Proposal | None", manner: Manner
 ) -> None:
-    names = [run.name for run in (*entered.existing, *entered.new)]
+    names = list(dict.fromkeys(run.name for run in (*entered.existing, *entered.new)))
     if not manner.as_json:
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")
@@ -177,7 +177,8 @@ def _tell_outcome(
 
         summary = watch_until(study, names, quiet=manner.as_json)
     if manner.as_json:
-        rows = [row for row in summary["runs"] if row["name"] in names]
+        wanted = set(names)
+        rows = [row for row in summary["runs"] if row["name"] in wanted]
         sent = entered.sent
         print_json(
             {
@@ -198,7 +199,8 @@ def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
     from lvjobs.control.packs import is_packed
 
     if sent.outcome == "submitted":
-        waiting = [run for run in new if not run.after and run not in sent.runs]
+        gone = {run.id for run in sent.runs}
+        waiting = [run for run in new if not run.after and run.id not in gone]
         shared = ", which they share" if is_packed(sent.runs) else ""
         if waiting:
             then = "follow" if shared else "wait for room"

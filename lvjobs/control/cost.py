@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from lvjobs.control.own_cost import own_rates
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
-from lvjobs.flops.workload import Workload
+from lvjobs.flops.workload import Counts, Workload
 from lvjobs.ledger.records import Run, Work
 from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.run import RunConfig
@@ -57,13 +58,19 @@ def workload_of(training: TrainingConfig, rank: int) -> Workload:
 
 def _rates(name: str, step: Workload, training: TrainingConfig, *, steps: int) -> dict[str, int]:
     """Of a run whose step is `steps` times `step`."""
-    count = CONVENTIONS[name]
-    counts, window = count(step), count(replace(step, batch=1, length=training.validation_window, inference=True))
+    counts = _count(name, step)
+    window = _count(name, replace(step, batch=1, length=training.validation_window, inference=True))
     return {
         "training": steps * counts.step,
         "validation": window.forward,
         "generation": counts.generation,
     }
+
+
+@lru_cache(maxsize=1024)
+def _count(name: str, step: Workload) -> Counts:
+    """The cells of a sweep differ in a rate or a seed, and cost the same."""
+    return CONVENTIONS[name](step)
 
 
 def work_ahead(config: Mapping[str, Any], step: int) -> Work:

@@ -74,11 +74,15 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     asked = wanted.resources.gpus
     gpus = gpus_by_default(wanted.profile) if asked is None else asked
 
+    there = transaction.runs()
+    by_name = {run.name: run for run in there}
+    by_fingerprint = {run.fingerprint: run for run in reversed(there)}  # the first made, where several have it
+
     def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
-        found = transaction.find_run(name=name)
-        if wanted.sweep is not None and (found is None or identity_of(found) != config.fingerprint):
-            found = transaction.find_run(fingerprint=config.fingerprint) or found
-        if found is not None and identity_of(found) == config.fingerprint:
+        found, fingerprint = by_name.get(name), config.fingerprint
+        if wanted.sweep is not None and (found is None or identity_of(found) != fingerprint):
+            found = by_fingerprint.get(fingerprint) or found
+        if found is not None and identity_of(found) == fingerprint:
             existing.append(found)
             return found
         if found is not None:
@@ -88,7 +92,7 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit; choose another"
             )
-        run = replace(_run(config, name, wanted, code, gpus), stage=stage, after=after)
+        run = replace(_run(config, fingerprint, name, wanted, code, gpus), stage=stage, after=after)
         new.append(run)
         return run
 
@@ -106,12 +110,12 @@ def identity_of(run: Run) -> str:
     return RunConfig.model_validate(run.config).fingerprint
 
 
-def _run(config: RunConfig, name: str, wanted: Wanted, code: str, gpus: int) -> Run:
+def _run(config: RunConfig, fingerprint: str, name: str, wanted: Wanted, code: str, gpus: int) -> Run:
     return Run(
-        id=hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8],
+        id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
         name=name,
         stage=wanted.stage,
-        fingerprint=config.fingerprint,
+        fingerprint=fingerprint,
         config=config.model_dump(mode="json"),
         profile=wanted.profile,
         resources=wanted.resources.variables() | _together(wanted.resources) | _team(config, gpus, wanted.resources),

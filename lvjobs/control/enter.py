@@ -109,8 +109,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         raise OverBudget(shortfall)
     _make_room(session, declared.new)
     with session.ledger.transaction() as transaction:
-        for run in declared.new:
-            transaction.add_run(run)
+        transaction.add_runs(declared.new)
         _record_stage(transaction, wanted, declared)
     _revive(session, wanted)
     ready, later = _in_turn(session, declared)
@@ -164,17 +163,15 @@ def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[R
     """The new runs that may be submitted now, and those that come after one that is not completed."""
     with session.ledger.transaction() as transaction:
         completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
-    ready = [run for run in declared.new if not run.after or run.after in completed]
-    return ready, [run for run in declared.new if run not in ready]
+    ready = {run.id: run for run in declared.new if not run.after or run.after in completed}
+    return list(ready.values()), [run for run in declared.new if run.id not in ready]
 
 
 def _plan(session: Session, later: Sequence[Run]) -> Sent:
     """Nothing to submit yet: what they may spend is reserved, and a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
-        for run in later:
-            if run.id in wanted:
-                transaction.reserve(Reservation(run.id, wanted[run.id]))
+        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
     return Sent(later, "", "planned", said="they come after runs that are not completed yet")
 
 

@@ -29,7 +29,7 @@ class MemoKeeper:
             text = memo.to_json()
             try:
                 if self._known(memo.run.id, memo.run.name) != text and path.parent.is_dir():
-                    write_atomic(path, text)
+                    write_atomic(path, text, durable=False)  # runs.db is; this is a copy for when it is lost
                     self._kept[memo.run.id] = text
             except OSError as error:
                 raise LvjobsError(

@@ -3,6 +3,7 @@
 import secrets
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -129,11 +130,13 @@ def reservations_for(
     """
     books = keep_books(terms, transaction.runs(), transaction.charges(), transaction.reservations())
     wanted, extra = {}, 0
+    steps: dict[str, int] = defaultdict(int)
+    for attempt in transaction.attempts([run.id for run in runs]):
+        steps[attempt.run_id] = max(steps[attempt.run_id], attempt.checkpoint_step)
     for run in runs:
         if not run.rates:
             continue
-        attempts = transaction.attempts([run.id])
-        step = max((attempt.checkpoint_step for attempt in attempts), default=0)
+        step = steps[run.id]
         account = books.accounts.get(run.id)
         executed = account.executed if account else Work()
         wanted[run.id] = allowance(run, executed, step)
@@ -172,14 +175,13 @@ def send(
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             return Sent(runs, token, "over_budget", said=str(shortfall))
-        for run in (*runs, *later):
-            if run.id in wanted:
-                transaction.reserve(Reservation(run.id, wanted[run.id]))
-                allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded
+        bounded = [run for run in (*runs, *later) if run.id in wanted]
+        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
+        for run in bounded:
+            allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded
         transaction.add_submission(submission, [run.id for run in runs])
-        for run in runs:
-            changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0, "resources": run.resources}
-            transaction.update_run(run.id, **changes)
+        changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
+        transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
     try:
         job_id, taken = _submit_first(cluster, requests)
     except SubmitUnclear as error:
@@ -199,10 +201,10 @@ def send(
     submission = replace(submission, job_id=job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=job_id)
-        for index, run in enumerate(runs):
-            state = RunState.QUEUED if run.cause is None else RunState.INTERRUPTED
-            transaction.update_run(run.id, state=state, reason="")
-            transaction.add_event(Event(now, "submitted", f"submitted as job {submission.job_of(index)}", run.id))
+        states = {run.id: RunState.QUEUED if run.cause is None else RunState.INTERRUPTED for run in runs}
+        transaction.update_runs({run_id: {"state": state, "reason": ""} for run_id, state in states.items()})
+        jobs = [(run.id, submission.job_of(index)) for index, run in enumerate(runs)]
+        transaction.add_events([Event(now, "submitted", f"submitted as job {job}", run_id) for run_id, job in jobs])
     return Sent(runs, token, "submitted", job_id=job_id, choice=taken)
 
 
@@ -227,9 +229,8 @@ def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str
 
 def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:
     with ledger.transaction() as transaction:
-        for run in runs:
-            transaction.update_run(run.id, state=state, reason=reason)
-            transaction.add_event(Event(now, state.value, reason, run.id))
+        transaction.update_runs({run.id: {"state": state, "reason": reason} for run in runs})
+        transaction.add_events([Event(now, state.value, reason, run.id) for run in runs])
 
 
 def _withdraw(

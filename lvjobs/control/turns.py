@@ -143,9 +143,7 @@ def _offers(study: Study, queue: Queue, cluster: Cluster, runs: Sequence[Run]) -
 
 def _wait(ledger: Ledger, runs: Sequence[Run], reason: str) -> None:
     with ledger.transaction() as transaction:
-        for run in runs:
-            if run.reason != reason:
-                transaction.update_run(run.id, reason=reason)
+        transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})
 
 
 def _key(profile: str, request: JobRequest) -> str:

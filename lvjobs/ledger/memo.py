@@ -55,7 +55,7 @@ class Memo:
             "reservation": asdict(self.reservation) if self.reservation else None,
             "cells": dict(self.cells),
         }
-        return json.dumps(value, indent=1, sort_keys=True) + "\n"
+        return json.dumps(value, sort_keys=True) + "\n"
 
 
 def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:

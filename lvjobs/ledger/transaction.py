@@ -5,11 +5,14 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, CursorResult, Row, Table, bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
 from lvjobs.study.words import Cause, RunState, StageState
+
+_MOST_NAMED = 5000
+"""Of more runs than that, all rows are read: SQLite takes no more than some ten thousand variables."""
 
 _Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
@@ -68,11 +71,11 @@ class Transaction:
 
     def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
         """Let a stage compare these runs too; those that it has already stay where they are."""
-        known = self.cells().get(stage, [])
-        for position, run_id in enumerate(dict.fromkeys(each for each in run_ids if each not in known)):
-            row = {"stage": stage, "run_id": run_id, "position": len(known) + position}
-            self.touched.add(run_id)
-            self._connection.execute(insert(tables.cells).values(**row))
+        known = dict.fromkeys(self.cells().get(stage, []))
+        new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
+        self.touched.update(new)
+        rows = [{"stage": stage, "run_id": each, "position": len(known) + at} for at, each in enumerate(new)]
+        self._insert(tables.cells, rows)
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -95,15 +98,25 @@ class Transaction:
 
     def add_run(self, run: Run) -> None:
         """Insert a run; its ordinal is assigned here."""
-        self._touch(run.id)
-        values = _values(run)
-        values.pop("ordinal")
-        self._connection.execute(insert(tables.runs).values(**values))
+        self.add_runs([run])
+
+    def add_runs(self, runs: Sequence[Run]) -> None:
+        """Insert runs; their ordinals are assigned here, in this order."""
+        self._touch(*(run.id for run in runs))
+        rows = [_values(run) for run in runs]
+        self._insert(tables.runs, [{key: row[key] for key in row if key != "ordinal"} for row in rows])
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         """Change columns of a run."""
-        self._touch(run_id)
-        self._connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(**_plain(changes)))
+        self.update_runs({run_id: changes})
+
+    def update_runs(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change columns of runs, by their ids: of each the same columns."""
+        if changes:
+            self._touch(*changes)
+            query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
+            rows = [{**_plain(values), "of_run": run_id} for run_id, values in changes.items()]
+            self._connection.execute(query, rows)
 
     def delete_run(self, run_id: str) -> None:
         """Forget a run that never was: refused before it had an attempt."""
@@ -125,9 +138,13 @@ class Transaction:
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
         """Attempts, oldest first; of these runs, or of all."""
         query = select(tables.attempts).order_by(tables.attempts.c.id)
-        if run_ids is not None:
+        if run_ids is not None and len(run_ids) <= _MOST_NAMED:
             query = query.where(tables.attempts.c.run_id.in_(run_ids))
-        return [_attempt(row) for row in _rows(self._connection.execute(query))]
+        rows = _rows(self._connection.execute(query))
+        if run_ids is not None and len(run_ids) > _MOST_NAMED:
+            wanted = set(run_ids)
+            rows = (row for row in rows if row["run_id"] in wanted)
+        return [_attempt(row) for row in rows]
 
     def attempts_of_packs(self) -> list[Attempt]:
         """Attempts in jobs that several runs share, as far as these are not settled."""
@@ -189,8 +206,9 @@ class Transaction:
     def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
         self._connection.execute(insert(tables.submissions).values(**_values(submission)))
-        for index, run_id in enumerate(run_ids):
-            self.add_member(Member(submission.token, index, run_id))
+        self.touched.update(run_ids)
+        members = [Member(submission.token, index, run_id) for index, run_id in enumerate(run_ids)]
+        self._insert(tables.members, [_values(member) for member in members])
 
     def add_member(self, member: Member) -> None:
         """Insert a run's place in a submission."""
@@ -219,7 +237,11 @@ class Transaction:
 
     def add_event(self, item: Event) -> None:
         """Append an event."""
-        self._connection.execute(insert(tables.events).values(**_values(item)))
+        self.add_events([item])
+
+    def add_events(self, items: Sequence[Event]) -> None:
+        """Append events, in this order."""
+        self._insert(tables.events, [_values(item) for item in items])
 
     def events(self, run_id: str | None = None, limit: int = 100) -> list[Event]:
         """The latest events, oldest first; of one run, or of all."""
@@ -232,8 +254,7 @@ class Transaction:
     def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
         """State anew what a run's attempts spent: charges follow from the attempts, so they are never added to."""
         self._connection.execute(delete(tables.charges).where(tables.charges.c.run_id == run_id))
-        for charge in charges:
-            self._connection.execute(insert(tables.charges).values(**_values(charge)))
+        self._insert(tables.charges, [_values(charge) for charge in charges])
 
     def charges(self) -> list[Charge]:
         """All charges. Sum them in Python: SQL would sum in floats."""
@@ -248,18 +269,28 @@ class Transaction:
 
     def reserve(self, reservation: Reservation) -> None:
         """Set a run's reservation, in place of the one it may have."""
-        self.touched.add(reservation.run_id)
-        query = insert(tables.reservations).prefix_with("OR REPLACE")
-        self._connection.execute(query.values(run_id=reservation.run_id, **_values(reservation.work)))
+        self.reserve_all([reservation])
+
+    def reserve_all(self, reservations: Sequence[Reservation]) -> None:
+        """Set runs' reservations, in place of those that they may have."""
+        self.touched.update(each.run_id for each in reservations)
+        rows = [{"run_id": each.run_id, **_values(each.work)} for each in reservations]
+        if rows:
+            self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: what it did not spend is free again."""
         self.touched.add(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
-    def _touch(self, run_id: str) -> None:
+    def _touch(self, *run_ids: str) -> None:
         self._known.pop("runs", None)
-        self.touched.add(run_id)
+        self.touched.update(run_ids)
+
+    def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All rows by one statement; of none, SQLAlchemy would insert one of defaults."""
+        if rows:
+            self._connection.execute(insert(table), rows)
 
     def _touch_members(self, token: str) -> None:
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)

@@ -5,6 +5,7 @@ without the key, say the same.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -22,7 +23,8 @@ MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {TrainingConfig: {"validati
 did. An entry is for ever: fingerprints hang on it."""
 
 
-def silence(model: type[BaseModel]) -> dict[str, Any]:
+@cache
+def silence(model: type[BaseModel]) -> Mapping[str, Any]:
     """What a run that does not say a key of this configuration means by that, for every key that may be left out."""
     fields = {key: field for key, field in model.model_fields.items() if not field.is_required()}
     defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}

@@ -44,7 +44,7 @@ class Instants:
         """Put an instant before and after everything that leaves a trace; `also` are functions: module and name."""
         scene.shown = _Watched(scene.shown, self)
         # written aside | published, not yet durable | published: a death can fall between any two
-        setattr_(files, "_write_synced", self.around("writing a file aside", files._write_synced))
+        setattr_(files, "_write", self.around("writing a file aside", files._write))
         setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
         setattr_(Ledger, "transaction", _watched_transaction(Ledger.transaction, self))
         for module, name in also:
