@@ -71,7 +71,7 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
         _revoke(actions, study, runs)
     for action in actions:  # after it: no worker may spend what the ledger did not reserve
         if isinstance(action, Reserve):
-            allow(study, runs[action.run_id], action.work)
+            allow(study, {runs[action.run_id].name: action.work})
     return runs, list(dict.fromkeys(told))
 
 

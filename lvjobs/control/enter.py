@@ -178,13 +178,10 @@ def _plan(session: Session, later: Sequence[Run]) -> Sent:
 def _make_room(session: Session, runs: Sequence[Run]) -> None:
     for run in runs:
         _refuse_anothers(session.study.layout.run(run.name), run)
-    made = []
     try:
-        for run in runs:
-            made.append(run)
-            prepare(session.study, [run])
+        prepare(session.study, runs)
     except OSError as error:
-        clear(session.study, made)
+        clear(session.study, runs)
         raise UsageError(
             f"{session.study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
             "room, or choose another --study"

@@ -24,7 +24,7 @@ from lvjobs.control.driving import driver_name
 from lvjobs.control.packs import is_packed
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
-from lvjobs.files import write_atomic, write_json
+from lvjobs.files import json_text, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
@@ -95,6 +95,7 @@ def new_token() -> str:
 
 def prepare(study: Study, runs: Sequence[Run]) -> None:
     """Make the run directories: run.json and empty places for what a worker leaves. Harmless when done twice."""
+    contents = {}
     for run in runs:
         files = study.layout.run(run.name)
         for directory in (files.root, files.generations, files.journals, files.steps, files.revoked):
@@ -102,7 +103,8 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
         config = RunConfig.model_validate(run.config)
         content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
         # Only what was declared: its code, which reads this, knows no key that is newer.
-        write_json(files.config, content.model_dump(mode="json", exclude_unset=True))
+        contents[files.config] = json_text(content.model_dump(mode="json", exclude_unset=True))
+    write_many(contents)
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,14 @@ def reservations_for(
     return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
 
 
-def allow(study: Study, run: Run, work: Work) -> None:
-    """Tell the run's workers how much they may execute."""
-    path = study.layout.run(run.name).allowance
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, Allowance(training=work.training).to_json())
+def allow(study: Study, works: Mapping[str, Work]) -> None:
+    """Tell the workers of runs, by their names, how much they may execute."""
+    contents = {}
+    for name, work in works.items():
+        path = study.layout.run(name).allowance
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        contents[path] = Allowance(training=work.training).to_json()
+    write_many(contents)
 
 
 def send(
@@ -177,8 +182,7 @@ def send(
             return Sent(runs, token, "over_budget", said=str(shortfall))
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
-        for run in bounded:
-            allow(study, run, wanted[run.id])  # before sbatch: no job of it begins unbounded
+        allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job of it begins unbounded
         transaction.add_submission(submission, [run.id for run in runs])
         changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
         transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})

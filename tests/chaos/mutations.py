@@ -69,6 +69,12 @@ MUTATIONS = {
         "",
         ("unit/test_worker_checkpoints.py",),
     ),
+    "the fsync of many small files before their renames": Mutation(
+        "lvjobs/files.py",
+        "        for aside in asides.values():\n            _fsync(aside)\n",
+        "",
+        ("unit/test_files.py",),
+    ),
     "the lease of a holder that lives": Mutation(
         "lvjobs/ledger/lease.py",
         "        if (free or clock() - since >= term) and create_exclusive(",

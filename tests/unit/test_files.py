@@ -1,0 +1,58 @@
+"""Many files at once: all are on disk before the first is published, and of a full disk nothing is left."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lvjobs import files
+
+
+@pytest.fixture
+def two(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("old")
+    return {tmp_path / name / "run.json": f"new {name}" for name in ("one", "two")}
+
+
+def test_all_are_on_disk_before_the_first_is_published_and_their_names_after_the_last(two, monkeypatch):
+    happened, fsync, rename = [], os.fsync, Path.rename
+
+    def synced(descriptor):
+        fsync(descriptor)
+        happened.append(("on disk", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+
+    def published(path, target):
+        assert path.read_text().startswith("new")
+        happened.append(("published", target.parent.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", published)
+    files.write_many(two)
+    assert [what for what, _ in happened] == ["on disk"] * 2 + ["published"] * 2 + ["on disk"] * 2
+    assert [name for _, name in happened[2:]] == ["one", "two", "one", "two"]
+    assert {path: path.read_text() for path in two} == two
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("where", ["write", "fsync"])
+def test_of_a_full_disk_nothing_is_left_and_nothing_is_published(two, monkeypatch, where, at):
+    calls = []
+
+    def full(*arguments, **_):
+        calls.append(arguments)
+        if len(calls) == at:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((files, "_write", full) if where == "write" else (os, "fsync", full)))
+    with pytest.raises(OSError, match="No space left"):
+        files.write_many(two)
+    for path in two:
+        assert path.read_text() == "old"
+        assert [each.name for each in path.parent.iterdir()] == ["run.json"]
+
+
+def test_of_none_nothing_is_done():
+    files.write_many({})
