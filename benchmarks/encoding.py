@@ -1,15 +1,18 @@
 """Encoding series as text, all at once, against LLMTime's own way: one series, one value, one digit at a time.
 
-    python benchmarks/encoding.py [--series 1000]
+    python benchmarks/encoding.py [--series 1000] [--repetitions 5] [--smoke]
 
 The peer is what github.com/ngruver/llmtime does (`get_scaler`, `serialize_arr`), written anew: a scaler for each
-series and variable, then digits by repeated division, joined in a loop over values. It writes the same text.
+series and variable, then digits by repeated division, joined in a loop over values. It writes the same text. CPU
+seconds, medians.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
+from measuring import REPETITIONS, alternate, print_table
 
 from lvjobs.forecasting.codec import PUBLISHED, Codec
 
@@ -42,29 +45,35 @@ def digits_of(whole: np.ndarray, decimals: int) -> list[list[int]]:
     ]
 
 
-def seconds(work: object, times: int) -> float:
-    """The least time that a call took."""
-    best = float("inf")
-    for _ in range(times):
-        began = time.process_time()
-        work()
-        best = min(best, time.process_time() - began)
-    return best
+def seconds(work: Callable[[], object]) -> float:
+    """Of the CPU that a call takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 def main() -> None:
-    """Encode; check that both texts are the same; print the ratio."""
+    """Encode; check that both texts are the same; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=1000)
-    count = parser.parse_args().series
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
+    asked = parser.parse_args()
+    count, repetitions = (20, 1) if asked.smoke else (asked.series, asked.repetitions)
+    rows = []
     values = np.abs(np.random.default_rng(0).normal(size=(count, 100, 2)))
     for name, codec in (("published", PUBLISHED), ("tiny", Codec())):
         if codec.encode(values, codec.fit(values)) != one_by_one(codec, values):
             raise SystemExit("the two do not write the same text")
-        ours = seconds(lambda codec=codec: codec.encode(values, codec.fit(values)), 5)
-        theirs = seconds(lambda codec=codec: one_by_one(codec, values), 2)
-        print(f"{name}: {count} series of 100 x 2 in {1000 * ours:.0f} CPU ms, ", end="")
-        print(f"one by one {1000 * theirs:.0f}: {theirs / ours:.1f} x")
+        works = {
+            "ours": lambda codec=codec: seconds(lambda: codec.encode(values, codec.fit(values))),
+            "theirs": lambda codec=codec: seconds(lambda: one_by_one(codec, values)),
+        }
+        found = alternate(works, repetitions)
+        ours, theirs = found["ours"], found["theirs"]
+        rows.append([name, f"{count:,}", f"{1000 * ours:.0f}", f"{1000 * theirs:.0f}", f"{theirs / ours:.1f}"])
+    note = f"Peer: LLMTime's own way, written anew. CPU time, medians of {repetitions}; more than 1 is faster than it."
+    print_table(["codec", "series of 100 x 2", "lvjobs, ms", "one by one, ms", "ratio"], rows, [note])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """One pass of the loop over studies of 10, 1,000 and 10,000 runs: its calls of Slurm, and its time beyond them.
 
-    python benchmarks/passes.py [--runs 10 1000 10000] [--open 100] [--profile]
+    python benchmarks/passes.py [--runs 10 1000 10000] [--open 100] [--profile] [--smoke]
 
 All runs but the last `--open` have ended, with two attempts each; those are in one array, half of it running, and
 their journals have grown since the last pass. The cluster is simulated: it answers at once, and counts what it is
 asked. The peer is the time that reading all of the study's rows takes, which no pass can do without; times are CPU
-seconds, the median of three passes.
+seconds, the median of five passes.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from measuring import print_table
 
 from lvjobs.cluster.protocol import Job, Snapshot
 from lvjobs.cluster.simulated import SimulatedCluster
@@ -34,7 +36,8 @@ from lvjobs.study.words import Cause, RunState
 
 _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
-_PASSES = 4  # the first sees what the others do not: claims, and journals from their beginning
+_PASSES = 6  # the first sees what the others do not: claims, and journals from their beginning
+_GOAL = 10_000
 _RATES = {"official": {"training": 10**9, "validation": 10**8, "generation": 10**7}}
 
 
@@ -153,18 +156,22 @@ def measure(runs: int, open_: int, *, profile: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure each size; print a line for each."""
+    """Measure each size; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[10, 1000, 10_000])
     parser.add_argument("--open", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     options = parser.parse_args()
-    for runs in options.runs:
+    rows = []
+    for runs in [10] if options.smoke else options.runs:
         found = measure(runs, options.open, profile=options.profile)
-        print(
-            f"{found['runs']:>6} runs: {found['calls']} observing calls; {found['seconds']:.3f} s beyond them, "
-            f"{found['seconds'] / found['read']:.1f} x reading all rows ({found['read']:.3f} s)"
-        )
+        ratio = found["seconds"] / found["read"]
+        goal = "1 s" if runs == _GOAL else ""
+        cells = [f"{found['seconds']:.3f}", f"{found['read']:.3f}", f"{ratio:.1f}", goal]
+        rows.append([f"{runs:,}", min(options.open, runs), found["calls"], *cells])
+    note = f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {_PASSES - 1} passes."
+    print_table(["runs", "open", "observing calls", "a pass, s", "reading, s", "ratio", "goal"], rows, [note])
 
 
 if __name__ == "__main__":

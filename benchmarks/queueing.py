@@ -1,6 +1,6 @@
 """From the first sbatch to a stage's winner on a busy cluster: a pack, a job for each cell, and plain submitit.
 
-    python benchmarks/queueing.py [--repetitions 3] [--limit 4] [--others 6] [--other-seconds 8]
+    python benchmarks/queueing.py [--repetitions 5] [--limit 4] [--others 6] [--other-seconds 8] [--smoke]
 
 A lab of two nodes with a GPU each. Others keep `--others` jobs waiting in front of whatever is submitted, to the end;
 a user may have `--limit` jobs in the queue. The stage is nine cells of `tiny`, 20 steps each, on generated
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+from measuring import REPETITIONS, print_table
 
 from lvjobs.cli.settings import pinned, request
 from lvjobs.forecasting.data import make_dataset
@@ -147,11 +148,14 @@ def peer(root: Path, limit: int) -> float:
 def main() -> None:
     """Each way in turn; print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--limit", type=int, default=4, help="jobs that a user may have in the queue")
     parser.add_argument("--others", type=int, default=6, help="jobs of others that always wait")
     parser.add_argument("--other-seconds", type=float, default=8, help="how long each of them runs")
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
+    if asked.smoke:
+        asked.repetitions, asked.others = 1, 0
     lab, scratch = Lab(tempfile.mkdtemp(prefix="lvlab")), Path(tempfile.mkdtemp(prefix="lvqueue"))
     taken: dict[str, list[float]] = {name: [] for name in (*_WAYS, "submitit")}
     try:
@@ -170,16 +174,20 @@ def main() -> None:
                 with others(lab, asked.others, asked.other_seconds):
                     is_peer = name == "submitit"
                     seconds.append(peer(root, asked.limit) if is_peer else ours(root, ("--qos=limited", *_WAYS[name])))
-                print(f"{name}: {seconds[-1]:.0f} s", flush=True)
     finally:
         lab.down(purge=True)
         shutil.rmtree(lab.directory, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
     base = statistics.median(taken["submitit"])
-    print(f"{'way':<22}{'seconds':>9}{'of submitit':>13}")
-    for name, seconds in taken.items():
-        median = statistics.median(seconds)
-        print(f"{name:<22}{median:>9.0f}{median / base:>13.2f}")
+    rows = [
+        [name, f"{statistics.median(seconds):.0f}", f"{statistics.median(seconds) / base:.2f}"]
+        for name, seconds in taken.items()
+    ]
+    note = (
+        f"Peer: submitit {submitit.__version__}. Nine cells, at most {asked.limit} jobs of a user in the queue, "
+        f"{asked.others} of others always before them. Wall seconds, medians of {asked.repetitions}."
+    )
+    print_table(["way", "seconds", "of submitit's"], rows, [note])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fine-tuning against HF Trainer + PEFT: real tokens a second, on the same model, data and machine, one thread.
 
-    python benchmarks/training.py [--steps 20] [--repetitions 5] [--context-length 512] [--model both]
+    python benchmarks/training.py [--steps 20] [--repetitions 5] [--context-length 512] [--model both] [--smoke]
 
 The peer begins a chunk every half context and pads each to the context length, as the published study did. Two models:
 the bundled `tiny`, and a wider one with Qwen2.5's vocabulary of 151,936 and random weights, where the head is what a
@@ -10,7 +10,6 @@ CPU, so that what else runs on the machine does not count; the figure is the med
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 import warnings
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+from measuring import REPETITIONS, alternate, print_table
 
 from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset, make_dataset
@@ -31,6 +31,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 VOCABULARY = 151_936
+_GOALS = {"lvjobs": "1.3", "lvjobs, packed, numeric head": "1.8"}
 Repetition = Callable[[], float]
 """Trains some steps; real tokens a second."""
 
@@ -123,6 +124,7 @@ def peer(params: dict[str, Any], steps: int, work: Path) -> Repetition:
             use_cpu=not torch.cuda.is_available(), disable_tqdm=True, dataloader_pin_memory=False,
         )  # fmt: skip
         trainer = Counting(model=model, args=options, train_dataset=chunks)
+        trainer.remove_callback(transformers.PrinterCallback)
         Counting.real = 0
         began = time.process_time()
         trainer.train()
@@ -131,45 +133,48 @@ def peer(params: dict[str, Any], steps: int, work: Path) -> Repetition:
     return repeat
 
 
-def compare(name: str, params: dict[str, Any], options: argparse.Namespace, work: Path) -> None:
-    """Print one table: tokens a second, and how often the peer's."""
+def compare(name: str, params: dict[str, Any], options: argparse.Namespace, work: Path) -> list[list[str]]:
+    """Rows: tokens a second, and how often the peer's."""
     kinds = {
         "HF Trainer + PEFT, padded": peer(params, options.steps, work),
         "lvjobs": ours(params, options.steps),
         "lvjobs, packed": ours({**params, "packing": True}, options.steps),
         "lvjobs, packed, numeric head": ours({**params, "packing": True, "head": "numeric"}, options.steps),
     }
-    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     for repeat in kinds.values():  # what is done once is not measured
         repeat()
-    for _ in range(options.repetitions):
-        for kind, repeat in kinds.items():
-            rates[kind].append(repeat())
-    median = {kind: statistics.median(values) for kind, values in rates.items()}
+    median = alternate(kinds, options.repetitions)
     base = next(iter(median.values()))
-    print(f"{name}, context {options.context_length}, batch {params['batch_size']}")
-    for kind, value in median.items():
-        print(f"  {kind:<30} {value:8.0f} real tokens/s {value / base:6.2f} x")
+    return [[name, kind, f"{rate:.0f}", f"{rate / base:.2f}", _GOALS.get(kind, "")] for kind, rate in median.items()]
 
 
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--context-length", type=int, default=512)
     parser.add_argument("--model", choices=["both", "tiny", "wide"], default="both")
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     options = parser.parse_args()
+    if options.smoke:
+        options.steps, options.repetitions, options.model = 1, 1, "tiny"
     torch.set_num_threads(1)
+    rows = []
     warnings.filterwarnings("ignore", category=FutureWarning)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         make_dataset(work / "data.h5", systems=40, seed=0)
         shared = {"data": str(work / "data.h5"), "context_length": options.context_length, "batch_size": 4}
         if options.model in ("both", "tiny"):
-            compare("tiny", shared, options, work)
+            rows += compare("tiny", shared, options, work)
         if options.model in ("both", "wide"):
-            compare("151,936 logits", {**shared, "model": str(wide_vocabulary(work / "model"))}, options, work)
+            rows += compare("151,936 logits", {**shared, "model": str(wide_vocabulary(work / "model"))}, options, work)
+    note = (
+        f"Peer: transformers {transformers.__version__}. Context {options.context_length}, batch 4, rank 4, one "
+        f"thread; real tokens a second of CPU, medians of {options.repetitions}."
+    )
+    print_table(["model", "way", "tokens/s", "ratio", "goal"], rows, [note])
 
 
 if __name__ == "__main__":

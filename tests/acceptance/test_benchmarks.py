@@ -1,0 +1,45 @@
+"""The benchmarks run: with as little work as they can do, and no look at their figures."""
+
+import os
+import runpy
+import subprocess
+import sys
+
+import pytest
+from docs_blocks import ROOT
+
+from lvjobs.errors import UsageError
+from lvjobs.lab import require_packages
+
+pytestmark = pytest.mark.slow
+
+RUN = ROOT / "benchmarks" / "run"
+NEED_A_LAB = {"submission", "queueing"}
+SUITE = runpy.run_path(str(RUN))["SUITE"]
+
+
+@pytest.fixture(scope="session")
+def peers(tmp_path_factory):
+    """Where peers are installed, from the package registry."""
+    return tmp_path_factory.mktemp("peers")
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_it_runs(name, peers):
+    if name in NEED_A_LAB:
+        try:
+            require_packages(accounting=True)
+        except UsageError as error:
+            pytest.skip(str(error))
+    command = [sys.executable, str(RUN), "--smoke", name]
+    environment = {**os.environ, "LVJOBS_PEERS": str(peers)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{name}: ")
+
+
+def test_each_file_is_one_of_the_suite_and_says_how_it_is_run():
+    files = {path.stem: path for path in RUN.parent.glob("*.py") if path.stem != "measuring"}
+    assert set(files) == set(SUITE)
+    for name, path in files.items():
+        assert f"    python benchmarks/{name}.py " in path.read_text(), name
