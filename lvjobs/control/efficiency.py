@@ -120,20 +120,23 @@ def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Sha
     kept: dict[int, int] = defaultdict(int)
     for charge in charges_of(run, attempts):
         kept[charge.attempt_id] += charge.units if charge.kind == "useful" else 0
-    share = Share(runs=1, wall=_wall(run, attempts, now))
+    executions = estimated = 0
+    allocated = allocated_gpu = used_gpu = useful = 0.0
     last = {execution_of(attempt): attempt for attempt in attempts}
     for attempt in attempts:
         gpus, is_told = _gpus(attempt, asked)
-        useful = kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
-        used = attempt.train_seconds + attempt.validation_seconds
-        share += Share(useful=useful, used_gpu=used * gpus)
+        useful += kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
+        used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus
         if last[execution_of(attempt)] is attempt:  # what an execution held is counted once
-            allocated = attempt.allocated_seconds
-            is_told = is_told and allocated is not None
-            if allocated is None:
-                allocated = _guess(run, attempt, now)
-            share += Share(attempts=1, estimated=int(not is_told), allocated=allocated, allocated_gpu=allocated * gpus)
-    return share
+            held = attempt.allocated_seconds
+            is_told = is_told and held is not None
+            if held is None:
+                held = _guess(run, attempt, now)
+            executions += 1
+            estimated += not is_told
+            allocated += held
+            allocated_gpu += held * gpus
+    return Share(1, executions, estimated, allocated, allocated_gpu, used_gpu, useful, _wall(run, attempts, now))
 
 
 def _gpus(attempt: Attempt, asked: int) -> tuple[int, bool]:

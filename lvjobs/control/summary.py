@@ -144,7 +144,9 @@ def _curve(claimed: Sequence[Attempt]) -> Sketch:
     """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
     whole = Sketch()
     for attempt in claimed:
-        whole = whole.until(attempt.resumed_from).joined(Sketch.from_json(attempt.curve))
+        whole = whole.until(attempt.resumed_from)
+        if attempt.curve:
+            whole = whole.joined(Sketch.from_json(attempt.curve)) if whole.means else Sketch.from_json(attempt.curve)
     return whole
 
 
