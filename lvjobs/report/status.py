@@ -25,7 +25,7 @@ _NAME_LEAST = 24
 """So many characters of a name are shown at least, if the terminal is wide enough for nothing else beside it."""
 _WORTH_MORE = 4
 """Columns up to this rank are worth more than the middle of a long name."""
-_LEAST = 3
+_LEAST = 1
 """Runs of an open stage that are shown however many stages there are."""
 _REASONS = 3
 """Of a stage that is folded, so many lines say why its runs are not well."""
@@ -83,7 +83,7 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     """The stages that were asked for, with their runs; in about so many lines (None: however many it takes).
 
     Where there is no room for all, those are shown that somebody may have to do something about, then those that run;
-    of stages that are completed, none.
+    of stages whose runs are all over, none.
     """
     by_stage: dict[str, list[Row]] = {}
     for run in runs:
@@ -93,11 +93,15 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     found = [(declared.get(name) or _nameless(name), by_stage.get(name, [])) for name in order]
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
-    room = max(0, lines - 1 - 3 * len(found))
-    room -= _REASONS * sum(stage["state"] != "completed" for stage, own in found if own)
-    open_ones = [own for stage, own in found if stage["state"] != "completed" and own]
+    open_ones = [own for _, own in found if _is_open(own)]
+    room = lines - 1 - 3 * len(found) - _REASONS * len(open_ones)
     share = max(_LEAST, room // len(open_ones)) if open_ones else 0
-    return [_folded(stage, own, 0 if stage["state"] == "completed" else share) for stage, own in found]
+    return [_folded(stage, own, share if _is_open(own) else 0) for stage, own in found]
+
+
+def _is_open(runs: Sequence[Row]) -> bool:
+    """Whether anything is still to come of one of them."""
+    return any(run["state"] not in ("completed", "cancelled") for run in runs)
 
 
 def _nameless(name: str) -> Row:

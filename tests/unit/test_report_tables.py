@@ -181,6 +181,15 @@ def test_a_thousand_runs_fit_a_screen():
     assert "one-1" not in text
 
 
+def test_runs_of_many_stages_that_are_over_are_counted():
+    runs = [run for number in range(9) for run in many(100, f"stage{number}", "completed")]
+    runs[850] = {**runs[850], "state": "running"}
+    blocks = fold(runs, [], 40)
+    assert [len(block.shown) for block in blocks] == [0] * 8 + [9]
+    assert blocks[0].hidden == {"completed": 100}
+    assert sum(3 if block.hidden else 2 for block in blocks) + 9 + 1 <= 40
+
+
 def test_whoever_needs_attention_is_shown_first():
     runs = many(50)
     runs[40] = {**runs[40], "state": "held"}
