@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from driving import Study
+from driving import Study, until
 
 from lvjobs.control.efficiency import efficiency_of
 from lvjobs.ledger.database import open_ledger
@@ -26,7 +26,9 @@ def test_a_run_that_was_preempted_and_killed(tmp_path, series, lab):
     study = Study(tmp_path, series, resources="gpus = 2")
     study.submit("run", "--batch-size", "2")  # two processes, a GPU each
     lab.preempt(study.reach("run", 300)["job_id"])
-    os.kill(study.reach("run", 620, generation=2)["pid"], signal.SIGKILL)
+    claim = study.reach("run", 620, generation=2)
+    os.kill(claim["pid"], signal.SIGKILL)
+    until(lambda: "FAILED" in lab.run("sacct", "-n", "-X", "-o", "State", "-j", claim["job_id"]), 120)  # late, as ever
     study.until("run", "completed")
     assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2, 2]
     attempts, found = efficiency(study)
