@@ -66,6 +66,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
     until(driven, lambda: any(driven.executed(run["name"]) for run in driven.summary()["runs"]), 180)
     lab.run("scancel", *(before if lost == "both" else before[:1]))
     if lost == "both":
+        until(driven, lambda: not set(drivers(lab)) & set(before), 60)  # cancelled jobs take a while to leave
         two = [driven.start("driver", "run"), driven.start("driver", "run")]  # by hand, at once, what its job does
         for process in two:
             out, err = process.communicate(timeout=120)
