@@ -157,7 +157,8 @@ def main() -> None:
     if asked.smoke:
         asked.repetitions, asked.others = 1, 0
     lab, scratch = Lab(tempfile.mkdtemp(prefix="lvlab")), Path(tempfile.mkdtemp(prefix="lvqueue"))
-    taken: dict[str, list[float]] = {name: [] for name in (*_WAYS, "submitit")}
+    ways = ("pack",) if asked.smoke else tuple(_WAYS)
+    taken: dict[str, list[float]] = {name: [] for name in (*ways, "submitit")}
     try:
         lab.up(LabConfig(nodes=2, gpus=1, accounting=True, hold=7, grace=3, message_timeout=5))
         os.environ.update(lab.environment())
