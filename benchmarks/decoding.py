@@ -8,14 +8,13 @@ writes is a forecast of 20 steps, whatever the model prefers. CPU seconds, media
 last line tells what choosing under the grammar adds to a plain argmax, per call of the model.
 """
 
-import argparse
 import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from measuring import REPETITIONS, alternate, print_table
+from measuring import alternate, command_line, print_table
 from transformers import __version__ as transformers_version
 
 from lvjobs.forecasting.codec import Codec
@@ -71,12 +70,10 @@ def generate(model: Any, encoded: Sequence[Any]) -> float:
 
 def main() -> None:
     """Forecast in all ways; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--series", type=int, default=100)
     parser.add_argument("--plain", type=int, default=5)
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
     series, plain, repetitions = (2, 1, 1) if asked.smoke else (asked.series, asked.plain, asked.repetitions)
     torch.set_num_threads(asked.threads)

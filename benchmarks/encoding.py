@@ -7,12 +7,11 @@ series and variable, then digits by repeated division, joined in a loop over val
 seconds, medians.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import numpy as np
-from measuring import REPETITIONS, alternate, print_table
+from measuring import alternate, command_line, print_table
 
 from lvjobs.forecasting.codec import PUBLISHED, Codec
 
@@ -54,10 +53,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Encode; check that both texts are the same; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--series", type=int, default=1000)
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
     count, repetitions = (20, 1) if asked.smoke else (asked.series, asked.repetitions)
     rows = []

@@ -1,5 +1,6 @@
 """What the benchmarks have in common: alternating repetitions, medians, processes, peers' environments, one table."""
 
+import argparse
 import os
 import platform
 import statistics
@@ -18,12 +19,20 @@ REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process took: seconds of wall clock and of CPU (its children's too), and the most memory, in MiB."""
+    """What a process took: seconds of wall clock, and the most memory, in MiB."""
 
     wall: float
-    cpu: float
     peak: float
     returncode: int
+
+
+def command_line(doc: str | None, *, repeats: bool = True) -> argparse.ArgumentParser:
+    """What every benchmark takes; `doc` is its module's. One whose figures are no times need not repeat anything."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if repeats:
+        parser.add_argument("--repetitions", type=int, default=REPETITIONS, help="of each way, in turn")
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
+    return parser
 
 
 def run_process(command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> Ran:
@@ -39,7 +48,7 @@ def run_process(command: Sequence[str], cwd: Path, environment: Mapping[str, str
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, so Popen would wait in vain
-    return Ran(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
+    return Ran(time.monotonic() - began, usage.ru_maxrss / 1024, process.returncode)
 
 
 def alternate(works: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS) -> dict[str, float]:

@@ -1,14 +1,13 @@
 """One pass of the loop over studies of 10, 1,000 and 10,000 runs: its calls of Slurm, and its time beyond them.
 
-    python benchmarks/passes.py [--runs 10 1000 10000] [--open 100] [--profile] [--smoke]
+    python benchmarks/passes.py [--runs 10 1000 10000] [--open 100] [--repetitions 5] [--profile] [--smoke]
 
 All runs but the last `--open` have ended, with two attempts each; those are in one array, half of it running, and
 their journals have grown since the last pass. The cluster is simulated: it answers at once, and counts what it is
 asked. The peer is the time that reading all of the study's rows takes, which no pass can do without; times are CPU
-seconds, the median of five passes.
+seconds, the median of five passes after a first one.
 """
 
-import argparse
 import cProfile
 import json
 import pstats
@@ -19,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from measuring import print_table
+from measuring import command_line, print_table
 
 from lvjobs.cluster.protocol import Job, Snapshot
 from lvjobs.cluster.simulated import SimulatedCluster
@@ -36,7 +35,6 @@ from lvjobs.study.words import Cause, RunState
 
 _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
-_PASSES = 6  # the first sees what the others do not: claims, and journals from their beginning
 _GOAL = 10_000
 _RATES = {"official": {"training": 10**9, "validation": 10**8, "generation": 10**7}}
 
@@ -127,7 +125,7 @@ def grow(study: Study, runs: int, open_: int, step: int) -> None:
             journal.write(json.dumps({"kind": "step", "time": 0.0, "step": step, "loss": 1.0, "seconds": 0.1}) + "\n")
 
 
-def measure(runs: int, open_: int, *, profile: bool) -> dict[str, Any]:
+def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> dict[str, Any]:
     """A study of so many runs, passes over it, and what they took."""
     open_ = min(open_, runs)
     with tempfile.TemporaryDirectory() as root:
@@ -136,13 +134,13 @@ def measure(runs: int, open_: int, *, profile: bool) -> dict[str, Any]:
         fill(study, runs, open_, clock.now)
         cluster = Counted(clock, open_)
         times, reads = [], []
-        for number in range(_PASSES):
+        for number in range(repetitions + 1):  # the first sees claims, and journals from their beginning
             grow(study, runs, open_, number + 1)
             with open_session(study, wait=5, factory=lambda *_: cluster, clock=clock) as session:
                 reads.append(read_everything(session))
             with open_session(study, wait=5, factory=lambda *_: cluster, clock=clock) as session:
                 cluster.asked.clear()
-                profiler = cProfile.Profile() if profile and number == _PASSES - 1 else None
+                profiler = cProfile.Profile() if profile and number == repetitions else None
                 began = time.process_time()
                 if profiler:
                     profiler.enable()
@@ -157,20 +155,20 @@ def measure(runs: int, open_: int, *, profile: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure each size; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[10, 1000, 10_000])
     parser.add_argument("--open", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     options = parser.parse_args()
+    sizes, repetitions = ([10], 1) if options.smoke else (options.runs, options.repetitions)
     rows = []
-    for runs in [10] if options.smoke else options.runs:
-        found = measure(runs, options.open, profile=options.profile)
+    for runs in sizes:
+        found = measure(runs, options.open, repetitions, profile=options.profile)
         ratio = found["seconds"] / found["read"]
         goal = "1 s" if runs == _GOAL else ""
         cells = [f"{found['seconds']:.3f}", f"{found['read']:.3f}", f"{ratio:.1f}", goal]
         rows.append([f"{runs:,}", min(options.open, runs), found["calls"], *cells])
-    note = f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {_PASSES - 1} passes."
+    note = f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {repetitions} passes."
     print_table(["runs", "open", "observing calls", "a pass, s", "reading, s", "ratio", "goal"], rows, [note])
 
 

@@ -7,13 +7,12 @@ GridTK, which asks Slurm about every job that it ever submitted, gets a `squeue`
 know nothing. `lvjobs status` makes its pass, compares the books and shows the study; `gridtk list` shows its jobs.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import REPETITIONS, alternate, peer_python, print_table, run_process, version_of
+from measuring import alternate, command_line, peer_python, print_table, run_process, version_of
 from passes import fill
 
 from lvjobs.study.config import load_study
@@ -67,10 +66,8 @@ def gridtk_of(root: Path, python: Path, runs: int) -> tuple[Path, dict[str, str]
 
 def main() -> None:
     """Measure; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[10, 1000, 10_000, 100_000])
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
     sizes, repetitions = ([10], 1) if asked.smoke else (asked.runs, asked.repetitions)
     python = peer_python("gridtk", "gridtk")

@@ -9,7 +9,6 @@ it: arrays of as many jobs as the limit allows, each trained by the same worker 
 next array when the last has ended; nothing of it survives a death. Wall seconds, the median; the lab needs root.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from measuring import REPETITIONS, print_table
+from measuring import command_line, print_table
 
 from lvjobs.cli.settings import pinned, request
 from lvjobs.forecasting.data import make_dataset
@@ -147,12 +146,10 @@ def peer(root: Path, limit: int) -> float:
 
 def main() -> None:
     """Each way in turn; print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser = command_line(__doc__)
     parser.add_argument("--limit", type=int, default=4, help="jobs that a user may have in the queue")
     parser.add_argument("--others", type=int, default=6, help="jobs of others that always wait")
     parser.add_argument("--other-seconds", type=float, default=8, help="how long each of them runs")
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
     if asked.smoke:
         asked.repetitions, asked.others = 1, 0

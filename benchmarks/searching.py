@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import print_table
+from measuring import command_line, print_table
 
 from lvjobs.forecasting.data import make_dataset
 
@@ -90,13 +90,12 @@ def sweep(data: Path, options: argparse.Namespace, prune: str) -> dict[str, Any]
 
 def main() -> None:
     """Sweep both ways; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, repeats=False)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--first", type=int, default=20, help="steps until cells are first compared")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     options = parser.parse_args()
     options.ranks, options.rates = _RANKS, _RATES
     if options.smoke:

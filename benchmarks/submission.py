@@ -8,7 +8,6 @@ a lab whose nodes are drained, so that nothing starts. RPCs are what slurmctld c
 (`sdiag`). Wall seconds, medians; the lab needs root.
 """
 
-import argparse
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from measuring import REPETITIONS, alternate, peer_python, print_table, version_of
+from measuring import alternate, command_line, peer_python, print_table, version_of
 
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
@@ -126,10 +125,8 @@ class Submission:
 
 def main() -> None:
     """Each number of cells both ways; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--cells", type=int, nargs="+", default=[1, 100, 1000, 10_000])
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     asked = parser.parse_args()
     sizes, repetitions = ([3], 1) if asked.smoke else (asked.cells, asked.repetitions)
     python = peer_python("submitit", "submitit")

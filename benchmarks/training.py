@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import transformers
-from measuring import REPETITIONS, alternate, print_table
+from measuring import alternate, command_line, print_table
 
 from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset, make_dataset
@@ -150,12 +150,10 @@ def compare(name: str, params: dict[str, Any], options: argparse.Namespace, work
 
 def main() -> None:
     """Read the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--context-length", type=int, default=512)
     parser.add_argument("--model", choices=["both", "tiny", "wide"], default="both")
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
     options = parser.parse_args()
     if options.smoke:
         options.steps, options.repetitions, options.model = 1, 1, "tiny"

@@ -61,56 +61,41 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, data: bytes, flags: int, *, durable: bool = True) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
+def _write(path: Path, data: bytes | str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+        stream.write(data.encode() if isinstance(data, str) else data)
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
-    """Replace `path` by `data`; a reader sees the old content or the new, never a part.
+    """Replace `path` by `data`; a reader sees the old content or the new, never a part. `durable`: see `write_many`."""
+    write_many({path: data}, durable=durable)
 
-    Not `durable`: a machine that loses its power may lose it, and what was there before.
+
+def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) -> None:
+    """Replace each file by what is given for it; a reader sees its old content or its new one, never a part.
+
+    All are on disk before the first is published, and the disk is waited for about once: it would be for each, were
+    they written one by one. A death in between leaves some of them new and the others old. Not `durable`: a machine
+    that loses its power may lose the new and the old.
     """
-    aside = _aside(path)
+    asides = {path: path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp") for path in contents}
     try:
-        _write(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC, durable=durable)
-        aside.rename(path)
-    except OSError:
-        with suppress(OSError):
-            aside.unlink()  # of a full disk not even this part
-        raise
-    if durable:
-        fsync_directory(path.parent)
-
-
-def write_many(contents: Mapping[Path, str]) -> None:
-    """`write_atomic` of many files, durable together: the disk is waited for once where it was for each, or nearly so.
-
-    All are on disk before the first is published. A death in between leaves some of them new and the others old.
-    """
-    asides = {path: _aside(path) for path in contents}
-    try:
-        for path, text in contents.items():
-            _write(asides[path], text.encode(), os.O_TRUNC, durable=False)
-        for aside in asides.values():
-            _fsync(aside)
+        for path, aside in asides.items():
+            _write(aside, contents[path])
+        if durable:
+            for aside in asides.values():
+                _fsync(aside)
         for path, aside in asides.items():
             aside.rename(path)
     except OSError:
         for aside in asides.values():
             with suppress(OSError):
-                aside.unlink()
+                aside.unlink()  # of a full disk not even this part
         raise
-    for directory in dict.fromkeys(path.parent for path in contents):
-        fsync_directory(directory)
+    if durable:
+        for directory in dict.fromkeys(path.parent for path in contents):
+            fsync_directory(directory)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -130,7 +115,8 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
     """
     aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
     try:
-        _write(aside, data.encode() if isinstance(data, str) else data, os.O_TRUNC)
+        _write(aside, data)
+        _fsync(aside)
         os.link(aside, path)
     except FileExistsError:
         return False

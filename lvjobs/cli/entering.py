@@ -165,7 +165,7 @@ def _agree(proposal: "Proposal", manner: Manner) -> None:
 def _tell_outcome(
     study: Study, entered: "Entered", summary: dict[str, Any], proposal: "Proposal | None", manner: Manner
 ) -> None:
-    names = list(dict.fromkeys(run.name for run in (*entered.existing, *entered.new)))
+    names = [run.name for run in (*entered.existing, *entered.new)]
     if not manner.as_json:
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")

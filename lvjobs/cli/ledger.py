@@ -103,7 +103,7 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     from lvjobs.control.loop import open_session
     from lvjobs.files import private, write_atomic
     from lvjobs.report.export import FORMATS, as_text
-    from lvjobs.report.ledger import counted
+    from lvjobs.report.numbers import counted
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")

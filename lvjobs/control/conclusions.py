@@ -58,7 +58,6 @@ class Conclusions:
             if requeued:
                 # the job itself goes on, under the same token
                 then = "waits in the queue to go on"
-                reason = outcome.warning
                 more = after_a_timeout(self.run) if death.cause is Cause.TIMEOUT else None
                 if more is not None and live.job is not None and live.job.is_pending:
                     resources["time_limit_minutes"] = more
@@ -66,12 +65,11 @@ class Conclusions:
                     yield Extend(live.job.id, self.run.id, more, live.submission.backend)
             else:
                 then = "goes on" if not outcome.not_before else f"goes on in {outcome.not_before - self.now:.0f} s"
-                reason = outcome.warning
                 yield from give_up(live, self.run.id)
             yield SetRun(
                 self.run.id,
                 RunState.INTERRUPTED,
-                reason=reason,
+                reason=outcome.warning,
                 cause=death.cause,
                 not_before=outcome.not_before,
                 resources=resources,

@@ -136,7 +136,16 @@ def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Sha
             estimated += not is_told
             allocated += held
             allocated_gpu += held * gpus
-    return Share(1, executions, estimated, allocated, allocated_gpu, used_gpu, useful, _wall(run, attempts, now))
+    return Share(
+        runs=1,
+        attempts=executions,
+        estimated=estimated,
+        allocated=allocated,
+        allocated_gpu=allocated_gpu,
+        used_gpu=used_gpu,
+        useful=useful,
+        wall=_wall(run, attempts, now),
+    )
 
 
 def _gpus(attempt: Attempt, asked: int) -> tuple[int, bool]:

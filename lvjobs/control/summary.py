@@ -125,6 +125,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
+        "held_for": run.held_for,
         **full,
         **{f"{name}_numeric": value for name, value in numeric.items()},
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
@@ -144,9 +145,7 @@ def _curve(claimed: Sequence[Attempt]) -> Sketch:
     """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
     whole = Sketch()
     for attempt in claimed:
-        whole = whole.until(attempt.resumed_from)
-        if attempt.curve:
-            whole = whole.joined(Sketch.from_json(attempt.curve)) if whole.means else Sketch.from_json(attempt.curve)
+        whole = whole.until(attempt.resumed_from).joined(Sketch.from_json(attempt.curve))
     return whole
 
 

@@ -86,10 +86,10 @@ class Transaction:
             self._known["runs"] = [_run(row) for row in _rows(self._connection.execute(query))]
         return [run for run in self._known["runs"] if not (only_open and run.state.is_final)]
 
-    def find_run(self, *, name: str | None = None, id: str | None = None, fingerprint: str | None = None) -> Run | None:  # noqa: A002
-        """The run with this name, id or configuration; the first made where several have the configuration."""
-        wanted = {"name": name, "id": id, "fingerprint": fingerprint}
-        query = select(tables.runs).order_by(tables.runs.c.ordinal)
+    def find_run(self, *, name: str | None = None, id: str | None = None) -> Run | None:  # noqa: A002
+        """The run with this name or id."""
+        wanted = {"name": name, "id": id}
+        query = select(tables.runs)
         for column, value in wanted.items():
             if value is not None:
                 query = query.where(tables.runs.c[column] == value)
@@ -138,13 +138,12 @@ class Transaction:
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
         """Attempts, oldest first; of these runs, or of all."""
         query = select(tables.attempts).order_by(tables.attempts.c.id)
-        if run_ids is not None and len(run_ids) <= _MOST_NAMED:
-            query = query.where(tables.attempts.c.run_id.in_(run_ids))
-        rows = _rows(self._connection.execute(query))
         if run_ids is not None and len(run_ids) > _MOST_NAMED:
             wanted = set(run_ids)
-            rows = (row for row in rows if row["run_id"] in wanted)
-        return [_attempt(row) for row in rows]
+            return [attempt for attempt in self.attempts() if attempt.run_id in wanted]
+        if run_ids is not None:
+            query = query.where(tables.attempts.c.run_id.in_(run_ids))
+        return [_attempt(row) for row in _rows(self._connection.execute(query))]
 
     def attempts_of_packs(self) -> list[Attempt]:
         """Attempts in jobs that several runs share, as far as these are not settled."""

@@ -37,6 +37,8 @@ class Sketch:
 
     def joined(self, later: "Sketch") -> "Sketch":
         """This, and what came later; in as many means as a sketch has."""
+        if not self.means or not later.means:
+            return later if later.means else self
         width = max(self.width, later.width)
         parts = [each.widened(width).means for each in (self, later)]
         while len(parts[0].keys() | parts[1].keys()) > MOST:

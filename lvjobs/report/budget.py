@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lvjobs.report.numbers import counted
 from lvjobs.report.tables import new_console
 
 _INFERENCE = ("validation", "generation")
@@ -59,11 +60,10 @@ def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None
     console = console or new_console()
     for room in rooms:
         runs = "" if room["runs"] == 1 else f"{room['runs']} runs of "
-        steps = f"{room['steps']:,} step{'s' if room['steps'] != 1 else ''}"
-        if room["fits"] == room["steps"]:
-            text = f"{runs}{steps} still fit{'s' if runs == '' and room['steps'] == 1 else ''}"
-        elif room["fits"]:
-            text = f"{runs}{room['fits']:,} step{'s' if room['fits'] != 1 else ''} still fit; {steps} do not"
+        steps = counted(room["steps"], "steps")
+        if room["fits"]:
+            text = f"{runs}{counted(room['fits'], 'steps')} would still fit"
+            text += "" if room["fits"] == room["steps"] else f"; {steps} would not"
         else:
             text = f"not even one checkpoint interval of its {steps} fits any more"
         console.print(f"{room['stage']}: {text}")

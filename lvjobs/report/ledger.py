@@ -4,11 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lvjobs.ledger.storage import Storage, describe
-
-
-def counted(number: int, words: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {words.removesuffix('s') if number == 1 else words}"
+from lvjobs.report.numbers import counted
 
 
 def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:

@@ -19,6 +19,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / _HOUR:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} d"
 
 
+def counted(number: int, words: str) -> str:
+    """`1 run`, `2 runs`, `2,000 runs`."""
+    return f"{number:,} {words.removesuffix('s') if number == 1 else words}"
+
+
 def flops(count: int) -> str:
     """FLOPs in two digits: `1.2e+15`; `0` for none."""
     return f"{count:.1e}" if count else "0"

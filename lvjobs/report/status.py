@@ -22,9 +22,10 @@ _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queue
 """Runs in these states are shown first where there is no room for all."""
 _NAME = "run"
 _NAME_LEAST = 24
-"""So many characters of a name are shown at least, if the terminal is wide enough for nothing else beside it."""
+"""A name is not shortened to fewer characters, however narrow the terminal is."""
 _WORTH_MORE = 4
 """Columns up to this rank are worth more than the middle of a long name."""
+_TENTH = 0.1
 _LEAST = 1
 """Runs of an open stage that are shown however many stages there are."""
 _REASONS = 3
@@ -83,7 +84,7 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     """The stages that were asked for, with their runs; in about so many lines (None: however many it takes).
 
     Where there is no room for all, those are shown that somebody may have to do something about, then those that run;
-    of stages whose runs are all over, none.
+    of stages that are over, none.
     """
     by_stage: dict[str, list[Row]] = {}
     for run in runs:
@@ -93,15 +94,15 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     found = [(declared.get(name) or _nameless(name), by_stage.get(name, [])) for name in order]
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
-    open_ones = [own for _, own in found if _is_open(own)]
-    room = lines - 1 - 3 * len(found) - _REASONS * len(open_ones)
-    share = max(_LEAST, room // len(open_ones)) if open_ones else 0
-    return [_folded(stage, own, share if _is_open(own) else 0) for stage, own in found]
+    open_ones = sum(_is_open(stage, own) for stage, own in found)
+    room = lines - 1 - 3 * len(found) - _REASONS * open_ones
+    share = max(_LEAST, room // open_ones) if open_ones else 0
+    return [_folded(stage, own, share if _is_open(stage, own) else 0) for stage, own in found]
 
 
-def _is_open(runs: Sequence[Row]) -> bool:
-    """Whether anything is still to come of one of them."""
-    return any(run["state"] not in ("completed", "cancelled") for run in runs)
+def _is_open(stage: Row, runs: Sequence[Row]) -> bool:
+    """Whether anything is still to come of it: runs that a decided stage has paused are over."""
+    return stage["state"] != "completed" and any(run["state"] not in ("completed", "cancelled") for run in runs)
 
 
 def _nameless(name: str) -> Row:
@@ -265,7 +266,8 @@ def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
     words = f"budget: {flops(spent)} of {limit:.3g} FLOPs spent ({100 * spent / limit:.1f} %)"
     words += f", {flops(budget['reserved'])} reserved, {flops(budget['free'])} free"
     if budget["replayed"] and spent:
-        words += f"; {max(0.1, 100 * budget['replayed'] / spent):.1f} % was done again"
+        share = 100 * budget["replayed"] / spent
+        words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % was done again"
     return [Text(words, style="bold red" if budget["free"] < 0 else "")]
 
 

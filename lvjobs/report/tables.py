@@ -1,6 +1,5 @@
 """What the tables for a terminal have in common: its width, colours, and how times and curves are written."""
 
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -106,7 +105,7 @@ def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> No
 
 def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
     """Runs that the budget has no room for each want another number of FLOPs: the first's will do."""
-    short = [key for key in found if re.match(r"[\d.e+]+ FLOPs more are needed", key[1])]
+    short = [key for key, runs in found.items() if runs[0].get("held_for") == "budget"]
     if len(short) > 1:
         runs = [run for key in short for run in found.pop(key)]
         found["held", f"for the first, {short[0][1]}"] = runs

@@ -65,14 +65,14 @@ MUTATIONS = {
     ),
     "the fsync of any small file before its rename": Mutation(
         "lvjobs/files.py",
-        "        os.fsync(stream.fileno())\n",
-        "",
-        ("unit/test_worker_checkpoints.py",),
+        "            for aside in asides.values():\n                _fsync(aside)\n",
+        "            pass\n",
+        ("unit/test_files.py",),
     ),
-    "the fsync of many small files before their renames": Mutation(
+    "the fsync of a claim before it is published": Mutation(
         "lvjobs/files.py",
-        "        for aside in asides.values():\n            _fsync(aside)\n",
-        "",
+        "        _fsync(aside)\n        os.link",
+        "        os.link",
         ("unit/test_files.py",),
     ),
     "the lease of a holder that lives": Mutation(

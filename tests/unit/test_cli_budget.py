@@ -127,11 +127,11 @@ evaluate = ["one", "many"]
     assert rooms[0] == {"stage": "one", "runs": 1, "steps": 500, "fits": 500}
     assert rooms[1]["runs"] == 3
     assert rooms[1]["fits"] in (0, 250)
-    assert "one: 500 steps still fit" in lvjobs("budget")[1]
+    assert "one: 500 steps would still fit" in lvjobs("budget")[1]
     lvjobs("budget", "set", str(one - 1))
     rooms = json.loads(lvjobs("budget", "--json")[1])["still_fits"]
     assert rooms[0]["fits"] == 250
-    assert "one: 250 steps still fit; 500 steps do not" in lvjobs("budget")[1]
+    assert "one: 250 steps would still fit; 500 steps would not" in lvjobs("budget")[1]
     lvjobs("budget", "set", "1000")
     assert "one: not even one checkpoint interval of its 500 steps fits any more" in lvjobs("budget")[1]
 

@@ -396,6 +396,11 @@ def test_deaths_are_the_clusters_and_costs_are_the_stages():
     assert (elsewhere.profile, elsewhere.interval) == ("elsewhere", None)
 
 
+def test_runs_of_one_step_have_no_choice():
+    run = a_lab_run(config={**CONFIG, "steps": 1})
+    assert advise([run], {run.id: [dead(1, 1, checkpoint_step=0)]}) == []
+
+
 def test_runs_of_one_kind_share_their_advice():
     runs = [a_lab_run(id=name) for name in "ab"]
     [item] = advise(runs, {"a": [dead(1)], "b": [dead(1)]})

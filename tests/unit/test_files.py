@@ -36,6 +36,30 @@ def test_all_are_on_disk_before_the_first_is_published_and_their_names_after_the
     assert {path: path.read_text() for path in two} == two
 
 
+def test_a_claim_is_on_disk_before_it_is_published(tmp_path, monkeypatch):
+    happened, fsync, link = [], os.fsync, os.link
+
+    def synced(descriptor):
+        fsync(descriptor)
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    def published(aside, path):
+        assert happened == [aside]
+        link(aside, path)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", published)
+    assert files.create_exclusive(tmp_path / "1", "mine")
+    assert (tmp_path / "1").read_text() == "mine"
+
+
+def test_a_copy_that_need_not_last_waits_for_no_disk(two, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("it waits"))
+    for path, text in two.items():
+        files.write_atomic(path, text, durable=False)
+    assert {path: path.read_text() for path in two} == two
+
+
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("where", ["write", "fsync"])
 def test_of_a_full_disk_nothing_is_left_and_nothing_is_published(two, monkeypatch, where, at):

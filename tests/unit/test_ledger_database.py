@@ -63,6 +63,35 @@ def test_what_goes_in_comes_out(ledger):
         assert transaction.events("oneone") == [Event(1.0, "held", "because", "oneone", {"a": [1]})]
 
 
+def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch):
+    with ledger.transaction() as transaction:
+        transaction.add_runs([a_run(name) for name in ("one", "two", "three")])
+        for run in transaction.runs():
+            transaction.add_attempt(an_attempt(run_id=run.id))
+        few = transaction.attempts(["oneone", "twotwo"])
+        monkeypatch.setattr("lvjobs.ledger.transaction._MOST_NAMED", 1)
+        assert transaction.attempts(["oneone", "twotwo"]) == few
+        assert [attempt.run_id for attempt in few] == ["oneone", "twotwo"]
+
+
+def test_of_none_nothing_is_written(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.replace_charges("oneone", [])
+        transaction.reserve_all([])
+        transaction.add_events([])
+        transaction.update_runs({})
+        assert (transaction.charges(), transaction.reservations(), transaction.events()) == ([], {}, [])
+
+
+def test_many_runs_change_at_once_each_in_its_own_way(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_runs([a_run("one"), a_run("two")])
+        transaction.update_runs({"oneone": {"reason": "a"}, "twotwo": {"reason": "b"}})
+        assert {run.name: (run.ordinal, run.reason) for run in transaction.runs()} == {"one": (1, "a"), "two": (2, "b")}
+        assert transaction.touched == {"oneone", "twotwo"}
+
+
 def test_a_failed_transaction_leaves_nothing(ledger):
     def fail_half_way():
         with ledger.transaction() as transaction:

@@ -116,7 +116,8 @@ def test_of_many_that_wait_for_others_it_is_said_once():
 
 def test_of_many_that_want_flops_it_is_said_once():
     reason = "{}e+12 FLOPs more are needed than the limit of 3e+12 leaves free; it goes on by itself"
-    runs = [a_row(name=f"run-{number}", state="held", reason=reason.format(number + 1)) for number in range(5)]
+    held = {"state": "held", "held_for": "budget"}
+    runs = [a_row(name=f"run-{number}", reason=reason.format(number + 1), **held) for number in range(5)]
     said = "run-0, run-1, run-2 and 2 more: for the first, 1e+12 FLOPs more are needed than the limit of 3e+12"
     assert said in status(*runs, width=200)
     assert "run-0: 1e+12 FLOPs more" in status(runs[0])
@@ -145,6 +146,7 @@ def test_the_last_lines_say_what_it_cost_and_what_the_pass_did():
     assert "budget: 1.0e+16 of 1e+17 FLOPs spent (10.0 %), 0 reserved, 9.0e+16 free; 10.0 % was done again" in text
     assert "last pass, just now: thing 0\n  thing 1\n" in text
     assert "thing 8" in text
+    assert "; less than 0.1 % was done again" in status(a_row(), budget={**budget, "replayed": 10**9})
 
 
 # -- many runs ------------------------------------------------------------------------------------------------------
@@ -188,6 +190,13 @@ def test_runs_of_many_stages_that_are_over_are_counted():
     assert [len(block.shown) for block in blocks] == [0] * 8 + [9]
     assert blocks[0].hidden == {"completed": 100}
     assert sum(3 if block.hidden else 2 for block in blocks) + 9 + 1 <= 40
+
+
+def test_what_a_decided_stage_has_paused_is_over():
+    runs = [*many(50, "one", "paused"), *many(50, "two")]
+    one, two = fold(runs, [a_stage("one", "completed"), a_stage("two")], 30)
+    assert (one.shown, one.hidden) == ([], {"paused": 50})
+    assert two.shown
 
 
 def test_whoever_needs_attention_is_shown_first():
