@@ -1,6 +1,7 @@
 """What `lvjobs why` and `lvjobs status RUN` say of a run, whatever became of it."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, begun, make_haste
@@ -15,6 +16,7 @@ from lvjobs.control.summary import find_row
 from lvjobs.control.why import why
 from lvjobs.report.story import print_story, print_why
 from lvjobs.study.tables import Policy
+from lvjobs.study.words import RunState
 
 
 @pytest.fixture
@@ -126,6 +128,16 @@ def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, m
     assert "lvjobs queue two" in types(found)
 
 
+def test_a_job_whose_reason_slurm_does_not_tell(scene):
+    begun(scene)
+    with scene.session() as session:
+        row = find_row(session.make_pass(), "one")
+        with session.ledger.transaction() as transaction:
+            run = replace(transaction.find_run(name="one"), state=RunState.QUEUED, reason="")
+    said = module.headline(run, {**row, "queue_reason": "None"}, (), 0.0)
+    assert said == f"it waits in the queue as job {row['job_id']}: Slurm gives no reason yet"
+
+
 @pytest.mark.parametrize("end", ["completed", "cancelled"])
 def test_of_one_that_is_over(scene, end):
     begun(scene)
@@ -147,6 +159,8 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     scene.cluster.kill(scene.job().id)
     scene.go(60, every=5)
     found = asked(scene)
+    assert found["headline"].startswith("it is held, and waits for FLOPs: ")
+    assert found["run"]["held_for"] == "budget"
     assert "lvjobs budget set FLOPS" in types(found)
     assert "it goes on by itself when its FLOPs fit" in found["then"]
 

@@ -43,6 +43,12 @@ def test_what_was_lost_is_there_once(values, kept):
     assert 0 <= beyond < max(first.width, 2)  # of the stretch in which the checkpoint lies
 
 
+@given(VALUES)
+def test_joined_with_nothing_it_stays_what_it_is(values):
+    sketch = Sketch().with_points(points(values))
+    assert Sketch().joined(sketch) == sketch.joined(Sketch()) == sketch
+
+
 def test_a_line_falls():
     values = Sketch().with_points((step, 1000.0 - step) for step in range(1, 1001)).values
     assert values == sorted(values, reverse=True)
