@@ -1,5 +1,6 @@
 """`lvjobs budget`, `lvjobs budget set`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     study = existing_study(root)
     summary = current_summary(study, make_pass=not no_pass)
     if as_json:
-        print_json({"schema": summary["schema"], **summary["budget"], "still_fits": _still_fits(study)})
+        print_json({"schema": summary["schema"], **summary["budget"], "still_fits": _still_fits(study, summary)})
         return
     if table:
         from lvjobs.report.budget_table import budget_table
@@ -48,11 +49,14 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     click.echo()
     print_efficiency(summary["budget"]["efficiency"])
     click.echo()
-    print_still_fits(_still_fits(study))
+    print_still_fits(_still_fits(study, summary))
 
 
-def _still_fits(study: Study) -> list[dict[str, Any]]:
+def _still_fits(study: Study, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How far what is free goes for the stages to come; nothing, with a note, where that cannot be counted."""
+    over = {stage["name"] for stage in summary["stages"] if stage["state"] == "completed"}
+    if all(stage.name in over for stage in study.config.stage):
+        return []
     from lvjobs.cli.settings import declared
     from lvjobs.control.foresee import look, unfolded, what_still_fits
 

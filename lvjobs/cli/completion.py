@@ -1,6 +1,5 @@
 """`lvjobs completion`: commands, options and the names of runs, when the tabulator is pressed."""
 
-import json
 from pathlib import Path
 
 import click
@@ -27,11 +26,12 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The runs of the study, by the last pass's summary: no cluster is asked while somebody types."""
+    from lvjobs.control.left import read_summary
     from lvjobs.study.layout import StudyLayout
 
     root = Path(ctx.params.get("root") or ".")
     try:
-        runs = json.loads(StudyLayout(root).summary.read_text())["runs"]
+        runs = (read_summary(StudyLayout(root).summary) or {"runs": []})["runs"]
     except (OSError, ValueError, KeyError):
         return []  # there is nothing to complete, and nowhere to say so
     return [CompletionItem(run["name"], help=run["state"]) for run in runs if run["name"].startswith(incomplete)]

@@ -35,8 +35,9 @@ def logs(root: Path, run: str, follow: bool, lines: int) -> None:
 
 
 def _newest_log(study: Study, run: str) -> Path:
+    from lvjobs.control.left import read_summary
     from lvjobs.control.logs import newest_log
-    from lvjobs.control.summary import find_row, read_summary
+    from lvjobs.control.summary import find_row
 
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, run)
     found = newest_log(study, row)

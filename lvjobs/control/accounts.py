@@ -13,6 +13,15 @@ _WORK = {"useful": "training", "replayed": "training", "validation": "validation
 
 
 @dataclass(frozen=True)
+class Priced:
+    """What runs of one stage have in common whose units cost the same; `ordinal` is the first one's."""
+
+    stage: str
+    rates: Mapping[str, Mapping[str, int]]
+    ordinal: int = 0
+
+
+@dataclass(frozen=True)
 class Terms:
     """What binds: FLOPs for everything, the convention they are counted by, and whether inference counts."""
 
@@ -20,7 +29,7 @@ class Terms:
     convention: str = "official"
     counts_inference: bool = True
 
-    def rate(self, run: Run, kind: str) -> int:
+    def rate(self, run: Run | Priced, kind: str) -> int:
         """FLOPs of one unit of that kind of charge, whether or not it counts.
 
         A run that an earlier release declared knows the official convention only, and is counted by it.
@@ -28,7 +37,7 @@ class Terms:
         rates = run.rates.get(self.convention) or run.rates.get("official") or {}
         return int(rates.get(_WORK[kind], 0))
 
-    def price(self, run: Run, work: Work) -> int:
+    def price(self, run: Run | Priced, work: Work) -> int:
         """FLOPs of `work` that go against the limit."""
         flops = work.training * self.rate(run, "useful")
         if self.counts_inference:
@@ -38,12 +47,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Account:
-    """One run's: units by kind of charge (`estimated` ones among the replayed), and all that it may execute.
+    """A run's, or that of closed ones together: units by kind of charge, and all that may be executed.
 
-    `reserved` counts from the run's beginning, as `executed` does; None where nothing is set aside.
+    `estimated` units are among the replayed ones. `reserved` counts from the run's beginning, as `executed` does; None
+    where nothing is set aside.
     """
 
-    run: Run
+    run: Run | Priced
     units: Mapping[str, int]
     estimated: int = 0
     reserved: Work | None = None
@@ -74,15 +84,21 @@ class Account:
 
 @dataclass(frozen=True)
 class Books:
-    """The accounts of all runs, by id."""
+    """The accounts of runs, by id; and of those that are closed, taken together."""
 
     terms: Terms
     accounts: Mapping[str, Account] = field(default_factory=dict)
+    closed: Sequence[Account] = ()
+
+    @property
+    def all(self) -> list[Account]:
+        """Every account, in the order in which runs were made."""
+        return sorted((*self.closed, *self.accounts.values()), key=lambda account: account.run.ordinal)
 
     @property
     def spent(self) -> int:
         """FLOPs spent against the limit."""
-        return sum(account.spent(self.terms) for account in self.accounts.values())
+        return sum(account.spent(self.terms) for account in (*self.closed, *self.accounts.values()))
 
     @property
     def reserved(self) -> int:
@@ -95,12 +111,19 @@ class Books:
         return self.terms.limit - self.spent - self.reserved
 
 
-def keep_books(terms: Terms, runs: Iterable[Run], charges: Iterable[Charge], reservations: Mapping[str, Work]) -> Books:
-    """The books, from the ledger's rows."""
+def keep_books(
+    terms: Terms,
+    runs: Iterable[Run],
+    charges: Iterable[Charge],
+    reservations: Mapping[str, Work],
+    closed: Sequence[Account] = (),
+) -> Books:
+    """The books, from the ledger's rows; `closed` are the accounts of runs whose rows are not among them."""
     by_run: dict[str, list[Charge]] = defaultdict(list)
     for charge in charges:
         by_run[charge.run_id].append(charge)
-    return Books(terms, {run.id: open_account(run, by_run[run.id], reservations.get(run.id)) for run in runs})
+    opened = {run.id: open_account(run, by_run[run.id], reservations.get(run.id)) for run in runs}
+    return Books(terms, opened, closed)
 
 
 def open_account(run: Run, charges: Sequence[Charge], reserved: Work | None) -> Account:

@@ -57,7 +57,7 @@ def act(
 def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) -> tuple[dict[str, Run], list[str]]:
     told: list[str] = []
     with ledger.transaction() as transaction:
-        runs = {run.id: run for run in transaction.runs()}
+        runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
         for action in actions:
             told += _write_one(action, transaction, runs, now)
         spenders = {action.attempt.run_id for action in actions if isinstance(action, SaveAttempt)}

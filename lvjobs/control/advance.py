@@ -28,7 +28,7 @@ OPEN = (StageState.ASKED, StageState.RUNNING)
 
 @dataclass
 class _Stages:
-    """All stages as the ledger has them now."""
+    """All stages as the ledger has them now, with the runs of those that are open and of those that these evaluate."""
 
     records: dict[str, StageRecord]
     stages: Sequence[Stage]
@@ -65,10 +65,15 @@ def anything_to_come(records: Sequence[StageRecord]) -> bool:
 def _read(session: Session) -> _Stages:
     with session.ledger.transaction() as transaction:
         records = {record.name: record for record in transaction.stages()}
-        runs = {run.id: run for run in transaction.runs()} if anything_to_come(list(records.values())) else {}
-        cells = transaction.cells()
-    open_ = [Stage.model_validate(record.definition) for record in records.values()]
-    return _Stages(records, in_order(open_) if runs or open_ else [], cells, runs)
+        if not anything_to_come(list(records.values())):
+            return _Stages(records, [], {}, {})
+        stages = in_order([Stage.model_validate(record.definition) for record in records.values()])
+        looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
+        looked_at |= {name for stage in stages if stage.name in looked_at for name in stage.evaluate}
+        cells = {name: run_ids for name, run_ids in transaction.cells().items() if name in looked_at}
+        wanted = {run_id for run_ids in cells.values() for run_id in run_ids}
+        wanted |= {record.winner for record in records.values()} - {""}
+        return _Stages(records, stages, cells, {run.id: run for run in transaction.find_runs(wanted)})
 
 
 def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:

@@ -1,13 +1,14 @@
 """`lvjobs ledger check`: the file, what it says against what lies beside it, and where it lies."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lvjobs.control.accounts import Books, keep_books
 from lvjobs.control.audit import audit, read_rows
+from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.findings import Finding
 from lvjobs.control.limit import terms_of
@@ -72,14 +73,13 @@ def check(study: Study, wait: float) -> Checked:
             ledger = open_ledger(layout.database, lease.number)
             try:
                 with ledger.transaction() as transaction:
-                    rows = read_rows(transaction)
-                    books = keep_books(
-                        terms_of(study.config.budget), rows.runs, transaction.charges(), rows.reservations
-                    )
+                    rows, terms = read_rows(transaction), terms_of(study.config.budget)
+                    books = keep_books(terms, rows.runs, transaction.charges(), rows.reservations)
+                    shown = statement(books_of(transaction, terms))
             finally:
                 ledger.close()
             findings += audit(rows, layout)
-            findings += _sums(books)
+            findings += _sums(books, shown)
             counts = {"attempts": rows.attempts, "charges": rows.charges}
             facts = {"runs": len(rows.runs), **{key: sum(map(len, each.values())) for key, each in counts.items()}}
             facts["spent"] = books.spent
@@ -130,12 +130,11 @@ def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
             yield Finding("note", "storage", what, f"if that is not meant, type: chmod go= {path}")
 
 
-def _sums(books: Books) -> Iterator[Finding]:
-    """What the ledger's owner is shown adds up, exactly."""
-    shown = statement(books)
+def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the ledger's owner is `shown` adds up, exactly, to what the runs spent one by one."""
     kinds = ("useful", "replayed") + (("validation", "generation") if shown["counts_inference"] else ())
-    parts = {"the kinds": sum(shown[kind] for kind in kinds)}
-    parts |= {name: sum(shown[key].values()) for name, key in (("the runs", "by_run"), ("the stages", "by_stage"))}
+    parts = {"the kinds": sum(shown[kind] for kind in kinds), "the stages": sum(shown["by_stage"].values())}
+    parts["the runs"] = sum(account.spent(books.terms) for account in books.accounts.values())
     for name, total in parts.items():
         if total != shown["spent"]:
             what = f"{name} add up to {total} FLOPs, and {shown['spent']} are spent"

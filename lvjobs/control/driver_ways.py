@@ -9,8 +9,8 @@ from typing import Any
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
 from lvjobs.control.driving import driven, driver_name, look, standing
+from lvjobs.control.left import read_summary
 from lvjobs.control.session import Session
-from lvjobs.control.summary import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 

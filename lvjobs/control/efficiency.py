@@ -18,7 +18,7 @@ from typing import Any
 from lvjobs.control.attempts import execution_of
 from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import LOCAL
-from lvjobs.control.intervals import Advice, advise
+from lvjobs.control.intervals import Advice, advise, measure
 from lvjobs.ledger.records import Attempt, Run
 
 _HOUR = 3600.0
@@ -97,16 +97,23 @@ def efficiency_of(
     now: float,
     profile_gpus: Mapping[str, int] | None = None,
 ) -> Efficiency:
-    """How efficient a study has been up to `now`.
+    """How efficient a study has been up to `now`; see `shares_of`."""
+    return Efficiency(shares_of(runs, attempts, now, profile_gpus or {}), advise(measure(runs, attempts)))
+
+
+def shares_of(
+    runs: Sequence[Run], attempts: Mapping[str, Sequence[Attempt]], now: float, profile_gpus: Mapping[str, int]
+) -> dict[str, Share]:
+    """What the runs of each stage held up to `now`, and made of it.
 
     `attempts` are each run's (by its id, oldest first, as the ledger has them). `profile_gpus` are the GPUs that a job
     gets where the run does not say, by profile: they count where accounting does not tell.
     """
     by_stage: dict[str, Share] = defaultdict(Share)
     for run in runs:
-        asked = _gpus_asked(run, profile_gpus or {})
+        asked = _gpus_asked(run, profile_gpus)
         by_stage[run.stage] += _share(run, attempts.get(run.id, ()), asked, now)
-    return Efficiency(dict(by_stage), advise(runs, attempts))
+    return dict(by_stage)
 
 
 def _gpus_asked(run: Run, profile_gpus: Mapping[str, int]) -> int:

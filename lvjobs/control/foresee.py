@@ -13,7 +13,7 @@ from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
 from lvjobs.control.memos import refuse_lost
-from lvjobs.control.pace import Stopwatch
+from lvjobs.control.pace import Stopwatch, samples_of
 from lvjobs.control.plans import room_for
 from lvjobs.control.searching import Kept, kept_of
 from lvjobs.control.session import Session
@@ -113,7 +113,7 @@ def foresee(
         UsageError: a model whose shape is not known, or no such profile.
     """
     books = _books(study, seen)
-    stopwatch = Stopwatch(seen.runs, seen.attempts, flops_per_second)
+    stopwatch = Stopwatch(samples_of(seen.runs, seen.attempts), flops_per_second)
     counted = _count(study, stages, seen, books, profile)
     found = estimate(counted, books, stopwatch, _place(study, resources, profile))
     return {"study": str(study.root), **found, "searches": _searches(study, stages)}

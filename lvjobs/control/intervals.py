@@ -13,8 +13,9 @@ profile share their M; what a checkpoint and a step take is the stage's own.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, astuple, dataclass, replace
+from operator import add
+from typing import Any, TypeAlias
 
 from lvjobs.control.charges import unseen_steps
 from lvjobs.ledger.records import Attempt, Run
@@ -56,9 +57,9 @@ class Advice:
         return {f"{key}_seconds" if key in seconds else key: value for key, value in asdict(self).items()}
 
 
-@dataclass
-class _Measured:
-    """What attempts took together."""
+@dataclass(frozen=True)
+class Measured:
+    """What attempts took together. Adds up. `longest` is the longest run, in steps."""
 
     executing: float = 0.0
     deaths: int = 0
@@ -67,16 +68,36 @@ class _Measured:
     checkpoints: int = 0
     checkpointing: float = 0.0
     longest: int = 1
-    """Steps of the longest run."""
 
-    def add(self, run: Run, attempt: Attempt) -> None:
-        self.executing += attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
-        self.deaths += lost_steps(run, attempt)
-        self.executed += attempt.executed
-        self.stepping += attempt.train_seconds
-        self.checkpoints += attempt.checkpoints
-        self.checkpointing += attempt.checkpoint_seconds
-        self.longest = max(self.longest, run.steps)
+    def __add__(self, other: "Measured") -> "Measured":
+        sums: list[Any] = [*map(add, astuple(self), astuple(other))]
+        return replace(Measured(*sums), longest=max(self.longest, other.longest))
+
+
+Groups: TypeAlias = Mapping[tuple[str, str, int], Measured]
+"""By stage, profile and `checkpoint_every` in force."""
+
+
+def measure(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> Groups:
+    """What the attempts of these runs took."""
+    groups: dict[tuple[str, str, int], Measured] = {}
+    for run in runs:
+        group = run.stage, run.profile, min(run.checkpoint_every, run.steps)
+        for attempt in attempts.get(run.id, ()):
+            groups[group] = groups.get(group, Measured()) + _of(run, attempt)
+    return groups
+
+
+def _of(run: Run, attempt: Attempt) -> Measured:
+    return Measured(
+        attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds,
+        lost_steps(run, attempt),
+        attempt.executed,
+        attempt.train_seconds,
+        attempt.checkpoints,
+        attempt.checkpoint_seconds,
+        run.steps,
+    )
 
 
 def lost_steps(run: Run, attempt: Attempt) -> bool:
@@ -86,17 +107,14 @@ def lost_steps(run: Run, attempt: Attempt) -> bool:
     return attempt.step > attempt.checkpoint_step or unseen_steps(run, attempt) > 0
 
 
-def advise(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> list[Advice]:
+def advise(groups: Groups) -> list[Advice]:
     """Advice for each stage, profile and `checkpoint_every` in force of which anything was attempted.
 
     Runs of one step (most evaluations) have no choice.
     """
-    groups: dict[tuple[str, str, int], _Measured] = defaultdict(_Measured)
-    profiles: dict[str, _Measured] = defaultdict(_Measured)
-    for run in runs:
-        for attempt in attempts.get(run.id, ()):
-            groups[run.stage, run.profile, min(run.checkpoint_every, run.steps)].add(run, attempt)
-            profiles[run.profile].add(run, attempt)
+    profiles: dict[str, Measured] = defaultdict(Measured)
+    for (_, profile, _), measured in groups.items():
+        profiles[profile] += measured
     chosen = {group: measured for group, measured in groups.items() if measured.longest > 1}
     return [_advice(*group, measured, profiles[group[1]]) for group, measured in chosen.items()]
 
@@ -106,7 +124,7 @@ def overhead(interval: float, delta: float, between: float) -> float:
     return delta / interval + interval / (2 * between)
 
 
-def _advice(stage: str, profile: str, every: int, mine: _Measured, cluster: _Measured) -> Advice:
+def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measured) -> Advice:
     step = mine.stepping / mine.executed if mine.executed else 0.0
     delta = mine.checkpointing / mine.checkpoints if mine.checkpoints else 0.0
     told = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)

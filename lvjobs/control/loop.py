@@ -13,17 +13,19 @@ from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
+from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide
 from lvjobs.control.driving import driver_token, keep_driver
 from lvjobs.control.gate import Case, gate
+from lvjobs.control.left import read_closed, whole, write_closed, write_summary
 from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
-from lvjobs.control.summary import build_summary, write_summary
+from lvjobs.control.summary import build_summary, read_standing
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import open_ledger
@@ -55,11 +57,20 @@ class Loop(Session):
         self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
     ) -> dict[str, Any]:
         """Write the summary of how things stand now. `waiting` are the jobs in the queue, by their run's id."""
+        path = self.study.layout.summary
         with self.ledger.transaction() as transaction:
-            books, now = self.books(transaction), self.clock()
-            summary = build_summary(transaction, self.study, books, told, problems, now, waiting or {})
-        write_summary(self.study.layout.summary, summary)
-        return summary
+            check_basis(transaction, self.terms)
+            books, now, standing = self.books(transaction), self.clock(), read_standing(transaction)
+            summary = build_summary(transaction, self.study, books, standing, told, problems, now, waiting or {})
+            rows = {row["id"]: row for row in summary["runs"]}
+            over = close_what_is_over(transaction, books, rows, standing.attempts, now, standing.gpus)
+            mark, closed = transaction.closed_mark(), read_closed(path)
+            fresh = None if closed.mark == mark else transaction.closed_rows()
+        if fresh is not None:
+            closed = write_closed(path, mark, fresh)
+        summary["runs"] = [row for row in summary["runs"] if row["id"] not in over]
+        write_summary(path, summary, mark)
+        return whole(summary, closed)
 
     def _clusters_for(self, known: Known) -> Mapping[str, Cluster]:
         """By profile, for submissions to come; and one a backend, for all there is to observe there."""
@@ -74,9 +85,6 @@ class Loop(Session):
 _WATCH = "watch"
 """The ledger's setting of when passes were made."""
 
-_ORPHAN_SECONDS = 2 * 86400.0
-"""How long the journal of an attempt that vanished is looked at, also after its run has ended."""
-
 
 def _watched(transaction: Transaction, now: float, closely: float) -> Watch:
     """The watch that passes keep, with this one."""
@@ -90,15 +98,13 @@ def _known(transaction: Transaction, now: float) -> Known:
     """Runs that are open, whose jobs are still to be seen off, or of which an orphan may yet spend something."""
     members = transaction.members()
     unsettled = {member.run_id for member in members}
-    unsettled |= transaction.runs_without_last_word(VANISHED, now - _ORPHAN_SECONDS)
-    every = transaction.runs()
-    runs = [run for run in every if not run.state.is_final or run.id in unsettled]
+    unsettled |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
+    runs = [run for run in transaction.unclosed() if not run.state.is_final or run.id in unsettled]
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):
         attempts[attempt.run_id].append(attempt)
     submissions = {submission.token: submission for submission in transaction.submissions()}
-    awaited = {run.after for run in runs}
-    before = {run.id: run for run in every if run.id in awaited}
+    before = {run.id: run for run in transaction.find_runs({run.after for run in runs} - {""})}
     return Known(runs, attempts, submissions, members, before, transaction.attempts_of_packs())
 
 

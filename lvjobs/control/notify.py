@@ -61,7 +61,7 @@ def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: flo
     """
     held = [run.name for run in runs if run.state is RunState.HELD]
     held += [f"stage {stage.name}" for stage in stages if stage.state is StageState.HELD]
-    is_open = any(not run.state.is_final and run.state not in (RunState.HELD, RunState.PAUSED) for run in runs)
+    is_open = any(_is_open(run) for run in runs)
     is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
     ended = bool(runs) and not is_open and not held
     new = [name for name in held if name not in told.held]
@@ -73,6 +73,13 @@ def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: flo
             return None, replace(after, held=tuple(name for name in held if name in told.held))
         return _of_held(new, runs, stages), replace(after, at=now)
     return None, after
+
+
+_BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
+
+
+def _is_open(run: Run) -> bool:
+    return not run.state.is_final and run.state not in (RunState.HELD, RunState.PAUSED)
 
 
 def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
@@ -100,9 +107,14 @@ def notify(session: Session) -> tuple[list[str], list[str]]:
         return [], []
     now = session.clock()
     with session.ledger.transaction() as transaction:
-        runs, stages = transaction.runs(), transaction.stages()
         known = json.loads(transaction.setting(_SETTING) or "{}")
         told = Told(**{**known, "held": tuple(known.get("held", ()))})
+        runs, stages = transaction.unclosed(), transaction.stages()
+        if not any(_is_open(run) for run in runs):
+            busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
+            if told.ended and not busy:
+                return [], []
+            runs = transaction.runs()  # it may have ended: all that became of it is told
     notice, after = due(told, runs, stages, now)
     did: list[str] = []
     if notice is not None:

@@ -49,11 +49,37 @@ class Pace:
         return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
 
 
-@dataclass
-class _Sample:
-    """What the attempts of runs with the same settings took together."""
+@dataclass(frozen=True)
+class Kind:
+    """What there is to know of a run to tell how long its steps take beside another's.
 
-    run: Run
+    `settings` are those in which runs agree whose steps take equally long, as one text; `rates` the official FLOPs of
+    a step and of a validation window, 0 where it trains nothing.
+    """
+
+    name: str
+    profile: str
+    settings: str
+    model: str
+    rates: tuple[int, int]
+
+    def ratio(self, other: "Kind", at: int) -> float:
+        """How many times as many FLOPs a step (0) or a window (1) of this takes."""
+        return self.rates[at] / max(1, other.rates[at])
+
+
+def kind_of(run: Run) -> Kind:
+    """Of a run."""
+    params, official = run.config.get("params", {}), run.rates.get("official", {})
+    rates = int(official.get("training", 0)), int(official.get("validation", 0))
+    return Kind(run.name, run.profile, _settings(run), str(params.get("model", "")), rates)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the attempts of runs with the same settings took together; `kind` is the first one's. Adds up."""
+
+    kind: Kind
     steps: int = 0
     step_seconds: float = 0.0
     windows: int = 0
@@ -62,65 +88,89 @@ class _Sample:
     checkpoint_seconds: float = 0.0
     start_up: float | None = None
 
-    def add(self, attempt: Attempt) -> None:
-        """Pool another attempt."""
-        self.steps += attempt.executed
-        self.step_seconds += attempt.train_seconds
-        self.windows += attempt.validation_windows
-        self.window_seconds += attempt.validation_seconds
-        self.checkpoints += attempt.checkpoints
-        self.checkpoint_seconds += attempt.checkpoint_seconds
-        if attempt.allocated_seconds is not None and attempt.sharing == 1:
-            working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
-            self.start_up = max(self.start_up or 0.0, attempt.allocated_seconds - working)
+    def __add__(self, other: "Sample") -> "Sample":
+        known = [each for each in (self.start_up, other.start_up) if each is not None]
+        return Sample(
+            self.kind,
+            self.steps + other.steps,
+            self.step_seconds + other.step_seconds,
+            self.windows + other.windows,
+            self.window_seconds + other.window_seconds,
+            self.checkpoints + other.checkpoints,
+            self.checkpoint_seconds + other.checkpoint_seconds,
+            max(known, default=None),
+        )
 
-    def pace(self, run: Run) -> Pace:
-        """Of a run, by the ratios of its official FLOPs to this one's."""
+    def pace(self, kind: Kind) -> Pace:
+        """Of such a run, by the ratios of its official FLOPs to this one's."""
         step = self.step_seconds / self.steps
-        window = step * _rate(self.run, "validation") / _rate(self.run, "training")
+        window = step * self.kind.rates[1] / self.kind.rates[0]
         if self.windows and self.window_seconds:
             window = self.window_seconds / self.windows
-        is_same = _settings(run) == _settings(self.run)
+        is_same = kind.settings == self.kind.settings
         return Pace(
-            step * _ratio(run, self.run, "training"),
-            window * _ratio(run, self.run, "validation"),
+            step * kind.ratio(self.kind, 0),
+            window * kind.ratio(self.kind, 1),
             self.checkpoint_seconds / max(1, self.checkpoints),
             "measured" if is_same else "scaled",
-            "" if is_same else self.run.name,
+            "" if is_same else self.kind.name,
             self.start_up,
         )
+
+
+def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sample]:
+    """What was measured, by the settings of runs."""
+    by_run: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
+            by_run[attempt.run_id].append(attempt)
+    samples: dict[str, Sample] = {}
+    for run in runs:
+        if by_run[run.id] and (kind := kind_of(run)).rates[0]:
+            for attempt in by_run[run.id]:
+                sample = _sample(kind, attempt)
+                samples[kind.settings] = samples[kind.settings] + sample if kind.settings in samples else sample
+    return samples
+
+
+def _sample(kind: Kind, attempt: Attempt) -> Sample:
+    start_up = None
+    if attempt.allocated_seconds is not None and attempt.sharing == 1:
+        working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
+        start_up = max(0.0, attempt.allocated_seconds - working)
+    return Sample(
+        kind,
+        attempt.executed,
+        attempt.train_seconds,
+        attempt.validation_windows,
+        attempt.validation_seconds,
+        attempt.checkpoints,
+        attempt.checkpoint_seconds,
+        start_up,
+    )
 
 
 class Stopwatch:
     """What is known of how long steps take."""
 
-    def __init__(self, runs: Iterable[Run], attempts: Iterable[Attempt], flops_per_second: float | None = None) -> None:
+    def __init__(self, samples: Mapping[str, Sample], flops_per_second: float | None = None) -> None:
         """`flops_per_second` (official ones) stands in where runs of the same settings were not measured."""
-        by_run: dict[str, list[Attempt]] = defaultdict(list)
-        for attempt in attempts:
-            if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
-                by_run[attempt.run_id].append(attempt)
-        samples: dict[tuple[Any, ...], _Sample] = {}
-        for run in runs:
-            if by_run[run.id] and _rate(run, "training"):
-                sample = samples.setdefault(_settings(run), _Sample(run))
-                for attempt in by_run[run.id]:
-                    sample.add(attempt)
         self._samples = samples
         self._flops_per_second = flops_per_second
 
     def pace(self, run: Run) -> Pace | None:
         """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
-        if not _rate(run, "training"):
+        kind = kind_of(run)
+        if not kind.rates[0]:
             return None
-        measured = self._samples.get(_settings(run))
+        measured = self._samples.get(kind.settings)
         if measured is not None:
-            return measured.pace(run)
+            return measured.pace(kind)
         if self._flops_per_second:
-            step, window = (_rate(run, kind) / self._flops_per_second for kind in ("training", "validation"))
+            step, window = (rate / self._flops_per_second for rate in kind.rates)
             return Pace(step, window, 0.0, "given")
-        near = [sample for sample in self._samples.values() if sample.run.profile == run.profile]
-        return min(near, key=lambda sample: _distance(run, sample.run)).pace(run) if near else None
+        near = [sample for sample in self._samples.values() if sample.kind.profile == run.profile]
+        return min(near, key=lambda sample: _distance(kind, sample.kind)).pace(kind) if near else None
 
 
 def makespan(seconds: Sequence[float], at_once: int | None) -> float:
@@ -132,24 +182,15 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
     return max(places)
 
 
-def _settings(run: Run) -> tuple[Any, ...]:
+def _settings(run: Run) -> str:
     params = run.config.get("params", {})
     if (task := run.config.get("task", TRAIN_TASK)) != TRAIN_TASK:  # all that a task of one's own takes may matter
-        return (run.profile, run.config.get("threads"), task, canonical_json(params))
+        return canonical_json([run.profile, run.config.get("threads"), task, params])
     # A run that was declared before there was such a key is one with its default.
-    same = (params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME)
-    return (run.profile, run.config.get("threads"), *same)
+    same = [params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME]
+    return canonical_json([run.profile, run.config.get("threads"), *same])
 
 
-def _distance(run: Run, other: Run) -> tuple[bool, float]:
+def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:
     """Another model is farther away than any other size of step."""
-    models = [each.config.get("params", {}).get("model") for each in (run, other)]
-    return models[0] != models[1], abs(math.log(_ratio(run, other, "training")))
-
-
-def _ratio(run: Run, other: Run, kind: str) -> float:
-    return _rate(run, kind) / max(1, _rate(other, kind))
-
-
-def _rate(run: Run, kind: str) -> int:
-    return int(run.rates.get("official", {}).get(kind, 0))
+    return kind.model != other.model, abs(math.log(kind.ratio(other, 0)))

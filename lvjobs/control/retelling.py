@@ -1,5 +1,6 @@
 """What a report tells of a study: the ledger at one moment, as plain rows. It makes no pass and changes nothing."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 from lvjobs.control.accounts import Books
 from lvjobs.control.cost import workload_of
 from lvjobs.control.efficiency import end_of
+from lvjobs.control.left import ClosedRows, read_summary, whole
 from lvjobs.control.session import Session
 from lvjobs.control.standing import standing
-from lvjobs.control.summary import build_summary, read_summary
+from lvjobs.control.summary import build_summary, read_standing
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.ledger.records import Attempt, Charge, Run
@@ -27,9 +29,11 @@ def retell(session: Session) -> dict[str, Any]:
     last = read_summary(session.study.layout.summary)
     with session.ledger.transaction() as transaction:
         runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
-        books = session.books(transaction)
+        books = session.full_books(transaction)
         now = last["time"] if last else _newest(runs, attempts)
-        summary = build_summary(transaction, session.study, books, (), (), now, {})
+        closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
+        standing_now, short = read_standing(transaction), session.books(transaction)
+        summary = whole(build_summary(transaction, session.study, short, standing_now, (), (), now, {}), closed)
         cells = transaction.cells()
         stages = [each for each in transaction.stages() if cells.get(each.name)]
     compared = [each.name for each in stages if not Stage.model_validate(each.definition).evaluates]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.accounts import Books, Terms, keep_books
+from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import cluster_for
 from lvjobs.control.limit import terms_of
 from lvjobs.ledger.database import Ledger
@@ -38,5 +39,9 @@ class Session:
         return terms_of(self.study.config.budget)
 
     def books(self, transaction: Transaction) -> Books:
-        """The accounts as the ledger has them."""
+        """The accounts as the ledger has them, those of closed runs taken together."""
+        return books_of(transaction, self.terms)
+
+    def full_books(self, transaction: Transaction) -> Books:
+        """The accounts of all runs, one by one."""
         return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())

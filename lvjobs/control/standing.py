@@ -25,7 +25,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         record = next((each for each in transaction.stages() if each.name == name), None)
         runs = {run.id: run for run in transaction.runs()}
         cells = [runs[run_id] for run_id in transaction.cells().get(name, ())]
-        books = session.books(transaction)
+        books = session.full_books(transaction)
         trials = trials_of(transaction, record) if record is not None else {}
     if record is None or not cells:
         raise UsageError(f"stage {name!r} has no runs yet; see what is declared: lvjobs sweep plan")

@@ -9,23 +9,21 @@ from lvjobs.flops.conventions import BINDING
 
 
 def statement(books: Books) -> dict[str, Any]:
-    """Limit, spent, reserved and free; spent by kind, by stage and by run; and the same by the other conventions.
+    """Limit, spent, reserved and free; spent by kind and by stage; and the same by the other conventions.
 
-    `spent` is the sum of the kinds that count, and of `by_stage`, and of `by_run`, exactly.
+    `spent` is the sum of the kinds that count, and of `by_stage`, exactly.
     """
-    terms, accounts = books.terms, books.accounts.values()
+    terms, accounts = books.terms, books.all
     by_kind = dict.fromkeys(KINDS, 0)
-    by_run: dict[str, int] = {}
     by_stage: dict[str, int] = defaultdict(int)
     by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
     for account in accounts:
-        by_run[account.run.name] = account.spent(terms)
-        by_stage[account.run.stage] += by_run[account.run.name]
+        by_stage[account.run.stage] += account.spent(terms)
         for kind in KINDS:
             flops = account.flops(terms, kind)
             by_kind[kind] += flops
             by_stage_and_kind[account.run.stage][kind] += flops
-    spent, reserved = sum(by_run.values()), books.reserved
+    spent, reserved = books.spent, books.reserved
     return {
         "convention": terms.convention,
         "counts_inference": terms.counts_inference,
@@ -37,13 +35,12 @@ def statement(books: Books) -> dict[str, Any]:
         "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
         "by_stage": dict(by_stage),
         "by_stage_and_kind": dict(by_stage_and_kind),
-        "by_run": by_run,
         "by_convention": {name: _spent_by(books, name) for name in BINDING},
     }
 
 
 def _spent_by(books: Books, convention: str) -> int | None:
     """What was spent by another convention; None where a run was declared before lvjobs knew it."""
-    if any(account.run.rates and convention not in account.run.rates for account in books.accounts.values()):
+    if any(account.run.rates and convention not in account.run.rates for account in books.all):
         return None
     return replace(books, terms=replace(books.terms, convention=convention)).spent

@@ -17,7 +17,8 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.control.accounts import Terms, keep_books
+from lvjobs.control.accounts import Terms
+from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import LOCAL, backend_of
 from lvjobs.control.cost import allowance
 from lvjobs.control.driving import driver_name
@@ -130,7 +131,7 @@ def reservations_for(
 
     Runs of a task that declares no cost have none.
     """
-    books = keep_books(terms, transaction.runs(), transaction.charges(), transaction.reservations())
+    books = books_of(transaction, terms, naming=runs)
     wanted, extra = {}, 0
     steps: dict[str, int] = defaultdict(int)
     for attempt in transaction.attempts([run.id for run in runs]):

@@ -1,20 +1,21 @@
 """What a pass leaves for whoever asks: one JSON object that `status` and `budget` show without making a pass."""
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.accounts import Books
+from lvjobs.control.closing import closed_tally
 from lvjobs.control.clusters import gpus_by_default
-from lvjobs.control.efficiency import efficiency_of
+from lvjobs.control.efficiency import Efficiency, Share
+from lvjobs.control.intervals import advise
 from lvjobs.control.pace import Stopwatch
 from lvjobs.control.searching import kept_of
 from lvjobs.control.statement import statement
-from lvjobs.files import write_atomic
+from lvjobs.control.tally import Tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
@@ -28,35 +29,51 @@ SCHEMA = 1
 _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default, by profile."""
+
+    runs: Sequence[Run]
+    attempts: Mapping[str, Sequence[Attempt]]
+    gpus: Mapping[str, int]
+
+
+def read_standing(transaction: Transaction) -> Standing:
+    """As the ledger has them now."""
+    runs = transaction.unclosed()
+    attempts = defaultdict(list)
+    for attempt in transaction.attempts([run.id for run in runs]):
+        attempts[attempt.run_id].append(attempt)
+    return Standing(runs, attempts, {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}})
+
+
 def build_summary(
     transaction: Transaction,
     study: Study,
     books: Books,
+    standing: Standing,
     told: Sequence[str],
     problems: Sequence[str],
     now: float,
     waiting: Mapping[str, Job],
 ) -> dict[str, Any]:
-    """Everything that the read commands show. Documented in docs/json.md.
+    """Everything that the read commands show, save the rows of closed runs. Documented in docs/json.md.
 
     `waiting` are the jobs that the queue was seen to hold, by their run's id.
     """
-    attempts = defaultdict(list)
-    every = transaction.attempts()
-    for attempt in every:
-        attempts[attempt.run_id].append(attempt)
-    runs = transaction.runs()
-    stopwatch = Stopwatch(runs, every)
+    runs, attempts = standing.runs, standing.attempts
+    tally = total([closed_tally(transaction), *_tallies(standing, books, now)])
+    stopwatch = Stopwatch(tally.samples)
     jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
     submissions = {submission.token: submission for submission in transaction.submissions()}
     rows = []
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
-        row = run_row(run, attempts[run.id], books, job_id)
-        left = {"seconds_left": _seconds_left(run, attempts[run.id], stopwatch)}
+        row = run_row(run, attempts.get(run.id, ()), books, job_id)
+        left = {"seconds_left": _seconds_left(run, attempts.get(run.id, ()), stopwatch)}
         rows.append({**row, **left, **_queue_row(run, waiting.get(run.id))})
-    gpus = {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}}
+    efficiency = Efficiency(_in_order(tally), advise(tally.groups))
     return {
         "schema": SCHEMA,
         "study": str(study.root),
@@ -64,27 +81,39 @@ def build_summary(
         "did": list(told),
         "problems": list(problems),
         "runs": rows,
-        "stages": stage_rows(transaction, {run.id: run for run in runs}),
-        "budget": {**statement(books), "efficiency": efficiency_of(runs, attempts, now, gpus).to_dict()},
+        "stages": stage_rows(transaction),
+        "budget": {**statement(books), "efficiency": efficiency.to_dict()},
     }
 
 
-def stage_rows(transaction: Transaction, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+def _tallies(standing: Standing, books: Books, now: float) -> Iterator[Tally]:
+    for run in standing.runs:
+        yield tally_of(books.accounts[run.id], run, standing.attempts.get(run.id, ()), now, standing.gpus)
+
+
+def _in_order(tally: Tally) -> dict[str, Share]:
+    """The shares of stages, in the order in which these had their first runs."""
+    first = sorted((work.first, stage) for (stage, _), work in tally.work.items())
+    return {stage: tally.shares[stage] for stage in dict.fromkeys(stage for _, stage in first)}
+
+
+def stage_rows(transaction: Transaction) -> list[dict[str, Any]]:
     """The stages as `status --json` shows them, as they are declared."""
-    cells = transaction.cells()
+    records, counted = transaction.stages(), transaction.cell_states()
+    winners = {run.id: run.name for run in transaction.find_runs({record.winner for record in records} - {""})}
     rows = []
-    for record in transaction.stages():
-        own = [runs[run_id] for run_id in cells.get(record.name, ())]
+    for record in records:
+        own = counted.get(record.name, {})
         rows.append(
             {
                 "name": record.name,
                 "state": record.state.value,
                 "from": record.definition.get("from"),
-                "runs": len(own),
-                "done": sum(run.state is RunState.COMPLETED for run in own),
-                "held": sum(run.state is RunState.HELD for run in own),
+                "runs": sum(own.values()),
+                "done": own.get(RunState.COMPLETED, 0),
+                "held": own.get(RunState.HELD, 0),
                 **trials_of(transaction, record),
-                "winner": runs[record.winner].name if record.winner in runs else None,
+                "winner": winners.get(record.winner),
                 "because": record.because,
                 "by_hand": record.by_hand,
                 "reason": record.reason,
@@ -116,6 +145,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
     full, numeric = (nothing, losses) if _is_numeric(run) else (losses, nothing)
     return {
         "id": run.id,
+        "ordinal": run.ordinal,
         "name": run.name,
         "stage": run.stage,
         "state": run.state.value,
@@ -180,21 +210,6 @@ def _finite(values: Sequence[float | None]) -> float | None:
     """The first that is known, if it is a number: JSON has no word for infinity."""
     value = next((value for value in values if value is not None), None)
     return value if value is not None and math.isfinite(value) else None
-
-
-def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Keep the summary where any command finds it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, json.dumps(summary))  # in one line: a study of many runs has a long one, and it is for programs
-
-
-def read_summary(path: Path) -> dict[str, Any] | None:
-    """The last pass's summary, or None when no pass was ever made."""
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return summary
 
 
 def find_row(summary: Mapping[str, Any], typed: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.clusters import LOCAL, defaults_of
-from lvjobs.control.pace import Stopwatch
+from lvjobs.control.pace import Stopwatch, samples_of
 from lvjobs.control.packs import pack_size
 from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
 from lvjobs.ledger.database import Ledger
@@ -67,4 +67,4 @@ def _paces(ledger: Ledger) -> tuple[Stopwatch, Mapping[str, int]]:
     newest: dict[str, int] = defaultdict(int)
     for attempt in attempts:
         newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
-    return Stopwatch(runs, attempts), newest
+    return Stopwatch(samples_of(runs, attempts)), newest

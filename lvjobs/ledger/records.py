@@ -251,3 +251,15 @@ class StageRecord:
     winner: str = ""
     because: str = ""
     by_hand: bool = False
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What a run came to that is over: nothing more is read of it, until something of it changes.
+
+    `row` is its row of the summary, `tally` what it adds to sums (`lvjobs.control.tally`); both are JSON.
+    """
+
+    run_id: str
+    row: str
+    tally: str

@@ -173,3 +173,15 @@ reservations = Table(
     Column("validation", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
 )
+
+# What a run came to that is over (see `Closed` in records.py). A trigger deletes the row as soon as anything of the run
+# changes in the tables above; a number is never used again, so that how many there are and the highest tell the set.
+closed = Table(
+    "closed",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String, ForeignKey("runs.id"), nullable=False, unique=True),
+    Column("row", Text, nullable=False),
+    Column("tally", Text, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -5,19 +5,17 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Row, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
+from lvjobs.ledger.closed import MOST_NAMED, Closing, rows_of, run_of
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
-from lvjobs.study.words import Cause, RunState, StageState
-
-_MOST_NAMED = 5000
-"""Of more runs than that, all rows are read: SQLite takes no more than some ten thousand variables."""
+from lvjobs.study.words import Cause, StageState
 
 _Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
 
-class Transaction:
+class Transaction(Closing):
     """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def __init__(self, connection: Connection, known: dict[str, Any]) -> None:
@@ -81,10 +79,12 @@ class Transaction:
 
     def runs(self, *, only_open: bool = False) -> list[Run]:
         """All runs in the order they were made; `only_open` leaves out those to which nothing more will happen."""
+        if only_open:
+            return [run for run in self.unclosed() if not run.state.is_final]
         if "runs" not in self._known:
             query = select(tables.runs).order_by(tables.runs.c.ordinal)
-            self._known["runs"] = [_run(row) for row in _rows(self._connection.execute(query))]
-        return [run for run in self._known["runs"] if not (only_open and run.state.is_final)]
+            self._known["runs"] = [run_of(row) for row in rows_of(self._connection.execute(query))]
+        return list(self._known["runs"])
 
     def find_run(self, *, name: str | None = None, id: str | None = None) -> Run | None:  # noqa: A002
         """The run with this name or id."""
@@ -94,7 +94,7 @@ class Transaction:
             if value is not None:
                 query = query.where(tables.runs.c[column] == value)
         row = self._connection.execute(query.limit(1)).first()
-        return _run(dict(row._mapping)) if row else None  # noqa: SLF001
+        return run_of(dict(row._mapping)) if row else None  # noqa: SLF001
 
     def add_run(self, run: Run) -> None:
         """Insert a run; its ordinal is assigned here."""
@@ -120,7 +120,7 @@ class Transaction:
 
     def delete_run(self, run_id: str) -> None:
         """Forget a run that never was: refused before it had an attempt."""
-        self._known.pop("runs", None)
+        self._touch()
         tokens = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
         orphans = list(self._connection.execute(tokens).scalars())
         self._connection.execute(delete(tables.members).where(tables.members.c.run_id == run_id))
@@ -138,12 +138,7 @@ class Transaction:
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
         """Attempts, oldest first; of these runs, or of all."""
         query = select(tables.attempts).order_by(tables.attempts.c.id)
-        if run_ids is not None and len(run_ids) > _MOST_NAMED:
-            wanted = set(run_ids)
-            return [attempt for attempt in self.attempts() if attempt.run_id in wanted]
-        if run_ids is not None:
-            query = query.where(tables.attempts.c.run_id.in_(run_ids))
-        return [_attempt(row) for row in _rows(self._connection.execute(query))]
+        return [_attempt(row) for row in self._of_runs(query, tables.attempts, run_ids)]
 
     def attempts_of_packs(self) -> list[Attempt]:
         """Attempts in jobs that several runs share, as far as these are not settled."""
@@ -151,7 +146,7 @@ class Transaction:
         unsettled = select(members.token).where(members.state != "settled")
         packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
         query = select(tables.attempts).where(tables.attempts.c.token.in_(packs))
-        return [_attempt(row) for row in _rows(self._connection.execute(query))]
+        return [_attempt(row) for row in rows_of(self._connection.execute(query))]
 
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
         """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
@@ -168,7 +163,7 @@ class Transaction:
 
     def add_attempt(self, attempt: Attempt) -> int:
         """Insert an attempt; returns its row id, which is assigned here where it has none (0)."""
-        self.touched.add(attempt.run_id)
+        self._note(attempt.run_id)
         values = _values(attempt)
         if not attempt.id:
             values.pop("id")
@@ -178,6 +173,7 @@ class Transaction:
 
     def save_attempt(self, attempt: Attempt) -> None:
         """Write an attempt's row anew."""
+        self._reopened([attempt.run_id])
         values, row = _values(attempt), tables.attempts.c.id == attempt.id
         concluded = [tables.attempts.c[name] for name in ("cause", "evidence", "allocated_seconds", "gpus")]
         before = self._connection.execute(select(*concluded).where(row)).first()
@@ -205,13 +201,13 @@ class Transaction:
     def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
         self._connection.execute(insert(tables.submissions).values(**_values(submission)))
-        self.touched.update(run_ids)
+        self._note(*run_ids)
         members = [Member(submission.token, index, run_id) for index, run_id in enumerate(run_ids)]
         self._insert(tables.members, [_values(member) for member in members])
 
     def add_member(self, member: Member) -> None:
         """Insert a run's place in a submission."""
-        self.touched.add(member.run_id)
+        self._note(member.run_id)
         self._connection.execute(insert(tables.members).values(**_values(member)))
 
     def delete_submission(self, token: str) -> None:
@@ -228,7 +224,7 @@ class Transaction:
 
     def update_member(self, token: str, run_id: str, **changes: Any) -> None:
         """Change columns of a member."""
-        self.touched.add(run_id)
+        self._note(run_id)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
         self._connection.execute(update(tables.members).where(which).values(**changes))
 
@@ -252,12 +248,13 @@ class Transaction:
 
     def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
         """State anew what a run's attempts spent: charges follow from the attempts, so they are never added to."""
+        self._reopened([run_id])
         self._connection.execute(delete(tables.charges).where(tables.charges.c.run_id == run_id))
         self._insert(tables.charges, [_values(charge) for charge in charges])
 
-    def charges(self) -> list[Charge]:
-        """All charges. Sum them in Python: SQL would sum in floats."""
-        return [Charge(**row._mapping) for row in self._connection.execute(select(tables.charges))]  # noqa: SLF001
+    def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
+        """Charges, of these runs or of all. Sum them in Python: SQL would sum in floats."""
+        return [Charge(**row) for row in self._of_runs(select(tables.charges), tables.charges, run_ids)]
 
     # -- reservations -------------------------------------------------------------------------------------------
 
@@ -272,18 +269,33 @@ class Transaction:
 
     def reserve_all(self, reservations: Sequence[Reservation]) -> None:
         """Set runs' reservations, in place of those that they may have."""
-        self.touched.update(each.run_id for each in reservations)
+        self._note(*(each.run_id for each in reservations))
         rows = [{"run_id": each.run_id, **_values(each.work)} for each in reservations]
         if rows:
             self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: what it did not spend is free again."""
-        self.touched.add(run_id)
+        self._note(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
+    def _of_runs(self, query: Select[Any], table: Table, run_ids: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        """Rows by column, of these runs or of all."""
+        wanted = None if run_ids is None else set(run_ids)
+        if wanted is not None and len(wanted) <= MOST_NAMED:
+            query = query.where(table.c.run_id.in_(wanted))
+        rows = rows_of(self._connection.execute(query))
+        return rows if wanted is None else (row for row in rows if row["run_id"] in wanted)
+
     def _touch(self, *run_ids: str) -> None:
+        """The rows of these runs change, and their memos with them."""
         self._known.pop("runs", None)
+        self._known.pop("unclosed", None)
+        self.touched.update(run_ids)
+
+    def _note(self, *run_ids: str) -> None:
+        """Something else of these runs changes that their memos keep."""
+        self._reopened(run_ids)
         self.touched.update(run_ids)
 
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -293,7 +305,7 @@ class Transaction:
 
     def _touch_members(self, token: str) -> None:
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
-        self.touched.update(self._connection.execute(query).scalars())
+        self._note(*self._connection.execute(query).scalars())
 
 
 def _values(record: _Record) -> dict[str, Any]:
@@ -302,19 +314,6 @@ def _values(record: _Record) -> dict[str, Any]:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
-
-
-def _rows(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
-    """Rows by column. Each row by itself would list its columns anew: half the time of reading many."""
-    columns = tuple(result.keys())
-    for row in result:
-        yield dict(zip(columns, row, strict=True))
-
-
-def _run(values: dict[str, Any]) -> Run:
-    values["state"] = RunState(values["state"])
-    values["cause"] = Cause(values["cause"]) if values["cause"] else None
-    return Run(**values)
 
 
 def _attempt(values: dict[str, Any]) -> Attempt:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.control.efficiency import Share, efficiency_of
-from lvjobs.control.intervals import advise, duration, lost_steps, overhead, percent
+from lvjobs.control.intervals import advise, duration, lost_steps, measure, overhead, percent
 from lvjobs.study.words import Cause, RunState
 
 HOUR = 3600.0
@@ -288,7 +288,7 @@ def dead(number=1, steps=300, **changes):
 
 def advice(*attempts, run=None):
     run = run or a_lab_run()
-    [item] = advise([run], {run.id: attempts})
+    [item] = advise(measure([run], {run.id: attempts}))
     return item
 
 
@@ -374,7 +374,7 @@ def test_what_was_not_measured_is_not_made_up(changes, missing):
 
 def test_nothing_is_said_of_what_was_never_attempted():
     run = a_lab_run()
-    assert advise([run], {}) == []
+    assert advise(measure([run], {})) == []
 
 
 def test_deaths_are_the_clusters_and_costs_are_the_stages():
@@ -388,7 +388,7 @@ def test_deaths_are_the_clusters_and_costs_are_the_stages():
         "b": [ended(1, 100, step_seconds=3.0, checkpoints=2, checkpoint_seconds=8.0, leave_cause="preempted")],
         "c": [ended(1, 100, checkpoints=1, checkpoint_seconds=9.0, leave_cause="preempted")],
     }
-    one, two, elsewhere = advise(runs, attempts)
+    one, two, elsewhere = advise(measure(runs, attempts))
     assert (one.stage, one.checkpoint_every, one.step, one.checkpoint) == ("one", 250, 0.5, 2.0)
     assert (two.stage, two.checkpoint_every, two.step, two.checkpoint) == ("two", 100, 3.0, 4.0)
     assert one.between_deaths == two.between_deaths == 152 + 308
@@ -398,12 +398,12 @@ def test_deaths_are_the_clusters_and_costs_are_the_stages():
 
 def test_runs_of_one_step_have_no_choice():
     run = a_lab_run(config={**CONFIG, "steps": 1})
-    assert advise([run], {run.id: [dead(1, 1, checkpoint_step=0)]}) == []
+    assert advise(measure([run], {run.id: [dead(1, 1, checkpoint_step=0)]})) == []
 
 
 def test_runs_of_one_kind_share_their_advice():
     runs = [a_lab_run(id=name) for name in "ab"]
-    [item] = advise(runs, {"a": [dead(1)], "b": [dead(1)]})
+    [item] = advise(measure(runs, {"a": [dead(1)], "b": [dead(1)]}))
     assert (item.deaths, item.between_deaths) == (2, 152.0)
 
 

@@ -10,7 +10,7 @@ from lvjobs.control.cost import rates_of
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
 from lvjobs.control.evaluations import Trial, evaluation
 from lvjobs.control.foresee import Seen, foresee
-from lvjobs.control.pace import Pace, Stopwatch, makespan
+from lvjobs.control.pace import Pace, Stopwatch, makespan, samples_of
 from lvjobs.control.plans import Need
 from lvjobs.ledger.records import Work
 from lvjobs.study.config import TrainSettings, load_study
@@ -42,7 +42,7 @@ def with_account(cell, units, reserved):
 
 
 def foreseen(*stages, terms=TERMS, stopwatch=None, place=None):
-    return estimate(stages, keep_books(terms, [], [], {}), stopwatch or Stopwatch([], []), place or Place())
+    return estimate(stages, keep_books(terms, [], [], {}), stopwatch or Stopwatch({}), place or Place())
 
 
 # -- FLOPs ------------------------------------------------------------------------------------------------------------
@@ -205,7 +205,9 @@ def faster(rates, factor):
 def test_a_run_of_the_same_settings_is_measured():
     run = a_measured()
     again = a_measured("two", seed=1, learning_rate=1e-3, steps=77)
-    pace = Stopwatch([run, again], [took(run), took(again, executed=300, train_seconds=1000.0)]).pace(a_cell().run)
+    pace = Stopwatch(samples_of([run, again], [took(run), took(again, executed=300, train_seconds=1000.0)])).pace(
+        a_cell().run
+    )
     assert pace == Pace(1200 / 400, 0.5, 3.0, "measured")
 
 
@@ -229,14 +231,14 @@ def test_a_whole_run_takes_its_steps_validations_and_checkpoints():
 def test_other_settings_are_scaled_by_their_flops(settings):
     run = a_measured()
     wanted = a_cell(rates=faster(RATES, 3), **settings).run
-    assert Stopwatch([run], [took(run)]).pace(wanted) == Pace(6.0, 1.5, 3.0, "scaled", "one")
+    assert Stopwatch(samples_of([run], [took(run)])).pace(wanted) == Pace(6.0, 1.5, 3.0, "scaled", "one")
 
 
 def test_it_is_scaled_from_the_nearest_run_of_the_same_model():
     far, near = a_measured("far"), a_measured("near", rates=faster(RATES, 9), context_length=768)
     other = a_measured("other", rates=faster(RATES, 10), model=QWEN)
     runs = [far, near, other]
-    stopwatch = Stopwatch(runs, [took(run) for run in runs])
+    stopwatch = Stopwatch(samples_of(runs, [took(run) for run in runs]))
     wanted = a_cell(rates=faster(RATES, 10), context_length=900).run
     assert stopwatch.pace(wanted).of == "near"
     assert stopwatch.pace(a_cell(rates=faster(RATES, 2), context_length=900).run).of == "far"
@@ -245,24 +247,24 @@ def test_it_is_scaled_from_the_nearest_run_of_the_same_model():
 
 def test_another_cluster_tells_nothing():
     run = a_measured(profile="local")
-    assert Stopwatch([run], [took(run)]).pace(a_cell().run) is None
+    assert Stopwatch(samples_of([run], [took(run)])).pace(a_cell().run) is None
 
 
 def test_a_journal_without_seconds_tells_nothing():
     run = a_measured()
-    assert Stopwatch([run], [took(run, train_seconds=0.0)]).pace(a_cell().run) is None
-    assert Stopwatch([run], [took(run, executed=0)]).pace(a_cell().run) is None
+    assert Stopwatch(samples_of([run], [took(run, train_seconds=0.0)])).pace(a_cell().run) is None
+    assert Stopwatch(samples_of([run], [took(run, executed=0)])).pace(a_cell().run) is None
 
 
 def test_windows_that_were_not_timed_are_scaled_from_steps():
     run = a_measured()
-    stopwatch = Stopwatch([run], [took(run, validation_windows=0, validation_seconds=0.0, checkpoints=0)])
+    stopwatch = Stopwatch(samples_of([run], [took(run, validation_windows=0, validation_seconds=0.0, checkpoints=0)]))
     assert stopwatch.pace(a_cell().run).window == pytest.approx(2.0 * 100 / 1000)
 
 
 def test_a_speed_that_is_given_comes_after_what_was_measured():
     run = a_measured()
-    stopwatch = Stopwatch([run], [took(run)], flops_per_second=500.0)
+    stopwatch = Stopwatch(samples_of([run], [took(run)]), flops_per_second=500.0)
     assert stopwatch.pace(a_cell(lora_rank=8).run) == Pace(2.0, 0.2, 0.0, "given")
     assert stopwatch.pace(a_cell().run).source == "measured"
 
@@ -275,7 +277,7 @@ def test_a_stage_takes_as_long_as_its_places_are_taken(at_once, seconds):
 
 def test_the_times_of_a_stage():
     run = a_measured()
-    stopwatch = Stopwatch([run], [took(run)])
+    stopwatch = Stopwatch(samples_of([run], [took(run)]))
     cells = [a_cell(), a_cell(seed=1), a_cell(seed=2)]
     row = foreseen(StageCells("s", cells), stopwatch=stopwatch, place=Place(gpus=2, at_once=2))["stages"][0]
     one = 1000 * 2 + 40 * 0.5 + 4 * 3
@@ -299,12 +301,12 @@ def test_runs_that_share_a_job_take_it_together(place, jobs):
 def test_one_guess_makes_the_stage_a_guess_and_one_unknown_an_unknown():
     run = a_measured()
     stages = [StageCells("s", [a_cell(), a_cell(lora_rank=8)]), StageCells("t", [a_cell()])]
-    rows = foreseen(*stages, stopwatch=Stopwatch([run], [took(run)]))
+    rows = foreseen(*stages, stopwatch=Stopwatch(samples_of([run], [took(run)])))
     assert [row["time_source"] for row in rows["stages"]] == ["scaled", "measured"]
     assert rows["stages"][0]["time_from"] == "one"
     assert rows["total"]["stage_seconds"] == sum(row["stage_seconds"] for row in rows["stages"])
     unknown = StageCells("u", [a_cell(), replace(a_cell(), run=replace(a_cell().run, profile="elsewhere"))])
-    rows = foreseen(*stages, unknown, stopwatch=Stopwatch([run], [took(run)]))
+    rows = foreseen(*stages, unknown, stopwatch=Stopwatch(samples_of([run], [took(run)])))
     assert rows["stages"][2]["run_seconds"] is None
     assert rows["total"]["stage_seconds"] is None
 

@@ -11,7 +11,7 @@ from lvjobs.control import timing
 from lvjobs.control.actions import Extend, SetRun
 from lvjobs.control.command import changed
 from lvjobs.control.decide import decide
-from lvjobs.control.pace import Pace, Stopwatch
+from lvjobs.control.pace import Pace, Stopwatch, samples_of
 from lvjobs.control.submission import same_job
 from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
 from lvjobs.study.tables import Policy, Resources
@@ -101,8 +101,8 @@ def test_the_limit_of_a_job_that_was_shared_says_nothing_about_one_run():
 def test_start_up_is_not_read_off_a_job_that_was_shared():
     run = a_run(config=CONFIG)
     took = an_attempt(executed=10, train_seconds=20.0, allocated_seconds=90.0)
-    assert Stopwatch([run], [took]).pace(run).start_up == 70.0
-    assert Stopwatch([run], [replace(took, sharing=3)]).pace(run).start_up is None
+    assert Stopwatch(samples_of([run], [took])).pace(run).start_up == 70.0
+    assert Stopwatch(samples_of([run], [replace(took, sharing=3)])).pace(run).start_up is None
 
 
 def test_start_up_is_the_longest_seen():
@@ -112,8 +112,8 @@ def test_start_up_is_the_longest_seen():
         an_attempt(2, executed=10, train_seconds=20.0, checkpoint_seconds=5.0, allocated_seconds=95.0),
         an_attempt(3, executed=10, train_seconds=20.0),
     ]
-    assert Stopwatch([run], attempts).pace(run).start_up == 70.0
-    assert Stopwatch([run], attempts[2:]).pace(run).start_up is None
+    assert Stopwatch(samples_of([run], attempts)).pace(run).start_up == 70.0
+    assert Stopwatch(samples_of([run], attempts[2:])).pace(run).start_up is None
 
 
 # -- a job that was ended by its limit, and put itself back in the queue ---------------------------------------------

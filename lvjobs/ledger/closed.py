@@ -1,0 +1,107 @@
+"""Runs that are over, and those that are not: a pass reads the rows of these alone."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, delete, func, insert, select
+
+from lvjobs.ledger import tables
+from lvjobs.ledger.records import Closed, Run
+from lvjobs.study.words import Cause, RunState
+
+MOST_NAMED = 5000
+"""Of more runs than that, all rows are read: SQLite takes no more than some ten thousand variables."""
+
+
+class Closing:
+    """What a transaction knows of closed runs. What is read of the others is kept until it changes."""
+
+    _connection: Connection
+    _known: dict[str, Any]
+
+    def unclosed(self) -> list[Run]:
+        """The runs that are not closed, in the order they were made."""
+        return list(self._unclosed().values())
+
+    def _unclosed(self) -> dict[str, Run]:
+        if "unclosed" not in self._known:
+            query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
+            query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
+            found = [run_of(row) for row in rows_of(self._connection.execute(query))]
+            self._known["unclosed"] = {run.id: run for run in found}
+        kept: dict[str, Run] = self._known["unclosed"]
+        return kept
+
+    def _reopened(self, run_ids: Iterable[str]) -> None:
+        """Something of these runs changed: a trigger has seen to it that none of them is closed."""
+        if not self._known.get("unclosed", {}).keys() >= set(run_ids):
+            self._known.pop("unclosed", None)
+
+    def close_runs(self, closed: Sequence[Closed]) -> None:
+        """Say of runs that they are over, and what they came to."""
+        self._known.pop("unclosed", None)
+        if closed:
+            rows = [{"run_id": each.run_id, "row": each.row, "tally": each.tally} for each in closed]
+            self._connection.execute(insert(tables.closed), rows)
+
+    def reopen_all(self) -> None:
+        """Forget what was closed: it is worked out anew."""
+        self._known.pop("unclosed", None)
+        self._connection.execute(delete(tables.closed))
+
+    def closed_mark(self) -> tuple[int, int]:
+        """How many are closed, and the number of the last one: the same for the same set, and for no other."""
+        query = select(func.count(), func.coalesce(func.max(tables.closed.c.number), 0)).select_from(tables.closed)
+        count, newest = self._connection.execute(query).one()
+        return int(count), int(newest)
+
+    def closed_rows(self) -> list[str]:
+        """The summary's rows of closed runs, as JSON, in the order in which the runs were made."""
+        query = select(tables.closed.c.row).join(tables.runs, tables.runs.c.id == tables.closed.c.run_id)
+        return list(self._connection.execute(query.order_by(tables.runs.c.ordinal)).scalars())
+
+    def closed_tallies(self) -> list[str]:
+        """What each closed run adds to sums, as JSON."""
+        return list(self._connection.execute(select(tables.closed.c.tally).order_by(tables.closed.c.number)).scalars())
+
+    def closed_among(self, run_ids: Collection[str]) -> set[str]:
+        """Those of these runs that are closed."""
+        query = select(tables.closed.c.run_id)
+        if len(run_ids) <= MOST_NAMED:
+            query = query.where(tables.closed.c.run_id.in_(list(run_ids)))
+        return set(self._connection.execute(query).scalars()) & set(run_ids)
+
+    def cell_states(self) -> dict[str, dict[RunState, int]]:
+        """How many of each stage's runs stand how."""
+        runs, cells = tables.runs.c, tables.cells.c
+        query = select(cells.stage, runs.state, func.count()).join_from(tables.cells, tables.runs)
+        found: dict[str, dict[RunState, int]] = {}
+        for stage, state, count in self._connection.execute(query.group_by(cells.stage, runs.state)):
+            found.setdefault(stage, {})[RunState(state)] = count
+        return found
+
+    def find_runs(self, run_ids: Collection[str]) -> list[Run]:
+        """Those of these runs that there are, closed or not, in the order they were made."""
+        open_, wanted = self._unclosed(), set(run_ids)
+        found = [open_[run_id] for run_id in wanted & open_.keys()]
+        if missing := wanted - open_.keys():
+            query = select(tables.runs)
+            if len(missing) <= MOST_NAMED:
+                query = query.where(tables.runs.c.id.in_(missing))
+            read = (run_of(row) for row in rows_of(self._connection.execute(query)))
+            found += [run for run in read if run.id in missing]
+        return sorted(found, key=lambda run: run.ordinal)
+
+
+def rows_of(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
+    """Rows by column. Each row by itself would list its columns anew: half the time of reading many."""
+    columns = tuple(result.keys())
+    for row in result:
+        yield dict(zip(columns, row, strict=True))
+
+
+def run_of(values: dict[str, Any]) -> Run:
+    """The run of a row."""
+    values["state"] = RunState(values["state"])
+    values["cause"] = Cause(values["cause"]) if values["cause"] else None
+    return Run(**values)
