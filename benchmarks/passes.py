@@ -1,34 +1,45 @@
-"""One pass of the loop over studies of 10, 1,000 and 10,000 runs: its calls of Slurm, and its time beyond them.
+"""One pass of the loop over studies of 10 to 10,000 runs: its calls of Slurm, what it reads, and its time beyond them.
 
-    python benchmarks/passes.py [--runs 10 1000 10000] [--open 100] [--repetitions 5] [--profile] [--smoke]
+    python benchmarks/passes.py [--sizes 10:10 1000:100 ...] [--real 1000] [--repetitions 5] [--profile] [--smoke]
 
-All runs but the last `--open` have ended, with two attempts each; those are in one array, half of it running, and
-their journals have grown since the last pass. The cluster is simulated: it answers at once, and counts what it is
-asked. The peer is the time that reading all of the study's rows takes, which no pass can do without; times are CPU
-seconds, the median of five passes after a first one.
+A size is runs in all, and how many of them are open. The others have ended, with two attempts each; the open ones are
+in one array, half of it running, and their journals have grown by a step since the last pass. The cluster is simulated:
+it answers at once, and counts what it is asked. The peer is the time that reading all of the study's rows takes, which
+is what a loop has to do that keeps no account of what is over. CPU seconds, medians of passes after a first one, in a
+session of their own each; bytes are those read of journals, statements those put to SQLite. The last row is of a real
+queue: an array of so many runs in a lab whose nodes are drained, observed with squeue and sacct; the lab needs root.
 """
 
 import cProfile
 import json
+import os
 import pstats
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from measuring import command_line, print_table
+from sqlalchemy import Engine, event
+from submission import STUDY, drained_lab, requests
 
 from lvjobs.cluster.protocol import Job, Snapshot
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
+from lvjobs.control import observe
 from lvjobs.control.loop import open_session
-from lvjobs.control.session import Session
+from lvjobs.control.session import ClusterFactory, Session
+from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import Attempt, Reservation, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study, StudyConfig
+from lvjobs.study.config import Study, StudyConfig, load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Driver
 from lvjobs.study.words import Cause, RunState
@@ -36,6 +47,7 @@ from lvjobs.study.words import Cause, RunState
 _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
 _GOAL = 10_000
+_SIZES = [(10, 10), (1000, 100), (_GOAL, 100), (_GOAL, _GOAL)]
 _RATES = {"official": {"training": 10**9, "validation": 10**8, "generation": 10**7}}
 
 
@@ -125,9 +137,30 @@ def grow(study: Study, runs: int, open_: int, step: int) -> None:
             journal.write(json.dumps({"kind": "step", "time": 0.0, "step": step, "loss": 1.0, "seconds": 0.1}) + "\n")
 
 
-def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> dict[str, Any]:
-    """A study of so many runs, passes over it, and what they took."""
-    open_ = min(open_, runs)
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """How many statements ledgers are given meanwhile, and bytes of journals are read."""
+    found: Counter[str] = Counter()
+    parse = observe.parse_entries
+
+    def noting(data: bytes) -> Any:
+        found["bytes"] += len(data)
+        return parse(data)
+
+    def note(*_: Any) -> None:
+        found["statements"] += 1
+
+    event.listen(Engine, "before_cursor_execute", note)
+    observe.parse_entries = noting
+    try:
+        yield found
+    finally:
+        observe.parse_entries = parse
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> list[str]:
+    """A study of so many runs, passes over it, and what they took: a row of the table."""
     with tempfile.TemporaryDirectory() as root:
         study = Study(root=Path(root), config=StudyConfig(profile="lab", driver=Driver(job=False), stage=[]))
         clock = Clock()
@@ -138,38 +171,78 @@ def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> dict[s
             grow(study, runs, open_, number + 1)
             with open_session(study, wait=5, factory=lambda *_: cluster, clock=clock) as session:
                 reads.append(read_everything(session))
-            with open_session(study, wait=5, factory=lambda *_: cluster, clock=clock) as session:
-                cluster.asked.clear()
-                profiler = cProfile.Profile() if profile and number == repetitions else None
-                began = time.process_time()
-                if profiler:
-                    profiler.enable()
-                session.make_pass()
-                if profiler:
-                    profiler.disable()
-                    pstats.Stats(profiler).sort_stats("cumulative").print_stats(40)
-                times.append(time.process_time() - began)
+            cluster.asked.clear()
+            profiler = cProfile.Profile() if profile and number == repetitions else None
+            with counted() as found:
+                times.append(one_pass(study, lambda *_: cluster, clock, profiler))
         took, read = statistics.median(times[1:]), statistics.median(reads[1:])
-    return {"runs": runs, "calls": sum(cluster.asked.values()), "seconds": took, "read": read}
+    calls = sum(cluster.asked.values())
+    return _row("simulated", runs, open_, [str(calls), *_counts(found)], took, read)
+
+
+def one_pass(
+    study: Study, factory: ClusterFactory | None, clock: Callable[[], float], profiler: cProfile.Profile | None = None
+) -> float:
+    """CPU seconds of a pass, this process's and its children's."""
+    with open_session(study, wait=5, clock=clock, **({"factory": factory} if factory else {})) as session:
+        before = os.times()
+        if profiler:
+            profiler.enable()
+        session.make_pass()
+        if profiler:
+            profiler.disable()
+            pstats.Stats(profiler).sort_stats("cumulative").print_stats(40)
+        return sum(os.times()[:4]) - sum(before[:4])
+
+
+def measure_real(runs: int, repetitions: int) -> list[str]:
+    """The same over an array of so many cells in the queue of a real Slurm."""
+    with drained_lab() as lab, tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        make_dataset(root / "data.h5", systems=40, seed=0)
+        (root / "study.toml").write_text(STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(runs))))
+        subprocess.run([sys.executable, "-m", "lvjobs", "sweep", "many"], cwd=root, check=True, capture_output=True)
+        study, times, reads = load_study(root), [], []
+        for _ in range(repetitions + 1):
+            with open_session(study, wait=5) as session:
+                reads.append(read_everything(session))
+            lab.run("sdiag", "--reset")
+            with counted() as found:
+                times.append(one_pass(study, None, time.time))
+        calls = requests(lab.run("sdiag")).total()
+        lab.run("scancel", f"--user={os.getuid()}")
+    took, read = statistics.median(times[1:]), statistics.median(reads[1:])
+    return _row("Slurm", runs, runs, [f"{calls} RPCs", *_counts(found)], took, read)
+
+
+def _counts(found: Counter[str]) -> list[str]:
+    return [f"{found['bytes']:,}", str(found["statements"])]
+
+
+def _row(cluster: str, runs: int, open_: int, counts: Sequence[str], took: float, read: float) -> list[str]:
+    goal = "1 s" if runs == _GOAL else ""
+    return [cluster, f"{runs:,}", f"{open_:,}", *counts, f"{took:.3f}", f"{read:.3f}", f"{took / read:.1f}", goal]
+
+
+def _size(text: str) -> tuple[int, int]:
+    runs, _, open_ = text.partition(":")
+    return int(runs), int(open_ or runs)
 
 
 def main() -> None:
     """Measure each size; print the table."""
     parser = command_line(__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[10, 1000, 10_000])
-    parser.add_argument("--open", type=int, default=100)
+    parser.add_argument("--sizes", type=_size, nargs="+", default=_SIZES)
+    parser.add_argument("--real", type=int, default=1000, help="runs in a real queue; 0 for none")
     parser.add_argument("--profile", action="store_true")
-    options = parser.parse_args()
-    sizes, repetitions = ([10], 1) if options.smoke else (options.runs, options.repetitions)
-    rows = []
-    for runs in sizes:
-        found = measure(runs, options.open, repetitions, profile=options.profile)
-        ratio = found["seconds"] / found["read"]
-        goal = "1 s" if runs == _GOAL else ""
-        cells = [f"{found['seconds']:.3f}", f"{found['read']:.3f}", f"{ratio:.1f}", goal]
-        rows.append([f"{runs:,}", min(options.open, runs), found["calls"], *cells])
+    asked = parser.parse_args()
+    sizes, real, repetitions = ([(10, 10)], 3, 1) if asked.smoke else (asked.sizes, asked.real, asked.repetitions)
+    rows = [measure(*size, repetitions, profile=asked.profile) for size in sizes]
+    if real:
+        rows.append(measure_real(real, repetitions))
     note = f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {repetitions} passes."
-    print_table(["runs", "open", "observing calls", "a pass, s", "reading, s", "ratio", "goal"], rows, [note])
+    header = ["cluster", "runs", "open", "observing calls", "journal bytes", "statements", "a pass, s", "reading, s"]
+    print_table([*header, "ratio", "goal"], rows, [note])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from measuring import alternate, command_line, peer_python, print_table, version
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
 
-_STUDY = """\
+STUDY = """\
 profile = "lab"
 [train]
 model = "tiny"
@@ -93,6 +94,12 @@ def drained_lab() -> Iterator[Lab]:
         shutil.rmtree(lab.directory, ignore_errors=True)
 
 
+def requests(sdiag: str) -> Counter[str]:
+    """How many requests of each kind clients made, by what `sdiag` printed."""
+    found = _OF_CLIENTS.findall(sdiag)
+    return Counter({name: int(count) for name, count in found if not any(part in name for part in _OF_DAEMONS)})
+
+
 class Submission:
     """One way to submit so many cells, again and again, and what the last time took."""
 
@@ -109,12 +116,8 @@ class Submission:
         done = subprocess.run(self._command, cwd=root, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(self._command[:1])} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        counted = {
-            name: int(count)
-            for name, count in _OF_CLIENTS.findall(self._lab.run("sdiag"))
-            if not any(part in name for part in _OF_DAEMONS)
-        }
-        self.sbatches, self.rpcs = counted.get("REQUEST_SUBMIT_BATCH_JOB", 0), sum(counted.values())
+        counted = requests(self._lab.run("sdiag"))
+        self.sbatches, self.rpcs = counted["REQUEST_SUBMIT_BATCH_JOB"], counted.total()
         took = float((root / "took").read_text())
         self._lab.run("scancel", f"--user={os.getuid()}")
         while self._lab.run("squeue", "-h", "-a", "-o", "%i"):
@@ -135,7 +138,7 @@ def main() -> None:
         root = Path(scratch)
         make_dataset(root / "data.h5", systems=40, seed=0)
         for cells in sizes:
-            text = _STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(cells)))
+            text = STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(cells)))
             ours = Submission(lab, root, [sys.executable, "-c", _OURS], {"study.toml": text})
             theirs = Submission(lab, root, [str(python), "-c", _SUBMITIT, str(cells)], {})
             found = alternate({"ours": ours, "theirs": theirs}, repetitions)

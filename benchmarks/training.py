@@ -1,178 +1,246 @@
-"""Fine-tuning against HF Trainer + PEFT: real tokens a second, on the same model, data and machine, one thread.
+"""Fine-tuning against HF Trainer + PEFT and Lightning + PEFT: real tokens a second, same model, data and precision.
 
-    python benchmarks/training.py [--steps 20] [--repetitions 5] [--context-length 512] [--model both] [--smoke]
+    python benchmarks/training.py [--model MODEL ...] [--steps 8] [--repetitions 5] [--threads 2] [--smoke]
 
-The peer begins a chunk every half context and pads each to the context length, as the published study did. Two models:
-the bundled `tiny`, and a wider one with Qwen2.5's vocabulary of 151,936 and random weights, where the head is what a
-step costs. Ours is measured as it comes, with packed windows, and with packed windows and the numeric head (another
-objective: its loss compares with none of the others). Real tokens are those that are no padding; seconds are of the
-CPU, so that what else runs on the machine does not count; the figure is the median of alternating repetitions.
+Models: the bundled `tiny`; SmolLM2-135M and Qwen2.5-0.5B in their true shapes, with random weights and `tiny`'s
+tokenizer. Peers begin a chunk every half context, down to what is left at a series' end, and pad each to the context
+length, as the published study did; "by length" is HF Trainer at its best: chunks of like length together, padded to
+the longest of a batch. Ours as it comes, with packed windows, and with packed windows and the numeric head (another
+objective: its loss compares with none of the others). The full-size model leaves out one way, for time.
+
+Real tokens are those that are no padding. Each way is timed from its first step to its last: what is set up once does
+not count, nor does our journal. Seconds are of the CPU, over all threads, so that what else runs on the machine does
+not count; on a GPU they are of the clock. MFU: the matmuls that these tokens take (lvjobs.flops, `exact`) against the
+card's peak. A CPU has time for a few repetitions of one step each of the larger models, which the table tells.
 """
 
 import argparse
+import contextlib
+import json
+import os
+import subprocess
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from measuring import alternate, command_line, print_table
+from measuring import alternate, command_line, peer_python, print_table, version_of
+from peers.tuning import GPU, Tuned, clock, lora_of, pad, random_weights
 
-from lvjobs.forecasting import models
-from lvjobs.forecasting.data import load_dataset, make_dataset
-from lvjobs.forecasting.splits import training_split
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.flops import exact
+from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.workload import Workload
+from lvjobs.forecasting.data import make_dataset
+from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.train import build
-from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
-VOCABULARY = 151_936
-_GOALS = {"lvjobs": "1.3", "lvjobs, packed, numeric head": "1.8"}
 Repetition = Callable[[], float]
 """Trains some steps; real tokens a second."""
 
-
-def wide_vocabulary(directory: Path) -> Path:
-    """A Qwen2 with few layers and all of Qwen2.5's logits; `tiny`'s tokenizer knows the first 18 of them."""
-    torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-    )
-    transformers.Qwen2ForCausalLM(config).save_pretrained(directory)
-    transformers.AutoTokenizer.from_pretrained(models.TINY_DIRECTORY).save_pretrained(directory)
-    return directory
+HF, BY_LENGTH, LIGHTNING = "HF Trainer + PEFT, padded", "HF Trainer + PEFT, by length", "Lightning + PEFT, padded"
+OURS, PACKED, NUMERIC = "lvjobs", "lvjobs, packed", "lvjobs, packed, numeric head"
+GOALS = {OURS: "1.3", PACKED: "1.3", NUMERIC: "1.8"}
+REPOSITORY = Path(__file__).parent.parent
 
 
-def ours(params: dict[str, Any], steps: int) -> Repetition:
-    """What a run does between two checkpoints, without its journal."""
-    run = RunConfig(task=TRAIN_TASK, steps=10**6, params=params)
+@dataclass(frozen=True)
+class Plan:
+    """What a CPU has time for."""
+
+    steps: int = 10**9
+    repetitions: int = 10**9
+    left_out: tuple[str, ...] = ()
+
+
+PLANS = {
+    "tiny": Plan(),
+    "SmolLM2-135M": Plan(steps=1, repetitions=2),
+    "Qwen2.5-0.5B": Plan(steps=1, repetitions=1, left_out=(PACKED,)),
+}
+PEAKS = {  # FLOPs a second, dense, by the vendor's data sheets; the first one whose words are in the card's name
+    "A100": {"fp32": 19.5e12, "bf16": 312e12},
+    "H100 PCIe": {"fp32": 51e12, "bf16": 756e12},
+    "H100 80GB HBM3": {"fp32": 67e12, "bf16": 989e12},
+    "H200": {"fp32": 67e12, "bf16": 989e12},
+}
+
+
+def ours(config: TrainingConfig, steps: int) -> Repetition:
+    """What a run does between two checkpoints, by deterministic algorithms, as a worker has them."""
+    run = RunConfig(task=TRAIN_TASK, steps=10**6, params=config.model_dump())
     torch.manual_seed(run.seed)
     trainer = build(run)
     step = 0
 
     def repeat() -> float:
         nonlocal step
-        began, tokens = time.process_time(), 0.0
+        torch.use_deterministic_algorithms(mode=True)
+        began, tokens = clock(), 0.0
         for _ in range(steps):
             step += 1
             tokens += trainer.step(step)["tokens"]
-        return tokens / (time.process_time() - began)
+        rate = tokens / (clock() - began)
+        torch.use_deterministic_algorithms(mode=False)
+        return rate
 
     return repeat
 
 
-class Chunks(torch.utils.data.Dataset):
-    """Chunks padded to the context length, in the form that HF Trainer takes."""
+class Watch(transformers.TrainerCallback):
+    """When HF Trainer's first step began, and when its last one ended."""
 
-    def __init__(self, series: list[Any], length: int) -> None:
-        """One every half length, down to what is left at the end; padding is trained on, as it was."""
-        self.rows = []
-        for start in range(0, len(series[0]), length - length // 2):
-            for row in series:
-                ids = torch.from_numpy(row[start : start + length])
-                padding = (0, length - len(ids))
-                padded = torch.nn.functional.pad(ids, padding)
-                mask = torch.nn.functional.pad(torch.ones_like(ids), padding)
-                self.rows.append({"input_ids": padded, "attention_mask": mask, "labels": padded.clone()})
+    def __init__(self) -> None:
+        self.began = self.ended = 0.0
 
-    def __len__(self) -> int:
-        """How many chunks."""
-        return len(self.rows)
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Everything is set up."""
+        self.began = clock()
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """One of them."""
-        return self.rows[index]
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """All steps are made."""
+        self.ended = clock()
 
 
-def peer(params: dict[str, Any], steps: int, work: Path) -> Repetition:
-    """HF Trainer on a PEFT model of the same rank, targets, batch and rate; it saves and logs nothing."""
-    from peft import LoraConfig, get_peft_model
-
-    config = TrainingConfig(**params)
-    codec, data = codec_of(config), load_dataset(Path(config.data))
-    base, tokenizer = models.load_base(config)
-    table = Characters(tokenizer, config.model, codec)
-    trajectories = data.trajectories[list(training_split(len(data.trajectories), config).train)].astype("float64")
-    texts = codec.encode(trajectories, codec.fit(trajectories[:, : config.history_steps]))
-    chunks = Chunks([table.encode(text) for text in texts], config.context_length)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=config.lora_rank, lora_alpha=config.lora_rank, lora_dropout=0.05,
-                      target_modules=["q_proj", "v_proj"])  # fmt: skip
-    model = get_peft_model(base, lora)
-
-    class Counting(transformers.Trainer):
-        real = 0
-
-        def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
-            Counting.real += int(inputs["attention_mask"].sum())
-            return super().training_step(model, inputs, *rest, **more)
+def hf_trainer(tuned: Tuned, steps: int) -> Repetition:
+    """HF Trainer, anew each time."""
 
     def repeat() -> float:
-        options = transformers.TrainingArguments(
-            output_dir=str(work / "peer"), max_steps=steps, per_device_train_batch_size=config.batch_size,
-            learning_rate=config.learning_rate, save_strategy="no", logging_strategy="no", report_to=[],
-            use_cpu=not torch.cuda.is_available(), disable_tqdm=True, dataloader_pin_memory=False,
-        )  # fmt: skip
-        trainer = Counting(model=model, args=options, train_dataset=chunks)
-        trainer.remove_callback(transformers.PrinterCallback)
-        Counting.real = 0
-        began = time.process_time()
+        watch = Watch()
+        trainer = tuned.trainer(steps, watch)
         trainer.train()
-        return Counting.real / (time.process_time() - began)
+        return float(trainer.real / (watch.ended - watch.began))
 
     return repeat
 
 
-def compare(name: str, params: dict[str, Any], options: argparse.Namespace, work: Path) -> list[list[str]]:
-    """Rows: tokens a second, and how often the peer's."""
-    kinds = {
-        "HF Trainer + PEFT, padded": peer(params, options.steps, work),
-        "lvjobs": ours(params, options.steps),
-        "lvjobs, packed": ours({**params, "packing": True}, options.steps),
-        "lvjobs, packed, numeric head": ours({**params, "packing": True, "head": "numeric"}, options.steps),
+def lightning_python() -> Path:
+    """Of an environment with Lightning and the versions that we have of everything else."""
+    torch_version = torch.__version__.partition("+")[0]
+    from peft import __version__ as peft_version
+
+    return peer_python(
+        "lightning", "lightning", f"torch=={torch_version}", f"transformers=={transformers.__version__}",
+        f"peft=={peft_version}",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def lightning(tuned: Tuned, steps: int, threads: int) -> Iterator[Repetition]:
+    """Lightning, in a process of its own that trains whenever it is asked to."""
+    config, work = tuned.config, tuned.work
+    work.mkdir(exist_ok=True)
+    torch.save(pad(tuned.chunks, config.context_length, learnt=True), work / "chunks.pt")
+    job = {
+        "model": str(TINY_DIRECTORY) if config.model == "tiny" else config.model,
+        "chunks": str(work / "chunks.pt"),
+        "dtype": "bfloat16" if config.precision == "bf16" else "float32",
+        "lora": lora_of(config),
+        "rate": config.learning_rate,
+        "clip": config.max_grad_norm,
+        "batch": config.batch_size,
+        "steps": steps,
+        "threads": threads,
     }
-    for repeat in kinds.values():  # what is done once is not measured
-        repeat()
-    median = alternate(kinds, options.repetitions)
-    base = next(iter(median.values()))
-    return [[name, kind, f"{rate:.0f}", f"{rate / base:.2f}", _GOALS.get(kind, "")] for kind, rate in median.items()]
+    (work / "job.json").write_text(json.dumps(job))
+    command = [lightning_python(), REPOSITORY / "benchmarks" / "peers" / "train_lightning.py", work / "job.json"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+    ) as process:
+        asked, answers = process.stdin, process.stdout
+        assert asked is not None
+        assert answers is not None
+
+        def repeat() -> float:
+            asked.write("\n")
+            if not (answer := answers.readline()):
+                raise RuntimeError(f"Lightning ended with exit code {process.wait()}")
+            return float(answer)
+
+        yield repeat
+
+
+def utilisation(rate: float, config: TrainingConfig) -> str:
+    """MFU in per cent; `-` without a card whose peak is known."""
+    card = torch.cuda.get_device_name() if GPU else ""
+    peak = next((rates[config.precision] for words, rates in PEAKS.items() if words in card), None)
+    if peak is None:
+        return "-"
+    step = Workload(
+        architecture_of(config.model), config.batch_size, config.context_length, lora_rank=config.lora_rank,
+        numeric_head=NUMERIC_HEAD if config.head == "numeric" else None,
+    )  # fmt: skip
+    flops = exact.count(step, elementwise=False, input_gradients=False).step / step.tokens
+    return f"{100 * rate * flops / peak:.1f}"
+
+
+def compare(name: str, options: argparse.Namespace, work: Path) -> list[list[str]]:
+    """Rows of one model: tokens a second, and how often each peer's."""
+    plan = Plan() if GPU else PLANS[name]
+    steps, repetitions = min(options.steps, plan.steps), min(options.repetitions, plan.repetitions)
+    config = TrainingConfig(
+        model=random_weights(name, work, layers=2 if options.smoke else None),
+        data=str(work / "data.h5"),
+        context_length=options.context_length,
+        precision=options.precision,
+        quantization="none",
+    )
+    configs = dict.fromkeys((HF, BY_LENGTH, LIGHTNING, OURS, PACKED, NUMERIC), config)
+    configs[PACKED] = config.model_copy(update={"packing": True})
+    configs[NUMERIC] = configs[PACKED].model_copy(update={"head": "numeric"})
+    padded = Tuned(config, work / "peer")
+    with lightning(padded, steps, options.threads) as of_lightning:
+        kinds = {
+            HF: hf_trainer(padded, steps),
+            BY_LENGTH: hf_trainer(Tuned(config, work / "peer", by_length=True), steps),
+            LIGHTNING: of_lightning,
+            **{kind: ours(configs[kind], steps) for kind in (OURS, PACKED, NUMERIC) if kind not in plan.left_out},
+        }
+        # What is done once is not measured: in all, or where that takes too long, in the first of each process.
+        for kind in kinds if plan == Plan() else (HF, LIGHTNING):
+            kinds[kind]()
+        rates = alternate(kinds, repetitions)
+    return [
+        [name, kind, f"{rate:.0f}", f"{rate / rates[HF]:.2f}", f"{rate / rates[LIGHTNING]:.2f}", GOALS.get(kind, ""),
+         utilisation(rate, configs[kind]), f"{repetitions} x {steps}"]
+        for kind, rate in rates.items()
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Read the command line, measure, print."""
     parser = command_line(__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--model", action="append", choices=list(PLANS), help="all of them")
+    parser.add_argument("--steps", type=int, default=8, help="of a repetition")
     parser.add_argument("--context-length", type=int, default=512)
-    parser.add_argument("--model", choices=["both", "tiny", "wide"], default="both")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if GPU else "fp32")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
     if options.smoke:
-        options.steps, options.repetitions, options.model = 1, 1, "tiny"
-    torch.set_num_threads(1)
-    rows = []
+        options.steps, options.repetitions, options.model, options.context_length = 1, 1, ["SmolLM2-135M"], 64
+    torch.set_num_threads(options.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms on a GPU need it
     warnings.filterwarnings("ignore", category=FutureWarning)
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        make_dataset(work / "data.h5", systems=40, seed=0)
-        shared = {"data": str(work / "data.h5"), "context_length": options.context_length, "batch_size": 4}
-        if options.model in ("both", "tiny"):
-            rows += compare("tiny", shared, options, work)
-        if options.model in ("both", "wide"):
-            rows += compare("151,936 logits", {**shared, "model": str(wide_vocabulary(work / "model"))}, options, work)
+    rows: list[Sequence[str]] = []
+    for name in options.model or PLANS:
+        with tempfile.TemporaryDirectory() as scratch:
+            make_dataset(Path(scratch) / "data.h5", systems=40, seed=0)
+            rows += compare(name, options, Path(scratch))
+    peers = ", ".join(version_of(lightning_python(), each) for each in ("transformers", "lightning", "peft", "torch"))
+    where = f"on {torch.cuda.get_device_name()}" if GPU else f"a second of CPU, threads: {options.threads}"
     note = (
-        f"Peer: transformers {transformers.__version__}. Context {options.context_length}, batch 4, rank 4, one "
-        f"thread; real tokens a second of CPU, medians of {options.repetitions}."
+        f"Peers: {peers}; our torch is {torch.__version__}. {options.precision}, context {options.context_length}, "
+        f"batch 4, rank 4; real tokens {where}. Medians of as many repetitions as the last column says, of as many "
+        f"steps each."
     )
-    print_table(["model", "way", "tokens/s", "ratio", "goal"], rows, [note])
+    header = ["model", "way", "tokens/s", "x HF", "x Lightning", "goal, x HF", "MFU, %", "reps x steps"]
+    print_table(header, rows, [note])
 
 
 if __name__ == "__main__":

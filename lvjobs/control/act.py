@@ -58,14 +58,16 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
     told: list[str] = []
     with ledger.transaction() as transaction:
         runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
+        saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
+        transaction.save_attempts([attempt for attempt in saved if attempt.id])
         for action in actions:
             told += _write_one(action, transaction, runs, now)
-        spenders = {action.attempt.run_id for action in actions if isinstance(action, SaveAttempt)}
+        spenders = {attempt.run_id for attempt in saved}
         attempts = defaultdict(list)
         for attempt in transaction.attempts(sorted(spenders)):
             attempts[attempt.run_id].append(attempt)
-        for run_id in spenders:
-            transaction.replace_charges(run_id, charges_of(runs[run_id], attempts[run_id]))
+        charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
+        transaction.replace_charges_of(charges)
         _close_accounts(transaction, runs)
         # Before the commit: what the ledger calls revoked, no worker may train, whenever this process should die.
         _revoke(actions, study, runs)
@@ -77,9 +79,7 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
 
 def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], now: float) -> Iterable[str]:
     if isinstance(action, SaveAttempt):
-        if action.attempt.id:
-            transaction.save_attempt(action.attempt)
-        else:
+        if not action.attempt.id:
             transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
         run = runs[action.run_id]

@@ -48,7 +48,9 @@ def train(run: Run) -> None:
     trainer = build(run.config, run.team)
     if resumed := run.resume():
         trainer.restore(resumed)
-    else:
+    if run.should_stop():  # asked while the model was loaded
+        return
+    if not resumed:
         _validate(run, trainer, 0)
     for step in range(run.step + 1, run.config.steps + 1):
         run.log(step, **trainer.step(step))

@@ -12,6 +12,9 @@ from lvjobs.ledger.closed import MOST_NAMED, Closing, rows_of, run_of
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
 from lvjobs.study.words import Cause, StageState
 
+_CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
+"""What memos keep of an attempt that a journal told of."""
+
 _Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
 
@@ -173,13 +176,22 @@ class Transaction(Closing):
 
     def save_attempt(self, attempt: Attempt) -> None:
         """Write an attempt's row anew."""
-        self._reopened([attempt.run_id])
-        values, row = _values(attempt), tables.attempts.c.id == attempt.id
-        concluded = [tables.attempts.c[name] for name in ("cause", "evidence", "allocated_seconds", "gpus")]
-        before = self._connection.execute(select(*concluded).where(row)).first()
-        if before is None or tuple(before) != tuple(values[column.name] for column in concluded):
-            self.touched.add(attempt.run_id)  # a step more, as in most passes, is the journal's to tell
-        self._connection.execute(update(tables.attempts).where(row).values(**values))
+        self.save_attempts([attempt])
+
+    def save_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Write attempts' rows anew."""
+        if not attempts:
+            return
+        self._reopened(attempt.run_id for attempt in attempts)
+        columns = tables.attempts.c
+        query = select(columns.id, columns.run_id, *(columns[name] for name in _CONCLUDED))
+        rows = self._of_runs(query, tables.attempts, [attempt.run_id for attempt in attempts])
+        before = {row["id"]: [row[name] for name in _CONCLUDED] for row in rows}
+        values = [{**_values(attempt), "of_attempt": attempt.id} for attempt in attempts]
+        for row in values:
+            if before.get(row["id"]) != [row[name] for name in _CONCLUDED]:
+                self.touched.add(row["run_id"])  # a step more, as in most passes, is the journal's to tell
+        self._connection.execute(update(tables.attempts).where(columns.id == bindparam("of_attempt")), values)
 
     # -- submissions --------------------------------------------------------------------------------------------
 
@@ -247,10 +259,16 @@ class Transaction(Closing):
         return [Event(**row._mapping) for row in self._connection.execute(query)][::-1]  # noqa: SLF001
 
     def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
-        """State anew what a run's attempts spent: charges follow from the attempts, so they are never added to."""
-        self._reopened([run_id])
-        self._connection.execute(delete(tables.charges).where(tables.charges.c.run_id == run_id))
-        self._insert(tables.charges, [_values(charge) for charge in charges])
+        """State anew what a run's attempts spent."""
+        self.replace_charges_of({run_id: charges})
+
+    def replace_charges_of(self, charges: Mapping[str, Sequence[Charge]]) -> None:
+        """The same of runs, by their ids: charges follow from the attempts, so they are never added to."""
+        if charges:
+            self._reopened(charges)
+            query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
+            self._connection.execute(query, [{"of_run": run_id} for run_id in charges])
+            self._insert(tables.charges, [_values(charge) for each in charges.values() for charge in each])
 
     def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
         """Charges, of these runs or of all. Sum them in Python: SQL would sum in floats."""

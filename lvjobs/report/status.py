@@ -49,7 +49,7 @@ def print_status(summary: Mapping[str, Any], console: Console | None = None, *, 
     console = console or new_console()
     for part in render_status(summary, console, None if whole else console.height):
         if isinstance(part, str):
-            console.out(part, highlight=False)
+            console.file.write(f"{part}\n")
         else:
             console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
 
@@ -143,11 +143,16 @@ class _Column:
 
     @cached_property
     def width(self) -> int:
-        return max(cell_len(self.header), *map(cell_len, self.cells.values()), 0)
+        return max(_width(self.header), *map(_width, self.cells.values()), 0)
 
     def padded(self, cell: str) -> str:
-        blanks = " " * (self.width - cell_len(cell))
+        blanks = " " * (self.width - _width(cell))
         return blanks + cell if self.right else cell + blanks
+
+
+def _width(cell: str) -> int:
+    """How many places it takes on a screen."""
+    return len(cell) if cell.isascii() else cell_len(cell)
 
 
 def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
@@ -178,7 +183,7 @@ def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
     """Names in so many characters at most. Their last four are kept: they will do wherever a RUN is asked for."""
     gap = ".." if plain else "…"
     cells = {
-        name: cell if cell_len(cell) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
+        name: cell if _width(cell) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
         for name, cell in names.cells.items()
     }
     return replace(names, cells=cells)

@@ -169,7 +169,7 @@ class Attempt:
         return path
 
     def may_begin(self) -> bool:
-        """Whether anything is left of the run's allowance: asked before the first step, which no signal prevents."""
+        """Whether anything is left of the run's allowance: asked before anything is loaded."""
         return not self._purse.is_empty(0) or not self.must_leave()
 
     def should_stop(self) -> bool:

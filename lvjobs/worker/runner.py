@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -190,10 +191,13 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
             return None
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
+        task = _load_task(attempt.config)
+        if attempt.must_leave():  # loading took seconds of its grace: they are worth more than a step
+            return None
         if environment.processes > 1:
             _train_together(attempt, environment)
         else:
-            _call_task(attempt)
+            task(attempt)
     if attempt.is_over:
         # Looked up and checksummed again: the run is not called done on the strength of a write that went unread.
         found, _ = find_newest_valid(attempt.layout)
@@ -211,9 +215,10 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     )
 
 
-def _call_task(attempt: Attempt) -> None:
-    module, _, name = attempt.config.task.partition(":")
-    getattr(importlib.import_module(module), name)(attempt)
+def _load_task(config: RunConfig) -> Callable[[Attempt], None]:
+    module, _, name = config.task.partition(":")
+    task: Callable[[Attempt], None] = getattr(importlib.import_module(module), name)
+    return task
 
 
 def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
@@ -226,7 +231,7 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
         crew.watch(lambda loss: _give_up(attempt, environment, crew, loss))
         attempt.team = join(0, size, crew.meeting)
         determinism.seed_generators(attempt.config.seed)
-        _call_task(attempt)
+        _load_task(attempt.config)(attempt)
     except PeerLost:
         _give_up(attempt, environment, crew, crew.loss())
     finally:

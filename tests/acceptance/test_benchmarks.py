@@ -14,7 +14,7 @@ from lvjobs.lab import require_packages
 pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
-NEED_A_LAB = {"submission", "queueing"}
+NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible"}
 SUITE = runpy.run_path(str(RUN))["SUITE"]
 
 

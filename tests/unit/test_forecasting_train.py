@@ -90,6 +90,14 @@ def test_a_stopped_run_checkpoints_the_step_it_ended_and_goes_on(config, undistu
     assert adapter_bytes(second) == adapter_bytes(undisturbed)
 
 
+def test_asked_to_leave_while_the_model_is_loaded_it_begins_nothing(config, undisturbed, tmp_path):
+    for before in (None, undisturbed.saved):
+        run = FakeRun(config, tmp_path, before)
+        run.should_stop = lambda: True
+        task.train(run)
+        assert run.events == []
+
+
 @pytest.mark.parametrize("lost", ["optimizer", "scheduler", "data", "adapter", "rng"])
 def test_the_bitwise_test_notices_a_part_that_is_not_restored(config, undisturbed, tmp_path, monkeypatch, lost):
     first = run_through(config, tmp_path / "1", kill_at=6)

@@ -1,0 +1,283 @@
+"""Goodput under a preemption storm: lvjobs, submitit and a plain script with HF Trainer, Lightning's auto-requeue.
+
+    python benchmarks/storm.py [--runs 8] [--steps 1000] [--every 15] [--grace 10 0] [--seed 0] [--cap 900] [--smoke]
+
+A lab of two nodes with a GPU each; Slurm holds requeued jobs as it does on most clusters (`--hold`). Each way trains
+the same runs: `tiny`, LoRA of rank 4, the same windows of 64 tokens, batch 1, a checkpoint every 250 steps. First they
+are left alone; then every `--every` seconds one of the jobs that run, drawn by the seed, is preempted: an urgent job
+takes its node for 3 s. With grace (GraceTime), and without: GraceTime 0 and KillWait 1, the least that Slurm has. One
+storm each way, no repetitions. Seconds run from before the submission to the last result; lost are those beyond what it
+took alone. Executed steps are those in the journals, or as many lines that peers flush; useful are those of the
+results.
+
+Peers, each run a job that Slurm may requeue, told of preemptions by the signal that suits it best: submitit, an array
+of checkpointable callables that save in `checkpoint()`; `sbatch --requeue` with HF Trainer's `resume_from_checkpoint`
+and its just-in-time checkpoint at SIGTERM; Lightning with `SLURMEnvironment`, resuming from the newest of all its
+checkpoints. An arm ends after `--cap` seconds, or when all that is left is held by Slurm for good: then not all results
+are there, and what was lost is a lower bound. lvjobs also validates at each checkpoint, and runs its driver.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from measuring import command_line, peer_python, print_table, version_of
+
+from lvjobs.errors import UsageError
+from lvjobs.forecasting.data import make_dataset
+from lvjobs.forecasting.hub import TINY_DIRECTORY
+from lvjobs.forecasting.train import build
+from lvjobs.lab import Lab, LabConfig
+from lvjobs.records.journal import parse_entries
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TRAIN_TASK
+
+_TRAIN = {"model": "tiny", "context_length": 64, "batch_size": 1, "learning_rate": 1e-3, "validation_limit": 2}
+_STUDY = """\
+profile = "lab"
+[resources]
+gpus = 1
+[evaluation]
+series = 0
+[train]
+checkpoint_every = {save_every}
+{train}
+[[stage]]
+name = "storm"
+steps = {steps}
+grid = {{ seed = {seeds} }}
+"""
+_PEERS = Path(__file__).resolve().parent / "peers" / "storm.py"
+_SBATCH = """\
+#!/bin/bash
+#SBATCH --array=0-{last} --requeue --open-mode=append --signal={signal}@30 --output={root}/%a.log
+#SBATCH --partition=low --gres=gpu:1 --cpus-per-task=1 --mem=2G --time=60
+exec srun --ntasks=1 --kill-on-bad-exit=1 {python} {script} {way} {root} "$SLURM_ARRAY_TASK_ID"
+"""
+_GRACEFUL = {"submitit": "USR2", "hf": "TERM", "lightning": "USR1"}
+"""Signals that the peers' manuals name; a job that has no grace gets nothing but SIGTERM."""
+_NAMES = {
+    "lvjobs": "lvjobs",
+    "submitit": "submitit, HF Trainer",
+    "hf": "sbatch --requeue, HF Trainer",
+    "lightning": "Lightning auto-requeue",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an arm; `wall` seconds after which it had all results, or was given up."""
+
+    results: int
+    executed: int
+    preempted: int
+    wall: float
+    finished: bool
+
+
+class Bench:
+    """A cluster, and what every way gets on it."""
+
+    def __init__(self, lab: Lab, scratch: Path, asked: argparse.Namespace, python: Path) -> None:
+        self.lab, self.scratch, self.asked, self.python = lab, scratch, asked, python
+        self.data, self.windows = scratch / "data.h5", scratch / "windows.npz"
+        if not self.data.exists():
+            make_dataset(self.data, systems=40, seed=0)
+            trained = build(RunConfig(task=TRAIN_TASK, steps=1, params={**_TRAIN, "data": str(self.data)})).training
+            ids, attention, labels = trained.ids, trained.attention, trained.labels
+            np.savez(self.windows, input_ids=ids, attention_mask=attention, labels=labels)
+
+    def arm(self, way: str, storm: random.Random | None) -> Outcome:
+        """One way, from its submission to its last result; `storm` draws whom it hits."""
+        root = Path(tempfile.mkdtemp(dir=self.scratch))
+        started = time.monotonic()
+        (self._submit_ours if way == "lvjobs" else self._submit_peer)(root, way)
+        cap = self.asked.cap if storm else 3600
+        preempted, due = 0, self.asked.every
+        results, executed = (_our_results, _our_steps) if way == "lvjobs" else (_their_results, _their_steps)
+        while results(root) < self.asked.runs and (wall := time.monotonic() - started) < cap and self._queue():
+            if storm and wall >= due:
+                due += self.asked.every
+                preempted += self._strike(storm)
+            time.sleep(0.3)
+        wall = time.monotonic() - started
+        came, made = results(root), executed(root)
+        self._clear()
+        if not storm and came < self.asked.runs:
+            raise SystemExit(f"{way}, left alone: {came} of {self.asked.runs} results\n{_logs(root)}")
+        return Outcome(came, made, preempted, wall, came == self.asked.runs)
+
+    def _submit_ours(self, root: Path, _way: str) -> None:
+        train = "\n".join(
+            f"{name} = {json.dumps(value)}" for name, value in (_TRAIN | {"data": str(self.data)}).items()
+        )
+        shape = {"save_every": self.asked.save_every, "steps": self.asked.steps, "seeds": list(range(self.asked.runs))}
+        (root / "study.toml").write_text(_STUDY.format(train=train, **shape))
+        _run([sys.executable, "-m", "lvjobs", "sweep", "storm"], root)
+
+    def _submit_peer(self, root: Path, way: str) -> None:
+        config = self.lab.config
+        assert config
+        signals = _GRACEFUL if config.grace else dict.fromkeys(_GRACEFUL, "TERM")
+        shape = {name: getattr(self.asked, name) for name in ("runs", "steps", "save_every")}
+        options = {"model": str(TINY_DIRECTORY), "windows": str(self.windows), "signals": signals, **shape}
+        (root / "options.json").write_text(json.dumps(options))
+        environment = {"OMP_NUM_THREADS": "1", "SUBMITIT_PREEMPT_SIGNAL": signals["submitit"], "HF_HUB_OFFLINE": "1"}
+        if way == "submitit":
+            _run([str(self.python), str(_PEERS), "submit", str(root)], root, environment)
+            return
+        words = {"python": self.python, "script": _PEERS, "root": root, "way": way, "signal": signals[way]}
+        (root / "job.sh").write_text(_SBATCH.format(last=self.asked.runs - 1, **words))
+        _run(["sbatch", "job.sh"], root, environment)
+
+    def _queue(self) -> list[list[str]]:
+        """Jobs that may still run: id, name, state, node, node asked for. One of priority 0 is held for good."""
+        rows = [line.split("|") for line in self.lab.run("squeue", "-h", "-r", "-o", "%i|%j|%T|%N|%n|%Q").splitlines()]
+        return [row[:5] for row in rows if row[5] != "0" and row[1] != "lab-urgent"]
+
+    def _strike(self, storm: random.Random) -> bool:
+        """Preempt one of the jobs that run, unless a preemption is under way on its node."""
+        taken = self.lab.run("squeue", "-h", "--name=lab-urgent", "-t", "PENDING,RUNNING", "-o", "%n").split()
+        running = sorted(
+            job for job, name, state, node, _ in self._queue()
+            if state == "RUNNING" and not name.startswith("driver.") and node not in taken
+        )  # fmt: skip
+        if not running:
+            return False
+        try:
+            self.lab.preempt(storm.choice(running))
+        except UsageError:  # it ended just then
+            return False
+        return True
+
+    def _clear(self) -> None:
+        """Nothing of this arm is left in the queue."""
+        while self.lab.run("squeue", "-h", "-a", "-o", "%i"):
+            self.lab.run("scancel", "--quiet", "--me")
+            time.sleep(0.5)
+
+
+def _run(command: list[str], root: Path, environment: dict[str, str] | None = None) -> None:
+    """Run a command to its end, or say why it failed."""
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def _logs(root: Path) -> str:
+    """The ends of what its jobs printed."""
+    files = [path for pattern in ("*.log", "logs/*/*.out", "submitit/*_log.*") for path in root.glob(pattern)]
+    return "\n".join(f"{path.name}:\n{path.read_text()[-1500:]}" for path in files)
+
+
+def _our_results(root: Path) -> int:
+    return len(list(root.glob("checkpoints/*/done.json")))
+
+
+def _our_steps(root: Path) -> int:
+    journals = (parse_entries(path.read_bytes())[0] for path in root.glob("checkpoints/*/journals/*.jsonl"))
+    return sum(entry.kind == "step" for entries in journals for entry in entries)
+
+
+def _their_results(root: Path) -> int:
+    return len(list(root.glob("*/done")))
+
+
+def _their_steps(root: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in root.glob("*/executed"))
+
+
+@contextmanager
+def cluster(asked: argparse.Namespace, grace: int) -> Iterator[Lab]:
+    """A lab that preempts so, and that jobs of this process talk to."""
+    lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
+    try:
+        lab.up(LabConfig(nodes=2, gpus=1, accounting=True, hold=asked.hold, grace=grace, kill_wait=1, user_signal=True))
+        os.environ.update(lab.environment())
+        yield lab
+    finally:
+        lab.down(purge=True)
+        shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def rows_of(
+    grace: int, alone: dict[str, float], storms: dict[str, Outcome], asked: argparse.Namespace
+) -> list[list[str]]:
+    """The table's rows of the arms with such a grace."""
+    lost = {way: (one.wall if one.finished else asked.cap) - alone[way] for way, one in storms.items()}
+    best = min((way for way in storms if way != "lvjobs"), key=lost.__getitem__, default="lvjobs")
+    rows = []
+    for way, one in storms.items():
+        at_least = "" if one.finished else "> "
+        ratio = f"{'' if storms[best].finished else '< '}{lost[way] / lost[best]:.2f}" if one.finished else ""
+        useful = one.results * asked.steps / max(1, one.executed)
+        goal = ("useful 0.99" if grace else "lost 0.50") if way == "lvjobs" else ""
+        rows.append([
+            _NAMES[way], f"{grace} s" if grace else "none", f"{one.results} of {asked.runs}", f"{one.preempted}",
+            f"{one.executed:,}", f"{useful:.3f}", f"{alone[way]:.0f}", f"{at_least}{lost[way]:.0f}",
+            f"{at_least}{1 + lost[way] / alone[way]:.2f}", ratio, goal,
+        ])  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """All ways, undisturbed and in each storm; print the table."""
+    parser = command_line(__doc__, repeats=False)
+    parser.add_argument("--ways", nargs="+", choices=_NAMES, default=list(_NAMES))
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1000, help="of each run")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between two checkpoints")
+    parser.add_argument("--every", type=float, default=15, help="seconds between two preemptions")
+    parser.add_argument("--seed", type=int, default=0, help="of whom they hit")
+    parser.add_argument("--grace", type=int, nargs="+", default=[10, 0], help="seconds; 0: none")
+    parser.add_argument("--hold", type=int, default=120, help="seconds for which Slurm holds a requeued job")
+    parser.add_argument("--cap", type=float, default=900, help="seconds after which an arm is given up")
+    asked = parser.parse_args()
+    if asked.smoke:
+        asked.runs, asked.steps, asked.save_every, asked.every, asked.cap = 1, 20, 10, 1, 3
+        asked.grace, asked.hold = [10], 6
+    python = peer_python("storm", "torch", "transformers", "accelerate", "peft", "submitit", "lightning")
+    alone: dict[str, float] = {}
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory(prefix="lvstorm") as scratch:
+        for grace in asked.grace:
+            with cluster(asked, grace) as lab:
+                bench = Bench(lab, Path(scratch), asked, python)
+                storms = {}
+                for way in asked.ways:
+                    if way not in alone:
+                        alone[way] = bench.arm(way, None).wall
+                        _say(f"{way}, undisturbed: {alone[way]:.0f} s")
+                    storms[way] = bench.arm(way, random.Random(asked.seed))
+                    _say(f"{way}, grace {grace}: {storms[way]}")
+            rows += rows_of(grace, alone, storms, asked)
+    header = ["way", "grace", "results", "preempted", "executed", "useful", "undisturbed, s", "lost, s"]
+    header += ["wall / undisturbed", "lost / best peer's", "goal"]
+    versions = ", ".join(version_of(python, name) for name in ("submitit", "transformers", "lightning"))
+    note = (
+        f"Peers: {versions}. {asked.runs} runs of {asked.steps} steps, two at a time; a preemption every "
+        f"{asked.every:g} s, seed {asked.seed}; Slurm holds a requeued job for {asked.hold} s; given up after "
+        f"{asked.cap:g} s. One storm each, wall seconds."
+    )
+    print_table(header, rows, [note])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
