@@ -65,7 +65,7 @@ def prepare(job: dict[str, Any]) -> tuple[Tuning, torch.utils.data.DataLoader[di
     )
     base.config.use_cache = False
     model = get_peft_model(base, LoraConfig(**job["lora"]))
-    chunks: dict[str, torch.Tensor] = torch.load(job["chunks"])
+    chunks: dict[str, torch.Tensor] = torch.load(job["chunks"], weights_only=True)
     rows = [{key: values[index] for key, values in chunks.items()} for index in range(len(chunks["input_ids"]))]
     gpu = torch.cuda.is_available()
     return Tuning(model, job["rate"]), torch.utils.data.DataLoader(rows, batch_size=job["batch"], pin_memory=gpu)  # type: ignore[arg-type]

@@ -188,7 +188,7 @@ def would_refuse(script: Path) -> str:
 
 
 def wake(name: str) -> bool:
-    """Let a job of the user's that Slurm holds back until its begin time start in a few seconds; say whether one was.
+    """Let a job of the user's that Slurm holds back until its begin time start in two seconds; say whether one was.
 
     Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
     put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it. One
@@ -208,7 +208,7 @@ def wake(name: str) -> bool:
                 _scontrol("release", job_id)
                 return True
             if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
-                _scontrol("update", f"jobid={job_id}", "starttime=now+3")
+                _scontrol("update", f"jobid={job_id}", "starttime=now+2")
                 return True
     except SchedulerSilent:
         return False

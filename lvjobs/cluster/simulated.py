@@ -42,7 +42,7 @@ SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
 Accounting: TypeAlias = Literal["on", "off", "dead"]
 
 _MARGIN_SECONDS = 10.0
-_SOON_SECONDS = 5.0
+_SOON_SECONDS = 2.0
 
 
 class SimulatedCluster(Engine):

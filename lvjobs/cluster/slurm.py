@@ -30,7 +30,7 @@ from lvjobs.errors import UsageError
 _MARGIN_SECONDS = 10.0
 """A hold that ends sooner is left alone: lifting it would only push the start away."""
 
-_SOON = "now+5"
+_SOON = "now+2"
 """`now` can revoke the credential of a job that just left its node ("Job credential revoked"); now+1 never did."""
 
 _MOST_IDS = 500

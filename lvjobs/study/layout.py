@@ -14,7 +14,7 @@ study/
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
-    lease/  summary.json  code/<hash>/  submissions/<token>/
+    lease/  summary.json  closed.json  code/<hash>/  submissions/<token>/
 """
 
 from dataclasses import dataclass

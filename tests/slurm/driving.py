@@ -14,6 +14,7 @@ import faults
 from click.testing import CliRunner
 
 from lvjobs.cli import cli
+from lvjobs.control.left import read_summary
 
 STUDY_TOML = """\
 profile = "{profile}"
@@ -134,7 +135,7 @@ class Study:
 
     def summary(self):
         """What the last pass left, whoever made it."""
-        return json.loads((self.root / ".lvjobs" / "summary.json").read_text())
+        return read_summary(self.root / ".lvjobs" / "summary.json")
 
     def stands(self):
         """Each stage's state, by the last pass."""

@@ -6,7 +6,7 @@ import shutil
 import time
 
 import pytest
-from driving import Study
+from driving import Study, kill_worker
 
 from lvjobs.lab import LabConfig
 
@@ -84,13 +84,21 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
 def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
     """Slurm holds a job that requeued itself for two minutes, as on a usual site; what follows does not wait for that."""
     lab = lab_for(LabConfig(hold=121, message_timeout=5))
-    declare(driven, TWO.replace("[1e-3, 4e-3]", "[1e-3]"))
+    longer = TWO.replace("steps = 60\ngrid = { lora_rank = [2, 4] }", "steps = 3000\ngrid = { lora_rank = [2] }")
+    declare(driven, longer.replace("[1e-3, 4e-3]", "[1e-3]"))
     driven.type("sweep", "all")
     until(driven, lambda: "driver: job" in driven.type("driver", "status"), 60)
     until(driven, lambda: driven.stands()["second"] == "running", 300)
     (first,) = [run["name"] for run in driven.summary()["runs"] if run["stage"] == "first"]
     done = json.loads((driven.files(first) / "done.json").read_text())["time"]
     assert driven.summary()["time"] - done < 60
+    # one that is killed cannot wake it: its job's script does
+    (victim,) = [run["name"] for run in driven.summary()["runs"] if run["stage"] == "second"]
+    until(driven, lambda: driven.executed(victim), 120)
+    killed = time.time()
+    kill_worker(driven.claims(victim)[-1])
+    until(driven, lambda: len(driven.claims(victim)) > 1, 180)
+    assert driven.claims(victim)[-1]["time"] - killed < 60
     lab.run("scancel", f"--user={os.getuid()}")
 
 

@@ -156,7 +156,7 @@ def driver_is(tmp_path, scontrol):
 @pytest.mark.parametrize(
     ("reason", "start", "state", "told"),
     [
-        ("BeginTime", 100, "PENDING", ["update jobid=7 starttime=now+3"]),
+        ("BeginTime", 100, "PENDING", ["update jobid=7 starttime=now+2"]),
         ("BeginTime", 5, "PENDING", []),
         ("Dependency", "N/A", "PENDING", []),
         ("launch failed requeued held", "N/A", "PENDING", ["release 7"]),

@@ -11,8 +11,8 @@ from test_control_advance import REQUEST, RULE, TABLE, Sweep
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import foresee
 from lvjobs.control.foresee import look
+from lvjobs.control.left import read_summary
 from lvjobs.control.stages import choose, go_on_without_held, retry_held, stop
-from lvjobs.control.summary import read_summary
 from lvjobs.control.unfold import unfold
 from lvjobs.report.stages import stage_line
 from lvjobs.study.stages import Stage

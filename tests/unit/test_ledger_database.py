@@ -69,7 +69,7 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
         for run in transaction.runs():
             transaction.add_attempt(an_attempt(run_id=run.id))
         few = transaction.attempts(["oneone", "twotwo"])
-        monkeypatch.setattr("lvjobs.ledger.transaction._MOST_NAMED", 1)
+        monkeypatch.setattr("lvjobs.ledger.transaction.MOST_NAMED", 1)
         assert transaction.attempts(["oneone", "twotwo"]) == few
         assert [attempt.run_id for attempt in few] == ["oneone", "twotwo"]
 

@@ -1,0 +1,88 @@
+"""The peer of benchmarks/startup.py, run by the Python of an environment that has no lvjobs.
+
+    python benchmarks/peers/resume_hf.py JOB
+
+JOB is a JSON file: the model's directory, the file of chunks, the rank, the batch, and where to write. HF Trainer on a
+PEFT model; it resumes where there is a checkpoint, and else makes one after two steps. Each step is told in a line.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+
+class Chunks(torch.utils.data.Dataset[Any]):
+    """Chunks that were tokenised and padded before."""
+
+    def __init__(self, path: str) -> None:
+        """Read ids, attention and labels: (3, chunks, tokens)."""
+        self.parts = torch.from_numpy(np.load(path))
+
+    def __len__(self) -> int:
+        """How many."""
+        return int(self.parts.shape[1])
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """One of them."""
+        ids, attention, labels = self.parts[:, index]
+        return {"input_ids": ids, "attention_mask": attention, "labels": labels}
+
+
+class Telling(TrainerCallback):
+    """A line for each step: when it ended, and how many seconds it took."""
+
+    def __init__(self, path: Path) -> None:
+        """Into this file."""
+        self.path, self.began = path, 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """It begins."""
+        self.began = time.monotonic()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """It is done."""
+        line = {"kind": "step", "time": time.time(), "seconds": time.monotonic() - self.began}
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    """Train until somebody kills it."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    output = Path(job["output"])
+    resumes = any(output.glob("checkpoint-*"))
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, attn_implementation="sdpa")
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=job["rank"],
+        lora_alpha=job["rank"],
+        lora_dropout=0.05,
+        target_modules=["q_proj", "v_proj"],
+    )
+    options = TrainingArguments(
+        output_dir=str(output),
+        max_steps=10**6,
+        per_device_train_batch_size=job["batch"],
+        save_strategy="no" if resumes else "steps",
+        save_steps=2,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(get_peft_model(base, lora), options, train_dataset=Chunks(job["chunks"]))
+    trainer.add_callback(Telling(Path(job["steps"])))
+    trainer.train(resume_from_checkpoint=resumes or None)
+
+
+if __name__ == "__main__":
+    main()
