@@ -4,6 +4,7 @@ Nothing here asks the network: a job's node may have none.
 """
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     source = str(TINY_DIRECTORY) if config.model == TINY else config.model
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
+    _import_peft(with_bitsandbytes=_is_quantized(config, device))
     if _is_quantized(config, device):
         options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
     try:
@@ -52,6 +54,28 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
         model = model.to(device)
     model.config.use_cache = False  # of no use in training; decoding asks for it by itself
     return model.requires_grad_(requires_grad=False), tokenizer
+
+
+def _import_peft(*, with_bitsandbytes: bool) -> None:
+    """Import PEFT, and bitsandbytes with it only where it has work to do.
+
+    PEFT imports it wherever it is installed: a quarter of the time that an attempt takes to begin. It asks once whether
+    it is there and keeps the answer. None in sys.modules is how Python says that a module cannot be imported.
+    """
+    is_first = "peft" not in sys.modules and "bitsandbytes" not in sys.modules
+    if is_first and not with_bitsandbytes:
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
+    try:
+        from peft import import_utils
+
+        questions = (import_utils.is_bnb_available, import_utils.is_bnb_4bit_available)
+        for question in questions:
+            if with_bitsandbytes:
+                question.cache_clear()
+            question()
+    finally:
+        if is_first and not with_bitsandbytes:
+            del sys.modules["bitsandbytes"]
 
 
 def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:

@@ -1,6 +1,8 @@
 """Adapters that come from elsewhere: taken up exactly, or refused; what plain PEFT lets pass is not let pass here."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -100,3 +102,24 @@ def test_4_bit_layers_keep_a_kernel_that_has_a_gradient():
     adapted.train()(input_ids=IDS, labels=IDS).loss.backward()
     gradients = {n: p.grad for n, p in adapted.named_parameters() if "lora_B" in n}
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+_ADAPT = """
+import sys
+from lvjobs.forecasting.models import add_adapter, load_base
+from lvjobs.study.training import TrainingConfig
+
+def adapted(quantization):
+    model, _ = load_base(TrainingConfig(data="unused", quantization=quantization))
+    return {type(each).__module__ for each in add_adapter(model, TrainingConfig(data="unused")).modules()}
+
+plain = adapted("none")
+assert "bitsandbytes" not in sys.modules, "two seconds of every attempt's start"
+assert not any("bnb" in name for name in plain), plain
+assert "peft.tuners.lora.bnb" in adapted("nf4")
+"""
+
+
+def test_bitsandbytes_is_imported_where_a_model_is_quantized_and_only_there():
+    done = subprocess.run([sys.executable, "-c", _ADAPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
