@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -101,6 +102,17 @@ class Lvjobs(Subject):
     def alive_until(self) -> float:
         """When it last showed life."""
         return float(list(self._journals())[-1][-1]["time"])
+
+    def check(self) -> None:
+        """What the ledger calls it is what was provoked."""
+
+        def recorded() -> str:
+            with contextlib.closing(sqlite3.connect(self.root / "runs.db", timeout=60)) as connection:
+                rows = connection.execute("SELECT cause FROM attempts ORDER BY id LIMIT 1").fetchall()
+            return rows[0][0] or "" if rows else ""
+
+        if (cause := until(recorded)) != self.cause.provoke.__name__:
+            raise SystemExit(f"{self.root}: {self.cause.provoke.__name__} was provoked, and the ledger says {cause}")
 
     def sleep_until_due(self, share: float) -> None:
         """Wait until the driver has so much of its sleep before it, and the run a checkpoint."""
@@ -197,6 +209,7 @@ def observe(subject: Subject, share: float, hold: float) -> Waits:
     shown = subject.type("env", "SLURM_TIME_FORMAT=%s", "scontrol", "-o", "show", "job", start.job_id)
     eligible = re.search(r"EligibleTime=(\d+)", shown)
     assert eligible is not None, shown
+    subject.check()
     return float(eligible[1]) - ended, start.time - ended
 
 

@@ -121,6 +121,9 @@ class Subject:
         shown = self.type("scontrol", "-o", "show", "job", self.submitted)
         return "Restarts=0 " in shown and "JobState=PENDING" not in shown
 
+    def check(self) -> None:
+        """Whether it died of what was provoked, where that is known."""
+
     def sleep_until_due(self, share: float) -> None:  # noqa: ARG002 - what has a driver waits for that
         """Wait until it is time to die; a node that came up just now and is lost may return once more."""
         time.sleep(5)

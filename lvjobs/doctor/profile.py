@@ -69,6 +69,13 @@ def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
             means,
             "see the end of slurm_templates/generic.sh.j2",
         )
+    if "-m lvjobs.worker.wake" not in text:
+        yield note(
+            SUBJECT,
+            "its script does not wake the driver after a worker that could not",
+            "a run that was killed, or never started, waits for the driver's next pass of its own, up to two minutes",
+            "see the end of slurm_templates/generic.sh.j2",
+        )
     if f"PYTHONPATH={request.code_directory}" not in text:
         means = "a run goes on with whatever code lies there by then"
         yield error(SUBJECT, "its script does not set PYTHONPATH", means, "export PYTHONPATH={{ code_directory }}")

@@ -480,7 +480,7 @@ def test_a_dry_run_is_a_script_and_what_it_would_cost(study, lvjobs, command):
     assert code == 0, err
     script, _, cost = out.partition("# -- what it would cost")
     assert script.startswith("#!/bin/bash\n#SBATCH")
-    assert script.rstrip().endswith('-m lvjobs.worker "$RUN_DIRECTORY"')
+    assert '-m lvjobs.worker "$RUN_DIRECTORY"\n' in script
     assert "training only, FLOPs:" in cost
     assert "Under the official rules this fits" in cost
     assert all(line.startswith("#") for line in cost.splitlines()[1:])

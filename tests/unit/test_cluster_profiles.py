@@ -48,7 +48,10 @@ def test_every_profile_is_a_script_with_what_lvjobs_relies_on(name):
     assert "--open-mode=append" in lines
     assert "--output=/study/logs/a/%j.out" in lines
     assert not [line for line in lines if "array" in line]
-    assert text.rstrip().endswith('/py -m lvjobs.worker "$RUN_DIRECTORY"')
+    worker, _, rest = text.partition('/py -m lvjobs.worker "$RUN_DIRECTORY"\n')
+    assert "\ntrap : TERM USR1 USR2 " in worker
+    assert rest.startswith("code=$?\n")
+    assert rest.endswith('\n[ "$code" -eq 0 ] || /py -m lvjobs.worker.wake\nexit "$code"\n')
     subprocess.run(["bash", "-n"], input=text.encode(), check=True)
 
 

@@ -68,7 +68,8 @@ def test_the_profiles_that_are_shipped_keep_what_runs_need(root, name):
         ("#SBATCH --requeue", "error"),
         ("#SBATCH --open-mode", "note"),
         ("#SBATCH --signal", "error"),
-        ("exec srun", "error"),
+        ("srun", "error"),
+        ('[ "$code"', "note"),
         ("export PYTHONPATH", "error"),
     ],
 )
