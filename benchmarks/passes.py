@@ -14,6 +14,7 @@ import cProfile
 import json
 import os
 import pstats
+import resource
 import statistics
 import subprocess
 import sys
@@ -185,14 +186,20 @@ def one_pass(
 ) -> float:
     """CPU seconds of a pass, this process's and its children's."""
     with open_session(study, wait=5, clock=clock, **({"factory": factory} if factory else {})) as session:
-        before = os.times()
+        before = _used()
         if profiler:
             profiler.enable()
         session.make_pass()
         if profiler:
             profiler.disable()
             pstats.Stats(profiler).sort_stats("cumulative").print_stats(40)
-        return sum(os.times()[:4]) - sum(before[:4])
+        return _used() - before
+
+
+def _used() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def measure_real(runs: int, repetitions: int) -> list[str]:

@@ -13,7 +13,7 @@ profile share their M; what a checkpoint and a step take is the stage's own.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import add
 from typing import Any, TypeAlias
 
@@ -70,7 +70,7 @@ class Measured:
     longest: int = 1
 
     def __add__(self, other: "Measured") -> "Measured":
-        sums: list[Any] = [*map(add, astuple(self), astuple(other))]
+        sums: list[Any] = [*map(add, vars(self).values(), vars(other).values())]
         return replace(Measured(*sums), longest=max(self.longest, other.longest))
 
 

@@ -25,7 +25,7 @@ from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
-from lvjobs.control.summary import build_summary, read_standing
+from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import open_ledger
@@ -60,10 +60,10 @@ class Loop(Session):
         path = self.study.layout.summary
         with self.ledger.transaction() as transaction:
             check_basis(transaction, self.terms)
-            books, now, standing = self.books(transaction), self.clock(), read_standing(transaction)
-            summary = build_summary(transaction, self.study, books, standing, told, problems, now, waiting or {})
+            books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction)
+            summary = build_summary(transaction, self.study, books, unclosed, told, problems, now, waiting or {})
             rows = {row["id"]: row for row in summary["runs"]}
-            over = close_what_is_over(transaction, books, rows, standing.attempts, now, standing.gpus)
+            over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
             mark, closed = transaction.closed_mark(), read_closed(path)
             fresh = None if closed.mark == mark else transaction.closed_rows()
         if fresh is not None:

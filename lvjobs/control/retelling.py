@@ -11,7 +11,7 @@ from lvjobs.control.efficiency import end_of
 from lvjobs.control.left import ClosedRows, read_summary, whole
 from lvjobs.control.session import Session
 from lvjobs.control.standing import standing
-from lvjobs.control.summary import build_summary, read_standing
+from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.ledger.records import Attempt, Charge, Run
@@ -32,8 +32,8 @@ def retell(session: Session) -> dict[str, Any]:
         books = session.full_books(transaction)
         now = last["time"] if last else _newest(runs, attempts)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
-        standing_now, short = read_standing(transaction), session.books(transaction)
-        summary = whole(build_summary(transaction, session.study, short, standing_now, (), (), now, {}), closed)
+        unclosed, short = read_unclosed(transaction), session.books(transaction)
+        summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
         cells = transaction.cells()
         stages = [each for each in transaction.stages() if cells.get(each.name)]
     compared = [each.name for each in stages if not Stage.model_validate(each.definition).evaluates]

@@ -30,7 +30,7 @@ _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 
 @dataclass(frozen=True)
-class Standing:
+class Unclosed:
     """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default, by profile."""
 
     runs: Sequence[Run]
@@ -38,20 +38,20 @@ class Standing:
     gpus: Mapping[str, int]
 
 
-def read_standing(transaction: Transaction) -> Standing:
+def read_unclosed(transaction: Transaction) -> Unclosed:
     """As the ledger has them now."""
     runs = transaction.unclosed()
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):
         attempts[attempt.run_id].append(attempt)
-    return Standing(runs, attempts, {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}})
+    return Unclosed(runs, attempts, {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}})
 
 
 def build_summary(
     transaction: Transaction,
     study: Study,
     books: Books,
-    standing: Standing,
+    unclosed: Unclosed,
     told: Sequence[str],
     problems: Sequence[str],
     now: float,
@@ -61,8 +61,8 @@ def build_summary(
 
     `waiting` are the jobs that the queue was seen to hold, by their run's id.
     """
-    runs, attempts = standing.runs, standing.attempts
-    tally = total([closed_tally(transaction), *_tallies(standing, books, now)])
+    runs, attempts = unclosed.runs, unclosed.attempts
+    tally = total([closed_tally(transaction), *_tallies(unclosed, books, now)])
     stopwatch = Stopwatch(tally.samples)
     jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
     submissions = {submission.token: submission for submission in transaction.submissions()}
@@ -86,9 +86,9 @@ def build_summary(
     }
 
 
-def _tallies(standing: Standing, books: Books, now: float) -> Iterator[Tally]:
-    for run in standing.runs:
-        yield tally_of(books.accounts[run.id], run, standing.attempts.get(run.id, ()), now, standing.gpus)
+def _tallies(unclosed: Unclosed, books: Books, now: float) -> Iterator[Tally]:
+    for run in unclosed.runs:
+        yield tally_of(books.accounts[run.id], run, unclosed.attempts.get(run.id, ()), now, unclosed.gpus)
 
 
 def _in_order(tally: Tally) -> dict[str, Share]:

@@ -1,10 +1,10 @@
-"""What runs add to a study's sums: work by its price, hours and goodput, how long steps take. Pure; tallies add up.
+"""What runs add to a study's sums: work by its price, hours and goodput, how long steps take. Pure; `total` adds up.
 
 A tally is kept of each run that is closed, and of all of them together: so a pass looks at no row of theirs.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from operator import add
 from typing import Any, TypeVar
@@ -32,9 +32,8 @@ class Work:
     estimated: int
 
     def __add__(self, other: "Work") -> "Work":
-        first, *mine = astuple(self)
-        other_first, *its = astuple(other)
-        return Work(min(first, other_first), *map(add, mine, its))
+        _, *sums = map(add, vars(self).values(), vars(other).values())
+        return Work(min(self.first, other.first), *sums)
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,6 @@ class Tally:
     shares: Mapping[str, Share] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            _added(self.work, other.work),
-            _added(self.shares, other.shares),
-            _added(self.groups, other.groups),
-            _added(self.samples, other.samples),
-        )
 
     @property
     def accounts(self) -> list[Account]:
@@ -113,16 +104,20 @@ def tally_of(account: Account, run: Run, attempts: Sequence[Attempt], now: float
     )
 
 
-def total(tallies: Sequence[Tally]) -> Tally:
+def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    whole = Tally()
+    work: dict[tuple[str, str], Work] = {}
+    shares: dict[str, Share] = {}
+    groups: dict[tuple[str, str, int], Measured] = {}
+    samples: dict[str, Sample] = {}
     for tally in tallies:
-        whole += tally
-    return whole
+        _add(work, tally.work)
+        _add(shares, tally.shares)
+        _add(groups, tally.groups)
+        _add(samples, tally.samples)
+    return Tally(work, shares, groups, samples)
 
 
-def _added(mine: Mapping[_Key, _Part], others: Mapping[_Key, _Part]) -> dict[_Key, _Part]:
-    made = dict(mine)
+def _add(mine: dict[_Key, _Part], others: Mapping[_Key, _Part]) -> None:
     for key, part in others.items():
-        made[key] = made[key] + part if key in made else part
-    return made
+        mine[key] = mine[key] + part if key in mine else part
