@@ -107,7 +107,7 @@ def test_the_end_time_is_asked_for_where_the_environment_has_none(zygote, slurm,
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, **variables) == 75
     (leave,) = entries(layout, "leave")
-    assert (leave["cause"], leave["action"], leave["step"]) == ("timeout", "requeued", 1)
+    assert (leave["cause"], leave["action"], leave["step"]) == ("timeout", "requeued", 0)
 
 
 def test_the_second_term_does_not_kill_the_question(zygote, slurm, tmp_path):
