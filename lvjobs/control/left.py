@@ -19,7 +19,7 @@ _INCOMPLETE = "runs that ended are missing in what the last pass left; type: lvj
 class ClosedRows:
     """The rows of closed runs, and the mark of their set (`lvjobs.ledger.closed`)."""
 
-    mark: tuple[int, int] = (0, 0)
+    mark: tuple[int, str] = (0, "")
     rows: Sequence[Mapping[str, Any]] = ()
 
 
@@ -32,7 +32,7 @@ def whole(summary: Mapping[str, Any], closed: ClosedRows) -> dict[str, Any]:
     return {**summary, "runs": rows, "budget": budget}
 
 
-def write_summary(path: Path, summary: Mapping[str, Any], mark: tuple[int, int]) -> None:
+def write_summary(path: Path, summary: Mapping[str, Any], mark: tuple[int, str]) -> None:
     """Keep the summary, with the rows of runs that are not closed, where any command finds it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomic(path, json.dumps({**summary, "closed": mark}))  # in one line: it is for programs
@@ -53,7 +53,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return whole({**summary, "problems": [*summary["problems"], _INCOMPLETE]}, closed)
 
 
-def write_closed(path: Path, mark: tuple[int, int], rows: Sequence[str]) -> ClosedRows:
+def write_closed(path: Path, mark: tuple[int, str], rows: Sequence[str]) -> ClosedRows:
     """Keep the rows of closed runs (JSON, each) beside the summary at `path`. They are a copy of what runs.db has."""
     text = f'{{"mark": {json.dumps(mark)}, "runs": [{", ".join(rows)}]}}'
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

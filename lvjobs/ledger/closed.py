@@ -1,5 +1,6 @@
 """Runs that are over, and those that are not: a pass reads the rows of these alone."""
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from sqlalchemy import Connection, CursorResult, delete, func, insert, select
 from lvjobs.ledger import tables
 from lvjobs.ledger.records import Closed, Run
 from lvjobs.study.words import Cause, RunState
+
+_SET = "closed set"
 
 MOST_NAMED = 5000
 """Of more runs than that, all rows are read: SQLite takes no more than some ten thousand variables."""
@@ -41,6 +44,8 @@ class Closing:
         """Say of runs that they are over, and what they came to."""
         self._known.pop("unclosed", None)
         if closed:
+            token = {"key": _SET, "value": secrets.token_hex(6)}
+            self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(token))
             rows = [{"run_id": each.run_id, "row": each.row, "tally": each.tally} for each in closed]
             self._connection.execute(insert(tables.closed), rows)
 
@@ -49,11 +54,14 @@ class Closing:
         self._known.pop("unclosed", None)
         self._connection.execute(delete(tables.closed))
 
-    def closed_mark(self) -> tuple[int, int]:
-        """How many are closed, and the number of the last one: the same for the same set, and for no other."""
-        query = select(func.count(), func.coalesce(func.max(tables.closed.c.number), 0)).select_from(tables.closed)
-        count, newest = self._connection.execute(query).one()
-        return int(count), int(newest)
+    def closed_mark(self) -> tuple[int, str]:
+        """How many are closed, and a token drawn when the last ones were: the same for the same set, and for no other.
+
+        Nor for that of an older copy of runs.db that was put in its place, or of one that was made anew.
+        """
+        count = self._connection.execute(select(func.count()).select_from(tables.closed)).scalar_one()
+        query = select(tables.settings.c.value).where(tables.settings.c.key == _SET)
+        return int(count), self._connection.execute(query).scalar() or ""
 
     def closed_rows(self) -> list[str]:
         """The summary's rows of closed runs, as JSON, in the order in which the runs were made."""

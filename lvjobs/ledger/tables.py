@@ -175,7 +175,7 @@ reservations = Table(
 )
 
 # What a run came to that is over (see `Closed` in records.py). A trigger deletes the row as soon as anything of the run
-# changes in the tables above; a number is never used again, so that how many there are and the highest tell the set.
+# changes in the tables above.
 closed = Table(
     "closed",
     metadata,

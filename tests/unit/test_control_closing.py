@@ -238,6 +238,17 @@ def test_what_is_closed_is_not_written_again(scene):
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
+def test_rows_that_another_ledger_left_are_not_taken_for_this_ones(scene):
+    """As where an older copy of runs.db was put in its place: as many runs are closed soon, and in the same order."""
+    path, database = scene.study.layout.internal / "closed.json", scene.study.layout.database
+    open_all(scene)
+    copy = database.read_bytes()
+    scene.one_pass()
+    path.write_text(path.read_text().replace('"completed"', '"cancelled"'))
+    database.write_bytes(copy)
+    assert {row["state"] for row in seen(scene)["runs"]} == {"completed"}
+
+
 def test_a_summary_of_an_earlier_release_is_read(tmp_path):
     path = tmp_path / "summary.json"
     path.write_text('{"schema": 1, "runs": [{"id": "a"}], "budget": {"by_run": {}}}')
