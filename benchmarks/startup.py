@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from measuring import alternate, command_line, peer_python, print_table, version_of
+from peers.tuning import random_weights
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
@@ -138,29 +139,6 @@ def chunks_of(params: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.stack([windows.ids, windows.attention, windows.labels])
 
 
-def wide(directory: Path) -> Path:
-    """A Qwen2 as wide as Qwen2.5-0.5B, with a quarter of its layers; `tiny`'s tokenizer knows its first 18 words."""
-    import torch
-    import transformers
-
-    untyped: Any = transformers
-    untyped.utils.logging.disable_progress_bar()
-    torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=6,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-    )
-    transformers.Qwen2ForCausalLM(config).save_pretrained(directory)
-    transformers.AutoTokenizer.from_pretrained(TINY_DIRECTORY).save_pretrained(directory)
-    return directory
-
-
 def compare(name: str, model: str, asked: argparse.Namespace, work: Path, python: Path) -> list[list[str]]:
     """Its rows."""
     params = {"model": model, "data": str(work / "data.h5"), "context_length": asked.context_length}
@@ -207,7 +185,7 @@ def main() -> None:
         if asked.model in ("both", "tiny"):
             rows += compare("tiny", str(TINY_DIRECTORY), asked, work, python)
         if asked.model in ("both", "wide"):
-            rows += compare("wide", str(wide(work / "wide")), asked, work, python)
+            rows += compare("wide", random_weights("Qwen2.5-0.5B", work, layers=6), asked, work, python)
     note = (
         f"Peer: {version_of(python, 'transformers')}. Context {asked.context_length}, batch {_BATCH}, rank {_RANK}, "
         f"1,000 systems, one thread; seconds of the clock, medians of {asked.repetitions}. Share: of {_INTERVAL} steps."

@@ -1,6 +1,7 @@
 """What benchmarks/training.py and benchmarks/stall.py have in common: models, what their peers read, HF Trainer."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.measured import model_of
 from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
@@ -37,24 +39,10 @@ def random_weights(name: str, directory: Path, layers: int | None = None) -> str
     if name == "tiny":
         return name
     shape = architecture_of(name)
-    config_of, model_of = {
-        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-    }[shape.family]
-    config = config_of(
-        hidden_size=shape.width,
-        num_hidden_layers=min(shape.layers, layers or shape.layers),
-        intermediate_size=shape.intermediate,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_width,
-        vocab_size=shape.vocabulary,
-        tie_word_embeddings=shape.tied,
-        pad_token_id=0,
-    )
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
-    model_of(config).save_pretrained(directory / name)
+    shape = replace(shape, layers=min(shape.layers, layers or shape.layers))
+    model_of(shape, pad_token_id=0).save_pretrained(directory / name)
     transformers.AutoTokenizer.from_pretrained(TINY_DIRECTORY).save_pretrained(directory / name)
     return str(directory / name)
 

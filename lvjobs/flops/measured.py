@@ -14,6 +14,7 @@ import warnings
 from typing import Any
 
 from lvjobs.errors import UsageError
+from lvjobs.flops.architecture import Architecture
 from lvjobs.flops.rules import MLP, Forward, counts, generation
 from lvjobs.flops.workload import Counts, Workload
 
@@ -45,34 +46,40 @@ def count(workload: Workload) -> Counts:
     return counts(workload, one, step - one.total, forecast)
 
 
+def model_of(shape: Architecture, **changes: Any) -> Any:
+    """A model of this shape, whose weights nobody has trained; `changes` to its configuration in transformers."""
+    import transformers
+
+    untyped: Any = transformers
+    config_of, class_of = {
+        "qwen2": (untyped.Qwen2Config, untyped.Qwen2ForCausalLM),
+        "llama": (untyped.LlamaConfig, untyped.LlamaForCausalLM),
+    }[shape.family]
+    settings = {
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "intermediate_size": shape.intermediate,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_width,
+        "vocab_size": shape.vocabulary,
+        "tie_word_embeddings": shape.tied,
+        "attn_implementation": "sdpa",
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    return class_of(config_of(**{**settings, **changes}))
+
+
 def _model(workload: Workload) -> Any:
     """The model without weights, with its adapters."""
     import logging
 
     import torch
-    import transformers
 
     shape = workload.shape
-    untyped: Any = transformers
-    config_of, model_of = {
-        "qwen2": (untyped.Qwen2Config, untyped.Qwen2ForCausalLM),
-        "llama": (untyped.LlamaConfig, untyped.LlamaForCausalLM),
-    }[shape.family]
-    config = config_of(
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        intermediate_size=shape.intermediate,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_width,
-        vocab_size=shape.vocabulary,
-        tie_word_embeddings=shape.tied,
-        attn_implementation="sdpa",
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    model = model_of(config)
+    model = model_of(shape)
     if workload.numeric_head is not None:
         model.lm_head = torch.nn.Linear(shape.width, workload.numeric_head, bias=False)
     if workload.lora_rank:
