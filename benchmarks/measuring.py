@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 from tabulate import tabulate
 
 REPETITIONS = 5
@@ -68,11 +70,19 @@ def peer_python(name: str, *requirements: str) -> Path:
     root = Path(os.environ.get("LVJOBS_PEERS", Path.home() / ".cache" / "lvjobs-peers")) / name
     python, stamp = root / "bin" / "python", root / "installed"
     wanted = " ".join(requirements)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
-        stamp.write_text(wanted)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"):
+        if not stamp.exists() or stamp.read_text() != wanted:
+            subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+            stamp.write_text(wanted)
     return python
+
+
+def trainers_python() -> Path:
+    """Of an environment with HF Trainer, Lightning and submitit, and the versions that we have of everything else."""
+    ours = ("torch", "transformers", "accelerate", "peft", "numpy", "submitit")
+    return peer_python("trainers", "lightning", *(f"{name}=={version(name).partition('+')[0]}" for name in ours))
 
 
 def version_of(python: Path, package: str) -> str:

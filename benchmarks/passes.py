@@ -48,7 +48,7 @@ from lvjobs.study.words import Cause, RunState
 _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
 _GOAL = 10_000
-_SIZES = [(10, 10), (1000, 100), (_GOAL, 100), (_GOAL, _GOAL)]
+_SIZES = [(10, 10), (1000, 100), (_GOAL, 100), (10 * _GOAL, 100), (_GOAL, _GOAL)]
 _RATES = {"official": {"training": 10**9, "validation": 10**8, "generation": 10**7}}
 
 

@@ -41,14 +41,14 @@ model = "tiny"
 data = {data}
 context_length = 256
 batch_size = 1
-checkpoint_every = 10
+checkpoint_every = {save}
 validation_limit = 4
 [policy]
 backoff_seconds = 1
 [[stage]]
 name = "stage1"
-steps = 20
-grid = {{ lora_rank = [2, 4, 8], learning_rate = [8e-3, 4e-3, 1e-3] }}
+steps = {steps}
+grid = {{ lora_rank = {ranks}, learning_rate = {rates} }}
 """
 _WAYS = {"pack": ("--pack", "9"), "pack, 3 side by side": ("--pack", "9", "--side-by-side", "3"), "job a cell": ()}
 
@@ -63,9 +63,10 @@ def lvjobs(root: Path, *typed: str) -> str:
     return done.stdout
 
 
-def declare(root: Path, data: Path) -> None:
+def declare(root: Path, data: Path, ranks: list[int], rates: list[float], steps: int) -> None:
     """A study with the stage."""
-    (root / "study.toml").write_text(_STUDY.format(data=json.dumps(str(data))))
+    words = {"data": json.dumps(str(data)), "ranks": ranks, "rates": rates, "steps": steps, "save": max(1, steps // 2)}
+    (root / "study.toml").write_text(_STUDY.format(**words))
 
 
 @contextmanager
@@ -151,8 +152,9 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=6, help="jobs of others that always wait")
     parser.add_argument("--other-seconds", type=float, default=8, help="how long each of them runs")
     asked = parser.parse_args()
+    stage = ([2, 4, 8], [8e-3, 4e-3, 1e-3], 20)
     if asked.smoke:
-        asked.repetitions, asked.others = 1, 0
+        asked.repetitions, asked.others, stage = 1, 0, ([2], [8e-3, 4e-3], 2)
     lab, scratch = Lab(tempfile.mkdtemp(prefix="lvlab")), Path(tempfile.mkdtemp(prefix="lvqueue"))
     ways = ("pack",) if asked.smoke else tuple(_WAYS)
     taken: dict[str, list[float]] = {name: [] for name in (*ways, "submitit")}
@@ -168,7 +170,7 @@ def main() -> None:
             for name, seconds in taken.items():
                 root = scratch / f"{name.replace(' ', '-').replace(',', '')}-{repetition}"
                 root.mkdir()
-                declare(root, data)
+                declare(root, data, *stage)
                 with others(lab, asked.others, asked.other_seconds):
                     is_peer = name == "submitit"
                     seconds.append(peer(root, asked.limit) if is_peer else ours(root, ("--qos=limited", *_WAYS[name])))

@@ -22,12 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import alternate, command_line, peer_python, print_table, version_of
+from measuring import alternate, command_line, print_table, trainers_python, version_of
 from peers.tuning import random_weights
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
@@ -37,7 +36,6 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 _PEER = Path(__file__).parent / "peers" / "resume_hf.py"
-_SAME = ("torch", "transformers", "peft", "accelerate", "numpy")
 _INTERVAL = 250
 _SECONDS = 600.0
 _BATCH, _RANK = 2, 4
@@ -177,7 +175,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.smoke:
         asked.model, asked.repetitions, asked.steps = "tiny", 1, 2
-    python = peer_python("hf-resume", *(f"{name}=={version(name).partition('+')[0]}" for name in _SAME))
+    python = trainers_python()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measuring import command_line, peer_python, print_table, version_of
+from measuring import command_line, print_table, trainers_python, version_of
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
@@ -249,7 +249,7 @@ def main() -> None:
     if asked.smoke:
         asked.runs, asked.steps, asked.save_every, asked.every, asked.cap = 1, 20, 10, 1, 3
         asked.grace, asked.hold = [10], 6
-    python = peer_python("storm", "torch", "transformers", "accelerate", "peft", "submitit", "lightning")
+    python = trainers_python()
     alone: dict[str, float] = {}
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="lvstorm") as scratch:

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 import transformers
-from measuring import alternate, command_line, peer_python, print_table, version_of
+from measuring import alternate, command_line, print_table, trainers_python, version_of
 from peers.tuning import GPU, Tuned, clock, lora_of, pad, random_weights
 
 from lvjobs.flops import exact
@@ -119,17 +119,6 @@ def hf_trainer(tuned: Tuned, steps: int) -> Repetition:
     return repeat
 
 
-def lightning_python() -> Path:
-    """Of an environment with Lightning and the versions that we have of everything else."""
-    torch_version = torch.__version__.partition("+")[0]
-    from peft import __version__ as peft_version
-
-    return peer_python(
-        "lightning", "lightning", f"torch=={torch_version}", f"transformers=={transformers.__version__}",
-        f"peft=={peft_version}",
-    )  # fmt: skip
-
-
 @contextlib.contextmanager
 def lightning(tuned: Tuned, steps: int, threads: int) -> Iterator[Repetition]:
     """Lightning, in a process of its own that trains whenever it is asked to."""
@@ -148,7 +137,7 @@ def lightning(tuned: Tuned, steps: int, threads: int) -> Iterator[Repetition]:
         "threads": threads,
     }
     (work / "job.json").write_text(json.dumps(job))
-    command = [lightning_python(), REPOSITORY / "benchmarks" / "peers" / "train_lightning.py", work / "job.json"]
+    command = [trainers_python(), REPOSITORY / "benchmarks" / "peers" / "train_lightning.py", work / "job.json"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
@@ -232,7 +221,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             make_dataset(Path(scratch) / "data.h5", systems=40, seed=0)
             rows += compare(name, options, Path(scratch))
-    peers = ", ".join(version_of(lightning_python(), each) for each in ("transformers", "lightning", "peft", "torch"))
+    peers = ", ".join(version_of(trainers_python(), each) for each in ("transformers", "lightning", "peft", "torch"))
     where = f"on {torch.cuda.get_device_name()}" if GPU else f"a second of CPU, threads: {options.threads}"
     note = (
         f"Peers: {peers}; our torch is {torch.__version__}. {options.precision}, context {options.context_length}, "

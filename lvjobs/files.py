@@ -53,6 +53,15 @@ def fsync_directory(directory: Path) -> None:
     _fsync(directory)
 
 
+def make_directory(directory: Path) -> None:
+    """Make `directory` in one that is there, unless it is there itself; its name is durable when this returns."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return
+    _fsync(directory.parent)
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

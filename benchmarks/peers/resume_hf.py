@@ -1,9 +1,11 @@
-"""The peer of benchmarks/startup.py, run by the Python of an environment that has no lvjobs.
+"""The peer of benchmarks/startup.py and scale.py, run by the Python of an environment that has no lvjobs.
 
-    python benchmarks/peers/resume_hf.py JOB
+    python benchmarks/peers/resume_hf.py JOB [FOLDER]
 
 JOB is a JSON file: the model's directory, the file of chunks, the rank, the batch, and where to write. HF Trainer on a
 PEFT model; it resumes where there is a checkpoint, and else makes one after two steps. Each step is told in a line.
+With `last`, it trains so many steps, saves as often as `save` says, keeps two, logs each step, and saves the model.
+With FOLDER it is a job of submitit's, whose files are there.
 """
 
 import json
@@ -53,9 +55,9 @@ class Telling(TrainerCallback):
             stream.write(json.dumps(line) + "\n")
 
 
-def main() -> None:
-    """Train until somebody kills it."""
-    job = json.loads(Path(sys.argv[1]).read_text())
+def train(path: str) -> None:
+    """Train until somebody kills it, or to its last step."""
+    job = json.loads(Path(path).read_text())
     output = Path(job["output"])
     resumes = any(output.glob("checkpoint-*"))
     torch.manual_seed(0)
@@ -69,11 +71,13 @@ def main() -> None:
     )
     options = TrainingArguments(
         output_dir=str(output),
-        max_steps=10**6,
+        max_steps=job.get("last", 10**6),
         per_device_train_batch_size=job["batch"],
         save_strategy="no" if resumes else "steps",
-        save_steps=2,
-        logging_strategy="no",
+        save_steps=job.get("save", 2),
+        save_total_limit=2,
+        logging_strategy="steps" if "last" in job else "no",
+        logging_steps=1,
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
@@ -82,6 +86,17 @@ def main() -> None:
     trainer = Trainer(get_peft_model(base, lora), options, train_dataset=Chunks(job["chunks"]))
     trainer.add_callback(Telling(Path(job["steps"])))
     trainer.train(resume_from_checkpoint=resumes or None)
+    trainer.save_model()
+
+
+def main() -> None:
+    """Here, or in a job of submitit's."""
+    if len(sys.argv) > 2:  # noqa: PLR2004
+        import submitit
+
+        submitit.AutoExecutor(folder=sys.argv[2], cluster="local").submit(train, sys.argv[1]).result()
+    else:
+        train(sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +40,9 @@ _LONGEST_NAME = 200
 _LARGEST_SCRIPT = 3_500_000
 """Slurm's max_script_size is 4 MiB."""
 
+_PROFILES = 64
+"""So many compiled templates are kept: of each profile that a study names, its driver's, and those that were edited."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -56,15 +59,27 @@ def _quote(value: Any) -> str:
     )
 
 
-def _environment(undefined: type[jinja2.Undefined]) -> jinja2.Environment:
+def _environment(*, strict: bool) -> jinja2.Environment:
     return jinja2.Environment(
-        undefined=undefined,
+        undefined=jinja2.StrictUndefined if strict else jinja2.ChainableUndefined,
         finalize=_quote,
         autoescape=False,  # noqa: S701 - that is for HTML; `finalize` quotes for the shell
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+@lru_cache(_PROFILES)
+def _template(source: str, *, strict: bool) -> jinja2.Template:
+    """Compiling takes longer than all else that a small pass does, and each pass asks for some."""
+    return _environment(strict=strict).from_string(source)
+
+
+@lru_cache(_PROFILES)
+def _variables(source: str) -> frozenset[str]:
+    tree = _environment(strict=True).parse(source)
+    return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
 
 
 def _directory() -> Path:
@@ -144,16 +159,15 @@ class Profile:
 
     def defaults(self) -> dict[str, Any]:
         """The defaults that the template's `{% set %}` lines give, by name."""
-        template = _environment(jinja2.ChainableUndefined).from_string(self.source)
+        template = _template(self.source, strict=False)
         sample = JobRequest("0" * 12, "x", [Path("/x")], Path("/x"), Path("/x"), "/x")
         module = template.make_module(_facts(sample))
         return {name: value for name, value in vars(module).items() if name in self.variables}
 
-    @cached_property
+    @property
     def variables(self) -> frozenset[str]:
         """The names that a user may set: all that the template asks for, save what comes with each submission."""
-        tree = _environment(jinja2.StrictUndefined).parse(self.source)
-        return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
+        return _variables(self.source)
 
 
 def render(profile: Profile, request: JobRequest) -> str:
@@ -165,7 +179,7 @@ def render(profile: Profile, request: JobRequest) -> str:
     resources = {key: _checked(profile, key, value) for key, value in request.resources.items() if value is not None}
     facts = _facts(request)
     try:
-        text = _environment(jinja2.StrictUndefined).from_string(profile.source).render({**resources, **facts}).lstrip()
+        text = _template(profile.source, strict=True).render({**resources, **facts}).lstrip()
     except jinja2.UndefinedError as error:
         missing = re.search(r"'(\w+)' is undefined", str(error))
         key = missing[1] if missing else str(error)

@@ -95,12 +95,16 @@ def new_token() -> str:
 
 
 def prepare(study: Study, runs: Sequence[Run]) -> None:
-    """Make the run directories: run.json and empty places for what a worker leaves. Harmless when done twice."""
+    """Make the run directories, each with its run.json and a place for claims. Harmless when done twice.
+
+    A pass has to see claims at once, and an NFS client looks afresh at a directory that is there, not at a name that
+    was missing a moment ago. What else a worker needs it makes itself: file systems count directories too.
+    """
     contents = {}
     for run in runs:
         files = study.layout.run(run.name)
-        for directory in (files.root, files.generations, files.journals, files.steps, files.revoked):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.generations.mkdir(exist_ok=True, mode=0o700)
         config = RunConfig.model_validate(run.config)
         content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
         # Only what was declared: its code, which reads this, knows no key that is newer.

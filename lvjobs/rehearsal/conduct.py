@@ -144,7 +144,7 @@ class _Fate:
         self._draw()
 
     def _newest(self) -> Claim | None:
-        paths = sorted(path for path in self._files.generations.iterdir() if path.name.isdecimal())
+        paths = sorted(path for path in self._files.generations.glob("*") if path.name.isdecimal())
         return parse_claim(paths[-1].read_text(encoding="utf-8")) if paths else None
 
 

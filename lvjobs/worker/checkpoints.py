@@ -6,8 +6,7 @@ renamed to `<generation>-<step>`. The newest one whose checksums hold wins.
     steps/000002-00000500/
       manifest.json
       adapter/...                       what the Saver called `adapter` wrote
-      optimizer.tree.json, .safetensors a tree (see lvjobs.worker.state)
-      _rng.tree.json, .safetensors      the RNG states, added by itself
+      _state.tree.json, .safetensors    the trees, and the RNG states (see lvjobs.worker.state)
     steps/.000002-00000750.tmp.HOST.PID being written, or left behind by a death
 """
 
@@ -148,7 +147,7 @@ def write_checkpoint(
         return path, 0
     check_fence(layout, name.generation)  # before the work: an orphan should not fill the disk either
     try:
-        layout.steps.mkdir(exist_ok=True)
+        files.make_directory(layout.steps)
         size = _write_aside(aside, name, state, metrics, marks)
         check_fence(layout, name.generation)
         aside.rename(path)
@@ -176,18 +175,17 @@ def _write_aside(
     aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float], marks: Mapping[str, Any]
 ) -> int:
     from lvjobs.worker import determinism
-    from lvjobs.worker.state import save_tree
+    from lvjobs.worker.state import save_trees
 
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     rng = determinism.capture_rng()
+    trees = {key: value for key, value in state.items() if not callable(value)}
     for key, value in state.items():
         _check_state_name(key)
         if callable(value):
             _call_saver(key, value, aside / key)
-        else:
-            save_tree(aside, key, value)
-    save_tree(aside, RNG, rng)
+    save_trees(aside, {**trees, RNG: rng})
     # A Saver that draws random numbers would make a run that checkpoints differ from one that does not.
     determinism.restore_rng(rng)
     seal(aside, name, metrics, **marks)

@@ -34,7 +34,7 @@ def newest_generation(layout: RunLayout) -> int:
 
 def claim_generation(layout: RunLayout, environment: JobEnvironment) -> Claim:
     """Claim the next generation for this process. Of any number of processes that try, each gets one of its own."""
-    layout.generations.mkdir(exist_ok=True)
+    files.make_directory(layout.generations)
     while True:
         claim = Claim(
             generation=newest_generation(layout) + 1,

@@ -16,7 +16,7 @@ class JournalWriter:
     """One attempt's journal. Not buffered: what `write` returned from is the kernel's, and survives this process."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(exist_ok=True)
+        files.make_directory(path.parent)
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         files.fsync_directory(path.parent)

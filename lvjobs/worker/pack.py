@@ -152,7 +152,7 @@ def _tell_of(child: _Child, code: int) -> None:
     One that died before it claimed a generation has no journal: the job's log has what there is to know.
     """
     _say(f"{child.layout.root.name}: its worker died ({code})")
-    for path in child.layout.generations.iterdir():
+    for path in child.layout.generations.glob("*"):
         claim = parse_claim(path.read_text(encoding="utf-8"))
         if (claim.pid, claim.host) == (child.process.pid, os.uname().nodename):
             with contextlib.suppress(LvjobsError):  # a disk that is full: the job's end will tell

@@ -20,6 +20,8 @@ import torch
 
 _TREE = ".tree.json"
 _TENSORS = ".tree.safetensors"
+_ALL = "_state"
+"""What the two files are called. No tree can be: names of trees begin with a letter."""
 
 
 @dataclass
@@ -124,17 +126,24 @@ def unpack(structure: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     raise ValueError(f"not a packed tree: {kind!r}")
 
 
-def save_tree(directory: Path, name: str, tree: Any) -> None:
-    """Write `tree` as two files of `directory`."""
-    structure, tensors = pack(tree, name)
-    (directory / f"{name}{_TREE}").write_text(json.dumps(structure, allow_nan=False), encoding="ascii")
-    safetensors.torch.save_file(tensors, directory / f"{name}{_TENSORS}")
+def save_trees(directory: Path, trees: Mapping[str, Any]) -> None:
+    """Write all of `trees`, by their names, as two files of `directory`: file systems count files, and each is synced.
+
+    Raises:
+        TypeError: one holds what `pack` does not take.
+    """
+    packer = _Packer()
+    structures = {name: packer.pack(tree, name) for name, tree in trees.items()}
+    (directory / f"{_ALL}{_TREE}").write_text(json.dumps(structures, allow_nan=False), encoding="ascii")
+    safetensors.torch.save_file(packer.tensors, directory / f"{_ALL}{_TENSORS}")
 
 
 def load_trees(directory: Path) -> Iterator[tuple[str, Any]]:
-    """Each tree that `save_tree` wrote into `directory`, with its name."""
+    """Each tree that `save_trees` wrote into `directory`, with its name; older lvjobs gave each two files."""
     for path in sorted(directory.glob(f"*{_TREE}")):
         name = path.name.removesuffix(_TREE)
         # From bytes, not mapped: a mapped file that another host deletes ends in SIGBUS.
         tensors = safetensors.torch.load((directory / f"{name}{_TENSORS}").read_bytes())
-        yield name, unpack(json.loads(path.read_text(encoding="ascii")), tensors)
+        structure = json.loads(path.read_text(encoding="ascii"))
+        for each, tree in (structure if name == _ALL else {name: structure}).items():
+            yield each, unpack(tree, tensors)

@@ -14,14 +14,15 @@ from lvjobs.lab import require_packages
 pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
-NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible"}
+NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale"}
 SUITE = runpy.run_path(str(RUN))["SUITE"]
 
 
 @pytest.fixture(scope="session")
 def peers(tmp_path_factory):
-    """Where peers are installed, from the package registry."""
-    return tmp_path_factory.mktemp("peers")
+    """Where peers are installed, from the package registry: once for all of pytest's workers."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "peers"
 
 
 @pytest.mark.parametrize("name", SUITE)

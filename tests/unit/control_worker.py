@@ -136,7 +136,7 @@ class Worker:
 
     @staticmethod
     def _checkpoint(files):
-        names = [parse_checkpoint_name(path.name) for path in files.steps.iterdir()]
+        names = [parse_checkpoint_name(path.name) for path in files.steps.glob("*")]
         return max((name for name in names if name is not None), default=None)
 
     def _go_on(self, key, job, work, *, is_orphan):
@@ -195,7 +195,7 @@ class Worker:
         if work.newest() > work.generation:
             return
         name = CheckpointName(work.generation, work.step)
-        (work.files.steps / str(name)).mkdir(exist_ok=True)
+        (work.files.steps / str(name)).mkdir(parents=True, exist_ok=True)
         work.tell(self.now, "checkpoint", step=work.step, name=str(name))
 
     def _obey(self, job, work, *, shared):

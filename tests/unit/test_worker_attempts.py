@@ -416,11 +416,11 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
     newest = layout.steps / published(layout)[-1]
-    (newest / "optimizer.tree.safetensors").write_bytes(b"")
+    (newest / "_state.tree.safetensors").write_bytes(b"")
     assert zygote.run(layout) == 0
     (bad,) = entries(layout, "invalid_checkpoint")
     assert bad["name"] == newest.name
-    assert "optimizer" in bad["problem"]
+    assert "_state" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
     fault("bytes_flipped", layout.root, saw=bad["problem"], same_bits=True)

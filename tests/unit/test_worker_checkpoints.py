@@ -66,7 +66,7 @@ def test_damage_to_each_file_falls_back_to_the_older_one(layout, damage, fault):
     sound = layout.root / "sound"
     shutil.copytree(new, sound)
     names = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
-    assert len(names) == 6
+    assert len(names) == 4
     for name in names:
         data = (new / name).read_bytes()
         if damage == "remove":
@@ -266,9 +266,7 @@ def test_only_older_leftovers_are_swept(layout):
 def test_the_manifest_lists_every_file(layout):
     manifest = json.loads((write(layout, 1, 5) / "manifest.json").read_text())
     assert sorted(manifest["files"]) == [
-        "_rng.tree.json",
-        "_rng.tree.safetensors",
+        "_state.tree.json",
+        "_state.tree.safetensors",
         "adapter/deep/note.txt",
-        "weights.tree.json",
-        "weights.tree.safetensors",
     ]

@@ -1,15 +1,17 @@
 """Trees come back as they went, bit for bit and type for type."""
 
 import collections
+import json
 import math
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvjobs.worker.state import load_trees, pack, save_tree, unpack
+from lvjobs.worker.state import load_trees, pack, save_trees, unpack
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
@@ -103,7 +105,7 @@ def test_pack_and_unpack(tree):
 @given(trees)
 def test_through_files(tmp_path_factory, tree):
     directory = tmp_path_factory.mktemp("tree")
-    save_tree(directory, "name", tree)
+    save_trees(directory, {"name": tree})
     ((name, loaded),) = load_trees(directory)
     assert name == "name"
     assert equal(tree, loaded)
@@ -113,7 +115,7 @@ def test_through_files(tmp_path_factory, tree):
 def test_every_dtype_empty_scalar_and_strided(tmp_path, dtype):
     base = torch.arange(12).reshape(3, 4).to(torch.float32).to(dtype)
     tree = {0: base[1, 1], 1: base[:0], 2: base.t(), 3: base[::2, 1:]}
-    save_tree(tmp_path, "x", tree)
+    save_trees(tmp_path, {"x": tree})
     ((_, loaded),) = load_trees(tmp_path)
     assert equal({key: value.contiguous() for key, value in tree.items()}, loaded)
 
@@ -123,7 +125,7 @@ def test_an_optimizer(tmp_path):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    save_tree(tmp_path, "optimizer", optimizer.state_dict())
+    save_trees(tmp_path, {"optimizer": optimizer.state_dict()})
     ((_, loaded),) = load_trees(tmp_path)
     assert equal(optimizer.state_dict(), loaded)
     assert set(loaded["state"]) == {0, 1}, "int keys stay ints"
@@ -132,21 +134,37 @@ def test_an_optimizer(tmp_path):
 
 def test_numbers_that_json_has_no_word_for(tmp_path):
     tree = {float("nan"): float("inf"), "x": [float("-inf"), float("nan"), -0.0, 1e300, 5e-324, 2**200]}
-    save_tree(tmp_path, "x", tree)
+    save_trees(tmp_path, {"x": tree})
     ((_, loaded),) = load_trees(tmp_path)
     assert equal(list(tree.values()), list(loaded.values()))
 
 
 def test_tied_weights_and_views_are_copied_apart(tmp_path):
     big = torch.arange(1000.0)
-    save_tree(tmp_path, "x", {"a": big, "b": big, "c": big[5:7]})
+    save_trees(tmp_path, {"x": {"a": big, "b": big, "c": big[5:7]}})
     ((_, loaded),) = load_trees(tmp_path)
     assert equal(loaded, {"a": big, "b": big, "c": big[5:7].clone()})
 
 
 def test_a_view_does_not_drag_its_storage_along(tmp_path):
-    save_tree(tmp_path, "x", torch.zeros(1_000_000)[:3])
-    assert (tmp_path / "x.tree.safetensors").stat().st_size < 1000
+    save_trees(tmp_path, {"x": torch.zeros(1_000_000)[:3]})
+    assert (tmp_path / "_state.tree.safetensors").stat().st_size < 1000
+
+
+def test_trees_that_share_memory_come_back_apart(tmp_path):
+    big = torch.arange(10.0)
+    save_trees(tmp_path, {"x": {"big": big}, "y": big, "empty": {}})
+    assert equal(dict(load_trees(tmp_path)), {"x": {"big": big}, "y": big.clone(), "empty": {}})
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_an_older_lvjobs_wrote_is_read(tmp_path):
+    trees = {"_rng": {"python": (3, (1, 2), None)}, "optimizer": {0: torch.arange(3.0)}}
+    for name, tree in trees.items():
+        structure, tensors = pack(tree)
+        (tmp_path / f"{name}.tree.json").write_text(json.dumps(structure))
+        safetensors.torch.save_file(tensors, tmp_path / f"{name}.tree.safetensors")
+    assert equal(dict(load_trees(tmp_path)), trees)
 
 
 def test_loaded_arrays_and_tensors_are_writable():
