@@ -12,7 +12,7 @@ from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TRAIN_TASK
-from lvjobs.worker import determinism, signals
+from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
 from lvjobs.worker.deadline import Deadline
@@ -94,6 +94,7 @@ class Attempt:
     def resume(self) -> Resumed | None:
         """Load the checkpoint that was found, and put the RNGs back, last of all."""
         self._resumed = True
+        loading.end()
         if self.found is None:
             self._lap()
             return None

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, SupportsFloat
 
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.worker import determinism, signals
+from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import Group, PeerLost, join
@@ -68,6 +68,7 @@ class FollowingRun:
         """The checkpoint that the first process begins from."""
         from lvjobs.worker.state import load_trees
 
+        loading.end()
         found = None
         if self._checkpoint:
             path = Path(self._checkpoint)
@@ -112,6 +113,7 @@ def _hold_on_to(leash: Any, meeting: Path) -> None:
 def follow(place: Assignment) -> None:
     """Train with the others until the training function returns."""
     config = RunFile.model_validate_json(RunLayout(Path(place.root)).config.read_text(encoding="utf-8")).config
+    loading.begin()
     determinism.pin_threads(config.threads)
     determinism.make_deterministic(config.threads, config.seed)
     team = join(place.rank, place.size, Path(place.meeting))

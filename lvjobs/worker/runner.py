@@ -17,7 +17,7 @@ from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.worker import determinism, signals
+from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.crew import Crew, Loss, exit_code_of
@@ -189,6 +189,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     if not attempt.is_over:
         if not attempt.may_begin():
             return None
+        loading.begin()
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         task = _load_task(attempt.config)

@@ -1,5 +1,6 @@
 """Whole attempts: killed, asked to leave, fenced off, broken, done. The weights at the end must not know."""
 
+import gc
 import json
 import os
 import random
@@ -523,3 +524,10 @@ def test_killed_while_it_ends_early(zygote, tmp_path):
         assert final_weights(layout) == final_weights(whole)
         replayed += len(executed(layout)) > 23
     assert 0 < replayed < count - 14, "some died before the checkpoint was there, and some after"
+
+
+def test_garbage_is_looked_for_as_usual_once_it_trains(tmp_path, zygote):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_TELL_GC="1") == 0
+    while_loading, while_training = json.loads((layout.root / "gc.json").read_text())
+    assert while_loading[0] > while_training[0] == gc.get_threshold()[0]

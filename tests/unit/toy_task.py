@@ -3,7 +3,9 @@
 `params` choose a misbehaviour; `TOY_*` variables (not part of the run's configuration) hurt one attempt.
 """
 
+import gc
 import hashlib
+import json
 import math
 import os
 import random
@@ -59,7 +61,10 @@ def train(run: Run):
     model, optimizer, schedule = build()
     data = torch.linspace(-2, 2, 20 * 6).reshape(20, 6).sin()
     order, position = [], 0
+    looks = [gc.get_threshold()]
     resumed = run.resume()
+    if "TOY_TELL_GC" in os.environ:
+        (run.directory / "gc.json").write_text(json.dumps([*looks, gc.get_threshold()]))
     if resumed:
         model.load_state_dict(torch.load(resumed.directory("model") / "model.pt", weights_only=True))
         optimizer.load_state_dict(resumed.state["optimizer"])
