@@ -6,13 +6,17 @@ new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS an
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _ONLY_MINE = 0o077
 """The umask of all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
+
+
+_FEW, _AT_ONCE = 32, 16
+"""Files that are written one after another, and how many are at once where there are more."""
 
 
 def keep_private() -> int:
@@ -88,23 +92,38 @@ def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) ->
     they written one by one. A death in between leaves some of them new and the others old. Not `durable`: a machine
     that loses its power may lose the new and the old.
     """
+    directories = list(dict.fromkeys(path.parent for path in contents))
     asides = {path: path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp") for path in contents}
     try:
-        for path, aside in asides.items():
-            _write(aside, contents[path])
+        _for_each(lambda path: _write(asides[path], contents[path]), list(contents))
         if durable:
-            for aside in asides.values():
-                _fsync(aside)
-        for path, aside in asides.items():
-            aside.rename(path)
+            _for_each(_fsync, list(asides.values()))
+        _for_each(lambda path: asides[path].rename(path), list(contents))
     except OSError:
         for aside in asides.values():
             with suppress(OSError):
                 aside.unlink()  # of a full disk not even this part
         raise
     if durable:
-        for directory in dict.fromkeys(path.parent for path in contents):
-            fsync_directory(directory)
+        _for_each(fsync_directory, directories)
+
+
+def make_private(directories: Collection[Path]) -> None:
+    """Make each directory, and what is missing above it; those that are there stay as they are."""
+    _for_each(lambda directory: directory.mkdir(parents=True, exist_ok=True, mode=0o700), directories)
+
+
+def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
+    """Many at once where they are many: a disk, or a file system's server, is waited for by all of them together."""
+    if len(paths) <= _FEW:
+        for path in paths:
+            work(path)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for future in [pool.submit(work, path) for path in paths]:
+            future.result()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """What runs.db knows of a run, kept in its directory: so that the ledger can be made anew where it is lost."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.files import write_atomic
+from lvjobs.files import write_many
 from lvjobs.ledger.memo import Memo
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import StudyLayout
@@ -24,23 +25,26 @@ class MemoKeeper:
         Raises:
             LvjobsError: one cannot be written. runs.db has it; nothing that was to follow has been done.
         """
-        for memo in memos:
-            path = self._layout.run(memo.run.name).memo
-            text = memo.to_json()
-            try:
-                if self._known(memo.run.id, memo.run.name) != text and path.parent.is_dir():
-                    write_atomic(path, text, durable=False)  # runs.db is; this is a copy for when it is lost
-                    self._kept[memo.run.id] = text
-            except OSError as error:
-                raise LvjobsError(
-                    f"{path} cannot be written ({error.strerror}); runs.db has what was to be noted there, and nothing "
-                    "else was done: make room, then type the command again"
-                ) from error
+        news: dict[Path, str] = {}
+        told: dict[str, str] = {}
+        try:
+            for memo in memos:
+                path, text = self._layout.run(memo.run.name).memo, memo.to_json()
+                if self._known(memo.run.id, path) != text and path.parent.is_dir():
+                    news[path] = told[memo.run.id] = text
+            write_many(news, durable=False)  # runs.db is; these are copies for when it is lost
+        except OSError as error:
+            path = next(iter(news), self._layout.checkpoints)
+            raise LvjobsError(
+                f"{path} cannot be written ({error.strerror}); runs.db has what was to be noted there, and nothing "
+                "else was done: make room, then type the command again"
+            ) from error
+        self._kept |= told
 
-    def _known(self, run_id: str, name: str) -> str:
+    def _known(self, run_id: str, path: Path) -> str:
         if run_id not in self._kept:
             try:
-                self._kept[run_id] = self._layout.run(name).memo.read_text()
+                self._kept[run_id] = path.read_text()
             except (FileNotFoundError, UnicodeDecodeError):
                 return ""
         return self._kept[run_id]

@@ -25,7 +25,7 @@ from lvjobs.control.driving import driver_name
 from lvjobs.control.packs import is_packed
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
-from lvjobs.files import json_text, write_many
+from lvjobs.files import json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
@@ -101,10 +101,10 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
     was missing a moment ago. What else a worker needs it makes itself: file systems count directories too.
     """
     contents = {}
+    make_private([study.layout.run(run.name).root for run in runs])
+    make_private([study.layout.run(run.name).generations for run in runs])
     for run in runs:
         files = study.layout.run(run.name)
-        files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.generations.mkdir(exist_ok=True, mode=0o700)
         config = RunConfig.model_validate(run.config)
         content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
         # Only what was declared: its code, which reads this, knows no key that is newer.
@@ -153,12 +153,9 @@ def reservations_for(
 
 def allow(study: Study, works: Mapping[str, Work]) -> None:
     """Tell the workers of runs, by their names, how much they may execute."""
-    contents = {}
-    for name, work in works.items():
-        path = study.layout.run(name).allowance
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        contents[path] = Allowance(training=work.training).to_json()
-    write_many(contents)
+    allowances = {study.layout.run(name).allowance: Allowance(training=work.training) for name, work in works.items()}
+    make_private([path.parent for path in allowances])
+    write_many({path: allowance.to_json() for path, allowance in allowances.items()})
 
 
 def send(

@@ -343,7 +343,7 @@ def test_a_job_id_that_is_learnt_by_itself_is_kept(make):
 def test_a_pass_that_learns_only_steps_writes_no_memo(make, monkeypatch):
     scene = begun(make(steps=200, every=100))
     written = []
-    monkeypatch.setattr("lvjobs.control.memos.write_atomic", lambda path, _text, **_: written.append(path))
+    monkeypatch.setattr("lvjobs.control.memos.write_many", lambda contents, **_: written.extend(contents))
     scene.cluster.advance(10)
     assert scene.one_pass() == []
     assert written == []
@@ -361,10 +361,10 @@ def test_runs_of_an_earlier_release_get_their_memos_at_the_first_command(make):
 def test_a_memo_that_cannot_be_written_stops_the_submission(make, monkeypatch):
     scene = make()
 
-    def full(_path, _text, **_):
+    def full(_contents, **_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lvjobs.control.memos.write_atomic", full)
+    monkeypatch.setattr("lvjobs.control.memos.write_many", full)
     with pytest.raises(LvjobsError, match=r"ledger\.json cannot be written \(No space left on device\)"):
         scene.enter("one")
     assert scene.cluster.jobs == []

@@ -8,8 +8,9 @@ import pytest
 from lvjobs import files
 
 
-@pytest.fixture
-def two(tmp_path):
+@pytest.fixture(params=[files._FEW, 0], ids=["one by one", "at once"])
+def two(tmp_path, monkeypatch, request):
+    monkeypatch.setattr(files, "_FEW", request.param)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text("old")
@@ -32,7 +33,7 @@ def test_all_are_on_disk_before_the_first_is_published_and_their_names_after_the
     monkeypatch.setattr(Path, "rename", published)
     files.write_many(two)
     assert [what for what, _ in happened] == ["on disk"] * 2 + ["published"] * 2 + ["on disk"] * 2
-    assert [name for _, name in happened[2:]] == ["one", "two", "one", "two"]
+    assert [sorted(name for _, name in happened[at : at + 2]) for at in (2, 4)] == [["one", "two"]] * 2
     assert {path: path.read_text() for path in two} == two
 
 
