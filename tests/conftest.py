@@ -27,6 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Gathered(path))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for Slurm come first: one of pytest's workers waits through them while the others compute."""
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
     """Types a command in the directory where one is; returns its exit code, output and errors."""
