@@ -11,7 +11,7 @@ from lvjobs import __version__
 from lvjobs.errors import LvjobsError
 
 _NEW_OBJECTS = 50_000
-"""Between two looks for garbage: a command makes modules and rows, and Python's own hundreds cost a tenth of its time."""
+"""Between two looks for garbage: a command makes modules and rows, of which next to none is."""
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
