@@ -29,6 +29,12 @@ def hide(scene):
     return hidden
 
 
+def test_a_run_that_waits_has_three_files_and_the_place_where_its_claim_will_be_looked_for(scene):
+    scene.enter("one")
+    names = sorted(path.name for path in scene.files().root.rglob("*"))
+    assert names == ["allowance.json", "generations", "ledger.json", "run.json"]
+
+
 # -- a reply that is lost ------------------------------------------------------------------------------------------
 
 

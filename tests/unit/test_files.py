@@ -81,3 +81,17 @@ def test_of_a_full_disk_nothing_is_left_and_nothing_is_published(two, monkeypatc
 
 def test_of_none_nothing_is_done():
     files.write_many({})
+
+
+def test_a_new_directorys_name_is_on_disk_and_one_that_is_there_waits_for_none(tmp_path, monkeypatch):
+    happened, fsync = [], os.fsync
+
+    def synced(descriptor):
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    for _ in range(2):
+        files.make_directory(tmp_path / "new")
+        assert (tmp_path / "new").is_dir()
+    assert happened == [tmp_path]
