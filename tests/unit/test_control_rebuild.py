@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, begun, make_haste
@@ -383,3 +384,14 @@ def test_a_keeper_passes_over_a_directory_that_is_gone(tmp_path, make):
     scene.files().root.rmdir()
     MemoKeeper(scene.study.layout)([memo])
     assert not scene.files().root.exists()
+
+
+def test_a_keeper_writes_what_is_new_and_nothing_else(make):
+    scene = begun(make())
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        (memo,) = memos_of(transaction, {run.id for run in transaction.runs()})
+    keeper, before = MemoKeeper(scene.study.layout), scene.files().memo.stat().st_ino
+    keeper([memo])
+    assert scene.files().memo.stat().st_ino == before
+    keeper([replace(memo, run=replace(memo.run, reason="another"))])
+    assert scene.files().memo.stat().st_ino != before
