@@ -393,5 +393,5 @@ def test_a_keeper_writes_what_is_new_and_nothing_else(make):
     keeper, before = MemoKeeper(scene.study.layout), scene.files().memo.stat().st_ino
     keeper([memo])
     assert scene.files().memo.stat().st_ino == before
-    keeper([replace(memo, run=replace(memo.run, reason="another"))])
+    keeper([replace(memo, run=replace(memo.run, not_before=1.0))])
     assert scene.files().memo.stat().st_ino != before
