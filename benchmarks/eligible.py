@@ -53,7 +53,7 @@ partition = "steering"
 hung_seconds = {hung}
 """
 
-_TASK = """\
+TICKING = """\
 import time
 import lvjobs
 
@@ -83,7 +83,7 @@ class Lvjobs(Subject):
         cause = self.cause
         text = _STUDY.format(partition=cause.partition, memory=800, minutes=cause.minutes, hung=cause.hung)
         (self.root / "study.toml").write_text(text)
-        (self.root / "ticking.py").write_text(_TASK)
+        (self.root / "ticking.py").write_text(TICKING)
         self.type(sys.executable, "-m", "lvjobs", "submit", "run", "--name", "run")
 
     def _journals(self) -> Iterator[list[dict[str, Any]]]:

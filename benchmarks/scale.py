@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from eligible import TICKING
 from measuring import command_line, peer_python, print_table, trainers_python, version_of
 from passes import fill
 from prompt import gridtk_of
@@ -53,20 +54,6 @@ profile = "lab"
 task = "ticking:train"
 steps = 1000000
 checkpoint_every = 100
-"""
-_TASK = """\
-import time
-import lvjobs
-
-@lvjobs.task(flops=1000)
-def train(run):
-    for step in range(1, run.config.steps + 1):
-        time.sleep(0.2)
-        run.log(step, loss=1.0)
-        if run.due(step) or run.should_stop():
-            run.checkpoint(step, {"place": {"step": step}})
-        if run.should_stop():
-            return
 """
 
 _RPC = re.compile(r"^\s*(\w+)\s+\(\s*\d+\)\s+count:(\d+)\s+ave_time:(\d+)", re.MULTILINE)
@@ -161,8 +148,8 @@ def cluster(queued: int) -> Iterator[Lab]:
     try:
         lab.up(LabConfig(nodes=3, gpus=1, accounting=True, hold=7))
         os.environ.update(lab.environment())
-        if queued:
-            lab.run("sbatch", f"--array=1-{queued}", "--hold", "--partition=low", "--wrap=true")
+        for _ in range(queued):  # not an array, which is one entry of the queue for as long as it waits
+            lab.run("sbatch", "--hold", "--partition=low", "--wrap=true")
         yield lab
     finally:
         lab.down(purge=True)
@@ -173,7 +160,7 @@ def driven(lab: Lab, root: Path, passes: int) -> Load:
     """What each pass of a driver, and its coming back, brings the controller."""
     root.mkdir()
     (root / "study.toml").write_text(_STUDY)
-    (root / "ticking.py").write_text(_TASK)
+    (root / "ticking.py").write_text(TICKING)
     subprocess.run(
         [sys.executable, "-m", "lvjobs", "submit", "run", "--name", "run"], cwd=root, check=True, capture_output=True
     )
