@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Commands are loaded when they are named, so that `--help` stays quick."""
 
+import atexit
 import errno
 import gc
 import sys
@@ -10,7 +11,7 @@ import click
 from lvjobs import __version__
 from lvjobs.errors import LvjobsError
 
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 200_000
 """Between two looks for garbage: a command makes modules and rows, of which next to none is."""
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
@@ -72,6 +73,7 @@ def cli() -> None:
 def main() -> None:
     """The `lvjobs` command. Errors meant for people end in one line and their exit code."""
     gc.set_threshold(_NEW_OBJECTS)
+    atexit.register(gc.freeze)  # else Python looks for it once more as it ends, a tenth of `status`
     try:
         cli(standalone_mode=False)
     except LvjobsError as error:

@@ -143,11 +143,11 @@ class _Column:
 
     @cached_property
     def width(self) -> int:
-        return max(_width(self.header), *map(_width, self.cells.values()), 0)
+        return max(_width(self.header), *map(_width, set(self.cells.values())), 0)
 
-    def padded(self, cell: str) -> str:
-        blanks = " " * (self.width - _width(cell))
-        return blanks + cell if self.right else cell + blanks
+    def padded(self, cells: Sequence[str]) -> list[str]:
+        width, pad = self.width, str.rjust if self.right else str.ljust
+        return [pad(cell, width if cell.isascii() else width + len(cell) - _width(cell)) for cell in cells]
 
 
 def _width(cell: str) -> int:
@@ -246,9 +246,13 @@ _CELLS: Sequence[tuple[str, Callable[[Row, bool], str], bool, int]] = (
 
 def _lines(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -> str:
     """The table as text, for a pipe: ten times as fast as rich's, which would break no line either."""
-    shown = [[column.padded(column.cells[run["name"]]) for column in columns] for run in runs]
-    header = [[column.padded(column.header) for column in columns]] if is_first else []
-    return "\n".join(" ".join(cells).rstrip() for cells in [*header, *shown])
+    names = [run["name"] for run in runs]
+    headers = [[column.header] if is_first else [] for column in columns]
+    padded = [
+        column.padded([*header, *map(column.cells.__getitem__, names)])
+        for column, header in zip(columns, headers, strict=True)
+    ]
+    return "\n".join(" ".join(cells).rstrip() for cells in zip(*padded, strict=True))
 
 
 def _table(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -> Table:
