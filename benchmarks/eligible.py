@@ -34,7 +34,8 @@ from peers.mortal import Cause, Start, Subject, Submitit, gone, lines, until
 
 from lvjobs.lab import Lab, LabConfig
 
-_HUNG = 45.0
+_HUNG = 250.0
+"""More than twice the hold, as any bound is that a study would set: the default is half an hour."""
 _GRACE = 10
 
 _STUDY = """\

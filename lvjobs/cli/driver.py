@@ -1,5 +1,6 @@
 """`lvjobs driver`."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,8 +11,11 @@ import click
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.watch import is_at_rest
 
-_MOST_PASSES = 5
+_MOST_PASSES = 8
 _PAUSE_SECONDS = 3.0
+"""Until another look at what a pass has set going, or at a worker that has just ended."""
+_STAY_SECONDS = 150.0
+"""The job stays for what is due so soon: a little longer than Slurm holds it back, on a usual site, once it leaves."""
 _MORE_TO_COME = 75
 
 
@@ -69,24 +73,42 @@ def _set(root: Path, *, stopped: bool) -> None:
 @driver.command()
 @study_option
 def run(root: Path) -> None:
-    """What the driver's job does: a pass, and more while they find something to do. Exit code 75: more is to come."""
+    """What the driver's job does: a pass, and more while there is something to do. Exit code 75: more is to come."""
     from lvjobs.control.loop import open_session
 
+    _listen()
     study = existing_study(root)
-    for number in range(_MOST_PASSES):
-        if number:
-            time.sleep(_PAUSE_SECONDS)
+    leave = time.monotonic() + _STAY_SECONDS
+    for _ in range(_MOST_PASSES):
         with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
             summary: dict[str, Any] = session.make_pass()
+            due = session.due
         for line in summary["did"]:
             click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
         for line in summary["problems"]:
             click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} note: {line}", err=True)
         if is_at_rest(summary):
             return
-        if not summary["did"]:
+        pause = 0.0
+        if summary["did"]:
+            pause = _PAUSE_SECONDS
+        elif due is not None and due - time.time() < leave - time.monotonic():
+            pause = max(0.0, due - time.time()) + 1
+        if _is_woken(pause):
+            time.sleep(_PAUSE_SECONDS)
+        elif not pause:
             break
     sys.exit(_MORE_TO_COME)
+
+
+def _listen() -> None:
+    """Keep what `lvjobs.cluster.inside.wake` sends for `_is_woken`, also while a pass is made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+
+
+def _is_woken(seconds: float) -> bool:
+    """Wait for so long, or until a worker that ends wakes us; say whether one did, also if it was before."""
+    return signal.sigtimedwait({signal.SIGURG}, seconds) is not None
 
 
 @driver.command()

@@ -23,6 +23,9 @@ from lvjobs.errors import LvjobsError
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
 
+WAKE_SIGNAL = "URG"
+"""What tells the driver, while it runs, that a worker has ended: nobody dies of it who does not expect it."""
+
 _SOON_ENOUGH_SECONDS = 10
 _FAR_TOO_LONG_SECONDS = 300
 
@@ -192,8 +195,9 @@ def wake(name: str) -> bool:
 
     Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
     put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it. One
-    that has run for longer than its few seconds' work is requeued: a controller that died just when the job was put
-    back believes that it still runs, and notices after a quarter of an hour (seen).
+    that runs is told by `WAKE_SIGNAL`, for it may be waiting for something, or have looked already. One that has run
+    for longer than its few minutes' work is requeued: a controller that died just when the job was put back believes
+    that it still runs, and notices after a quarter of an hour (seen).
     """
     try:
         rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING,RUNNING", "-o", "%i|%r|%S|%T")
@@ -202,8 +206,9 @@ def wake(name: str) -> bool:
             if state == "RUNNING":
                 if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
                     _scontrol("requeue", job_id)
-                    return True
-                continue
+                else:
+                    _run("scancel", f"--signal={WAKE_SIGNAL}", "--full", job_id)
+                return True
             if "requeued held" in reason.lower().replace("_", " "):
                 _scontrol("release", job_id)
                 return True

@@ -16,6 +16,7 @@ from lvjobs.control.actions import (
     Settle,
     Submit,
 )
+from lvjobs.control.attempts import Attempts
 from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.conclusions import Conclusions, give_up
 from lvjobs.control.policy import is_due
@@ -24,6 +25,8 @@ from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
+
+_AT_REST = (RunState.HELD, RunState.PAUSED)
 
 _MARGIN_SECONDS = 10.0
 """A hold that ends sooner is left alone: lifting it would only push the start away."""
@@ -34,6 +37,19 @@ def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> l
     case = _Case(view, policy, now, watched)
     conclusions = list(case.actions())
     return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]
+
+
+def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> float | None:
+    """When there is something to decide next about the run though nothing happens until then; None: never."""
+    if view.done is not None or view.run.state.is_final or view.run.state in _AT_REST:
+        return None
+    if view.live is None:
+        return view.run.not_before if view.run.not_before > now else None
+    job, current = view.live.job, Attempts(view, now).current
+    if job is None or job.state != "RUNNING" or (current is not None and current.generation in view.changed):
+        return None  # what has grown is looked at again long before a silence can be too long
+    silence = _silence(view.live, current, job, watched, now)
+    return now + max(0.0, policy.hung_seconds - silence)
 
 
 def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
@@ -52,6 +68,14 @@ def _last_execution(live: MemberView, job: Job) -> Job:
     """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
     last = live.history[-1] if live.history else None
     return last if last is not None and last.state == "OUT_OF_MEMORY" else job
+
+
+def _silence(live: MemberView, current: Attempt | None, job: Job, watched: float, now: float) -> float:
+    """Seconds for which a job that runs has shown no life; by its `current` attempt, where it has claimed one."""
+    quiet_since = current.grown if current is not None else job.start
+    if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left
+        quiet_since = max(quiet_since, live.pack.grown)
+    return silent_for(quiet_since or now, watched, now)
 
 
 class _Case(Conclusions):
@@ -223,14 +247,10 @@ class _Case(Conclusions):
             if self.goes_on:
                 yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=death.cause)
             return
-        quiet_since = current.grown if current is not None else job.start
-        if live.pack is not None:
-            if current is not None and self._left_alone(current):
-                yield from self.ended_as(live, classify(current, None), job)
-                return
-            if current is None and quiet_since:  # its turn comes once others have left
-                quiet_since = max(quiet_since, live.pack.grown)
-        silence = silent_for(quiet_since or self.now, self.watched, self.now)
+        if live.pack is not None and current is not None and self._left_alone(current):
+            yield from self.ended_as(live, classify(current, None), job)
+            return
+        silence = _silence(live, current, job, self.watched, self.now)
         if job.state == "RUNNING" and silence > self.policy.hung_seconds:
             death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a job that it shares, and that goes on

@@ -10,7 +10,7 @@ from lvjobs.records.journal import Entry
 from lvjobs.records.sketch import Sketch
 
 
-def begin(claim: Claim, run_id: str, now: float) -> Attempt:
+def begin(claim: Claim, run_id: str, grown: float) -> Attempt:
     """The attempt that a claim declares, before its journal is read; row id 0 until the ledger gives it one."""
     return Attempt(
         id=0,
@@ -21,12 +21,12 @@ def begin(claim: Claim, run_id: str, now: float) -> Attempt:
         started=claim.time,
         generation=claim.generation,
         host=claim.host,
-        grown=now,
+        grown=grown,
     )
 
 
-def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, now: float) -> Attempt:
-    """The attempt after `entries`, which took `consumed` bytes of its journal."""
+def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, grown: float) -> Attempt:
+    """The attempt after `entries`, which took `consumed` bytes of its journal, and were written at `grown`."""
     if not consumed:
         return attempt
     losses = []
@@ -35,7 +35,7 @@ def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, now: float) 
         if entry.kind == "step" and (loss := _loss(entry)) is not None:
             losses.append((int(entry.fields["step"]), loss))
     curve = Sketch.from_json(attempt.curve).with_points(losses).to_json() if losses else attempt.curve
-    return replace(attempt, curve=curve, journal_offset=attempt.journal_offset + consumed, grown=now)
+    return replace(attempt, curve=curve, journal_offset=attempt.journal_offset + consumed, grown=grown)
 
 
 def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:

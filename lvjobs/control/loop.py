@@ -15,7 +15,7 @@ from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over
 from lvjobs.control.clusters import backend_of, cluster_for
-from lvjobs.control.decide import decide
+from lvjobs.control.decide import decide, due
 from lvjobs.control.driving import driver_token, keep_driver
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.left import read_closed, whole, write_closed, write_summary
@@ -35,17 +35,25 @@ from lvjobs.study.config import Study
 
 
 class Loop(Session):
-    """A session that makes passes."""
+    """A session that makes passes.
+
+    `due` is when, by the last pass, something is to be done next though nothing should happen until then; None: never.
+    """
+
+    due: float | None = None
 
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
             known, books = _known(transaction, now), self.books(transaction)
-            watch = _watched(transaction, now, self.study.config.policy.hung_seconds)
+            watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters = self._clusters_for(known)
-        observed = observe(known, clusters, self.study.layout, now, driver_token(self.study))
-        cases = [Case(view, decide(view, self.study.config.policy, now, watch.since)) for view in observed.views]
+        observed = observe(known, clusters, self.study.layout, now, growing_from, driver_token(self.study))
+        policy = self.study.config.policy
+        cases = [Case(view, decide(view, policy, now, watch.since)) for view in observed.views]
+        moments = (due(view, policy, now, watch.since) for view in observed.views)
+        self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
@@ -86,12 +94,12 @@ _WATCH = "watch"
 """The ledger's setting of when passes were made."""
 
 
-def _watched(transaction: Transaction, now: float, closely: float) -> Watch:
-    """The watch that passes keep, with this one."""
+def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watch, float]:
+    """The watch that passes keep, with this one; and from when on a journal may have grown that has."""
     before = Watch.from_json(transaction.setting(_WATCH))
     watch = before.at(now, closely, machine(), time.clock_gettime(time.CLOCK_BOOTTIME))
     transaction.set_setting(_WATCH, watch.to_json())
-    return watch
+    return watch, before.growing_from(now, closely)
 
 
 def _known(transaction: Transaction, now: float) -> Known:

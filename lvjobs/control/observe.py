@@ -14,6 +14,7 @@ from lvjobs.cluster.parse import tells_out_of_memory
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
 from lvjobs.control.packs import with_packs
+from lvjobs.control.silence import grown_at
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
@@ -58,11 +59,16 @@ class Observed:
 
 
 def observe(
-    known: Known, clusters: Mapping[str, Cluster], layout: StudyLayout, now: float, driver: str = ""
+    known: Known,
+    clusters: Mapping[str, Cluster],
+    layout: StudyLayout,
+    now: float,
+    growing_from: float,
+    driver: str = "",
 ) -> Observed:
     """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to.
 
-    `driver` is the token of the study's driver.
+    Journals that have grown did so since `growing_from`. `driver` is the token of the study's driver.
     """
     snapshots = take_snapshots(known, clusters, driver)
     jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
@@ -74,7 +80,7 @@ def observe(
     for run in known.runs:
         files = layout.run(run.name)
         try:
-            view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, now)
+            view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, (growing_from, now))
             views.append(replace(view, after=known.before.get(run.after)))
         except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
             problems.append(
@@ -158,33 +164,37 @@ def _with_its_log(job: Job, layout: StudyLayout) -> Job:
 
 
 def _run_view(
-    run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, now: float
+    run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, growing: tuple[float, float]
 ) -> RunView:
     if is_foreign(files.root):
         raise PermissionError(1, "it belongs to another user, and nothing in it is believed; see: lvjobs ledger check")
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
-    attempts, changed = read_attempts(run.id, known, files, now)
+    attempts, changed = read_attempts(run.id, known, files, growing)
     live = next((view for view in members if view.member.state == "live"), None)
     others = [view for view in members if view.member.state == "revoked"]
     return RunView(run, attempts, changed, live, others, done)
 
 
 def read_attempts(
-    run_id: str, known: Sequence[Attempt], files: RunLayout, now: float
+    run_id: str, known: Sequence[Attempt], files: RunLayout, growing: tuple[float, float]
 ) -> tuple[list[Attempt], frozenset[int | None]]:
-    """The run's attempts brought up to date from its journals, oldest first, and which generations' grew."""
+    """The run's attempts brought up to date from its journals, oldest first, and which generations' grew.
+
+    They grew between the two times of `growing`.
+    """
     by_generation = {attempt.generation: attempt for attempt in known if attempt.generation is not None}
     attempts = [attempt for attempt in known if attempt.generation is None]
     changed = set()
     for claim in read_claims(files, known=frozenset(by_generation)):
-        by_generation[claim.generation] = begin(claim, run_id, now)
+        by_generation[claim.generation] = begin(claim, run_id, grown_at(claim.time, *growing))
     for generation, attempt in by_generation.items():
         data = _read_from(files.journal(generation), attempt.journal_offset)
         entries, consumed = parse_entries(data)
         if consumed:
             changed.add(generation)
-        attempts.append(fold(attempt, entries, consumed, now))
+        said = entries[-1].time if entries else attempt.grown
+        attempts.append(fold(attempt, entries, consumed, grown_at(said, *growing)))
     # rows of the ledger in their order; new ones (id 0) behind them, by generation
     attempts.sort(key=lambda attempt: (attempt.id == 0, attempt.id, attempt.generation or 0))
     return attempts, frozenset(changed)

@@ -4,6 +4,10 @@ Passes are made on several hosts, and a host's clock may jump. When one pass fin
 pass's, either nobody looked for an hour or a clock was set, and it cannot tell which; unless both were made on one
 machine, which knows how long it has been up. So a silence counts only as far as passes followed one another closely,
 or by such a clock; else it begins anew.
+
+A pass sees that a journal has grown since the last one, and when is what its last line says, by a clock of another
+host. That is believed as far as it can be true, and within half of the bound on a silence: whatever clocks say, no run
+is hung that a pass saw grow in the half of it.
 """
 
 import json
@@ -35,6 +39,10 @@ class Watch:
         goes_on = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
         return Watch(now, min(self.since, now) if goes_on else now, machine, uptime)
 
+    def growing_from(self, now: float, bound: float) -> float:
+        """From when on a journal may have grown that a pass at `now` finds grown; a silence of `bound` is hung."""
+        return max(self.last, now - bound / 2)
+
     @classmethod
     def from_json(cls, text: str | None) -> "Watch":
         """As the ledger keeps it."""
@@ -43,6 +51,11 @@ class Watch:
     def to_json(self) -> str:
         """One JSON object."""
         return json.dumps(asdict(self))
+
+
+def grown_at(said: float, growing_from: float, now: float) -> float:
+    """When a journal grew that a pass at `now` finds grown, whose last line `said` when it was written."""
+    return min(max(growing_from, said), now)  # in this order a time that is no number is none
 
 
 def silent_for(quiet_since: float, watched: float, now: float) -> float:

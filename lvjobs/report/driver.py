@@ -34,7 +34,7 @@ def _why(shown: Mapping[str, Any]) -> str:
 
 def _line(job: Mapping[str, Any], now: float) -> str:
     if job["state"] == "RUNNING":
-        return f"driver: job {job['id']} makes a pass now"
+        return f"driver: job {job['id']} makes passes now"
     if job["reason"] == "BeginTime" and job["start"]:
         return f"driver: job {job['id']} makes the next pass in {max(0, job['start'] - now):.0f} s, or when a run ends"
     if job["reason"] == "Dependency":

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 
+import psutil
 import pytest
 from driving import Study, kill_worker
 
@@ -43,6 +44,12 @@ def until(study, condition, seconds):
     while not condition():
         assert time.monotonic() < deadline, story(study)
         time.sleep(0.5)
+
+
+def driver_name_in(lab):
+    names = {name for name in lab.run("squeue", "-h", "-o", "%j").split() if name.startswith("driver.")}
+    (name,) = names
+    return name
 
 
 def drivers(lab):
@@ -99,6 +106,34 @@ def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
     kill_worker(driven.claims(victim)[-1])
     until(driven, lambda: len(driven.claims(victim)) > 1, 180)
     assert driven.claims(victim)[-1]["time"] - killed < 60
+    lab.run("scancel", f"--user={os.getuid()}")
+
+
+def test_a_driver_that_waits_for_a_silence_to_end_is_woken_by_a_worker_that_ends(driven, lab_for):
+    lab = lab_for(LabConfig(hold=121, message_timeout=5))
+    path = driven.root / "study.toml"
+    path.write_text(path.read_text().replace("[policy]\n", "[policy]\nhung_seconds = 90\n"))
+    for name in ("stuck", "other"):
+        driven.submit(name, "--steps", "20000", "--checkpoint-every", "100")
+    stuck, other = (driven.reach(name, 150) for name in ("stuck", "other"))
+    psutil.Process(stuck["pid"]).suspend()
+    silent = time.time()
+    kill_worker(other)
+    until(driven, lambda: len(driven.claims("other")) > 1, 60)
+
+    def is_waiting():
+        """The driver has been running for some seconds, and makes no pass."""
+        runs = f"{driver_name_in(lab)} RUNNING" in lab.run("squeue", "-h", "-o", "%j %T")
+        return runs and time.time() - driven.summary()["time"] > 6
+
+    until(driven, is_waiting, 60)
+    killed = time.time()
+    assert killed - silent < 60, "a machine too slow for this test"
+    kill_worker(driven.claims("other")[-1])
+    until(driven, lambda: len(driven.claims("other")) > 2, 60)
+    assert driven.claims("other")[-1]["time"] - killed < 25
+    until(driven, lambda: len(driven.claims("stuck")) > 1, 180)
+    assert 85 < driven.claims("stuck")[-1]["time"] - silent < 120
     lab.run("scancel", f"--user={os.getuid()}")
 
 

@@ -141,13 +141,16 @@ def test_a_refused_requeue_is_in_slurms_words(scontrol):
 
 @pytest.fixture
 def driver_is(tmp_path, scontrol):
-    """squeue shows one job, so; returns what scontrol was told."""
+    """squeue shows one job, so; returns what scontrol (and s`cancel`) was told."""
 
     def make(reason, start, state):
         calls = scontrol("exit 0")
         script = tmp_path / "bin" / "squeue"
         script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "7|{reason}|{start}|{state}"\n')
         script.chmod(0o755)
+        cancel = tmp_path / "bin" / "scancel"
+        cancel.write_text(f'#!/bin/sh\nexec {tmp_path}/bin/scontrol cancel "$@"\n')
+        cancel.chmod(0o755)
         return lambda: calls() if (tmp_path / "calls").exists() else []
 
     return make
@@ -160,7 +163,7 @@ def driver_is(tmp_path, scontrol):
         ("BeginTime", 5, "PENDING", []),
         ("Dependency", "N/A", "PENDING", []),
         ("launch failed requeued held", "N/A", "PENDING", ["release 7"]),
-        ("None", -60, "RUNNING", []),
+        ("None", -60, "RUNNING", ["cancel --signal=URG --full 7"]),
         ("None", -600, "RUNNING", ["requeue 7"]),
     ],
 )

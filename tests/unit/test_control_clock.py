@@ -6,7 +6,7 @@ from control_scenes import Scene, begun, check, make_haste
 
 from lvjobs.control.loop import open_session
 from lvjobs.control.policy import is_due
-from lvjobs.control.silence import Watch, silent_for
+from lvjobs.control.silence import Watch, grown_at, silent_for
 from lvjobs.study.tables import Policy
 
 HOUR = 3600.0
@@ -102,6 +102,42 @@ def test_a_silence_that_is_one_is_seen_all_the_same(make, jump, fault):
     to_the_end(scene)
     assert (scene.state(), len(scene.jobs())) == ("completed", 2)
     fault("clock", scene)
+
+
+@pytest.mark.parametrize("off", [0.0, 100.0, -100.0], ids=["right", "ahead", "behind"])
+def test_the_last_line_tells_when_a_silence_began(make, off):
+    """By a clock that is right to the second; by another one as nearly as two passes that follow one another."""
+    scene = begun(make(steps=40, hung_seconds=400))
+    scene.off = off
+    scene.one_pass()
+    scene.cluster.advance(30)
+    last = scene.clock.now
+    scene.long_step(90)
+    scene.one_pass()
+    for expected in (last + 210, last + 300):
+        scene.long_step(expected - scene.clock.now)
+        with scene.session() as session:
+            session.make_pass()
+        error = {0.0: 0, 100.0: -30, -100.0: 90}[off]  # the passes were 30 seconds before the line and 90 after it
+        assert session.due == pytest.approx(last + 400 + error + off, abs=1)
+    scene.long_step(session.due - off - scene.clock.now - 2)
+    scene.one_pass()
+    assert scene.causes()[0] is None
+    scene.long_step(4)
+    scene.one_pass()
+    assert scene.causes()[0] == "hung"
+
+
+@pytest.mark.parametrize("off", [100.0, -100.0], ids=["ahead", "behind"])
+def test_a_run_that_says_something_within_half_of_the_bound_is_not_hung_whatever_clocks_say(make, off):
+    scene = begun(make(steps=40, hung_seconds=240))
+    scene.off = off
+    for _ in range(6):
+        scene.one_pass()
+        scene.long_step(115)
+        scene.one_pass()
+        scene.cluster.advance(4)
+    assert scene.causes() == [None]
 
 
 @JUMPS
@@ -201,6 +237,22 @@ def test_a_machine_knows_how_long_nobody_looked():
 )
 def test_only_what_was_watched_is_silence(quiet_since, watched, silence):
     assert silent_for(quiet_since, watched, NOW) == silence
+
+
+@pytest.mark.parametrize(
+    ("last", "said", "grown"),
+    [
+        (NOW - 121, NOW - 60, NOW - 60),
+        (NOW - 121, NOW - HOUR, NOW - 121),
+        (NOW - 121, NOW + HOUR, NOW),
+        (NOW - 121, float("nan"), NOW - 121),
+        (NOW - HOUR, NOW - HOUR, NOW - 900),
+        (NOW + HOUR, NOW - 60, NOW),
+        (0.0, NOW - HOUR, NOW - 900),
+    ],
+)
+def test_a_journal_that_grew_did_so_since_the_last_pass_and_within_half_of_the_bound(last, said, grown):
+    assert grown_at(said, Watch(last).growing_from(NOW, 1800), NOW) == grown
 
 
 @pytest.mark.parametrize(

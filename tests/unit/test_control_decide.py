@@ -18,7 +18,7 @@ from lvjobs.control.actions import (
     Settle,
     Submit,
 )
-from lvjobs.control.decide import decide
+from lvjobs.control.decide import decide, due
 from lvjobs.ledger.records import Member, Submission
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
@@ -35,6 +35,36 @@ def of(actions, kind):
 def state(actions):
     """The state that the last SetRun leaves the run in."""
     return of(actions, SetRun)[-1].state
+
+
+RUNNING = a_member(a_job("RUNNING", start=NOW - 500))
+
+
+@pytest.mark.parametrize(
+    ("view", "when"),
+    [
+        (a_view(live=RUNNING, attempts=[an_attempt(grown=NOW - 40)]), 60),
+        (a_view(live=RUNNING, attempts=[an_attempt(grown=NOW - 140)]), 0),
+        (a_view(live=RUNNING, attempts=[an_attempt(grown=NOW - 40)], changed=[1]), None),
+        (a_view(live=RUNNING, attempts=[an_attempt(grown=NOW - 140, cause=Cause.PREEMPTED)]), 0),
+        (a_view(live=a_member(a_job("RUNNING", start=NOW - 30))), 70),
+        (a_view(live=a_member(a_job("PENDING"))), None),
+        (a_view(live=a_member()), None),
+        (a_view(a_run(state=RunState.INTERRUPTED, not_before=NOW + 33)), 33),
+        (a_view(a_run(state=RunState.INTERRUPTED, not_before=NOW - 33)), None),
+        (a_view(a_run(state=RunState.HELD, not_before=NOW + 33)), None),
+        (a_view(a_run(state=RunState.CANCELLED, not_before=NOW + 33)), None),
+        (a_view(live=RUNNING, attempts=[an_attempt()], done=a_done()), None),
+    ],
+)
+def test_what_is_due_though_nothing_happens(view, when):
+    """The end of a silence, or of a back-off."""
+    assert due(view, Policy(hung_seconds=100), NOW) == (None if when is None else NOW + when)
+
+
+def test_a_silence_is_due_only_as_far_as_it_was_watched():
+    view = a_view(live=RUNNING, attempts=[an_attempt(grown=NOW - 140)])
+    assert due(view, Policy(hung_seconds=100), NOW, NOW - 10) == NOW + 90
 
 
 UNSENT = Submission(TOKEN, "lab", "slurm", NOW - 200, job_id=None)
