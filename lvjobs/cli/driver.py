@@ -102,7 +102,10 @@ def run(root: Path) -> None:
 
 
 def _listen() -> None:
-    """Keep what `lvjobs.cluster.inside.wake` sends for `_is_woken`, also while a pass is made."""
+    """Keep what `lvjobs.cluster.inside.wake` sends for `_is_woken`, also while a pass is made.
+
+    Before any thread is started: they inherit it, and one that did not would take the signal and do nothing.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
 
 

@@ -1,6 +1,5 @@
 """What the driver's job does while it runs: a pass, and more while something is due."""
 
-import os
 import signal
 import threading
 import time
@@ -51,13 +50,18 @@ def drive(tmp_path, monkeypatch):
     return make
 
 
+def wake():
+    """To the thread that listens: others that this process has, unlike the driver, would take it and do nothing."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
+
+
 @pytest.fixture
 def wakened():
     """A worker ends so many seconds from now."""
     timers = []
 
     def after(seconds):
-        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGURG)))
+        timers.append(threading.Timer(seconds, wake))
         timers[-1].start()
 
     yield after
@@ -91,7 +95,7 @@ def test_a_worker_that_ended_while_the_pass_was_made_is_not_missed(drive, monkey
 
     def one_ends(passes):
         if not passes.times:
-            os.kill(os.getpid(), signal.SIGURG)
+            wake()
         return make_pass(passes)
 
     monkeypatch.setattr(Passes, "make_pass", one_ends)
