@@ -53,6 +53,25 @@ def run_process(command: Sequence[str], cwd: Path, environment: Mapping[str, str
     return Ran(time.monotonic() - began, usage.ru_maxrss / 1024, process.returncode)
 
 
+def output_of(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+    """What it prints; `environment` is added to ours.
+
+    Raises:
+        SystemExit: it failed; with the ends of what it said.
+    """
+    words = [str(word) for word in command]
+    added = {**os.environ, **(environment or {})}
+    done = subprocess.run(words, cwd=cwd, env=added, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)[:200]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def lvjobs(root: Path, *typed: str) -> str:
+    """What a command of ours prints that is typed in the study's directory."""
+    return output_of([sys.executable, "-m", "lvjobs", *typed], root)
+
+
 def alternate(works: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS) -> dict[str, float]:
     """The median of each, all of them in turn so many times: what else the machine does meets them alike."""
     taken: dict[str, list[float]] = {name: [] for name in works}

@@ -16,8 +16,6 @@ import os
 import pstats
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from measuring import command_line, print_table
+from measuring import command_line, lvjobs, print_table
 from sqlalchemy import Engine, event
 from submission import STUDY, drained_lab, requests
 
@@ -208,7 +206,7 @@ def measure_real(runs: int, repetitions: int) -> list[str]:
         root = Path(scratch)
         make_dataset(root / "data.h5", systems=40, seed=0)
         (root / "study.toml").write_text(STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(runs))))
-        subprocess.run([sys.executable, "-m", "lvjobs", "sweep", "many"], cwd=root, check=True, capture_output=True)
+        lvjobs(root, "sweep", "many")
         study, times, reads = load_study(root), [], []
         for _ in range(repetitions + 1):
             with open_session(study, wait=5) as session:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from measuring import command_line, print_table
+from measuring import command_line, lvjobs, print_table
 
 from lvjobs.cli.settings import pinned, request
 from lvjobs.forecasting.data import make_dataset
@@ -51,16 +51,6 @@ steps = {steps}
 grid = {{ lora_rank = {ranks}, learning_rate = {rates} }}
 """
 _WAYS = {"pack": ("--pack", "9"), "pack, 3 side by side": ("--pack", "9", "--side-by-side", "3"), "job a cell": ()}
-
-
-def lvjobs(root: Path, *typed: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lvjobs", *typed], cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
 
 
 def declare(root: Path, data: Path, ranks: list[int], rates: list[float], steps: int) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from eligible import TICKING
-from measuring import command_line, peer_python, print_table, trainers_python, version_of
+from measuring import command_line, lvjobs, peer_python, print_table, trainers_python, version_of
 from passes import fill
 from prompt import gridtk_of
 from startup import chunks_of
@@ -161,9 +161,7 @@ def driven(lab: Lab, root: Path, passes: int) -> Load:
     root.mkdir()
     (root / "study.toml").write_text(_STUDY)
     (root / "ticking.py").write_text(TICKING)
-    subprocess.run(
-        [sys.executable, "-m", "lvjobs", "submit", "run", "--name", "run"], cwd=root, check=True, capture_output=True
-    )
+    lvjobs(root, "submit", "run", "--name", "run")
     layout = StudyLayout(root)
 
     def made() -> int:

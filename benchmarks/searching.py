@@ -10,13 +10,11 @@ whether they are within one standard error (the grid winner's) of each other. Wi
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import command_line, print_table
+from measuring import command_line, lvjobs, print_table
 
 from lvjobs.forecasting.data import make_dataset
 
@@ -49,16 +47,6 @@ seeds = {seeds}
 
 _GOAL = "1/3"
 _RANKS, _RATES = [2, 4, 8], [8e-3, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6]
-
-
-def lvjobs(root: Path, *typed: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lvjobs", *typed], cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
 
 
 def sweep(data: Path, options: argparse.Namespace, prune: str) -> dict[str, Any]:

@@ -22,7 +22,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measuring import command_line, print_table, trainers_python, version_of
+from measuring import command_line, lvjobs, output_of, print_table, trainers_python, version_of
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
@@ -124,7 +123,7 @@ class Bench:
         )
         shape = {"save_every": self.asked.save_every, "steps": self.asked.steps, "seeds": list(range(self.asked.runs))}
         (root / "study.toml").write_text(_STUDY.format(train=train, **shape))
-        _run([sys.executable, "-m", "lvjobs", "sweep", "storm"], root)
+        lvjobs(root, "sweep", "storm")
 
     def _submit_peer(self, root: Path, way: str) -> None:
         config = self.lab.config
@@ -135,11 +134,11 @@ class Bench:
         (root / "options.json").write_text(json.dumps(options))
         environment = {"OMP_NUM_THREADS": "1", "SUBMITIT_PREEMPT_SIGNAL": signals["submitit"], "HF_HUB_OFFLINE": "1"}
         if way == "submitit":
-            _run([str(self.python), str(_PEERS), "submit", str(root)], root, environment)
+            output_of([self.python, _PEERS, "submit", root], root, environment)
             return
         words = {"python": self.python, "script": _PEERS, "root": root, "way": way, "signal": signals[way]}
         (root / "job.sh").write_text(_SBATCH.format(last=self.asked.runs - 1, **words))
-        _run(["sbatch", "job.sh"], root, environment)
+        output_of(["sbatch", "job.sh"], root, environment)
 
     def _queue(self) -> list[list[str]]:
         """Jobs that may still run: id, name, state, node, node asked for. One of priority 0 is held for good."""
@@ -166,15 +165,6 @@ class Bench:
         while self.lab.run("squeue", "-h", "-a", "-o", "%i"):
             self.lab.run("scancel", "--quiet", "--me")
             time.sleep(0.5)
-
-
-def _run(command: list[str], root: Path, environment: dict[str, str] | None = None) -> None:
-    """Run a command to its end, or say why it failed."""
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def _logs(root: Path) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from measuring import alternate, command_line, peer_python, print_table, version_of
+from measuring import alternate, command_line, output_of, peer_python, print_table, version_of
 
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
@@ -113,9 +112,7 @@ class Submission:
         for name, text in self._files.items():
             (root / name).write_text(text)
         self._lab.run("sdiag", "--reset")
-        done = subprocess.run(self._command, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(self._command[:1])} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        output_of(self._command, root)
         counted = requests(self._lab.run("sdiag"))
         self.sbatches, self.rpcs = counted["REQUEST_SUBMIT_BATCH_JOB"], counted.total()
         took = float((root / "took").read_text())
