@@ -10,6 +10,7 @@ import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.watch import is_at_rest
+from lvjobs.cluster.inside import WAKE_SIGNAL
 
 _MOST_PASSES = 8
 _PAUSE_SECONDS = 3.0
@@ -106,12 +107,12 @@ def _listen() -> None:
 
     Before any thread is started: they inherit it, and one that did not would take the signal and do nothing.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE_SIGNAL})
 
 
 def _is_woken(seconds: float) -> bool:
     """Wait for so long, or until a worker that ends wakes us; say whether one did, also if it was before."""
-    return signal.sigtimedwait({signal.SIGURG}, seconds) is not None
+    return signal.sigtimedwait({WAKE_SIGNAL}, seconds) is not None
 
 
 @driver.command()

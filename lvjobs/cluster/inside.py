@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from lvjobs.errors import LvjobsError
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
 
-WAKE_SIGNAL = "URG"
+WAKE_SIGNAL = signal.SIGURG
 """What tells the driver, while it runs, that a worker has ended: nobody dies of it who does not expect it."""
 
 _SOON_ENOUGH_SECONDS = 10
@@ -207,7 +208,7 @@ def wake(name: str) -> bool:
                 if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
                     _scontrol("requeue", job_id)
                 else:
-                    _run("scancel", f"--signal={WAKE_SIGNAL}", "--full", job_id)
+                    _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
                 return True
             if "requeued held" in reason.lower().replace("_", " "):
                 _scontrol("release", job_id)

@@ -26,8 +26,6 @@ from lvjobs.ledger.records import Attempt
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
-_AT_REST = (RunState.HELD, RunState.PAUSED)
-
 _MARGIN_SECONDS = 10.0
 """A hold that ends sooner is left alone: lifting it would only push the start away."""
 
@@ -41,7 +39,7 @@ def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> l
 
 def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> float | None:
     """When there is something to decide next about the run though nothing happens until then; None: never."""
-    if view.done is not None or view.run.state.is_final or view.run.state in _AT_REST:
+    if view.done is not None or view.run.state.is_at_rest:
         return None
     if view.live is None:
         return view.run.not_before if view.run.not_before > now else None

@@ -19,7 +19,6 @@ from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
-from lvjobs.study.words import RunState
 
 MOST = 2
 """Of a study: the one that drives, and the one that stands by."""
@@ -27,8 +26,6 @@ MOST = 2
 _SETTING = "driver"
 _ASK_AGAIN_SECONDS = 3600.0
 """For so long a site that refused the driver is not asked again, unless it would be asked for something else."""
-
-_AT_REST = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.HELD, RunState.PAUSED})
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def set_standing(transaction: Transaction, value: Standing) -> None:
 
 def driven(runs: Sequence[Run]) -> list[Run]:
     """The runs that passes take further: on Slurm, and neither ended nor waiting for somebody's word."""
-    return [run for run in runs if run.state not in _AT_REST and backend_of(run.profile) != LOCAL]
+    return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile) != LOCAL]
 
 
 @dataclass(frozen=True)

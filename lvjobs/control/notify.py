@@ -79,7 +79,7 @@ _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
 def _is_open(run: Run) -> bool:
-    return not run.state.is_final and run.state not in (RunState.HELD, RunState.PAUSED)
+    return not run.state.is_at_rest
 
 
 def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:

@@ -21,6 +21,11 @@ class RunState(str, Enum):
         """Whether nothing more will happen to the run."""
         return self in (RunState.COMPLETED, RunState.CANCELLED)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing more will happen to the run by itself: it is over, or waits for somebody's word."""
+        return self.is_final or self in (RunState.HELD, RunState.PAUSED)
+
 
 class StageState(str, Enum):
     """How a stage stands: only declared, asked for and waiting, running, held until the user decides, or completed."""
