@@ -75,11 +75,20 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
     if lost == "both":
         until(driven, lambda: not set(drivers(lab)) & set(before), 60)  # cancelled jobs take a while to leave
         two = [driven.start("driver", "run"), driven.start("driver", "run")]  # by hand, at once, what its job does
+        there = set()
+
+        def have_ended():
+            """Both; the drivers that stood in the queue meanwhile are in `there`: gone, where the study is at rest."""
+            ended = all(process.poll() is not None for process in two)
+            there.update(drivers(lab))
+            return ended
+
+        until(driven, have_ended, 240)
         for process in two:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate()
             assert process.returncode in (0, 75), out + err
-        assert len(drivers(lab)) == 2
-        assert not set(drivers(lab)) & set(before)
+        assert len(there) == 2
+        assert not there & set(before)
     until(driven, lambda: set(driven.stands().values()) == {"completed"}, 600)
     until(driven, lambda: not lab.run("squeue", "-h", "-o", "%i"), 60)
     runs = driven.summary()["runs"]
