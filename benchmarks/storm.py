@@ -1,13 +1,15 @@
 """Goodput under a preemption storm: lvjobs, submitit and a plain script with HF Trainer, Lightning's auto-requeue.
 
-    python benchmarks/storm.py [--runs 8] [--steps 1000] [--every 15] [--grace 10 0] [--seed 0] [--cap 900] [--smoke]
+    python benchmarks/storm.py [--runs 8] [--steps 1000] [--every 15] [--grace 10 0] [--seed 0] [--cap 900]
+        [--repetitions 5] [--keep FILE] [--smoke]
 
 A lab of two nodes with a GPU each; Slurm holds requeued jobs as it does on most clusters (`--hold`). Each way trains
 the same runs: `tiny`, LoRA of rank 4, the same windows of 64 tokens, batch 1, a checkpoint every 250 steps. First they
 are left alone; then every `--every` seconds one of the jobs that run, drawn by the seed, is preempted: an urgent job
-takes its node for 3 s. With grace (GraceTime), and without: GraceTime 0 and KillWait 1, the least that Slurm has. One
-storm each way, no repetitions. Seconds run from before the submission to the last result; lost are those beyond what it
-took alone. Executed steps are those in the journals, or as many lines that peers flush; useful are those of the
+takes its node for 3 s. With grace (GraceTime), and without: GraceTime 0 and KillWait 1, the least that Slurm has. All
+of it again for each repetition, with the next seed; what ended is in `--keep`'s file and is not done again, as this
+takes hours. Seconds run from before the submission to the last result; lost are those beyond what it took alone in the
+same repetition. Executed steps are those in the journals, or as many lines that peers flush; useful are those of the
 results.
 
 Peers, each run a job that Slurm may requeue, told of preemptions by the signal that suits it best: submitit, an array
@@ -22,12 +24,13 @@ import json
 import os
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -203,28 +206,50 @@ def cluster(asked: argparse.Namespace, grace: int) -> Iterator[Lab]:
         shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def rows_of(
-    grace: int, alone: dict[str, float], storms: dict[str, Outcome], asked: argparse.Namespace
-) -> list[list[str]]:
+Storms = dict[tuple[int, str, int | None], Outcome]
+"""What came of each repetition's arms, by way and grace; None: undisturbed."""
+
+
+def read_kept(file: Path | None) -> Storms:
+    """The arms that ended before."""
+    if file is None or not file.exists():
+        return {}
+    rows = (json.loads(line) for line in file.read_text().splitlines())
+    return {(row["repetition"], row["way"], row["grace"]): Outcome(**row["outcome"]) for row in rows}
+
+
+def rows_of(grace: int, found: Storms, asked: argparse.Namespace) -> list[list[str]]:
     """The table's rows of the arms with such a grace."""
-    lost = {way: (one.wall if one.finished else asked.cap) - alone[way] for way, one in storms.items()}
-    best = min((way for way in storms if way != "lvjobs"), key=lost.__getitem__, default="lvjobs")
+    arms = {way: [found[n, way, grace] for n in range(asked.repetitions)] for way in asked.ways}
+    alone = {way: [found[n, way, None].wall for n in range(asked.repetitions)] for way in asked.ways}
+    lost = {
+        way: [(one.wall if one.finished else asked.cap) - calm for one, calm in zip(ones, alone[way], strict=True)]
+        for way, ones in arms.items()
+    }
+    typical = {way: statistics.median(values) for way, values in lost.items()}
+    # as soon as the upper of the middle ones was given up, the median is more than what is known of it
+    unknown = {way for way, ones in arms.items() if 2 * sum(not one.finished for one in ones) >= len(ones)}
+    best = min((way for way in arms if way != "lvjobs"), key=typical.__getitem__, default="lvjobs")
     rows = []
-    for way, one in storms.items():
-        at_least = "" if one.finished else "> "
-        ratio = f"{'' if storms[best].finished else '< '}{lost[way] / lost[best]:.2f}" if one.finished else ""
-        useful = one.results * asked.steps / max(1, one.executed)
+    for way, ones in arms.items():
+        at_least = "> " if way in unknown else ""
+        ratio = "" if way in unknown else f"{'< ' if best in unknown else ''}{typical[way] / typical[best]:.2f}"
+        useful = min(one.results * asked.steps / max(1, one.executed) for one in ones)
+        calm = statistics.median(alone[way])
+        most = f"{'' if all(one.finished for one in ones) else '> '}{max(lost[way]):.0f}"
         rows.append([
-            f"{_NAMES[way]}, {f'{grace} s of' if grace else 'no'} grace", f"{one.results} of {asked.runs}",
-            f"{one.preempted}", f"{one.executed:,} ({useful:.3f})", f"{alone[way]:.0f}", f"{at_least}{lost[way]:.0f}",
-            f"{at_least}{1 + lost[way] / alone[way]:.2f}", ratio,
+            f"{_NAMES[way]}, {f'{grace} s of' if grace else 'no'} grace",
+            f"{sum(one.results for one in ones)} of {asked.runs * len(ones)}",
+            f"{statistics.median(one.preempted for one in ones):g}", f"{useful:.3f}", f"{calm:.0f}",
+            f"{at_least}{typical[way]:.0f} ({min(lost[way]):.0f} to {most})",
+            f"{at_least}{1 + typical[way] / calm:.2f}", ratio,
         ])  # fmt: skip
     return rows
 
 
 def main() -> None:
     """All ways, undisturbed and in each storm; print the table."""
-    parser = command_line(__doc__, repeats=False)
+    parser = command_line(__doc__)
     parser.add_argument("--ways", nargs="+", choices=_NAMES, default=list(_NAMES))
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1000, help="of each run")
@@ -234,39 +259,47 @@ def main() -> None:
     parser.add_argument("--grace", type=int, nargs="+", default=[10, 0], help="seconds; 0: none")
     parser.add_argument("--hold", type=int, default=120, help="seconds for which Slurm holds a requeued job")
     parser.add_argument("--cap", type=float, default=900, help="seconds after which an arm is given up")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="of the arms that ended, which are not done again")
     asked = parser.parse_args()
     if asked.smoke:
         asked.runs, asked.steps, asked.save_every, asked.every, asked.cap = 1, 20, 10, 1, 3
-        asked.grace, asked.hold = [10], 6
+        asked.grace, asked.hold, asked.repetitions = [10], 6, 1
     python = trainers_python()
-    alone: dict[str, float] = {}
-    rows: list[list[str]] = []
+    found = read_kept(asked.keep)
     with tempfile.TemporaryDirectory(prefix="lvstorm") as scratch:
-        for grace in asked.grace:
-            with cluster(asked, grace) as lab:
-                bench = Bench(lab, Path(scratch), asked, python)
-                storms = {}
-                for way in asked.ways:
-                    if way not in alone:
-                        alone[way] = bench.arm(way, None).wall
-                        _say(f"{way}, undisturbed: {alone[way]:.0f} s")
-                    storms[way] = bench.arm(way, random.Random(asked.seed))
-                    _say(f"{way}, grace {grace}: {storms[way]}")
-            rows += rows_of(grace, alone, storms, asked)
-    header = ["way", "results", "preempted", "steps (useful)", "alone, s", "lost, s"]
-    header += ["wall / alone", "lost / best peer's"]
+        for repetition in range(asked.repetitions):
+            for grace in asked.grace:
+                _storm(repetition, grace, found, Path(scratch), asked, python)
+    rows = [row for grace in asked.grace for row in rows_of(grace, found, asked)]
+    header = ["way", "results", "preempted", "useful", "alone, s", "lost, s", "wall / alone", "lost / best peer's"]
     versions = ", ".join(version_of(python, name) for name in ("submitit", "transformers", "lightning"))
     note = (
         f"Peers: {versions}. {asked.runs} runs of {asked.steps} steps, two at a time; a preemption every "
-        f"{asked.every:g} s, seed {asked.seed}; Slurm holds a requeued job for {asked.hold} s; given up after "
-        f"{asked.cap:g} s. One storm each, wall seconds. Goals: with grace 0.99 of the steps useful, without it "
-        "at most half of the time lost that the best peer loses."
+        f"{asked.every:g} s; Slurm holds a requeued job for {asked.hold} s; given up after {asked.cap:g} s. Medians of "
+        f"{asked.repetitions} storms, each with its own seed (lost: from least to most; useful: least share of the "
+        "executed steps). Goals: with grace 0.99 of the steps useful, without it at most half of the time lost that "
+        "the best peer loses."
     )
     print_table(header, rows, [note])
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _storm(repetition: int, grace: int, found: Storms, scratch: Path, asked: argparse.Namespace, python: Path) -> None:
+    """The arms of a repetition that are not in `found` yet: each way alone, unless it was, and in the storm."""
+    arms = [(repetition, way, each) for way in asked.ways for each in (None, grace)]
+    if all(arm in found for arm in arms):
+        return
+    with cluster(asked, grace) as lab:
+        bench = Bench(lab, scratch, asked, python)
+        for arm in arms:
+            if arm not in found:
+                _, way, storm = arm
+                draws = None if storm is None else random.Random(asked.seed + repetition)
+                found[arm] = bench.arm(way, draws)
+                print(f"{arm}: {found[arm]}", file=sys.stderr, flush=True)
+                if asked.keep:
+                    row = {"repetition": repetition, "way": way, "grace": storm, "outcome": asdict(found[arm])}
+                    with asked.keep.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":
