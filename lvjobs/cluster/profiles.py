@@ -10,22 +10,15 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.meta
 
-import lvjobs
 from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.templates import SUFFIX, path_of, shipped
 from lvjobs.errors import UsageError
-
-ENTRY_POINTS = "lvjobs.profiles"
-_SUFFIX = ".sh.j2"
-_DRIVER, _NOTICE = "driver", "notice"
-"""The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
 
 _NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
 """Whole numbers, and the least that each may be."""
@@ -82,40 +75,14 @@ def _variables(source: str) -> frozenset[str]:
     return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
 
 
-def _directory() -> Path:
-    """Where the profiles lie: in the package when it was installed from a wheel, else beside it."""
-    package = Path(lvjobs.__file__).parent
-    inside = package / "slurm_templates"
-    return inside if inside.is_dir() else package.parent / "slurm_templates"
-
-
-def available_profiles() -> list[str]:
-    """The names of the profiles that lvjobs ships."""
-    names = (path.name.removesuffix(_SUFFIX) for path in _directory().glob(f"*{_SUFFIX}"))
-    return sorted(name for name in names if name not in (_DRIVER, _NOTICE))
-
-
-def installed_profiles() -> dict[str, Path]:
-    """The profiles that other packages bring, by name: entry points of the group `lvjobs.profiles`.
-
-    An entry point's value is a package; in its directory lies `<name>.sh.j2`. The package is not imported.
-    """
-    found = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        spec = find_spec(point.module)
-        if spec is not None and spec.origin is not None:
-            found[point.name] = Path(spec.origin).parent / f"{point.name}{_SUFFIX}"
-    return found
-
-
 def load_driver() -> "Profile":
     """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
-    return _read(_directory() / f"{_DRIVER}{_SUFFIX}")
+    return _read(shipped("driver"))
 
 
 def load_notice() -> "Profile":
     """The script of a notice, as if it were a profile."""
-    return _read(_directory() / f"{_NOTICE}{_SUFFIX}")
+    return _read(shipped("notice"))
 
 
 def load_profile(name_or_path: str | Path) -> "Profile":
@@ -124,22 +91,12 @@ def load_profile(name_or_path: str | Path) -> "Profile":
     Raises:
         UsageError: there is none, or it is no template.
     """
-    text = str(name_or_path)
-    if "/" in text or text.endswith(".j2"):
-        path = Path(text).expanduser()
-    elif text in available_profiles():
-        path = _directory() / f"{text}{_SUFFIX}"
-    elif text in (installed := installed_profiles()):
-        path = installed[text]
-    else:
-        known = ", ".join(["local", *available_profiles(), *sorted(installed)])
-        raise UsageError(f"profile: there is no {text!r}; choose one of {known}, or name a file (./mine{_SUFFIX})")
-    return _read(path)
+    return _read(path_of(str(name_or_path)))
 
 
 def _read(path: Path) -> "Profile":
     try:
-        profile = Profile(path.name.removesuffix(_SUFFIX), path, path.read_text(encoding="utf-8"))
+        profile = Profile(path.name.removesuffix(SUFFIX), path, path.read_text(encoding="utf-8"))
         profile.defaults()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"profile {path}: cannot be read ({error}); name another with --profile") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from lvjobs.control.accounts import Books, Terms, keep_books
 from lvjobs.control.charges import VANISHED
-from lvjobs.control.clusters import gpus_by_default
+from lvjobs.control.clusters import digest_of, gpus_by_default
 from lvjobs.control.tally import Tally, parse_tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Closed, Run
 from lvjobs.ledger.transaction import Transaction
@@ -56,16 +56,19 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ())
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:
     """Open all again where rows were made by other rules than now: another convention, another profile's GPUs."""
-    profiles = sorted(closed_tally(transaction).profiles)
-    gpus = {profile: gpus_by_default(profile) for profile in profiles}
     basis = {"format": _FORMAT, **{key: value for key, value in asdict(terms).items() if key != "limit"}}
     before = json.loads(transaction.setting(_BASIS) or "{}")
-    known = before.pop("gpus", {})
+    known, digests = before.pop("gpus", {}), before.pop("profiles", {})
+    profiles = {profile: digest_of(profile) for profile in sorted(closed_tally(transaction).profiles)}
+    gpus = {
+        profile: known[profile] if profile in known and digests.get(profile) == digest else gpus_by_default(profile)
+        for profile, digest in profiles.items()
+    }
     if before != basis or any(known.get(profile, count) != count for profile, count in gpus.items()):
         transaction.reopen_all()
-        gpus = {}
-    if before != basis or gpus != known:
-        transaction.set_setting(_BASIS, json.dumps({**basis, "gpus": gpus}))
+        gpus, profiles = {}, {}
+    if (before, known, digests) != (basis, gpus, profiles):
+        transaction.set_setting(_BASIS, json.dumps({**basis, "gpus": gpus, "profiles": profiles}))
 
 
 def close_what_is_over(

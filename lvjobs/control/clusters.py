@@ -1,9 +1,11 @@
 """Which backend a profile means."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster
+from lvjobs.cluster.templates import path_of
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 
@@ -34,6 +36,16 @@ def defaults_of(profile: str) -> Mapping[str, Any]:
 def gpus_by_default(profile: str) -> int:
     """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
     return int(defaults_of(profile).get("gpus") or 0)
+
+
+def digest_of(profile: str) -> str:
+    """What tells whether its template is still the same: quickly, as it is read and not compiled. "": there is none."""
+    if profile == LOCAL:
+        return ""
+    try:
+        return hashlib.sha256(path_of(profile).read_bytes()).hexdigest()
+    except (UsageError, OSError):
+        return ""
 
 
 def cluster_for(study: Study, profile: str) -> Cluster:

@@ -1,7 +1,5 @@
 """The limit: study.toml's, changed by hand or by `lvjobs budget set`, and every change of it on record."""
 
-import tomlkit
-
 from lvjobs.control.accounts import Terms
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
@@ -61,6 +59,8 @@ def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: s
 
 def _write(study: Study, limit: int, typed: str) -> None:
     """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too."""
+    import tomlkit
+
     path = study.layout.config
     try:
         document = tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
@@ -76,6 +76,8 @@ def _write(study: Study, limit: int, typed: str) -> None:
 
 def _is_toml_number(typed: str, limit: int) -> bool:
     """Whether what was typed may stand in the file as it is: `1e17` reads better than its 18 digits."""
+    import tomlkit
+
     try:
         value = tomlkit.parse(f"limit = {typed}").unwrap()["limit"]
     except tomlkit.exceptions.ParseError:

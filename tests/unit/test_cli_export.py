@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cli import cli, own
-from lvjobs.cluster import profiles
+from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.errors import UsageError
 
@@ -107,14 +107,14 @@ def brought(tmp_path, monkeypatch):
     package = tmp_path / "mylab"
     package.mkdir()
     (package / "__init__.py").write_text("raise AssertionError('nobody has to import this')\n")
-    template = profiles._directory() / "generic.sh.j2"
+    template = templates.shipped("generic")
     (package / "mysite.sh.j2").write_text(template.read_text())
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     points = {
         "lvjobs.profiles": [importlib.metadata.EntryPoint("mysite", "mylab", "lvjobs.profiles")],
         "lvjobs.tasks": [importlib.metadata.EntryPoint("segment", "mylab.train:segment", "lvjobs.tasks")],
     }
-    for module in (profiles, own):
+    for module in (templates, own):
         monkeypatch.setattr(module, "entry_points", lambda group: points.get(group, []))
     return package
 

@@ -10,6 +10,8 @@ from control_scenes import Scene, make_haste
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lvjobs.cluster import templates
+from lvjobs.control import closing
 from lvjobs.control.accounts import Terms, keep_books
 from lvjobs.control.charges import charges_of
 from lvjobs.control.check import check
@@ -21,6 +23,7 @@ from lvjobs.control.pace import samples_of
 from lvjobs.control.statement import statement
 from lvjobs.control.submission import reservations_for
 from lvjobs.control.tally import Tally, parse_tally, tally_of, total
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import Cause, RunState
 
 
@@ -171,6 +174,35 @@ def test_other_rules_work_everything_out_anew(scene):
     shown = seen(scene)
     assert shown["budget"]["spent"] * 100 == spent * 7
     assert sum(row["flops"] for row in shown["runs"]) == shown["budget"]["spent"]
+
+
+def test_a_profile_is_compiled_only_where_it_was_edited_and_other_gpus_work_everything_out_anew(
+    scene, tmp_path, monkeypatch
+):
+    profile = tmp_path / "mine.sh.j2"
+    profile.write_text(templates.shipped("lab").read_text())
+    monkeypatch.setattr(templates, "shipped", lambda _: profile)
+    scene.make_pass()
+    done = []
+    compiled, reopened = closing.gpus_by_default, Transaction.reopen_all
+    monkeypatch.setattr(closing, "gpus_by_default", lambda name: done.append("compiled") or compiled(name))
+    monkeypatch.setattr(Transaction, "reopen_all", lambda self: done.append("reopened") or reopened(self))
+
+    def of_a_pass():
+        done.clear()
+        scene.one_pass()
+        return [*done]
+
+    assert of_a_pass() == []
+    profile.write_text(profile.read_text() + "# a word more\n")
+    assert of_a_pass() == ["compiled"]
+    assert of_a_pass() == []
+    profile.write_text(profile.read_text().replace("gpus | default(1)", "gpus | default(4)"))
+    assert of_a_pass() == ["compiled", "reopened"]
+    assert of_a_pass() == ["compiled"], "what the new rows were made by"
+    assert of_a_pass() == []
+    profile.unlink()
+    assert of_a_pass() == ["compiled", "reopened"], "no profile, no GPUs"
 
 
 def test_a_sum_that_is_of_another_set_is_made_anew(scene):

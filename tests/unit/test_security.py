@@ -13,8 +13,9 @@ from control_scenes import Scene, begun, make_haste
 
 import lvjobs
 from lvjobs.cluster.local import LocalCluster
-from lvjobs.cluster.profiles import available_profiles, load_driver, load_profile, render
+from lvjobs.cluster.profiles import load_driver, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.templates import available_profiles
 from lvjobs.control.check import check
 from lvjobs.control.declare import Wanted
 from lvjobs.control.enter import enter
