@@ -71,7 +71,7 @@ def _set_option(function: F) -> F:
         "pairs",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any other key of study.toml's [train], or resources.KEY; may be given again.",
+        help='Any other key of [train] in study.toml, or resources.KEY (a list: ["a", "b"]); may be given again.',
     )(function)
 
 

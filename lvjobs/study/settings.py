@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from lvjobs.errors import UsageError
+from lvjobs.study.lists import List
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.run import TASK, RunConfig
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
@@ -79,7 +80,7 @@ def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
 
 def _kind(value: Any) -> Any:
     """What a key takes whose default this is."""
-    kinds = {bool: bool, int: Int, float: Float, str: str, list: list[Any], dict: dict[str, Any]}
+    kinds = {bool: bool, int: Int, float: Float, str: str, list: List, dict: dict[str, Any]}
     return kinds.get(type(value), Any)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lvjobs.study.lists import Texts
 from lvjobs.study.numbers import Float, Int
 
 
@@ -63,9 +64,9 @@ class Resources(Table):
     max_queued: Int | None = Field(
         default=None, ge=0, description="jobs you may have in the queue; 0: as the site says"
     )
-    exclude_nodes: list[str] | None = Field(default=None, description="to keep away from; those that fail are added")
-    modules: list[str] | None = Field(default=None, description="what `module load` is to load")
-    extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
+    exclude_nodes: Texts | None = Field(default=None, description="to keep away from; those that fail are added")
+    modules: Texts | None = Field(default=None, description="what `module load` is to load")
+    extra_sbatch: Texts | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
     extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
     max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
     pack: Int | None = Field(default=None, gt=0, le=200, description="runs that share one job; None: each has its own")
@@ -114,8 +115,8 @@ class Driver(Table):
     account: str | None = Field(default=None, description="who pays")
     qos: str | None = Field(default=None, description="quality of service")
     memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
-    modules: list[str] | None = Field(default=None, description="what `module load` is to load")
-    extra_sbatch: list[str] | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
+    modules: Texts | None = Field(default=None, description="what `module load` is to load")
+    extra_sbatch: Texts | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
 
     def variables(self) -> dict[str, Any]:
         """The variables of its script that are set here."""
