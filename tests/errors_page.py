@@ -157,7 +157,8 @@ SECTIONS = (
     ),
     Section(
         "The batch script",
-        "cluster.profiles cluster.templates cluster.sites cluster.slurm:SlurmCluster.submit cluster.simulated:SimulatedCluster.check",
+        "cluster.profiles cluster.templates cluster.sites cluster.slurm:SlurmCluster.submit "
+        "cluster.simulated:SimulatedCluster.check",
         "What a profile is given and a site allows ([profiles](profiles.md)).",
         NOTHING,
     ),
