@@ -5,6 +5,9 @@ pass's, either nobody looked for an hour or a clock was set, and it cannot tell 
 machine, which knows how long it has been up. So a silence counts only as far as passes followed one another closely,
 or by such a clock; else it begins anew.
 
+Hosts of one cluster tell the time a little differently. What lies ahead by no more than that has not begun to be
+silent, and a pass that is made by a clock so far behind the last one's takes nothing from what was watched.
+
 A pass sees that a journal has grown since the last one, and when is what its last line says, by a clock of another
 host. That is believed as far as it can be true, and within half of the bound on a silence: whatever clocks say, no run
 is hung that a pass saw grow in the half of it.
@@ -18,6 +21,9 @@ _CLOSELY_SECONDS = 600.0
 
 _STEADY_SECONDS = 60.0
 """By so much may a clock that is set right little by little differ from one that is not."""
+
+_SKEW_SECONDS = 360.0
+"""Hosts of one cluster are no further apart: munge's credentials are good for five minutes, by the clocks of both."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,11 @@ class Watch:
     def at(self, now: float, closely: float, machine: str, uptime: float) -> "Watch":
         """After a pass at `now`; `closely` is how many seconds may lie between two, where that is more than a few."""
         gap = now - self.last
-        is_known = machine == self.machine and abs(uptime - self.uptime - gap) < _STEADY_SECONDS
+        if -_SKEW_SECONDS <= gap < 0:
+            return self
+        is_known = gap >= 0 and machine == self.machine and abs(uptime - self.uptime - gap) < _STEADY_SECONDS
         goes_on = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
-        return Watch(now, min(self.since, now) if goes_on else now, machine, uptime)
+        return Watch(now, self.since if goes_on else now, machine, uptime)
 
     def growing_from(self, now: float, bound: float) -> float:
         """From when on a journal may have grown that a pass at `now` finds grown; a silence of `bound` is hung."""
@@ -59,5 +67,9 @@ def grown_at(said: float, growing_from: float, now: float) -> float:
 
 
 def silent_for(quiet_since: float, watched: float, now: float) -> float:
-    """Seconds since `quiet_since` that were watched, since `watched`. It may be of another clock, and lie ahead."""
-    return now - (max(quiet_since, watched) if quiet_since <= now else watched)
+    """Seconds since `quiet_since` that were watched, since `watched`.
+
+    It may be of another host's clock, and lie ahead a little; or far ahead, as this one was set back since: then the
+    watch has begun anew.
+    """
+    return max(0.0, now - (watched if quiet_since > now + _SKEW_SECONDS else max(quiet_since, watched)))

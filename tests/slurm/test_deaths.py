@@ -39,14 +39,14 @@ def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault)
 
 def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault):
     """From the fifth requeue on Slurm holds a job for good (REQUEUE_HOLD): another one takes its place."""
-    study.submit("run", "--steps", "4000")
+    study.submit("run", "--steps", "2000")
     for generation in range(1, 6):
-        lab.preempt(study.reach("run", 300 * generation, generation=generation)["job_id"])
+        lab.preempt(study.reach("run", 150 * generation, generation=generation)["job_id"])
         while len(study.claims("run")) == generation:
             study.run("run")
             time.sleep(0.2)
     run = study.until("run", "completed")
-    assert study.executed("run") == list(range(1, 4001))
+    assert study.executed("run") == list(range(1, 2001))
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2
     assert run["attempts"] == 6
     fault("preempted_often", study, times=5)

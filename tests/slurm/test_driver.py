@@ -121,7 +121,7 @@ def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
 def test_a_driver_that_waits_for_a_silence_to_end_is_woken_by_a_worker_that_ends(driven, lab_for):
     lab = lab_for(LabConfig(hold=121, message_timeout=5))
     path = driven.root / "study.toml"
-    path.write_text(path.read_text().replace("[policy]\n", "[policy]\nhung_seconds = 90\n"))
+    path.write_text(path.read_text().replace("[policy]\n", "[policy]\nhung_seconds = 120\n"))
     for name in ("stuck", "other"):
         driven.submit(name, "--steps", "20000", "--checkpoint-every", "100")
     stuck, other = (driven.reach(name, 150) for name in ("stuck", "other"))
@@ -137,12 +137,12 @@ def test_a_driver_that_waits_for_a_silence_to_end_is_woken_by_a_worker_that_ends
 
     until(driven, is_waiting, 60)
     killed = time.time()
-    assert killed - silent < 60, "a machine too slow for this test"
+    assert killed - silent < 75, "a machine too slow for this test"
     kill_worker(driven.claims("other")[-1])
     until(driven, lambda: len(driven.claims("other")) > 2, 60)
-    assert driven.claims("other")[-1]["time"] - killed < 25
+    assert driven.claims("other")[-1]["time"] < silent + 120, "it was not woken, and waited for the silence to end"
     until(driven, lambda: len(driven.claims("stuck")) > 1, 180)
-    assert 85 < driven.claims("stuck")[-1]["time"] - silent < 120
+    assert 115 < driven.claims("stuck")[-1]["time"] - silent < 160
     lab.run("scancel", f"--user={os.getuid()}")
 
 

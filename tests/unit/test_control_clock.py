@@ -4,6 +4,7 @@ import pytest
 from control_builders import NOW, a_run
 from control_scenes import Scene, begun, check, make_haste
 
+from lvjobs.control import loop
 from lvjobs.control.loop import open_session
 from lvjobs.control.policy import is_due
 from lvjobs.control.silence import Watch, grown_at, silent_for
@@ -84,6 +85,56 @@ def test_a_host_whose_clock_is_ahead_from_the_first_does_not_call_a_job_hung_tha
         scene.one_pass()
     to_the_end(scene)
     assert scene.causes() == ["completed"]
+
+
+def long_watched(scene):
+    """For longer than a silence may be, passes have followed one another closely."""
+    for _ in range(8):
+        scene.long_step(280)
+        scene.one_pass()
+    return scene
+
+
+@pytest.mark.parametrize("behind", [2.0, 45.0, 300.0])
+def test_a_job_that_begins_ahead_of_the_passes_clock_is_no_silence_however_long_they_have_watched(make, behind):
+    """Slurm's host is ahead by as much, or the pass took its time before it asked."""
+    scene = make(steps=40)
+    scene.off = -behind
+    long_watched(scene)
+    scene.enter("one")
+    scene.cluster.advance(1)
+    assert (scene.job().state, list(scene.files().generations.iterdir())) == ("RUNNING", [])
+    for _ in range(3):
+        scene.one_pass()
+        scene.long_step(1)
+    assert scene.state() == "running"
+    to_the_end(scene)
+    assert scene.causes() == ["completed"]
+
+
+@pytest.mark.parametrize("back", [40.0, 300.0])
+def test_a_clock_that_is_set_back_a_little_makes_no_run_hung(make, back):
+    scene = begun(long_watched(make(steps=40)))
+    scene.one_pass()
+    scene.off = -back
+    for _ in range(4):
+        scene.long_step(3)
+        scene.one_pass()
+    assert scene.causes() == [None]
+
+
+def test_a_silence_is_seen_though_two_hosts_whose_clocks_differ_make_passes(make, monkeypatch):
+    scene = begun(make(steps=40))
+    monkeypatch.setattr(loop, "machine", lambda: f"host {scene.off}")
+    silent = scene.clock.now
+    while scene.causes()[0] is None:
+        for off in (5.0, 0.0):
+            scene.off = off
+            scene.long_step(3)
+            scene.one_pass()
+        scene.long_step(250)
+        assert scene.clock.now - silent < Policy().hung_seconds + 600
+    assert scene.causes()[0] == "hung"
 
 
 @JUMPS
@@ -219,7 +270,8 @@ def test_passes_that_follow_one_another_closely_are_a_watch():
     assert watch.at(NOW + 1800, 1800, "b", 7) == Watch(NOW + 1800, NOW, "b", 7)
     assert watch.at(NOW + 1801, 1800, "b", 7) == Watch(NOW + 1801, NOW + 1801, "b", 7)
     assert watch.at(NOW + 600, 60, "b", 7).since == NOW, "a driver makes one every two minutes"
-    assert watch.at(NOW - 1, 1800, "b", 7) == Watch(NOW - 1, NOW - 1, "b", 7)
+    assert watch.at(NOW - 1, 1800, "b", 7) == watch, "by another host's clock"
+    assert watch.at(NOW - 361, 1800, "b", 7) == Watch(NOW - 361, NOW - 361, "b", 7)
     assert Watch.from_json(watch.to_json()) == watch
     assert Watch.from_json(None) == Watch()
 
@@ -233,7 +285,15 @@ def test_a_machine_knows_how_long_nobody_looked():
 
 @pytest.mark.parametrize(
     ("quiet_since", "watched", "silence"),
-    [(NOW - 50, NOW - 70, 50), (NOW - 50, NOW - 30, 30), (NOW + 3000, NOW - 30, 30), (NOW, NOW - 30, 0)],
+    [
+        (NOW - 50, NOW - 70, 50),
+        (NOW - 50, NOW - 30, 30),
+        (NOW + 3000, NOW - 30, 30),
+        (NOW, NOW - 30, 0),
+        (NOW + 2, NOW - HOUR, 0),
+        (NOW + 300, NOW - HOUR, 0),
+        (NOW - 50, NOW + 9, 0),
+    ],
 )
 def test_only_what_was_watched_is_silence(quiet_since, watched, silence):
     assert silent_for(quiet_since, watched, NOW) == silence
