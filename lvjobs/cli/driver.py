@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, p
 from lvjobs.cli.watch import is_at_rest
 from lvjobs.cluster.inside import WAKE_SIGNAL
 
-_MOST_PASSES = 8
+_MOST_PASSES = 20
+_TURN_SECONDS = 270.0
+"""By then the last pass is to have ended: its script gives it 300 (slurm_templates/driver.sh.j2)."""
 _PAUSE_SECONDS = 3.0
 """Until another look at what a pass has set going, or at a worker that has just ended."""
 _STAY_SECONDS = 150.0
@@ -59,13 +62,15 @@ def stop(root: Path) -> None:
 
 def _set(root: Path, *, stopped: bool) -> None:
     from lvjobs.control.driver_ways import report
-    from lvjobs.control.driving import set_stopped
+    from lvjobs.control.driving import end_driver, set_stopped
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
     with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
         set_stopped(session, stopped=stopped)
         tell(session.make_pass())
+        if stopped:
+            end_driver(session)
         shown = report(session)
     for line in driver_lines(shown, time.time()):
         click.echo(line)
@@ -75,31 +80,51 @@ def _set(root: Path, *, stopped: bool) -> None:
 @study_option
 def run(root: Path) -> None:
     """What the driver's job does: a pass, and more while there is something to do. Exit code 75: more is to come."""
+    from lvjobs.control.driving import is_wanted
     from lvjobs.control.loop import open_session
 
     _listen()
     study = existing_study(root)
-    leave = time.monotonic() + _STAY_SECONDS
-    for _ in range(_MOST_PASSES):
+    began, longest = time.monotonic(), 0.0
+    for left in reversed(range(_MOST_PASSES)):
+        start = time.monotonic()
         with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-            summary: dict[str, Any] = session.make_pass()
-            due = session.due
-        for line in summary["did"]:
-            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
-        for line in summary["problems"]:
-            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} note: {line}", err=True)
-        if is_at_rest(summary):
+            summary = session.make_pass()
+            wanted = is_wanted(session)
+        longest = max(longest, time.monotonic() - start)
+        _log(summary)
+        is_over = is_at_rest(summary) and not session.awaits_flops
+        if is_over and not session.owes_notice:
             return
-        pause = 0.0
-        if summary["did"]:
-            pause = _PAUSE_SECONDS
-        elif due is not None and due - time.time() < leave - time.monotonic():
-            pause = max(0.0, due - time.time()) + 1
-        if _is_woken(pause):
-            time.sleep(_PAUSE_SECONDS)
-        elif not pause:
+        stay = began + _STAY_SECONDS - time.monotonic()
+        pause = _PAUSE_SECONDS if summary["did"] or session.owes_notice else _until(session.due, stay)
+        is_last = left == 0 or time.monotonic() + pause + longest > began + _TURN_SECONDS
+        if is_last or not _goes_on(pause):
             break
-    sys.exit(_MORE_TO_COME)
+    if wanted and not is_over:
+        sys.exit(_MORE_TO_COME)
+
+
+def _log(summary: Mapping[str, Any]) -> None:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    for line in summary["did"]:
+        click.echo(f"{now} {line}")
+    for line in summary["problems"]:
+        click.echo(f"{now} note: {line}", err=True)
+
+
+def _until(due: float | None, stay: float) -> float:
+    """Seconds until a pass is due, and one more: then it is, by any clock. 0: not within `stay` seconds."""
+    left = None if due is None else due - time.time()
+    return 0.0 if left is None or left >= stay else max(0.0, left) + 1
+
+
+def _goes_on(pause: float) -> bool:
+    """Wait; say whether another pass is to follow. A worker that has just ended needs a moment until Slurm knows."""
+    if _is_woken(pause):
+        time.sleep(_PAUSE_SECONDS)
+        return True
+    return pause > 0
 
 
 def _listen() -> None:

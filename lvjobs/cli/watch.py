@@ -35,7 +35,7 @@ def watch_until(
         if not quiet:
             tell(summary)
             _show_progress(summary, shown)
-        if is_at_rest(summary, names):
+        if is_at_rest(summary, names) and (names is not None or not session.awaits_flops):
             return summary
         time.sleep(every)
 

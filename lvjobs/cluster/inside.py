@@ -29,6 +29,7 @@ WAKE_SIGNAL = signal.SIGURG
 
 _SOON_ENOUGH_SECONDS = 10
 _FAR_TOO_LONG_SECONDS = 300
+_LOOKS, _LOOK_AGAIN_SECONDS = 4, 1.5
 
 _SUBMISSION_SECONDS = 15.0
 
@@ -200,22 +201,34 @@ def wake(name: str) -> bool:
     for longer than its few minutes' work is requeued: a controller that died just when the job was put back believes
     that it still runs, and notices after a quarter of an hour (seen).
     """
-    try:
-        rows = _run("squeue", "-h", "--me", f"--name={name}", "-t", "PENDING,RUNNING", "-o", "%i|%r|%S|%T")
-        for row in rows.splitlines():
-            job_id, reason, start, state = [*row.split("|"), "", "", "", ""][:4]
-            if state == "RUNNING":
-                if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
-                    _scontrol("requeue", job_id)
-                else:
-                    _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+    for _ in range(_LOOKS):
+        try:
+            rows = _run(
+                "squeue", "-h", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
+            )
+            jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
+            if any(_wake(*job) for job in jobs):
                 return True
-            if "requeued held" in reason.lower().replace("_", " "):
-                _scontrol("release", job_id)
-                return True
-            if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
-                _scontrol("update", f"jobid={job_id}", "starttime=now+2")
-                return True
-    except SchedulerSilent:
-        return False
+        except SchedulerSilent:
+            return False
+        if not any(state == "COMPLETING" for *_, state in jobs):
+            return False
+        time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
+    return False
+
+
+def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
+    """One job of that name; say whether it was the one."""
+    if state == "RUNNING":
+        if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
+            _scontrol("requeue", job_id)
+        else:
+            _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+        return True
+    if "requeued held" in reason.lower().replace("_", " "):
+        _scontrol("release", job_id)
+        return True
+    if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
+        _scontrol("update", f"jobid={job_id}", "starttime=now+2")
+        return True
     return False

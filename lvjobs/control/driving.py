@@ -14,11 +14,13 @@ from typing import Any
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
 from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
+from lvjobs.control.gate import BUDGET
 from lvjobs.control.room import choices
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.words import StageState
 
 MOST = 2
 """Of a study: the one that drives, and the one that stands by."""
@@ -64,6 +66,19 @@ def driven(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile) != LOCAL]
 
 
+def waits_for_flops(transaction: Transaction) -> bool:
+    """Whether there is a run or a stage that goes on by itself once the budget has room for it."""
+    if any(run.held_for == BUDGET for run in transaction.runs(only_open=True)):
+        return True
+    return any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in transaction.stages())
+
+
+def is_wanted(session: Session) -> bool:
+    """Whether the user wants a driver: neither study.toml nor `lvjobs driver stop` says otherwise."""
+    with session.ledger.transaction() as transaction:
+        return session.study.config.driver.job and not standing(transaction).stopped
+
+
 @dataclass(frozen=True)
 class Change:
     """How many drivers are to be submitted, and which jobs are one too many."""
@@ -92,14 +107,16 @@ def _is_stuck(job: Job) -> bool:
     return job.is_pending and ("requeued held" in reason or reason == "jobholdmaxrequeue")
 
 
-def keep_driver(session: Session, seen: Sequence[Job] | None) -> list[str]:
+def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: bool) -> list[str]:
     """Submit the driver where there is something left and none is there; end it where there is not. In words.
 
-    `seen` are its jobs in the queue, None where this pass did not look.
+    `seen` are its jobs in the queue, None where this pass did not look. `awaits_flops`: see `Loop`.
     """
     study = session.study
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
+        if awaits_flops and not left:
+            left = [run for run in transaction.runs() if backend_of(run.profile) != LOCAL][-1:]
     wanted = bool(left) and study.config.driver.job and not kept.stopped
     request = _request(study, left[0]) if wanted else None
     if request is not None and _is_refused(kept, request, session.clock()):
@@ -130,6 +147,17 @@ def look(session: Session) -> Sequence[Job] | None:
     """The driver's jobs in the queue; None where the scheduler does not say."""
     cluster = session.cluster(DRIVER_PROFILE)
     return cluster.observe((), session.clock(), (driver_token(session.study),)).queue
+
+
+def end_driver(session: Session) -> None:
+    """Cancel it, also while it runs: it waits for what is due, or for the lease that this session holds.
+
+    Raises:
+        ClusterError: the scheduler did not answer.
+    """
+    for job in look(session) or ():
+        if not job.is_ended:
+            session.cluster(DRIVER_PROFILE).cancel(job.id)
 
 
 def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:

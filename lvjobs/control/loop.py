@@ -16,7 +16,7 @@ from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide, due
-from lvjobs.control.driving import driver_token, keep_driver
+from lvjobs.control.driving import driver_token, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.left import read_closed, whole, write_closed, write_summary
 from lvjobs.control.limit import note_limit, reread_budget
@@ -38,9 +38,13 @@ class Loop(Session):
     """A session that makes passes.
 
     `due` is when, by the last pass, something is to be done next though nothing should happen until then; None: never.
+    `awaits_flops`: something waits for FLOPs, and runs that are over may yet give some back, for they had jobs to be
+    seen off. `owes_notice`: it did not get through to the user what there was to tell.
     """
 
     due: float | None = None
+    awaits_flops: bool = False
+    owes_notice: bool = False
 
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
@@ -57,9 +61,13 @@ class Loop(Session):
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
         told += advance(self)
-        told += keep_driver(self, observed.drivers)
-        did, problems = notify(self)
-        return self.summarise([*told, *did], [*observed.problems, *problems], observed.waiting)
+        with self.ledger.transaction() as transaction:
+            self.awaits_flops = bool(known.members) and waits_for_flops(transaction)
+        told += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
+        notified = notify(self)
+        self.owes_notice = notified.is_owed
+        problems = [*observed.problems, *notified.problems]
+        return self.summarise([*told, *notified.did], problems, observed.waiting)
 
     def summarise(
         self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None

@@ -100,11 +100,20 @@ def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageReco
     return Notice(f"{len(new)}-held", text, "held", tuple(new))
 
 
-def notify(session: Session) -> tuple[list[str], list[str]]:
-    """Tell whoever is to be told, if there is something to tell; what was done, and what went wrong, in words."""
+@dataclass(frozen=True)
+class Notified:
+    """What was done, and what went wrong, in words; and whether there was something to tell that nobody was told."""
+
+    did: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    is_owed: bool = False
+
+
+def notify(session: Session) -> Notified:
+    """Tell whoever is to be told, if there is something to tell."""
     asked = session.study.config.notify
     if asked.mail is None and asked.webhook is None:
-        return [], []
+        return Notified()
     now = session.clock()
     with session.ledger.transaction() as transaction:
         known = json.loads(transaction.setting(_SETTING) or "{}")
@@ -113,7 +122,7 @@ def notify(session: Session) -> tuple[list[str], list[str]]:
         if not any(_is_open(run) for run in runs):
             busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
             if told.ended and not busy:
-                return [], []
+                return Notified()
             runs = transaction.runs()  # it may have ended: all that became of it is told
     notice, after = due(told, runs, stages, now)
     did: list[str] = []
@@ -127,7 +136,8 @@ def notify(session: Session) -> tuple[list[str], list[str]]:
             for line in did:
                 transaction.add_event(Event(now, "notice", line))
     is_news = after.failed and after.failed != told.failed
-    return did, [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
+    problems = [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
+    return Notified(did, problems, is_owed=notice is not None and not did)
 
 
 def _send(session: Session, asked: Notify, notice: Notice, run: Run) -> tuple[bool, str]:

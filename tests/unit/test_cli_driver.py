@@ -9,16 +9,21 @@ import pytest
 from click.testing import CliRunner
 
 from lvjobs.cli import cli, driver
-from lvjobs.control import loop
+from lvjobs.control import driving, loop
 
 OPEN = {"runs": [{"state": "running"}], "stages": [], "problems": []}
+OVER = {"runs": [{"state": "completed"}], "stages": [], "problems": []}
 
 
 class Passes:
-    """Stands for the study: each pass did so many things, and finds the next due in so many seconds."""
+    """Stands for the study: each pass did so many things, and finds the next due in so many seconds.
 
-    def __init__(self, *told):
-        self.told, self.times = list(told), []
+    `over`: from which pass on all is at rest; `owed`: how many passes do not get a notice through; `awaited`: how many
+    find that FLOPs may yet come back.
+    """
+
+    def __init__(self, *told, over=10_000, owed=0, awaited=0):
+        self.told, self.times, self.over, self.owed, self.awaited = list(told), [], over, owed, awaited
 
     @contextmanager
     def session(self, _study, **_more):
@@ -28,7 +33,8 @@ class Passes:
         did, seconds = self.told[min(len(self.times), len(self.told) - 1)]
         self.times.append(time.monotonic())
         self.due = None if seconds is None else time.time() + seconds
-        return {**OPEN, "did": ["something"] * did}
+        self.owes_notice, self.awaits_flops = len(self.times) <= self.owed, len(self.times) <= self.awaited
+        return {**(OPEN if len(self.times) < self.over else OVER), "did": ["something"] * did}
 
     def gaps(self):
         return [round(two - one, 1) for one, two in zip(self.times, self.times[1:], strict=False)]
@@ -40,11 +46,12 @@ def drive(tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "_PAUSE_SECONDS", 0.2)
     monkeypatch.setattr(driver, "_STAY_SECONDS", 2.5)
 
-    def make(*told):
-        passes = Passes(*told)
+    def make(*told, code=75, wanted=True, **more):
+        passes = Passes(*told, **more)
         monkeypatch.setattr(loop, "open_session", passes.session)
+        monkeypatch.setattr(driving, "is_wanted", lambda _: wanted)
         result = CliRunner().invoke(cli, ["driver", "run", "--study", str(tmp_path)])
-        assert result.exit_code == 75, result.output
+        assert result.exit_code == code, result.output
         return passes
 
     return make
@@ -75,28 +82,37 @@ def test_one_pass_where_nothing_is_due(drive):
 
 def test_a_pass_that_did_something_is_followed_by_another(drive):
     assert len(drive((1, None), (2, None), (0, None)).times) == 3
-    assert len(drive((1, None)).times) == driver._MOST_PASSES
 
 
-def test_it_stays_for_what_is_due_soon_and_leaves_what_is_due_later_to_its_own_timer(drive):
-    [gap] = drive((0, 0.4), (0, None)).gaps()
-    assert 1.4 <= gap < 2.2, "a second later than due: then it is due by any clock"
-    assert len(drive((0, 30)).times) == 1
+def test_after_its_last_pass_it_waits_for_nothing(drive, monkeypatch):
+    """Whoever ends meanwhile would wake it in vain."""
+    monkeypatch.setattr(driver, "_MOST_PASSES", 3)
+    before = time.monotonic()
+    passes = drive((1, None), (1, None), (0, 2))
+    assert len(passes.times) == 3
+    assert time.monotonic() - passes.times[-1] < 1
+    assert passes.times[-1] > before
 
 
-def test_a_worker_that_ends_cuts_the_wait_short(drive, wakened):
-    wakened(0.3)
-    [gap] = drive((0, 2), (0, None)).gaps()
-    assert 0.4 <= gap < 1.2
+def test_its_last_pass_has_ended_before_its_script_would_end_it(drive, monkeypatch):
+    monkeypatch.setattr(driver, "_TURN_SECONDS", 0.7)
+    assert 2 <= len(drive((1, None)).times) <= 4
 
 
-def test_a_worker_that_ended_while_the_pass_was_made_is_not_missed(drive, monkeypatch):
-    make_pass = Passes.make_pass
+def test_it_ends_where_all_is_at_rest_and_tries_again_to_tell_of_it(drive):
+    assert len(drive((1, None), (0, None), over=2, code=0).times) == 2
+    assert len(drive((1, None), (0, None), over=2, owed=3, code=0).times) == 4
 
-    def one_ends(passes):
-        if not passes.times:
-            wake()
-        return make_pass(passes)
 
-    monkeypatch.setattr(Passes, "make_pass", one_ends)
-    assert len(drive((0, None)).times) == 2
+def test_one_that_cannot_tell_of_the_end_ends_all_the_same(drive, monkeypatch):
+    monkeypatch.setattr(driver, "_MOST_PASSES", 3)
+    assert len(drive((0, None), over=1, owed=99, code=0).times) == 3
+
+
+def test_it_does_not_end_while_flops_may_come_back_that_something_waits_for(drive):
+    assert len(drive((1, None), (0, None), over=1, awaited=2).times) == 2
+    assert len(drive((1, None), (0, None), over=1, awaited=1, code=0).times) == 2
+
+
+def test_one_that_is_not_wanted_any_more_does_not_come_back(drive):
+    drive((0, None), wanted=False, code=0)

@@ -174,6 +174,21 @@ def test_waking_a_driver(driver_is, tmp_path, reason, start, state, told):
     assert "--name=driver.abc" in (tmp_path / "asked").read_text()
 
 
+def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path, monkeypatch):
+    monkeypatch.setattr(inside, "_LOOK_AGAIN_SECONDS", 0)
+    calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
+    script = tmp_path / "bin" / "squeue"
+    held = script.read_text().splitlines()[-1]
+    script.write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/looks\nif [ $(wc -l < {tmp_path}/looks) -lt 3 ]; then\n"
+        f'echo "7|None|5|COMPLETING"\nelse\n{held}\nfi\n'
+    )
+    assert inside.wake("driver.abc") is True
+    assert calls() == ["update jobid=7 starttime=now+2"]
+    driver_is("None", 5, "COMPLETING")
+    assert inside.wake("driver.abc") is False
+
+
 def test_a_driver_that_cannot_be_woken_is_no_trouble(scontrol):
     scontrol("exit 1")
     assert inside.wake("driver.abc") is False

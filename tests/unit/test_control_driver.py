@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from control_scenes import Scene, begun, check, make_haste
 
+from lvjobs.cli import cli
+from lvjobs.cli import driver as cli_driver
 from lvjobs.cluster.protocol import DRIVER, Job, SubmitDeferred, SubmitRefused, SubmitUnclear
-from lvjobs.control import driving
+from lvjobs.cluster.simulation import Manners
+from lvjobs.control import driving, loop
 from lvjobs.control.driver_ways import cron_entry, report
 from lvjobs.control.driving import Change, change, driver_name, driver_token, set_stopped
 from lvjobs.control.loop import open_session
@@ -169,6 +173,18 @@ def test_a_refusal_is_not_held_against_the_site_for_ever(make):
     assert len(scene.shown.live()) == 2
 
 
+def test_one_that_runs_is_stopped_too(make, monkeypatch):
+    """It would go on for as long as the study does: it may be waiting for what is due, and has the lease not now."""
+    scene = begun(make())
+    scene.shown.set("900", "RUNNING")
+    monkeypatch.setattr(loop, "open_session", lambda *_, **__: scene.session())
+    monkeypatch.setattr(cli_driver, "existing_study", lambda _: scene.study)
+    done = CliRunner().invoke(cli, ["driver", "stop"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "no driver: it was stopped" in done.output
+    assert scene.shown.live() == []
+
+
 def test_stopped_by_the_user(make):
     scene = begun(make())
     scene.stop(stopped=True)
@@ -213,6 +229,47 @@ def test_two_drivers_one_with_a_clock_of_its_own_do_no_double_work(make):
     assert {row["state"] for row in scene.rows("runs")} == {"completed"}
     assert len(scene.jobs("one")) == 1
     assert len(scene.shown.drivers) == 2
+
+
+@pytest.fixture
+def scarce(make):
+    """One run trains, and another is held until it gives back some of its FLOPs."""
+    scene = make(steps=12, manners=Manners(slots=1), budget={"limit": 3200})
+    begun(scene, "one", taken=2)
+    scene.enter("two")
+    scene.make_pass()
+    scene.bind(limit=2800)
+    scene.make_pass()
+    assert (scene.state("one"), scene.run("two")["held_for"]) == ("running", "budget")
+    return scene
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_it_stays_until_who_waits_for_flops_was_offered_those_that_come_back(scarce, end):
+    """Nothing else goes on then: every run has ended, or is held."""
+    if end == "cancelled":
+        scarce.cancel("one")
+    seen = []
+    while scarce.state("two") == "held":
+        assert len(scarce.shown.live()) == 2
+        scarce.cluster.advance(1)
+        scarce.one_pass()
+        seen.append(scarce.state("one"))
+        assert len(seen) < 100
+    assert seen[-1] == end
+    while scarce.shown.live():
+        scarce.cluster.advance(1)
+        scarce.one_pass()
+    assert scarce.state("two") == "completed"
+
+
+def test_it_does_not_stay_for_flops_that_are_not_to_come(scarce):
+    scarce.bind(limit=2000)
+    scarce.go(60)
+    assert (scarce.state("one"), scarce.state("two")) == ("completed", "held")
+    with scarce.session() as session:
+        session.make_pass()
+        assert not session.awaits_flops, "it ends by itself"
 
 
 def job(job_id, state="PENDING", reason=""):
