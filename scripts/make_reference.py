@@ -195,7 +195,7 @@ def _meaning(field: FieldInfo) -> str:
 def _model_of(annotation: Any) -> type[BaseModel] | None:
     """The model of a table, or of a list of tables."""
     for each in (annotation, *get_args(annotation)):
-        if isinstance(each, type) and issubclass(each, BaseModel):
+        if isinstance(each, type) and get_origin(each) is None and issubclass(each, BaseModel):
             return each
     return None
 
@@ -216,7 +216,7 @@ def _kind(annotation: Any) -> str:
         return f"a list: {_kind(arguments[0])}"
     if origin is dict:
         return "a table"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and origin is None and issubclass(annotation, BaseModel):
         return "a table"
     return _KINDS.get(annotation, "text")
 

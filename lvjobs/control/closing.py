@@ -54,6 +54,13 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ())
     return keep_books(terms, runs, charges, reserved, closed_tally(transaction).accounts)
 
 
+def reopen_older(transaction: Transaction) -> None:
+    """Open all again that another release closed, whose tallies this one cannot read."""
+    kept = transaction.setting(_BASIS)
+    if kept is not None and json.loads(kept)["format"] != _FORMAT:
+        transaction.reopen_all()
+
+
 def check_basis(transaction: Transaction, terms: Terms) -> None:
     """Open all again where rows were made by other rules than now: another convention, another profile's GPUs."""
     basis = {"format": _FORMAT, **{key: value for key, value in asdict(terms).items() if key != "limit"}}
@@ -69,6 +76,15 @@ def check_basis(transaction: Transaction, terms: Terms) -> None:
         gpus, profiles = {}, {}
     if (before, known, digests) != (basis, gpus, profiles):
         transaction.set_setting(_BASIS, json.dumps({**basis, "gpus": gpus, "profiles": profiles}))
+
+
+def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
+    """By what runs of these profiles were closed just now: the next pass compares it with what is then so."""
+    basis = json.loads(transaction.setting(_BASIS) or "{}")
+    kept = basis.setdefault("gpus", {})
+    if any(kept.get(profile) != count for profile, count in gpus.items()):
+        kept.update(gpus)
+        transaction.set_setting(_BASIS, json.dumps(basis))
 
 
 def close_what_is_over(
@@ -90,4 +106,5 @@ def close_what_is_over(
     tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
     transaction.close_runs([Closed(run.id, json.dumps(rows[run.id]), tallies[run.id].to_json()) for run in over])
     _keep(transaction, total([before, *tallies.values()]))
+    _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over})
     return set(tallies)

@@ -13,7 +13,7 @@ from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
-from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over
+from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.clusters import backend_of, cluster_for
 from lvjobs.control.decide import decide, due
 from lvjobs.control.driving import driver_token, keep_driver, waits_for_flops
@@ -176,6 +176,7 @@ def open_session(
         try:
             with ledger.transaction() as transaction:
                 catch_up(transaction)
+                reopen_older(transaction)
                 note_limit(transaction, study.config.budget.limit, clock())
                 stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}
                 transaction.declare_stages(stages)

@@ -57,7 +57,7 @@ def _ask(configs: Sequence[RunConfig]) -> list[Mapping[str, int] | None]:
     with tempfile.TemporaryDirectory(prefix="lvjobs-cost-") as directory:
         answer = Path(directory) / "answer.json"
         places = [path or str(Path.cwd()) for path in sys.path]  # what can be imported here can be imported there
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHON_COLORS": "0"}
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "lvjobs.worker.measure", str(answer)],

@@ -1,7 +1,9 @@
 """What a run directory tells of its run: the rows that a lost ledger had of it, and what of them it cannot tell."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from json import JSONDecodeError
 from typing import TypeAlias
 
 from lvjobs.cluster.sent import SentJob
@@ -98,7 +100,7 @@ def _memo(
     code: Code,
 ) -> tuple[Memo, list[str]]:
     values = found.config.model_dump(mode="json")
-    if files.memo.exists():
+    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # torn as the machine lost its power: none
         memo = parse_memo(files.memo.read_text(encoding="utf-8"), values)
         if memo.run.id == found.id:
             return memo, []

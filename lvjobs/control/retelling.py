@@ -1,4 +1,4 @@
-"""What a report tells of a study: the ledger at one moment, as plain rows. It makes no pass and changes nothing."""
+"""What a report tells of a study: the ledger at one moment, as plain rows. It makes no pass."""
 
 import json
 from collections import defaultdict
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lvjobs.control.accounts import Books
+from lvjobs.control.closing import check_basis
 from lvjobs.control.cost import workload_of
 from lvjobs.control.efficiency import end_of
 from lvjobs.control.left import ClosedRows, read_summary, whole
@@ -28,6 +29,7 @@ def retell(session: Session) -> dict[str, Any]:
     """
     last = read_summary(session.study.layout.summary)
     with session.ledger.transaction() as transaction:
+        check_basis(transaction, session.terms)  # study.toml may say something else than when the last pass was made
         runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
         books = session.full_books(transaction)
         now = last["time"] if last else _newest(runs, attempts)

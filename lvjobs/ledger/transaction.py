@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.closed import MOST_NAMED, Closing, rows_of, run_of
+from lvjobs.ledger.closed import Closing, rows_among, rows_of, run_of
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
 from lvjobs.study.words import Cause, StageState
 
@@ -140,8 +141,8 @@ class Transaction(Closing):
 
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
         """Attempts, oldest first; of these runs, or of all."""
-        query = select(tables.attempts).order_by(tables.attempts.c.id)
-        return [_attempt(row) for row in self._of_runs(query, tables.attempts, run_ids)]
+        rows = self._of_runs(select(tables.attempts), tables.attempts, run_ids)
+        return [_attempt(row) for row in sorted(rows, key=itemgetter("id"))]
 
     def attempts_of_packs(self) -> list[Attempt]:
         """Attempts in jobs that several runs share, as far as these are not settled."""
@@ -299,11 +300,9 @@ class Transaction(Closing):
 
     def _of_runs(self, query: Select[Any], table: Table, run_ids: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         """Rows by column, of these runs or of all."""
-        wanted = None if run_ids is None else set(run_ids)
-        if wanted is not None and len(wanted) <= MOST_NAMED:
-            query = query.where(table.c.run_id.in_(wanted))
-        rows = rows_of(self._connection.execute(query))
-        return rows if wanted is None else (row for row in rows if row["run_id"] in wanted)
+        if run_ids is None:
+            return rows_of(self._connection.execute(query))
+        return rows_among(self._connection, query, table.c.run_id, run_ids)
 
     def _touch(self, *run_ids: str) -> None:
         """The rows of these runs change, and their memos with them."""

@@ -4,7 +4,7 @@ import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
@@ -161,7 +161,7 @@ def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
             inner = getattr(annotation, "__args__", (annotation,))[0]
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if isinstance(inner, type) and get_origin(inner) is None and issubclass(inner, BaseModel):
                 model = inner
     known = [field.alias or name for name, field in model.model_fields.items()]
     near = difflib.get_close_matches(str(location[-1]), known, n=1)

@@ -6,7 +6,7 @@ without the key, say the same.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel
 
@@ -64,4 +64,6 @@ def _meant(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 def _inner(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     """The configuration that a key holds, where it holds one."""
     annotation = model.model_fields[key].annotation if key in model.model_fields else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    if not isinstance(annotation, type) or get_origin(annotation) is not None:  # list[int] passes for one on 3.10
+        return None
+    return annotation if issubclass(annotation, BaseModel) else None

@@ -65,7 +65,7 @@ MUTATIONS = {
     ),
     "the fsync of any small file before its rename": Mutation(
         "lvjobs/files.py",
-        "            for aside in asides.values():\n                _fsync(aside)\n",
+        "            _for_each(_fsync, list(asides.values()))\n",
         "            pass\n",
         ("unit/test_files.py",),
     ),

@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 from control_scenes import Scene, begun, make_haste
@@ -20,7 +21,7 @@ def scene(tmp_path, monkeypatch):
     scene = begun(Scene(study))
     scene.go(60)
     assert scene.state() == "completed"
-    with sqlite3.connect(study / "runs.db") as connection:
+    with closing(sqlite3.connect(study / "runs.db")) as connection, connection:
         connection.execute("UPDATE members SET state = 'settled'")
     return scene
 

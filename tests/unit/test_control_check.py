@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def found(scene):
 
 
 def change(scene, query, *values):
-    with sqlite3.connect(scene.study.layout.database) as connection:
+    with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:
         connection.execute(query, values)
 
 

@@ -1,6 +1,7 @@
 """Runs that are over are read no more, and nothing that anybody is shown changes by it."""
 
 import json
+import re
 import sqlite3
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from control_builders import NOW, a_run, an_attempt
 from control_scenes import Scene, make_haste
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from lvjobs.cluster import templates
 from lvjobs.control import closing
@@ -20,9 +22,12 @@ from lvjobs.control.efficiency import efficiency_of
 from lvjobs.control.intervals import advise, measure
 from lvjobs.control.left import read_summary
 from lvjobs.control.pace import samples_of
+from lvjobs.control.retelling import retell
 from lvjobs.control.statement import statement
 from lvjobs.control.submission import reservations_for
 from lvjobs.control.tally import Tally, parse_tally, tally_of, total
+from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.records import Closed
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import Cause, RunState
 
@@ -199,10 +204,70 @@ def test_a_profile_is_compiled_only_where_it_was_edited_and_other_gpus_work_ever
     assert of_a_pass() == []
     profile.write_text(profile.read_text().replace("gpus | default(1)", "gpus | default(4)"))
     assert of_a_pass() == ["compiled", "reopened"]
-    assert of_a_pass() == ["compiled"], "what the new rows were made by"
+    assert of_a_pass() == ["compiled"], "its template, after the rows were made"
     assert of_a_pass() == []
+    for gpus in ("(2)", "(4)"):  # and back again before the next pass
+        profile.write_text(re.sub(r"gpus \| default\(.\)", f"gpus | default{gpus}", profile.read_text()))
+        assert of_a_pass() == ["compiled", "reopened"]
     profile.unlink()
     assert of_a_pass() == ["compiled", "reopened"], "no profile, no GPUs"
+
+
+def test_what_another_release_closed_is_not_read(scene):
+    """Its tallies may be of another shape."""
+    shown = seen(scene)
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        basis = json.loads(transaction.setting("closed by"))
+        transaction.set_setting("closed by", json.dumps({**basis, "format": 0}))
+    connection = sqlite3.connect(scene.study.layout.database)
+    with connection:
+        connection.execute("UPDATE closed SET tally = '[]'")
+        connection.execute("DELETE FROM settings WHERE key = 'closed sums'")
+    connection.close()
+    assert seen(scene) == shown
+
+
+def test_a_report_prices_all_runs_by_what_binds_now(scene):
+    """It makes no pass."""
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        rates = {"official": {"training": 100}, "exact": {"training": 7}, "report": {"training": 1}}
+        transaction.update_runs({run.id: {"rates": rates} for run in transaction.runs()})
+    scene.make_pass()
+    scene.bind(convention="exact")
+    with scene.session() as session:
+        told = retell(session)["summary"]
+    assert sum(row["flops"] for row in told["runs"]) == told["budget"]["spent"] > 0
+
+
+def test_more_runs_are_named_than_an_older_sqlite_has_variables(tmp_path):
+    connection = sqlite3.connect(":memory:")
+    if not hasattr(connection, "setlimit"):
+        pytest.skip("this Python cannot limit SQLite")
+    connection.close()
+    runs = [
+        a_run(id=f"{number:08x}", name=f"run{number}", ordinal=number, fingerprint=f"{number:016x}")
+        for number in range(2000)
+    ]
+    ledger = open_ledger(tmp_path / "runs.db", 1)
+    with ledger.transaction() as transaction:
+        transaction.add_runs(runs)
+
+    @event.listens_for(Engine, "connect")
+    def limited(connection, _record):
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    try:
+        with ledger.transaction() as transaction:
+            ids = [run.id for run in runs]
+            assert [run.id for run in transaction.unclosed()] == ids
+            assert transaction.attempts(ids) == []
+            assert transaction.closed_among(ids) == set()
+            transaction.close_runs([Closed(run_id, "{}", "{}") for run_id in ids])
+            assert [run.id for run in transaction.find_runs(ids)] == ids
+            assert transaction.closed_among(ids) == set(ids)
+    finally:
+        event.remove(Engine, "connect", limited)
+        ledger.close()
 
 
 def test_a_sum_that_is_of_another_set_is_made_anew(scene):

@@ -137,11 +137,14 @@ def test_one_that_does_not_answer_is_asked_again_and_complained_of_once(scene, h
     told_by(scene, webhook=address)
     begun(scene)
     answers[:0] = [500, 500]
-    problems = []
+    problems, owed = [], []
     for _ in range(30):
         scene.cluster.advance(5)
-        problems += summary(scene)["problems"]
+        with scene.session() as session:
+            problems += session.make_pass()["problems"]
+            owed.append(session.owes_notice)
     assert len(got) == 3
+    assert sum(owed) == 2
     (problem,) = problems
     assert "127.0.0.1 answered 500" in problem
     assert "secret-path" not in problem

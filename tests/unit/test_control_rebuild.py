@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -170,13 +171,16 @@ def test_a_submission_without_an_answer_is_looked_up_by_its_token(make, fault, j
     assert len(scene.jobs()) == 1
 
 
-def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_found(make):
-    """No `ledger.json`: claims tell the tokens, the scheduler tells how their jobs stand; the rest is held, and told."""
+@pytest.mark.parametrize("memo", ["none", "empty", "half"])
+def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_found(make, memo):
+    """No `ledger.json`, or one that a machine left that lost its power: claims tell the tokens, the scheduler tells how their jobs stand; the rest is held, and told."""
     scene = begun(make(), "one", "two")
     scene.cancel("two")
     scene.make_pass()
     for name in ("one", "two"):
-        scene.files(name).memo.unlink()
+        path = scene.files(name).memo
+        text = path.read_text()
+        path.unlink() if memo == "none" else path.write_text("" if memo == "empty" else text[: len(text) // 2])
     spent, jobs = scene.spent(), len(scene.cluster.jobs)
     lose(scene)
     made = rebuilt(scene)
@@ -185,7 +189,8 @@ def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_foun
     assert "not known" in scene.run("two")["reason"]
     assert any(line.startswith("two: whether it was held, paused or cancelled") for line in made.lost)
     assert len(scene.cluster.jobs) == jobs
-    with sqlite3.connect(scene.study.layout.database) as connection:  # it was no "lab" that study.toml named
+    with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:
+        # it was no "lab" that study.toml named
         connection.execute("UPDATE submissions SET profile = 'lab', backend = 'slurm'")
     finish(scene)
     assert scene.state() == "completed"
@@ -353,7 +358,7 @@ def test_a_pass_that_learns_only_steps_writes_no_memo(make, monkeypatch):
 def test_runs_of_an_earlier_release_get_their_memos_at_the_first_command(make):
     scene = begun(make())
     scene.files().memo.unlink()
-    with sqlite3.connect(scene.study.layout.database) as connection:
+    with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:
         connection.execute("DELETE FROM settings WHERE key = 'memos'")
     scene.one_pass()
     assert scene.files().memo.exists()
