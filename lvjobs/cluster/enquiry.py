@@ -63,7 +63,7 @@ def _questions() -> dict[str, Sequence[str]]:
         "help": ("scontrol", "--help"),
         "partitions": ("scontrol", "-o", "-a", "show", "partition"),
         "nodes": ("sinfo", "-h", "-a", "-e", "-o", NODE_FORMAT),
-        "queue": ("squeue", "-h", "-r", "-t", "all", "-u", user, "-O", QUEUE_FORMAT),
+        "queue": ("squeue", "-h", "-a", "-r", "-t", "all", "-u", user, "-O", QUEUE_FORMAT),
         "history": ("sacct", "-n", "-P", "-X", "-u", user, "-S", "now-1hour", "-o", "JobID"),
         "user": ("sacctmgr", "-n", "-P", "show", "user", name, "withassoc", f"format={RIGHTS_FORMAT}"),
         "qos": ("sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"),

@@ -204,7 +204,7 @@ def wake(name: str) -> bool:
     for _ in range(_LOOKS):
         try:
             rows = _run(
-                "squeue", "-h", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
+                "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
             )
             jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
             if any(_wake(*job) for job in jobs):

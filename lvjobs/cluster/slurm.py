@@ -151,7 +151,8 @@ class SlurmCluster:
     def _queue(self) -> str:
         # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
         # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
-        arguments = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
+        # `-a`: without it not even one's own jobs in a hidden partition are shown.
+        arguments = ["squeue", "-h", "-a", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
         return answered(run(arguments, self._patience.ask)).stdout
 
     def _history(
@@ -226,7 +227,7 @@ class SlurmCluster:
 
     def place(self, job_id: str) -> Place | None:
         """Where a job stands among all that wait, as far as the site shows those of others."""
-        arguments = ["squeue", "-h", "-t", "PENDING", "-o", PLACE_FORMAT]
+        arguments = ["squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT]
         return parse_place(answered(run(arguments, self._patience.ask)).stdout, job_id)
 
     def extend(self, job_id: str, minutes: int) -> None:

@@ -19,7 +19,7 @@ from lvjobs.ledger.transaction import Transaction
 ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it when a row of the summary, or what is tallied, is made in another way: all is then worked out anew."""
 
 _SUMS, _BASIS = "closed sums", "closed by"

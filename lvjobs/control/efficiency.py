@@ -132,16 +132,17 @@ def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Sha
     last = {execution_of(attempt): attempt for attempt in attempts}
     for attempt in attempts:
         gpus, is_told = _gpus(attempt, asked)
+        at_once = _at_once(run, attempt)
         useful += kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
-        used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus
+        used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus / at_once
         if last[execution_of(attempt)] is attempt:  # what an execution held is counted once
             held = attempt.allocated_seconds
             is_told = is_told and held is not None
             if held is None:
-                held = _guess(run, attempt, now)
+                held = _guess(run, attempt, now) / at_once
             executions += 1
             estimated += not is_told
-            allocated += held
+            allocated += held * at_once
             allocated_gpu += held * gpus
     return Share(
         runs=1,
@@ -163,6 +164,12 @@ def _gpus(attempt: Attempt, asked: int) -> tuple[int, bool]:
     if attempt.gpus or (attempt.gpus == 0 and not asked):
         return attempt.gpus, True
     return asked, attempt.allocated_seconds == 0  # it never began: no matter how many
+
+
+def _at_once(run: Run, attempt: Attempt) -> int:
+    """How many runs trained side by side in its job: each held a place there, and a part of its GPUs."""
+    asked = int(run.resources.get("side_by_side") or 1)
+    return asked if attempt.allocated_seconds is None else max(1, min(asked, attempt.sharing))
 
 
 def _guess(run: Run, attempt: Attempt, now: float) -> float:

@@ -15,6 +15,8 @@ from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TRAIN_TASK
 
+_OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -50,6 +52,11 @@ class Evaluated:
     def is_zero_shot(self) -> bool:
         """Whether it was the base model as it is."""
         return not self.config.adapter
+
+    def is_base_of(self, other: "Evaluated") -> bool:
+        """Whether it is the model of `other` as it was before it learned, reading and writing the same text."""
+        own, its = self.config.training, other.config.training
+        return self.is_zero_shot and all(getattr(own, key) == getattr(its, key) for key in _OF_THE_BASE)
 
     @property
     def comparable(self) -> str:

@@ -220,7 +220,7 @@ def _contexts(material: Material) -> Choice:
         several = families([each for each in group if each.trained], CONTEXT)
         if not several:
             continue
-        zero_shot = next((_points(each) for each in group if each.is_zero_shot), None)
+        zero_shot = next((_points(each) for each in group if each.is_base_of(several[0][0])), None)
         baselines = {metric: overall(group[0], metric) for metric in ("mae", "rmse")}
         found = Contexts(_lines(several), baselines, zero_shot)
         return Choice(stem, f"{shows}; {group[0].circumstances}", found)
@@ -312,7 +312,11 @@ def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
 def compared(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
     """Of the largest group: the best run of each stage, the best of all first, and the base model."""
     best: dict[str, Evaluated] = {}
-    for each in sorted(largest_group(evaluations), key=lambda each: float(each.scores["scores"]["overall"]["mae"])):
+    ordered = sorted(largest_group(evaluations), key=lambda each: float(each.scores["scores"]["overall"]["mae"]))
+    tuned = next((each for each in ordered if not each.is_zero_shot), None)
+    for each in ordered:
+        if each.is_zero_shot and tuned is not None and not each.is_base_of(tuned):
+            continue  # of another model
         stage = "" if each.is_zero_shot else each.trained.stage if each.trained else each.subject
         best.setdefault(stage, each)
     zero_shot = [best.pop("")] if "" in best else []

@@ -22,8 +22,9 @@ from lvjobs.study.numbers import Int
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
-from lvjobs.study.stages import Stage, in_order
+from lvjobs.study.stages import LOSSES, Stage, in_order
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, Table
+from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,6 +80,14 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else "; leave it out"
             raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
     check_keys(stage.space, stage.name, train)
+    if issubclass(train, TrainSettings) and stage.select.metric in LOSSES:
+        varied = {key for key, values in stage.grid.items() if len(values) > 1} | stage.space.keys()
+        if wrong := sorted(varied & OBJECTIVE):
+            raise ValueError(
+                f"stage {stage.name} would compare runs that differ in {wrong[0]} by {stage.select.metric}, which is "
+                "then of two texts or two objectives; make a stage of each value, and compare what lvjobs evaluate "
+                "says of them"
+            )
 
 
 def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:

@@ -140,11 +140,6 @@ class Stage(_Table):
             raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
         if self.evaluates and (self.select != Select() or self.quorum is not None):
             raise ValueError(f"stage {self.name} evaluates, and has no winner: leave select and quorum out")
-        if ("head" in self.grid or "head" in self.space) and self.select.metric in LOSSES:
-            raise ValueError(
-                f"stage {self.name} would compare heads by {self.select.metric}: their losses are of two objectives; "
-                "make a stage of each, and compare what lvjobs evaluate says of them"
-            )
         if self.take is not None and self.origin is None:
             raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
         if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):

@@ -26,6 +26,9 @@ from lvjobs.worker.team import Alone, Group
 _LOOK_EVERY = 10.0
 """Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
 
+_BLIND_SECONDS = 600.0
+"""For so long a run trains on though its directory cannot be looked at: file systems come back."""
+
 
 _RESERVED = frozenset({"kind", "time", "step"})
 
@@ -73,7 +76,7 @@ class Attempt:
         self._purse = Purse(self.layout, self.generation)
         self._resumed = False
         self._metrics: dict[str, float] = {}
-        self._mark = self._looked = time.monotonic()
+        self._mark = self._looked = self._seen = time.monotonic()
         self._step_seconds = self._checkpoint_seconds = 0.0
 
     @property
@@ -200,13 +203,25 @@ class Attempt:
         now = time.monotonic()
         if now - self._looked > _LOOK_EVERY:
             self._looked = now
-            if is_superseded(self.layout, self.generation):
-                return "superseded"
-            if is_revoked(self.layout, self.token):
-                return REVOKED
-            self._purse.look()
+            try:
+                if reason := self._look():
+                    return reason
+            except OSError:  # the fence is looked at again before anything is published
+                if now - self._seen > _BLIND_SECONDS:
+                    raise
+            else:
+                self._seen = now
         if self.logged < self.config.steps and self._purse.is_empty(self.logged - self.step):
             return EXHAUSTED
+        return None
+
+    def _look(self) -> str | None:
+        """What the run directory says. Raises OSError where the file system does not answer."""
+        if is_superseded(self.layout, self.generation):
+            return "superseded"
+        if is_revoked(self.layout, self.token):
+            return REVOKED
+        self._purse.look()
         return None
 
     def _lap(self) -> float:

@@ -10,6 +10,7 @@ renamed to `<generation>-<step>`. The newest one whose checksums hold wins.
     steps/.000002-00000750.tmp.HOST.PID being written, or left behind by a death
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -31,6 +32,11 @@ RNG = "_rng"
 
 _STATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 _BLOCK = 1 << 20
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""Errors that say what lies there; any other says that a file system is away."""
+
+_LOOKS, _LOOK_AGAIN_SECONDS = 4, 5.0
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,16 @@ def seal(
     files.write_atomic(directory / MANIFEST, manifest.to_json())
 
 
+class Unreadable(ValueError):
+    """The file system did not give a file, which may be as it was written."""
+
+
 def verify(directory: Path) -> Manifest:
     """The manifest of `directory`, if every file is there, and as it was written.
 
     Raises:
         ValueError: one is not; the message says which.
+        Unreadable: that cannot be said now.
     """
     try:
         manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -111,24 +122,45 @@ def verify(directory: Path) -> Manifest:
         for file, digest in manifest.files.items():
             if sha256_of(directory / file) != digest:
                 raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
-    except (OSError, UnicodeDecodeError, AttributeError, TypeError) as error:
+    except OSError as error:
+        kind = ValueError if error.errno in _NOT_THERE else Unreadable
+        raise kind(f"{type(error).__name__}: {error}") from None
+    except (UnicodeDecodeError, AttributeError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return manifest
 
 
 def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
-    """The newest checkpoint whose checksums hold, and the newer ones that were passed over."""
+    """The newest checkpoint whose checksums hold, and the newer ones that were passed over.
+
+    Raises:
+        LvjobsError: one cannot be read, also some seconds later. It may be good, so nothing is trained without it.
+    """
     invalid: list[InvalidCheckpoint] = []
     for name in reversed(published(layout)):
         path = layout.steps / str(name)
         try:
-            manifest = verify(path)
+            manifest = _verify_patiently(path)
             if (manifest.generation, manifest.step) != (name.generation, name.step):
                 raise ValueError(f"its manifest is of {CheckpointName(manifest.generation, manifest.step)}")  # noqa: TRY301
             return Checkpoint(name, path, manifest), invalid
         except ValueError as error:
             invalid.append(InvalidCheckpoint(name, str(error)))
     return None, invalid
+
+
+def _verify_patiently(path: Path) -> Manifest:
+    for left in reversed(range(_LOOKS)):
+        try:
+            return verify(path)
+        except Unreadable as error:
+            if not left:
+                raise LvjobsError(
+                    f"{path} cannot be read ({error}); it may be good, so the run does not go on without it: see that "
+                    "the disk is there, then: lvjobs resume"
+                ) from None
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    raise AssertionError
 
 
 def write_checkpoint(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.claim import parse_claim
+from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.deadline import Deadline
@@ -37,8 +38,11 @@ _OBEY_SECONDS = 60.0
 _LEAST_SECONDS = 60.0
 """A run that could not train for longer before the job ends is not begun."""
 
-_SPOKEN = frozenset({DONE, ERROR, LEFT, WANTS_REQUEUE})
-"""Ends that a worker's own journal tells of."""
+_SPOKEN = frozenset({DONE, LEFT, WANTS_REQUEUE})
+"""Ends that a worker's own journal tells of. Of an error it does where the training function made it."""
+
+
+_LAST_WORDS = frozenset({"error", "leave", "done"})
 
 
 @dataclass
@@ -152,11 +156,17 @@ def _tell_of(child: _Child, code: int) -> None:
     One that died before it claimed a generation has no journal: the job's log has what there is to know.
     """
     _say(f"{child.layout.root.name}: its worker died ({code})")
-    for path in child.layout.generations.glob("*"):
+    for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
+        if not path.name.isdecimal():  # what is left of one that died while it claimed
+            continue
         claim = parse_claim(path.read_text(encoding="utf-8"))
-        if (claim.pid, claim.host) == (child.process.pid, os.uname().nodename):
+        if (claim.pid, claim.host) != (child.process.pid, os.uname().nodename):
+            continue
+        journal = child.layout.journal(claim.generation)
+        entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
+        if not any(entry.kind in _LAST_WORDS for entry in entries):
             with contextlib.suppress(LvjobsError):  # a disk that is full: the job's end will tell
-                JournalWriter(child.layout.journal(claim.generation)).write("died", status=code)
+                JournalWriter(journal).write("died", status=code)
 
 
 def _say(text: str) -> None:

@@ -48,9 +48,11 @@ class Finished:
         journal(self.layout.run(name), 1, [("start", {"resumed_from": None}), *lines(losses)])
         return run
 
-    def evaluated(self, run=None, *, noise=0.1, systems=SYSTEMS, samples=1, prompt="raw", split="last200", batch=20):
-        """The evaluation of a run (None: of the base model); the run that it is."""
-        settings = TrainingConfig(**run.config["params"]) if run else self.training()
+    def evaluated(
+        self, run=None, *, noise=0.1, systems=SYSTEMS, samples=1, prompt="raw", split="last200", batch=20, **base
+    ):
+        """The evaluation of a run (None: of the base model, with these settings); the run that it is."""
+        settings = TrainingConfig(**run.config["params"]) if run else self.training(**base)
         adapter = str(self.layout.run(run.name).final / "adapter") if run else ""
         trial = Trial(samples=samples, temperature=float(samples > 1), split=split, batch=batch)
         config = evaluation(settings, trial, systems, adapter, prompt)

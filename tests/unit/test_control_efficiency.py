@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from control_builders import NOW, a_run, an_attempt
@@ -211,8 +212,12 @@ def test_an_attempt_on_its_way_out_of_a_cancelled_run_is_still_there():
 
 @st.composite
 def histories(draw):
-    """A run as it could have been: attempts one after the other, none of which did more than there was time for."""
+    """A run as it could have been: attempts one after the other, none of which did more than there was time for.
+
+    Each in a job that as many runs shared as trained there side by side.
+    """
     created, clock, reached = NOW, NOW, 0
+    at_once = draw(st.integers(1, 3))
     attempts = []
     for number in range(1, draw(st.integers(0, 6)) + 1):
         clock += draw(st.floats(0, 1e5))
@@ -235,7 +240,8 @@ def histories(draw):
                 started=clock,
                 ended=clock + held,
                 generation=number if claims else None,
-                allocated_seconds=draw(st.sampled_from([held, None])),
+                allocated_seconds=draw(st.sampled_from([held / at_once, None])),
+                sharing=at_once,
                 gpus=draw(st.sampled_from([0, 2, None])),
                 cause=draw(st.sampled_from([Cause.KILLED, Cause.PREEMPTED, Cause.NODE_FAIL])),
                 leave_cause=draw(st.sampled_from(["", "preempted"])),
@@ -243,11 +249,29 @@ def histories(draw):
         )
         clock += held
     state = draw(st.sampled_from([RunState.INTERRUPTED, RunState.COMPLETED, RunState.HELD]))
-    return a_lab_run(created=created, state=state), attempts, clock + draw(st.floats(0, 1e5))
+    resources = {"gpus": 2, "pack": at_once, "side_by_side": at_once}
+    return a_lab_run(created=created, state=state, resources=resources), attempts, clock + draw(st.floats(0, 1e5))
 
 
 def within_one(ratio):
     return ratio is None or 0.0 <= ratio <= 1.0 + 1e-9
+
+
+def test_three_side_by_side_for_an_hour_on_three_gpus():
+    run = a_lab_run(resources={"gpus": 3, "pack": 3, "side_by_side": 3})
+    one = ended(steps=1000, step_seconds=3.6, checkpoint_step=1000, allocated_seconds=HOUR / 3, gpus=3, sharing=3)
+    share = of(one, run=run).total
+    assert (share.allocated, share.useful, share.goodput) == (HOUR, HOUR, 1)
+    assert share.allocated_gpu == share.used_gpu == HOUR, "one of three, for an hour"
+    untold = of(replace(one, allocated_seconds=None, started=NOW - HOUR, ended=NOW), run=run).total
+    assert (untold.allocated, untold.allocated_gpu) == (HOUR, HOUR)
+
+
+def test_one_after_another_in_a_job_each_has_the_hours_that_it_took():
+    run = a_lab_run(resources={"gpus": 3, "pack": 3})
+    one = ended(steps=1000, step_seconds=3.6, checkpoint_step=1000, allocated_seconds=HOUR, gpus=3, sharing=3)
+    share = of(one, run=run).total
+    assert (share.allocated, share.useful, share.allocated_gpu, share.used_gpu) == (HOUR, HOUR, 3 * HOUR, 3 * HOUR)
 
 
 @given(histories())

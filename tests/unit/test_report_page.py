@@ -114,6 +114,18 @@ def test_without_zero_shot_the_question_stays_open_and_says_what_to_type(tmp_pat
     assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw")
 
 
+def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
+    """As where a study began with another model: that one is no zero-shot of this one."""
+    finished = Finished(tmp_path, data)
+    finished.evaluated(noise=5)
+    finished.evaluated(finished.trained("one", decimals=3))
+    answer = said(finished)
+    assert answer.verdict == "open"
+    assert answer.sentences[0].startswith("Against zero-shot this is not answered yet")
+    finished.evaluated(noise=0.001, decimals=3)
+    assert said(finished).verdict == "answered"
+
+
 def test_without_evaluations_nothing_is_answered(tmp_path, data):
     finished = Finished(tmp_path, data)
     finished.trained("one")

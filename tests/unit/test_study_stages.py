@@ -80,6 +80,11 @@ def test_stages_that_make_no_sense_together(stages, words):
         ('name = "a"\nzero_shot = ["raw"]\nquorum = 2', "has no winner"),
         ('name = "a"\nzero_shot = ["raw"]\nselect = { mode = "max" }', "has no winner"),
         ('name = "a"\ngrid = { head = ["full", "numeric"] }', "two objectives"),
+        (
+            'name = "a"\ngrid = { lora_rank = [2, 4], decimals = [2, 3] }',
+            "runs that differ in decimals by validation_loss",
+        ),
+        ('name = "a"\ngrid = { data = ["a.h5", "b.h5"] }', "two objectives"),
         ('name = "b"\n[[stage]]\nname = "a"\nfrom = "b"\ntake = ["lora_rnk"]', "did you mean 'lora_rank'"),
     ],
 )
@@ -88,6 +93,19 @@ def test_bad_stages_are_one_line(tmp_path, text, words):
     with pytest.raises(UsageError, match=words) as caught:
         load_study(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[stage]]\nname = "a"\ngrid = { decimals = [2] }',
+        '[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\nselect = { metric = "mae" }',
+        '[train]\ntask = "mine:train"\nformat = 1\n[[stage]]\nname = "a"\ngrid = { format = [1, 2] }',
+    ],
+)
+def test_what_may_differ_where_losses_are_not_compared_or_a_task_has_its_own(tmp_path, text):
+    (tmp_path / "study.toml").write_text(f"{text}\n")
+    assert load_study(tmp_path).config.stage[0].name == "a"
 
 
 SEARCH = "search = { trials = 3 }"
@@ -117,6 +135,7 @@ SEARCH = "search = { trials = 3 }"
         ("keep_best = { low = 0, high = 1 }", "keep_best, which is no number"),
         ("seed = [0, 1]", "give it seeds"),
         ('head = ["full", "numeric"]', "two objectives"),
+        ("scale_target = { low = 1, high = 10 }", "two objectives"),
     ],
 )
 def test_spaces_that_are_none_are_one_line_that_names_the_stage(tmp_path, space, words):

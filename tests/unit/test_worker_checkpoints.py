@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there; the newest valid one wins; what is pruned; who may publish."""
 
+import errno
 import json
 import os
 import shutil
@@ -101,6 +102,29 @@ def test_a_stray_file_a_wrong_name_and_a_foreign_manifest_are_damage(layout):
     found, (bad,) = find_newest_valid(layout)
     assert found.path == old
     assert bad.problem
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_one_that_cannot_be_read_is_not_taken_for_damaged(layout, monkeypatch, times):
+    """A file system that is away for a moment: an older one would be trained from, and this one deleted."""
+    write(layout, 1, 5)
+    new = write(layout, 1, 9)
+    real, left = checkpoints.sha256_of, [times]
+
+    def away(path, **more):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **more)
+
+    monkeypatch.setattr(checkpoints, "sha256_of", away)
+    monkeypatch.setattr(checkpoints, "_LOOK_AGAIN_SECONDS", 0)
+    if times == 1:
+        found, invalid = find_newest_valid(layout)
+        assert (found.path, invalid) == (new, [])
+    else:
+        with pytest.raises(LvjobsError, match=r"cannot be read \(OSError: .*Input/output error\); it may be good"):
+            find_newest_valid(layout)
 
 
 def test_a_file_that_a_symlink_leads_to_is_no_part_of_a_checkpoint(layout):

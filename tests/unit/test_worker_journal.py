@@ -1,5 +1,6 @@
 """The journal's writer, and what the run interface puts into it."""
 
+import errno
 import os
 
 import numpy as np
@@ -93,6 +94,30 @@ def make_attempt(tmp_path):
     yield make
     for journal in made:
         journal.close()
+
+
+@pytest.mark.parametrize("what", ["generations", "allowance"])
+def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkeypatch, what):
+    """A run looks ten thousand times a day; nothing is published without the fence, whatever it saw."""
+    run = make_attempt()
+    run.resume()
+    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
+
+    def away(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt_module, "is_superseded", away) if what == "generations" else patch.setattr(
+            "pathlib.Path.read_text", away
+        )
+        assert run.must_leave() is False
+        patch.setattr(attempt_module, "_BLIND_SECONDS", -1.0)
+        with pytest.raises(OSError, match="Input/output"):
+            run.must_leave()
+    assert run.must_leave() is False
+    run.layout.revoked.mkdir()
+    (run.layout.revoked / "abc").touch()
+    assert run.must_leave() is True
 
 
 def test_metrics(make_attempt):

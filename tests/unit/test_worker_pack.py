@@ -3,12 +3,16 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from worker_helpers import Zygote, entries, executed, final_weights, make_run, start
 
 from lvjobs.errors import RunRefused
+from lvjobs.records.claim import Claim
+from lvjobs.worker import pack
 from lvjobs.worker.environment import read_environment
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.pack import device_of
 
 TOKEN = "0123456789ab"
@@ -109,6 +113,23 @@ def test_none_is_begun_that_could_train_no_longer_than_a_minute(tmp_path):
     said = ended(begin(runs, 1, LVJOBS_END_TIME=time.time() + 50), 75)
     assert "deadline" in said
     assert not any(run.journals.exists() for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [(["start"], [{"status": 1}]), (["start", "error"], []), ([], [{"status": 1}])]
+)
+def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, told):
+    """As where a process of its team was lost: the job goes on, and nobody would see for half an hour that it ended."""
+    run = make_run(tmp_path / "run", steps=30)
+    child = pack._Child(run, SimpleNamespace(pid=4711), 0)
+    run.generations.mkdir(exist_ok=True)
+    claim = Claim(1, TOKEN, "17", 0, os.uname().nodename, 4711, 1.0)
+    run.generation(1).write_text(claim.to_json())
+    (run.generations / ".000002.host.12.claim").write_text("")  # of a machine that died while it claimed
+    for kind in said:
+        JournalWriter(run.journal(1)).write(kind, message="x")
+    pack._tell_of(child, 1)
+    assert [{"status": entry["status"]} for entry in entries(run, "died")] == told
 
 
 def test_what_a_pack_is_told():

@@ -31,13 +31,13 @@ def answer_forecasts(evaluations: Sequence[Evaluated]) -> Answer:
     """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines."""
     group = largest_group(evaluations)
     tuned = [each for each in group if not each.is_zero_shot]
-    zero_shot = next((each for each in group if each.is_zero_shot), None)
     if not tuned:
-        known = "Of these models the base model alone has been evaluated" if zero_shot else "Nothing has been evaluated"
+        known = "Of these models the base model alone has been evaluated" if group else "Nothing has been evaluated"
         return Answer(
             FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: lvjobs evaluate RUN"], (), "open"
         )
     best = min(tuned, key=_mae)
+    zero_shot = next((each for each in group if each.is_base_of(best)), None)
     own = point(best.scores["scores"], "mae")
     sentences = [_against_zero_shot(best.subject, own, zero_shot), *_against_baselines(own, best.scores["baselines"])]
     notes = [
