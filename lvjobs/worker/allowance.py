@@ -14,34 +14,30 @@ class Purse:
     """What is left of a run's allowance for one generation. Reads what others wrote; writes nothing."""
 
     def __init__(self, layout: RunLayout, generation: int) -> None:
-        """Look once.
-
-        Raises:
-            RunRefused: the allowance cannot be read. A run without one (its study set no budget) is not bounded.
-        """
+        """Look once. Raises what `look` does."""
         self._layout = layout
         self._own = layout.journal(generation)
         self._offsets: dict[str, int] = {}
         self._others = 0
         self._allowed: int | None = None
-        try:
-            self.look()
-        except OSError as error:
-            raise self._refusal(error) from None
+        self.look()
 
     def look(self) -> None:
         """Read the allowance, which may have been renewed, and what other generations executed since the last look.
 
         Raises:
             OSError: the file system does not answer now.
-            RunRefused: the allowance is none.
+            RunRefused: the allowance is none. A run without one (its study set no budget) is not bounded.
         """
         try:
             self._allowed = parse_allowance(self._layout.allowance.read_text()).training
         except FileNotFoundError:
             self._allowed = None
         except ValueError as error:
-            raise self._refusal(error) from None
+            raise RunRefused(
+                f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is "
+                "there, then: lvjobs resume"
+            ) from None
         for path in self._layout.journals.glob("*.jsonl"):
             offset = self._offsets.get(path.name, 0)
             if path == self._own or path.stat().st_size <= offset:
@@ -51,12 +47,6 @@ class Purse:
                 entries, consumed = parse_entries(stream.read())
             self._offsets[path.name] = offset + consumed
             self._others += sum(entry.kind == "step" for entry in entries)
-
-    def _refusal(self, error: Exception) -> RunRefused:
-        return RunRefused(
-            f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is there, "
-            "then: lvjobs resume"
-        )
 
     def is_empty(self, executed: int) -> bool:
         """Whether nothing is left once this generation has executed so many steps."""

@@ -102,16 +102,12 @@ def seal(
     files.write_atomic(directory / MANIFEST, manifest.to_json())
 
 
-class Unreadable(ValueError):
-    """The file system did not give a file, which may be as it was written."""
-
-
 def verify(directory: Path) -> Manifest:
     """The manifest of `directory`, if every file is there, and as it was written.
 
     Raises:
         ValueError: one is not; the message says which.
-        Unreadable: that cannot be said now.
+        OSError: that cannot be said now, for the file system does not give one.
     """
     try:
         manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -123,8 +119,9 @@ def verify(directory: Path) -> Manifest:
             if sha256_of(directory / file) != digest:
                 raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
     except OSError as error:
-        kind = ValueError if error.errno in _NOT_THERE else Unreadable
-        raise kind(f"{type(error).__name__}: {error}") from None
+        if error.errno not in _NOT_THERE:
+            raise
+        raise ValueError(f"{type(error).__name__}: {error}") from None
     except (UnicodeDecodeError, AttributeError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return manifest
@@ -150,17 +147,18 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[Invali
 
 
 def _verify_patiently(path: Path) -> Manifest:
-    for left in reversed(range(_LOOKS)):
+    for _ in range(_LOOKS - 1):
         try:
             return verify(path)
-        except Unreadable as error:
-            if not left:
-                raise LvjobsError(
-                    f"{path} cannot be read ({error}); it may be good, so the run does not go on without it: see that "
-                    "the disk is there, then: lvjobs resume"
-                ) from None
-        time.sleep(_LOOK_AGAIN_SECONDS)
-    raise AssertionError
+        except OSError:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+    try:
+        return verify(path)
+    except OSError as error:
+        raise LvjobsError(
+            f"{path} cannot be read ({error.strerror}); it may be good, so the run does not go on without it: see that "
+            "the disk is there, then: lvjobs resume"
+        ) from None
 
 
 def write_checkpoint(

@@ -25,7 +25,7 @@ def _saved_files(checkpoint: Checkpoint) -> list[str]:
 def _is_published(final: Path, checkpoint: Checkpoint) -> bool:
     try:
         manifest = verify(final)
-    except ValueError:
+    except (ValueError, OSError):
         return False
     return manifest.step == checkpoint.name.step and set(manifest.files) == set(_saved_files(checkpoint))
 
