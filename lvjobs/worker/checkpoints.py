@@ -150,7 +150,7 @@ def _verify_patiently(path: Path) -> Manifest:
     for _ in range(_LOOKS - 1):
         try:
             return verify(path)
-        except OSError:
+        except OSError:  # noqa: PERF203 - a few
             time.sleep(_LOOK_AGAIN_SECONDS)
     try:
         return verify(path)
