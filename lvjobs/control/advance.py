@@ -48,12 +48,27 @@ class _Stages:
 def advance(session: Session) -> list[str]:
     """Take each stage that was asked for as far as it can go now; returns what was done, in words, a line each."""
     told: list[str] = []
-    for name in [stage.name for stage in _read(session).stages]:
+    try:
+        names = [stage.name for stage in _read(session).stages]
+    except ValueError as error:  # some were asked for before others were declared anew
+        return _hold_all(session, str(error))
+    for name in names:
         seen = _read(session)
         record = seen.records[name]
         if record.state in OPEN:
             stage = next(each for each in seen.stages if each.name == name)
             told += _step(session, seen, stage, record)
+    return told
+
+
+def _hold_all(session: Session, problem: str) -> list[str]:
+    """Stages that make no sense together wait for the user; their runs go on."""
+    with session.ledger.transaction() as transaction:
+        waiting = [record for record in transaction.stages() if record.state in OPEN]
+    told: list[str] = []
+    for record in waiting:
+        reason = f"{problem}; mend study.toml, then: lvjobs sweep {record.name}"
+        told += _set(session, record, StageState.HELD, reason)
     return told
 
 

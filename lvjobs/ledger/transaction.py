@@ -19,6 +19,13 @@ _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 _Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
 
+def _named(stage: StageRecord) -> Iterator[str]:
+    """The other stages that its definition names."""
+    for key in ("from", "after", "evaluate"):
+        value = stage.definition.get(key) or ()
+        yield from [value] if isinstance(value, str) else value
+
+
 class Transaction(Closing):
     """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
 
@@ -48,12 +55,20 @@ class Transaction(Closing):
         return [_stage(row) for row in rows]
 
     def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then."""
-        asked = {stage.name: stage for stage in self.stages() if stage.state is not StageState.DECLARED}
-        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(list(asked))))
-        gone = [name for name in asked if name not in definitions]
+        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then.
+
+        So does what that names, and what study.toml has no more: it would be of a stage that there is not.
+        """
+        known = {stage.name: stage for stage in self.stages()}
+        kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}
+        named = kept
+        while named := {other for name in named for other in _named(known[name])} & known.keys() - kept:
+            named -= definitions.keys()
+            kept |= named
+        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(sorted(kept))))
+        gone = [name for name in known if name in kept and name not in definitions]
         for ordinal, name in enumerate([*definitions, *gone]):
-            if name in asked:
+            if name in kept:
                 self.update_stage(name, ordinal=ordinal)
             else:
                 self._connection.execute(

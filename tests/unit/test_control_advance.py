@@ -297,6 +297,39 @@ def test_study_toml_may_change_while_a_stage_waits(sweep):
     assert len(scene.cells("second")) == 2
 
 
+def declared_anew(scene, *stages):
+    scene.study = scene.study.model_copy(
+        update={"config": scene.study.config.model_copy(update={"stage": list(stages)})}
+    )
+
+
+def test_a_stage_that_is_renamed_stays_for_what_was_asked_for_and_names_it(sweep):
+    """Each pass would end in an error else, and the driver's too."""
+    scene = sweep(FIRST, OTHER, Stage(name="table", evaluate=["first", "other"]))
+    scene.ask("first", "table")
+    declared_anew(
+        scene, FIRST, OTHER.model_copy(update={"name": "new"}), Stage(name="table", evaluate=["first", "new"])
+    )
+    scene.go(300)
+    assert scene.stands("first", "other", "new") == ["completed", "declared", "declared"]
+    scene.ask("new", "table")
+    scene.go(600)
+    assert set(scene.stands("first", "new", "table")) == {"completed"}
+    assert "other" not in {row["name"] for row in scene.rows("stages")}
+
+
+def test_stages_that_make_no_sense_together_are_held_and_passes_go_on(sweep):
+    scene = sweep(FIRST, SECOND)
+    scene.ask("first", "second")
+    scene.do(stop, "first")
+    declared_anew(scene, FIRST.model_copy(update={"origin": "second"}), OTHER)
+    scene.one_pass()
+    assert scene.stage("second")["state"] == "held"
+    assert "wait for one another" in scene.stage("second")["reason"]
+    assert "lvjobs sweep second" in scene.stage("second")["reason"]
+    assert scene.one_pass() == []
+
+
 def test_stopped_stages_are_asked_for_no_more(sweep):
     scene = sweep(FIRST, SECOND)
     scene.ask()
