@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.code import snapshot_code
@@ -109,6 +109,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         raise OverBudget(shortfall)
     _make_room(session, declared.new)
     with session.ledger.transaction() as transaction:
+        former = next((each for each in transaction.stages() if each.name == wanted.stage), None)
         transaction.add_runs(declared.new)
         _record_stage(transaction, wanted, declared)
     _revive(session, wanted)
@@ -122,9 +123,10 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         _plan(session, declared.new)
     if sent.outcome in ("refused", "over_budget"):
         discard(study, session.ledger, declared.new)
-        if wanted.sweep is not None:
+        if wanted.sweep is not None and former is not None:
             with session.ledger.transaction() as transaction:
-                transaction.update_stage(wanted.stage, state=StageState.DECLARED)
+                was = {each.name: getattr(former, each.name) for each in fields(former)}
+                transaction.update_stage(**was)
         raise UsageError(
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
             "give --partition, --account, --qos or --time-limit"

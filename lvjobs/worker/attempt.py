@@ -77,7 +77,7 @@ class Attempt:
         self._resumed = False
         self._metrics: dict[str, float] = {}
         self._mark = self._looked = self._seen = time.monotonic()
-        self._step_seconds = self._checkpoint_seconds = 0.0
+        self._step_seconds = self._checkpoint_seconds = self._validation_seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -130,7 +130,9 @@ class Attempt:
         values = _numbers(metrics)
         # What is charged for: of a task of one's own a validation is one, whatever it reads (`lvjobs.worker.task`).
         charged = {} if self.config.task == TRAIN_TASK else {"windows": 1}
-        self.journal.write("validation", step=step, **{"seconds": round(self._lap(), 6), **values, **charged})
+        seconds = self._lap()
+        self._validation_seconds = max(self._validation_seconds, seconds)
+        self.journal.write("validation", step=step, **{"seconds": round(seconds, 6), **values, **charged})
         if step == self.logged:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
@@ -198,7 +200,7 @@ class Attempt:
     def _why_stop(self) -> str | None:
         if signal := signals.received():
             return signal
-        if self.deadline.has_come(time.time(), self._step_seconds + self._checkpoint_seconds):
+        if self.deadline.has_come(time.time(), self._until_saved()):
             return DEADLINE
         now = time.monotonic()
         if now - self._looked > _LOOK_EVERY:
@@ -214,6 +216,12 @@ class Attempt:
         if self.logged < self.config.steps and self._purse.is_empty(self.logged - self.step):
             return EXHAUSTED
         return None
+
+    def _until_saved(self) -> float:
+        """Seconds until the next step would be in a checkpoint: where it is validated first, that counts too."""
+        step = self.logged + 1
+        validates = step % self.config.validate_every == 0 or step == self.config.steps
+        return self._step_seconds + self._checkpoint_seconds + (self._validation_seconds if validates else 0.0)
 
     def _look(self) -> str | None:
         """What the run directory says. Raises OSError where the file system does not answer."""

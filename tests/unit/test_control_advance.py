@@ -286,6 +286,21 @@ def test_the_rule_does_not_overrule_the_user(sweep):
     assert scene.stage("first")["by_hand"] == 1
 
 
+def test_what_was_decided_stays_where_the_site_refuses_more_of_it(sweep):
+    scene = sweep(FIRST)
+    scene.ask()
+    scene.go(300)
+    chosen = scene.cells("first")[0]
+    scene.do(choose, "first", chosen, "the cheapest will do")
+    before = scene.stage("first")
+    declared_anew(scene, FIRST.model_copy(update={"grid": {"lora_rank": [2, 4, 8, 16]}}))
+    scene.cluster.submit_faults.append("refused")
+    with pytest.raises(UsageError, match="nothing was submitted"):
+        scene.ask()
+    assert scene.stage("first") == before
+    assert len(scene.rows("runs")) == 3
+
+
 def test_study_toml_may_change_while_a_stage_waits(sweep):
     """What was asked for is what was declared then."""
     scene = sweep(FIRST, SECOND)

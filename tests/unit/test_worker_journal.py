@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +119,18 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
     run.layout.revoked.mkdir()
     (run.layout.revoked / "abc").touch()
     assert run.must_leave() is True
+
+
+def test_it_leaves_before_a_step_whose_validation_the_job_would_not_survive(make_attempt):
+    """The checkpoint comes after it: all since the last one would be lost."""
+    run = make_attempt(deadline=Deadline(time.time() + 1000, None, 0.0))
+    run.resume()
+    for step in range(1, 29):
+        run.log(step)
+    run._validation_seconds = 2000.0
+    assert not run.must_leave(), "step 29 is not validated"
+    run.log(29)
+    assert run.must_leave()
 
 
 def test_metrics(make_attempt):
