@@ -7,6 +7,8 @@ import pytest
 from control_scenes import EVERY, Scene, make_haste
 
 from lvjobs.cluster.simulation import Manners
+from lvjobs.control.declare import SweepOf, Wanted, default_name
+from lvjobs.control.enter import enter
 from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, stop
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Work
@@ -293,10 +295,13 @@ def test_what_was_decided_stays_where_the_site_refuses_more_of_it(sweep):
     chosen = scene.cells("first")[0]
     scene.do(choose, "first", chosen, "the cheapest will do")
     before = scene.stage("first")
-    declared_anew(scene, FIRST.model_copy(update={"grid": {"lora_rank": [2, 4, 8, 16]}}))
+    wider = FIRST.model_copy(update={"grid": {"lora_rank": [2, 4, 8, 16]}})
+    configs = REQUEST.configs(wider, [wider])
+    names = [default_name(config, "first", wider.varied) for config in configs]
+    asked = SweepOf(wider.model_dump(mode="json", by_alias=True), REQUEST.model_dump(mode="json"))
     scene.cluster.submit_faults.append("refused")
-    with pytest.raises(UsageError, match="nothing was submitted"):
-        scene.ask()
+    with scene.session() as session, pytest.raises(UsageError, match="nothing was submitted"):
+        enter(session, Wanted(configs, names, "first", "lab", REQUEST.resources, sweep=asked))
     assert scene.stage("first") == before
     assert len(scene.rows("runs")) == 3
 
