@@ -24,7 +24,7 @@ from lvjobs.worker import signals
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.environment import PACK, PACKED, JobEnvironment
 from lvjobs.worker.exits import DONE, ERROR, LEFT, WANTS_REQUEUE
-from lvjobs.worker.generation import is_revoked
+from lvjobs.worker.generation import is_revoked, newest_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import DEADLINE, carry_out, decide_leave, gather_evidence
 
@@ -91,7 +91,8 @@ class Pack:
         return self._close(is_unfinished=bool(waiting))
 
     def _is_wanted(self, layout: RunLayout) -> bool:
-        return not layout.done.exists() and not is_revoked(layout, self.environment.token)
+        token = self.environment.token
+        return not layout.done.exists() and not is_revoked(layout, token) and not _has_failed(layout, token)
 
     def _start(self, layout: RunLayout) -> None:
         taken = {child.place for child in self._children}
@@ -148,6 +149,16 @@ class Pack:
         if self.environment.on_slurm:
             inside.forbid_requeue(self.environment.job_id)
         return ERROR if ERROR in self._codes else DONE
+
+
+def _has_failed(layout: RunLayout, token: str) -> bool:
+    """Whether its code failed in an earlier execution of this job: it would again, with no pass there to say so."""
+    number = newest_generation(layout)
+    if not number or parse_claim(layout.generation(number).read_text(encoding="utf-8")).token != token:
+        return False
+    journal = layout.journal(number)
+    entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
+    return any(entry.kind == "error" and not entry.fields.get("device") for entry in entries)
 
 
 def _tell_of(child: _Child, code: int) -> None:

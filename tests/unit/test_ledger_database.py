@@ -69,8 +69,9 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
         for run in transaction.runs():
             transaction.add_attempt(an_attempt(run_id=run.id))
         few = transaction.attempts(["oneone", "twotwo"])
-        monkeypatch.setattr("lvjobs.ledger.transaction.MOST_NAMED", 1)
-        assert transaction.attempts(["oneone", "twotwo"]) == few
+        for limit in ("_VARIABLES", "MOST_NAMED"):
+            monkeypatch.setattr(f"lvjobs.ledger.closed.{limit}", 1)
+            assert transaction.attempts(["oneone", "twotwo"]) == few
         assert [attempt.run_id for attempt in few] == ["oneone", "twotwo"]
 
 

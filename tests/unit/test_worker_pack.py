@@ -11,6 +11,7 @@ from worker_helpers import Zygote, entries, executed, final_weights, make_run, s
 from lvjobs.errors import RunRefused
 from lvjobs.records.claim import Claim
 from lvjobs.worker import pack
+from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.pack import device_of
@@ -130,6 +131,23 @@ def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, t
         JournalWriter(run.journal(1)).write(kind, message="x")
     pack._tell_of(child, 1)
     assert [{"status": entry["status"]} for entry in entries(run, "died")] == told
+
+
+@pytest.mark.parametrize(
+    ("error", "token", "wanted"),
+    [({}, TOKEN, False), ({"device": True}, TOKEN, True), ({}, "another", True), (None, TOKEN, True)],
+)
+def test_a_code_error_is_not_tried_again_by_the_same_job(tmp_path, error, token, wanted):
+    """Slurm requeues it, and nobody is there to revoke the run."""
+    run = make_run(tmp_path / "run", steps=30)
+    run.generations.mkdir(exist_ok=True)
+    run.generation(1).write_text(Claim(1, token, "17", 0, "host", 4711, 1.0).to_json())
+    journal = JournalWriter(run.journal(1))
+    journal.write("start")
+    if error is not None:
+        journal.write("error", message="x", **error)
+    environment = read_environment({"LVJOBS_TOKEN": TOKEN, "LVJOBS_PACK": "run"})
+    assert pack.Pack([run], environment, Deadline(None, None, 0.0))._is_wanted(run) is wanted
 
 
 def test_what_a_pack_is_told():
