@@ -218,13 +218,19 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     runs = seen.runs_of(stage.name)
     left = [run for run in runs if not run.state.is_final and run.held_for != PRUNED]
     if stage.on_hold == "skip":
-        left = [run for run in left if run.state is not RunState.HELD or run.held_for == BUDGET]
+        held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
+        left = [run for run in left if run.id not in held and run.after not in held]
     to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
     if to_come or left:
         unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
         reason = f"comes after {', '.join(unasked)}, which nobody asked for; lvjobs sweep all" if unasked else ""
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")
+
+
+def _is_for_the_user(run: Run) -> bool:
+    """Whether it is held until somebody takes it up."""
+    return run.state is RunState.HELD and run.held_for != BUDGET
 
 
 def _sources(seen: _Stages, stage: Stage) -> list[Run]:

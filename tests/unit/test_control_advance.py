@@ -198,6 +198,22 @@ def test_a_stage_goes_on_without_its_held_cell_where_it_may(sweep):
     assert f"{broken} (held)" in scene.stage("first")["because"]
 
 
+def test_a_stage_of_evaluations_goes_on_without_the_one_of_a_held_run_where_it_may(sweep):
+    first = FIRST.model_copy(update={"on_hold": "skip", "quorum": 2})
+    scene = sweep(first, Stage(name="table", evaluate=["first"], on_hold="skip"))
+    scene.ask()
+    broken = scene.cells("first")[0]
+    scene.worker.failing[broken] = 3
+    scene.go(600)
+    assert scene.state(broken) == "held"
+    assert scene.stands("first", "table") == ["completed", "completed"]
+    assert [scene.state(name) for name in scene.cells("table")].count("completed") == 2
+    scene.worker.failing.clear()
+    scene.take_up(broken)
+    scene.go(600)
+    assert {scene.state(name) for name in scene.cells("table")} == {"completed"}
+
+
 def test_not_before_there_is_a_quorum(sweep):
     scene, _ = held(sweep, on_hold="skip", quorum=3)
     assert scene.stands("first", "second") == ["running", "asked"]
