@@ -8,7 +8,7 @@ and a better one that came between them does not. ASHA as it was published (Li e
 cell up again once enough worse ones have come: so does this, for a paused cell has its checkpoint.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -90,9 +90,13 @@ def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mod
     trials: dict[str, optuna.Trial] = {}
     found: dict[str, Report] = {}
     there: dict[int, dict[str, float]] = defaultdict(dict)
-    for report in reports:
-        if report.run_id in found:
-            continue  # the user took it up again: that it goes on changes nothing about the others
+    skipped: dict[str, list[Report]] = defaultdict(list)
+    to_come = deque(reports)
+    while to_come:
+        report = to_come.popleft()
+        if report.run_id in found:  # as the user took it up again: that it goes on changes nothing about the others
+            skipped[report.run_id].append(report)
+            continue
         if report.run_id not in trials:
             trials[report.run_id] = study.ask()
         trial = trials[report.run_id]
@@ -113,6 +117,7 @@ def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mod
             for run_id in _best(there[report.step], rule.factor, mode):
                 if run_id in found and found[run_id].step == report.step:
                     del found[run_id]
+                    to_come.extendleft(reversed(skipped.pop(run_id, [])))  # each counts at its own step
     return found
 
 

@@ -113,3 +113,12 @@ def test_rungs_that_fit_no_checkpoint_or_validation_are_refused(changes, word):
 def test_only_what_trains_is_pruned():
     with pytest.raises(ValueError, match="evaluates, and prune"):
         Stage(name="s", zero_shot=["raw"], prune=ASHA)
+
+
+def test_what_one_reached_before_it_was_taken_up_counts_at_its_own_step():
+    """Else nothing at the rungs that it passed meanwhile would be compared with it."""
+    reports = [Report("a", 20, 0.1), Report("x", 20, 0.2), Report("x", 60, 0.3)]
+    reports += [Report(name, 20, 0.9) for name in "cdef"]
+    reports += [Report("x", 180, 0.05), Report("y", 20, 0.15), Report("y", 60, 0.4)]
+    found = pruned(reports, dict.fromkeys("axcdefy", 540), Prune(first=20, factor=3), "min")
+    assert set(found) == set("cdefy"), "x was better than y at step 60"
