@@ -194,7 +194,7 @@ def end_of(attempt: Attempt, now: float) -> float:
     """When an attempt ended, `now` where it goes on: a pass may have noticed long after its job was over."""
     ended = now if attempt.ended is None else attempt.ended
     held = attempt.allocated_seconds
-    return ended if held is None else min(ended, attempt.started + held)
+    return ended if held is None else min(ended, attempt.started + held * attempt.sharing)  # all that the job had
 
 
 def _hours(seconds: float) -> float:

@@ -81,7 +81,8 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
             raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
     check_keys(stage.space, stage.name, train)
     if issubclass(train, TrainSettings) and stage.select.metric in LOSSES:
-        varied = {key for key, values in stage.grid.items() if len(values) > 1} | stage.space.keys()
+        ways = [*stage.grid.items(), *stage.space.items()]
+        varied = {key for key, values in ways if not isinstance(values, (list, tuple)) or len(values) > 1}
         if wrong := sorted(varied & OBJECTIVE):
             raise ValueError(
                 f"stage {stage.name} would compare runs that differ in {wrong[0]} by {stage.select.metric}, which is "
