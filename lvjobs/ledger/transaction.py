@@ -1,32 +1,22 @@
 """What can be asked of the ledger and changed in it, inside one transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from enum import Enum
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing, rows_among, rows_of, run_of
-from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, StageRecord, Submission, Work
-from lvjobs.study.words import Cause, StageState
+from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
+from lvjobs.ledger.staging import Staging, plain, values_of
+from lvjobs.study.words import Cause
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 """What memos keep of an attempt that a journal told of."""
 
-_Record = TypeVar("_Record", Run, Attempt, Submission, Member, Event, Charge, Work, StageRecord)
 
-
-def _named(stage: StageRecord) -> Iterator[str]:
-    """The other stages that its definition names."""
-    for key in ("from", "after", "evaluate"):
-        value = stage.definition.get(key) or ()
-        yield from [value] if isinstance(value, str) else value
-
-
-class Transaction(Closing):
+class Transaction(Closing, Staging):
     """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def __init__(self, connection: Connection, known: dict[str, Any]) -> None:
@@ -46,53 +36,6 @@ class Transaction(Closing):
     def set_setting(self, key: str, value: str) -> None:
         """Keep a study-wide value."""
         self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
-
-    # -- stages -------------------------------------------------------------------------------------------------
-
-    def stages(self) -> list[StageRecord]:
-        """All stages, in the order of their declaration."""
-        rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
-        return [_stage(row) for row in rows]
-
-    def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then.
-
-        So does what that names, and what study.toml has no more: it would be of a stage that there is not.
-        """
-        known = {stage.name: stage for stage in self.stages()}
-        kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}
-        named = kept
-        while named := {other for name in named for other in _named(known[name])} & known.keys() - kept:
-            named -= definitions.keys()
-            kept |= named
-        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(sorted(kept))))
-        gone = [name for name in known if name in kept and name not in definitions]
-        for ordinal, name in enumerate([*definitions, *gone]):
-            if name in kept:
-                self.update_stage(name, ordinal=ordinal)
-            else:
-                self._connection.execute(
-                    insert(tables.stages).values(**_values(StageRecord(name, ordinal, definitions[name])))
-                )
-
-    def update_stage(self, name: str, **changes: Any) -> None:
-        """Change columns of a stage."""
-        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**_plain(changes)))
-
-    def cells(self) -> dict[str, list[str]]:
-        """The ids of the runs that each stage compares, as they were declared."""
-        found: dict[str, list[str]] = {}
-        for row in self._connection.execute(select(tables.cells).order_by(tables.cells.c.position)):
-            found.setdefault(row.stage, []).append(row.run_id)
-        return found
-
-    def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
-        """Let a stage compare these runs too; those that it has already stay where they are."""
-        known = dict.fromkeys(self.cells().get(stage, []))
-        new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
-        self.touched.update(new)
-        rows = [{"stage": stage, "run_id": each, "position": len(known) + at} for at, each in enumerate(new)]
-        self._insert(tables.cells, rows)
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -122,7 +65,7 @@ class Transaction(Closing):
     def add_runs(self, runs: Sequence[Run]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
         self._touch(*(run.id for run in runs))
-        rows = [_values(run) for run in runs]
+        rows = [values_of(run) for run in runs]
         self._insert(tables.runs, [{key: row[key] for key in row if key != "ordinal"} for row in rows])
 
     def update_run(self, run_id: str, **changes: Any) -> None:
@@ -134,7 +77,7 @@ class Transaction(Closing):
         if changes:
             self._touch(*changes)
             query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
-            rows = [{**_plain(values), "of_run": run_id} for run_id, values in changes.items()]
+            rows = [{**plain(values), "of_run": run_id} for run_id, values in changes.items()]
             self._connection.execute(query, rows)
 
     def delete_run(self, run_id: str) -> None:
@@ -183,7 +126,7 @@ class Transaction(Closing):
     def add_attempt(self, attempt: Attempt) -> int:
         """Insert an attempt; returns its row id, which is assigned here where it has none (0)."""
         self._note(attempt.run_id)
-        values = _values(attempt)
+        values = values_of(attempt)
         if not attempt.id:
             values.pop("id")
         key = self._connection.execute(insert(tables.attempts).values(**values)).inserted_primary_key
@@ -203,7 +146,7 @@ class Transaction(Closing):
         query = select(columns.id, columns.run_id, *(columns[name] for name in _CONCLUDED))
         rows = self._of_runs(query, tables.attempts, [attempt.run_id for attempt in attempts])
         before = {row["id"]: [row[name] for name in _CONCLUDED] for row in rows}
-        values = [{**_values(attempt), "of_attempt": attempt.id} for attempt in attempts]
+        values = [{**values_of(attempt), "of_attempt": attempt.id} for attempt in attempts]
         for row in values:
             if before.get(row["id"]) != [row[name] for name in _CONCLUDED]:
                 self.touched.add(row["run_id"])  # a step more, as in most passes, is the journal's to tell
@@ -228,15 +171,15 @@ class Transaction(Closing):
 
     def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
-        self._connection.execute(insert(tables.submissions).values(**_values(submission)))
+        self._connection.execute(insert(tables.submissions).values(**values_of(submission)))
         self._note(*run_ids)
         members = [Member(submission.token, index, run_id) for index, run_id in enumerate(run_ids)]
-        self._insert(tables.members, [_values(member) for member in members])
+        self._insert(tables.members, [values_of(member) for member in members])
 
     def add_member(self, member: Member) -> None:
         """Insert a run's place in a submission."""
         self._note(member.run_id)
-        self._connection.execute(insert(tables.members).values(**_values(member)))
+        self._connection.execute(insert(tables.members).values(**values_of(member)))
 
     def delete_submission(self, token: str) -> None:
         """Forget a submission that made no job, with its members."""
@@ -264,7 +207,7 @@ class Transaction(Closing):
 
     def add_events(self, items: Sequence[Event]) -> None:
         """Append events, in this order."""
-        self._insert(tables.events, [_values(item) for item in items])
+        self._insert(tables.events, [values_of(item) for item in items])
 
     def events(self, run_id: str | None = None, limit: int = 100) -> list[Event]:
         """The latest events, oldest first; of one run, or of all."""
@@ -284,7 +227,7 @@ class Transaction(Closing):
             self._reopened(charges)
             query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
             self._connection.execute(query, [{"of_run": run_id} for run_id in charges])
-            self._insert(tables.charges, [_values(charge) for each in charges.values() for charge in each])
+            self._insert(tables.charges, [values_of(charge) for each in charges.values() for charge in each])
 
     def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
         """Charges, of these runs or of all. Sum them in Python: SQL would sum in floats."""
@@ -304,7 +247,7 @@ class Transaction(Closing):
     def reserve_all(self, reservations: Sequence[Reservation]) -> None:
         """Set runs' reservations, in place of those that they may have."""
         self._note(*(each.run_id for each in reservations))
-        rows = [{"run_id": each.run_id, **_values(each.work)} for each in reservations]
+        rows = [{"run_id": each.run_id, **values_of(each.work)} for each in reservations]
         if rows:
             self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
@@ -340,19 +283,6 @@ class Transaction(Closing):
         self._note(*self._connection.execute(query).scalars())
 
 
-def _values(record: _Record) -> dict[str, Any]:
-    return _plain({item.name: getattr(record, item.name) for item in fields(record)})
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
-
-
 def _attempt(values: dict[str, Any]) -> Attempt:
     values["cause"] = Cause(values["cause"]) if values["cause"] else None
     return Attempt(**values)
-
-
-def _stage(row: Row[Any]) -> StageRecord:
-    values = dict(row._mapping)  # noqa: SLF001
-    return StageRecord(**{**values, "state": StageState(values["state"])})

@@ -1,0 +1,88 @@
+"""Stages, and the runs that each compares: what a transaction knows of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from lvjobs.ledger import tables
+from lvjobs.ledger.records import StageRecord
+from lvjobs.study.words import StageState
+
+
+class Staging:
+    """What can be asked of stages and changed in them. Definitions are as `study.stages` writes them."""
+
+    _connection: Connection
+    touched: set[str]
+    """Ids of runs whose memos are to be written anew."""
+
+    def stages(self) -> list[StageRecord]:
+        """All stages, in the order of their declaration."""
+        rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
+        return [_stage(row) for row in rows]
+
+    def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then.
+
+        So does what that names, and what study.toml has no more: it would be of a stage that there is not.
+        """
+        known = {stage.name: stage for stage in self.stages()}
+        kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}
+        named = kept
+        while named := {other for name in named for other in _named(known[name])} & known.keys() - kept:
+            named -= definitions.keys()
+            kept |= named
+        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(sorted(kept))))
+        gone = [name for name in known if name in kept and name not in definitions]
+        for ordinal, name in enumerate([*definitions, *gone]):
+            if name in kept:
+                self.update_stage(name, ordinal=ordinal)
+            else:
+                self._connection.execute(
+                    insert(tables.stages).values(**values_of(StageRecord(name, ordinal, definitions[name])))
+                )
+
+    def update_stage(self, name: str, **changes: Any) -> None:
+        """Change columns of a stage."""
+        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**plain(changes)))
+
+    def cells(self) -> dict[str, list[str]]:
+        """The ids of the runs that each stage compares, as they were declared."""
+        found: dict[str, list[str]] = {}
+        for row in self._connection.execute(select(tables.cells).order_by(tables.cells.c.position)):
+            found.setdefault(row.stage, []).append(row.run_id)
+        return found
+
+    def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
+        """Let a stage compare these runs too; those that it has already stay where they are."""
+        known = dict.fromkeys(self.cells().get(stage, []))
+        new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
+        self.touched.update(new)
+        rows = [{"stage": stage, "run_id": each, "position": len(known) + at} for at, each in enumerate(new)]
+        if rows:
+            self._connection.execute(insert(tables.cells), rows)
+
+
+def _named(stage: StageRecord) -> Iterator[str]:
+    """The other stages that its definition names."""
+    for key in ("from", "after", "evaluate"):
+        value = stage.definition.get(key) or ()
+        yield from [value] if isinstance(value, str) else value
+
+
+def _stage(row: Row[Any]) -> StageRecord:
+    values = dict(row._mapping)  # noqa: SLF001
+    return StageRecord(**{**values, "state": StageState(values["state"])})
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as SQLite has them: enums by their values."""
+    return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """A record's columns."""
+    return plain({item.name: getattr(record, item.name) for item in fields(record)})
