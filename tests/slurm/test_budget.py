@@ -72,11 +72,23 @@ def test_a_run_that_slurm_runs_twice_is_charged_once(study: Study, lab, tmp_path
     assert after == before
 
 
+def suspend_within_a_step(study, worker):
+    """Not at the end of one, where it looks whether it is still the one: woken there, it would execute nothing more."""
+    while True:
+        worker.suspend()
+        stopped = time.time()
+        last = study.journal("run")[-1]
+        if last["kind"] == "step" and 0.2 * last["seconds"] < stopped - last["time"] < 0.8 * last["seconds"]:
+            return
+        worker.resume()
+        time.sleep(0.001)
+
+
 def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_end(study: Study, lab, fault):
     study.submit("run")
     claim = study.reach("run", 260)
     orphan = psutil.Process(claim["pid"])
-    orphan.suspend()
+    suspend_within_a_step(study, orphan)
     lab.fail(lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip())
     study.until("run", "completed")
     asleep = budget(study)
