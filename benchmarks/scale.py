@@ -168,7 +168,7 @@ def driven(lab: Lab, root: Path, passes: int) -> Load:
         return max((int(path.name) for path in layout.lease.iterdir() if path.name.isdecimal()), default=0)
 
     def wait(number: int) -> None:
-        deadline = time.monotonic() + 60 * passes
+        deadline = time.monotonic() + 600 * passes
         while made() < number:
             if time.monotonic() > deadline:
                 raise SystemExit("its driver makes no passes")

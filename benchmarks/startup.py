@@ -15,6 +15,7 @@ from one checkpoint to the next, take.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -120,7 +121,11 @@ def peer(python: Path, params: dict[str, Any], root: Path, steps: int) -> Resumi
         return whole_lines([told])
 
     found = Resuming([str(python), str(_PEER), str(root / "job.json")], lines, root / "log", steps)
-    found.prepare(lambda: len(lines()) > 2)  # noqa: PLR2004 - a checkpoint comes after two
+    first = output / "checkpoint-2"
+    found.prepare((first / "trainer_state.json").exists)
+    for later in output.glob("checkpoint-*"):  # the kill may have come in the midst of the next
+        if later != first:
+            shutil.rmtree(later)
     return found
 
 

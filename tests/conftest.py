@@ -8,12 +8,20 @@ from typing import TypeAlias
 
 import pytest
 from faults import Gathered, fault
+from hypothesis import HealthCheck, settings
 
 from lvjobs.cli import main
 
 __all__ = ["fault"]  # a fixture for all
 
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
+
+
+# A machine that stalls for a second is no finding, nor is an example that only one of a thousand runs would draw.
+settings.register_profile(
+    "lvjobs", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lvjobs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -197,24 +197,31 @@ def wake(name: str) -> bool:
 
     Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
     put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it. One
-    that runs is told by `WAKE_SIGNAL`, for it may be waiting for something, or have looked already. One that has run
-    for longer than its few minutes' work is requeued: a controller that died just when the job was put back believes
-    that it still runs, and notices after a quarter of an hour (seen).
+    that runs is told by `WAKE_SIGNAL`, for it may be waiting for something, or have looked already; and is looked for
+    again, for it may have been about to leave, and deaf. One that has run for longer than its few minutes' work is
+    requeued: a controller that died just when the job was put back believes that it still runs, and notices after a
+    quarter of an hour (seen).
     """
+    told = False
     for _ in range(_LOOKS):
         try:
             rows = _run(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
             )
             jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
-            if any(_wake(*job) for job in jobs):
+            states = {state for *_, state in jobs}
+            if told and "RUNNING" in states:
                 return True
+            if any(_wake(*job) for job in jobs):
+                if "RUNNING" not in states:
+                    return True
+                told = True
         except SchedulerSilent:
-            return False
-        if not any(state == "COMPLETING" for *_, state in jobs):
+            break
+        if not told and "COMPLETING" not in states:
             return False
         time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
-    return False
+    return told
 
 
 def _wake(job_id: str, reason: str, start: str, state: str) -> bool:

@@ -1,5 +1,6 @@
 """Starting and stopping the daemons of a lab, in the order in which they need one another."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemo
 from lvjobs.lab.render import DATABASE, render_accounts
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until
 
-_PATIENCE = 60.0  # cold starts took 2 s, on a busy machine 11 s
+_PATIENCE = 300.0  # cold starts took 2 s, on a busy machine 11 s; one that stalls is no failure
 _ALREADY_DONE = ("Nothing new added", "already exist", "didn't affect anything")
 _READY_STATES = "idle,mixed,allocated,completing"
 
@@ -70,7 +71,7 @@ def start_munged(layout: Layout) -> None:
     )
     # --force: munged dislikes that other users cannot reach its socket, which here is the point
     _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
-    if not wait_until(layout.munge_socket.exists, 10):
+    if not wait_until(layout.munge_socket.exists, _PATIENCE):
         raise _complain(layout, "munged", "opened no socket")
 
 
@@ -185,8 +186,10 @@ def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
 
 
 def ready_nodes(layout: Layout) -> set[str]:
-    """The nodes on which a job could run, now or once there is room."""
-    return set(run_tool(layout, "sinfo", "-h", "-N", "-t", _READY_STATES, "-o", "%N").split())
+    """The nodes on which a job could run, now or once there is room; none while the controller does not answer."""
+    with contextlib.suppress(LabError):
+        return set(run_tool(layout, "sinfo", "-h", "-N", "-t", _READY_STATES, "-o", "%N").split())
+    return set()
 
 
 def stop_everything(layout: Layout, nodes: Iterable[str], *, gently: bool) -> None:

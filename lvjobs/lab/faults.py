@@ -88,7 +88,7 @@ def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Pre
     if config.preempt_by == "qos":
         options.append(f"--qos={URGENT}")
     options += ["--job-name=lab-urgent", "--no-requeue", "--output=/dev/null", f"--wrap=exec sleep {seconds:g}"]
-    printed = run_tool(layout, "sbatch", "--parsable", *options, cwd=layout.scratch, timeout=60)
+    printed = run_tool(layout, "sbatch", "--parsable", *options, cwd=layout.scratch)
     return Preemption(victim.job_id, victim.first_node, printed.strip().split(";")[0])
 
 

@@ -177,7 +177,7 @@ class Lab:
         """`environment` as lines for a shell."""
         return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment().items())
 
-    def run(self, *command: str, timeout: float = 15.0) -> str:
+    def run(self, *command: str, timeout: float = 120.0) -> str:
         """Run a Slurm command against this lab and return what it printed."""
         return run_tool(self.layout, *command, timeout=timeout, cwd=self.layout.scratch)
 

@@ -56,7 +56,7 @@ def user_name() -> str:
         ) from None
 
 
-def run_tool(layout: Layout, *command: str, timeout: float = 15.0, cwd: Path | None = None) -> str:
+def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | None = None) -> str:
     """Run a Slurm command against the lab.
 
     Returns:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -30,8 +31,7 @@ def undisturbed(tmp_path_factory, series):
 def study(tmp_path, series):
     made = Study(tmp_path, series, profile="local")
     yield made
-    for process in processes_of(made):
-        process.kill()
+    kill_all_of(made)
 
 
 def processes_of(study):
@@ -41,6 +41,12 @@ def processes_of(study):
         for process in psutil.process_iter(["cmdline"])
         if any(str(study.root) in word for word in process.info["cmdline"] or ())
     ]
+
+
+def kill_all_of(study):
+    for process in processes_of(study):
+        with suppress(psutil.NoSuchProcess):  # one takes others along
+            process.kill()
 
 
 def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
@@ -57,8 +63,7 @@ def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
 def test_a_reboot(study, undisturbed):
     study.submit("run")
     study.reach("run", 300)
-    for process in processes_of(study):
-        process.kill()
+    kill_all_of(study)
     deadline = time.monotonic() + 120
     while processes_of(study):
         assert time.monotonic() < deadline
@@ -79,7 +84,7 @@ def test_a_killed_worker_is_not_a_reboot(study, undisturbed):
     run = study.until("run", "completed")
     story = study.type("status", "--json")
     assert json.loads(story)["runs"][0]["attempts"] == 2
-    assert run["replayed_steps"] < 250
+    assert run["replayed_steps"] <= 250
     assert study.adapter("run") == undisturbed
 
 
@@ -94,7 +99,7 @@ def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
 
 
 def test_cancel_stops_the_worker(study):
-    study.submit("run")
+    study.submit("run", "--steps", "100000")
     study.reach("run", 20)
     study.type("cancel", "run")
     deadline = time.monotonic() + 180

@@ -19,19 +19,26 @@ pytestmark = pytest.mark.slow
 def test_the_bundled_training_is_resumed_bit_for_bit(tmp_path):
     make_dataset(tmp_path / "data.h5", systems=40, seed=0)
     study = Study(tmp_path, tmp_path / "data.h5", profile="local")
-    said = json.loads(study.type("rehearse", "--minutes", "0.4", "--json", "--set", "validation_limit=2"))
-    assert said["holds"], said
-    assert said["differences"] == []
-    assert sum(said["met"].values()) == said["attempts"] - 1 > 0
+    for seed in range(5):  # a machine that stalls may be late for all of it
+        asked = ("--minutes", "2", "--seed", str(seed), "--set", "validation_limit=2")
+        said = json.loads(study.type("rehearse", "--json", *asked))
+        assert said["holds"], said
+        assert said["differences"] == []
+        assert said["attempts"] - 1 <= sum(said["met"].values()) <= said["attempts"], "one may come after the last step"
+        if said["attempts"] > 1:
+            break
+    else:
+        pytest.fail("nothing interrupted it")
     assert "runs.db" not in {path.name for path in tmp_path.iterdir()}, "the study itself was not touched"
 
 
-def test_a_training_that_forgets_its_generator_is_found_out(tmp_path):
+def test_a_training_that_forgets_its_generator_is_found_out(tmp_path, monkeypatch):
     config = RunConfig(task="forgetful_task:train", steps=400, checkpoint_every=100, validate_every=100)
     alone = leave_alone(tmp_path / "alone", config, Resources(), print)
     root = tmp_path / "disturbed"
     killed = {"killed (SIGKILL)": LocalStage(StudyLayout(root)).misfortunes["killed (SIGKILL)"]}
-    until = time.monotonic() + 20
+    monkeypatch.setenv("FORGETFUL_WAITS", "1")
+    until = time.monotonic() + 600
     found = disturb(root, "local", config, Resources(), killed, seed=0, until=until, say=print)
     verdict = report(alone, *found)
     assert verdict.met

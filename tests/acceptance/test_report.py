@@ -15,6 +15,7 @@ from report_ledger import large_study, small_study
 __all__ = ["data"]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 DRAWN = (
     "[...document.querySelectorAll('.panel')].filter(one => one.querySelector('svg.main-svg .trace, svg.main-svg .hm'))"
 )
@@ -39,7 +40,7 @@ def browser():
         pytest.skip("there is no Chromium here: apt-get install chromium")
     with playwright.sync_playwright() as driver:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = driver.chromium.launch(executable_path=found, args=sandbox)
+        opened = driver.chromium.launch(executable_path=found, args=sandbox, timeout=300_000)
         yield opened
         opened.close()
 
@@ -63,6 +64,7 @@ def visit(browser):
 
     def open_page(address, viewport=WIDE, **more):
         context = browser.new_context(viewport=viewport, **more)
+        context.set_default_timeout(300_000)
         contexts.append(context)
         page, seen = context.new_page(), SimpleNamespace(errors=[], requests=[])
         page.on("console", lambda said: seen.errors.append(said.text) if said.type in ("error", "warning") else None)
@@ -78,13 +80,16 @@ def visit(browser):
 
 def scrolled(page):
     """To the end and back, as a reader would: figures are drawn when they come near."""
-    height, at = page.evaluate("document.documentElement.scrollHeight"), 0
-    while at < height:
-        page.evaluate(f"scrollTo(0, {at})")
+    deadline = time.monotonic() + 300
+    while True:
+        for at in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
+            page.evaluate(f"scrollTo(0, {at})")
+            page.evaluate(TWO_FRAMES)  # what has come near is seen when a frame is drawn
+        page.evaluate("scrollTo(0, 0)")
         page.wait_for_timeout(50)
-        at += 500
-    page.evaluate("scrollTo(0, 0)")
-    page.wait_for_function("!document.querySelector('.panel:not([data-drawn])')", timeout=60_000)
+        if not page.evaluate("document.querySelectorAll('.panel:not([data-drawn])').length"):
+            return
+        assert time.monotonic() < deadline, "a figure is not drawn"
 
 
 def every_figure_is_drawn(page):

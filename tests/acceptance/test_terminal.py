@@ -1,5 +1,6 @@
 """What somebody sees who sits at a terminal: `lvjobs status -w` on a pseudo-terminal, until it ends or they leave."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -25,6 +26,7 @@ class Terminal:
 
     def __init__(self, study: Study, *arguments: str):
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._fd, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
         self._process = subprocess.Popen(
@@ -52,7 +54,7 @@ class Terminal:
         while self._read():
             pass
         os.close(self._fd)
-        return self._process.wait(60)
+        return self._process.wait(600)
 
     def _read(self) -> bool:
         if not select.select([self._fd], [], [], 1)[0]:
@@ -61,7 +63,7 @@ class Terminal:
             new = os.read(self._fd, 65536)
         except OSError:  # what Linux says of a terminal that nobody holds any more
             return False
-        self.shown += CONTROL.sub("", new.decode())
+        self.shown += CONTROL.sub("", self._decoder.decode(new))
         return bool(new)
 
 
@@ -72,7 +74,7 @@ def study(tmp_path):
 
 
 def test_status_is_drawn_again_until_one_leaves_it_and_ends_with_the_study(study):
-    study.submit("run")
+    study.submit("run", "--steps", "100000")
     terminal = Terminal(study, "status", "-w", "--every", "1")
     terminal.read_until("running")
     terminal.read_until("budget:")

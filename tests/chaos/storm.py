@@ -26,6 +26,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("slurm", "
 
 from driving import Study
 
+from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError
 
@@ -54,6 +55,7 @@ zero_shot = ["raw"]
 evaluate = ["many", "last"]
 """
 EVENTS = ["preempted"] * 6 + ["killed"] * 3 + ["node lost"]
+LEAST = 3
 RESTART_EVERY = 15
 """Events between two restarts of slurmctld."""
 
@@ -107,8 +109,8 @@ class Storm:
 
     @property
     def is_over(self) -> bool:
-        """Whether all has happened that will."""
-        return time.monotonic() > self._over
+        """Whether all has happened that will: three things at least, however late."""
+        return time.monotonic() > self._over and self.met.total() >= LEAST
 
     def _wait(self) -> None:
         self._next = time.monotonic() + self._random.expovariate(1 / self._weather.every)
@@ -118,7 +120,7 @@ class Storm:
         if self.is_over or time.monotonic() < self._next:
             return
         self._bag = self._bag or self._random.sample(EVENTS, len(EVENTS))
-        with suppress(LabError, ProcessLookupError):  # it ended just then
+        with suppress(LabError, UsageError, ProcessLookupError):  # it ended just then
             if not (running := self._running()):
                 return
             job_id = self._random.choice(running)
@@ -165,6 +167,9 @@ def weather(study: Study, lab: Lab, storm: Weather, seconds: float) -> Counter[s
         trouble.blow()
         assert time.monotonic() < deadline, study.type("status")
         time.sleep(0.2)
+    while "driver." in lab.run("squeue", "-h", "-o", "%j"):  # the one that stood by makes its pass, and leaves too
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     return trouble.met
 
 
@@ -184,7 +189,7 @@ def main() -> None:
     try:
         alone = leave_alone(scratch / "alone", data, size)
         print(f"left alone: {len(alone[1])} runs, winners {alone[0]}", flush=True)
-        lab.up(LabConfig(gpus=1, accounting=True, hold=7, grace=3, kill_wait=2, message_timeout=5))
+        lab.up(LabConfig(gpus=1, accounting=True, hold=7, grace=3, kill_wait=2, message_timeout=30))
         os.environ.update(lab.environment())
         study = Study(scratch / "storm", data, resources="gpus = 1", driver=True)
         declare(study, *size)

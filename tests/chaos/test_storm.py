@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 from driving import Study
-from storm import Weather, declare, leave_alone, results, weather
+from storm import LEAST, Weather, declare, leave_alone, results, weather
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
@@ -27,7 +27,7 @@ def lab(monkeypatch):
         monkeypatch.delenv(name)
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))  # not tmp_path, which is too long for sockets
     try:
-        lab.up(LabConfig(gpus=1, accounting=True, hold=7, grace=3, kill_wait=2, message_timeout=5))
+        lab.up(LabConfig(gpus=1, accounting=True, hold=7, grace=3, kill_wait=2, message_timeout=30))
         for name, value in lab.environment().items():
             monkeypatch.setenv(name, value)
         yield lab
@@ -46,7 +46,7 @@ def test_two_minutes(tmp_path, lab, fault):
     study = Study(tmp_path / "storm", data, resources="gpus = 1", driver=True)
     declare(study, *SIZE)
     met = weather(study, lab, Weather(minutes=2, every=10), 1800)
-    assert met.total() >= 3, met
+    assert met.total() >= LEAST, met
     assert set(study.stands().values()) == {"completed"}
     assert results(study) == alone
     fault(

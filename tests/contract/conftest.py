@@ -21,7 +21,7 @@ from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.cluster.slurm import SlurmCluster
+from lvjobs.cluster.slurm import Patience, SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, require_packages
 
@@ -62,12 +62,13 @@ class World:
 
     def jobs(self, request):
         """The queue's word on each member, by index; accounting's where the queue has forgotten it."""
-        snapshot = self.observe(request)
-        assert snapshot.queue is not None, snapshot.problem
+        deadline = time.monotonic() + 300
+        while (snapshot := self.observe(request)).queue is None:  # a machine that stalls: it is asked again
+            assert time.monotonic() < deadline, snapshot.problem
         jobs = {job.member: job for job in snapshot.history or ()}
         return jobs | {job.member: job for job in snapshot.queue}
 
-    def wait(self, request, condition, seconds=30):
+    def wait(self, request, condition, seconds=300):
         """Until `condition` holds for every member; returns them."""
         deadline = time.monotonic() + seconds
         while True:
@@ -135,7 +136,11 @@ def bring_up(config):
     except UsageError as error:
         pytest.skip(str(error))
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
-    lab.up(config)
+    try:
+        lab.up(config)
+    except BaseException:
+        lab.down(purge=True)
+        raise
     return lab
 
 
@@ -146,7 +151,9 @@ def labs():
 
     def give(*, accounting):
         if accounting not in up:
-            up[accounting] = bring_up(LabConfig(accounting=accounting, hold=6, grace=3, kill_wait=2, message_timeout=5))
+            up[accounting] = bring_up(
+                LabConfig(accounting=accounting, hold=6, grace=3, kill_wait=10, message_timeout=100)
+            )
         return up[accounting]
 
     yield give
@@ -161,7 +168,7 @@ def slurm_world(root, labs, monkeypatch, *, accounting):
         monkeypatch.delenv(name)
     for name, value in lab.environment().items():
         monkeypatch.setenv(name, value)
-    world = World(root, SlurmCluster(load_profile("lab"), root / "submissions"))
+    world = World(root, SlurmCluster(load_profile("lab"), root / "submissions", patience=Patience(120, 120, 120)))
     world.accounting = accounting
     return world
 
@@ -178,7 +185,7 @@ def world(request, tmp_path, monkeypatch):
     if request.param == "simulated":
         world = SimulatedWorld(tmp_path)
     elif request.param == "local":
-        world = World(tmp_path, LocalCluster(tmp_path / "local", slots=3, kill_wait_seconds=1))
+        world = World(tmp_path, LocalCluster(tmp_path / "local", slots=3, kill_wait_seconds=10))
     else:
         labs = request.getfixturevalue("labs")
         accounting = request.param == "slurm"

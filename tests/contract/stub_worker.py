@@ -37,6 +37,7 @@ if "first" in program and not (run_directory / "seen.jsonl").exists():
     program = program["first"]
 for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT"):
     signal.signal(getattr(signal, name), lambda number, _frame: got.append(signal.Signals(number).name))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # whoever blocked it wanted it to come now, not earlier
 sys.stdout.write(f"hello from {run_directory.name}\n")
 tell(event="start")
 end = time.monotonic() + program.get("sleep", 0)

@@ -21,7 +21,8 @@ from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]
 
-USUAL = {"accounting": True, "hold": 6, "grace": 3, "kill_wait": 2, "message_timeout": 5}
+USUAL = {"accounting": True, "hold": 6, "grace": 10, "kill_wait": 10, "message_timeout": 60}
+"""What ends is not waited for: a worker that leaves at once, and a controller that answers, have time if they stall."""
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,7 @@ def lab_configs() -> dict[str, LabConfig]:
     """The configurations that tests share, so that few clusters serve many tests."""
     return {
         "requeue": LabConfig(**USUAL),
+        "impatient": LabConfig(**USUAL | {"message_timeout": 5}),
         "user_signal": LabConfig(**USUAL | {"user_signal": True, "accounting": False}),
         "grace_0": LabConfig(**USUAL | {"grace": 0, "accounting": False}),
         "qos": LabConfig(**USUAL | {"preempt_by": "qos"}),
@@ -55,7 +57,7 @@ def _heal(lab: Lab) -> None:
         lab.up()
     lab.run("scancel", "--quiet", "--signal=KILL", "--full", f"--user={os.getuid()}")
     lab.run("scancel", "--quiet", f"--user={os.getuid()}")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while lab.run("squeue", "-h", "-a", "-o", "%i"):
         if time.monotonic() > deadline:
             raise LabError(f"jobs do not leave the queue of the lab in {lab.directory}")
@@ -100,6 +102,12 @@ def lab(lab_for: LabFactory, lab_configs: dict[str, LabConfig]) -> Lab:
     return lab_for(lab_configs["requeue"])
 
 
+@pytest.fixture
+def impatient(lab_for: LabFactory, lab_configs: dict[str, LabConfig]) -> Lab:
+    """One whose commands soon give up on a controller that is dead or silent."""
+    return lab_for(lab_configs["impatient"])
+
+
 @pytest.fixture(scope="session")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small input file, made as `lvjobs data make` makes it."""
@@ -112,7 +120,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, series: Path) -> str:
     """The final adapter (SHA-256) of the tests' usual run, trained in one go by the worker with no cluster at all."""
     study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
-    study.submit("alone", "--wait")
+    study.type("submit", "train", "--name", "alone", "--wait", timeout=1200)
     assert study.executed("alone") == list(range(1, 1001))
     return study.adapter("alone")
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import faults
+import psutil
 from click.testing import CliRunner
 
 from lvjobs.cli import cli
@@ -43,6 +44,10 @@ backoff_seconds = 1
 unclear_seconds = 3
 lost_seconds = 5
 """
+
+
+BUSY = ("is making a pass over this study", "took over this study")
+"""What a command says that meets another one on a machine that stalls: to be typed again."""
 
 
 def until(condition, seconds=300):
@@ -83,12 +88,19 @@ class Study:
             **kwargs,
         )
 
-    def type(self, *arguments, code=0, timeout=300):
+    def type(self, *arguments, code=0, timeout=600):
         """A command, ended; its output and errors together."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout)
-        assert process.returncode == code, f"lvjobs {' '.join(arguments)} -> {process.returncode}\n{out}{err}"
+        out, err, ended = self.outcome(self.start(*arguments), *arguments, timeout=timeout)
+        assert ended == code, f"lvjobs {' '.join(arguments)} -> {ended}\n{out}{err}"
         return out + err
+
+    def outcome(self, process, *arguments, timeout=600):
+        """Output, errors and exit code of a command that was begun with these arguments."""
+        out, err = process.communicate(timeout=timeout)
+        while process.returncode == 1 and any(words in err for words in BUSY):
+            process = self.start(*arguments)
+            out, err = process.communicate(timeout=timeout)
+        return out, err, process.returncode
 
     def submit(self, name, *arguments):
         return self.type("submit", "train", "--name", name, *arguments)
@@ -146,32 +158,36 @@ class Study:
     def files(self, name):
         return self.root / "checkpoints" / name
 
-    def journal(self, name):
-        """All complete lines of all the run's journals, in order of generation."""
+    def journal(self, name, generation=None):
+        """All complete lines of all the run's journals, or of one generation's, in order of generation."""
         lines = []
-        for path in sorted((self.files(name) / "journals").glob("*.jsonl")):
+        which = "*" if generation is None else f"{generation:06d}"
+        for path in sorted((self.files(name) / "journals").glob(f"{which}.jsonl")):
             lines += [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return lines
 
-    def executed(self, name):
-        return [line["step"] for line in self.journal(name) if line["kind"] == "step"]
+    def executed(self, name, generation=None):
+        return [line["step"] for line in self.journal(name, generation) if line["kind"] == "step"]
 
     def claims(self, name):
         return [json.loads(path.read_text()) for path in sorted((self.files(name) / "generations").glob("[0-9]*"))]
 
     def reach(self, name, step, *, generation=None, timeout=420):
-        """Wait until the run (in that generation) has executed `step`."""
+        """Wait until the run has executed `step`; with `generation`, until that one or a later one has, itself."""
         deadline = time.monotonic() + timeout
         while True:
             claims = self.claims(name) if (self.files(name) / "generations").exists() else []
-            if (
-                claims
-                and (generation is None or len(claims) >= generation)
-                and max(self.executed(name), default=0) >= step
-            ):
+            executed = self.executed(name, None if generation is None else len(claims))
+            if len(claims) >= (generation or 1) and max(executed, default=0) >= step:
                 return claims[-1]
             assert time.monotonic() < deadline, f"step {step} not reached\n{self.story(name)}"
             time.sleep(0.05)
+
+    def halt(self, name, step, *, generation=None):
+        """Like `reach`, and the worker stands still from then on, until it is killed or Slurm's SIGCONT wakes it."""
+        claim = self.reach(name, step, generation=generation)
+        psutil.Process(claim["pid"]).suspend()
+        return claim
 
     def adapter(self, name):
         """SHA-256 of the final adapter's weights."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from driving import until
 
+from lvjobs.cluster import slurm
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import (
     ClusterError,
@@ -61,7 +63,17 @@ class Bench:
         jobs = self.observe(request).queue
         return jobs[0] if jobs else None
 
-    def until(self, request, condition, seconds=60):
+    def history(self, request, length):
+        """Accounting's rows, once there are so many and all have ended: it is late, and may not answer at all."""
+        return until(
+            lambda: (
+                len(rows := self.observe(request).history or ()) == length
+                and all(row.is_ended for row in rows)
+                and rows
+            )
+        )
+
+    def until(self, request, condition, seconds=300):
         return until(lambda: (job := self.job(request)) and condition(job) and job, seconds)
 
     def started(self, request):
@@ -75,7 +87,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    return Bench(tmp_path, ask=120, tell=120, submit=120)
 
 
 # -- what reaches the worker --------------------------------------------------------------------------------------
@@ -86,11 +98,11 @@ def test_a_preempted_worker_gets_sigterm_and_its_job_is_requeued(lab, bench):
     job_id = bench.cluster.submit(request)
     bench.started(request)
     lab.preempt(job_id)
-    job = bench.until(request, lambda job: job.state == "PENDING" and job.reason == "BeginTime")
-    assert (job.id, job.restart_count) == (job_id, 1)
-    assert "SIGTERM" in bench.seen(request)[-1]["signals"]
+    job = bench.until(request, lambda job: job.restart_count == 1)
+    assert job.id == job_id
     bench.until(request, lambda job: job.state == "COMPLETED")
-    rows = until(lambda: (rows := bench.observe(request).history)[-1].is_ended and len(rows) > 1 and rows)
+    assert "SIGTERM" in bench.seen(request)[1]["signals"]
+    rows = bench.history(request, 2)
     assert [(row.state, row.restart_count) for row in rows] == [("PREEMPTED", 0), ("COMPLETED", 1)]
 
 
@@ -100,15 +112,18 @@ def test_a_preempted_worker_gets_its_own_signal_where_the_site_sends_that(lab_fo
     job_id = bench.cluster.submit(request)
     bench.started(request)
     lab.preempt(job_id)
-    bench.until(request, lambda job: job.state == "PENDING")
-    assert "SIGUSR2" in bench.seen(request)[-1]["signals"]
+    bench.until(request, lambda job: job.restart_count == 1)
+    assert "SIGUSR2" in bench.seen(request)[1]["signals"]
 
 
 @pytest.mark.slow
 def test_the_worker_is_warned_before_the_time_limit(lab, bench):
-    request = bench.request({"sleep": 100}, time_limit_minutes=1)
-    bench.cluster.submit(request)
-    job = bench.until(request, lambda job: job.is_ended, seconds=110)
+    for _ in range(3):
+        request = bench.request({"sleep": 100}, time_limit_minutes=1)
+        bench.cluster.submit(request)
+        job = bench.until(request, lambda job: job.is_ended, seconds=600)
+        if job.end - job.start < 60:
+            break  # else the machine stalled for as long as the warning comes early, and the limit came
     assert (job.state, job.exit_code) == ("FAILED", 75)
     signals = set(bench.seen(request)[-1]["signals"])
     assert signals - {"SIGCONT"} == {"SIGUSR2"}  # a SIGCONT comes before it or behind it
@@ -132,17 +147,17 @@ def test_accounting_says_what_each_execution_held(lab, bench):
     bench.started(request)
     lab.preempt(job_id)
     bench.until(request, lambda job: job.state == "COMPLETED")
-    rows = until(lambda: (rows := bench.observe(request).history)[-1].is_ended and len(rows) > 1 and rows)
+    rows = bench.history(request, 2)
     assert [row.gpus for row in rows] == [2, 2]
     assert [row.elapsed for row in rows] == [row.end - row.start for row in rows]
-    assert 3 <= rows[1].elapsed < 30
+    assert rows[1].elapsed >= 3
     queued = bench.job(request)
     assert (queued.elapsed, queued.gpus) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["it's", 'a "b" c', "$(touch pwned)`x`", "back\\slash", "a|b", "#x é", "{{ 7 }}"])
 def test_any_name_is_found_again(lab, bench, name):
-    request = replace(bench.request({"sleep": 30}), name=name)
+    request = replace(bench.request({"sleep": 250}), name=name)
     job_id = bench.cluster.submit(request)
     assert bench.job(request).id == job_id
     assert until(lambda: bench.observe(request).history)[0].id == job_id
@@ -169,26 +184,27 @@ def test_submitting_from_inside_a_job(lab, bench, monkeypatch):
 
 
 def test_a_frozen_controller_has_the_job_all_the_same(lab, tmp_path, capfd):
-    bench = Bench(tmp_path, submit=2, ask=1)
+    bench = Bench(tmp_path, submit=10, ask=3)
     request = bench.request({}, {})
     lab.freeze()
-    with pytest.raises(SubmitUnclear, match="did not answer within 2 s"):
+    with pytest.raises(SubmitUnclear, match="did not answer within 10 s"):
         bench.cluster.submit(request)
-    snapshot = bench.observe(request)
+    snapshot = until(lambda: (snapshot := bench.observe(request)).history is not None and snapshot)
     assert snapshot.queue is None
     assert snapshot.history == []
-    assert snapshot.problem == "squeue: squeue did not answer within 1 s"
+    assert snapshot.problem == "squeue: squeue did not answer within 3 s"
     for call in (bench.cluster.probe, lambda: bench.cluster.check(request), lambda: bench.cluster.requeue("1")):
         with pytest.raises(ClusterSilent):
             call()
     lab.thaw()
     jobs = until(lambda: bench.observe(request).queue)
     assert {job.member for job in jobs} == {0, 1}
-    until(lambda: all(job.state == "COMPLETED" for job in bench.observe(request).queue))
+    until(lambda: (jobs := bench.observe(request).queue) and all(job.state == "COMPLETED" for job in jobs))
     assert capfd.readouterr() == ("", "")
 
 
-def test_slurms_own_timeout_is_unclear_too(lab, bench):
+def test_slurms_own_timeout_is_unclear_too(impatient, bench):
+    lab = impatient
     request = bench.request({})
     lab.freeze()
     with pytest.raises(SubmitUnclear, match=r"^Batch job submission failed: Socket timed out on send/recv operation$"):
@@ -197,7 +213,8 @@ def test_slurms_own_timeout_is_unclear_too(lab, bench):
     until(lambda: bench.job(request))
 
 
-def test_a_dead_controller_has_no_job(lab, bench):
+def test_a_dead_controller_has_no_job(impatient, bench):
+    lab = impatient
     request = bench.request({})
     lab.kill_controller()
     with pytest.raises(SubmitDeferred, match="Unable to contact slurm controller"):
@@ -206,7 +223,7 @@ def test_a_dead_controller_has_no_job(lab, bench):
         bench.cluster.cancel("1")
     assert bench.observe(request).queue is None
     lab.start_controller()
-    assert bench.observe(request).queue == []
+    until(lambda: bench.observe(request).queue == [])
 
 
 @pytest.mark.parametrize(
@@ -231,8 +248,9 @@ def test_refusals_in_slurms_words(lab, bench, resources, said, capfd):
 def test_a_submit_limit_is_waiting(lab, bench):
     lab.run("sacctmgr", "-iQ", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=1")
     try:
-        time.sleep(1)
-        first = bench.request({"sleep": 60})
+        words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
+        until(lambda: "MaxSubmitJobsPU=1(" in lab.run(*words))
+        first = bench.request({"sleep": 250})
         job_id = bench.cluster.submit(first)
         with pytest.raises(SubmitDeferred, match="QOSMaxSubmitJobPerUserLimit"):
             bench.cluster.submit(bench.request({}))
@@ -268,9 +286,12 @@ def test_check(lab, bench):
 
 def test_without_accounting_ended_jobs_are_seen_while_slurm_remembers_them(lab_for, lab_configs, bench):
     lab_for(replace(lab_configs["no_accounting"], min_job_age=2))
-    request = bench.request({"exit": 3})
-    bench.cluster.submit(request)
-    job = bench.until(request, lambda job: job.is_ended)
+    job = None
+    while job is None:  # it is remembered for 2 s: a machine that stalls misses it
+        request = bench.request({"exit": 3})
+        bench.cluster.submit(request)
+        while (jobs := bench.observe(request).queue) != [] and job is None:
+            job = jobs[0] if jobs and jobs[0].is_ended else None
     assert (job.state, job.exit_code) == ("FAILED", 3)
     until(lambda: bench.observe(request).queue == [])
     snapshot = bench.observe(request)
@@ -280,18 +301,18 @@ def test_without_accounting_ended_jobs_are_seen_while_slurm_remembers_them(lab_f
 
 def test_members_cancelled_while_they_waited_are_remembered_by_accounting(lab_for, lab_configs, bench):
     lab_for(replace(lab_configs["requeue"], min_job_age=2))
-    request = replace(bench.request(*[{"sleep": 60}] * 3), max_parallel=1)
+    request = replace(bench.request(*[{"sleep": 250}] * 3), max_parallel=1)
     array = bench.cluster.submit(request)
     bench.started(request)
     bench.cluster.cancel(array)
-    until(lambda: not bench.observe(request).queue, seconds=90)
-    rows = until(lambda: len(rows := bench.observe(request).history) == 3 and rows)
+    until(lambda: bench.observe(request).queue == [])
+    rows = bench.history(request, 3)
     assert {(row.id, row.state) for row in rows} == {(f"{array}_{index}", "CANCELLED") for index in range(3)}
 
 
 def test_accounting_that_died_is_a_problem_and_not_an_absence(lab_for, lab_configs, bench):
     lab = lab_for(replace(lab_configs["requeue"], min_job_age=2))
-    request = bench.request({"sleep": 60})
+    request = bench.request({"sleep": 250})
     job_id = bench.cluster.submit(request)
     pid = lab.status().daemons["slurmdbd"]
     os.kill(pid, 9)
@@ -303,13 +324,14 @@ def test_accounting_that_died_is_a_problem_and_not_an_absence(lab_for, lab_confi
     until(lambda: bench.observe(request).history is not None)
 
 
-def test_many_jobs_are_one_squeue_and_one_sacct(lab, bench):
+def test_many_jobs_are_one_squeue_and_one_sacct(lab, bench, monkeypatch):
     requests = [replace(bench.request({}), run_directories=[Path("/r")] * 1000, max_parallel=1) for _ in range(2)]
     arrays = [bench.cluster.submit(request) for request in requests]
     tokens = [request.token for request in requests] + [f"{number:012x}" for number in range(5000)]
-    begin = time.monotonic()
+    asked, real = [], slurm.run
+    monkeypatch.setattr(slurm, "run", lambda *words, **more: asked.append(words[0][0]) or real(*words, **more))
     snapshot = bench.cluster.observe(tokens, bench.began - 3600)
-    assert time.monotonic() - begin < 5
+    assert sorted(asked) == ["sacct", "squeue"]
     assert len(snapshot.queue) == 2000
     assert snapshot.problem == ""
     for array in arrays:
@@ -318,7 +340,7 @@ def test_many_jobs_are_one_squeue_and_one_sacct(lab, bench):
 
 def long_hold(lab_configs):
     """A cluster whose requeued jobs wait long enough to be looked at."""
-    return replace(lab_configs["no_accounting"], hold=100, kill_wait=8)
+    return replace(lab_configs["no_accounting"], hold=1000, kill_wait=60)
 
 
 # -- holds --------------------------------------------------------------------------------------------------------
@@ -332,24 +354,25 @@ def test_lifting_the_hold_of_a_requeued_job(lab_for, lab_configs, bench):
     bench.cluster.requeue(job_id)
     # until the scheduler looks at it, the reason is still that of its end
     job = bench.until(request, lambda job: job.state == "PENDING" and job.reason == "BeginTime")
-    assert job.start > time.time() + 60
+    assert job.start > time.time() + 200
     bench.cluster.lift_hold(job_id)
     assert bench.job(request).start < time.time() + 10
     bench.cluster.lift_hold(job_id)  # a second time changes nothing
-    bench.until(request, lambda job: job.state == "COMPLETED", seconds=30)
+    bench.until(request, lambda job: job.state == "COMPLETED")
 
 
 def test_the_hold_is_not_lifted_while_the_job_is_completing(lab_for, lab_configs, bench):
     """The requeued job's old process will not leave its node: PENDING is what Slurm means, COMPLETING what it says."""
     lab_for(long_hold(lab_configs))
-    request = bench.request({"sleep": 60, "stubborn": True})
+    request = bench.request({"sleep": 250, "stubborn": True})
     job_id = bench.cluster.submit(request)
     bench.started(request)
     bench.cluster.requeue(job_id)
     assert bench.until(request, lambda job: job.restart_count == 1).state == "COMPLETING"
     bench.cluster.lift_hold(job_id)
+    os.kill(bench.seen(request)[0]["pid"], signal.SIGKILL)  # else at the end of KillWait
     job = bench.until(request, lambda job: job.state == "PENDING")
-    assert job.start > time.time() + 60
+    assert job.start > time.time() + 200
 
 
 def test_one_task_of_an_array_is_lifted(lab_for, lab_configs, bench):
@@ -358,11 +381,11 @@ def test_one_task_of_an_array_is_lifted(lab_for, lab_configs, bench):
     array = bench.cluster.submit(request)
     until(lambda: (jobs := bench.observe(request).queue) and all(job.is_ended for job in jobs))
     bench.cluster.requeue(array)
-    until(lambda: all(job.reason == "BeginTime" and job.restart_count for job in bench.observe(request).queue))
+    until(lambda: (jobs := bench.observe(request).queue) and all(job.reason == "BeginTime" for job in jobs))
     bench.cluster.lift_hold(f"{array}_0")
-    starts = {job.member: job.start for job in bench.observe(request).queue}
+    starts = {job.member: job.start for job in until(lambda: bench.observe(request).queue)}
     assert starts[0] < time.time() + 10
-    assert starts[1] > time.time() + 60
+    assert starts[1] > time.time() + 200
 
 
 def test_commands_about_jobs_that_are_not_there(lab, bench):

@@ -16,13 +16,13 @@ def test_two_commands_at_once_fifty_times(study: Study, lab):
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
     try:
         for number in range(50):
-            pair = [
-                study.start("submit", "train", "--name", f"{side}{number}", "--steps", str(number + 1))
+            words = [
+                ("submit", "train", "--name", f"{side}{number}", "--steps", str(number + 1))
                 for side in ("left", "right")
             ]
-            for process in pair:
-                out, err = process.communicate(timeout=300)
-                assert process.returncode == 0, out + err
+            for process, typed in [(study.start(*each), each) for each in words]:
+                out, err, code = study.outcome(process, *typed)
+                assert code == 0, out + err
                 assert "locked" not in out + err
         runs = study.runs()
         assert len(runs) == 100
@@ -41,18 +41,17 @@ def test_a_pass_that_slept_through_its_lease_writes_nothing(study: Study, lab, t
         slow = tmp_path / "slow"
         slow.mkdir()
         script = slow / "squeue"
-        script.write_text(f'#!/bin/sh\ntouch {slow}/asked\nsleep 2\nexec "{shutil.which("squeue")}" "$@"\n')
+        script.write_text(f'#!/bin/sh\nkill -STOP $PPID\ntouch {slow}/asked\nexec "{shutil.which("squeue")}" "$@"\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         study.environment["PATH"] = f"{slow}:{os.environ['PATH']}"
         sleeper = study.start("resume")
         while not (slow / "asked").exists():
             time.sleep(0.02)
-        sleeper.send_signal(signal.SIGSTOP)
         del study.environment["PATH"]
         study.type("cancel", "run")  # waits for the term to pass, then takes over
         before = (study.root / "runs.db").read_bytes()
         sleeper.send_signal(signal.SIGCONT)
-        out, err = sleeper.communicate(timeout=180)
+        out, err = sleeper.communicate(timeout=600)
         assert sleeper.returncode == 1, out + err
         assert "another lvjobs process took over this study" in err
         assert (study.root / "runs.db").read_bytes() == before

@@ -1,11 +1,9 @@
 """What a study's executions held, by real Slurm's accounting, and what is made of it."""
 
-import os
-import signal
 import time
 
 import pytest
-from driving import Study, until
+from driving import Study, kill_worker, until
 
 from lvjobs.control.efficiency import efficiency_of
 from lvjobs.ledger.database import open_ledger
@@ -25,10 +23,10 @@ def efficiency(study):
 def test_a_run_that_was_preempted_and_killed(tmp_path, series, lab):
     study = Study(tmp_path, series, resources="gpus = 2")
     study.submit("run", "--batch-size", "2")  # two processes, a GPU each
-    lab.preempt(study.reach("run", 300)["job_id"])
-    claim = study.reach("run", 620, generation=2)
-    os.kill(claim["pid"], signal.SIGKILL)
-    until(lambda: "FAILED" in lab.run("sacct", "-n", "-X", "-o", "State", "-j", claim["job_id"]), 120)  # late, as ever
+    lab.preempt(study.halt("run", 300)["job_id"])
+    claim = study.halt("run", 620, generation=2)
+    kill_worker(claim)
+    until(lambda: "FAILED" in lab.run("sacct", "-n", "-X", "-o", "State", "-j", claim["job_id"]), 600)  # late, as ever
     study.until("run", "completed")
     assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2, 2]
     attempts, found = efficiency(study)

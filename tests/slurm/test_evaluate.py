@@ -1,13 +1,11 @@
 """An evaluation on real Slurm is a job like any other: it dies, goes on, is charged, and its numbers do not know."""
 
 import json
-import os
-import signal
 
 import h5py
 import numpy as np
 import pytest
-from driving import Study, until
+from driving import Study, kill_worker, until
 
 pytestmark = pytest.mark.slurm
 
@@ -32,9 +30,9 @@ def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(st
     undisturbed = alone.type(*ZERO_SHOT, "--wait")
     assert "8 held-out series" in undisturbed
     name = submitted(study)
-    os.kill(study.reach(name, 2)["pid"], signal.SIGKILL)
+    kill_worker(study.halt(name, 2))
     until(lambda: study.run(name) and len(study.claims(name)) > 1)
-    lab.preempt(study.reach(name, 4, generation=2)["job_id"])
+    lab.preempt(study.halt(name, 4, generation=2)["job_id"])
     study.until(name, "completed")
 
     made, systems, scores = forecasts(study, name)

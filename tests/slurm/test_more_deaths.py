@@ -37,7 +37,6 @@ def test_preempted_while_the_model_loads(study: Study, lab, undisturbed, fault):
     psutil.Process(claim["pid"]).suspend()
     assert not study.executed("run"), "it was too quick: it trains already"
     lab.preempt(claim["job_id"])
-    study.until("run", "interrupted")
     run = study.until("run", "completed")
 
     first = next(line for line in study.journal("run") if line["kind"] in ("signal", "leave"))
@@ -50,8 +49,7 @@ def test_preempted_while_the_model_loads(study: Study, lab, undisturbed, fault):
 
 def test_a_worker_that_shows_no_life_is_cancelled_and_goes_on(study: Study, lab, undisturbed, fault):
     study.submit("run")
-    worker = psutil.Process(study.reach("run", 300)["pid"])
-    worker.suspend()
+    worker = psutil.Process(study.halt("run", 300)["pid"])
     set_policy(study, hung_seconds=3)
     run = until(lambda: (row := study.run("run"))["cause"] and row)
     set_policy(study)  # a busy machine is silent for as long while it starts the next one
@@ -61,7 +59,7 @@ def test_a_worker_that_shows_no_life_is_cancelled_and_goes_on(study: Study, lab,
     assert len(study.claims("run")) == 2
     assert study.adapter("run") == undisturbed
     with suppress(psutil.TimeoutExpired):
-        worker.wait(60)
+        worker.wait(600)
     assert not worker.is_running()
     fault("hung", study, same_bits=True)
 
@@ -112,10 +110,11 @@ def type_in_a_terminal(study, *words):
 
 def test_a_terminal_that_goes_away_takes_no_run_along(study: Study, lab, undisturbed, fault):
     command = type_in_a_terminal(study, "submit", "train", "--name", "run", "--wait")
-    claim = study.reach("run", 100)
+    claim = study.halt("run", 100)
     os.killpg(command.pid, signal.SIGHUP)
-    command.communicate(timeout=120)
+    command.communicate(timeout=600)
     assert command.returncode == -signal.SIGHUP, "it was over before"
+    psutil.Process(claim["pid"]).resume()
     run = study.until("run", "completed")
 
     assert [other["job_id"] for other in study.claims("run")] == [claim["job_id"]]
@@ -155,12 +154,11 @@ def test_ten_commands_at_once(study: Study, lab, fault):
     try:
         study.submit("other", "--steps", "30")
         submit = ["submit", "train", "--steps", "30"]
-        begun = [study.start(*submit, "--name", "run") for _ in range(4)]
-        begun += [study.start(*submit, "--name", "third", "--seed", "1")]
-        begun += [study.start(*words.split()) for words in ("status", "resume", "budget", "queue", "cancel other")]
-        for command in begun:
-            out, err = command.communicate(timeout=600)
-            assert command.returncode == 0, out + err
+        typed = [[*submit, "--name", "run"]] * 4 + [[*submit, "--name", "third", "--seed", "1"]]
+        typed += [words.split() for words in ("status", "resume", "budget", "queue", "cancel other")]
+        for command, words in [(study.start(*words), words) for words in typed]:
+            out, err, code = study.outcome(command, *words)
+            assert code == 0, out + err
             assert "Traceback" not in out + err
             assert "locked" not in out + err
         runs = study.runs()

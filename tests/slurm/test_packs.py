@@ -1,11 +1,9 @@
 """Several runs in one job of real Slurm: one wait in the queue, and whatever meets the job, each ends as if alone."""
 
 import json
-import os
-import signal
 
 import pytest
-from driving import Study
+from driving import Study, kill_worker
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -45,9 +43,9 @@ def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
     said = study.type("sweep", "many", "--pack", "3", "--side-by-side", str(side_by_side))
     first, second, third = names(study)
     assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [study.run(first)["job_id"]], said
-    claim = study.reach(first, 120)
+    claim = study.halt(first, 120)
     lab.preempt(claim["job_id"])
-    os.kill(study.reach(first, 250, generation=2)["pid"], signal.SIGKILL)
+    kill_worker(study.halt(first, 250, generation=2))
     ended = {name: study.until(name, "completed", "held") for name in (first, second, third)}
 
     assert {name: study.adapter(name) for name in ended} == alone

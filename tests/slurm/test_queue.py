@@ -24,13 +24,17 @@ grid = {{ lora_rank = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5], seed = {see
 def limited(lab):
     """The usual lab, whose QOS lets a user have four jobs in the queue."""
     lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=4")
-    yield lab
-    lab.run("scancel", "--quiet", "--me")
-    lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
+    try:
+        until(lambda: "MaxSubmitJobsPU=4(" in lab.run("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos"))
+        yield lab
+    finally:
+        lab.run("scancel", "--quiet", "--me")
+        lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
 
 
 def queued(lab):
-    return len(lab.run("squeue", "-h", "-r", "-o", "%i").split())
+    """How many jobs count: one that is leaving its node does not any more."""
+    return len(lab.run("squeue", "-h", "-r", "-t", "PENDING,CONFIGURING,RUNNING", "-o", "%i").split())
 
 
 @pytest.mark.slow
@@ -49,10 +53,11 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
     assert [state == "planned" for state in states] == [False] * room + [True] * (runs - room)
     watch = study.start("watch", "--every", "1")
     seen = []
-    until(lambda: seen.append(queued(limited)) or watch.poll() is not None, 900)
+    until(lambda: seen.append(queued(limited)) or watch.poll() is not None, 1200)
     out, err = watch.communicate()
     assert max(seen) == room
-    assert (watch.returncode, err) == (0, "")
+    silent = ("note: squeue: ", "note: sacct: ")  # of a machine that stalls
+    assert (watch.returncode, [line for line in err.splitlines() if not line.startswith(silent)]) == (0, [])
     ended = study.runs().values()
     assert {run["state"] for run in ended} == {"completed"}
     assert {run["attempts"] for run in ended} == {1}
@@ -75,7 +80,7 @@ def test_the_second_run_of_its_kind_asks_for_no_more_time_than_it_needs(study: S
     """And in whichever partition, under whichever QOS, it is taken."""
     choice = ("--time-limit", "auto", "--qos", "nobody,normal", "--partition", "low,urgent")
     study.submit("one", "--steps", "30", *choice)
-    [first] = shown(lab, "JobArrayID,TimeLimit,QOS,Partition")
+    [first] = shown(lab, "JobArrayID,TimeLimit,QOS,Partition", "-t", "all", "-j", study.run("one")["job_id"])
     assert first[1:3] == ["1:00:00", "normal"], "nothing was measured: the profile's; the first QOS is none"
     assert set(first[3].split(",")) <= {"low", "urgent"}
     study.until("one", "completed")
@@ -91,7 +96,7 @@ def test_the_second_run_of_its_kind_asks_for_no_more_time_than_it_needs(study: S
 
 def test_a_waiting_job_gets_more_time_and_a_member_of_an_array_too(lab, tmp_path):
     cluster = SlurmCluster(load_profile("lab"), tmp_path)
-    array = lab.run("sbatch", "--parsable", "-t", "10", "--array=0-2%1", "-o", "/dev/null", "--wrap=sleep 60").strip()
+    array = lab.run("sbatch", "--parsable", "-t", "10", "--array=0-2%1", "-o", "/dev/null", "--wrap=sleep 600").strip()
     single = lab.run("sbatch", "--parsable", "-t", "10", "--begin=now+300", "-o", "/dev/null", "--wrap=true").strip()
     cluster.extend(single, 20)
     cluster.extend(f"{array}_2", 25)
@@ -140,6 +145,6 @@ def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab
     study.until("one", "completed")
 
 
-def shown(lab, columns):
+def shown(lab, columns, *which):
     """The queue, a list of the columns' values for each job."""
-    return [line.split() for line in lab.run("squeue", "-h", "-r", "-O", columns).splitlines()]
+    return [line.split() for line in lab.run("squeue", "-h", "-r", *which, "-O", columns).splitlines()]

@@ -56,17 +56,20 @@ def passes_for(study, name, seconds):
 # -- the controller -----------------------------------------------------------------------------------------------
 
 
-def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: Study, lab, undisturbed, fault):
+def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: Study, impatient, undisturbed, fault):
+    lab = impatient
     study.submit("run")
     claim = study.reach("run", 100)
     with held_up(claim):
-        until(lambda: saved_since(lab, claim["time"]))
+        lab.run("scontrol", "update", f"jobid={claim['job_id']}", "comment=to be saved")
+        since = time.time()
+        until(lambda: saved_since(lab, since))
         shown = study.run("run")
-    lab.kill_controller()
-    study.reach("run", 400)
-    silent = study.run("run")
-    said = study.type("status")
-    lab.start_controller()
+        lab.kill_controller()
+    with held_up(study.reach("run", 400)):
+        silent = study.run("run")
+        said = study.type("status")
+        lab.start_controller()
     run = study.until("run", "completed")
 
     known = ("state", "job_id", "attempts", "cause")
@@ -80,7 +83,7 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
 
 def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, harsh, undisturbed, fault):
     study.submit("run")
-    claim = study.reach("run", 300)
+    claim = study.halt("run", 300)
     with held_up(claim):
         harsh.kill_controller()
         shutil.rmtree(harsh.layout.state)
@@ -102,7 +105,7 @@ def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, h
 def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, lab_configs, undisturbed, fault):
     lab = lab_for(replace(lab_configs["no_accounting"], min_job_age=2))
     study.submit("run")
-    kill_worker(study.reach("run", 300))
+    kill_worker(study.halt("run", 300))
     until(lambda: not lab.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
     run = study.until("run", "completed")
 
@@ -114,7 +117,7 @@ def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, la
 def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undisturbed, fault):
     """The job is in the queue no more: how it ended, and that it ended at all, is for accounting to say."""
     study.submit("run")
-    claim = study.reach("run", 300)
+    claim = study.halt("run", 300)
     os.kill(harsh.status().daemons["slurmdbd"], signal.SIGKILL)
     kill_worker(claim)
     until(lambda: not harsh.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
@@ -135,7 +138,7 @@ def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undi
 
 def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undisturbed, fault):
     study.submit("run")
-    harsh.preempt(study.reach("run", 300)["job_id"])
+    harsh.preempt(study.halt("run", 300)["job_id"])
     run = study.until("run", "completed")
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2
@@ -147,7 +150,7 @@ def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undist
     path = study.root / "study.toml"
     path.write_text(path.read_text().replace("[resources]\n", '[resources]\nextra_sbatch = ["--no-requeue"]\n'))
     study.submit("run")
-    lab.preempt(study.reach("run", 300)["job_id"])
+    lab.preempt(study.halt("run", 300)["job_id"])
     run = study.until("run", "completed")
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2, "Slurm requeued it all the same"
     assert study.executed("run") == list(range(1, 1001))
@@ -162,13 +165,13 @@ def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undist
 @pytest.mark.parametrize("state", ["DOWN", "DRAIN"])
 def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undisturbed, fault, state):
     study.submit("run")
-    claim = study.reach("run", 300)
+    claim = study.halt("run", 300)
     lab.run("scontrol", "update", "partitionname=low", f"state={state}")
     try:
         kill_worker(claim)
         until(lambda: study.run("run")["cause"] == "killed")
         run = until(lambda: (row := study.run("run"))["reason"] and row)
-        said = study.type("status")
+        said = study.type("status", "--no-pass")
     finally:
         lab.run("scontrol", "update", "partitionname=low", "state=UP")
     assert run["state"] == "interrupted"
@@ -203,7 +206,7 @@ def test_a_maintenance_is_waited_for(study: Study, lab, maintenance, undisturbed
     end = maintenance()
     study.submit("run")
     run = until(lambda: "maintenance" in (row := study.run("run"))["reason"] and row)
-    said = study.type("status")
+    said = study.type("status", "--no-pass")
     assert (run["state"], run["attempts"]) == ("queued", 0)
     end()
     study.until("run", "completed")
@@ -249,7 +252,7 @@ def test_an_account_that_expired_holds_the_run_until_it_is_given_back(
     study: Study, harsh, membership, undisturbed, fault
 ):
     study.submit("run", "--account", "lab")
-    kill_worker(study.reach("run", 300))
+    kill_worker(study.halt("run", 300))
     until(lambda: not harsh.run("squeue", "-h", "-a", "-o", "%i").strip())
     membership(is_there=False)
     run = until(lambda: (row := study.run("run"))["cause"] and row)

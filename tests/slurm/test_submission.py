@@ -17,20 +17,22 @@ def jobs(lab):
     return lab.run("squeue", "-h", "-r", "-o", "%i").split()
 
 
-def test_a_frozen_controller(study: Study, lab, undisturbed, fault):
+def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
+    lab = impatient
     lab.freeze()
     said = study.submit("run")
     assert "did not say whether it took the job" in said
     lab.thaw()
-    run = study.until("run", "queued", "running")
-    assert jobs(lab) == [run["job_id"]], "exactly one job"
+    run = study.until("run", "queued", "running", "completed")
+    assert {job_id for job_id, _ in study.known_jobs()} == {run["job_id"]}, "exactly one job"
     study.until("run", "completed")
     assert study.adapter("run") == undisturbed
     assert {claim["job_id"] for claim in study.claims("run")} == {run["job_id"]}
     fault("reply_lost", study, saw=next(line for line in said.splitlines() if "did not say" in line), same_bits=True)
 
 
-def test_a_dead_controller(study: Study, lab, undisturbed, fault):
+def test_a_dead_controller(study: Study, impatient, undisturbed, fault):
+    lab = impatient
     lab.kill_controller()
     said = study.submit("run")
     assert "not submitted yet" in said
@@ -48,10 +50,11 @@ def test_a_dead_controller(study: Study, lab, undisturbed, fault):
 
 
 def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_never_came(
-    study: Study, lab, undisturbed, fault
+    study: Study, impatient, undisturbed, fault
 ):
+    lab = impatient
     study.submit("run")
-    study.until("run", "queued", "running")
+    study.reach("run", 1)
     lab.freeze()
     assert "did not say whether it took the job" in study.submit("other", "--seed", "1")
     lab.thaw()
@@ -83,7 +86,8 @@ def deadly_sbatch(tmp_path, lab):
         kill = f'kill -9 "$LVJOBS_VICTIM" 2>/dev/null || kill -9 $(cat {directory}/victim)\n'
         real = f'"{shutil.which("sbatch")}" "$@"\n'
         script = directory / "sbatch"
-        script.write_text("#!/bin/sh\n" + (kill + "sleep 1" if when == "before" else real + kill))
+        wait = f"until [ -s {directory}/victim ]; do sleep 0.05; done\n"
+        script.write_text(f"#!/bin/sh\n{wait}" + (kill + "sleep 1" if when == "before" else real + kill))
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         return directory
 
@@ -99,13 +103,13 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     study.environment |= path
     victim = study.start(*arguments)
     (directory / "victim").write_text(str(victim.pid))
-    victim.communicate(timeout=180)
+    victim.communicate(timeout=600)
     assert victim.returncode == -signal.SIGKILL
     del study.environment["PATH"]
 
     expected = 9 if array else 1
     assert len(jobs(lab)) == (expected if when == "after" else 0)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         runs = study.runs()
         assert len(runs) == expected

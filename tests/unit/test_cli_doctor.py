@@ -89,7 +89,7 @@ def test_a_study_toml_and_a_profile_that_cannot_be_read(study, typed):
 
 def test_a_test_job_on_this_machine(study, typed):
     before = everything(study)
-    code, out, err = typed("doctor", "--job", "--json", "--timeout", "120")
+    code, out, err = typed("doctor", "--job", "--json", "--timeout", "1200")
     assert code == 0, out + err
     assert "test job L1: submitted" in err
     found = {finding["subject"]: finding for finding in json.loads(out)["findings"]}

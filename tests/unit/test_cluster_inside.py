@@ -78,7 +78,7 @@ def test_preempt_mode():
 def scontrol(tmp_path, monkeypatch):
     """Put a scontrol of our own on PATH; it notes how it was called."""
     monkeypatch.setattr(inside, "_PAUSE", 0)
-    monkeypatch.setattr(inside, "TIMEOUT", 5.0)
+    monkeypatch.setattr(inside, "TIMEOUT", 600.0)
 
     def make(body):
         script = tmp_path / "bin" / "scontrol"
@@ -111,10 +111,10 @@ def test_the_second_try_may_do(scontrol, tmp_path):
 
 def test_a_frozen_controller_is_given_up(scontrol, monkeypatch):
     monkeypatch.setattr(inside, "TIMEOUT", 0.1)
-    scontrol("exec sleep 5")
+    scontrol("exec sleep 3600")
     started = time.monotonic()
     assert inside.query_self("1") is None
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 600
 
 
 def test_no_scontrol_at_all(monkeypatch, tmp_path):
@@ -140,8 +140,10 @@ def test_a_refused_requeue_is_in_slurms_words(scontrol):
 
 
 @pytest.fixture
-def driver_is(tmp_path, scontrol):
+def driver_is(tmp_path, scontrol, monkeypatch):
     """squeue shows one job, so; returns what scontrol (and s`cancel`) was told."""
+
+    monkeypatch.setattr(inside, "_LOOK_AGAIN_SECONDS", 0)
 
     def make(reason, start, state):
         calls = scontrol("exit 0")
@@ -174,8 +176,7 @@ def test_waking_a_driver(driver_is, tmp_path, reason, start, state, told):
     assert "--name=driver.abc" in (tmp_path / "asked").read_text()
 
 
-def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path, monkeypatch):
-    monkeypatch.setattr(inside, "_LOOK_AGAIN_SECONDS", 0)
+def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path):
     calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
     script = tmp_path / "bin" / "squeue"
     held = script.read_text().splitlines()[-1]
@@ -187,6 +188,19 @@ def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path, 
     assert calls() == ["update jobid=7 starttime=now+2"]
     driver_is("None", 5, "COMPLETING")
     assert inside.wake("driver.abc") is False
+
+
+def test_a_driver_that_was_about_to_leave_when_it_was_told_is_put_forward(driver_is, tmp_path):
+    """The signal came too late for it: it is back in the queue, first with no reason yet."""
+    calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
+    script = tmp_path / "bin" / "squeue"
+    held = script.read_text().splitlines()[-1]
+    script.write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/looks\ncase $(wc -l < {tmp_path}/looks) in\n"
+        f'1) echo "7|None|{int(time.time())}|RUNNING" ;;\n2) echo "7|None|5|PENDING" ;;\n*) {held} ;;\nesac\n'
+    )
+    assert inside.wake("driver.abc") is True
+    assert calls() == ["cancel --signal=URG --full 7", "update jobid=7 starttime=now+2"]
 
 
 def test_a_driver_that_cannot_be_woken_is_no_trouble(scontrol):

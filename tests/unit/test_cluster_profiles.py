@@ -223,7 +223,9 @@ hostile = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(hostile, hostile, hostile, hostile, hostile)
 def test_no_value_reaches_the_shell_unquoted(tmp_path, directory, value, partition, python, name):
     """The script is run with `srun` and `cd` replaced: what the worker would be given is what was written."""

@@ -1,7 +1,9 @@
 """`lvjobs doctor --job`: the job is seen through and leaves nothing, whatever becomes of it; and what its report means."""
 
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from doctor_helpers import asked_of, levels, told
@@ -71,6 +73,14 @@ def asked(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _haste(monkeypatch):
+    """Seconds pass by being slept through, so that a machine that stalls is no shorter of them."""
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep, time=time.time, time_ns=time.time_ns)
+    monkeypatch.setattr(errands, "time", clock)
     for name in ("_LEAVING_SECONDS", "_LATE_SECONDS", "_ENDING_SECONDS"):
         monkeypatch.setattr(errands, name, 0.3)
 

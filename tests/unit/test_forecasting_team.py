@@ -1,12 +1,12 @@
 """Training by several processes: the losses of one; and with the real worker, killed and resumed, the same adapter."""
 
+import signal
 import threading
-import time
 
 import pytest
 import torch
 from forecasting_helpers import FakeRun, one_thread, run_through, small
-from worker_helpers import executed, journals, start
+from worker_helpers import executed, start
 
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.data import make_dataset
@@ -91,6 +91,7 @@ def declared(data, directory):
     layout = RunLayout(directory)
     directory.mkdir()
     config = small(data, steps=30, checkpoint_every=10, validate_every=10, lora_dropout=0.2)
+    config = config.model_copy(update={"task": "killed_task:train"})
     run = RunFile(id="id", name=directory.name, stage="s", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json())
     return layout
@@ -106,14 +107,10 @@ def test_two_processes_killed_and_resumed_end_with_the_same_adapter(data, tmp_pa
     process = start(whole, LVJOBS_PROCESSES=2)
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
-    process = start(run, LVJOBS_PROCESSES=2)
-    end = time.monotonic() + 600
-    while not (run.journals.exists() and journals(run) and len(executed(run)) >= 13):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    process.kill()
-    process.communicate(timeout=60)
+    process = start(run, LVJOBS_PROCESSES=2, KILL_AT=13)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, out
+    assert executed(run) == list(range(1, 14))
     assert not run.done.exists()
     process = start(run, LVJOBS_PROCESSES=2)
     out, _ = process.communicate(timeout=600)

@@ -124,25 +124,27 @@ def test_loopback_address():
     assert loopback_address("192.0.2.1") is None
 
 
-def test_ports_are_found_and_refused():
+def test_ports_are_found_and_refused(tmp_path):
+    directory = Layout(tmp_path).directory  # of its own: claims are by name
     with contextlib.ExitStack() as claims:
-        base = free_base(LAYOUT.directory, 4, claims)
+        base = free_base(directory, 4, claims)
     with socket.socket() as taken, contextlib.ExitStack() as claims:
         taken.bind(("127.0.0.1", base + 2))
         taken.listen()
         assert not is_free(base + 2)
-        assert free_base(LAYOUT.directory, 4, claims) != base
+        assert free_base(directory, 4, claims) != base
         with pytest.raises(UsageError, match=f"port {base + 2} is taken"):
-            free_base(LAYOUT.directory, 4, claims, base)
+            free_base(directory, 4, claims, base)
 
 
-def test_two_labs_that_start_together_get_different_ports():
+def test_two_labs_that_start_together_get_different_ports(tmp_path):
+    directory = Layout(tmp_path).directory
     with contextlib.ExitStack() as claims, contextlib.ExitStack() as others:
-        first = free_base(LAYOUT.directory, 4, claims)
-        second = free_base(LAYOUT.directory, 4, others)
+        first = free_base(directory, 4, claims)
+        second = free_base(directory, 4, others)
         assert abs(first - second) >= 4
         claims.close()
-        assert free_base(LAYOUT.directory, 4, others) == first
+        assert free_base(directory, 4, others) == first
 
 
 def test_directories(tmp_path, monkeypatch):

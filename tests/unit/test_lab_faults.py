@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -46,7 +47,9 @@ def test_no_victim(text, why):
 @pytest.fixture
 def sleeper(short_path):
     """A process whose command line mentions the lab's directory."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"{short_path}/etc/slurm.conf"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", f"{short_path}/etc/slurm.conf"])
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)  # Popen returns a moment before the kernel shows what it runs
     yield process
     process.kill()
     process.wait()
@@ -71,7 +74,7 @@ def test_a_daemon_is_known_by_more_than_its_number(short_path, sleeper):
 def test_stop_wakes_the_frozen_and_counts_zombies_as_dead(sleeper):
     process = psutil.Process(sleeper.pid)
     process.send_signal(signal.SIGSTOP)
-    stop([process], patience=5)
+    stop([process], patience=300)
     assert not is_alive(process)
     assert sleeper.wait() == -signal.SIGTERM
 
@@ -90,9 +93,9 @@ def test_environment_has_nothing_of_another_cluster():
 def test_a_tool_that_fails_says_why(short_path):
     layout = Layout(short_path)
     with pytest.raises(LabError, match=r"sh -c .* failed: broken"):
-        run_tool(layout, "sh", "-c", "echo broken >&2; exit 3")
+        run_tool(layout, "sh", "-c", "echo broken >&2; exit 3", timeout=600)
     with pytest.raises(LabError, match=r"no answer in 0\.2 s"):
-        run_tool(layout, "sleep", "5", timeout=0.2)
+        run_tool(layout, "sleep", "3600", timeout=0.2)
     with pytest.raises(LabError, match="not installed"):
         run_tool(layout, "no-such-slurm-tool")
 

@@ -10,6 +10,7 @@ import pytest
 from fake_hub import commit_of, make_model, serve
 
 HUB_ID = "lab/small"
+PATIENT = {"HF_HUB_ETAG_TIMEOUT": "600", "HF_HUB_DOWNLOAD_TIMEOUT": "600"}
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def pull(home):
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
         done = subprocess.run(
             [sys.executable, "-m", "lvjobs", "model", "pull", hub_id, *arguments],
-            env=kept | {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, **variables},
+            env=kept | {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, **PATIENT, **variables},
             capture_output=True,
             text=True,
             check=False,
@@ -39,8 +40,8 @@ def pull(home):
 def nowhere():
     """The address of a machine where nothing listens."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.bind(("127.0.0.1", 0))  # and nobody else can, while it is held
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_what_a_job_needs_is_fetched_once_and_checked(tmp_path, home, pull, nowhere):

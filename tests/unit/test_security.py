@@ -13,6 +13,7 @@ from control_scenes import Scene, begun, make_haste
 
 import lvjobs
 from lvjobs.cluster.local import LocalCluster
+from lvjobs.cluster.local_files import jobs_in
 from lvjobs.cluster.profiles import load_driver, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.templates import available_profiles
@@ -243,13 +244,17 @@ def trained(tmp_path_factory):
         configs = [RunConfig(task="secret_task:train", steps=2, params={"fails": fails}) for fails in (False, True)]
         with open_session(study, wait=5) as session:
             enter(session, Wanted(configs, ["good", "bad"], "train", "local", Resources()))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 900
         states = set()
         while states != {"completed", "held"}:
             assert time.monotonic() < deadline, states
             time.sleep(0.5)
             with open_session(study, wait=5) as session:
                 states = {row["state"] for row in session.make_pass()["runs"]}
+        runs = [run for job in jobs_in(study.layout.local_jobs) for index in (0, 1) for run in job.member(index).runs()]
+        while any(run.is_looked_after() for run in runs):  # a wrapper writes down that its worker ended
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         yield study
     finally:
         os.umask(before)

@@ -25,7 +25,7 @@ def test_claims_of_many_processes_are_unique_and_consecutive(tmp_path):
     for process in processes:
         process.start()
     start.set()
-    claimed = [results.get(timeout=60) for _ in processes]
+    claimed = [results.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
     assert sorted(number for each in claimed for number in each) == list(range(1, 61))

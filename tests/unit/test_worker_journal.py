@@ -1,6 +1,7 @@
 """The journal's writer, and what the run interface puts into it."""
 
 import errno
+import math
 import os
 import time
 
@@ -200,7 +201,7 @@ def test_due(make_attempt):
 
 def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, monkeypatch):
     run = make_attempt()
-    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
     assert not run.should_stop()
     run.layout.revoked.mkdir()
     (run.layout.revoked / "abc").touch()
@@ -216,6 +217,7 @@ def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, 
 
 
 def test_should_stop_is_cheap(make_attempt, monkeypatch):
+    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", math.inf)
     run = make_attempt()
     for name in ("stat", "listdir", "scandir", "open"):
         monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("a system call a step"))

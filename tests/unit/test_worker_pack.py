@@ -64,8 +64,8 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
     for run in whole:
         assert zygote.run(run) == 0
     runs = a_pack(tmp_path / "pack", names)
-    process = begin(runs, at_once, TOY_PAUSE=0.05)
-    until(lambda: len(executed(runs[at_once - 1])) > 3)
+    process = begin(runs, at_once, TOY_PAUSE=2)  # the first is not done before the last has begun
+    until(lambda: all(executed(run) for run in runs[:at_once]))
     os.kill(process.pid, signal.SIGTERM)  # the parent passes it on
     ended(process, 75)
     begun = [run for run in runs if run.journals.exists()]
@@ -81,7 +81,7 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
 @pytest.mark.slow
 def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_path):
     runs = [*a_pack(tmp_path / "pack", "ab"), make_run(tmp_path / "pack" / "bad", steps=30, params={"fail_at": 7})]
-    process = begin(runs, 3, TOY_PAUSE=0.05)
+    process = begin(runs, 3, TOY_PAUSE=0.2)
     until(lambda: len(executed(runs[0])) > 3)
     os.kill(pid_of(runs[0]), signal.SIGKILL)
     said = ended(process, 75)

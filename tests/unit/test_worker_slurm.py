@@ -151,7 +151,7 @@ if __name__ == "__main__":
     with signals.shielded():
         inside = subprocess.Popen(["sleep", "0.5"])
     given = subprocess.Popen(["sleep", "0.5"], preexec_fn=signals.deafen)
-    bare = subprocess.Popen(["sleep", "5"])
+    bare = subprocess.Popen(["sleep", "3600"])
     time.sleep(0.1)
     signal_everybody()
     assert (inside.wait(), given.wait(), bare.wait()) == (0, 0, -15)
@@ -168,7 +168,7 @@ def test_children_outlive_the_signals(tmp_path):
     script = tmp_path / "children.py"
     script.write_text(CHILDREN)
     done = subprocess.run(
-        [sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "ended" in done.stdout

@@ -77,7 +77,7 @@ class Zygote:
     def close(self):
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(30)
+        self.process.wait()
 
 
 def journals(layout):

@@ -9,7 +9,12 @@ import traceback
 
 import toy_task
 
-from lvjobs.worker import runner, signals
+from lvjobs.cluster import inside
+from lvjobs.worker import crew, runner, signals
+
+# A machine that stalls for some seconds is neither a silent controller nor a process that is lost.
+inside.TIMEOUT = 600.0
+crew._GRACE_SECONDS = 300.0
 
 
 def attempt(directory, environment):
