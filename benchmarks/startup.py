@@ -121,11 +121,12 @@ def peer(python: Path, params: dict[str, Any], root: Path, steps: int) -> Resumi
         return whole_lines([told])
 
     found = Resuming([str(python), str(_PEER), str(root / "job.json")], lines, root / "log", steps)
-    first = output / "checkpoint-2"
-    found.prepare((first / "trainer_state.json").exists)
-    for later in output.glob("checkpoint-*"):  # the kill may have come in the midst of the next
-        if later != first:
-            shutil.rmtree(later)
+    found.prepare(lambda: len(lines()) > 2)  # noqa: PLR2004 - a checkpoint comes after two
+    oldest, *others = sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    if not (oldest / "trainer_state.json").exists():
+        raise SystemExit(f"{oldest}: the peer's checkpoint is not whole")
+    for other in others:  # the kill may have come in the midst of one
+        shutil.rmtree(other)
     return found
 
 

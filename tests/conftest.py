@@ -17,7 +17,7 @@ __all__ = ["fault"]  # a fixture for all
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
 
 
-# A machine that stalls for a second is no finding, nor is an example that only one of a thousand runs would draw.
+# The same verdict each time. To look for bugs among new examples: pytest --hypothesis-profile=default
 settings.register_profile(
     "lvjobs", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -40,7 +40,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "launch_failed": "launch failed, requeued, held",
         "device_error": "a broken device on one node, again and again",
         "pack": "a job that runs share is preempted, and one of them killed",
-        "storm": "all of these at random, every ten seconds on average, until the study ends or two minutes are over, with nobody there",
+        "storm": "all of these at random, every ten seconds on average, until the study ends, or two minutes are over and three have happened, with nobody there",
     },
     "The scheduler": {
         "reply_lost": "sbatch's answer lost (slurmctld frozen)",

@@ -203,7 +203,9 @@ def wake(name: str) -> bool:
     quarter of an hour (seen).
     """
     told = False
-    for _ in range(_LOOKS):
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
         try:
             rows = _run(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
@@ -220,17 +222,17 @@ def wake(name: str) -> bool:
             break
         if not told and "COMPLETING" not in states:
             return False
-        time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
     return told
 
 
 def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
     """One job of that name; say whether it was the one."""
     if state == "RUNNING":
-        if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
-            _scontrol("requeue", job_id)
-        else:
-            _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+        with contextlib.suppress(SchedulerSilent):  # it has left since: the next look finds it
+            if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
+                _scontrol("requeue", job_id)
+            else:
+                _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
         return True
     if "requeued held" in reason.lower().replace("_", " "):
         _scontrol("release", job_id)

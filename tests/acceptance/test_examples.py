@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from driving import Study
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 

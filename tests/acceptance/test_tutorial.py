@@ -13,7 +13,7 @@ import psutil
 import pytest
 from docs_blocks import ROOT, blocks_of
 
-from lvjobs.cluster.local_files import jobs_in
+from lvjobs.cluster.local_files import RunFiles, jobs_in
 
 PAGE = ROOT / "docs" / "tutorial.md"
 INSTALLS = "scripts/demo"
@@ -56,19 +56,25 @@ class Terminal:
         staying.send_signal(signal.SIGINT)
         assert staying.wait(timeout=600) in (0, 130)
 
-    def wait_for_the_end(self) -> None:
-        """Until the death of a worker is written down; a reader takes that long to type the next line."""
-        runs = [job.member(0).runs()[-1] for job in jobs_in(self.where / ".lvjobs" / "local")]
-        deadline = time.monotonic() + 300
-        while not all(run.record("ended") for run in runs if not run.process("worker").is_alive):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    def last_execution(self) -> RunFiles:
+        """Of the run called final."""
+        (jobs,) = (run["job_id"] for name, run in self.runs().items() if name.startswith("final"))
+        (found,) = (job for job in jobs_in(self.where / ".lvjobs" / "local") if job.id == jobs)
+        return found.member(0).runs()[-1]
 
     def runs(self) -> dict:
         return {run["name"]: run for run in json.loads(self.type("lvjobs status --json --no-pass"))["runs"]}
 
     def final(self) -> dict:
         return next(run for name, run in self.runs().items() if name.startswith("final"))
+
+
+def wait_for_the_end(execution: RunFiles) -> None:
+    """Until its death is written down: a reader takes that long to type the next line."""
+    deadline = time.monotonic() + 300
+    while not execution.record("ended"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -90,8 +96,9 @@ def test_the_tutorial_to_the_letter(terminal):
             terminal.stay(text, lambda: terminal.final()["step"] >= KILLS_AT)
         elif text.startswith(KILLS):
             killing, then = text.splitlines()
+            final = terminal.last_execution()
             terminal.type(killing)
-            terminal.wait_for_the_end()
+            wait_for_the_end(final)
             said[then] = terminal.type(then)
         else:
             said[text.splitlines()[-1]] = terminal.type(text)

@@ -22,7 +22,7 @@ from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 LabFactory = Callable[[LabConfig], Lab]
 
 USUAL = {"accounting": True, "hold": 6, "grace": 10, "kill_wait": 10, "message_timeout": 60}
-"""What ends is not waited for: a worker that leaves at once, and a controller that answers, have time if they stall."""
+"""Long bounds cost nothing: a worker that leaves, and a controller that answers, end the wait at once."""
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import psutil
 from click.testing import CliRunner
 
 from lvjobs.cli import cli
+from lvjobs.cli.common import READ_WAIT_SECONDS
 from lvjobs.control.left import read_summary
 
 STUDY_TOML = """\
@@ -47,7 +48,7 @@ lost_seconds = 5
 
 
 BUSY = ("is making a pass over this study", "took over this study")
-"""What a command says that meets another one on a machine that stalls: to be typed again."""
+"""What a command says that has waited for another one, or slept, on a machine that stalls: to be typed again."""
 
 
 def until(condition, seconds=300):
@@ -78,7 +79,7 @@ class Study:
 
     def start(self, *arguments, **kwargs):
         """A command, begun."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "lvjobs", *arguments],
             cwd=self.root,
             env={**os.environ, **self.environment},
@@ -87,6 +88,8 @@ class Study:
             text=True,
             **kwargs,
         )
+        process.begun = time.monotonic()
+        return process
 
     def type(self, *arguments, code=0, timeout=600):
         """A command, ended; its output and errors together."""
@@ -97,9 +100,9 @@ class Study:
     def outcome(self, process, *arguments, timeout=600):
         """Output, errors and exit code of a command that was begun with these arguments."""
         out, err = process.communicate(timeout=timeout)
-        while process.returncode == 1 and any(words in err for words in BUSY):
-            process = self.start(*arguments)
-            out, err = process.communicate(timeout=timeout)
+        waited = time.monotonic() - process.begun
+        if process.returncode == 1 and (BUSY[1] in err or (BUSY[0] in err and waited > READ_WAIT_SECONDS)):
+            return self.outcome(self.start(*arguments), *arguments, timeout=timeout)
         return out, err, process.returncode
 
     def submit(self, name, *arguments):
@@ -184,9 +187,12 @@ class Study:
             time.sleep(0.05)
 
     def halt(self, name, step, *, generation=None):
-        """Like `reach`, and the worker stands still from then on, until it is killed or Slurm's SIGCONT wakes it."""
+        """Like `reach`, and the worker stands still, until it is killed, or a test or Slurm sends it a SIGCONT."""
         claim = self.reach(name, step, generation=generation)
-        psutil.Process(claim["pid"]).suspend()
+        try:
+            psutil.Process(claim["pid"]).suspend()
+        except psutil.NoSuchProcess:
+            raise AssertionError(f"it had ended before this test looked\n{self.story(name)}") from None
         return claim
 
     def adapter(self, name):

@@ -11,7 +11,7 @@ from driving import BUSY, Study, kill_worker
 
 from lvjobs.lab import LabConfig
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 TWO = """
 [[stage]]
@@ -98,7 +98,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
 
 
 def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
-    """Slurm holds a job that requeued itself, as on a usual site, if for longer; what follows does not wait for that."""
+    """Slurm holds a job that requeued itself, as on a usual site, but for longer; what follows does not wait for that."""
     lab = lab_for(LabConfig(hold=901, message_timeout=60))
     longer = TWO.replace("steps = 60\ngrid = { lora_rank = [2, 4] }", "steps = 3000\ngrid = { lora_rank = [2] }")
     longer = longer.replace("steps = 60", "steps = 1000")  # the driver has looked, and waits, before the first one ends
@@ -120,7 +120,7 @@ def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
 
 
 def test_a_driver_that_waits_for_a_silence_to_end_is_woken_by_a_worker_that_ends(driven, lab_for):
-    lab = lab_for(LabConfig(hold=121, message_timeout=60))
+    lab = lab_for(LabConfig(hold=601, message_timeout=60))
     path = driven.root / "study.toml"
     path.write_text(path.read_text().replace("[policy]\n", "[policy]\nhung_seconds = 120\n"))
     for name in ("stuck", "other"):

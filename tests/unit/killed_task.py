@@ -17,7 +17,7 @@ class Killed:
 
     def log(self, step, **metrics):
         self._run.log(step, **metrics)
-        if step == self._at:
+        if step == self._at and self._run.team.rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -190,9 +190,12 @@ def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path):
     assert inside.wake("driver.abc") is False
 
 
-def test_a_driver_that_was_about_to_leave_when_it_was_told_is_put_forward(driver_is, tmp_path):
-    """The signal came too late for it: it is back in the queue, first with no reason yet."""
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_driver_that_was_about_to_leave_when_it_was_told_is_put_forward(driver_is, tmp_path, code):
+    """The signal came too late for it, or did not come: it is back in the queue, first with no reason yet."""
     calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
+    cancel = tmp_path / "bin" / "scancel"
+    cancel.write_text(f"{cancel.read_text().replace('exec ', '')}exit {code}\n")
     script = tmp_path / "bin" / "squeue"
     held = script.read_text().splitlines()[-1]
     script.write_text(

@@ -73,7 +73,7 @@ def asked(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _haste(monkeypatch):
-    """Seconds pass by being slept through, so that a machine that stalls is no shorter of them."""
+    """Time passes only by sleeping, so that a machine that stalls takes none of it away."""
     now = [0.0]
 
     def sleep(seconds):

@@ -90,8 +90,8 @@ def test_the_real_command_from_a_shell(tmp_path, undisturbed):
     os.umask(umask)
     _wait_for(lambda: layout.journal(1).exists() and len(executed(layout)) == 13 and _is_frozen(process.pid))
     process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 75, output
     assert "preempted" in output
