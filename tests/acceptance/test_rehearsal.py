@@ -20,7 +20,7 @@ def test_the_bundled_training_is_resumed_bit_for_bit(tmp_path):
     make_dataset(tmp_path / "data.h5", systems=40, seed=0)
     study = Study(tmp_path, tmp_path / "data.h5", profile="local")
     for seed in range(5):  # a machine that stalls may be late for all of it
-        asked = ("--minutes", "2", "--seed", str(seed), "--set", "validation_limit=2")
+        asked = ("--minutes", "0.5", "--seed", str(seed), "--set", "validation_limit=2")
         said = json.loads(study.type("rehearse", "--json", *asked))
         assert said["holds"], said
         assert said["differences"] == []
