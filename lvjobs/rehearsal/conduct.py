@@ -13,7 +13,7 @@ from typing import Any
 from lvjobs.control.declare import Wanted
 from lvjobs.control.enter import enter
 from lvjobs.control.loop import open_session
-from lvjobs.errors import LvjobsError
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.journal import parse_entries
@@ -136,7 +136,7 @@ class _Fate:
         if taken < self._after or any(entry.kind in ("leave", "done", "error") for entry in entries):
             return
         what = self._bag.pop()
-        with suppress(LabError):  # the job ended just then
+        with suppress(LabError, UsageError):  # the job ended just then
             self._misfortunes[what](claim)
             self.met[what] += 1
             self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from lvjobs.cluster.local_files import jobs_in
-from lvjobs.errors import UsageError
-from lvjobs.lab import Lab, LabError
+from lvjobs.lab import Lab
 from lvjobs.records.claim import Claim
 from lvjobs.study.layout import StudyLayout
 
@@ -68,10 +67,7 @@ class LabStage:
         }
 
     def _preempt(self, claim: Claim) -> None:
-        try:
-            self.lab.preempt(claim.job_id)
-        except UsageError as error:
-            raise LabError(str(error)) from None  # it has left its node since
+        self.lab.preempt(claim.job_id)
 
     def _lose_node(self, claim: Claim) -> None:
         node = self.lab.run("squeue", "-h", "-r", "-j", claim.job_id, "-o", "%N").strip()
