@@ -176,14 +176,18 @@ def test_waking_a_driver(driver_is, tmp_path, reason, start, state, told):
     assert "--name=driver.abc" in (tmp_path / "asked").read_text()
 
 
+def first_shown(tmp_path, *rows):
+    """squeue shows these, one a time it is asked, before it shows what it would."""
+    script = tmp_path / "bin" / "squeue"
+    cases = "\n".join(f'{number}) echo "{row}" ;;' for number, row in enumerate(rows, 1))
+    later = script.read_text().splitlines()[-1]
+    look = f"echo >> {tmp_path}/looks\ncase $(wc -l < {tmp_path}/looks) in"
+    script.write_text(f"#!/bin/sh\n{look}\n{cases}\n*) {later} ;;\nesac\n")
+
+
 def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path):
     calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
-    script = tmp_path / "bin" / "squeue"
-    held = script.read_text().splitlines()[-1]
-    script.write_text(
-        f"#!/bin/sh\necho >> {tmp_path}/looks\nif [ $(wc -l < {tmp_path}/looks) -lt 3 ]; then\n"
-        f'echo "7|None|5|COMPLETING"\nelse\n{held}\nfi\n'
-    )
+    first_shown(tmp_path, *["7|None|5|COMPLETING"] * 2)
     assert inside.wake("driver.abc") is True
     assert calls() == ["update jobid=7 starttime=now+2"]
     driver_is("None", 5, "COMPLETING")
@@ -196,12 +200,7 @@ def test_a_driver_that_was_about_to_leave_when_it_was_told_is_put_forward(driver
     calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
     cancel = tmp_path / "bin" / "scancel"
     cancel.write_text(f"{cancel.read_text().replace('exec ', '')}exit {code}\n")
-    script = tmp_path / "bin" / "squeue"
-    held = script.read_text().splitlines()[-1]
-    script.write_text(
-        f"#!/bin/sh\necho >> {tmp_path}/looks\ncase $(wc -l < {tmp_path}/looks) in\n"
-        f'1) echo "7|None|{int(time.time())}|RUNNING" ;;\n2) echo "7|None|5|PENDING" ;;\n*) {held} ;;\nesac\n'
-    )
+    first_shown(tmp_path, f"7|None|{int(time.time())}|RUNNING", "7|None|5|PENDING")
     assert inside.wake("driver.abc") is True
     assert calls() == ["cancel --signal=URG --full 7", "update jobid=7 starttime=now+2"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, packages
+from lvjobs.lab.daemons import ready_nodes
 from lvjobs.lab.faults import choose_victim, first_node, parse_queue
 from lvjobs.lab.layout import Layout
 from lvjobs.lab.processes import daemon_process, is_alive, stop
@@ -98,6 +99,16 @@ def test_a_tool_that_fails_says_why(short_path):
         run_tool(layout, "sleep", "3600", timeout=0.2)
     with pytest.raises(LabError, match="not installed"):
         run_tool(layout, "no-such-slurm-tool")
+
+
+def test_a_silent_controller_has_no_node_ready_and_is_asked_again(short_path, monkeypatch):
+    sinfo = short_path / "sinfo"
+    sinfo.write_text("#!/bin/sh\nexit 1\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", str(short_path), prepend=os.pathsep)
+    assert ready_nodes(Layout(short_path)) == set()
+    sinfo.write_text("#!/bin/sh\necho n1\necho n2\n")
+    assert ready_nodes(Layout(short_path)) == {"n1", "n2"}
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch, short_path):

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from lvjobs.errors import UsageError
+from lvjobs.lab import LabError
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
 from lvjobs.rehearsal.conduct import _Fate, shortened
@@ -125,3 +127,15 @@ def test_who_has_said_a_last_word_is_left_alone(tmp_path, kind):
     theatre = Theatre(tmp_path, seed=1)
     theatre.files.journal(1).write_text(Entry(kind, 1.0, {}).to_line())
     assert theatre.play(20) == []
+
+
+@pytest.mark.parametrize("error", [LabError, UsageError])
+def test_what_came_too_late_for_its_job_did_not_meet_the_run(tmp_path, error, monkeypatch):
+    theatre = Theatre(tmp_path, seed=1)
+
+    def begin(_kind):
+        raise error("no job 7 in the lab's queue")
+
+    monkeypatch.setattr(theatre, "begin", begin)
+    assert theatre.play(20) == []
+    assert theatre.fate.met == {}
