@@ -1,7 +1,11 @@
 """Several processes that train one run: the same losses, the same bits after any death, and no hang."""
 
+import contextlib
+import os
+import signal
 import time
 
+import psutil
 import pytest
 import torch
 from worker_helpers import Zygote, entries, executed, final_weights, make_run
@@ -50,6 +54,25 @@ def test_two_processes_stop_and_die_and_end_with_the_bits_of_an_undisturbed_run(
     assert losses(run) == losses(whole)
     assert entries(run, "other_processes") == entries(run, "error") == []
     assert len(entries(run, "done")) == 1
+
+
+@pytest.mark.slow
+def test_one_that_is_stuck_ends_with_the_first(zygote, tmp_path):
+    """In a library that hears of nobody's death: it would hold its GPU for ever."""
+    told = tmp_path / "told"
+    pid = zygote.start(a_run(tmp_path / "run"), LVJOBS_PROCESSES=2, TEAM_STICK="1:3", TEAM_TOLD=told)
+    deadline = time.monotonic() + 300
+    while not (told.exists() and told.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    stuck = psutil.Process(int(told.read_text()))
+    os.kill(pid, signal.SIGKILL)
+    assert zygote.wait(pid) == -signal.SIGKILL
+    deadline = time.monotonic() + 120
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while stuck.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, stuck.kill()
+            time.sleep(0.02)
 
 
 @pytest.mark.slow
