@@ -8,12 +8,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger import tables
@@ -79,7 +80,7 @@ class Ledger:
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._engine.dispose()
 
 
@@ -96,24 +97,39 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
         LedgerError: not a ledger, newer than this lvjobs, or not readable.
         LeaseLost: see `Ledger.transaction`.
     """
-    engine = _engine(path)
+    engine = _engine(path.absolute())
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would let others read it for a moment
         path.chmod(0o600)
         revision = _revision(engine) if path.stat().st_size else None
         if revision != HEAD:
             _migrate(engine, path, revision)
+            engine.dispose()  # a migration leaves its connection with foreign keys off
     except (DatabaseError, OSError) as error:
+        engine.dispose()
         reason = getattr(error, "orig", None) or error
         raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: lvjobs ledger check") from error
     ledger = Ledger(engine, epoch, keep)
-    with ledger.transaction():
-        return ledger
+    try:
+        with ledger.transaction():
+            return ledger
+    except BaseException:
+        ledger.close()
+        raise
 
 
+@lru_cache(maxsize=4)
 def _engine(path: Path) -> Engine:
+    """Return the engine of a file: the same one each time, because it keeps the statements that it has compiled.
+
+    It has one connection, from the first transaction until `Ledger.close`.
+    """
     engine = create_engine(
-        f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None}
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None},
     )
 
     @event.listens_for(engine, "connect")

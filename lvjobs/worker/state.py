@@ -9,38 +9,59 @@ In the JSON, None, booleans, strings, finite numbers and lists stand for themsel
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import numpy as np
-import safetensors.torch
-import torch
+if TYPE_CHECKING:  # a tree without arrays or tensors is saved and loaded without these
+    import numpy as np
+    import torch
 
 _TREE = ".tree.json"
 _TENSORS = ".tree.safetensors"
 _ALL = "_state"
 """What the two files are called. No tree can be: names of trees begin with a letter."""
 
+_TENSOR_KINDS = ("tensor", "complex128")
+
+
+def _is_tensor(value: Any) -> "TypeGuard[torch.Tensor]":
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_numpy(value: Any, kind: str) -> bool:
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, getattr(numpy, kind))
+
 
 @dataclass
 class _Packer:
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Collects what JSON cannot hold, by key: tensors, and arrays as their bytes."""
+
+    tensors: "dict[str, torch.Tensor]" = field(default_factory=dict)
+    arrays: "dict[str, np.ndarray[Any, Any]]" = field(default_factory=dict)
     storages: set[int] = field(default_factory=set)
 
-    def _keep(self, tensor: torch.Tensor) -> str:
+    def _new_key(self) -> str:
+        return str(len(self.tensors) + len(self.arrays))
+
+    def _keep(self, tensor: "torch.Tensor") -> str:
         # safetensors refuses tensors that share memory (tied weights, views); those are copied apart.
         storage = tensor.untyped_storage()
         if storage.data_ptr() in self.storages or storage.nbytes() != tensor.nbytes:
             tensor = tensor.clone()
             storage = tensor.untyped_storage()
         self.storages.add(storage.data_ptr())
-        key = str(len(self.tensors))
+        key = self._new_key()
         self.tensors[key] = tensor
         return key
 
-    def _tensor(self, value: torch.Tensor, where: str) -> dict[str, Any]:
+    def _tensor(self, value: "torch.Tensor", where: str) -> dict[str, Any]:
+        import torch
+
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
             raise TypeError(f"{where}: a sparse, quantized or meta tensor cannot be checkpointed; make it a dense one")
         value = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
@@ -49,23 +70,26 @@ class _Packer:
         return {"tensor": self._keep(value)}
 
     def _array(self, value: "np.ndarray[Any, Any]", where: str) -> dict[str, Any]:
+        import numpy as np
+
         _check_dtype(value.dtype, where)
-        data = torch.from_numpy(np.frombuffer(value.tobytes(), dtype=np.uint8).copy())
-        return {"array": [self._keep(data), value.dtype.str, list(value.shape)]}
+        key = self._new_key()
+        self.arrays[key] = np.frombuffer(value.tobytes(), np.uint8)
+        return {"array": [key, value.dtype.str, list(value.shape)]}
 
     def pack(self, value: Any, where: str) -> Any:
         # numpy's float64 is a float and its str_ a str: ask for numpy first, and then for exact types only, so that
         # nothing (a NamedTuple, an Enum) comes back as something else than it went.
-        if isinstance(value, np.generic):
+        if _is_numpy(value, "generic"):
             _check_dtype(value.dtype, where)
             return {"scalar": [value.dtype.str, value.tobytes().hex()]}
         if value is None or type(value) in (bool, int, str):
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {"float": str(value)}
-        if isinstance(value, torch.Tensor):
+        if _is_tensor(value):
             return self._tensor(value, where)
-        if isinstance(value, np.ndarray):
+        if _is_numpy(value, "ndarray"):
             return self._array(value, where)
         if isinstance(value, Mapping):
             return {"dict": [[_pack_key(self, k, where), self.pack(v, f"{where}.{k}")] for k, v in value.items()]}
@@ -90,18 +114,18 @@ def _pack_key(packer: _Packer, key: Any, where: str) -> Any:
     raise TypeError(f"{where}: a key of type {type(key).__name__} cannot be checkpointed; use a string or a number")
 
 
-def pack(tree: Any, where: str = "state") -> tuple[Any, dict[str, torch.Tensor]]:
-    """Split a tree into what JSON can hold and the tensors it refers to.
+def pack(tree: Any, where: str = "state") -> tuple[Any, dict[str, Any]]:
+    """Split a tree into what JSON can hold, and the tensors and arrays (as their bytes) that it refers to.
 
     Raises:
         TypeError: the tree holds something else; the message names the place (`where` is its root's name).
     """
     packer = _Packer()
-    return packer.pack(tree, where), packer.tensors
+    return packer.pack(tree, where), {**packer.tensors, **packer.arrays}
 
 
-def unpack(structure: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The tree that `pack` split."""
+def unpack(structure: Any, tensors: Mapping[str, Any]) -> Any:
+    """Return the tree that `pack` split. An array's bytes come as an array, or as a tensor where torch read them."""
     if isinstance(structure, list):
         return [unpack(item, tensors) for item in structure]
     if not isinstance(structure, dict):
@@ -115,15 +139,35 @@ def unpack(structure: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case "tensor":
             return tensors[value]
         case "complex128":
+            import torch
+
             return torch.view_as_complex(tensors[value])
         case "float":
             return float(value)
-        case "array":
-            key, dtype, shape = value
-            return np.frombuffer(tensors[key].numpy().tobytes(), dtype=dtype).reshape(shape).copy()
-        case "scalar":
-            return np.frombuffer(bytes.fromhex(value[1]), dtype=value[0])[0]
+        case "array" | "scalar":
+            return _unpack_numpy(kind, value, tensors)
     raise ValueError(f"not a packed tree: {kind!r}")
+
+
+def _unpack_numpy(kind: str, value: Any, tensors: Mapping[str, Any]) -> Any:
+    import numpy as np
+
+    if kind == "scalar":
+        return np.frombuffer(bytes.fromhex(value[1]), dtype=value[0])[0]
+    key, dtype, shape = value
+    data = tensors[key]
+    raw = data.numpy() if _is_tensor(data) else data
+    return np.frombuffer(raw.tobytes(), dtype=dtype).reshape(shape).copy()
+
+
+def _holds_tensor(structure: Any) -> bool:
+    """Return whether a packed tree refers to a tensor of torch."""
+    if isinstance(structure, list):
+        return any(map(_holds_tensor, structure))
+    if not isinstance(structure, dict):
+        return False
+    ((kind, value),) = structure.items()
+    return kind in _TENSOR_KINDS or (kind in ("dict", "tuple") and _holds_tensor(value))
 
 
 def save_trees(directory: Path, trees: Mapping[str, Any]) -> None:
@@ -135,15 +179,38 @@ def save_trees(directory: Path, trees: Mapping[str, Any]) -> None:
     packer = _Packer()
     structures = {name: packer.pack(tree, name) for name, tree in trees.items()}
     (directory / f"{_ALL}{_TREE}").write_text(json.dumps(structures, allow_nan=False), encoding="ascii")
-    safetensors.torch.save_file(packer.tensors, directory / f"{_ALL}{_TENSORS}")
+    path = directory / f"{_ALL}{_TENSORS}"
+    if packer.tensors:
+        import safetensors.torch
+        import torch
+
+        copies = {key: torch.from_numpy(array.copy()) for key, array in packer.arrays.items()}
+        safetensors.torch.save_file({**packer.tensors, **copies}, path)
+    elif packer.arrays:
+        import safetensors.numpy
+
+        safetensors.numpy.save_file(packer.arrays, path)
 
 
 def load_trees(directory: Path) -> Iterator[tuple[str, Any]]:
-    """Each tree that `save_trees` wrote into `directory`, with its name; older lvjobs gave each two files."""
+    """Yield each tree that `save_trees` wrote into `directory`, with its name; older lvjobs gave each two files."""
     for path in sorted(directory.glob(f"*{_TREE}")):
         name = path.name.removesuffix(_TREE)
-        # From bytes, not mapped: a mapped file that another host deletes ends in SIGBUS.
-        tensors = safetensors.torch.load((directory / f"{name}{_TENSORS}").read_bytes())
         structure = json.loads(path.read_text(encoding="ascii"))
-        for each, tree in (structure if name == _ALL else {name: structure}).items():
+        structures = structure if name == _ALL else {name: structure}
+        tensors = _load_tensors(directory / f"{name}{_TENSORS}", of_torch=any(map(_holds_tensor, structures.values())))
+        for each, tree in structures.items():
             yield each, unpack(tree, tensors)
+
+
+def _load_tensors(path: Path, *, of_torch: bool) -> Mapping[str, Any]:
+    if not path.exists():  # nothing but numbers and text: the checkpoint's manifest says which files there are
+        return {}
+    data = path.read_bytes()  # not mapped: a mapped file that another host deletes ends in SIGBUS
+    if of_torch:
+        import safetensors.torch
+
+        return safetensors.torch.load(data)
+    import safetensors.numpy
+
+    return safetensors.numpy.load(data)

@@ -10,26 +10,17 @@ import psutil
 import pytest
 from driving import Study
 
-from lvjobs.forecasting.data import make_dataset
-
 
 @pytest.fixture(scope="module")
-def series(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.h5"
-    make_dataset(path, systems=40, seed=0)
-    return path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, series):
-    study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
+def undisturbed(tmp_path_factory):
+    study = Study(tmp_path_factory.mktemp("undisturbed"), profile="local")
     study.submit("run", "--wait")
-    return study.adapter("run")
+    return study.weights("run")
 
 
 @pytest.fixture
-def study(tmp_path, series):
-    made = Study(tmp_path, series, profile="local")
+def study(tmp_path):
+    made = Study(tmp_path, profile="local")
     yield made
     kill_all_of(made)
 
@@ -50,13 +41,13 @@ def kill_all_of(study):
 
 
 def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
-    waiting = study.start("submit", "train", "--name", "run", "--wait")
+    waiting = study.start("submit", "run", "--name", "run", "--wait")
     study.reach("run", 300)
     waiting.send_signal(signal.SIGKILL)
     waiting.communicate()
     said = study.submit("run", "--wait")
     assert "exists already" in said
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001)), "the job did not notice"
 
 
@@ -72,7 +63,7 @@ def test_a_reboot(study, undisturbed):
     assert "node_fail" in said
     assert "submitted as job" in said
     run = study.until("run", "completed")
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert run["attempts"] == 2
     assert run["executed_steps"] == 1000 + run["replayed_steps"]
 
@@ -85,7 +76,7 @@ def test_a_killed_worker_is_not_a_reboot(study, undisturbed):
     story = study.type("status", "--json")
     assert json.loads(story)["runs"][0]["attempts"] == 2
     assert run["replayed_steps"] <= 250
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
 
 
 def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
@@ -95,7 +86,7 @@ def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
     run = study.until("run", "completed")
     assert run["replayed_steps"] == 0
     assert study.executed("run") == list(range(1, 1001))
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
 
 
 def test_cancel_stops_the_worker(study):
@@ -118,4 +109,4 @@ def test_the_budget_counts_what_ran(study):
     assert budget["validation"] > 0
     assert budget["replayed"] == 0
     assert budget["spent"] == budget["useful"] + budget["replayed"] + budget["validation"] == run["flops"]
-    assert budget["by_stage"] == {"train": budget["spent"]}
+    assert budget["by_stage"] == {"run": budget["spent"]}

@@ -16,8 +16,6 @@ import time
 import pytest
 from driving import Study
 
-from lvjobs.forecasting.data import make_dataset
-
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -69,8 +67,7 @@ class Terminal:
 
 @pytest.fixture
 def study(tmp_path):
-    make_dataset(tmp_path / "data.h5", systems=40, seed=0)
-    return Study(tmp_path, tmp_path / "data.h5", profile="local")
+    return Study(tmp_path, profile="local")
 
 
 def test_status_is_drawn_again_until_one_leaves_it_and_ends_with_the_study(study):

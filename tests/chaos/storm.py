@@ -85,7 +85,7 @@ def results(study: Study) -> tuple[dict, dict, list]:
     tables = json.loads(study.type("evaluate", "--table", "--json"))["tables"]
     assert [row["mae"]["value"] for table in tables for row in table["rows"]]
     winners = {stage["name"]: (stage["winner"], stage["because"]) for stage in shown["stages"]}
-    return winners, {name: study.adapter(name) for name in trained}, tables
+    return winners, {name: study.weights(name) for name in trained}, tables
 
 
 def leave_alone(root: Path, data: Path, size: tuple[int, int, int]) -> tuple[dict, dict, list]:

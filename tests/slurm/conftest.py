@@ -116,16 +116,32 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, series: Path) -> str:
-    """The final adapter (SHA-256) of the tests' usual run, trained in one go by the worker with no cluster at all."""
-    study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
-    study.type("submit", "train", "--name", "alone", "--wait", timeout=1200)
+def _left_alone(study: Study) -> str:
+    """The final weights (SHA-256) of the study's usual run, trained in one go by the worker with no cluster at all."""
+    study.type("submit", study.submits, "--name", "alone", "--wait", timeout=1200)
     assert study.executed("alone") == list(range(1, 1001))
-    return study.adapter("alone")
+    return study.weights("alone")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The final weights of a run that nothing disturbed."""
+    return _left_alone(Study(tmp_path_factory.mktemp("undisturbed"), profile="local"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed_forecaster(tmp_path_factory: pytest.TempPathFactory, series: Path) -> str:
+    """The same of the bundled training."""
+    return _left_alone(Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local"))
 
 
 @pytest.fixture
-def study(tmp_path: Path, series: Path, lab_for: LabFactory) -> Study:
+def study(tmp_path: Path, lab_for: LabFactory) -> Study:
     """A study for the lab that the test asks for; `lab_for` sets the environment that its commands see."""
+    return Study(tmp_path)
+
+
+@pytest.fixture
+def forecasting(tmp_path: Path, series: Path, lab_for: LabFactory) -> Study:
+    """The same, of the bundled training: for what has to be seen of torch."""
     return Study(tmp_path, series)

@@ -17,8 +17,7 @@ def test_two_commands_at_once_fifty_times(study: Study, lab):
     try:
         for number in range(50):
             words = [
-                ("submit", "train", "--name", f"{side}{number}", "--steps", str(number + 1))
-                for side in ("left", "right")
+                ("submit", "run", "--name", f"{side}{number}", "--steps", str(number + 1)) for side in ("left", "right")
             ]
             for process, typed in [(study.start(*each), each) for each in words]:
                 out, err, code = study.outcome(process, *typed)

@@ -27,16 +27,29 @@ FAULT = {
 def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault):
     lab = lab_for(lab_configs[kind])
     study.submit("run", *(["--qos", "low"] if kind == "qos" else []))
-    claim = study.reach("run", 300)
-    lab.preempt(claim["job_id"])
-    run = study.until("run", "completed")
+    preempt_once(study, lab)
+    assert study.weights("run") == undisturbed
+    fault(FAULT[kind], study, same_bits=True)
 
-    assert study.adapter("run") == undisturbed
+
+def test_the_bundled_training_is_preempted(forecasting: Study, lab, undisturbed_forecaster, fault):
+    forecasting.submit("run")
+    preempt_once(forecasting, lab)
+    assert forecasting.weights("run") == undisturbed_forecaster
+    fault("preempted", forecasting, same_bits=True)
+
+
+def preempt_once(study, lab):
+    """Preempt the run in its first attempt; it leaves in time, and is completed by the second."""
+    claim = study.halt("run", 300)
+    lab.preempt(claim["job_id"])
+    with suppress(psutil.NoSuchProcess):  # Slurm's SIGCONT woke it
+        psutil.Process(claim["pid"]).resume()
+    run = study.until("run", "completed")
     assert study.executed("run") == list(range(1, 1001)), "a step was lost, or executed twice"
     assert {other["job_id"] for other in study.claims("run")} == {claim["job_id"]}, "another job id"
     assert run["attempts"] == 2
     assert run["replayed_steps"] == 0
-    fault(FAULT[kind], study, same_bits=True)
 
 
 def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault):
@@ -64,7 +77,7 @@ def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undis
             time.sleep(0.2)
     run = study.until("run", "completed")
 
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert run["attempts"] == 4
     assert run["executed_steps"] == len(study.executed("run")) == 1000 + run["replayed_steps"]
     resumed = [line["resumed_from"] for line in study.journal("run") if line["kind"] == "start"]
@@ -117,7 +130,7 @@ def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed, fault):
     leaves = [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
     assert len(leaves) >= 2
     assert set(leaves) == {"timeout"}
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == len(leaves) + 1
     fault("time_limit", study, times=len(leaves), same_bits=True)
@@ -142,7 +155,7 @@ def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbe
     run = study.until("run", "completed")
     orphan.wait(600)
 
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert published(study, 1) <= before, "the orphan published after its node was given up"
     assert any(line["kind"] == "leave" and line["cause"] == "superseded" for line in study.journal("run"))
     assert run["cause"] == "completed"
@@ -176,7 +189,7 @@ def test_a_finished_job_that_slurm_runs_again_spends_nothing(
         assert time.monotonic() < deadline + 30, log.read_text()
         time.sleep(0.2)
 
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert len(study.claims("run")) == 2, "the rerun claimed a generation"
     assert study.run("run")["executed_steps"] == run["executed_steps"]
     fault("phantom", study, same_bits=True)
@@ -210,7 +223,7 @@ def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_
     study.submit("run")
     kill_worker(study.halt("run", 310))
     study.until("run", "completed")
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("accounting_off", study, same_bits=True)
 
 

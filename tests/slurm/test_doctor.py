@@ -52,7 +52,7 @@ def test_a_wrong_account_and_partition_and_too_long_a_limit_are_errors_with_reme
     found, _ = examine(study, "--time-limit", "48h", "--qos", "gold", code=1)
     assert {subject for subject, each in found.items() if each["level"] == "error"} == {"QOS", "time limit"}
     assert 'time_limit = "36:00:00"' in found["time limit"]["remedy"]
-    said = study.type("submit", "train", "--account", "nobody", code=2)
+    said = study.type("submit", "run", "--account", "nobody", code=2)
     assert "Invalid account" in said, "sbatch agrees"
 
 

@@ -23,7 +23,7 @@ grid = { learning_rate = [1e-3, 4e-3] }
 name = "second"
 from = "first"
 steps = 60
-grid = { lora_rank = [2, 4] }
+grid = { width = [2, 4] }
 """
 
 
@@ -59,9 +59,9 @@ def drivers(lab):
 
 
 @pytest.fixture
-def driven(tmp_path, series, lab_for):
+def driven(tmp_path, lab_for):
     """A study whose driver is on, for the lab that the test asks for."""
-    return Study(tmp_path, series, driver=True)
+    return Study(tmp_path, driver=True)
 
 
 @pytest.mark.parametrize("lost", ["the one that drives", "both"])
@@ -100,7 +100,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
 def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
     """Slurm holds a job that requeued itself, as on a usual site, but for longer; what follows does not wait for that."""
     lab = lab_for(LabConfig(hold=901, message_timeout=60))
-    longer = TWO.replace("steps = 60\ngrid = { lora_rank = [2, 4] }", "steps = 3000\ngrid = { lora_rank = [2] }")
+    longer = TWO.replace("steps = 60\ngrid = { width = [2, 4] }", "steps = 3000\ngrid = { width = [2] }")
     longer = longer.replace("steps = 60", "steps = 1000")  # the driver has looked, and waits, before the first one ends
     declare(driven, longer.replace("[1e-3, 4e-3]", "[1e-3]"))
     driven.type("sweep", "all")
@@ -148,8 +148,8 @@ def test_a_driver_that_waits_for_a_silence_to_end_is_woken_by_a_worker_that_ends
     lab.run("scancel", f"--user={os.getuid()}")
 
 
-def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand(tmp_path, series, lab):
-    study = Study(tmp_path, series, driver=True)
+def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand(tmp_path, lab):
+    study = Study(tmp_path, driver=True)
     text = (tmp_path / "study.toml").read_text()
     (tmp_path / "study.toml").write_text(text.replace("[driver]\n", '[driver]\npartition = "nowhere"\n'))
     said = study.submit("run", "--steps", "20", "--checkpoint-every", "10")
@@ -161,12 +161,12 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
     assert study.until("run", "completed", "held")["state"] == "completed"
 
 
-def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, series, lab_for):
+def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for):
     """An entry of the user's own stays as it is."""
     lab = lab_for(LabConfig(extra=("ScronParameters=enable",), message_timeout=60))
     if shutil.which("scrontab") is None:
         pytest.skip("this Slurm has no scrontab")
-    study = Study(tmp_path, series)
+    study = Study(tmp_path)
     own = "# mine\n0 0 1 1 * true\n"
     (tmp_path / "own").write_text(own)
     lab.run("scrontab", str(tmp_path / "own"))

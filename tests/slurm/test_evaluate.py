@@ -25,7 +25,10 @@ def submitted(study):
     return name
 
 
-def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(study: Study, lab, tmp_path, series):
+def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(
+    forecasting: Study, lab, tmp_path, series
+):
+    study = forecasting
     alone = Study(tmp_path / "alone", series, profile="local")
     undisturbed = alone.type(*ZERO_SHOT, "--wait")
     assert "8 held-out series" in undisturbed

@@ -30,8 +30,9 @@ def set_policy(study, **bounds):
 # -- workers ------------------------------------------------------------------------------------------------------
 
 
-def test_preempted_while_the_model_loads(study: Study, lab, undisturbed, fault):
+def test_preempted_while_the_model_loads(forecasting: Study, lab, undisturbed_forecaster, fault):
     """The worker stops once it has claimed the run, until Slurm's signal, and the SIGCONT that comes with it, arrive."""
+    study = forecasting
     study.submit("run")
     claim = study.reach("run", 0)
     psutil.Process(claim["pid"]).suspend()
@@ -43,7 +44,7 @@ def test_preempted_while_the_model_loads(study: Study, lab, undisturbed, fault):
     assert (first["kind"], first["step"]) == ("signal", 0)
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed_forecaster
     fault("preempted_loading", study, same_bits=True)
 
 
@@ -57,7 +58,7 @@ def test_a_worker_that_shows_no_life_is_cancelled_and_goes_on(study: Study, lab,
 
     assert run["cause"] == "hung"
     assert len(study.claims("run")) == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     with suppress(psutil.TimeoutExpired):
         worker.wait(600)
     assert not worker.is_running()
@@ -76,7 +77,7 @@ def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undistu
     study.submit("run", "--memory-mb", "100")
     run = study.until("run", "completed", "held")
     assert (run["state"], run["attempts"]) == ("completed", 2), run["reason"]
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("out_of_memory", study, same_bits=True)
 
 
@@ -109,7 +110,7 @@ def type_in_a_terminal(study, *words):
 
 
 def test_a_terminal_that_goes_away_takes_no_run_along(study: Study, lab, undisturbed, fault):
-    command = type_in_a_terminal(study, "submit", "train", "--name", "run", "--wait")
+    command = type_in_a_terminal(study, "submit", "run", "--name", "run", "--wait")
     claim = study.halt("run", 100)
     os.killpg(command.pid, signal.SIGHUP)
     command.communicate(timeout=600)
@@ -120,7 +121,7 @@ def test_a_terminal_that_goes_away_takes_no_run_along(study: Study, lab, undistu
     assert [other["job_id"] for other in study.claims("run")] == [claim["job_id"]]
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 1
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("gone", study, same_bits=True)
 
 
@@ -136,7 +137,7 @@ def test_a_command_that_is_ended_while_sbatch_is_at_work(study: Study, lab, tmp_
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     kept = dict(study.environment)
     study.prepend_path(directory)
-    victim = type_in_a_terminal(study, "submit", "train", "--name", "run", "--steps", "30")
+    victim = type_in_a_terminal(study, "submit", "run", "--name", "run", "--steps", "30")
     (directory / "victim").write_text(str(victim.pid))
     out, err = victim.communicate(timeout=300)
     assert victim.returncode == (130 if number is signal.SIGINT else -number), out + err
@@ -153,7 +154,7 @@ def test_ten_commands_at_once(study: Study, lab, fault):
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
     try:
         study.submit("other", "--steps", "30")
-        submit = ["submit", "train", "--steps", "30"]
+        submit = ["submit", "run", "--steps", "30"]
         typed = [[*submit, "--name", "run"]] * 4 + [[*submit, "--name", "third", "--seed", "1"]]
         typed += [words.split() for words in ("status", "resume", "budget", "queue", "cancel other")]
         for command, words in [(study.start(*words), words) for words in typed]:

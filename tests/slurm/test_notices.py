@@ -17,9 +17,9 @@ grid = { seed = [0, 1] }
 
 
 @pytest.fixture
-def driven(tmp_path, series, lab_for):
+def driven(tmp_path, lab_for):
     """A study whose driver is on, for the lab that the test asks for."""
-    return Study(tmp_path, series, driver=True)
+    return Study(tmp_path, driver=True)
 
 
 def test_the_end_of_a_study_is_mailed_once(tmp_path_factory, lab_for, driven: Study):

@@ -26,12 +26,12 @@ def names(study):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, series):
-    """The final adapters of the same runs, each in a job of its own."""
-    study = Study(tmp_path_factory.mktemp("alone"), series, profile="local")
+def alone(tmp_path_factory):
+    """The final weights of the same runs, each in a job of its own."""
+    study = Study(tmp_path_factory.mktemp("alone"), profile="local")
     declare(study)
     study.type("sweep", "many", "--wait", timeout=900)
-    return {name: study.adapter(name) for name in names(study)}
+    return {name: study.weights(name) for name in names(study)}
 
 
 @pytest.mark.parametrize(("kind", "side_by_side"), [("requeue", 2), ("cancel", 1)])
@@ -48,7 +48,7 @@ def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
     kill_worker(study.halt(first, 250, generation=2))
     ended = {name: study.until(name, "completed", "held") for name in (first, second, third)}
 
-    assert {name: study.adapter(name) for name in ended} == alone
+    assert {name: study.weights(name) for name in ended} == alone
     jobs = {name: [claim["job_id"] for claim in study.claims(name)] for name in ended}
     assert jobs[first][:2] == [claim["job_id"]] * 2
     assert len(jobs[first]) == 3, "who was killed goes on in another job"

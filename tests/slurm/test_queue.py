@@ -16,7 +16,7 @@ STAGE = """
 [[stage]]
 name = "many"
 steps = 4
-grid = {{ lora_rank = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5], seed = {seeds} }}
+grid = {{ width = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5], seed = {seeds} }}
 """
 
 

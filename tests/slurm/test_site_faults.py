@@ -77,7 +77,7 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
     assert "squeue: " in said
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 1
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("controller_restarted", study, same_bits=True)
 
 
@@ -98,7 +98,7 @@ def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, h
     seen = [line for line in study.journal("run") if line["kind"] == "step"]
     assert run["attempts"] == 2
     assert run["executed_steps"] == len(seen) == 1000 + run["replayed_steps"]
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("state_lost", study, same_bits=True)
 
 
@@ -110,7 +110,7 @@ def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, la
     run = study.until("run", "completed")
 
     assert run["attempts"] == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("forgetful", study, same_bits=True)
 
 
@@ -129,7 +129,7 @@ def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undi
     run = study.until("run", "completed")
 
     assert run["attempts"] == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("accounting_dead", study, same_bits=True)
 
 
@@ -142,7 +142,7 @@ def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undistur
     run = study.until("run", "completed")
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("no_requeue_site", study, same_bits=True)
 
 
@@ -155,7 +155,7 @@ def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undist
     assert len({claim["job_id"] for claim in study.claims("run")}) == 2, "Slurm requeued it all the same"
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("no_requeue_job", study, same_bits=True)
 
 
@@ -179,7 +179,7 @@ def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undistu
     study.until("run", "completed")
 
     assert len(study.claims("run")) == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("drained", study, saw=run["reason"], same_bits=True)
 
 
@@ -213,7 +213,7 @@ def test_a_maintenance_is_waited_for(study: Study, lab, maintenance, undisturbed
 
     assert run["reason"] in said
     assert study.executed("run") == list(range(1, 1001))
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("reservation", study, saw=run["reason"], same_bits=True)
 
 
@@ -265,5 +265,5 @@ def test_an_account_that_expired_holds_the_run_until_it_is_given_back(
     study.until("run", "completed")
 
     assert len(study.claims("run")) == 2
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("account_expired", study, saw=run["reason"], same_bits=True)

@@ -12,6 +12,19 @@ from driving import Study
 pytestmark = pytest.mark.slurm
 
 
+STAGE = """
+[[stage]]
+name = "many"
+grid = { width = [2, 4, 8], learning_rate = [1e-2, 5e-3, 1e-3] }
+"""
+
+
+def declare(study):
+    """A stage of nine runs."""
+    path = study.root / "study.toml"
+    path.write_text(path.read_text() + STAGE)
+
+
 def jobs(lab):
     """Ids of all jobs in the queue, array tasks one by one."""
     return lab.run("squeue", "-h", "-r", "-o", "%i").split()
@@ -26,7 +39,7 @@ def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
     run = study.until("run", "queued", "running", "completed")
     assert {job_id for job_id, _ in study.known_jobs()} == {run["job_id"]}, "exactly one job"
     study.until("run", "completed")
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert {claim["job_id"] for claim in study.claims("run")} == {run["job_id"]}
     fault("reply_lost", study, saw=next(line for line in said.splitlines() if "did not say" in line), same_bits=True)
 
@@ -45,7 +58,7 @@ def test_a_dead_controller(study: Study, impatient, undisturbed, fault):
     carried = [name for name in lab.run("squeue", "-h", "-o", "%j").split() if name.rpartition(".")[2] in tokens]
     assert len(carried) == 1
     study.until("run", "completed")
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     fault("controller_dead", study, saw=said.strip().splitlines()[-1], same_bits=True)
 
 
@@ -68,7 +81,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
         assert len({claim["job_id"] for claim in study.claims(name)}) == 1
     sent = list((study.root / ".lvjobs" / "submissions").iterdir())
     assert len(sent) == 2, f"one sbatch for each run\n{study.story('run')}\n{study.story('other')}"
-    assert study.adapter("run") == undisturbed
+    assert study.weights("run") == undisturbed
     assert "fine: the file is sound" in study.type("ledger", "check")
     paths = [path for name in (".lvjobs", "checkpoints", "logs") for path in (study.root / name).rglob("*")]
     assert any(path.suffix == ".out" for path in paths)
@@ -99,7 +112,8 @@ def deadly_sbatch(tmp_path, lab):
 def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, deadly_sbatch, when, array, fault):
     directory = deadly_sbatch(when)
     path = {"PATH": f"{directory}:{os.environ['PATH']}"}
-    arguments = ["sweep", "stage1", "--steps", "30"] if array else ["submit", "train", "--name", "run", "--steps", "30"]
+    declare(study)
+    arguments = ["sweep", "many", "--steps", "30"] if array else ["submit", "run", "--name", "run", "--steps", "30"]
     study.environment |= path
     victim = study.start(*arguments)
     (directory / "victim").write_text(str(victim.pid))
@@ -124,7 +138,8 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
 
 
 def test_a_sweep_is_one_array(study: Study, lab):
-    said = study.type("sweep", "stage1", "--steps", "20")
+    declare(study)
+    said = study.type("sweep", "many", "--steps", "20")
     assert "9 runs: submitted as job" in said
     for name in study.runs():
         study.until(name, "completed")
@@ -137,7 +152,7 @@ def test_the_same_settings_are_the_same_run(study: Study, lab):
     assert "exists already" in study.submit("run", "--steps", "20")
     study.until("run", "completed")
     assert "exists already and is completed" in study.submit("run", "--steps", "20")
-    assert "another configuration" in study.type("submit", "train", "--name", "run", "--steps", "21", code=2)
+    assert "another configuration" in study.type("submit", "run", "--name", "run", "--steps", "21", code=2)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +164,7 @@ def test_the_same_settings_are_the_same_run(study: Study, lab):
     ],
 )
 def test_what_the_site_refuses_is_told_and_nothing_is_half_made(study: Study, lab, option, value, words, fault):
-    said = study.type("submit", "train", "--name", "run", option, value, code=2)
+    said = study.type("submit", "run", "--name", "run", option, value, code=2)
     assert words in said
     assert said.count("\n") == 1
     assert study.runs() == {}

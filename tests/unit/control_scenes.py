@@ -5,6 +5,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter, defaultdict
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -151,16 +152,16 @@ class Scene:
 
     # -- what is seen -----------------------------------------------------------------------------------------------
 
-    def rows(self, table):
-        connection = sqlite3.connect(self.study.layout.database)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")]
-        finally:
-            connection.close()
+    def dump(self, tables=TABLES):
+        with closing(sqlite3.connect(self.study.layout.database)) as connection:
+            connection.row_factory = sqlite3.Row
+            return {
+                table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+                for table in tables
+            }
 
-    def dump(self):
-        return {table: self.rows(table) for table in TABLES}
+    def rows(self, table):
+        return self.dump([table])[table]
 
     def run(self, name="one"):
         return next(row for row in self.rows("runs") if row["name"] == name)
@@ -174,12 +175,7 @@ class Scene:
 
     def spent(self, name="one"):
         """Steps by kind."""
-        run_id = self.run(name)["id"]
-        spent = Counter()
-        for row in self.rows("charges"):
-            spent[row["kind"]] += row["units"] * (row["run_id"] == run_id)
-            spent["estimated"] += row["estimated"] * (row["run_id"] == run_id)
-        return dict(+spent)
+        return spent_in(self.dump(["charges"]), self.run(name))
 
     backend = "simulated"
 
@@ -266,6 +262,15 @@ def _standing(dump):
     return runs, [{**row, "allocated_seconds": None, "gpus": None} for row in dump["attempts"]]
 
 
+def spent_in(dump, run):
+    """The run's steps by kind."""
+    spent = Counter()
+    for row in dump["charges"]:
+        spent[row["kind"]] += row["units"] * (row["run_id"] == run["id"])
+        spent["estimated"] += row["estimated"] * (row["run_id"] == run["id"])
+    return dict(+spent)
+
+
 # -- what must always hold -----------------------------------------------------------------------------------------
 
 
@@ -308,7 +313,7 @@ def _check_state(run, live, tokens):
 def _check_charges(scene, run, data):
     """Charges are what was executed; what was executed is what the journals, and the workers, say."""
     attempts = [row for row in data["attempts"] if row["run_id"] == run["id"]]
-    spent = scene.spent(run["name"])
+    spent = spent_in(data, run)
     told = sum(row["executed"] for row in attempts)
     assert spent.get("useful", 0) + spent.get("replayed", 0) - spent.get("estimated", 0) == told
     if run["state"] not in ENDED:
