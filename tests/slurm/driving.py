@@ -38,8 +38,8 @@ unclear_seconds = 3
 lost_seconds = 5
 """
 
-QUICK = """\
-task = "quick_task:train"
+TOY = """\
+task = "toy_task:priced"
 seconds = 0.005
 width = 4
 learning_rate = 1e-2
@@ -57,7 +57,7 @@ validation_limit = 2
 """
 
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 
 BUSY = ("is making a pass over this study", "took over this study")
 """What a command says that has waited for another one, or slept, on a machine that stalls: to be typed again."""
@@ -80,7 +80,7 @@ def kill_worker(claim):
 class Study:
     """One study directory and the commands typed in it.
 
-    It trains `quick_task`, or where there is `data` (an HDF5 file of series) the bundled forecasting, which loads torch.
+    It trains `toy_task`, or where there is `data` (an HDF5 file of series) the bundled forecasting, which loads torch.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Study:
         self.backend = {"lab": "Slurm", "local": "embedded"}[profile]
         self.environment = environment or {}
         root.mkdir(parents=True, exist_ok=True)
-        train = QUICK if data is None else FORECASTING.format(data=json.dumps(str(data)))
+        train = TOY if data is None else FORECASTING.format(data=json.dumps(str(data)))
         text = STUDY_TOML.format(profile=profile, resources=resources, train=train, driver=json.dumps(driver))
         (root / "study.toml").write_text(text)
         if data is None:
-            shutil.copy(HERE / "quick_task.py", root)
+            shutil.copy(TESTS / "unit" / "toy_task.py", root)
 
     def start(self, *arguments, **kwargs):
         """A command, begun."""
@@ -217,7 +217,7 @@ class Study:
 
     def weights(self, name):
         """SHA-256 of the final weights."""
-        (path,) = (path for path in (self.files(name) / "final").glob("*/*") if path.suffix in {".bin", ".safetensors"})
+        (path,) = (path for path in (self.files(name) / "final").glob("*/*") if path.suffix in {".npy", ".safetensors"})
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def tally(self):

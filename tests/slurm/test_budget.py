@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 from driving import Study, kill_worker
-from quick_task import TRAINING, VALIDATION
+from toy_task import TRAINING, VALIDATION
 
 pytestmark = pytest.mark.slurm
 

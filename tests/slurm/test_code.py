@@ -26,12 +26,12 @@ def package(tmp_path, study: Study):
 def break_training(path):
     """Let the training that lies there fail; returns the text that it was."""
     text = path.read_text()
-    path.write_text(f"{text}\n\n@lvjobs.task(flops=1)\ndef train(run):\n    raise ValueError('an honest mistake')\n")
+    path.write_text(f"{text}\n\ndef train(run):\n    raise ValueError('an honest mistake')\n")
     return text
 
 
 def test_a_code_error_is_held_and_told(study: Study, lab, fault):
-    mended = break_training(study.root / "quick_task.py")
+    mended = break_training(study.root / "toy_task.py")
     study.submit("run", "--steps", "20")
     run = study.until("run", "held")
     assert run["cause"] == "code_error"
@@ -41,7 +41,7 @@ def test_a_code_error_is_held_and_told(study: Study, lab, fault):
     fault("code_error", study)
 
     # mended, and taken up
-    (study.root / "quick_task.py").write_text(mended)
+    (study.root / "toy_task.py").write_text(mended)
     assert "with the code as it is now" in study.type("resume", "run")
     study.until("run", "completed")
 
@@ -49,7 +49,7 @@ def test_a_code_error_is_held_and_told(study: Study, lab, fault):
 def test_code_edited_after_submit_does_not_run(study: Study, lab, package, fault):
     lab.run("scontrol", "update", "partitionname=low", "state=down")
     study.submit("run", "--steps", "20")
-    break_training(study.root / "quick_task.py")
+    break_training(study.root / "toy_task.py")
     (package / "worker" / "__main__.py").write_text("raise ValueError('an honest mistake')\n")
     lab.run("scontrol", "update", "partitionname=low", "state=up")
     assert study.until("run", "completed", "held")["state"] == "completed"

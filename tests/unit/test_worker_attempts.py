@@ -254,7 +254,7 @@ def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout) == 0
     layout.done.unlink()
-    (layout.final / "model" / "model.pt").write_bytes(b"damaged")
+    (layout.final / "model" / "weights.npy").write_bytes(b"damaged")
     assert zygote.run(layout) == 0
     assert len(executed(layout)) == STEPS
     assert final_weights(layout) == final_weights(undisturbed)

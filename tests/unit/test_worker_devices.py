@@ -97,7 +97,7 @@ def test_in_doubt_it_is_the_code(kind, message):
 
 
 def test_its_line_in_the_journal_says_so_and_names_the_node(tmp_path):
-    zygote = Zygote()
+    zygote = Zygote("torch")
     try:
         here, nowhere, code = (
             make_run(tmp_path / name, params=params)

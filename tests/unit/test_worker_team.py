@@ -19,7 +19,7 @@ from lvjobs.worker.team import Alone, own_device
 
 @pytest.fixture(scope="module")
 def zygote():
-    zygote = Zygote()
+    zygote = Zygote("torch")
     yield zygote
     zygote.close()
 

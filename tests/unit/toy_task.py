@@ -1,6 +1,7 @@
 """A training small enough for hundreds of attempts, with all that a sloppy resume loses: dropout, order, a decaying rate.
 
-`params` choose a misbehaviour; `TOY_*` variables (not part of the run's configuration) hurt one attempt.
+In numpy, so that an attempt begins at once: what is tested with it does not depend on what is trained. `params` choose
+its pace, or a misbehaviour; `TOY_*` variables (not part of the run's configuration) hurt one attempt.
 """
 
 import gc
@@ -15,9 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
+import lvjobs
 from lvjobs.worker import Run
+
+TRAINING, VALIDATION = 1_000_000, 250_000
+"""FLOPs of a step and of a validation of `priced`, as the ledger is to count them."""
 
 
 def signal_at_sync(count, number):
@@ -48,76 +52,73 @@ def misbehave(step):
         sys.exit(3)
 
 
-def build():
-    torch.manual_seed(torch.initial_seed())
-    model = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(12, 2))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 0.5 * (1 + math.cos(math.pi * n / 200)))
-    return model, optimizer, schedule
+@lvjobs.task(flops={"training": TRAINING, "validation": VALIDATION})
+def priced(run: Run):
+    """The same, for a ledger that counts what it costs."""
+    train(run)
 
 
 def train(run: Run):
     params = run.config.params
-    model, optimizer, schedule = build()
-    data = torch.linspace(-2, 2, 20 * 6).reshape(20, 6).sin()
+    data = np.sin(np.linspace(-2, 2, 20 * 6)).reshape(20, 6)
+    weights, momentum = np.zeros((6, params.get("width", 4))), np.zeros((6, params.get("width", 4)))
     order, position = [], 0
     looks = [gc.get_threshold()]
     resumed = run.resume()
     if "TOY_TELL_GC" in os.environ:
         (run.directory / "gc.json").write_text(json.dumps([*looks, gc.get_threshold()]))
     if resumed:
-        model.load_state_dict(torch.load(resumed.directory("model") / "model.pt", weights_only=True))
-        optimizer.load_state_dict(resumed.state["optimizer"])
-        schedule.load_state_dict(resumed.state["schedule"])
+        weights = np.load(resumed.directory("model") / "weights.npy")
+        momentum = resumed.state["momentum"]
         order, position = resumed.state["data"]["order"], resumed.state["data"]["position"]
     for variable, number in (("TOY_DIE_AT_SYNC", signal.SIGKILL), ("TOY_TERM_AT_SYNC", signal.SIGTERM)):
         if variable in os.environ:
             signal_at_sync(int(os.environ[variable]), number)
 
     def save(directory):
-        torch.save(model.state_dict(), directory / "model.pt")
+        np.save(directory / "weights.npy", weights)
         (directory / "nested").mkdir()
         (directory / "nested" / "note.txt").write_text("kept")
-        random.random(), torch.rand(3)  # a Saver that draws: it must not show
+        random.random(), np.random.rand(3)  # noqa: NPY002 - a Saver that draws: it must not show
         if "TOY_FULL_DISK" in os.environ:
             raise OSError(28, "No space left on device")
 
     for step in range(run.step + 1, run.config.steps + 1):
         if position + 4 > len(order):
-            order, position = torch.randperm(20).tolist(), 0
-        batch = data[order[position : position + 4]]
+            order, position = random.sample(range(20), 20), 0
+        batch = data[order[position : position + 4]] * (np.random.rand(6) > 0.2)  # noqa: NPY002
         position += 4
-        noise = 0.01 * (random.random() + np.random.rand())  # noqa: NPY002
-        loss = (model(batch) - batch[:, :2].cumsum(0) - noise).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        error = batch @ weights - batch[:, :1].cumsum(0) - 0.01 * random.random()
+        rate = params.get("learning_rate", 0.03) * (1 + math.cos(math.pi * step / run.config.steps)) / 2
+        momentum = 0.9 * momentum + batch.T @ error
+        weights = weights - rate * momentum
+        loss = (error**2).mean()
         if step == params.get("fail_at"):
             raise ZeroDivisionError("the toy broke")
-        if step == params.get("cuda_oom_at"):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        if step == params.get("device_error_at"):
-            raise getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: uncorrectable ECC error encountered")
-        run.log(step, loss=loss, learning_rate=schedule.get_last_lr()[0], tokens=24)
+        if error_at(params, step):
+            raise error_at(params, step)
+        time.sleep(params.get("seconds", 0))
+        run.log(step, loss=loss, learning_rate=rate, tokens=24)
         if step % run.config.validate_every == 0:
-            run.validated(step, loss=loss.item() * (1 if step < 30 else 2), batches=1, tokens=8)
+            run.validated(step, loss=loss * (1 if step < 30 else 2), batches=1, tokens=8)
         if step == params.get("return_at"):
             return
         time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
         misbehave(step)
         ends = step == params.get("end_at")
         if run.due(step) or run.should_stop() or ends:
-            run.checkpoint(
-                step,
-                {
-                    "model": save,
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"}
-                    | {"lr_lambdas": [None]},
-                    "data": {"order": order, "position": position},
-                },
-                final=ends,
-            )
+            state = {"model": save, "momentum": momentum, "data": {"order": order, "position": position}}
+            run.checkpoint(step, state, final=ends)
         if run.should_stop() or ends:
             return
+
+
+def error_at(params, step):
+    """An error of torch's that this step is to raise."""
+    if step not in (params.get("cuda_oom_at"), params.get("device_error_at")):
+        return None
+    import torch
+
+    if step == params.get("cuda_oom_at"):
+        return torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: uncorrectable ECC error encountered")

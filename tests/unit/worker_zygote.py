@@ -1,4 +1,4 @@
-"""Forks attempts on request (one JSON object a line on stdin), torch already imported. See worker_helpers.Zygote."""
+"""Forks attempts on request (one JSON object a line on stdin), all already imported. See worker_helpers.Zygote."""
 
 import importlib
 import json
@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 
-import toy_task
+import toy_task  # noqa: F401 - imported beforehand
 
 from lvjobs.cluster import inside
 from lvjobs.worker import crew, runner, signals
@@ -34,11 +34,15 @@ def attempt(directory, environment):
     os._exit(code)
 
 
-_, optimizer, _ = toy_task.build()
-optimizer.step()  # the first step of any optimizer imports for a second
-
 for name in os.environ.get("ZYGOTE_IMPORTS", "").split():
     importlib.import_module(name)
+
+if "torch" in sys.modules:
+    import torch
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.AdamW([weight]).step()  # the first step of any optimizer imports for a second
 
 for line in sys.stdin:
     request = json.loads(line)
