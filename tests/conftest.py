@@ -4,7 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from faults import Gathered, fault
@@ -25,19 +25,48 @@ settings.load_profile("lvjobs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--faults docs/faults.md`."""
+    """`--faults docs/faults.md`, `--storm`."""
     parser.addoption("--faults", type=Path, help="write the table of faults there (tests/faults.py)")
+    parser.addoption("--storm", action="store_true", help="run the tests marked storm, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The table is gathered where pytest was started, not in its workers."""
-    if (path := config.getoption("--faults")) and not hasattr(config, "workerinput"):
+    """Gather in the process that was started, not in xdist's workers."""
+    if hasattr(config, "workerinput"):
+        return
+    if path := config.getoption("--faults"):
         config.pluginmanager.register(Gathered(path))
+    config.pluginmanager.register(LeftOut())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for Slurm come first: one of pytest's workers waits through them while the others compute."""
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is long on purpose. Tests of Slurm come first, the slow ones of them before all others: a worker
+    waits in them while others compute.
+    """
+    left_out = [] if config.getoption("--storm") else [item for item in items if item.get_closest_marker("storm")]
+    items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, item.get_closest_marker("slow") is None))
+    names = [item.nodeid for item in left_out]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = names
+    elif plugin := config.pluginmanager.get_plugin(LeftOut.__name__):
+        plugin.names = names
+
+
+class LeftOut:
+    """A plugin that ends the summary with the tests that were not to be run, and how to run them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the names from an xdist worker: each has collected the same tests."""
+        self.names = getattr(node, "workeroutput", {}).get("left_out", self.names)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print them."""
+        for name in self.names:
+            terminalreporter.write_line(f"LEFT OUT {name}: long on purpose; run it with scripts/test --storm")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from dataclasses import dataclass
 
 from lvjobs.errors import UsageError
@@ -10,6 +11,9 @@ from lvjobs.lab.daemons import start_nodes
 from lvjobs.lab.layout import Layout, Site
 from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
 from lvjobs.lab.tools import LabError, run_tool, wait_until
+
+_LATE_ANSWER_SECONDS = 2.0
+"""The controller handles answers once a second; a late one would put the node back in service."""
 
 _FORMAT = "%i|%A|%j|%T|%P|%N"  # id as shown, own id, name, state, partition, nodes
 
@@ -102,6 +106,7 @@ def fail(layout: Layout, site: Site, node: str) -> None:
     """Lose a node: its slurmd dies, the controller calls it down, and the processes of its jobs live on."""
     _check_node(site, node)
     stop_daemons(layout, [f"slurmd.{node}"], first=signal.SIGKILL)
+    time.sleep(_LATE_ANSWER_SECONDS)
     run_tool(layout, "scontrol", "update", f"nodename={node}", "state=down", "reason=lab fail")
 
 

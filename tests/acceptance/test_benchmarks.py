@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
 NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale"}
+DEAR = {"storm", "scale", "searching", "queueing", "training", "startup", "eligible"}
+"""More than half a minute each, or peers that have to be installed."""
 SUITE = runpy.run_path(str(RUN))["SUITE"]
 
 
@@ -25,7 +27,7 @@ def peers(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "peers"
 
 
-@pytest.mark.parametrize("name", SUITE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.storm] * (name in DEAR)) for name in SUITE])
 def test_it_runs(name, peers):
     if name in NEED_A_LAB:
         try:

@@ -38,6 +38,7 @@ def lab(monkeypatch):
 
 @pytest.mark.slurm
 @pytest.mark.slow
+@pytest.mark.storm
 @pytest.mark.timeout(2400)
 def test_two_minutes(tmp_path, lab, fault):
     data = tmp_path / "data.h5"

@@ -12,10 +12,11 @@ from driving import Study
 pytestmark = pytest.mark.slurm
 
 
-def test_two_commands_at_once_fifty_times(study: Study, lab):
+@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.storm)])
+def test_two_commands_at_once(study: Study, lab, times):
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
     try:
-        for number in range(50):
+        for number in range(times):
             words = [
                 ("submit", "run", "--name", f"{side}{number}", "--steps", str(number + 1)) for side in ("left", "right")
             ]
@@ -24,10 +25,10 @@ def test_two_commands_at_once_fifty_times(study: Study, lab):
                 assert code == 0, out + err
                 assert "locked" not in out + err
         runs = study.runs()
-        assert len(runs) == 100
+        assert len(runs) == 2 * times
         queued = lab.run("squeue", "-h", "-o", "%i|%j").split()
         assert sorted(run["job_id"] for run in runs.values()) == sorted(line.split("|")[0] for line in queued)
-        assert len({line.rpartition(".")[2] for line in queued}) == 100
+        assert len({line.rpartition(".")[2] for line in queued}) == 2 * times
     finally:
         lab.run("scancel", f"--user={os.getuid()}")
         lab.run("scontrol", "update", "partitionname=low", "state=up")

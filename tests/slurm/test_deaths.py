@@ -39,14 +39,21 @@ def test_the_bundled_training_is_preempted(forecasting: Study, lab, undisturbed_
     fault("preempted", forecasting, same_bits=True)
 
 
-def preempt_once(study, lab):
+def test_two_processes_that_train_together_are_preempted(tmp_path, series, lab):
+    study = Study(tmp_path, series, resources="gpus = 2")  # one each
+    study.submit("run", "--batch-size", "2", "--steps", "60", "--checkpoint-every", "20")
+    preempt_once(study, lab, step=30, steps=60)
+    assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2]
+
+
+def preempt_once(study, lab, step=300, steps=1000):
     """Preempt the run in its first attempt; it leaves in time, and is completed by the second."""
-    claim = study.halt("run", 300)
+    claim = study.halt("run", step)
     lab.preempt(claim["job_id"])
     with suppress(psutil.NoSuchProcess):  # Slurm's SIGCONT woke it
         psutil.Process(claim["pid"]).resume()
     run = study.until("run", "completed")
-    assert study.executed("run") == list(range(1, 1001)), "a step was lost, or executed twice"
+    assert study.executed("run") == list(range(1, steps + 1)), "a step was lost, or executed twice"
     assert {other["job_id"] for other in study.claims("run")} == {claim["job_id"]}, "another job id"
     assert run["attempts"] == 2
     assert run["replayed_steps"] == 0

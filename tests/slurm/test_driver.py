@@ -152,12 +152,16 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
     study = Study(tmp_path, driver=True)
     text = (tmp_path / "study.toml").read_text()
     (tmp_path / "study.toml").write_text(text.replace("[driver]\n", '[driver]\npartition = "nowhere"\n'))
-    said = study.submit("run", "--steps", "20", "--checkpoint-every", "10")
-    assert "no driver job, for the site refuses it" in said
-    assert "nowhere" in said or "partition" in said
-    assert "refuses it" not in study.type("status")
-    assert drivers(lab) == []
-    assert "the site refused it" in study.type("driver", "status")
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # the run is not over before all this is typed
+    try:
+        said = study.submit("run", "--steps", "20", "--checkpoint-every", "10")
+        assert "no driver job, for the site refuses it" in said
+        assert "nowhere" in said or "partition" in said
+        assert "refuses it" not in study.type("status")
+        assert drivers(lab) == []
+        assert "the site refused it" in study.type("driver", "status")
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
     assert study.until("run", "completed", "held")["state"] == "completed"
 
 

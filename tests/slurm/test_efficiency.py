@@ -20,15 +20,14 @@ def efficiency(study):
     return attempts[runs[0].id], efficiency_of(runs, attempts, time.time())
 
 
-def test_a_run_that_was_preempted_and_killed(tmp_path, series, lab):
-    study = Study(tmp_path, series, resources="gpus = 2")
-    study.submit("run", "--batch-size", "2")  # two processes, a GPU each
+def test_a_run_that_was_preempted_and_killed(tmp_path, lab):
+    study = Study(tmp_path, resources="gpus = 2")
+    study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])
     claim = study.halt("run", 620, generation=2)
     kill_worker(claim)
     until(lambda: "FAILED" in lab.run("sacct", "-n", "-X", "-o", "State", "-j", claim["job_id"]), 600)  # late, as ever
     study.until("run", "completed")
-    assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2, 2]
     attempts, found = efficiency(study)
     for attempt in attempts[:-1]:  # the last one's row may have been too late: the run was done
         assert attempt.gpus == 2

@@ -185,6 +185,16 @@ def test_a_failed_node_leaves_its_processes_and_comes_back(lab, tmp_path):
         lab.fail("n9")
 
 
+def test_a_node_that_fails_as_its_job_starts_is_not_put_back_in_service_by_a_late_answer(lab):
+    job = submit(lab, "--nodelist=n3", wrap="exec sleep 300")
+    running(lab, job)
+    lab.fail("n3")
+    time.sleep(1.5)  # the controller handles answers once a second
+    assert {node.name: node.state for node in lab.status().nodes}["n3"].startswith("down")
+    lab.restore("n3")
+    running(lab, job, restarts=1)
+
+
 def test_a_frozen_controller_answers_nobody(lab):
     lab.freeze()
     assert lab.status().controller == "frozen"

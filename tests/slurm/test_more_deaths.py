@@ -74,7 +74,7 @@ def strict(lab_for, lab_configs):
 
 def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undisturbed, fault):
     set_policy(study, out_of_memory_factor=20)
-    study.submit("run", "--memory-mb", "100")
+    study.submit("run", "--memory-mb", "30")  # a worker takes 50
     run = study.until("run", "completed", "held")
     assert (run["state"], run["attempts"]) == ("completed", 2), run["reason"]
     assert study.weights("run") == undisturbed
@@ -82,11 +82,11 @@ def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undistu
 
 
 def test_out_of_memory_for_the_third_time_is_held(study: Study, strict, fault):
-    study.submit("run", "--memory-mb", "40")
+    study.submit("run", "--memory-mb", "16")
     run = study.until("run", "held")
     assert run["cause"] == "out_of_memory"
     asked = {line.partition("=")[2].strip("M") for line in all_scripts(study) if line.startswith("#SBATCH --mem=")}
-    assert asked == {"40", "60", "90"}
+    assert asked == {"16", "24", "36"}
     fault("out_of_memory", study, times=3)
 
 

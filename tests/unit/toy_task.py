@@ -99,7 +99,7 @@ def train(run: Run):
             raise error_at(params, step)
         time.sleep(params.get("seconds", 0))
         run.log(step, loss=loss, learning_rate=rate, tokens=24)
-        if step % run.config.validate_every == 0:
+        if step % run.config.validate_every == 0 or step == run.config.steps:
             run.validated(step, loss=loss * (1 if step < 30 else 2), batches=1, tokens=8)
         if step == params.get("return_at"):
             return
