@@ -2,7 +2,7 @@
 
 What is counted comes from the files a study leaves and from the jobs its cluster knows, read with nothing of lvjobs but
 the names of files: what is lost, double or not accounted for fails the test. A whole run of the suite with
-`--faults docs/faults.md` writes the table; `FAULTS` is all that it must meet.
+`--storm --faults docs/faults.md` writes the table; `FAULTS` is all that it must meet.
 """
 
 import json
@@ -285,7 +285,7 @@ _COLUMNS = "| fault | met on | times | what the user sees | redone | lost | doub
 _HEAD = """\
 # Faults, and what comes of them
 
-Written by the test suite (`scripts/test --faults=docs/faults.md`): each line was counted in the tests that provoke the
+Written by the test suite (`scripts/test --storm --faults=docs/faults.md`): each line was counted in the tests that provoke the
 fault, from journals, ledger and the cluster's own list of jobs. {version}
 
 *redone*: steps that were executed again, the most in one test. *lost*: runs that neither go on nor ended nor say why.

@@ -79,7 +79,12 @@ def test_of_a_full_disk_nothing_is_left_and_nothing_is_published(two, monkeypatc
         assert [each.name for each in path.parent.iterdir()] == ["run.json"]
 
 
-def test_of_none_nothing_is_done():
+def test_writing_no_files_touches_no_disk(monkeypatch):
+    def touch(*_):
+        raise AssertionError("the disk was touched")
+
+    for name in ("open", "mkdir", "rename", "replace", "fsync", "listdir"):
+        monkeypatch.setattr(os, name, touch)
     files.write_many({})
 
 

@@ -75,7 +75,7 @@ def test_a_short_write_says_so_and_the_next_line_survives(tmp_path, monkeypatch)
 
 @pytest.fixture
 def make_attempt(tmp_path):
-    layout = make_run(tmp_path / "run", steps=30)
+    layout = make_run(tmp_path / "run", steps=33)
     made = []
 
     def make(generation=1, deadline=None):
@@ -168,10 +168,10 @@ def test_steps_are_consecutive(make_attempt, step):
 
 def test_steps_end(make_attempt):
     run = make_attempt()
-    for step in range(1, 31):
+    for step in range(1, 34):
         run.log(step)
-    with pytest.raises(ValueError, match="has 30 steps"):
-        run.log(31)
+    with pytest.raises(ValueError, match="has 33 steps"):
+        run.log(34)
 
 
 def test_a_checkpoint_is_of_the_last_step(make_attempt):
@@ -194,9 +194,9 @@ def test_resume_is_not_forgotten(make_attempt):
     run.log(6)
 
 
-def test_due(make_attempt):
+def test_a_checkpoint_is_due_at_each_interval_and_at_the_last_step(make_attempt):
     run = make_attempt()
-    assert [step for step in range(1, 31) if run.due(step)] == [10, 20, 30]
+    assert [step for step in range(1, 34) if run.due(step)] == [10, 20, 30, 33]
 
 
 def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, monkeypatch):
