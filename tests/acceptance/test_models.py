@@ -134,6 +134,7 @@ def test_bf16_and_4_bits_end_with_the_same_bits_when_killed(zygote, tmp_path, se
     assert losses[0] == losses[1]
 
 
+@pytest.mark.storm
 def test_the_full_size_in_4_bits_ends_with_the_same_bits_when_killed(zygote, tmp_path, series, qwen):
     """The real architecture and the real tokenizer: load, one step, checkpoint, death, the other step."""
     found = find_model(str(qwen))

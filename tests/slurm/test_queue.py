@@ -25,7 +25,9 @@ def limited(lab):
     """The usual lab, whose QOS lets a user have four jobs in the queue."""
     lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=4")
     try:
-        until(lambda: "MaxSubmitJobsPU=4(" in lab.run("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos"))
+        lab.run("sbatch", "-o", "/dev/null", "--wrap=true")  # until a user had a job, Slurm shows no limits of users
+        # In force, and none of the jobs before is counted any more.
+        until(lambda: "MaxSubmitJobsPU=4(0)" in lab.run("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos"))
         yield lab
     finally:
         lab.run("scancel", "--quiet", "--me")
@@ -50,7 +52,7 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
     summary = json.loads(study.type("status", "--json", "--no-pass"))
     states = [run["state"] for run in summary["runs"]]
     room = 3 if told else 4
-    assert [state == "planned" for state in states] == [False] * room + [True] * (runs - room)
+    assert [state == "planned" for state in states] == [False] * room + [True] * (runs - room), said
     watch = study.start("watch", "--every", "1")
     seen = []
     until(lambda: seen.append(queued(limited)) or watch.poll() is not None, 1200)

@@ -58,6 +58,7 @@ def test_a_dry_run_with_an_evaluation_shows_the_trainings_script(lvjobs):
     assert "checkpoints/one" in out
 
 
+@pytest.mark.slow
 def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs):
     code, out, err = lvjobs("submit", "train", "--name", "one", "--evaluate", "--wait")
     assert code == 0, err

@@ -15,6 +15,8 @@ from lvjobs.control.loop import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger import copies
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3
 
 

@@ -359,6 +359,7 @@ def test_a_crash_between_what_was_proposed_and_its_runs(make, monkeypatch):
     assert len(scene.jobs_made()) == len(set(scene.jobs_made())) == 8
 
 
+@pytest.mark.slow
 def test_a_pass_that_is_killed_at_any_instant(make):
     """Two trials have ended, and the pass that learns of it dies somewhere: nothing is proposed twice, or lost."""
     stage = changed(FIRST, steps=4, search={"trials": 3, "parallel": 2, "startup": 1})

@@ -186,6 +186,7 @@ def test_torch_is_not_loaded(arguments, tmp_path):
     assert loaded(arguments, tmp_path) & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_torch_is_loaded_to_measure(tmp_path):
     """The test above can fail."""
     assert {"torch", "transformers", "peft"} <= loaded(["--convention", "measured", "--context-length", 8], tmp_path)

@@ -78,6 +78,7 @@ def test_a_task_in_numpy_loads_no_torch(tmp_path):
     assert json.loads((layout.root / "loaded.json").read_text()) == ["numpy", "safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "failures"), [("", [25]), ("numpy", [15, 25]), ("torch", [25])])
 def test_a_library_that_the_task_imports_late_is_seeded_and_restored(tmp_path, library, failures):
     """Before and after the first checkpoint that knows of it: numpy is imported in step 13, torch in the first."""
