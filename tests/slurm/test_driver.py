@@ -27,9 +27,10 @@ grid = { width = [2, 4] }
 """
 
 
-def declare(study, stages):
+def declare(study, stages, train=""):
+    """Add stages, and lines of [train], to study.toml."""
     path = study.root / "study.toml"
-    path.write_text(path.read_text() + stages)
+    path.write_text(path.read_text().replace("[train]\n", f"[train]\n{train}\n") + stages)
 
 
 def story(study):
@@ -66,11 +67,12 @@ def driven(tmp_path, lab_for):
 
 @pytest.mark.parametrize("lost", ["the one that drives", "both"])
 def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab, lost):
-    declare(driven, TWO)
+    go_on = driven.root / "go_on"  # the study is not over before its drivers have been looked at
+    declare(driven, TWO, train=f"wait_for = {json.dumps(str(go_on))}")
     driven.type("sweep", "all")
     before = drivers(lab)
     assert len(before) == 2
-    until(driven, lambda: any(driven.executed(run["name"]) for run in driven.summary()["runs"]), 180)
+    until(driven, lambda: any(map(driven.claims, [run["name"] for run in driven.summary()["runs"]])), 180)
     lab.run("scancel", *(before if lost == "both" else before[:1]))
     if lost == "both":
         until(driven, lambda: not set(drivers(lab)) & set(before), 300)  # cancelled jobs take a while to leave
@@ -78,7 +80,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
         there = set()
 
         def have_ended():
-            """Both; the drivers that stood in the queue meanwhile are in `there`: gone, where the study is at rest."""
+            """Whether both have; `there` gathers the drivers seen in the queue meanwhile."""
             ended = all(process.poll() is not None for process in two)
             there.update(drivers(lab))
             return ended
@@ -89,6 +91,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
             assert process.returncode in (0, 75) or BUSY[1] in err, out + err  # one that stalled is overtaken
         assert len(there) == 2
         assert not there & set(before)
+    go_on.touch()
     until(driven, lambda: set(driven.stands().values()) == {"completed"}, 600)
     until(driven, lambda: not lab.run("squeue", "-h", "-o", "%i"), 300)
     runs = driven.summary()["runs"]

@@ -98,6 +98,8 @@ def train(run: Run):
         if error_at(params, step):
             raise error_at(params, step)
         time.sleep(params.get("seconds", 0))
+        while "wait_for" in params and not Path(params["wait_for"]).exists():
+            time.sleep(0.05)
         run.log(step, loss=loss, learning_rate=rate, tokens=24)
         if step % run.config.validate_every == 0 or step == run.config.steps:
             run.validated(step, loss=loss * (1 if step < 30 else 2), batches=1, tokens=8)
