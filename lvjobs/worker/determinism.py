@@ -38,8 +38,8 @@ def make_deterministic(threads: int, seed: int) -> None:
             _restrict_torch(threads)
         _SEEDERS[name](seed)
 
+    random.seed(seed)
     _after_import(list(_SEEDERS), prepare)
-    seed_generators(seed)
 
 
 def seed_generators(seed: int) -> None:

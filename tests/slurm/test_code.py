@@ -31,7 +31,7 @@ def break_training(path):
 
 
 def test_a_code_error_is_held_and_told(study: Study, lab, fault):
-    mended = break_training(study.root / "toy_task.py")
+    fixed = break_training(study.root / "toy_task.py")
     study.submit("run", "--steps", "20")
     run = study.until("run", "held")
     assert run["cause"] == "code_error"
@@ -40,8 +40,8 @@ def test_a_code_error_is_held_and_told(study: Study, lab, fault):
     assert study.run("run")["attempts"] == 1
     fault("code_error", study)
 
-    # mended, and taken up
-    (study.root / "toy_task.py").write_text(mended)
+    # fixed, and resumed
+    (study.root / "toy_task.py").write_text(fixed)
     assert "with the code as it is now" in study.type("resume", "run")
     study.until("run", "completed")
 
