@@ -7,26 +7,32 @@ import click
 
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.completion import complete_runs
-from lvjobs.cli.settings import given_resources, resource_options
-from lvjobs.study.config import validated
-from lvjobs.study.tables import Resources
+from lvjobs.cli.settings import carried_options, carried_settings, profile_option, resource_options
+from lvjobs.errors import UsageError
 
 
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @study_option
+@profile_option
+@carried_options
 @resource_options
 @json_option
 def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Make a pass and say what it did and why. Held RUNS that are named are taken up, with the code as it is now."""
+    """Make a pass and say what it did and why. Held RUNS that are named are resumed with the current code and settings.
+
+    These are the profile and [resources], checkpoint_every and keep_last of study.toml, and what is typed here. What a
+    run trains stays as it was declared.
+    """
     from lvjobs.control.command import take_up
     from lvjobs.control.loop import open_session
 
     study = existing_study(root)
-    resources = given_resources(options)
-    validated(Resources, resources, "resources")
+    typed = carried_settings(study, options)
+    if typed and not runs:
+        raise UsageError("settings are for runs that are resumed: name them, as in lvjobs resume RUN --time-limit 12h")
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-        told = take_up(session, runs, resources) if runs else []
+        told = take_up(session, runs, typed) if runs else []
         summary = session.make_pass()
         summary["did"] = told + summary["did"]
     if as_json:

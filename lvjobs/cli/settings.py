@@ -10,6 +10,8 @@ import click
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import Study, validated
+from lvjobs.study.current import declared_settings, profile_name
+from lvjobs.study.run import CARRIED
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.tables import Resources
 from lvjobs.sweep.request import Request, with_facts
@@ -34,6 +36,10 @@ _RUN_OPTIONS = (
     ("--seed", "seed", "Seed of everything that is drawn."),
     ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
     ("--validate-every", "validate_every", "Steps between validations (default: with the checkpoints)."),
+)
+_CARRIED_OPTIONS = (
+    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
+    ("--keep-last", "keep_last", "Checkpoints that stay."),
 )
 _TRAIN_OPTIONS = (
     ("--model", "model", "tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),
@@ -73,6 +79,38 @@ def _set_option(function: F) -> F:
         metavar="KEY=VALUE",
         help='Any other key of [train] in study.toml, or resources.KEY (a list: ["a", "b"]); may be given again.',
     )(function)
+
+
+def carried_options(function: F) -> F:
+    """What may change of a run that is there, beside its resources and profile."""
+    function = click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="resources.KEY=VALUE",
+        help='Any other key of [resources] in study.toml (a list: ["a", "b"]); may be given again.',
+    )(function)
+    return _options(function, _CARRIED_OPTIONS)
+
+
+def carried_settings(study: Study, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed of the settings that a run may change (`study.current`).
+
+    Raises:
+        UsageError: a value that is none; or a key that says what a run trains.
+    """
+    pairs, profile = options.pop("pairs"), options.pop("profile")
+    train, resources = typed(options, pairs)
+    if wrong := next((key for key in train if key not in CARRIED), None):
+        raise UsageError(
+            f"--set {wrong}: it says what a run trains, and a run that is there stays what it is; submit another one, "
+            f"or set resources.KEY, {' or '.join(CARRIED)}"
+        )
+    asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
+    known = study.config.train
+    settings = validated(type(known), {**known.model_dump(), **train}, "settings")
+    found = {key: getattr(asked, key) for key in resources} | {key: getattr(settings, key) for key in train}
+    return found | ({"profile": profile_name(profile, Path())} if profile else {})
 
 
 def fit_options(function: F) -> F:
@@ -144,7 +182,7 @@ def settle_own(
     known = train_settings.model_dump()
     settings = validated(settings_model(known), {**known, **train}, "settings")
     asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
-    return settings, asked, _profile(profile, Path()) if profile else _profile(base.profile, study.root)
+    return settings, asked, profile_name(profile, Path()) if profile else profile_name(base.profile, study.root)
 
 
 def pinned(settings: RunSettings, study: Study) -> RunSettings:
@@ -199,7 +237,8 @@ def request(
         train=base.train.model_dump(mode="json"),
         typed=train,
         resources=validated(Resources, {**base.resources.model_dump(), **resources}, "resources"),
-        profile=_profile(profile, Path()) if profile else _profile(base.profile, study.root),
+        profile=profile_name(profile, Path()) if profile else profile_name(base.profile, study.root),
+        file=declared_settings(base, study.root, ""),
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
     every.append(validated(asked.model, {**asked.train, **train}, "settings"))
@@ -223,9 +262,3 @@ def _sha256(data: Path) -> str:
     from lvjobs.forecasting.data import sha256
 
     return sha256(data)
-
-
-def _profile(name: str, relative_to: Path) -> str:
-    """The profile's name; a file's path as an absolute one, so that later passes find it from anywhere."""
-    is_file = "/" in name or name.endswith(".j2")
-    return str((relative_to / Path(name).expanduser()).absolute()) if is_file else name

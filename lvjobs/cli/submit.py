@@ -67,7 +67,7 @@ def train(
     def name_of(config: RunConfig) -> str:
         return name or default_name(config)
 
-    wanted = Wanted([config], [name_of(config)], "train", used_profile, resources)
+    wanted = Wanted([config], [name_of(config)], "train", used_profile, resources, is_named=bool(name))
     manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
     enter_runs(study, wanted, name_of, manner, partial(evaluation_to_come, study) if evaluate else None)
 
@@ -116,6 +116,6 @@ def run(
     def name_of(config: RunConfig) -> str:
         return name or default_name(config)
 
-    wanted = Wanted([config], [name_of(config)], "run", used_profile, resources)
+    wanted = Wanted([config], [name_of(config)], "run", used_profile, resources, is_named=bool(name))
     manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
     enter_runs(study, wanted, name_of, manner)

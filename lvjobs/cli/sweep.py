@@ -153,7 +153,9 @@ def _enter(study: Study, one: Stage, asked: "Request", configs: list[RunConfig],
 
     names = [name_of(config) for config in configs]
     sweep_of = SweepOf(**asked_for(one, asked))
-    enter_runs(study, Wanted(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of), name_of, manner)
+    file = asked.file_of(one)
+    wanted = Wanted(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
+    enter_runs(study, wanted, name_of, manner)
 
 
 def _ask(study: Study, chosen: list[Stage], asked: "Request", manner: Manner) -> None:

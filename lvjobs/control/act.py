@@ -25,13 +25,16 @@ from lvjobs.control.actions import (
     Submit,
 )
 from lvjobs.control.charges import charges_of
+from lvjobs.control.current import changes_of, renewed
 from lvjobs.control.submission import Sent, allow, same_job
 from lvjobs.control.turns import Queue, send_in_turn
+from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.current import declared_settings, typed_over
 from lvjobs.study.words import RunState
 
 
@@ -61,7 +64,7 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
         saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
         transaction.save_attempts([attempt for attempt in saved if attempt.id])
         for action in actions:
-            told += _write_one(action, transaction, runs, now)
+            told += _write_one(action, transaction, runs, study, now)
         spenders = {attempt.run_id for attempt in saved}
         attempts = defaultdict(list)
         for attempt in transaction.attempts(sorted(spenders)):
@@ -77,7 +80,9 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
     return runs, list(dict.fromkeys(told))
 
 
-def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], now: float) -> Iterable[str]:
+def _write_one(
+    action: Action, transaction: Transaction, runs: dict[str, Run], study: Study, now: float
+) -> Iterable[str]:
     if isinstance(action, SaveAttempt):
         if not action.attempt.id:
             transaction.add_attempt(action.attempt)
@@ -91,6 +96,11 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
             "resources": {**run.resources, **action.resources},
             "held_for": action.held_for,
         }
+        if action.resources:  # kept like what the user types: study.toml's value counts again once it is changed
+            file = declared_settings(study.config, study.root, run.stage)
+            changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
+        elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
+            changes |= _renewed(run, study)
         changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
         if changes:
             transaction.update_run(run.id, **changes)
@@ -115,6 +125,14 @@ def _write_one(action: Action, transaction: Transaction, runs: dict[str, Run], n
     elif isinstance(action, LiftHold):
         transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
     return []
+
+
+def _renewed(run: Run, study: Study) -> dict[str, Any]:
+    """Return what study.toml changes of a run that was held; nothing where that no longer fits the run."""
+    try:
+        return changes_of(run, renewed(run, study))
+    except UsageError:  # the user is not there to be asked, and what was submitted last did fit
+        return {}
 
 
 def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:

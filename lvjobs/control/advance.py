@@ -1,10 +1,10 @@
 """Stages follow one another: a pass declares the next stage's runs when the stage before is decided, and decides it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lvjobs.control.declare import SweepOf, Wanted, declare, default_name, identity_of
+from lvjobs.control.declare import KnownRuns, SweepOf, Wanted, declare, default_name
 from lvjobs.control.enter import enter
 from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
 from lvjobs.control.gate import BUDGET
@@ -131,7 +131,8 @@ def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -
     request = Request.model_validate(record.request)
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
     names = [default_name(config, stage.name, stage.varied) for config in configs]
-    return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources))
+    file = request.file_of(stage)
+    return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources, file=file))
 
 
 def _search(session: Session, stage: Stage) -> list[str]:
@@ -211,7 +212,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
     if waiting:
         return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
-    known = {identity_of(run) for run in seen.runs_of(stage.name)}
+    known = KnownRuns(seen.runs_of(stage.name))
     wanted = evaluations_of(stage, request, seen, session.study.layout, known)
     if wanted.configs:
         return _enter(session, record, wanted)
@@ -244,10 +245,8 @@ def _sources(seen: _Stages, stage: Stage) -> list[Run]:
     return list({run.id: run for run in every}.values())
 
 
-def evaluations_of(
-    stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: Collection[str]
-) -> Wanted:
-    """The evaluations that the stage wants, of the base model and of runs; save those of `known` fingerprints."""
+def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> Wanted:
+    """The evaluations that the stage wants, of the base model and of runs; save those that are `known`."""
     made: list[tuple[RunConfig, str, str]] = []
     for prompt, config in zip(stage.zero_shot, zero_shot(stage, seen.stages, request), strict=True):
         subject = f"zero-shot-{prompt}-{Path(config.params['training']['model']).name}"
@@ -257,6 +256,7 @@ def evaluations_of(
         adapter = adapter_of(layout.run(run.name))
         config = evaluation(training, Trial(), request.systems, adapter, training.format)
         made.append((config, evaluation_name(run.name, config), run.id))
-    new = [each for each in made if each[0].fingerprint not in known]
+    new = [each for each in made if known.find(each[0]) is None]
     configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
-    return Wanted(configs, names, stage.name, request.profile, request.resources, after=after)
+    file = request.file_of(stage)
+    return Wanted(configs, names, stage.name, request.profile, request.resources, after=after, file=file)

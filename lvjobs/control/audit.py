@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lvjobs.control.charges import charges_of
 from lvjobs.control.digest import begin, fold
@@ -107,7 +108,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
         what = f"attempts that the ledger has not seen yet: {', '.join(map(str, unread))}"
         yield Finding("note", run.name, what, "a pass will read them: lvjobs status")
     told: list[Attempt] = []
-    started: dict[int, Mapping[str, str]] = {}
+    started: dict[int, Mapping[str, Any]] = {}
     for attempt in known:
         if attempt.generation is None:
             told.append(attempt)
@@ -133,7 +134,10 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
             yield Finding("note", run.name, f"attempt {attempt.generation} has written more since the last pass")
         for entry in parse_entries(data)[0]:
             if entry.kind == "start":
-                started[attempt.generation] = entry.fields.get("versions") or {}
+                started[attempt.generation] = {
+                    **(entry.fields.get("versions") or {}),
+                    "processes": entry.fields.get("processes", 1),
+                }
                 yield from _differences(run, attempt, started)
             if entry.kind == "invalid_checkpoint":
                 name, problem = entry.fields.get("name"), entry.fields.get("problem")
@@ -142,7 +146,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     yield from _compare(run, charges_of(run, told), rows.charges.get(run.id, ()))
 
 
-def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, str]]) -> Iterator[Finding]:
+def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, Any]]) -> Iterator[Finding]:
     """What an attempt runs with, other than the one whose checkpoint it began from: `started` has both."""
     before, now = started.get(attempt.resumed_generation, {}), started[attempt.generation or 0]
     changed = [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]

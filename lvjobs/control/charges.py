@@ -43,7 +43,10 @@ def unseen_steps(run: Run, attempt: Attempt) -> int:
     """
     if attempt.generation is None or attempt.has_last_word or attempt.cause not in VANISHED:
         return 0
-    due = min(run.steps, (attempt.step // run.checkpoint_every + 1) * run.checkpoint_every)
+    # Which interval a silent attempt kept is not known where the run has had two: the longer is the upper bound.
+    longest = max(run.checkpoint_every, int(run.declared.get("checkpoint_every", 0)))
+    every = attempt.checkpoint_every or longest
+    due = min(run.steps, (attempt.step // every + 1) * every)
     return due - attempt.step
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.code import snapshot_code
+from lvjobs.control.current import changes_of, differences, renewed
 from lvjobs.control.session import Session
+from lvjobs.control.submission import prepare
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.names import find_name
-from lvjobs.study.tables import Resources
 from lvjobs.study.words import Cause, RunState
 
 
@@ -56,22 +57,31 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
-def changed(resources: Mapping[str, Any], asked: Resources) -> dict[str, Any]:
-    """What a run's next submission asks for. A time limit that is given ends one that was computed, and vice versa."""
-    new = asked.variables()
-    old = ("time_limit", "time_limit_minutes", "time_limit_most") if asked.time_limit is not None else ()
-    return {**{key: value for key, value in resources.items() if key not in old}, **new}
+def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -> list[str]:
+    """Let held and paused runs go on, with the code and the settings as they are now and earlier failures forgiven.
 
+    Args:
+        session: The study.
+        wanted: Names or ids of runs.
+        typed: Settings of `lvjobs.study.current` that the user typed, over those of study.toml.
 
-def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) -> list[str]:
-    """Let held runs go on: with the code as it is now, `resources` changed, and earlier deaths forgiven."""
+    Returns:
+        What was done, a line a run.
+
+    Raises:
+        UsageError: a run is not there, or the settings do not fit it; nothing was changed.
+    """
     with session.ledger.transaction() as transaction:
         runs = find_runs(transaction, wanted)
+    resting = (RunState.HELD, RunState.PAUSED)
+    now = {run.id: renewed(run, session.study, typed) for run in runs if run.state in resting}
     codes = {run.id: snapshot_code(session.study.layout.code, run.config["task"]) for run in runs}
+    # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
+    prepare(session.study, [now[run.id] for run in runs if run.id in now and now[run.id].config != run.config])
     told = []
     with session.ledger.transaction() as transaction:
         for run in runs:
-            if run.state not in (RunState.HELD, RunState.PAUSED):
+            if run.id not in now:
                 told.append(f"{run.name}: is {run.state.value}; there is nothing to take up")
                 continue
             attempts = transaction.attempts([run.id])
@@ -83,9 +93,11 @@ def take_up(session: Session, wanted: Sequence[str], resources: dict[str, Any]) 
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
                 code=codes[run.id],
-                resources=changed(run.resources, Resources.model_validate(resources)),
+                **changes_of(run, now[run.id]),
             )
             note = "taken up by the user" + (", with the code as it is now" if codes[run.id] != run.code else "")
+            if changed := differences(run, now[run.id]):
+                note += f"; {changed}"
             transaction.add_event(Event(session.clock(), "resumed", note, run.id))
             told.append(f"{run.name}: {note}")
     return told

@@ -12,8 +12,9 @@ from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.current import typed_over
 from lvjobs.study.evaluation import EVALUATE_TASK
-from lvjobs.study.run import NAME, RunConfig
+from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TRAIN_TASK
 
@@ -38,7 +39,9 @@ class Wanted:
 
     `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
     configurations and names of runs of the stage `evaluate` that come after these. `sweep`: they are the stage's cells,
-    and a run of the same configuration, whatever its name and stage, is one of them and not trained again.
+    and a run of the same configuration, whatever its name and stage, is one of them and not trained again. `file`: the
+    settings of `study.current` that study.toml had when these were requested; None: the ones that it has now.
+    `is_named`: the user chose the names; else a run of the same configuration is found by whatever name.
     """
 
     configs: Sequence[RunConfig]
@@ -49,6 +52,26 @@ class Wanted:
     after: Sequence[str] = ()
     evaluations: Sequence[tuple[RunConfig, str]] = ()
     sweep: SweepOf | None = None
+    file: Mapping[str, Any] | None = None
+    is_named: bool = True
+
+
+class KnownRuns:
+    """The runs that there are, by what they compute."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        """`runs`, oldest first: where several are the same, the oldest is found."""
+        self._exact: dict[str, Run] = {}
+        self._alike: dict[str, Run] = {}
+        for run in runs:
+            declared, now = declared_config(run), RunConfig.model_validate(run.config)
+            self._exact.setdefault(declared.fingerprint, run)
+            for identity in (*declared.identities, *now.identities):
+                self._alike.setdefault(identity, run)
+
+    def find(self, config: RunConfig) -> Run | None:
+        """Return the run of this configuration: the one declared with it, or else one that computes the same."""
+        return self._exact.get(config.fingerprint) or self._alike.get(config.identity)
 
 
 @dataclass(frozen=True)
@@ -71,18 +94,16 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     """
     new: list[Run] = []
     existing: list[Run] = []
-    asked = wanted.resources.gpus
-    gpus = gpus_by_default(wanted.profile) if asked is None else asked
-
     there = transaction.runs()
     by_name = {run.name: run for run in there}
-    by_fingerprint = {run.fingerprint: run for run in reversed(there)}  # the first made, where several have it
+    known = KnownRuns(there)
 
     def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
-        found, fingerprint = by_name.get(name), config.fingerprint
-        if wanted.sweep is not None and (found is None or identity_of(found) != fingerprint):
-            found = by_fingerprint.get(fingerprint) or found
-        if found is not None and identity_of(found) == fingerprint:
+        found = by_name.get(name)
+        is_free = wanted.sweep is not None or not wanted.is_named
+        if is_free and (found is None or not is_run_of(found, config)):
+            found = known.find(config) or found
+        if found is not None and is_run_of(found, config):
             existing.append(found)
             return found
         if found is not None:
@@ -92,7 +113,7 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit; choose another"
             )
-        run = replace(_run(config, fingerprint, name, wanted, code, gpus), stage=stage, after=after)
+        run = replace(_run(config, name, wanted, code), stage=stage, after=after)
         new.append(run)
         return run
 
@@ -105,12 +126,18 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     return Declaration(new, existing, [run.id for run in first])
 
 
-def identity_of(run: Run) -> str:
-    """The fingerprint that the run's configuration would get today: it keeps that of the release that declared it."""
-    return RunConfig.model_validate(run.config).fingerprint
+def declared_config(run: Run) -> RunConfig:
+    """Return the configuration that the run was declared with."""
+    return with_values(run.config, run.declared)
 
 
-def _run(config: RunConfig, fingerprint: str, name: str, wanted: Wanted, code: str, gpus: int) -> Run:
+def is_run_of(run: Run, config: RunConfig) -> bool:
+    """Return whether the run computes what this configuration says."""
+    return KnownRuns([run]).find(config) is not None
+
+
+def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
+    fingerprint = config.fingerprint
     return Run(
         id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
         name=name,
@@ -118,11 +145,32 @@ def _run(config: RunConfig, fingerprint: str, name: str, wanted: Wanted, code: s
         fingerprint=fingerprint,
         config=config.model_dump(mode="json"),
         profile=wanted.profile,
-        resources=wanted.resources.variables() | _together(wanted.resources) | _team(config, gpus, wanted.resources),
+        resources=requested_of(config, wanted.resources, wanted.profile),
         code=code,
         created=time.time(),
         rates=rates_of(config),
+        typed=_typed(config, wanted),
     )
+
+
+def _typed(config: RunConfig, wanted: Wanted) -> dict[str, list[Any]]:
+    """What was typed over study.toml for this run; an evaluation's interval is its own."""
+    if wanted.file is None:
+        return {}
+    requested = {**wanted.resources.model_dump(), "profile": wanted.profile}
+    if config.task != EVALUATE_TASK:
+        requested |= {key: getattr(config, key) for key in CARRIED}
+    return typed_over(wanted.file, requested)
+
+
+def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[str, Any]:
+    """Return what a run's jobs request of the cluster.
+
+    Raises:
+        UsageError: the training cannot use as many GPUs or processes.
+    """
+    gpus = gpus_by_default(profile) if resources.gpus is None else resources.gpus
+    return resources.variables() | _together(resources) | _team(config, gpus, resources)
 
 
 def _together(resources: Resources) -> dict[str, Any]:

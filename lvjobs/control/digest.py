@@ -49,6 +49,7 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
             resumed_generation=name.generation,
             checkpoint_step=name.step,
             step=max(attempt.step, name.step),
+            checkpoint_every=fields.get("checkpoint_every"),
         )
     if entry.kind == "step":
         return replace(

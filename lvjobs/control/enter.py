@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.code import snapshot_code
-from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, identity_of
+from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, is_run_of
 from lvjobs.control.session import Session
 from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission import (
@@ -27,8 +27,9 @@ from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import Reservation, Run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.current import declared_settings
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunFile
+from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState
 
@@ -90,6 +91,8 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     """
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
+    if wanted.file is None:
+        wanted = replace(wanted, file=declared_settings(study.config, study.root, wanted.stage))
     cluster = session.cluster(wanted.profile)
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
@@ -203,10 +206,11 @@ def _refuse_anothers(files: RunLayout, run: Run) -> None:
     if not is_claimed(files):
         return
     try:
-        owner = RunFile.model_validate_json(files.config.read_text()).config.fingerprint
+        owner = RunFile.model_validate_json(files.config.read_text())
+        is_own = is_run_of(run, with_values(owner.config.model_dump(mode="json"), owner.declared))
     except (OSError, ValueError):
-        owner = ""
-    if owner != identity_of(run):
+        is_own = False
+    if not is_own:
         raise UsageError(
             f"{files.root} holds the checkpoints of another run, which this study's runs.db does not know; move it "
             "away, or choose another --name"

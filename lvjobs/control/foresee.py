@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs.control.accounts import Books, Terms, keep_books
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import allowance, rates_of
-from lvjobs.control.declare import Wanted, declare, identity_of
+from lvjobs.control.declare import KnownRuns, Wanted, declare
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.fit import Price, Proposal, propose
 from lvjobs.control.limit import terms_of
@@ -151,7 +151,7 @@ def _books(study: Study, seen: Seen) -> Books:
 def _count(
     study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
 ) -> list[StageCells]:
-    known = {identity_of(run): run for run in reversed(seen.runs)}
+    known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
     evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # of a single run: if it is evaluated too
     first: dict[str, str] = {}
@@ -166,7 +166,7 @@ def _count(
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
-        found = known.get(config.fingerprint)
+        found = known.find(config)
         series = study.config.evaluation.series if config.task == TRAIN_TASK and name in evaluated else 0
         earlier = first.setdefault(config.fingerprint, name)
         if earlier != name:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lvjobs.control.declare import SweepOf, Wanted, declare, default_name, identity_of
+from lvjobs.control.declare import KnownRuns, SweepOf, Wanted, declare, default_name
 from lvjobs.control.outcomes import curve_of, measured, outcome_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission import Shortfall, reservations_for
@@ -60,7 +60,7 @@ def next_trials(
     with session.ledger.transaction() as transaction:
         kept = kept_of(transaction, stage.name)
     history = kept.history if kept.identity == identity else History()
-    by_identity = {identity_of(run): run for run in runs}
+    known = KnownRuns(runs)
     verdicts: dict[int, Verdict] = {}
     pending: list[tuple[int, Sequence[RunConfig]]] = []
     passed_over = []
@@ -68,7 +68,7 @@ def next_trials(
         if trial.verdict is not None:
             continue
         configs = request.configs(stage, stages, ground, [trial.point])
-        cells = [by_identity[config.fingerprint] for config in configs if config.fingerprint in by_identity]
+        cells = [cell for config in configs if (cell := known.find(config)) is not None]
         if len(cells) < len(configs):
             pending.append((number, configs))
         elif found := _verdict(session, stage, cells):
@@ -144,4 +144,5 @@ def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, S
             named.setdefault(config.fingerprint, (config, name))
     sweep = SweepOf(record.definition, record.request)
     wanted, names = zip(*named.values(), strict=True)
-    return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep)
+    file = request.file_of(stage)
+    return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)

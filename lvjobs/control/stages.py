@@ -11,7 +11,7 @@ from lvjobs.ledger.records import Event, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState
-from lvjobs.sweep.request import Request
+from lvjobs.sweep.request import Request, without_carried
 
 STOPPED = "stopped"
 """`held_for` of a run that was paused with its stage."""
@@ -64,6 +64,7 @@ def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
     before, now = (Stage.model_validate(each) for each in (record.definition, changes["definition"]))
     old, new = (Request.model_validate(each) for each in (record.request, changes["request"]))
     patience = {"on_hold": now.on_hold, "quorum": now.quorum}
+    before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))
     same_systems = old.systems == new.systems or not now.evaluates
     return before.model_copy(update=patience) == now and old.trains_as(new) and same_systems
 

@@ -107,6 +107,8 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
         files = study.layout.run(run.name)
         config = RunConfig.model_validate(run.config)
         content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
+        if run.declared:
+            content = content.model_copy(update={"declared": dict(run.declared)})
         # Only what was declared: its code, which reads this, knows no key that is newer.
         contents[files.config] = json_text(content.model_dump(mode="json", exclude_unset=True))
     write_many(contents)

@@ -9,7 +9,11 @@ from lvjobs.study.words import Cause, RunState, StageState
 
 @dataclass(frozen=True)
 class Run:
-    """One training. `resources` and `environment` are what its next submission asks for.
+    """One training. `profile` and `resources` are what its next submission requests.
+
+    `typed` is what the user typed over study.toml when it was last submitted or resumed (`lvjobs.study.current`).
+    `declared` holds the values of `config` that the run was declared with and that were changed since: its fingerprint
+    is of these.
 
     `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
     task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
@@ -36,6 +40,8 @@ class Run:
     rates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     held_for: str = ""
     after: str = ""
+    typed: Mapping[str, list[Any]] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -94,7 +100,8 @@ class Attempt:
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
     none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
     run that shares its job ended, if it did without a word of its own; or that a device failed, which `error` tells of.
-    `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`).
+    `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`). `checkpoint_every` is the
+    interval that it kept, in steps, None where its journal does not say.
     """
 
     id: int
@@ -137,6 +144,7 @@ class Attempt:
     sharing: int = 1
     died: str = ""
     curve: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_every: int | None = None
 
     @property
     def is_over(self) -> bool:

@@ -71,6 +71,8 @@ runs = Table(
     Column("rates", JSON, nullable=False),
     Column("held_for", String, nullable=False),
     Column("after", String, nullable=False),
+    Column("typed", JSON, nullable=False),
+    Column("declared", JSON, nullable=False),
 )
 
 attempts = Table(
@@ -116,6 +118,7 @@ attempts = Table(
     Column("sharing", Integer, nullable=False),
     Column("died", String, nullable=False),
     Column("curve", JSON, nullable=False),
+    Column("checkpoint_every", Integer),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 

@@ -3,7 +3,7 @@
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
     start       generation, token, job_id, restart_count, host, pid, versions (of packages; under `device` what it
-                computes on), processes (that train together),
+                computes on), processes (that train together), checkpoint_every (steps between its checkpoints),
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large

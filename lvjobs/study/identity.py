@@ -44,6 +44,14 @@ def said(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def content(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params without the path of data whose hash they have: the same data elsewhere are the same data."""
+    kept = {key: content(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    if kept.get("data_sha256"):
+        kept.pop("data", None)
+    return kept
+
+
 def read_params(model: type[_Model], params: Mapping[str, Any]) -> _Model:
     """A run's params as it meant them, whichever release it was declared with.
 

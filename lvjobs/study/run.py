@@ -3,16 +3,20 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lvjobs.study.identity import PARAMS, said
+from lvjobs.study.identity import PARAMS, content, said
 from lvjobs.study.numbers import Int
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")
 TASK = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 """`package.module:function`."""
+
+CARRIED = ("checkpoint_every", "keep_last")
+"""The keys that bound what one failure costs and the disk that is taken, and change nothing of what is computed."""
 
 
 class RunConfig(BaseModel):
@@ -37,10 +41,33 @@ class RunConfig(BaseModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the canonical JSON of what this configuration says (`study.identity`)."""
+        return _sha256(self._said())
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what this configuration computes: equal for configurations of which one run is enough.
+
+        How often it checkpoints, how many checkpoints stay, and where data lie whose hash is known are left out, and a
+        validation with every checkpoint counts as one setting.
+        """
+        return self._identity("checkpoint" if self.validate_every == self.checkpoint_every else self.validate_every)
+
+    @property
+    def identities(self) -> tuple[str, str]:
+        """The identity, and the one that another checkpoint interval with the same validations has."""
+        return self.identity, self._identity(self.validate_every)
+
+    def _identity(self, validates: int | str) -> str:
+        values = {key: value for key, value in self._said().items() if key not in CARRIED}
+        if self.task in PARAMS:
+            values["params"] = content(values["params"])
+        return _sha256({**values, "validate_every": validates})
+
+    def _said(self) -> dict[str, Any]:
         values = said(type(self), self.model_dump(mode="json"))
         if task := PARAMS.get(self.task):
             values["params"] = said(task, self.params)
-        return _sha256(values)
+        return values
 
     @property
     def former_fingerprint(self) -> str:
@@ -48,8 +75,17 @@ class RunConfig(BaseModel):
         return _sha256(self.model_dump(mode="json", exclude_unset=True))
 
 
+def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with other values; a key whose value is None is left out, as it was in old ones."""
+    return RunConfig.model_validate({key: value for key, value in {**config, **values}.items() if value is not None})
+
+
 class RunFile(BaseModel):
-    """What run.json holds: the run's identity beside its configuration."""
+    """What run.json holds: the run's identity beside its configuration.
+
+    `declared` holds the values of `config` that were changed since the run was declared, as they were (None: left
+    out): the fingerprint is of these.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,6 +94,7 @@ class RunFile(BaseModel):
     stage: str
     fingerprint: str
     config: RunConfig
+    declared: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod

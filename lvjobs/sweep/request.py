@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.run import CARRIED, RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
 from lvjobs.study.stages import Stage
@@ -19,7 +19,8 @@ class Request(BaseModel):
     """[train] as it was, what was typed over it, the jobs' resources, and the facts that only the data file has.
 
     `located` is, for `data` and `model`, what was written -> what it means from anywhere; `sha256` by data file.
-    `systems` are the held-out systems that evaluations forecast.
+    `systems` are the held-out systems that evaluations forecast. `file` is what study.toml said of how runs are carried
+    out (`study.current`), empty in requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,11 @@ class Request(BaseModel):
     located: dict[str, dict[str, str]] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
     systems: list[int] = Field(default_factory=list)
+    file: dict[str, Any] = Field(default_factory=dict)
+
+    def file_of(self, stage: Stage) -> dict[str, Any]:
+        """Return what study.toml said of how this stage's runs are carried out."""
+        return {key: stage.set.get(key, value) for key, value in self.file.items()}
 
     def settings(
         self,
@@ -78,7 +84,8 @@ class Request(BaseModel):
         """Whether the same runs were asked for: where and on what they run is another matter."""
         files = self.sha256.keys() & other.sha256.keys()
         same_data = all(self.sha256[file] == other.sha256[file] for file in files)
-        return (self.train, self.typed) == (other.train, other.typed) and same_data
+        mine, others = ([without_carried(each) for each in (one.train, one.typed)] for one in (self, other))
+        return mine == others and same_data
 
     @property
     def model(self) -> type[RunSettings]:
@@ -93,6 +100,11 @@ class Request(BaseModel):
         }
         data = changes.get("data", settings.data)
         return settings.model_copy(update={**changes, "data_sha256": self.sha256.get(data, settings.data_sha256)})
+
+
+def without_carried(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that only say how a run is carried out."""
+    return {key: value for key, value in settings.items() if key not in CARRIED}
 
 
 def _plain(values: Values) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.study.run import RunConfig, RunFile, with_values
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
@@ -92,7 +92,8 @@ def read_run(layout: RunLayout) -> RunConfig:
             f"{layout.config} is not a run's configuration ({reason}); restore it from a copy, or declare a new run "
             "with lvjobs submit"
         ) from None
-    if run.fingerprint not in (run.config.fingerprint, run.config.former_fingerprint):
+    declared = with_values(run.config.model_dump(mode="json", exclude_unset=True), run.declared)
+    if run.fingerprint not in (declared.fingerprint, declared.former_fingerprint):
         raise RunRefused(
             f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
             f"A run is immutable: declare a new one with lvjobs submit"
@@ -122,6 +123,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
         processes=environment.processes,
+        checkpoint_every=config.checkpoint_every,
         versions=versions(),
     )
     for bad in invalid:

@@ -89,6 +89,29 @@ def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
     assert study.weights("run") == undisturbed
 
 
+def test_a_held_run_is_resumed_with_the_settings_that_study_toml_has_now(study, undisturbed):
+    task, settings = study.root / "toy_task.py", study.root / "study.toml"
+    good = task.read_text()
+    task.write_text(good.replace("    order, position = [], 0\n", "    raise RuntimeError('to be fixed')\n"))
+    study.submit("run")
+    study.until("run", "held")
+    task.write_text(good)
+    settings.write_text(settings.read_text().replace("checkpoint_every = 250", "checkpoint_every = 100"))
+    assert "unknown key" in study.type("resume", "run", "--set", "resources.gpu=1", code=2)
+    assert "what a run trains" in study.type("resume", "run", "--set", "width=5", code=2)
+    said = study.type("resume", "run", "--time-limit", "3h", "--set", "resources.cpus=2")
+    assert "checkpoint_every 250 -> 100" in said
+    assert "time_limit_minutes unset -> 180" in said
+    assert "cpus unset -> 2" in said
+    assert study.until("run", "completed")["attempts"] == 2
+    assert study.weights("run") == undisturbed
+    assert [line["checkpoint_every"] for line in study.journal("run") if line["kind"] == "start"] == [250, 100]
+    validated = [line["step"] for line in study.journal("run", 2) if line["kind"] == "validation"]
+    assert validated == [250, 500, 750, 1000], "as it was declared"
+    assert "exists already" in study.submit("run"), "with another interval it is the same run"
+    study.type("ledger", "check")
+
+
 def test_cancel_stops_the_worker(study):
     study.submit("run", "--steps", "100000")
     study.reach("run", 20)

@@ -131,6 +131,8 @@ class Worker:
             token=token,
             resumed_from=str(found) if found else None,
             versions=dict(self.versions),
+            processes=int(job.request.environment.get("LVJOBS_PROCESSES", 1)),
+            checkpoint_every=json.loads(files.config.read_text())["config"]["checkpoint_every"],
         )
         return None
 

@@ -1,0 +1,26 @@
+"""What of a run's settings was typed, what it was declared with where that changed, and each attempt's interval."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Migrate forward. Of earlier runs it is not known what was typed: study.toml's values count for them.
+
+    Columns are added in place: to make the tables anew would drop their triggers (0006).
+    """
+    op.add_column("runs", sa.Column("typed", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("runs", sa.Column("declared", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("attempts", sa.Column("checkpoint_every", sa.Integer(), nullable=True))
+
+
+def downgrade() -> None:
+    """Migrate back. SQLite drops a column in place from 3.35 on."""
+    op.drop_column("attempts", "checkpoint_every")
+    op.drop_column("runs", "declared")
+    op.drop_column("runs", "typed")

@@ -1,0 +1,52 @@
+"""The settings that say how a run is carried out: they may change while the run stays the same run.
+
+They are the profile, the resources, and two keys of [train]. The newest word counts: what was typed counts until
+study.toml is changed, and study.toml's value counts until something is typed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvjobs.study.config import StudyConfig
+from lvjobs.study.run import CARRIED
+
+
+def profile_name(name: str, relative_to: Path) -> str:
+    """Return the profile's name; a file's path as an absolute one, so that later passes find it from anywhere."""
+    is_file = "/" in name or name.endswith(".j2")
+    return str((relative_to / Path(name).expanduser()).absolute()) if is_file else name
+
+
+def declared_settings(config: StudyConfig, root: Path, stage: str) -> dict[str, Any]:
+    """Return what study.toml says of how runs of this stage are carried out.
+
+    Args:
+        config: The study.toml.
+        root: The study's directory, from which a profile's path is taken.
+        stage: A stage's name, or a name that no stage has for a run that is submitted by itself.
+
+    Returns:
+        The keys of `Resources` and `CARRIED`, and `profile`.
+    """
+    own = next((each.set for each in config.stage if each.name == stage), {})
+    train = {key: own.get(key, getattr(config.train, key)) for key in CARRIED}
+    return {**config.resources.model_dump(), "profile": profile_name(config.profile, root), **train}
+
+
+def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return each key that was requested otherwise than study.toml has it, with both values: [requested, declared]."""
+    both = {key: [value, declared[key]] for key, value in requested.items() if key in declared}
+    return {key: [value, then] for key, (value, then) in both.items() if value != then}
+
+
+def current(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the settings as they are now.
+
+    Args:
+        declared: What study.toml says now.
+        typed: What `typed_over` gave when the run was last submitted by the user. A value counts as long as study.toml
+            says what it said then.
+    """
+    kept = {key: value for key, (value, then) in typed.items() if key in declared and declared[key] == then}
+    return {**declared, **kept}
