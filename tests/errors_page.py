@@ -164,7 +164,7 @@ SECTIONS = (
     ),
     Section(
         "Budget, FLOPs and estimates",
-        "cli.flops cli.estimate flops control.limit control.own_cost worker.measure",
+        "cli.flops cli.estimate flops control.limit control.own_cost control.instruction worker.measure",
         "What it costs ([FLOPs](flops.md)).",
         by_kind={"ValueError": NOTHING},
     ),

@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from lvjobs.control.instruction import instruction_tokens
 from lvjobs.control.own_cost import own_rates
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
+from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig, PromptName
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
@@ -23,15 +24,15 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     """
     if config.task == TRAIN_TASK:
         training = TrainingConfig.model_validate(config.params)
-        step = workload_of(training, training.lora_rank)
-        return {name: _rates(name, step, training, steps=training.accumulate) for name in BINDING}
+        step = workload_of(training, training.lora_rank, training.format)
+        return {name: _rates(name, step, steps=training.accumulate) for name in BINDING}
     if config.task == EVALUATE_TASK:
         evaluation = EvaluationConfig.model_validate(config.params)
         training = evaluation.training
         # A step of an evaluation is its batch's forecasts, and costs nothing beside them.
-        step = workload_of(training, training.lora_rank if evaluation.adapter else 0)
+        step = workload_of(training, training.lora_rank if evaluation.adapter else 0, evaluation.prompt)
         step = replace(step, inference=True, samples=evaluation.samples)
-        rates = {name: _rates(name, step, training, steps=0) for name in BINDING}
+        rates = {name: _rates(name, step, steps=0) for name in BINDING}
         if evaluation.likelihood:  # history and truth go through the model once more
             for rate in rates.values():
                 rate["generation"] += rate["validation"]
@@ -39,8 +40,17 @@ def rates_of(config: RunConfig) -> dict[str, dict[str, int]]:
     return own_rates(config)
 
 
-def workload_of(training: TrainingConfig, rank: int) -> Workload:
-    """A step of this training with adapters of `rank`; 0: the base model, which learns nothing."""
+def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Workload:
+    """Return a step of this training, and the forecast of one series.
+
+    Args:
+        training: The model, its settings and the lengths of history and horizon.
+        rank: Of the adapters; 0: the base model, which learns nothing.
+        prompt: What stands around the history of a forecast, and of a validation window.
+
+    Raises:
+        UsageError: the model's shape is not known, or its instruction cannot be counted.
+    """
     return Workload(
         shape=architecture_of(training.model),
         batch=training.batch_size,
@@ -50,16 +60,17 @@ def workload_of(training: TrainingConfig, rank: int) -> Workload:
         precision="nf4" if training.quantization == "nf4" else training.precision,
         gradient_checkpointing=training.gradient_checkpointing,
         numeric_head=NUMERIC_HEAD if training.head == "numeric" else None,
-        prompt_tokens=training.history_steps * training.tokens_per_step,
+        prompt_tokens=training.history_steps * training.tokens_per_step + instruction_tokens(training, prompt),
         new_tokens=training.horizon_steps * training.tokens_per_step,
         inference=not rank,
     )
 
 
-def _rates(name: str, step: Workload, training: TrainingConfig, *, steps: int) -> dict[str, int]:
+def _rates(name: str, step: Workload, *, steps: int) -> dict[str, int]:
     """Of a run whose step is `steps` times `step`."""
     counts = _count(name, step)
-    window = _count(name, replace(step, batch=1, length=training.validation_window, inference=True))
+    # A validation window is a prompt and its answer, in one pass.
+    window = _count(name, replace(step, batch=1, length=step.prompt_tokens + step.new_tokens, inference=True))
     return {
         "training": steps * counts.step,
         "validation": window.forward,

@@ -4,15 +4,11 @@ So the commands load neither the task nor torch, and what its module does when i
 """
 
 import hashlib
-import json
-import os
 import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from lvjobs.control.asking import Unanswered, ask
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
 from lvjobs.study.run import RunConfig, canonical_json
@@ -54,31 +50,17 @@ def _key(config: RunConfig) -> str:
 
 def _ask(configs: Sequence[RunConfig]) -> list[Mapping[str, int] | None]:
     task = configs[0].task
-    with tempfile.TemporaryDirectory(prefix="lvjobs-cost-") as directory:
-        answer = Path(directory) / "answer.json"
-        places = [path or str(Path.cwd()) for path in sys.path]  # what can be imported here can be imported there
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHON_COLORS": "0"}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "lvjobs.worker.measure", str(answer)],
-                input=json.dumps([config.model_dump(mode="json") for config in configs]),
-                env=environment,
-                cwd=directory,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise UsageError(
-                f"{task}: its first step takes more than {_PATIENCE_SECONDS:.0f} s here; nothing was submitted: "
-                "declare what a step costs, @lvjobs.task(flops=...)"
-            ) from None
-        if done.returncode != 0 or not answer.exists():
-            said = next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
-            raise UsageError(
-                f"{task} fails in its first step, which was tried here to count its FLOPs ({said}); nothing was "
-                "submitted: mend it, or declare what a step costs, @lvjobs.task(flops=...)"
-            )
-        answers: list[Any] = json.loads(answer.read_text())
+    question = [config.model_dump(mode="json") for config in configs]
+    try:
+        answers: list[Any] = ask("lvjobs.worker.measure", question, _PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"{task}: its first step takes more than {_PATIENCE_SECONDS:.0f} s here; nothing was submitted: "
+            "declare what a step costs, @lvjobs.task(flops=...)"
+        ) from None
+    except Unanswered as error:
+        raise UsageError(
+            f"{task} fails in its first step, which was tried here to count its FLOPs ({error}); nothing was "
+            "submitted: mend it, or declare what a step costs, @lvjobs.task(flops=...)"
+        ) from None
     return answers

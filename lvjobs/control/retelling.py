@@ -93,7 +93,7 @@ def _step(runs: Sequence[Run], books: Books) -> dict[str, Any]:
     run = max(trained, key=lambda each: books.accounts[each.id].spent(books.terms))
     training = TrainingConfig.model_validate(run.config["params"])
     try:
-        workload = workload_of(training, training.lora_rank)
+        workload = workload_of(training, training.lora_rank, training.format)
         counts = {name: CONVENTIONS[name](workload) for name in BINDING}
     except UsageError as error:
         return {"problem": str(error)}

@@ -117,9 +117,14 @@ def lacking(directory: Path) -> list[str]:
     """What a model's directory needs and does not have: configuration, weights as safetensors, tokenizer."""
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     missing += [name for name in _weight_files(directory) if not (directory / name).is_file()]
-    if not any((directory / name).is_file() for name in _TOKENIZERS):
+    if not has_tokenizer(directory):
         missing.append(_TOKENIZERS[0])
     return missing
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Return whether a model's directory has a tokenizer's file."""
+    return any((directory / name).is_file() for name in _TOKENIZERS)
 
 
 def _weight_files(directory: Path) -> list[str]:

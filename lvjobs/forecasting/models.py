@@ -30,21 +30,16 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     Raises:
         LvjobsError: the model is not on this machine, or is none that transformers can load.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
-    import transformers
-
-    untyped: Any = transformers
-    untyped.utils.logging.disable_progress_bar()
-    source = str(TINY_DIRECTORY) if config.model == TINY else config.model
+    untyped = _transformers()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
     _import_peft(with_bitsandbytes=_is_quantized(config, device))
     if _is_quantized(config, device):
         options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
+    tokenizer = load_tokenizer(config.model)
     try:
-        tokenizer = untyped.AutoTokenizer.from_pretrained(source, local_files_only=True)
         model = untyped.AutoModelForCausalLM.from_pretrained(
-            source, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", **options
+            _source(config.model), local_files_only=True, use_safetensors=True, attn_implementation="sdpa", **options
         )
     except (OSError, ValueError) as error:
         raise _unloadable(config.model, error) from error
@@ -54,6 +49,32 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
         model = model.to(device)
     model.config.use_cache = False  # of no use in training; decoding asks for it by itself
     return model.requires_grad_(requires_grad=False), tokenizer
+
+
+def load_tokenizer(model: str) -> Any:
+    """Return the tokenizer of a base model: `tiny`, a directory, or a hub id.
+
+    Raises:
+        LvjobsError: it is not on this machine, or is none that transformers can load.
+    """
+    try:
+        return _transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _unloadable(model, error) from error
+
+
+def _transformers() -> Any:
+    """Import transformers so that it never asks the network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
+    import transformers
+
+    untyped: Any = transformers
+    untyped.utils.logging.disable_progress_bar()
+    return untyped
+
+
+def _source(model: str) -> str:
+    return str(TINY_DIRECTORY) if model == TINY else model
 
 
 def _import_peft(*, with_bitsandbytes: bool) -> None:

@@ -39,9 +39,14 @@ class Prompt:
         return np.concatenate([self.before, history, self.after])
 
     @property
+    def around(self) -> int:
+        """Tokens that it puts around a history: what `wrap` adds."""
+        return len(self.before) + len(self.after)
+
+    @property
     def length(self) -> int:
         """Tokens that it adds to history and answer."""
-        return len(self.before) + len(self.after) + len(self.end)
+        return self.around + len(self.end)
 
 
 RAW = Prompt()

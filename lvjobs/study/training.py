@@ -102,8 +102,3 @@ class TrainingConfig(BaseModel):
     def tokens_per_step(self) -> int:
         """Tokens of one time step of two variables: `d.dd,d.dd;` with two decimals."""
         return 2 * (self.decimals + 2) + 2
-
-    @property
-    def validation_window(self) -> int:
-        """Tokens of one validation window: history and horizon."""
-        return (self.history_steps + self.horizon_steps) * self.tokens_per_step

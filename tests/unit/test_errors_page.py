@@ -19,6 +19,7 @@ MADE_ELSEWHERE = {
     "sites.refuse_excess(": "the function has the row",
     "_unloadable(": "the function has the row",
     "_complain(": "the function has the row",
+    "Unanswered(": "the words of a process; whoever asked it has the row",
 }
 """What raise statements raise whose message does not stand in them: how it begins, and why."""
 

@@ -30,7 +30,8 @@ def test_tinys_figures_are_of_its_preset_and_of_all_that_may_train():
 def test_a_window_of_tinys_preset_is_a_whole_series():
     settings = TrainSettings(**TINY_TRAINING)
     assert settings.model == "tiny"
-    assert settings.context_length == settings.validation_window == STEPS * settings.tokens_per_step
+    assert settings.history_steps + settings.horizon_steps == STEPS
+    assert settings.context_length == STEPS * settings.tokens_per_step
 
 
 def test_a_preset_stays_as_it_is():

@@ -1,0 +1,56 @@
+"""How many tokens an instruction adds to a series; asked by the control plane, in a process of its own.
+
+    python -m lvjobs.forecasting.instruction_tokens ANSWER < QUESTION
+
+QUESTION is a JSON object with `model`, `decimals` and `horizon`, ANSWER a file that gets a whole number.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.hub import directory_of, has_tokenizer
+
+VARIABLES = 2
+"""Of a step: `TrainingConfig.tokens_per_step` counts two as well."""
+
+_QWEN_BUT_HORIZON = 103
+"""Tokens of the instruction by Qwen2.5's tokenizer and template, without the digits of the horizon, a token each."""
+
+
+def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
+    """Return the tokens that the instruction puts before and after a history.
+
+    Args:
+        model: `tiny`, a directory, or a hub id.
+        decimals: Of a value.
+        horizon: Steps of a forecast.
+
+    Returns:
+        The count by the model's tokenizer, or by Qwen2.5's where the model's is not on this machine.
+
+    Raises:
+        LvjobsError: the tokenizer has no chat template, or cannot write the instruction.
+    """
+    directory = directory_of(model)
+    if directory is None or not has_tokenizer(directory):
+        return _QWEN_BUT_HORIZON + len(str(horizon))
+    from lvjobs.forecasting.codec import Codec
+    from lvjobs.forecasting.models import load_tokenizer
+    from lvjobs.forecasting.prompts import instruct
+
+    return instruct(load_tokenizer(model), model, Codec(decimals=decimals), VARIABLES, horizon).around
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    try:
+        answer = instruction_tokens(**json.load(sys.stdin))
+    except LvjobsError as error:
+        sys.exit(str(error))
+    Path(sys.argv[1]).write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
