@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
@@ -125,7 +125,7 @@ def _engine(path: Path) -> Engine:
     It has one connection, from the first transaction until `Ledger.close`.
     """
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),  # not as text, in which a ? or %20 of the path has a meaning
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,
@@ -162,7 +162,8 @@ def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
     if revision is not None:
         shutil.copy2(path, path.with_name(f"{path.name}.{revision}.bak"))
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # alembic expands what follows a single %
     config.attributes["engine"] = engine
     try:
         command.upgrade(config, "head")

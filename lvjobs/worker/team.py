@@ -105,11 +105,14 @@ def join(rank: int, size: int, meeting: Path) -> Group:
     )
     import torch
     from accelerate.state import PartialState
+    from torch.distributed import FileStore  # type: ignore[attr-defined] # it is, though not by name
 
     try:
+        store = FileStore(str(meeting), size)  # not init_method, a URL, in which a ? or # of the path has a meaning
+        store.set_timeout(PATIENCE)
         state = PartialState(
             cpu=not torch.cuda.is_available(),
-            init_method=f"file://{meeting}",
+            store=store,
             rank=rank,
             world_size=size,
             timeout=PATIENCE,

@@ -187,3 +187,12 @@ def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for):
     assert lab.run("scrontab", "-l").split() == own.split()
     assert "there was no entry" in study.type("driver", "uninstall")
     lab.run("scrontab", "-r")
+
+
+def test_a_driver_finishes_a_study_whose_directory_reads_like_a_url(tmp_path, lab):
+    study = Study(tmp_path / "q?x=1#%20 %zz", driver=True)
+    (tmp_path / "q").mkdir()
+    study.submit("run", "--set", "steps=60")
+    until(study, lambda: [run["state"] for run in study.summary()["runs"]] == ["completed"], 600)
+    assert json.loads(study.type("status", "--json"))["runs"][0]["state"] == "completed"
+    assert not list((tmp_path / "q").iterdir()), "another directory than the study's was written to"
