@@ -83,8 +83,8 @@ class Lvjobs(Subject):
         """Send its job."""
         cause = self.cause
         text = _STUDY.format(partition=cause.partition, memory=800, minutes=cause.minutes, hung=cause.hung)
-        (self.root / "study.toml").write_text(text)
-        (self.root / "ticking.py").write_text(TICKING)
+        (self.root / "study.toml").write_text(text, encoding="utf-8")
+        (self.root / "ticking.py").write_text(TICKING, encoding="utf-8")
         self.type(sys.executable, "-m", "lvjobs", "submit", "run", "--name", "run")
 
     def _journals(self) -> Iterator[list[dict[str, Any]]]:
@@ -164,7 +164,7 @@ def launch_failed(subject: Subject) -> float:
     """Its srun fails."""
     (subject.root / "provoked").touch()
     until((subject.root / "ended").exists)
-    return float((subject.root / "ended").read_text())
+    return float((subject.root / "ended").read_text(encoding="utf-8"))
 
 
 def hung(subject: Subject) -> float:

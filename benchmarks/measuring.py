@@ -61,7 +61,7 @@ def output_of(command: Sequence[str | Path], cwd: Path, environment: Mapping[str
     """
     words = [str(word) for word in command]
     added = {**os.environ, **(environment or {})}
-    done = subprocess.run(words, cwd=cwd, env=added, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=cwd, env=added, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)[:200]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
@@ -91,10 +91,10 @@ def peer_python(name: str, *requirements: str) -> Path:
     wanted = " ".join(requirements)
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{root}.lock"):
-        if not stamp.exists() or stamp.read_text() != wanted:
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
             subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
             subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
-            stamp.write_text(wanted)
+            stamp.write_text(wanted, encoding="utf-8")
     return python
 
 
@@ -107,7 +107,7 @@ def trainers_python() -> Path:
 def version_of(python: Path, package: str) -> str:
     """`package 1.2`, as it is installed there."""
     code = f"from importlib.metadata import version; print(version({package!r}))"
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     return f"{package} {done.stdout.strip()}"
 
 
@@ -119,7 +119,7 @@ def machine_line() -> str:
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return " ".join(line.partition(":")[2].split())
     return platform.machine()

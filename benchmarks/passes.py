@@ -90,8 +90,10 @@ def fill(study: Study, runs: int, open_: int, now: float) -> None:
             "pid": 1,
             "time": now,
         }
-        files.generation(1).write_text(json.dumps(claim))
-        files.journal(1).write_text(json.dumps({"kind": "start", "time": now, "resumed_from": None}) + "\n")
+        files.generation(1).write_text(json.dumps(claim), encoding="utf-8")
+        files.journal(1).write_text(
+            json.dumps({"kind": "start", "time": now, "resumed_from": None}) + "\n", encoding="utf-8"
+        )
 
 
 def _id(number: int) -> str:
@@ -132,7 +134,7 @@ def read_everything(session: Session) -> float:
 def grow(study: Study, runs: int, open_: int, step: int) -> None:
     """Every run that runs takes a step."""
     for number in range(runs - open_ + 1, runs, 2):
-        with study.layout.run(f"run{number}").journal(1).open("a") as journal:
+        with study.layout.run(f"run{number}").journal(1).open("a", encoding="utf-8") as journal:
             journal.write(json.dumps({"kind": "step", "time": 0.0, "step": step, "loss": 1.0, "seconds": 0.1}) + "\n")
 
 
@@ -205,7 +207,9 @@ def measure_real(runs: int, repetitions: int) -> list[str]:
     with drained_lab() as lab, tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_dataset(root / "data.h5", systems=40, seed=0)
-        (root / "study.toml").write_text(STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(runs))))
+        (root / "study.toml").write_text(
+            STUDY.format(data=json.dumps(str(root / "data.h5")), seeds=list(range(runs))), encoding="utf-8"
+        )
         lvjobs(root, "sweep", "many")
         study, times, reads = load_study(root), [], []
         for _ in range(repetitions + 1):

@@ -47,7 +47,7 @@ with Session(engine) as session:
 def study_of(root: Path, runs: int) -> Path:
     """A study whose ledger has so many runs, all of them ended."""
     root.mkdir()
-    (root / "study.toml").write_text('profile = "local"\nstage = []\n')
+    (root / "study.toml").write_text('profile = "local"\nstage = []\n', encoding="utf-8")
     fill(load_study(root), runs, 0, 1e9)
     return root
 
@@ -59,7 +59,7 @@ def gridtk_of(root: Path, python: Path, runs: int) -> tuple[Path, dict[str, str]
     programs = root / "bin"
     programs.mkdir()
     for name, answer in (("squeue", ""), ("sacct", '{"jobs": []}')):
-        (programs / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+        (programs / name).write_text(f"#!/bin/sh\necho '{answer}'\n", encoding="utf-8")
         (programs / name).chmod(0o755)
     return root, {"PATH": f"{programs}:/usr/bin:/bin"}
 

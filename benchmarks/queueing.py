@@ -56,7 +56,7 @@ _WAYS = {"pack": ("--pack", "9"), "pack, 3 side by side": ("--pack", "9", "--sid
 def declare(root: Path, data: Path, ranks: list[int], rates: list[float], steps: int) -> None:
     """A study with the stage."""
     words = {"data": json.dumps(str(data)), "ranks": ranks, "rates": rates, "steps": steps, "save": max(1, steps // 2)}
-    (root / "study.toml").write_text(_STUDY.format(**words))
+    (root / "study.toml").write_text(_STUDY.format(**words), encoding="utf-8")
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def ours(root: Path, options: tuple[str, ...]) -> float:
     started = time.monotonic()
     lvjobs(root, "sweep", "stage1", *options)
     summary = root / ".lvjobs" / "summary.json"
-    until(lambda: json.loads(summary.read_text())["stages"][0]["state"] == "completed", 3600)
+    until(lambda: json.loads(summary.read_text(encoding="utf-8"))["stages"][0]["state"] == "completed", 3600)
     return time.monotonic() - started
 
 
@@ -116,7 +116,7 @@ def prepare(root: Path) -> list[str]:
         layout = study.layout.run(f"cell-{number}")
         layout.root.mkdir(parents=True)
         run = RunFile(id=str(number), name=layout.root.name, stage="", fingerprint=config.fingerprint, config=config)
-        layout.config.write_text(run.model_dump_json())
+        layout.config.write_text(run.model_dump_json(), encoding="utf-8")
         directories.append(str(layout.root))
     return directories
 

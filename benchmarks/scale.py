@@ -80,7 +80,7 @@ def ours(root: Path, data: Path, steps: int) -> Left:
     params = _TRAINS | {"data": str(data)}
     config = RunConfig(task=TRAIN_TASK, steps=steps, checkpoint_every=steps // 4, params=params)
     run = RunFile(id="0", name=root.name, stage="", fingerprint=config.fingerprint, config=config)
-    layout.config.write_text(run.model_dump_json())
+    layout.config.write_text(run.model_dump_json(), encoding="utf-8")
     _train([sys.executable, "-m", "lvjobs.worker", str(root)])
     beside = 3  # ledger.json and allowance.json, which passes write, and the log
     journal = [line for line in layout.journal(1).read_bytes().splitlines() if json.loads(line)["kind"] == "step"]
@@ -94,7 +94,7 @@ def peer(root: Path, data: Path, steps: int, python: Path) -> Left:
     np.save(root / "work" / "chunks.npy", chunks_of(_TRAINS | {"data": str(data)}))
     job = {"model": str(TINY_DIRECTORY), "chunks": str(root / "work" / "chunks.npy"), "rank": 4, "batch": 1}
     job |= {"output": str(root / "output"), "steps": str(root / "work" / "told"), "last": steps, "save": steps // 4}
-    (root / "work" / "job.json").write_text(json.dumps(job))
+    (root / "work" / "job.json").write_text(json.dumps(job), encoding="utf-8")
     _train([str(python), str(_PEER), str(root / "work" / "job.json"), str(root / "submitit")])
     told = sum(path.stat().st_size for path in root.glob("output/*/trainer_state.json"))  # in each checkpoint, whole
     return Left(count(root / "output") + count(root / "submitit"), told / steps)
@@ -103,7 +103,7 @@ def peer(root: Path, data: Path, steps: int, python: Path) -> Left:
 def _train(command: list[str]) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "LVJOBS"))}
     kept |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
@@ -112,7 +112,7 @@ def ledger_bytes(root: Path, runs: int, python: Path) -> tuple[float, float]:
     """Bytes a run of our ledger with so many, and of GridTK's."""
     root.mkdir()
     (root / "ours").mkdir()
-    (root / "ours" / "study.toml").write_text('profile = "local"\nstage = []\n')
+    (root / "ours" / "study.toml").write_text('profile = "local"\nstage = []\n', encoding="utf-8")
     study = load_study(root / "ours")
     fill(study, runs, min(_OPEN, runs // 2), 1e9)
     theirs, _ = gridtk_of(root / "gridtk", python, runs)
@@ -159,8 +159,8 @@ def cluster(queued: int) -> Iterator[Lab]:
 def driven(lab: Lab, root: Path, passes: int) -> Load:
     """What each pass of a driver, and its coming back, brings the controller."""
     root.mkdir()
-    (root / "study.toml").write_text(_STUDY)
-    (root / "ticking.py").write_text(TICKING)
+    (root / "study.toml").write_text(_STUDY, encoding="utf-8")
+    (root / "ticking.py").write_text(TICKING, encoding="utf-8")
     lvjobs(root, "submit", "run", "--name", "run")
     layout = StudyLayout(root)
 

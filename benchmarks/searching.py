@@ -56,7 +56,9 @@ def sweep(data: Path, options: argparse.Namespace, prune: str) -> dict[str, Any]
         seeds = list(range(options.seeds))
         values = {"slots": options.slots, "steps": options.steps, "first": options.first, "seeds": seeds}
         values |= {"ranks": options.ranks, "rates": options.rates}
-        (root / "study.toml").write_text(_STUDY.format(data=json.dumps(str(data)), prune=prune, **values))
+        (root / "study.toml").write_text(
+            _STUDY.format(data=json.dumps(str(data)), prune=prune, **values), encoding="utf-8"
+        )
         lvjobs(root, "sweep", "search")
         lvjobs(root, "watch", "--every", "1")
         spent = json.loads(lvjobs(root, "budget", "--json"))["by_stage"]["search"]

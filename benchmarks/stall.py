@@ -92,11 +92,13 @@ def ours(plan: Plan, measured: Measured) -> float:
         params=plan.config.model_dump(),
     )  # fmt: skip
     run = RunFile(id="id", name="run", stage="stall", fingerprint=config.fingerprint, config=config)
-    layout.config.write_text(run.model_dump_json())
+    layout.config.write_text(run.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "lvjobs.worker", str(layout.root)]
     ran = run_process(command, plan.directory, {"LVJOBS_BACKEND": "local"})
     if ran.returncode:
-        raise RuntimeError(f"the worker ended with exit code {ran.returncode}: {layout.journal(1).read_text()[-2000:]}")
+        raise RuntimeError(
+            f"the worker ended with exit code {ran.returncode}: {layout.journal(1).read_text(encoding='utf-8')[-2000:]}"
+        )
     entries, _ = parse_entries(layout.journal(1).read_bytes())
     written = [entry.fields for entry in entries if entry.kind == "checkpoint"]
     ends = [entry.time for entry in entries if entry.kind == "step"]

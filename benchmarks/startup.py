@@ -44,7 +44,7 @@ _BATCH, _RANK = 2, 4
 
 def whole_lines(paths: list[Path]) -> list[dict[str, Any]]:
     """Their whole lines, each a JSON object."""
-    texts = [path.read_text() for path in paths if path.exists()]
+    texts = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
     return [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -79,13 +79,15 @@ class Resuming:
     def _run(self, is_over: Callable[[list[dict[str, Any]]], bool], before: int) -> list[dict[str, Any]]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "LVJOBS"))}
         kept |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        with self.log.open("w") as log:
+        with self.log.open("w", encoding="utf-8") as log:
             process = subprocess.Popen(self.command, env=kept, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + _SECONDS
         while not is_over(self.lines()[before:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                raise SystemExit(f"{' '.join(self.command)} made no steps:\n{self.log.read_text()[-3000:]}")
+                raise SystemExit(
+                    f"{' '.join(self.command)} made no steps:\n{self.log.read_text(encoding='utf-8')[-3000:]}"
+                )
             time.sleep(0.02)
         process.kill()
         process.wait()
@@ -98,7 +100,7 @@ def ours(params: dict[str, Any], root: Path, steps: int) -> Resuming:
     root.mkdir()
     config = RunConfig(task=TRAIN_TASK, steps=10**6, checkpoint_every=2, validate_every=10**6, params=params)
     run = RunFile(id="0", name=root.name, stage="", fingerprint=config.fingerprint, config=config)
-    layout.config.write_text(run.model_dump_json())
+    layout.config.write_text(run.model_dump_json(), encoding="utf-8")
 
     def lines() -> list[dict[str, Any]]:
         return whole_lines(sorted(layout.journals.glob("*.jsonl")))
@@ -114,7 +116,7 @@ def peer(python: Path, params: dict[str, Any], root: Path, steps: int) -> Resumi
     told, output = root / "steps.jsonl", root / "output"
     job = {"model": params["model"], "chunks": str(root / "chunks.npy"), "rank": _RANK, "batch": _BATCH}
     job |= {"output": str(output), "steps": str(told)}
-    (root / "job.json").write_text(json.dumps(job))
+    (root / "job.json").write_text(json.dumps(job), encoding="utf-8")
     np.save(root / "chunks.npy", chunks_of(params))
 
     def lines() -> list[dict[str, Any]]:

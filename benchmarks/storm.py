@@ -125,7 +125,7 @@ class Bench:
             f"{name} = {json.dumps(value)}" for name, value in (_TRAIN | {"data": str(self.data)}).items()
         )
         shape = {"save_every": self.asked.save_every, "steps": self.asked.steps, "seeds": list(range(self.asked.runs))}
-        (root / "study.toml").write_text(_STUDY.format(train=train, **shape))
+        (root / "study.toml").write_text(_STUDY.format(train=train, **shape), encoding="utf-8")
         lvjobs(root, "sweep", "storm")
 
     def _submit_peer(self, root: Path, way: str) -> None:
@@ -134,13 +134,13 @@ class Bench:
         signals = _GRACEFUL if config.grace else dict.fromkeys(_GRACEFUL, "TERM")
         shape = {name: getattr(self.asked, name) for name in ("runs", "steps", "save_every")}
         options = {"model": str(TINY_DIRECTORY), "windows": str(self.windows), "signals": signals, **shape}
-        (root / "options.json").write_text(json.dumps(options))
+        (root / "options.json").write_text(json.dumps(options), encoding="utf-8")
         environment = {"OMP_NUM_THREADS": "1", "SUBMITIT_PREEMPT_SIGNAL": signals["submitit"], "HF_HUB_OFFLINE": "1"}
         if way == "submitit":
             output_of([self.python, _PEERS, "submit", root], root, environment)
             return
         words = {"python": self.python, "script": _PEERS, "root": root, "way": way, "signal": signals[way]}
-        (root / "job.sh").write_text(_SBATCH.format(last=self.asked.runs - 1, **words))
+        (root / "job.sh").write_text(_SBATCH.format(last=self.asked.runs - 1, **words), encoding="utf-8")
         output_of(["sbatch", "job.sh"], root, environment)
 
     def _queue(self) -> list[list[str]]:
@@ -173,7 +173,7 @@ class Bench:
 def _logs(root: Path) -> str:
     """The ends of what its jobs printed."""
     files = [path for pattern in ("*.log", "logs/*/*.out", "submitit/*_log.*") for path in root.glob(pattern)]
-    return "\n".join(f"{path.name}:\n{path.read_text()[-1500:]}" for path in files)
+    return "\n".join(f"{path.name}:\n{path.read_text(encoding='utf-8')[-1500:]}" for path in files)
 
 
 def _our_results(root: Path) -> int:
@@ -214,7 +214,7 @@ def read_kept(file: Path | None) -> Storms:
     """The arms that ended before."""
     if file is None or not file.exists():
         return {}
-    rows = (json.loads(line) for line in file.read_text().splitlines())
+    rows = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
     return {(row["repetition"], row["way"], row["grace"]): Outcome(**row["outcome"]) for row in rows}
 
 
@@ -298,7 +298,7 @@ def _storm(repetition: int, grace: int, found: Storms, scratch: Path, asked: arg
                 print(f"{arm}: {found[arm]}", file=sys.stderr, flush=True)
                 if asked.keep:
                     row = {"repetition": repetition, "way": way, "grace": storm, "outcome": asdict(found[arm])}
-                    with asked.keep.open("a") as file:
+                    with asked.keep.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(row) + "\n")
 
 

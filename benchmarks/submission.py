@@ -110,12 +110,12 @@ class Submission:
         """Seconds from after the imports to the last answer."""
         root = Path(tempfile.mkdtemp(dir=self._root))
         for name, text in self._files.items():
-            (root / name).write_text(text)
+            (root / name).write_text(text, encoding="utf-8")
         self._lab.run("sdiag", "--reset")
         output_of(self._command, root)
         counted = requests(self._lab.run("sdiag"))
         self.sbatches, self.rpcs = counted["REQUEST_SUBMIT_BATCH_JOB"], counted.total()
-        took = float((root / "took").read_text())
+        took = float((root / "took").read_text(encoding="utf-8"))
         self._lab.run("scancel", f"--user={os.getuid()}")
         while self._lab.run("squeue", "-h", "-a", "-o", "%i"):
             time.sleep(0.1)

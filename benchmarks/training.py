@@ -135,11 +135,11 @@ def lightning(tuned: Tuned, steps: int, threads: int) -> Iterator[Repetition]:
         "steps": steps,
         "threads": threads,
     }
-    (work / "job.json").write_text(json.dumps(job))
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [trainers_python(), REPOSITORY / "benchmarks" / "peers" / "train_lightning.py", work / "job.json"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", bufsize=1, env=environment
     ) as process:
         asked, answers = process.stdin, process.stdout
         assert asked is not None

@@ -131,6 +131,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, json_text(value))
 
 
+def path_text(path: Path | str) -> str:
+    """Return `path` as a UTF-8 file has to hold it: its own bytes, whatever encoding this process's locale has."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
 def json_text(value: Mapping[str, Any]) -> str:
     """A JSON object as files have it: equal objects give equal text."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -18,7 +18,7 @@ def work(root: str) -> None:
     """Say that it began, and go on for ever; take too much memory when it is told to."""
     hungry = Path(root) / "hungry"
     line = {"time": time.time(), "pid": os.getpid(), "job_id": os.environ["SLURM_JOB_ID"]}
-    with (Path(root) / "starts").open("a") as stream:
+    with (Path(root) / "starts").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
     while True:
         time.sleep(0.2)

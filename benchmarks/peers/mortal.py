@@ -56,7 +56,7 @@ class Cause:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     """A file's whole lines, each a JSON object; none where there is no file."""
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -97,7 +97,7 @@ class Subject:
         if self.cause.launches:
             srun = self.root / "bin" / "srun"
             srun.parent.mkdir()
-            srun.write_text(_SRUN.format(root=self.root, real=shutil.which("srun")))
+            srun.write_text(_SRUN.format(root=self.root, real=shutil.which("srun")), encoding="utf-8")
             srun.chmod(0o755)
 
     def submit(self) -> None:
@@ -132,7 +132,14 @@ class Subject:
         """What a command prints; its jobs find the srun that is made for them first."""
         environment = {**os.environ, "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"}
         done = subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=120
+            command,
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
         )
         if done.returncode:
             raise SystemExit(f"{' '.join(command[:3])} failed:\n{done.stdout}{done.stderr}")

@@ -51,13 +51,13 @@ class Telling(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """It is done."""
         line = {"kind": "step", "time": time.time(), "seconds": time.monotonic() - self.began}
-        with self.path.open("a") as stream:
+        with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
 
 def train(path: str) -> None:
     """Train until somebody kills it, or to its last step."""
-    job = json.loads(Path(path).read_text())
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
     output = Path(job["output"])
     resumes = any(output.glob("checkpoint-*"))
     torch.manual_seed(0)

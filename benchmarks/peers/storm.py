@@ -21,11 +21,11 @@ class Place:
     """One run: what was asked (ROOT/options.json), its directory, and how far it is."""
 
     def __init__(self, root: Path, number: int) -> None:
-        self.options: dict[str, Any] = json.loads((root / "options.json").read_text())
+        self.options: dict[str, Any] = json.loads((root / "options.json").read_text(encoding="utf-8"))
         self.directory = root / str(number)
         self.directory.mkdir(exist_ok=True)
         self.executed = 0  # steps of this process
-        self._lines = (self.directory / "executed").open("a")
+        self._lines = (self.directory / "executed").open("a", encoding="utf-8")
 
     @property
     def is_done(self) -> bool:
@@ -142,7 +142,7 @@ def submit(root: Path) -> None:
         slurm_partition="low", slurm_time=60, slurm_gres="gpu:1", cpus_per_task=1, slurm_mem="2G",
         slurm_array_parallelism=1000, slurm_signal_delay_s=30,
     )  # fmt: skip
-    runs = json.loads((root / "options.json").read_text())["runs"]
+    runs = json.loads((root / "options.json").read_text(encoding="utf-8"))["runs"]
     with executor.batch():
         for number in range(runs):
             executor.submit(Training(root, number))

@@ -9,6 +9,7 @@ import click
 from lvjobs.cli.common import (
     READ_WAIT_SECONDS,
     WRITE_WAIT_SECONDS,
+    because_option,
     current_summary,
     existing_study,
     json_option,
@@ -71,7 +72,7 @@ def _still_fits(study: Study, summary: Mapping[str, Any]) -> list[dict[str, Any]
 
 @budget.command("set")
 @click.argument("limit")
-@click.option("--because", "reason", default="", help="Why; needed to raise the limit, and kept in the ledger.")
+@because_option("reason", "Why; needed to raise the limit, and kept in the ledger.")
 @study_option
 @json_option
 @click.pass_context
@@ -88,7 +89,7 @@ def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_js
     study = existing_study(root)
     flops = validated(Budget, {"limit": limit}, "LIMIT").limit
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-        change_limit(session.study, session.ledger, flops, limit, reason.strip(), session.clock())
+        change_limit(session.study, session.ledger, flops, limit, reason, session.clock())
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:  # which reads study.toml anew
         summary = session.make_pass()
     if as_json:

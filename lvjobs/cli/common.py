@@ -35,6 +35,16 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")(function)
 
 
+def because_option(name: str, text: str) -> Callable[[F], F]:
+    """--because TEXT, handed over as `name`: in UTF-8, as the ledger has it, whatever the terminal's locale is."""
+    return click.option("--because", name, default="", callback=_legible, help=text)
+
+
+def _legible(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Read bytes that the locale could not decode as UTF-8, and replace those that are not UTF-8 either."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+
 def existing_study(root: Path) -> Study:
     """The study in `root`, for commands that only make sense where there is one."""
     study = load_study(root)

@@ -23,7 +23,7 @@ def logs(root: Path, run: str, follow: bool, lines: int) -> None:
     """Show what RUN's latest job printed."""
     path = _newest_log(existing_study(root), run)
     click.echo(f"==> {path} <==", err=True)
-    with path.open(errors="replace") as stream:
+    with path.open(errors="replace", encoding="utf-8") as stream:
         for line in deque(stream, maxlen=lines):
             click.echo(line, nl=False)
         while follow:

@@ -31,7 +31,7 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
     runs, layout = retold["runs"], study.layout
     facts = Facts(
         name=study.root.resolve().name,
-        declared=layout.config.read_text() if layout.config.exists() else "",
+        declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
         retold=retold,
         material=material_of(study, runs, evaluated(layout, runs)),

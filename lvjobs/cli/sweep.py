@@ -8,6 +8,7 @@ import click
 from lvjobs.cli.common import (
     READ_WAIT_SECONDS,
     WRITE_WAIT_SECONDS,
+    because_option,
     existing_study,
     json_option,
     print_json,
@@ -66,7 +67,7 @@ def sweep() -> None:
 @train_options
 @resource_options
 @click.option("--winner", metavar="RUN", help="Make RUN the stage's winner, whatever its rule says.")
-@click.option("--because", default="", help="Why; needed with --winner, and kept with the results.")
+@because_option("because", "Why; needed with --winner, and kept with the results.")
 @click.option("--without-held", is_flag=True, help="Decide the stage without its held runs.")
 @click.option("--quorum", type=click.IntRange(min=1), help="With --without-held: once so many candidates are done.")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")

@@ -251,5 +251,5 @@ class LocalCluster:
 
 def _last_line(path: Path) -> str:
     with suppress(OSError, IndexError):
-        return path.read_text(errors="replace").strip().splitlines()[-1]
+        return path.read_text(errors="replace", encoding="utf-8").strip().splitlines()[-1]
     return f"see {path}"

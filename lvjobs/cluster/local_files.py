@@ -56,7 +56,7 @@ class Spec:
 def read_record(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is no such file."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return value
@@ -160,7 +160,7 @@ class JobFiles:
 
     def spec(self) -> Spec:
         """The request."""
-        return Spec(**json.loads((self.root / "job.json").read_text()))
+        return Spec(**json.loads((self.root / "job.json").read_text(encoding="utf-8")))
 
     def member(self, index: int) -> MemberFiles:
         """The member of that index."""

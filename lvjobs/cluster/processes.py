@@ -54,13 +54,13 @@ def identify(pid: int) -> Identity | None:
 
 
 def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def _ticks(pid: int) -> int | None:
     try:
         # the command's name may hold spaces and brackets
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace", encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[_STATE] in "ZX" else int(fields[_START_TICKS])

@@ -19,6 +19,7 @@ import jinja2.meta
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.templates import SUFFIX, path_of, shipped
 from lvjobs.errors import UsageError
+from lvjobs.files import path_text
 
 _NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
 """Whole numbers, and the least that each may be."""
@@ -153,7 +154,7 @@ def render(profile: Profile, request: JobRequest) -> str:
 
 def _facts(request: JobRequest) -> dict[str, Any]:
     """What comes with each submission."""
-    members = [str(path) for path in request.run_directories]
+    members = [path_text(path) for path in request.run_directories]
     if not members:
         raise UsageError("a submission needs at least one run: name one")
     is_array = len(members) > 1
@@ -161,11 +162,11 @@ def _facts(request: JobRequest) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "job_name": request.job_name,
         "token": request.token,
-        "log_file": _log_file(str(request.log_directory), is_array=is_array),
+        "log_file": _log_file(path_text(request.log_directory), is_array=is_array),
         "array": f"0-{len(members) - 1}{at_once}" if is_array else "",
         "run_directories": members,
-        "code_directory": str(request.code_directory),
-        "python": request.python,
+        "code_directory": path_text(request.code_directory),
+        "python": path_text(request.python),
         "environment": dict(request.environment),
     }
     for key, value in facts.items():

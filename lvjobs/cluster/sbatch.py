@@ -33,9 +33,10 @@ class _ScriptExecutor(SlurmExecutor):
         self.sent = False
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:  # noqa: ARG002 - submitit's own signature
-        return self._script
+        return ""  # submitit would write it in the encoding of the locale
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        submission_file_path.write_text(self._script, encoding="utf-8")
         self.sent = True
         unset = [word for name in misleading_variables(os.environ) for word in ("-u", name)]
         bounded = ["timeout", "--kill-after=2", f"{self._timeout:.0f}"]

@@ -32,10 +32,11 @@ def ask(module: str, question: Any, seconds: float) -> Any:
             env=environment,
             cwd=directory,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=seconds,
             check=False,
         )
         if done.returncode != 0 or not answer.exists():
             raise Unanswered(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))
-        return json.loads(answer.read_text())
+        return json.loads(answer.read_text(encoding="utf-8"))

@@ -184,7 +184,7 @@ def _allowed(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     if reserved is None:
         return
     try:
-        allowed = parse_allowance(files.allowance.read_text()).training
+        allowed = parse_allowance(files.allowance.read_text(encoding="utf-8")).training
     except FileNotFoundError:
         if rows.members.get(run.id):
             what = f"{files.allowance} is gone: a worker would train without a bound"

@@ -7,6 +7,7 @@ work is not their doing: whoever makes a pass holds the study's lease.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Standing:
 
 def driver_token(study: Study) -> str:
     """What the study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
-    return hashlib.sha256(str(study.root).encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(study.root)).hexdigest()[:12]
 
 
 def driver_name(study: Study) -> str:

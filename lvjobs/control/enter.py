@@ -206,7 +206,7 @@ def _refuse_anothers(files: RunLayout, run: Run) -> None:
     if not is_claimed(files):
         return
     try:
-        owner = RunFile.model_validate_json(files.config.read_text())
+        owner = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
         is_own = is_run_of(run, with_values(owner.config.model_dump(mode="json"), owner.declared))
     except (OSError, ValueError):
         is_own = False

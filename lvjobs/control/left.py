@@ -42,7 +42,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     """The last pass's summary, or None when no pass was ever made."""
     for _ in range(2):  # a pass may write both between the two looks
         try:
-            summary: dict[str, Any] = json.loads(path.read_text())
+            summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         if "closed" not in summary:  # of an earlier release
@@ -64,7 +64,7 @@ def write_closed(path: Path, mark: tuple[int, str], rows: Sequence[str]) -> Clos
 def read_closed(path: Path) -> ClosedRows:
     """The rows beside the summary at `path`; none where there are none, or where a dead machine left half of them."""
     try:
-        value = json.loads(path.with_name(_CLOSED).read_text())
+        value = json.loads(path.with_name(_CLOSED).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return ClosedRows()
     return ClosedRows(tuple(value["mark"]), value["runs"])

@@ -63,7 +63,7 @@ def _write(study: Study, limit: int, typed: str) -> None:
 
     path = study.layout.config
     try:
-        document = tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         table = document.setdefault("budget", tomlkit.table())
         table["limit"] = tomlkit.value(typed) if _is_toml_number(typed, limit) else limit
         write_atomic(path, tomlkit.dumps(document))

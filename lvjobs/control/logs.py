@@ -24,5 +24,5 @@ def newest_log(study: Study, row: Mapping[str, Any]) -> Path | None:
 
 def last_lines(path: Path, most: int) -> list[str]:
     """The last lines of a log, without their newlines; bytes that are no text are replaced."""
-    with path.open(errors="replace") as stream:
+    with path.open(errors="replace", encoding="utf-8") as stream:
         return [line.rstrip("\n") for line in deque(stream, maxlen=most)]

@@ -44,7 +44,7 @@ class MemoKeeper:
     def _known(self, run_id: str, path: Path) -> str:
         if run_id not in self._kept:
             try:
-                self._kept[run_id] = path.read_text()
+                self._kept[run_id] = path.read_text(encoding="utf-8")
             except (FileNotFoundError, UnicodeDecodeError):
                 return ""
         return self._kept[run_id]

@@ -203,14 +203,14 @@ def read_attempts(
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
     """The claims of generations that are not `known`, in order."""
     paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
-    claims = [parse_claim(path.read_text()) for path in paths]
+    claims = [parse_claim(path.read_text(encoding="utf-8")) for path in paths]
     return sorted(claims, key=lambda claim: claim.generation)
 
 
 def read_done(files: RunLayout) -> Done | None:
     """The run's done marker."""
     try:
-        return parse_done(files.done.read_text())
+        return parse_done(files.done.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

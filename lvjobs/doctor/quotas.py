@@ -51,6 +51,7 @@ def _said(words: Sequence[str]) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_SECONDS,
             check=False,

@@ -168,7 +168,7 @@ def _cached_config(model: str) -> Path | None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as a model's config.json ({error}); {_ANEW}") from None
     if not isinstance(config, dict):

@@ -136,6 +136,6 @@ class Candidate:
             write_forecasts(directory / FORECASTS, done)
             if is_last:
                 result = examine(self.config, self.data, done, self.seed)
-                (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+                (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
         return save

@@ -214,7 +214,7 @@ class _Plain:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); fetch or copy it anew") from None
     if not isinstance(value, dict):

@@ -49,7 +49,7 @@ def main() -> None:
         answer = instruction_tokens(**json.load(sys.stdin))
     except LvjobsError as error:
         sys.exit(str(error))
-    Path(sys.argv[1]).write_text(json.dumps(answer))
+    Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def load_result(final: Path, run: RunConfig) -> Result:
         LvjobsError: the data are no longer those that were forecast; or forecasts and scores do not belong together.
     """
     config = EvaluationConfig.model_validate(run.params)
-    kept, made = json.loads((final / SCORES).read_text()), read_forecasts(final / FORECASTS)
+    kept, made = json.loads((final / SCORES).read_text(encoding="utf-8")), read_forecasts(final / FORECASTS)
     data = _data_of(config)
     steps = config.training.history_steps + config.training.horizon_steps
     values = data.trajectories[list(made.systems), :steps].astype(np.float64)

@@ -170,7 +170,7 @@ class Trainer:
             save_adapter(self.model, directory)
 
         def split(directory: Path) -> None:
-            (directory / SPLIT).write_text(json.dumps(self.split.to_dict()) + "\n")
+            (directory / SPLIT).write_text(json.dumps(self.split.to_dict()) + "\n", encoding="utf-8")
 
         return {
             "adapter": adapter,
@@ -188,7 +188,7 @@ class Trainer:
             LvjobsError: its systems were divided otherwise: what validates now may have been trained on.
         """
         stored = resumed.directory("split") / SPLIT  # checkpoints of earlier releases have none
-        if stored.is_file() and Split.from_dict(json.loads(stored.read_text())) != self.split:
+        if stored.is_file() and Split.from_dict(json.loads(stored.read_text(encoding="utf-8"))) != self.split:
             raise LvjobsError(f"{stored} names other systems than this release would: submit a new run")
         load_adapter(self.model, resumed.directory("adapter"))
         self.optimizer.load_state_dict(resumed.state["optimizer"])

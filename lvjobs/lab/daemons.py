@@ -34,7 +34,7 @@ def _complain(layout: Layout, name: str, what: str) -> LabError:
     complaint = ""
     for path in (layout.log / f"{name}.log", layout.log / f"{name}.out"):
         if not complaint and path.exists():
-            lines = path.read_text(errors="replace").splitlines()[-50:]
+            lines = path.read_text(errors="replace", encoding="utf-8").splitlines()[-50:]
             complaint = next(
                 (line for line in reversed(lines) if "fatal" in line.lower() or "error" in line.lower()), ""
             )

@@ -198,7 +198,7 @@ class Lab:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One `up` or `down` at a time; a lab is of one machine, so an advisory lock will do."""
-        with (self.layout.etc / "lock").open("w") as stream:
+        with (self.layout.etc / "lock").open("w", encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 

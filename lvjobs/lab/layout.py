@@ -142,7 +142,7 @@ class Layout:
     def load(self) -> Site | None:
         """What `save` remembered; None where no lab was ever brought up."""
         try:
-            values = json.loads(self.record.read_text())
+            values = json.loads(self.record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:

@@ -74,11 +74,19 @@ def install_packages(packages: Iterable[str]) -> None:
     # Debian asks this script before it starts a service; where the machine has one of its own, that one stays
     ours = not _POLICY.exists()
     if ours:
-        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
         _POLICY.chmod(0o755)
     try:
         for command in (("apt-get", "update", "-qq"), install_command(names)):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
             if done.returncode:
                 said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
                 raise LabError(f"{shlex.join(command)} failed ({said}); run it by hand to see why")

@@ -43,7 +43,7 @@ def belongs_to(process: psutil.Process, layout: Layout) -> bool:
 def daemon_process(layout: Layout, daemon: str) -> psutil.Process | None:
     """The living process of `daemon`, by its pid file; None if there is none of this lab."""
     try:
-        process = psutil.Process(int(layout.pid_file(daemon).read_text()))
+        process = psutil.Process(int(layout.pid_file(daemon).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
     return process if is_alive(process) and belongs_to(process, layout) else None

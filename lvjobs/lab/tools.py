@@ -73,6 +73,8 @@ def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | 
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             check=False,
         )

@@ -68,7 +68,7 @@ class Holder:
 
 def machine() -> str:
     """This machine since it was booted, and the processes that may know of one another there."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
 
 
@@ -78,7 +78,7 @@ def _newest(directory: Path) -> tuple[int, str]:
     if not numbers:
         return 0, ""
     number = max(numbers)
-    return number, (directory / f"{number:06d}").read_text()
+    return number, (directory / f"{number:06d}").read_text(encoding="utf-8")
 
 
 def _parse(text: str) -> Holder | None:

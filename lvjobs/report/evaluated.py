@@ -104,7 +104,7 @@ def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
 def _steps_of(files: RunLayout, run: Run) -> int:
     """Fewer than it was declared with, where it was stopped early."""
     try:
-        return parse_done(files.done.read_text()).step
+        return parse_done(files.done.read_text(encoding="utf-8")).step
     except (OSError, ValueError):
         return run.steps
 

@@ -17,7 +17,7 @@ SCORES = "result/scores.json"
 def read_scores(files: RunLayout) -> dict[str, Any] | None:
     """What an evaluation found; None where it is not done."""
     try:
-        found: dict[str, Any] = json.loads((files.final / SCORES).read_text())
+        found: dict[str, Any] = json.loads((files.final / SCORES).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return found

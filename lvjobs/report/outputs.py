@@ -27,7 +27,7 @@ def claim(directory: Path, marker: str, identity: Mapping[str, Any]) -> dict[str
                 )
             write_json(directory / marker, identity)
             return {}
-        found = json.loads((directory / marker).read_text())
+        found = json.loads((directory / marker).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its marker is no JSON"
         raise UsageError(f"{directory} cannot be used ({reason}): name another directory with --out") from None

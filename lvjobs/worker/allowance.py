@@ -30,7 +30,7 @@ class Purse:
             RunRefused: the allowance is none. A run without one (its study set no budget) is not bounded.
         """
         try:
-            self._allowed = parse_allowance(self._layout.allowance.read_text()).training
+            self._allowed = parse_allowance(self._layout.allowance.read_text(encoding="utf-8")).training
         except FileNotFoundError:
             self._allowed = None
         except ValueError as error:

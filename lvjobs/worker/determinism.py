@@ -5,7 +5,6 @@ imports them, and are never loaded from here: a task in plain Python starts with
 """
 
 import importlib.abc
-import importlib.util
 import os
 import random
 import sys

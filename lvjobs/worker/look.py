@@ -92,7 +92,13 @@ def _gpus() -> tuple[list[str], str]:
     """The lines of `nvidia-smi -L`, and what was wrong with it."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
+            ["nvidia-smi", "-L"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], "there is no nvidia-smi" if isinstance(error, FileNotFoundError) else f"nvidia-smi: {error}"

@@ -119,7 +119,7 @@ def main() -> None:
     """Answer for each configuration, in their order."""
     configs = [RunConfig.model_validate(each) for each in json.load(sys.stdin)]
     answers: list[Any] = [cost_of(config) for config in configs]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+    Path(sys.argv[1]).write_text(json.dumps(answers), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -39,4 +39,4 @@ def device_name(visible: str | None, nvidia: Path = _NVIDIA, cpu: Path = _CPU) -
 def _values(key: str, paths: Sequence[Path]) -> Iterator[str]:
     for path in paths:
         with contextlib.suppress(OSError):
-            yield from re.findall(rf"^{key}\s*:\s*(.+?)\s*$", path.read_text(), re.MULTILINE)
+            yield from re.findall(rf"^{key}\s*:\s*(.+?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -80,7 +80,9 @@ def draw(path: Path, title: str, width: int, theme: str, show) -> None:
     console.print()  # or the last line's descenders would be cut
     text = console.export_svg(title=title, theme=THEMES[theme])
     text = re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
-    path.write_text(text.replace("Fira Code, monospace", "ui-monospace, 'DejaVu Sans Mono', monospace"))
+    path.write_text(
+        text.replace("Fira Code, monospace", "ui-monospace, 'DejaVu Sans Mono', monospace"), encoding="utf-8"
+    )
 
 
 def sit(study: Study, lab: Lab) -> dict[str, dict]:

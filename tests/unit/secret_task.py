@@ -17,5 +17,5 @@ def train(run: Run):
         (directory / "model.bin").write_bytes(b"weights")
         (directory / "nested").mkdir()
 
-    Path(run.directory, "of my own").write_text("what a training function leaves")
+    Path(run.directory, "of my own").write_text("what a training function leaves", encoding="utf-8")
     run.checkpoint(run.config.steps, {"model": save})

@@ -38,12 +38,12 @@ def test_everything_is_written_in_each_format(scene):
     assert {path.name for path in Path("out/tables").iterdir()} == {
         f"{t}.{f}" for t in tables for f in ("csv", "jsonl")
     }
-    with Path("out/tables/metrics.csv").open() as stream:
+    with Path("out/tables/metrics.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     steps = [int(row["step"]) for row in rows if row["metric"] == "loss" and row["kind"] == "training"]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) > 4
-    lines = Path("out/tables/metrics.jsonl").read_text().splitlines()
+    lines = Path("out/tables/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(rows)
     assert json.loads(lines[0])["run"] == "one"
 

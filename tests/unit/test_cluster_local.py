@@ -155,7 +155,7 @@ def test_a_zombie_is_dead():
 
 def test_wrappers_are_nobodys_children(bench):
     bench.cluster.submit(bench.request({"sleep": 3600}))
-    stat = Path(f"/proc/{bench.files().process('wrapper').pid}/stat").read_text()
+    stat = Path(f"/proc/{bench.files().process('wrapper').pid}/stat").read_text(encoding="utf-8")
     assert int(stat.rpartition(")")[2].split()[1]) != os.getpid()
 
 

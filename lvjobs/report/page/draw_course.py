@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plotly import graph_objects
+from plotly import graph_objects as go
 
 from lvjobs.report.page.course import Spans, cause_of, course, crowd, rows
 from lvjobs.report.page.look import CAUSES, KINDS, axis, filled, line, moment, named, numbers, plot, stroke, words
@@ -81,7 +81,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
         if any(spent[stage][kind] for stage in stages)
     ]
     traces = [
-        graph_objects.Bar(
+        go.Bar(
             y=list(range(len(stages))),
             x=[float(spent[stage][key.name]) for stage in stages],
             orientation="h",
@@ -112,7 +112,7 @@ def gantt(spans: Spans) -> Chart:
     for key in keys:
         own = [span for span in spans if cause_of(span) == key.name and span["run"] in place]
         traces.append(
-            graph_objects.Bar(
+            go.Bar(
                 base=[moment(span["started"]) for span in own],
                 x=[round(_MILLI * (span["ended"] - span["started"])) for span in own],
                 y=[place[span["run"]] for span in own],

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from plotly import graph_objects
+from plotly import graph_objects as go
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from lvjobs.records.curves import LOSSES
@@ -95,7 +95,7 @@ def heat(
     best = (max if highest else min)(cells, key=lambda cell: (cells[cell], str(cell)))
     x, y = columns.index(best[1]), rows.index(best[0])
     frame = {"type": "rect", "x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.48, "y1": y + 0.48}
-    trace = graph_objects.Heatmap(
+    trace = go.Heatmap(
         z=[numbers(row) for row in values],
         x=list(range(len(columns))),
         y=list(range(len(rows))),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from plotly import graph_objects
+from plotly import graph_objects as go
 
 from lvjobs.report.page.parts import Key, Plot
 from lvjobs.report.palette import DASHES, INK, QUIET, baseline_style
@@ -111,7 +111,7 @@ def plot(
 ) -> Plot:
     """A figure of plotly in JSON, with no legend of its own: the page has one for all panels of a chart."""
     frame = {
-        "template": graph_objects.layout.Template(),
+        "template": go.layout.Template(),
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
         "title": {
             "text": title,
@@ -131,7 +131,7 @@ def plot(
         "xaxis": x,
         "yaxis": y,
     }
-    figure = graph_objects.Figure(data=list(traces), layout={**frame, **layout})
+    figure = go.Figure(data=list(traces), layout={**frame, **layout})
     found: dict[str, Any] = json.loads(figure.to_json(engine="json"))
     return found
 
@@ -148,7 +148,7 @@ def line(
     hover = more.pop("hovertemplate", "%{x}, %{y:.4g}<extra>%{fullData.name}</extra>")
     marker = {"color": key.colour, "symbol": key.marker or "circle", "size": 6, **more.pop("marker", {})}
     shape = {"color": key.colour, "dash": key.dash, "width": width, **more.pop("line", {})}
-    return graph_objects.Scatter(
+    return go.Scatter(
         x=list(x),
         y=list(y),
         mode=mode,

@@ -44,7 +44,7 @@ def read_origin(layout: StudyLayout, run: Run) -> Origin:
     if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
     try:
-        done = parse_done(files.done.read_text())
+        done = parse_done(files.done.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return Origin(adapter=adapter, versions=versions)
     return Origin(done.generation, done.checkpoint, adapter, versions)
