@@ -172,6 +172,8 @@ def _tell_outcome(
         if entered.sent is not None:
             click.echo(_outcome(entered.new, entered.sent))
         tell(summary)
+    if entered.note:
+        click.echo(f"note: {entered.note}", err=True)
     if manner.wait:
         from lvjobs.cli.watch import watch_until
 

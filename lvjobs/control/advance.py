@@ -166,6 +166,8 @@ def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
         how = f"submitted as job {sent.job_id}" if sent and sent.job_id else "planned"
         why = f" ({sent.said})" if sent and not sent.job_id else ""
         told.append(f"{record.name}: {len(entered.new)} new run{'s' if len(entered.new) > 1 else ''}, {how}{why}")
+    if entered.note:
+        told.append(f"{record.name}: {entered.note}")
     return told
 
 

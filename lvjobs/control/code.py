@@ -1,38 +1,65 @@
-"""The code that was submitted is the code that runs: a copy of the package, named by its content, on the job's path."""
+"""Copies of the code that was submitted, named by their content; they are on the path of each job."""
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lvjobs
 from lvjobs.errors import UsageError
 
-_SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+_SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
+"""Directories that no import reads. `.lvjobs` holds earlier copies: each copy would else hold the ones before it."""
+
+_MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "study.toml")
+"""A directory that has one of these is a project's root."""
+
+_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_NAMED = 8
+"""So many of the paths that were left out are named."""
 
 
-def snapshot_code(store: Path, task: str) -> str:
-    """Copy what a job imports into `store`/<hash>/ and return the hash.
+@dataclass(frozen=True)
+class CodeCopy:
+    """A copy of the code: its `name` is the hash of its content; `left_out` says which paths are not in it, and why."""
+
+    name: str
+    left_out: Sequence[str] = ()
+
+    @property
+    def note(self) -> str:
+        """One line that names what was left out; empty where that is nothing."""
+        if not self.left_out:
+            return ""
+        named = ", ".join(self.left_out[:_NAMED])
+        more = f" and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
+        return f"left out of the code that jobs run: {named}{more}"
+
+
+def snapshot_code(store: Path, task: str) -> CodeCopy:
+    """Copy what a job imports into `store`/<hash>/.
 
     That is the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
     that is there already is used again: it is named by its content.
+
+    Raises:
+        UsageError: the task's package cannot be found.
     """
-    files = _imported(task)
-    digest = hashlib.sha256()
-    for relative, path in files:
-        content = path.read_bytes()
-        digest.update(f"{relative}\0{len(content)}\0".encode())
-        digest.update(content)
-    name = digest.hexdigest()[:16]
-    target = store / name
-    if not target.exists():
-        _copy(files, target)
-    return name
+    found = _find_files(task)
+    digest = _Digest()
+    for relative, content in found.contents():
+        digest.add(relative, content)
+    name = digest.name
+    if not (store / name).exists():
+        name = _copy(found, store)
+    return CodeCopy(name, found.left_out)
 
 
 def drift(store: Path, name: str, task: str) -> list[str]:
-    """The files in which the code that was copied as `name` is another than the code is now; relative paths.
+    """Return the relative paths of files that differ between the copy called `name` and the code as it is now.
 
     Empty, too, where the copy is no more, or the task's package cannot be found.
     """
@@ -40,59 +67,169 @@ def drift(store: Path, name: str, task: str) -> list[str]:
     if not copy.is_dir():
         return []
     try:
-        now = dict(_imported(task))
+        now = dict(_find_files(task).contents())
     except UsageError:
         return []
     then = {str(path.relative_to(copy)): path for path in copy.rglob("*") if path.is_file()}
     return sorted(
         file
         for file in now.keys() | then.keys()
-        if file not in now or file not in then or now[file].read_bytes() != then[file].read_bytes()
+        if file not in now or file not in then or now[file] != then[file].read_bytes()
     )
 
 
-def _imported(task: str) -> list[tuple[str, Path]]:
-    """What a job imports: relative path and file, in the order of the former."""
-    sources = {"lvjobs": Path(lvjobs.__file__).parent}
+class _Digest:
+    """The hash of a copy's content, file by file."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, relative: str, content: bytes) -> None:
+        self._hash.update(f"{relative}\0{len(content)}\0".encode())
+        self._hash.update(content)
+
+    @property
+    def name(self) -> str:
+        return self._hash.hexdigest()[:16]
+
+
+@dataclass
+class _Found:
+    """The files that a job imports, by their relative paths, and the paths that are left out, with the reason."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Read the files, ordered by their relative paths. One that was removed since it was found is passed over."""
+        for relative, path in sorted(self.files.items()):
+            content = _read(path)
+            if content is not None:
+                yield relative, content
+
+
+def _find_files(task: str) -> _Found:
+    """Find what a job imports.
+
+    Raises:
+        UsageError: the task's package cannot be found.
+    """
+    origins = {"lvjobs": Path(lvjobs.__file__)}
     top = task.partition(":")[0].partition(".")[0]
+    found = _Found()
     if top != "lvjobs":
-        sources[top] = _find(top)
-    return sorted(_files(sources), key=lambda pair: pair[0])
+        origin, is_package = _find(top)
+        if is_package:
+            origins[top] = origin
+        else:
+            found.files[origin.name] = origin
+    for name, origin in origins.items():
+        _Walk(found, _projects_of(origin)).enter(origin.parent, name, ())
+    return found
 
 
-def _find(top: str) -> Path:
-    """Where a top-level module or package lives, without importing it."""
+def _find(top: str) -> tuple[Path, bool]:
+    """Return the file of a top-level module, or of a package's `__init__`, and whether it is a package's."""
     from importlib.util import find_spec
 
     spec = find_spec(top)
     if spec is None or spec.origin is None:
         raise UsageError(f"the task's package {top!r} cannot be found; run lvjobs where `import {top}` works")
-    origin = Path(spec.origin)
-    return origin.parent if spec.submodule_search_locations else origin
+    return Path(spec.origin), bool(spec.submodule_search_locations)
 
 
-def _files(sources: dict[str, Path]) -> Iterator[tuple[str, Path]]:
-    for top, source in sources.items():
-        if source.is_file():
-            yield source.name, source
-            continue
-        for directory, names, files in os.walk(source):
-            names[:] = sorted(name for name in names if name not in _SKIPPED)
-            for file in files:
-                path = Path(directory, file)
-                yield f"{top}/{path.relative_to(source)}", path
+def _projects_of(origin: Path) -> list[Path]:
+    """Return the directories in which the targets of a package's links must lie; `origin` is its `__init__`.
+
+    There are several where the package is a link itself, or where an installer made a link of each of its files.
+    """
+    places, real = {origin.parent.parent.resolve(), origin.parent.resolve().parent}, origin.resolve()
+    if real.parts[-2:] == origin.parts[-2:]:
+        places.add(real.parent.parent)
+    return [
+        next((each for each in (place, *place.parents) if any((each / mark).exists() for mark in _MARKS)), place)
+        for place in places
+    ]
 
 
-def _copy(files: list[tuple[str, Path]], target: Path) -> None:
-    aside = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+class _Walk:
+    """The search of one package for regular files: it follows links that stay in `projects`."""
+
+    def __init__(self, found: _Found, projects: Sequence[Path]) -> None:
+        self._found, self._projects = found, projects
+
+    def enter(self, directory: Path, relative: str, within: Sequence[Path]) -> None:
+        """Add the files of `directory`; `within` are the real paths of the directories on the way to it."""
+        within = (*within, directory.resolve())
+        try:
+            names = sorted(path.name for path in directory.iterdir())
+        except OSError as error:
+            self._found.left_out.append(f"{relative} ({error.strerror})")
+            return
+        for name in names:
+            path, inner = directory / name, f"{relative}/{name}"
+            reason = self._add(path, inner, within) if name not in _SKIPPED else ""
+            if reason:
+                self._found.left_out.append(f"{inner} ({reason})")
+
+    def _add(self, path: Path, relative: str, within: Sequence[Path]) -> str:
+        """Add the file or directory `path`. Return why it is left out, or nothing."""
+        is_link = path.is_symlink()
+        try:
+            if is_link and (reason := self._refuse(Path(os.path.realpath(path, strict=True)), within)):
+                return reason
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return "dangling link" if is_link else ""  # else it was removed a moment ago
+        except OSError as error:
+            return f"link: {error.strerror}" if is_link else str(error.strerror)
+        if stat.S_ISDIR(mode):
+            self.enter(path, relative, within)
+        elif not stat.S_ISREG(mode):
+            return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        elif not os.access(path, os.R_OK):
+            return "not readable"
+        else:
+            self._found.files[relative] = path
+        return ""
+
+    def _refuse(self, target: Path, within: Sequence[Path]) -> str:
+        """Return why a link to `target` is not followed, or nothing."""
+        if any(directory.is_relative_to(target) for directory in within):
+            return "link to a directory that it is in"
+        if not any(target.is_relative_to(project) for project in self._projects):
+            return "link out of the project"
+        return ""
+
+
+def _read(path: Path) -> bytes | None:
+    """Read a regular file; None where there is none any more. What became a FIFO meanwhile is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def _copy(found: _Found, store: Path) -> str:
+    """Copy the files into `store` and return the copy's name: the hash of what was written.
+
+    It may be another than that of what was read before: a file may be saved at any moment.
+    """
+    aside = store / f".{os.uname().nodename}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
-    for relative, path in files:
+    digest = _Digest()
+    for relative, content in found.contents():
+        digest.add(relative, content)
         destination = aside / relative
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, destination)
+        destination.write_bytes(content)
+    target = store / digest.name
     try:
         aside.rename(target)
-    except OSError:  # another command was faster, with the same content
+    except OSError:  # there is one of the same content: another command was faster, or this content was copied before
         if not target.exists():
             raise
         shutil.rmtree(aside)
+    return digest.name

@@ -75,16 +75,17 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -
         runs = find_runs(transaction, wanted)
     resting = (RunState.HELD, RunState.PAUSED)
     now = {run.id: renewed(run, session.study, typed) for run in runs if run.state in resting}
-    codes = {run.id: snapshot_code(session.study.layout.code, run.config["task"]) for run in runs}
+    tasks = {run.config["task"] for run in runs if run.id in now}
+    copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
     # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
     prepare(session.study, [now[run.id] for run in runs if run.id in now and now[run.id].config != run.config])
-    told = []
+    told = [copy.note for copy in copies.values() if copy.note]
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
                 told.append(f"{run.name}: is {run.state.value}; there is nothing to take up")
                 continue
-            attempts = transaction.attempts([run.id])
+            attempts, code = transaction.attempts([run.id]), copies[run.config["task"]].name
             transaction.update_run(
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
@@ -92,10 +93,10 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -
                 held_for="",
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
-                code=codes[run.id],
+                code=code,
                 **changes_of(run, now[run.id]),
             )
-            note = "taken up by the user" + (", with the code as it is now" if codes[run.id] != run.code else "")
+            note = "taken up by the user" + (", with the code as it is now" if code != run.code else "")
             if changed := differences(run, now[run.id]):
                 note += f"; {changed}"
             transaction.add_event(Event(session.clock(), "resumed", note, run.id))

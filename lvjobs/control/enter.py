@@ -47,11 +47,12 @@ class OverBudget(UsageError):
 
 @dataclass(frozen=True)
 class Entered:
-    """What became of them. `sent` is None when every run was there already."""
+    """What became of them. `sent` is None when every run was there already; `note` is what the user should know."""
 
     existing: Sequence[Run]
     new: Sequence[Run]
     sent: Sent | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
         _check_stage(transaction, wanted)
-        declared = declare(transaction, wanted, code=code)
+        declared = declare(transaction, wanted, code=code.name)
     if not declared.new:
         with session.ledger.transaction() as transaction:
             _record_stage(transaction, wanted, declared)
@@ -118,7 +119,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     _revive(session, wanted)
     ready, later = _in_turn(session, declared)
     if not ready:
-        return Entered(declared.existing, declared.new, _plan(session, later))
+        return Entered(declared.existing, declared.new, _plan(session, later), code.note)
     queue = Queue(session.ledger, session.clock())
     # one array; a pass sends what may follow at once
     sent = next(send_in_turn(study, queue, cluster, ready, session.terms, session.clock(), later))
@@ -134,7 +135,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
             "give --partition, --account, --qos or --time-limit"
         )
-    return Entered(declared.existing, declared.new, sent)
+    return Entered(declared.existing, declared.new, sent, code.note)
 
 
 def _check_stage(transaction: Transaction, wanted: Wanted) -> None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from lvjobs.cluster.protocol import Snapshot
@@ -109,7 +109,7 @@ def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
         for directory in job.run_directories:
             sent[directory.name].append(job)
     found, lost = [], []
-    code = cache(partial(snapshot_code, layout.code))
+    code = cache(lambda task: snapshot_code(layout.code, task).name)
     for root in sorted(path.parent for path in layout.checkpoints.glob("*/run.json")):
         files = layout.run(root.name)
         if is_foreign(root):

@@ -107,7 +107,7 @@ def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, eve
     try:
         with private():
             directory.mkdir(parents=True)
-            code = directory / "code" / snapshot_code(directory / "code", TRAIN_TASK)
+            code = directory / "code" / snapshot_code(directory / "code", TRAIN_TASK).name
             (directory / "logs").mkdir()
             cluster = make(directory)
             request = _request(asked, directory, code)

@@ -16,6 +16,7 @@ from sqlalchemy import event
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.control import command, declare, enter
+from lvjobs.control.code import CodeCopy
 from lvjobs.control.declare import Wanted
 from lvjobs.control.loop import open_session
 from lvjobs.ledger import database
@@ -46,7 +47,7 @@ def _empty_ledger():
 def make_haste(monkeypatch):
     """No waiting for the disk (no test here pulls the plug), and no copy of the package in each study."""
     for module in (enter, command):
-        monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: "c0de")
+        monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
     monkeypatch.setattr(declare, "rates_of", lambda _config: RATES)
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     engine_for = database._engine

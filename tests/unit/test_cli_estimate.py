@@ -15,6 +15,7 @@ from lvjobs.cli import entering
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
 from lvjobs.control import enter
+from lvjobs.control.code import CodeCopy
 from lvjobs.control.loop import open_session
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.lease import acquire
@@ -94,7 +95,7 @@ def small(study, monkeypatch):
     make_dataset(study / "data.h5", systems=4, seed=0)
     cluster = SimulatedCluster(Clock(), lambda _job: None)
     monkeypatch.setattr("lvjobs.cluster.local.LocalCluster", lambda *_, **__: cluster)
-    monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: "c0de")
+    monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
 
     def limited(limit):
         (study / "study.toml").write_text(SMALL.format(limit=limit))
@@ -594,6 +595,13 @@ def test_not_even_one_interval_fits(study, small, limits, lvjobs):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "not even one checkpoint interval" in err
     assert submitted(study) == {}
+
+
+def test_submit_says_what_was_left_out_of_the_code(small, lvjobs, monkeypatch):
+    small("1e17")
+    monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: CodeCopy("c0de", ["package/pipe (FIFO)"]))
+    code, _, err = lvjobs("submit", "train", "--name", "one")
+    assert (code, err) == (0, "note: left out of the code that jobs run: package/pipe (FIFO)\n")
 
 
 def test_what_fits_is_submitted_as_it_is(study, small, limits, lvjobs):

@@ -180,7 +180,7 @@ def test_the_files_that_were_edited_are_named(tmp_path, monkeypatch):
     (package / "train.py").write_text("one = 1\n")
     monkeypatch.syspath_prepend(package.parent)
     store, task = tmp_path / "code", "driftpackage.train:train"
-    name = snapshot_code(store, task)
+    name = snapshot_code(store, task).name
     assert drift(store, name, task) == []
     (package / "train.py").write_text("one = 2\n")
     (package / "new.py").write_text("")
