@@ -12,12 +12,14 @@ from lvjobs.control.check import check as check_ledger
 from lvjobs.control.declare import Wanted, declare
 from lvjobs.control.enter import enter
 from lvjobs.errors import UsageError
+from lvjobs.study.current import declared_settings
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, RunFile, with_values
 from lvjobs.study.settings import OwnSettings
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import Cause
+from lvjobs.sweep.request import Request
 from lvjobs.worker.runner import read_run
 
 
@@ -268,3 +270,25 @@ def test_the_same_data_elsewhere_are_the_same_run():
         assert here.identity == there.identity != other.identity
     own = [RunConfig(task="a:b", steps=9, params={"data": name, "data_sha256": "5ha"}) for name in ("a", "b")]
     assert own[0].identity != own[1].identity, "the params of a task of one's own are opaque"
+
+
+def test_what_a_stage_requested_is_compared_with_what_study_toml_said_then(scene):
+    """A stage may begin long after it was requested: what was not typed is not taken for typed."""
+    edit(scene, memory_mb=100)
+    then = declared_settings(scene.study.config, scene.study.root, "train")
+    edit(scene, memory_mb=200)
+    with scene.session() as session:
+        wanted = Wanted([config_of(scene)], ["one"], "train", "lab", Resources(memory_mb=100), file=then)
+        enter(session, wanted)
+    scene.cluster.kill(scene.reach(2).id)
+    scene.make_pass()
+    scene.take_up("one")
+    scene.make_pass()
+    assert requested(scene) == {"memory_mb": 200}
+
+
+def test_a_stage_requested_with_another_interval_is_the_same_stage():
+    train = {"data": "/d.h5", "checkpoint_every": 250, "learning_rate": 1e-5}
+    first = Request(train=train)
+    assert first.trains_as(Request(train={**train, "checkpoint_every": 50, "keep_last": 1}))
+    assert not first.trains_as(Request(train={**train, "learning_rate": 1e-4}))
