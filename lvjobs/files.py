@@ -74,9 +74,21 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def aside_of(path: Path) -> Path:
+    """Return a name beside `path` under which it is written before it is published.
+
+    Nobody can guess it: where others may write into the directory, nothing can lie there in wait.
+    """
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+
+
+def create_new(path: Path) -> int:
+    """Create `path`, for its owner only, and return its descriptor. What is there already, also a link, is an error."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+
+
 def _write(path: Path, data: bytes | str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
+    with os.fdopen(create_new(path), "wb") as stream:
         stream.write(data.encode() if isinstance(data, str) else data)
 
 
@@ -93,7 +105,7 @@ def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) ->
     that loses its power may lose the new and the old.
     """
     directories = list(dict.fromkeys(path.parent for path in contents))
-    asides = {path: path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp") for path in contents}
+    asides = {path: aside_of(path) for path in contents}
     try:
         _for_each(lambda path: _write(asides[path], contents[path]), list(contents))
         if durable:
@@ -146,14 +158,22 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
 
     Written aside and linked, not opened with O_EXCL and then filled: a reader never meets an empty claim.
     """
-    aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.claim")
+    aside = aside_of(path)
     try:
         _write(aside, data)
         _fsync(aside)
-        os.link(aside, path)
-    except FileExistsError:
-        return False
+        if not link_new(aside, path):
+            return False
     finally:
         aside.unlink(missing_ok=True)
     fsync_directory(path.parent)
+    return True
+
+
+def link_new(aside: Path, path: Path) -> bool:
+    """Give a file its second name, `path`, unless something has that name; return whether this call did."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
     return True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lvjobs
 from lvjobs.errors import UsageError
+from lvjobs.files import aside_of
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 """Directories that no import reads. `.lvjobs` holds earlier copies: each copy would else hold the ones before it."""
@@ -217,19 +218,25 @@ def _copy(found: _Found, store: Path) -> str:
 
     It may be another than that of what was read before: a file may be saved at any moment.
     """
-    aside = store / f".{os.uname().nodename}.{os.getpid()}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(store / "copy")
+    aside.mkdir(parents=True)
     digest = _Digest()
-    for relative, content in found.contents():
-        digest.add(relative, content)
-        destination = aside / relative
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        destination.write_bytes(content)
-    target = store / digest.name
+    try:
+        for relative, content in found.contents():
+            digest.add(relative, content)
+            destination = aside / relative
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.write_bytes(content)
+        target = store / digest.name
+        _publish(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return digest.name
+
+
+def _publish(aside: Path, target: Path) -> None:
     try:
         aside.rename(target)
     except OSError:  # there is one of the same content: another command was faster, or this content was copied before
         if not target.exists():
             raise
-        shutil.rmtree(aside)
-    return digest.name

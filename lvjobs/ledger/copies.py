@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvjobs.errors import UsageError
-from lvjobs.files import fsync_directory
+from lvjobs.files import aside_of, create_new, fsync_directory, link_new
 from lvjobs.ledger.database import HEAD, LedgerError
 
 _JOURNAL = "-journal"
@@ -65,9 +65,9 @@ def back_up(path: Path, target: Path) -> None:
         UsageError: there is something at `target` already, or it cannot be written.
         LedgerError: the ledger, or the copy, is not sound. No copy is left.
     """
-    aside = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    aside = aside_of(target)
     try:
-        os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        os.close(create_new(aside))
         with closing(_open(path, "mode=rw")) as source, closing(sqlite3.connect(aside)) as copy:
             source.backup(copy)
         found = examine(aside)
@@ -76,10 +76,9 @@ def back_up(path: Path, target: Path) -> None:
                 f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: lvjobs ledger check"
             )
         _sync(aside)
-        os.link(aside, target)
+        if not link_new(aside, target):
+            raise UsageError(f"{target} exists, and is left as it is; name another file")
         fsync_directory(target.parent)
-    except FileExistsError:
-        raise UsageError(f"{target} exists, and is left as it is; name another file") from None
     except sqlite3.DatabaseError as error:
         raise LedgerError(
             f"{path} cannot be copied to {target} ({error}); no copy was kept: see lvjobs ledger check"

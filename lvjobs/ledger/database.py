@@ -5,7 +5,6 @@ Rollback journal, never WAL (WAL's shared memory does not exist on a network fil
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,6 +16,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from lvjobs.errors import LvjobsError
+from lvjobs.files import write_atomic
 from lvjobs.ledger import tables
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.memo import Memo, memos_of
@@ -160,7 +160,7 @@ def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
     from alembic.util.exc import CommandError
 
     if revision is not None:
-        shutil.copy2(path, path.with_name(f"{path.name}.{revision}.bak"))
+        write_atomic(path.with_name(f"{path.name}.{revision}.bak"), path.read_bytes())
     config = Config()
     scripts = str(Path(__file__).parent / "migrations")
     config.set_main_option("script_location", scripts.replace("%", "%%"))  # alembic expands what follows a single %

@@ -71,8 +71,14 @@ MUTATIONS = {
     ),
     "the fsync of a claim before it is published": Mutation(
         "lvjobs/files.py",
-        "        _fsync(aside)\n        os.link",
-        "        os.link",
+        "        _fsync(aside)\n        if not link_new",
+        "        if not link_new",
+        ("unit/test_files.py",),
+    ),
+    "a file aside is new, and no link to another": Mutation(
+        "lvjobs/files.py",
+        "os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
+        "os.O_CREAT | os.O_TRUNC",
         ("unit/test_files.py",),
     ),
     "the lease of a holder that lives": Mutation(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lvjobs import files
+from lvjobs.control.code import snapshot_code
 
 
 @pytest.fixture(params=[files._FEW, 0], ids=["one by one", "at once"])
@@ -100,3 +101,52 @@ def test_a_new_directorys_name_is_on_disk_and_one_that_is_there_waits_for_none(t
         files.make_directory(tmp_path / "new")
         assert (tmp_path / "new").is_dir()
     assert happened == [tmp_path]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A directory in which others may write, and have laid links to `victim` at names that files once had aside."""
+    directory, victim = tmp_path / "shared", tmp_path / "victim"
+    directory.mkdir(mode=0o770)
+    victim.write_text("precious")
+    owner = f"{os.uname().nodename}.{os.getpid()}"
+    for name in (f".new.{owner}.tmp", f".new.{owner}.claim"):
+        (directory / name).symlink_to(victim)
+    return directory
+
+
+PUBLISH = {"replaced": files.write_atomic, "claimed": files.create_exclusive}
+
+
+@pytest.mark.parametrize("publish", PUBLISH.values(), ids=PUBLISH)
+def test_a_link_that_lies_in_wait_at_a_guessed_name_is_not_written_through(shared, publish):
+    publish(shared / "new", "text")
+    assert (shared.parent / "victim").read_text() == "precious"
+    assert (shared / "new").read_text() == "text"
+    assert (shared / "new").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("publish", PUBLISH.values(), ids=PUBLISH)
+def test_a_link_that_lies_at_the_very_name_is_an_error_and_is_not_written_through(shared, publish, monkeypatch):
+    monkeypatch.setattr(os, "urandom", lambda count: b"\0" * count)
+    files.aside_of(shared / "new").symlink_to(shared.parent / "victim")
+    with pytest.raises(FileExistsError):
+        publish(shared / "new", "text")
+    assert (shared.parent / "victim").read_text() == "precious"
+    assert not (shared / "new").exists()
+
+
+def test_two_files_aside_never_have_the_same_name(tmp_path):
+    names = {files.aside_of(tmp_path / "new") for _ in range(100)}
+    assert len(names) == 100
+
+
+def test_a_copy_of_the_code_does_not_go_through_a_link_that_lies_in_wait(tmp_path):
+    (tmp_path / "victim").mkdir()
+    name = snapshot_code(tmp_path / "first", "toy_task:train")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / f".{name}.{os.uname().nodename}.{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    assert snapshot_code(store, "toy_task:train") == name
+    assert (store / name / "toy_task.py").is_file()
+    assert list((tmp_path / "victim").iterdir()) == []

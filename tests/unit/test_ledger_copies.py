@@ -1,5 +1,6 @@
 """runs.db as a file: looked through, copied whole while it is written, never over something that exists."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -108,6 +109,14 @@ def test_a_copy_is_consistent_while_the_ledger_is_written(path, tmp_path, fault)
         copy.close()
         assert len(values) == 1
     fault("ledger_copied", None, times=5, saw="each copy as it was at one moment")
+
+
+def test_a_link_that_lies_in_wait_is_not_written_through(path, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / f".copy.{os.uname().nodename}.{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    back_up(path, tmp_path / "copy")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert examine(tmp_path / "copy").is_current
 
 
 def test_what_is_there_is_not_written_over(path, tmp_path):

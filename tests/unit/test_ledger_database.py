@@ -252,6 +252,18 @@ def test_the_first_ledger_is_migrated_with_all_that_it_knows(tmp_path):
     assert (tmp_path / "runs.db.0001.bak").exists()
 
 
+def test_the_copy_that_a_migration_leaves_is_private_and_not_written_through_a_link(tmp_path):
+    _at_0001(tmp_path / "runs.db")
+    (tmp_path / "victim").write_text("precious")
+    copy = tmp_path / "runs.db.0001.bak"
+    copy.symlink_to(tmp_path / "victim")
+    open_ledger(tmp_path / "runs.db", 1).close()
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not copy.is_symlink()
+    assert examine(copy).revision == "0001"
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
 RELEASED = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
