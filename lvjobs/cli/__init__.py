@@ -10,6 +10,7 @@ import click
 
 from lvjobs import __version__
 from lvjobs.errors import LvjobsError
+from lvjobs.foreign import cleaned
 
 _NEW_OBJECTS = 200_000
 """Between two looks for garbage: a command makes modules and rows, of which next to none is."""
@@ -77,7 +78,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except LvjobsError as error:
-        click.echo(f"lvjobs: {error}", err=True)
+        click.echo(f"lvjobs: {cleaned(str(error))}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _OF_THE_DISK:

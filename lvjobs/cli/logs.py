@@ -9,6 +9,7 @@ import click
 from lvjobs.cli.common import existing_study, study_option
 from lvjobs.cli.completion import complete_runs
 from lvjobs.errors import UsageError
+from lvjobs.foreign import cleaned
 from lvjobs.study.config import Study
 
 _POLL_SECONDS = 0.5
@@ -25,11 +26,11 @@ def logs(root: Path, run: str, follow: bool, lines: int) -> None:
     click.echo(f"==> {path} <==", err=True)
     with path.open(errors="replace", encoding="utf-8") as stream:
         for line in deque(stream, maxlen=lines):
-            click.echo(line, nl=False)
+            click.echo(cleaned(line), nl=False)
         while follow:
             line = stream.readline()
             if line:
-                click.echo(line, nl=False)
+                click.echo(cleaned(line), nl=False)
             else:
                 time.sleep(_POLL_SECONDS)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
+from lvjobs.foreign import cleaned
 
 # What a job or a user's settings would have Slurm's commands believe: a leaked SLURM_NTASKS breaks the child's srun, a
 # leaked SLURM_ARRAY_JOB_ID gives submitit a wrong job id, SQUEUE_FORMAT and SACCT_FORMAT change what is to be parsed.
@@ -77,4 +78,4 @@ def run(arguments: Sequence[str], timeout: float) -> Answer:
         raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
-    return Answer(done.returncode, done.stdout, done.stderr)
+    return Answer(done.returncode, cleaned(done.stdout), cleaned(done.stderr))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.errors import LvjobsError
+from lvjobs.foreign import cleaned
 
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
@@ -127,7 +128,7 @@ def _run(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SchedulerSilent(f"{command[0]} {command[1]}: {error}") from None
     if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())
+        said = " ".join(cleaned(done.stderr or done.stdout).split())
         raise SchedulerSilent(f"{' '.join(command)}: exit {done.returncode}: {said}")
     return done.stdout
 
@@ -191,7 +192,7 @@ def would_refuse(script: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"sbatch: {error}"
-    return "" if done.returncode == 0 else one_line(done.stderr or done.stdout) or f"exit {done.returncode}"
+    return "" if done.returncode == 0 else one_line(cleaned(done.stderr or done.stdout)) or f"exit {done.returncode}"
 
 
 def wake(name: str) -> bool:

@@ -29,6 +29,7 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
+from lvjobs.foreign import cleaned
 
 _STARTER_SECONDS = 60.0
 _LEAD_SECONDS = 90.0
@@ -251,5 +252,5 @@ class LocalCluster:
 
 def _last_line(path: Path) -> str:
     with suppress(OSError, IndexError):
-        return path.read_text(errors="replace", encoding="utf-8").strip().splitlines()[-1]
+        return cleaned(path.read_text(errors="replace", encoding="utf-8")).strip().splitlines()[-1]
     return f"see {path}"

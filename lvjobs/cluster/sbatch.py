@@ -19,6 +19,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from lvjobs.cluster.commands import misleading_variables, one_line
 from lvjobs.cluster.protocol import SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.refusals import classify_sbatch_error
+from lvjobs.foreign import cleaned
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -61,10 +62,12 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
     except FailedJobError as error:
         cause = error.__cause__
         returncode = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
-        said = one_line(str(error)) or f"sbatch did not answer within {timeout:.0f} s"
+        said = one_line(cleaned(str(error))) or f"sbatch did not answer within {timeout:.0f} s"
         raise classify_sbatch_error(str(error), returncode)(said) from None
     except FailedSubmissionError as error:
-        raise SubmitUnclear(f"sbatch succeeded, but did not tell the job's id: {one_line(str(error))}") from None
+        raise SubmitUnclear(
+            f"sbatch succeeded, but did not tell the job's id: {one_line(cleaned(str(error)))}"
+        ) from None
     except (OSError, UnicodeError) as error:
         if executor is not None and executor.sent:  # the job may be there, and only its script could not be filed
             raise SubmitUnclear(f"sbatch was run, and then: {error}") from None

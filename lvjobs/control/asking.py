@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lvjobs.foreign import cleaned
+
 
 class Unanswered(Exception):
     """A question whose process failed. The text is the last line that the process wrote to stderr."""
@@ -38,5 +40,5 @@ def ask(module: str, question: Any, seconds: float) -> Any:
             check=False,
         )
         if done.returncode != 0 or not answer.exists():
-            raise Unanswered(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))
+            raise Unanswered(next(reversed(cleaned(done.stderr).strip().splitlines()), f"exit code {done.returncode}"))
         return json.loads(answer.read_text(encoding="utf-8"))

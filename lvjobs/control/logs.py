@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.control.observe import read_claims
+from lvjobs.foreign import cleaned
 from lvjobs.study.config import Study
 
 
@@ -23,6 +24,6 @@ def newest_log(study: Study, row: Mapping[str, Any]) -> Path | None:
 
 
 def last_lines(path: Path, most: int) -> list[str]:
-    """The last lines of a log, without their newlines; bytes that are no text are replaced."""
+    """The last lines of a log, cleaned, without their newlines; bytes that are no text are replaced."""
     with path.open(errors="replace", encoding="utf-8") as stream:
-        return [line.rstrip("\n") for line in deque(stream, maxlen=most)]
+        return [cleaned(line.rstrip("\n")) for line in deque(stream, maxlen=most)]

@@ -3,6 +3,7 @@
 Mail needs nothing installed: a job of a second has `--mail-type=END`, and its name says what there is to say.
 """
 
+import http.client
 import json
 import re
 import secrets
@@ -12,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from lvjobs.cluster.protocol import ClusterError, JobRequest
 from lvjobs.control.clusters import LOCAL, NOTICE_PROFILE, backend_of
 from lvjobs.control.driving import resources
 from lvjobs.control.session import Session
+from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, Run, StageRecord
 from lvjobs.study.config import Study
 from lvjobs.study.tables import Notify
@@ -29,6 +31,8 @@ _QUIET_SECONDS = 3600.0
 
 _PATIENCE_SECONDS = 10.0
 _NAMED = 3
+_SECRET_CHARACTERS = 4
+"""A shorter part of an address is a word like any other."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def notify(session: Session) -> Notified:
     notice, after = due(told, runs, stages, now)
     did: list[str] = []
     if notice is not None:
-        sent, failed = _send(session, asked, notice, runs[-1])
+        sent, failed = _send(session, asked, notice, runs[-1] if runs else None)
         after = replace(after if sent else told, failed=failed)
         did = [f"told you that the study {notice.text}"] if sent else []
     if after != told:
@@ -140,7 +144,7 @@ def notify(session: Session) -> Notified:
     return Notified(did, problems, is_owed=notice is not None and not did)
 
 
-def _send(session: Session, asked: Notify, notice: Notice, run: Run) -> tuple[bool, str]:
+def _send(session: Session, asked: Notify, notice: Notice, run: Run | None) -> tuple[bool, str]:
     """By every way that is asked for: whether one worked, and why the others did not."""
     problems = []
     if asked.webhook is not None:
@@ -158,7 +162,7 @@ def message(study: Study, notice: Notice) -> dict[str, Any]:
 
 
 def _post(address: str, value: Mapping[str, Any]) -> str:
-    """The address itself is a secret, as a rule, and is in no message."""
+    """Send it; return what went wrong, or nothing. The address is a secret, as a rule, and is in no message."""
     request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
         address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
     )
@@ -167,12 +171,27 @@ def _post(address: str, value: Mapping[str, Any]) -> str:
         with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS):  # noqa: S310 - as above
             return ""
     except urllib.error.HTTPError as error:
-        return f"{host} answered {error.code} {error.reason}"
-    except (OSError, ValueError) as error:
-        return f"{host} was not reached ({getattr(error, 'reason', error)})"
+        return f"{host} answered {error.code} {_without_address(str(error.reason), address)}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"{host} was not reached ({_without_address(str(getattr(error, 'reason', error)), address)})"
 
 
-def _mail(session: Session, address: str, notice: Notice, run: Run) -> str:
+def _without_address(said: str, address: str) -> str:
+    """Return what a library or server says of a webhook without the parts of its address that let others post there.
+
+    One that is sent elsewhere, or whose address is malformed, has it quoted in the error.
+    """
+    parts = urlsplit(address)
+    path = parts.path.removeprefix("/")
+    hidden = [address, path, parts.query, parts.fragment, parts.username or "", parts.password or ""]
+    for part in sorted({*hidden, *path.split("/"), *(quote(each, safe="/") for each in hidden)}, key=len, reverse=True):
+        said = said.replace(part, "***") if len(part) >= _SECRET_CHARACTERS else said
+    return cleaned(said)
+
+
+def _mail(session: Session, address: str, notice: Notice, run: Run | None) -> str:
+    if run is None:
+        return "no run is declared yet, and a mail's job goes where runs go: set webhook under [notify]"
     if backend_of(run.profile) == LOCAL:
         return "there is no Slurm here to mail by: set webhook under [notify]"
     study = session.study

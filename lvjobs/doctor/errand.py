@@ -17,6 +17,7 @@ from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.inputs import data_of, models_of
 from lvjobs.files import private, write_json
 from lvjobs.forecasting.hub import directory_of
+from lvjobs.foreign import cleaned
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, parse_report
 from lvjobs.study.training import TRAIN_TASK
 
@@ -243,7 +244,7 @@ def _log(directory: Path) -> str:
     """The end of what the job printed."""
     with contextlib.suppress(OSError):
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(directory.glob("*.out")))
-        return text[-_LOG_CHARACTERS:].strip()
+        return cleaned(text)[-_LOG_CHARACTERS:].strip()
     return ""
 
 

@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from lvjobs.foreign import clean
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -24,6 +26,6 @@ class Claim:
 def parse_claim(text: str) -> Claim:
     """The claim that `Claim.to_json` wrote. Raises ValueError when the text is not one."""
     try:
-        return Claim(**json.loads(text))
+        return Claim(**clean(json.loads(text)))
     except TypeError as error:
         raise ValueError(f"not a claim: {error}") from None

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from lvjobs.foreign import clean
+
 
 @dataclass(frozen=True)
 class Done:
@@ -23,6 +25,6 @@ class Done:
 def parse_done(text: str) -> Done:
     """The marker that `Done.to_json` wrote. Raises ValueError when the text is not one."""
     try:
-        return Done(**json.loads(text))
+        return Done(**clean(json.loads(text)))
     except TypeError as error:
         raise ValueError(f"not a done marker: {error}") from None

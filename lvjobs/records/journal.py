@@ -29,6 +29,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvjobs.foreign import clean
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -47,7 +49,7 @@ def parse_line(line: str) -> Entry | None:
     """The entry on one complete line, or None for one that a dead writer tore or a disk mangled."""
     try:
         value = json.loads(line)
-        return Entry(value.pop("kind"), float(value.pop("time")), value)
+        return Entry(value.pop("kind"), float(value.pop("time")), clean(value))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lvjobs.foreign import clean
+
 ORDER, REPORT, SCRIPT = "look.json", "node.json", "again.sh"
 """In the job's directory: what it is asked, what it answers, and a batch script that it asks Slurm about."""
 
@@ -54,7 +56,7 @@ class NodeReport:
 def parse_report(text: str) -> NodeReport:
     """Read a report. Raises ValueError: it is none."""
     try:
-        values = json.loads(text)
+        values = clean(json.loads(text))
         torch = values.pop("torch")
         return NodeReport(**values, torch=None if torch is None else Torch(**torch))
     except (KeyError, TypeError, AttributeError) as error:

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, SupportsFloat
 
+from lvjobs.foreign import cleaned
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import Group, PeerLost, join
 
 BEREFT = 76
@@ -132,9 +132,9 @@ def main(text: str) -> NoReturn:
     except PeerLost:
         os._exit(BEREFT)
     except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
-        text = hide(traceback.format_exc())
+        text = cleaned(traceback.format_exc())
         with contextlib.suppress(OSError):
-            told = {"type": type(error).__name__, "message": hide(str(error)), "traceback": text}
+            told = {"type": type(error).__name__, "message": cleaned(str(error)), "traceback": text}
             aside = place.report.with_suffix(".tmp")
             aside.write_text(json.dumps(told), encoding="utf-8")
             aside.replace(place.report)

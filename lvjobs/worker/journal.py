@@ -7,6 +7,7 @@ from typing import Any
 
 from lvjobs import files
 from lvjobs.errors import LvjobsError
+from lvjobs.foreign import clean
 from lvjobs.records.journal import Entry
 
 _SYNCED = frozenset({"start", "checkpoint", "leave", "error", "done"})
@@ -25,7 +26,7 @@ class JournalWriter:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one line; lines that something rests upon (see `_SYNCED`) are on disk when this returns."""
-        line = Entry(kind, round(time.time(), 3), fields).to_line().encode()
+        line = Entry(kind, round(time.time(), 3), clean(fields)).to_line().encode()
         try:
             # A torn line (a full disk, a dead writer) is ended first, else it would take this one with it.
             data = b"\n" + line if self._torn else line

@@ -14,6 +14,7 @@ from pathlib import Path
 import lvjobs
 from lvjobs.cluster import inside
 from lvjobs.files import write_json
+from lvjobs.foreign import clean
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
 from lvjobs.worker import signals
 from lvjobs.worker.environment import JobEnvironment
@@ -29,9 +30,9 @@ def look_around(directory: Path, environment: JobEnvironment) -> int:
     with contextlib.suppress(FileNotFoundError):
         (directory / REPORT).unlink()  # of an execution that was preempted
     report = _report(directory, environment)
-    write_json(directory / REPORT, report.to_dict())
+    write_json(directory / REPORT, clean(report.to_dict()))
     report = replace(report, torch=_torch())
-    write_json(directory / REPORT, report.to_dict())
+    write_json(directory / REPORT, clean(report.to_dict()))
     if environment.has_job:
         inside.forbid_requeue(environment.job_id)
     return DONE

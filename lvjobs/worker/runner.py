@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
+from lvjobs.foreign import cleaned
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile, with_values
 from lvjobs.worker import determinism, loading, signals
@@ -30,7 +31,6 @@ from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
-from lvjobs.worker.secrets import hide
 from lvjobs.worker.team import PeerLost, check_devices, join
 from lvjobs.worker.versions import versions
 
@@ -44,7 +44,7 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"lvjobs worker: {text}\n")
+    sys.stderr.write(f"lvjobs worker: {cleaned(text)}\n")
     sys.stderr.flush()
 
 
@@ -307,14 +307,14 @@ def _blamed(kind: str, message: str, environment: JobEnvironment) -> dict[str, A
 
 
 def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvironment) -> None:
-    message = hide(str(error))
+    message = cleaned(str(error))
     blamed = _blamed(type(error).__name__, message, environment)
     if _is_cuda_out_of_memory(error):
         message += (
             "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
             "accumulation, where the task has it), turn on gradient checkpointing, or shorten the context."
         )
-    text = hide(traceback.format_exc())
+    text = cleaned(traceback.format_exc())
     sys.stderr.write(text)
     _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
     try:

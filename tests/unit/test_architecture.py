@@ -10,7 +10,7 @@ import pytest
 import lvjobs
 
 PACKAGE = Path(lvjobs.__file__).parent
-BASE = {"errors", "files"}
+BASE = {"errors", "files", "foreign"}
 """Modules beside the rooms that every room may use."""
 
 ARROWS = {

@@ -25,7 +25,6 @@ from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
 from lvjobs.study.run import NAME, RunConfig
 from lvjobs.study.tables import Resources
-from lvjobs.worker.secrets import hide, secrets_in
 
 # -- what is read ---------------------------------------------------------------------------------------------------
 
@@ -284,20 +283,6 @@ def test_what_is_in_a_study_is_for_its_user_alone_and_has_none_of_the_environmen
     assert "https://user:***@hub/model" in log.read_text()
     journal = trained.layout.run("bad").journal(1).read_text()
     assert "https://user:***@hub/model" in journal
-
-
-def test_what_counts_as_a_secret():
-    environ = {
-        "HF_TOKEN": "hf_abcdefgh",
-        "AWS_SECRET_ACCESS_KEY": "xxxxxxxxyyyy",
-        "SLURM_JWT": "jwt-of-slurm",
-        "HF_TOKEN_PATH": "/home/me/token",
-        "LVJOBS_TOKEN": "0123456789ab",
-        "SHORT_TOKEN": "a",
-        "HOME": "/home/user",
-    }
-    assert set(secrets_in(environ)) == {"hf_abcdefgh", "xxxxxxxxyyyy", "jwt-of-slurm"}
-    assert hide("a hf_abcdefgh b jwt-of-slurm a", environ) == "a *** b *** a"
 
 
 def test_init_closes_an_empty_directory_and_leaves_one_that_is_in_use(tmp_path, typed):

@@ -1,0 +1,58 @@
+"""Foreign text: what tasks, libraries, schedulers and servers print, made fit to be kept and shown.
+
+A library may put a token into an error's message, and a message may hold what a terminal obeys. So each place where
+such text enters lvjobs passes it through `cleaned`. `tests/unit/test_foreign.py` lists the places.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+_NAMES = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|JWT|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+_PLACES = re.compile(r"_(PATH|FILE|DIR)\Z", re.IGNORECASE)
+_SHORTEST = 8
+"""Characters: what is shorter is a word like any other, and would be hidden everywhere."""
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but the tab and the newline; what turns the direction of writing; halves of surrogate pairs."""
+
+
+def secrets_in(environ: Mapping[str, str]) -> list[str]:
+    """Return the values of variables whose names say that they are secret, the longest first.
+
+    Each line of a value counts, and each as an address would have it. lvjobs' own tokens are no secrets.
+    """
+    values = [
+        value
+        for name, value in environ.items()
+        if _NAMES.search(name) and not _PLACES.search(name) and not name.startswith("LVJOBS_")
+    ]
+    parts = {part.strip() for value in values for part in (value, *value.splitlines())}
+    long = [part for part in parts if len(part) >= _SHORTEST]
+    return sorted({*long, *(quote(part, safe="") for part in long)}, key=len, reverse=True)
+
+
+def hide(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return `text` with `***` in the place of each secret of the environment."""
+    if len(text) >= _SHORTEST:
+        for value in secrets_in(environ):
+            text = text.replace(value, "***")
+    return text
+
+
+def cleaned(text: str) -> str:
+    r"""Return `text` without secrets, and with what a terminal would obey written out: `\x1b` for an escape."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], hide(text.replace("\r\n", "\n")))
+
+
+def clean(value: Any) -> Any:
+    """Return a value of JSON with each of its strings cleaned."""
+    if isinstance(value, str):
+        return cleaned(value)
+    if isinstance(value, dict):
+        return {key: clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    return value

@@ -1,0 +1,348 @@
+"""Foreign text: no secret of the environment, and nothing that a terminal obeys, gets from it into what lvjobs keeps.
+
+`PLACES` has each module where such text enters; each is driven with a token and an escape sequence in the text.
+"""
+
+import ast
+import email.message
+import io
+import json
+import os
+import sys
+import urllib.error
+from pathlib import Path
+
+import pytest
+from control_scenes import Scene, begun, make_haste
+from rich.console import Console
+from test_control_advance import FIRST, Sweep
+
+import lvjobs
+from lvjobs.cluster import inside, local
+from lvjobs.cluster.profiles import load_profile
+from lvjobs.cluster.slurm import SlurmCluster
+from lvjobs.control import declare, own_cost
+from lvjobs.control.why import why
+from lvjobs.doctor import errand
+from lvjobs.errors import UsageError
+from lvjobs.foreign import cleaned, hide, secrets_in
+from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.done import parse_done
+from lvjobs.records.node import NodeReport, parse_report
+from lvjobs.report.story import print_why
+from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Notify
+from lvjobs.worker import follower, look, runner
+from lvjobs.worker.journal import JournalWriter
+
+TOKEN = "hf_0123456789abcdef"
+ESCAPE = "\x1b[2J\x1b]0;owned\x07"
+TEXT = f"401 for https://user:{TOKEN}@hub/model {ESCAPE}"
+
+
+class World:
+    """A study, and all that may come out of it: what is posted to a webhook, and what is printed."""
+
+    def __init__(self, root, patch, typed, capsys):
+        self.root, self.patch, self.typed, self.capsys = root, patch, typed, capsys
+        self.posted, self.printed = [], []
+        self.answer = None
+
+    def post(self, request, timeout):
+        self.posted.append(request.data.decode())
+        if self.answer is not None:
+            raise self.answer
+        return io.BytesIO()
+
+    def scene(self, kind=Scene, *arguments):
+        made = kind(self.root / "study", *arguments)
+        config = made.study.config.model_copy(update={"notify": Notify(webhook="https://chat.example/hook")})
+        made.study = made.study.model_copy(update={"config": config})
+        return made
+
+    def show(self, scene):
+        """What a pass, `status` and `why` print."""
+        with scene.session() as session:
+            summary = session.make_pass()
+            self.printed += [*summary["did"], *summary["problems"]]
+            for row in summary["runs"]:
+                stream = io.StringIO()
+                answer = {"run": row, **why(session, row).to_dict()}
+                print_why(answer, Console(file=stream, width=200, force_terminal=True, color_system=None))
+                self.printed.append(stream.getvalue())
+        for words in (["status"], *(["status", row["name"]] for row in summary["runs"])):
+            code, out, err = self.typed(*words, "--no-pass", "--study", scene.root)
+            assert code == 0, err
+            self.printed += [out, err]
+
+    def script(self, name, text):
+        """A program of this name comes first on the path: it prints `text` on stderr, and fails."""
+        (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "bin" / "text").write_text(text)
+        path = self.root / "bin" / name
+        path.write_text(f"#!/bin/sh\ncat '{self.root}/bin/text' >&2\nexit 1\n")
+        path.chmod(0o700)
+        self.patch.setenv("PATH", f"{self.root / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, typed, capsys):
+    make_haste(monkeypatch)
+    (tmp_path / "study").mkdir()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    made = World(tmp_path, monkeypatch, typed, capsys)
+    monkeypatch.setattr("urllib.request.urlopen", made.post)
+    return made
+
+
+# -- the places: each drives its module, and returns the scene whose study is then shown, if there is one -----------------
+
+
+def first_step(world):
+    """A task that fails in its first step, tried when a stage begins in a pass: nobody is there."""
+    (world.root / "broken.py").write_text(f"import sys\nsys.stderr.write({TEXT!r})\nraise ValueError({TEXT!r})\n")
+    world.patch.syspath_prepend(world.root)
+    world.patch.setattr(declare, "rates_of", lambda _: own_cost.own_rates(RunConfig(task="broken:train", steps=1)))
+    scene = world.scene(Sweep, FIRST)
+    world.printed += scene.ask()
+    assert scene.stage("first")["state"] == "held"
+    assert len(world.posted) == 1
+    return scene
+
+
+def journal(world):
+    """A worker of another release, or in another environment, that wrote it down as it was."""
+    scene = begun(world.scene())
+    (claim,) = scene.files().generations.iterdir()
+    path = scene.files().journal(int(claim.name))
+    fields = {"kind": "error", "time": 1.0, "type": "OSError", "message": TEXT, "traceback": f"a\n{TEXT}", "step": 6}
+    path.write_text(path.read_text() + json.dumps(fields) + "\n")
+    raw = path.read_text()
+    scene.cluster.kill(scene.job().id)
+    scene.one_pass()
+    assert scene.state() == "held"
+    assert len(world.posted) == 1
+    path.write_text(raw.replace(TOKEN, "").replace("\\u001b", ""))  # what is in this file is not lvjobs' doing
+    return scene
+
+
+def claims(world):
+    claim = Claim(1, "0" * 12, "7", 0, TEXT, 1, 1.0)
+    world.printed.append(parse_claim(json.dumps(claim.__dict__)).host)
+
+
+def done(world):
+    values = {"generation": 1, "step": 1, "checkpoint": TEXT, "time": 1.0, "metrics": {}}
+    world.printed.append(parse_done(json.dumps(values)).checkpoint)
+
+
+def node(world):
+    report = NodeReport(host="n", gpu_problem=TEXT, paths={"/data": TEXT}, gpus=(TEXT,))
+    found = parse_report(json.dumps(report.to_dict()))
+    world.printed += [found.gpu_problem, *found.paths.values(), *found.gpus]
+
+
+def commands(world):
+    """squeue complains, while jobs are waited for."""
+    scene = begun(world.scene())
+    world.script("squeue", f"squeue: error: {TEXT}\n")
+    scene.shown = SlurmCluster(load_profile("lab"), scene.study.layout.submissions)
+    with scene.session() as session:
+        world.printed += session.make_pass()["problems"]
+
+
+def sbatch(world):
+    """sbatch refuses."""
+    scene = world.scene()
+    world.script("srun", "")
+    world.script("sbatch", f"sbatch: error: Invalid account: {TEXT}\n")
+    scene.shown = SlurmCluster(load_profile("lab"), scene.study.layout.submissions)
+    with pytest.raises(UsageError) as error:
+        scene.enter("one")
+    world.printed.append(str(error.value))
+
+
+def within_a_job(world):
+    world.script("scontrol", TEXT)
+    world.script("sbatch", TEXT)
+    with pytest.raises(inside.SchedulerSilent) as error:
+        inside.requeue_self("7")
+    world.printed += [str(error.value), inside.would_refuse(world.root / "script")]
+
+
+def local_log(world):
+    (world.root / "wrapper.log").write_text(f"first\n{TEXT}\n")
+    world.printed.append(local._last_line(world.root / "wrapper.log"))
+
+
+def log_tails(world):
+    """`why` and `logs` show the end of what a job printed: the file is as the job wrote it."""
+    scene = begun(world.scene())
+    path = scene.study.layout.log_directory("one") / f"{scene.job().id}.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{TEXT}\n")
+    scene.cluster.kill(scene.job().id)
+    scene.one_pass()
+    world.show(scene)
+    code, out, err = world.typed("logs", "one", "--study", scene.root)
+    assert code == 0, err
+    world.printed.append(out)
+    path.unlink()
+
+
+def errors(world):
+    """Whatever the command line says at its end."""
+    (world.root / "study" / "study.toml").write_text(f"[train]\nsteps = {json.dumps(TEXT)}\n")
+    code, out, err = world.typed("status", "--study", world.root / "study")
+    assert code == 2
+    world.printed += [out, err]
+    (world.root / "study" / "study.toml").unlink()
+
+
+def webhook(world):
+    """A server's answer."""
+    headers = email.message.Message()
+    world.answer = urllib.error.HTTPError("https://chat.example/hook", 500, TEXT, headers, None)
+    scene = begun(world.scene())
+    scene.cluster.advance(120)
+    return scene
+
+
+def doctors_log(world):
+    (world.root / "7.out").write_text(TEXT)
+    world.printed.append(errand._log(world.root))
+
+
+def looking(world):
+    (world.root / look.ORDER).write_text('{"paths": {}}')
+    world.patch.setattr(look, "_gpus", lambda: ([TEXT], TEXT))
+    world.patch.setattr(look, "_torch", lambda: look.Torch(problem=TEXT))
+    world.patch.setattr(look.signals, "deafen", lambda: None)
+    look.look_around(world.root, look.JobEnvironment(backend="local", token="", job_id="L1"))
+    world.printed.append((world.root / look.REPORT).read_text())
+
+
+def workers_journal(world):
+    writer = JournalWriter(world.root / "journals" / "000001.jsonl")
+    writer.write("leave", cause="timeout", detail=TEXT, nested={"a": [TEXT]})
+    writer.close()
+    world.printed.append(writer.path.read_text())
+
+
+def workers_log(world):
+    runner._complain(TEXT)
+    world.printed.append(world.capsys.readouterr().err)
+
+
+def followers_report(world):
+    place = follower.Assignment(str(world.root), 1, 2, str(world.root / "meeting"))
+
+    def fail(_place):
+        raise OSError(TEXT)
+
+    def end(_code):
+        raise SystemExit
+
+    world.patch.setattr(follower, "follow", fail)
+    world.patch.setattr(follower, "_hold_on_to", lambda *_: None)
+    world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    world.patch.setattr(os, "_exit", end)
+    with pytest.raises(SystemExit):
+        follower.main(place.to_json())
+    world.printed += [place.report.read_text(), world.capsys.readouterr().err]
+
+
+PLACES = {
+    "control.own_cost": first_step,
+    "control.notify": webhook,
+    "control.logs": log_tails,
+    "cli.logs": log_tails,
+    "cli": errors,
+    "records.journal": journal,
+    "records.claim": claims,
+    "records.done": done,
+    "records.node": node,
+    "cluster.commands": commands,
+    "cluster.sbatch": sbatch,
+    "cluster.inside": within_a_job,
+    "cluster.local": local_log,
+    "doctor.errand": doctors_log,
+    "worker.look": looking,
+    "worker.journal": workers_journal,
+    "worker.runner": workers_log,
+    "worker.follower": followers_report,
+}
+
+
+@pytest.mark.parametrize("place", list(dict.fromkeys(PLACES.values())), ids=lambda place: place.__name__)
+def test_foreign_text_brings_neither_a_secret_nor_an_escape_into_what_is_kept_and_shown(world, place):
+    scene = place(world)
+    if scene is not None:
+        world.show(scene)
+    shown = "\n".join([*world.printed, *world.posted])
+    assert "401 for https://user:***@hub/model" in shown, "the text did not get there"
+    assert TOKEN not in shown
+    assert "\x1b" not in shown
+    files = {path: path.read_bytes() for path in (world.root / "study").rglob("*") if path.is_file()}
+    assert [path for path, data in files.items() if TOKEN.encode() in data] == []
+    assert [path for path, data in files.items() if ESCAPE[:4].encode() in data] == []
+
+
+def names_of(path):
+    return {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+
+
+CAPTURES = {"capture_output", "PIPE"}
+WITHOUT_WORDS = {
+    "doctor.quotas": "only numbers are read",
+    "worker.crew": "only its standard input is a pipe",
+}
+"""Modules that start programs with a pipe, and keep no word of what these print; and why."""
+
+
+def test_each_module_where_foreign_text_enters_is_in_the_table():
+    package = Path(lvjobs.__file__).parent
+    cleaning, capturing = set(), set()
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        if module.startswith("lab"):
+            continue  # a cluster of one's own, whose words are for its owner's terminal
+        if "lvjobs.foreign" in path.read_text() and names_of(path) & {"clean", "cleaned"}:
+            cleaning.add(module)
+        if any(f"{word}=" in path.read_text() or f".{word}" in path.read_text() for word in CAPTURES):
+            capturing.add(module)
+    assert cleaning == set(PLACES)
+    assert capturing - cleaning == set(WITHOUT_WORDS)
+
+
+def test_what_counts_as_a_secret():
+    environ = {
+        "HF_TOKEN": "hf_abcdefgh",
+        "AWS_SECRET_ACCESS_KEY": "xxxxxxxxyyyy",
+        "SLURM_JWT": "jwt-of-slurm",
+        "HF_TOKEN_PATH": "/home/me/token",
+        "LVJOBS_TOKEN": "0123456789ab",
+        "SHORT_TOKEN": "a",
+        "HOME": "/home/user",
+    }
+    assert set(secrets_in(environ)) == {"hf_abcdefgh", "xxxxxxxxyyyy", "jwt-of-slurm"}
+    assert hide("a hf_abcdefgh b jwt-of-slurm a", environ) == "a *** b *** a"
+
+
+def test_a_secret_is_found_as_an_address_has_it_and_line_by_line():
+    environ = {"MY_PASSWORD": "correct horse/battery", "PRIVATE_KEY": "first-line\nsecond-line\n"}
+    assert hide("https://me:correct%20horse%2Fbattery@host", environ) == "https://me:***@host"
+    assert hide("the key is\n  second-line", environ) == "the key is\n  ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a\tb\nc\r\nd", "a\tb\nc\nd"),
+        ("\x1b[31mred\x9b0m", "\\x1b[31mred\\x9b0m"),
+        ("a\rb\x00\x7f", "a\\rb\\x00\\x7f"),
+        ("\u202etxt.exe \ud800 été ☃", "\\u202etxt.exe \\ud800 été ☃"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text, said):
+    assert cleaned(text) == said
