@@ -1,7 +1,8 @@
 """Why an attempt ended, and how we know. Pure.
 
 The journal is the witness of what ran; Slurm's states are hints. A job whose grace once ran out keeps its flag, so its
-next run reads PREEMPTED however it ended: PREEMPTED alone proves nothing.
+next run reads PREEMPTED however it ended: PREEMPTED alone proves nothing. Where the worker could not ask Slurm why it
+was signalled, its journal says `unknown`, and Slurm's word on that execution decides.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.ledger.records import Attempt
+from lvjobs.records.journal import UNKNOWN
 from lvjobs.study.words import Cause
 
 _SLURM_CAUSES = {
@@ -25,6 +27,9 @@ _LEAVE_CAUSES = {
     "cancelled": Cause.CANCELLED,
     "stopped": Cause.PREEMPTED,
 }
+
+_TIME_LIMIT = ("SIGUSR2", "deadline", "")
+"""Signals that announce the time limit; a worker's own deadline is `deadline`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
     if attempt.leave_cause == "exhausted":
         return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
-        detail = f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
+        detail = _left(attempt)
         if attempt.leave_action == "requeued":
             detail += " and put itself back in the queue"
         return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
@@ -67,6 +72,8 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
     if attempt.leave_cause == "superseded":
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
+        if attempt.leave_cause == UNKNOWN:
+            return Death(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
         if attempt.signal:
             return Death(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
         return Death(Cause.NODE_FAIL, "was requeued by Slurm without a signal")
@@ -87,9 +94,17 @@ def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
     said = describe(job)
     if job.state in _SLURM_CAUSES:
         return Death(_SLURM_CAUSES[job.state], f"{said}; last step {attempt.step}")
+    if attempt.leave_cause == UNKNOWN:
+        cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
+        is_told = job.state in ("PREEMPTED", "REQUEUED")
+        return Death(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
     if job.state in ("PREEMPTED", "REQUEUED") and (attempt.signal or not flag_is_stale):
         return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
+
+
+def _left(attempt: Attempt) -> str:
+    return f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
 
 
 def describe(job: Job) -> str:

@@ -23,6 +23,7 @@ from lvjobs.control.policy import is_due
 from lvjobs.control.silence import silent_for
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
+from lvjobs.records.journal import UNKNOWN
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
@@ -131,7 +132,7 @@ class _Case(Conclusions):
             return
         jobs = [other for other in self.view.others if other.member.token == current.token]
         if all(other.is_gone(self.now, self.policy.lost_seconds) for other in jobs):
-            obeyed = current.leave_cause in ("", "stopped") and not current.error
+            obeyed = current.leave_cause in ("", "stopped", UNKNOWN) and not current.error
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
             death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
@@ -164,7 +165,7 @@ class _Case(Conclusions):
         if not live.queue_known:
             return
         if current is not None:
-            if current.leave_cause:
+            if current.leave_cause not in ("", UNKNOWN):
                 yield from self.died(live, classify(current, None), requeued=False)
                 return
             if live.submission.job_id is None:

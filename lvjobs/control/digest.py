@@ -1,12 +1,13 @@
 """What a journal's new lines add to what is known of its attempt. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from lvjobs.ledger.records import Attempt, device_failed
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
-from lvjobs.records.journal import Entry
+from lvjobs.records.journal import UNKNOWN, Entry
 from lvjobs.records.sketch import Sketch
 
 
@@ -81,9 +82,7 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     if entry.kind == "signal":
         return replace(attempt, signal=str(fields.get("signal", "")))
     if entry.kind == "leave":
-        return replace(
-            attempt, leave_cause=str(fields.get("cause", "")), leave_action=str(fields.get("action", "none"))
-        )
+        return replace(attempt, leave_cause=_leave_cause(fields), leave_action=str(fields.get("action", "none")))
     if entry.kind == "died" and not attempt.blames_device:
         return replace(attempt, died=f"its process died ({fields.get('status')}) in a job that other runs share")
     if entry.kind == "error":
@@ -93,6 +92,14 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt
+
+
+_GUESSED = "the scheduler did not answer, so the cause is read off the signal"
+"""Part of the detail that older workers wrote beside a cause that they had guessed. Runs keep their code snapshot."""
+
+
+def _leave_cause(fields: Mapping[str, Any]) -> str:
+    return UNKNOWN if _GUESSED in str(fields.get("detail", "")) else str(fields.get("cause", ""))
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:

@@ -7,6 +7,7 @@
     time limit               RUNNING, TIMEOUT     none           mine             requeue itself
     scancel                  CANCELLED, ...       none           mine             leave; a requeue would resurrect it
     node failure, orphan     PENDING, RUNNING     none           mine + 1         leave; it runs elsewhere
+    scontrol gave no answer  unknown              unknown        unknown          leave; Slurm's final state will tell
 
 Requeueing in grace where Slurm does so anyway costs a phantom rerun; requeueing after scancel resurrects what somebody
 meant to end. In doubt, nothing is requeued: the next pass finds a journal that says `leave` and takes it from there.
@@ -17,9 +18,10 @@ from typing import Literal
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
+from lvjobs.records.journal import UNKNOWN
 from lvjobs.worker.environment import JobEnvironment
 
-LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped", "exhausted"]
+LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped", "exhausted", "unknown"]
 
 DEADLINE = "deadline"
 """The signal that nobody sent: the time limit is near. Means what SIGUSR2 means."""
@@ -73,11 +75,8 @@ def decide_leave(evidence: Evidence) -> Leave:
     if not evidence.on_slurm:
         return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
-        return Leave(
-            _cause_of_signal(signal),
-            requeue=False,
-            detail=f"{signal}; the scheduler did not answer, so the cause is read off the signal and nothing requeued",
-        )
+        # SIGTERM means preemption as well as scancel. A guess here would outweigh Slurm's own word later.
+        return Leave(UNKNOWN, requeue=False, detail=f"{signal}; scontrol did not answer, so nothing was requeued")
     return _decide_on_slurm(evidence, evidence.job)
 
 

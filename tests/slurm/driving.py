@@ -164,6 +164,17 @@ class Study:
         script.chmod(0o755)
         self.prepend_path(directory)
 
+    def mute_scontrol(self, directory: Path):
+        """Make `scontrol` fail in jobs from now on, so that no worker can ask Slurm why it was signalled."""
+        directory.mkdir()
+        script = directory / "scontrol"
+        script.write_text(
+            '#!/bin/sh\n[ -n "$SLURM_JOB_ID" ] && { echo "Unable to contact slurm controller" >&2; exit 1; }\n'
+            f'exec "{shutil.which("scontrol")}" "$@"\n'
+        )
+        script.chmod(0o755)
+        self.prepend_path(directory)
+
     def prepend_path(self, directory: Path):
         """Its commands, and their jobs, find programs there first."""
         self.environment["PATH"] = f"{directory}:{self.environment.get('PATH') or os.environ['PATH']}"

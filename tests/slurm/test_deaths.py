@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from driving import Study, kill_worker
+from driving import Study, kill_worker, until
 
 from lvjobs.lab import LabConfig
 
@@ -211,6 +211,49 @@ def test_scancel_is_final(study: Study, lab):
     time.sleep(2)
     assert study.run("run")["state"] == "cancelled"
     assert lab.run("squeue", "-h", "-o", "%i").strip() == ""
+
+
+def left(study):
+    """Why workers left, by their own journals."""
+    return [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
+
+
+@pytest.mark.parametrize("kind", ["requeue", "no_accounting"])
+def test_scancel_is_final_when_the_worker_cannot_ask_slurm(kind, study: Study, lab_for, lab_configs, tmp_path):
+    lab = lab_for(lab_configs[kind])
+    study.mute_scontrol(tmp_path / "bin")
+    study.submit("run")
+    claim = study.reach("run", 50)
+    lab.run("scancel", claim["job_id"])
+    until(lambda: left(study))
+    run = study.until("run", "cancelled", "completed")
+    assert (run["state"], run["cause"]) == ("cancelled", "cancelled")
+    assert left(study) == ["unknown"]
+    until(lambda: not lab.run("squeue", "-h", "-o", "%i").strip())
+    assert study.run("run")["state"] == "cancelled", "a later update resubmitted it"
+    assert lab.run("squeue", "-h", "-o", "%i").strip() == ""
+    assert len(study.claims("run")) == 1
+
+
+@pytest.mark.parametrize("kind", ["requeue", "no_accounting", "cancel"])
+def test_a_preempted_run_resumes_when_the_worker_cannot_ask_slurm(
+    kind, study: Study, lab_for, lab_configs, undisturbed, tmp_path
+):
+    lab = lab_for(lab_configs[kind])
+    study.mute_scontrol(tmp_path / "bin")
+    study.submit("run")
+    claim = study.halt("run", 300)
+    lab.preempt(claim["job_id"])
+    with suppress(psutil.NoSuchProcess):  # Slurm's SIGCONT woke it
+        psutil.Process(claim["pid"]).resume()
+    run = study.until("run", "completed", "cancelled")
+    assert run["state"] == "completed", run["reason"]
+    assert left(study) == ["unknown"]
+    assert study.weights("run") == undisturbed
+    assert study.executed("run") == list(range(1, 1001))
+    assert run["attempts"] == 2
+    is_new_job = len({other["job_id"] for other in study.claims("run")}) == 2
+    assert is_new_job == (kind == "cancel"), "a site that requeues keeps the job"
 
 
 def test_cancel_ends_it_for_good(study: Study, lab):

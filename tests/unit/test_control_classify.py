@@ -1,9 +1,11 @@
 """Why an attempt ended: the journal is the witness, Slurm's states are hints."""
 
 import pytest
-from control_builders import a_job, an_attempt
+from control_builders import NOW, a_job, an_attempt
 
 from lvjobs.control.classify import classify, classify_unclaimed, execution
+from lvjobs.control.digest import fold
+from lvjobs.records.journal import Entry
 from lvjobs.study.words import Cause
 
 
@@ -17,6 +19,18 @@ from lvjobs.study.words import Cause
         ({"leave_cause": "timeout", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
         ({"leave_cause": "cancelled"}, "CANCELLED", Cause.CANCELLED),
         ({"leave_cause": "superseded"}, None, Cause.NODE_FAIL),
+        # a worker that could not ask Slurm knows no reason: Slurm's word decides, then the signal
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "REQUEUED", Cause.PREEMPTED),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "NODE_FAIL", Cause.NODE_FAIL),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "TIMEOUT", Cause.TIMEOUT),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "FAILED", Cause.PREEMPTED),
+        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": "unknown", "signal": "deadline"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": "unknown", "signal": "SIGTERM"}, None, Cause.PREEMPTED),
         # then Slurm's
         ({}, "CANCELLED", Cause.CANCELLED),
         ({}, "OUT_OF_MEMORY", Cause.OUT_OF_MEMORY),
@@ -34,6 +48,26 @@ from lvjobs.study.words import Cause
 )
 def test_cause(attempt, job, cause):
     assert classify(an_attempt(**attempt), a_job(job) if job else None).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("fields", "job", "cause"),
+    [
+        ({"detail": "SIGTERM; Slurm says RUNNING, restart 0 (mine 0), preempted"}, "CANCELLED", Cause.PREEMPTED),
+        (
+            {
+                "detail": "SIGTERM; the scheduler did not answer, so the cause is read off the signal and nothing requeued"
+            },
+            "CANCELLED",
+            Cause.CANCELLED,
+        ),
+        ({}, "CANCELLED", Cause.PREEMPTED),
+    ],
+    ids=["asked", "guessed", "without detail"],
+)
+def test_a_cause_that_an_older_worker_guessed_is_not_believed(fields, job, cause):
+    lines = [Entry("leave", NOW, {"cause": "preempted", "step": 5, "action": "none", **fields})]
+    assert classify(fold(an_attempt(signal="SIGTERM"), lines, 1, NOW), a_job(job)).cause is cause
 
 
 def test_a_stale_flag_proves_nothing():

@@ -304,6 +304,44 @@ def test_a_job_that_left_and_is_gone_needs_no_second_look():
     assert of(decided(attempts=[left], live=a_member()), Submit)
 
 
+# -- a worker that could not ask Slurm why it was signalled ----------------------------------------------------------
+
+
+UNASKED = an_attempt(leave_cause="unknown", signal="SIGTERM", checkpoint_step=300)
+
+
+@pytest.mark.parametrize("queue", [True, False], ids=["in the queue", "in accounting"])
+def test_scancel_is_final_when_the_worker_could_not_ask(queue):
+    job = a_job("CANCELLED", exit_code=75)
+    actions = decided(attempts=[UNASKED], live=a_member(job) if queue else a_member(None, [job]))
+    assert state(actions) is RunState.CANCELLED
+    assert not of(actions, Submit)
+
+
+def test_a_preempted_job_resumes_when_the_worker_could_not_ask():
+    actions = decided(attempts=[UNASKED], live=a_member(a_job("PREEMPTED")))
+    assert of(actions, SaveAttempt)[0].attempt.cause is Cause.PREEMPTED
+    assert of(actions, Submit)
+    actions = decided(attempts=[UNASKED], live=a_member(requeued()))
+    assert of(actions, SaveAttempt)[0].attempt.cause is Cause.PREEMPTED
+    assert state(actions) is RunState.INTERRUPTED
+    assert not of(actions, Revoke)
+
+
+def test_without_any_word_of_slurm_the_job_counts_as_lost():
+    assert of(decided(attempts=[UNASKED], live=a_member()), MarkMissing) == [MarkMissing(TOKEN, "r1", NOW)]
+    late = Member(TOKEN, 0, "r1", missing_since=NOW - 120)
+    assert not of(decided(attempts=[UNASKED], live=a_member(member=late, history_known=False)), Submit)
+    actions = decided(attempts=[UNASKED], live=a_member(member=late))
+    assert of(actions, SaveAttempt)[0].attempt.cause is Cause.LOST
+    assert of(actions, Submit)
+
+
+def test_a_run_that_lvjobs_cancelled_ends_as_cancelled_when_the_worker_could_not_ask():
+    actions = decided(a_run(state=RunState.CANCELLED), attempts=[UNASKED], others=[revoked(a_job("COMPLETED"))])
+    assert of(actions, SaveAttempt)[0].attempt.cause is Cause.CANCELLED
+
+
 # -- jobs that may train no more -----------------------------------------------------------------------------------
 
 

@@ -49,10 +49,10 @@ def job(*state, restarts=1, preempted=False):
         ("SIGTERM", job("RUNNING"), "cancel", "preempted", False),
         ("SIGUSR2", job("NODE_FAIL"), "cancel", "timeout", False),
         # the scheduler does not answer
-        ("SIGTERM", None, None, "preempted", False),
-        ("SIGUSR1", None, "cancel", "preempted", False),
-        ("SIGUSR2", None, "cancel", "timeout", False),
-        (DEADLINE, None, None, "timeout", False),
+        ("SIGTERM", None, None, "unknown", False),
+        ("SIGUSR1", None, "cancel", "unknown", False),
+        ("SIGUSR2", None, "cancel", "unknown", False),
+        (DEADLINE, None, None, "unknown", False),
     ],
 )
 def test_the_table(signal, view, mode, cause, requeue):

@@ -88,6 +88,16 @@ def test_a_requeue_that_slurm_refuses(zygote, slurm, tmp_path):
     assert "disabled" in leave["detail"]
 
 
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGUSR2"])
+@pytest.mark.parametrize("fails", ["exit 1", 'case "$*" in *--json*) echo "unrecognized option" >&2; exit 1;; esac'])
+def test_a_worker_that_cannot_ask_slurm_names_no_cause_and_requeues_nothing(zygote, slurm, tmp_path, sent, fails):
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_TERM_AT=5, TOY_SIGNAL=sent, **slurm(["CANCELLED"], body=fails)) == 75
+    (leave,) = entries(layout, "leave")
+    assert (leave["cause"], leave["action"], leave["step"]) == ("unknown", "none", 5)
+    assert not [call for call in calls(tmp_path) if "requeue" in call]
+
+
 def test_no_phantom_rerun_of_a_finished_or_broken_run(zygote, slurm, tmp_path):
     layout = make_run(tmp_path / "run", steps=3)
     assert zygote.run(layout, **slurm(["RUNNING"])) == 0
