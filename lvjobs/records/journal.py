@@ -29,10 +29,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lvjobs.foreign import clean
+
 UNKNOWN: Literal["unknown"] = "unknown"
 """The cause of a `leave` line whose worker got no answer from Slurm: the signal of scancel is that of a preemption."""
-
-from lvjobs.foreign import clean
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def followers_report(world):
 
     world.patch.setattr(follower, "follow", fail)
     world.patch.setattr(follower, "_hold_on_to", lambda *_: None)
-    world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     world.patch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit):
         follower.main(place.to_json())
