@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs.cluster.processes import Identity
 from lvjobs.files import write_json
+from lvjobs.processes import Identity
 
 STARTER = "starter"
 ABANDONED = "abandoned"

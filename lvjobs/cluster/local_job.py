@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from lvjobs.cluster.local_files import BEAT_SECONDS, STARTER, JobFiles, MemberFiles, RunFiles, Spec
-from lvjobs.cluster.processes import identify
 from lvjobs.files import create_exclusive, keep_private
+from lvjobs.processes import identify
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 0.25

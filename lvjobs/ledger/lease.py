@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from lvjobs.errors import LvjobsError
 from lvjobs.files import create_exclusive, write_atomic
+from lvjobs.processes import boot_id, start_ticks
 
 TERM_SECONDS = 15.0
 _BEATS_PER_TERM = 5
 _POLL_SECONDS = 0.05
 _KEEP = 3
+_TICKS = ":ticks"
 
 
 class LeaseTaken(LvjobsError):
@@ -40,7 +40,12 @@ class LeaseLost(LvjobsError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. `machine` tells two PID namespaces apart; `started` a PID from its later reuse."""
+    """The process that holds a lease. `machine` tells two PID namespaces apart; `started` a PID from its later reuse.
+
+    `machine` ends in `:ticks`, and `started` is in clock ticks since the boot, which setting the clock does not change.
+    Older releases wrote a wall-clock time, and no `:ticks`. The fields stay the same: such a release takes a claim with
+    another field for one that nobody holds.
+    """
 
     host: str
     machine: str
@@ -51,25 +56,24 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> "Holder":
-        """The process that asks."""
+        """Return the process that asks."""
         pid = os.getpid()
-        return cls(os.uname().nodename, machine(), pid, psutil.Process(pid).create_time())
+        ticks = start_ticks(pid)
+        assert ticks is not None, "a process that asks is alive"
+        return cls(os.uname().nodename, machine() + _TICKS, pid, ticks)
 
     def is_known_dead(self) -> bool:
-        """Whether the holder ran on this very machine and its process is no more."""
-        if self.machine != machine():
+        """Return whether the holder ran on this very machine and its process is no more."""
+        if self.machine.removesuffix(_TICKS) != machine():
             return False
-        try:
-            process = psutil.Process(self.pid)
-            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
+        ticks = start_ticks(self.pid)
+        # By an older release's wall-clock time a reused PID cannot be told from a clock that was set: wait for a term.
+        return ticks is None or (self.machine.endswith(_TICKS) and ticks != self.started)
 
 
 def machine() -> str:
     """This machine since it was booted, and the processes that may know of one another there."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
+    return f"{boot_id()}:{Path('/proc/self/ns/pid').readlink()}"
 
 
 def _newest(directory: Path) -> tuple[int, str]:

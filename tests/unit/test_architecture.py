@@ -10,7 +10,7 @@ import pytest
 import lvjobs
 
 PACKAGE = Path(lvjobs.__file__).parent
-BASE = {"errors", "files", "foreign"}
+BASE = {"errors", "files", "foreign", "processes"}
 """Modules beside the rooms that every room may use."""
 
 ARROWS = {

@@ -15,8 +15,8 @@ import pytest
 from lvjobs.cluster import local_files, local_state
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.local_files import ABANDONED, JobFiles
-from lvjobs.cluster.processes import Identity, identify
 from lvjobs.cluster.protocol import ClusterError, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.processes import Identity, identify
 
 STUB = Path(__file__).parents[1] / "contract" / "stub_worker.py"
 TOKEN = "0123456789ab"
@@ -102,7 +102,7 @@ def test_a_reboot(bench, monkeypatch):
     bench.cluster.submit(bench.request({"sleep": 3600}))
     bench.running()
     with monkeypatch.context() as context:
-        context.setattr("lvjobs.cluster.processes._boot", lambda: "another boot")
+        context.setattr("lvjobs.processes.boot_id", lambda: "another boot")
         assert bench.job().state == "NODE_FAIL"
         assert bench.job().end is not None
     assert (bench.job().state, bench.job().elapsed) == ("RUNNING", None)
@@ -114,7 +114,7 @@ def test_a_last_sign_before_the_beginning_is_no_time_held(bench, monkeypatch):
     bench.cluster.submit(bench.request({"sleep": 3600}))
     bench.running()
     with monkeypatch.context() as context:
-        context.setattr("lvjobs.cluster.processes._boot", lambda: "another boot")
+        context.setattr("lvjobs.processes.boot_id", lambda: "another boot")
         context.setattr(local_files.RunFiles, "last_sign", lambda _run: 1.0)
         assert (bench.job().end, bench.job().elapsed) == (1.0, 0.0)
     bench.cluster.cancel("L1")

@@ -7,9 +7,10 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from lvjobs.ledger.lease import Holder, LeaseTaken, acquire
+from lvjobs.ledger.lease import Holder, LeaseTaken, acquire, machine
 
 
 class Clock:
@@ -88,6 +89,38 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path, clock):
 def test_a_reused_process_id_is_another_process(tmp_path, clock):
     write_claim(tmp_path / "lease", 3, replace(Holder.this_process(), started=1.0))
     assert acquire(tmp_path / "lease", wait=0, clock=clock, sleep=clock.sleep).number == 4
+
+
+def test_a_living_holder_is_waited_for_after_the_clock_was_set(tmp_path, clock, monkeypatch):
+    with acquire(tmp_path / "lease", wait=0):
+        told = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: told(process) + 3600)
+        with pytest.raises(LeaseTaken):
+            acquire(tmp_path / "lease", wait=5, clock=clock, sleep=clock.sleep)
+
+
+def as_an_older_release(pid, started):
+    """A holder of this machine, as older releases wrote it: with the wall-clock time at which its process started."""
+    return Holder(os.uname().nodename, machine(), pid, started)
+
+
+def test_a_holder_of_an_older_release_is_followed_at_once_only_if_its_process_is_gone(tmp_path, clock):
+    process = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    process.start()
+    process.join()
+    write_claim(tmp_path / "lease", 3, as_an_older_release(process.pid, 1.0))
+    assert acquire(tmp_path / "lease", wait=0, clock=clock, sleep=clock.sleep).number == 4
+    write_claim(tmp_path / "lease", 5, as_an_older_release(os.getpid(), psutil.Process().create_time() + 3600))
+    with pytest.raises(LeaseTaken):
+        acquire(tmp_path / "lease", wait=5, term=15, clock=clock, sleep=clock.sleep)
+    assert acquire(tmp_path / "lease", wait=60, term=15, clock=clock, sleep=clock.sleep).number == 6
+
+
+def test_a_claim_is_one_that_an_older_release_can_read_and_does_not_take_for_a_dead_process(tmp_path):
+    with acquire(tmp_path / "lease", wait=0) as lease:
+        claim = json.loads((tmp_path / "lease" / f"{lease.number:06d}").read_text())
+    assert sorted(claim) == ["beat", "host", "machine", "pid", "released", "started"]
+    assert claim["machine"] != machine(), "it would compare `started` with a wall-clock time"
 
 
 def test_a_claim_that_makes_no_sense_is_followed(tmp_path, clock):

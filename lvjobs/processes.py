@@ -34,7 +34,7 @@ class Identity:
     @property
     def is_of_this_boot(self) -> bool:
         """Whether this machine has not gone down since."""
-        return self.boot == _boot()
+        return self.boot == boot_id()
 
     @property
     def is_of_this_host(self) -> bool:
@@ -44,23 +44,25 @@ class Identity:
     @property
     def is_alive(self) -> bool:
         """Whether it runs, here and now. A zombie does not: nobody may have come to reap it."""
-        return self.is_of_this_boot and _ticks(self.pid) == self.ticks
+        return self.is_of_this_boot and start_ticks(self.pid) == self.ticks
 
 
 def identify(pid: int) -> Identity | None:
     """The process that has this id now, unless it is dead or a zombie."""
-    ticks = _ticks(pid)
-    return None if ticks is None else Identity(os.uname().nodename, _boot(), pid, ticks)
+    ticks = start_ticks(pid)
+    return None if ticks is None else Identity(os.uname().nodename, boot_id(), pid, ticks)
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """Return what names this boot of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
-def _ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
+    """Return when the process started, in clock ticks since the boot; None where it is gone or a zombie."""
     try:
         # the command's name may hold spaces and brackets
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace", encoding="utf-8").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[_STATE] in "ZX" else int(fields[_START_TICKS])
