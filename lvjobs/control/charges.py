@@ -17,7 +17,8 @@ def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
     Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and
     so on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful
     + replayed = executed, in every history; beyond that only what a dead node may have executed unseen is charged, as
-    replayed and marked estimated.
+    replayed and marked estimated. A generation without a line in its journal took nothing over yet: the newest that
+    has one counts.
     """
     useful = _useful_steps([attempt for attempt in attempts if attempt.generation is not None])
     charges = []
@@ -54,7 +55,7 @@ def _useful_steps(claimed: Sequence[Attempt]) -> dict[int, int]:
     """Generation -> how many of its steps the newest generation stands on."""
     by_generation = {attempt.generation or 0: attempt for attempt in claimed}
     useful: dict[int, int] = {}
-    generation = max(by_generation, default=0)
+    generation = max((attempt.generation or 0 for attempt in claimed if attempt.has_started), default=0)
     reached = by_generation[generation].step if generation else 0
     while generation in by_generation and generation not in useful:
         attempt = by_generation[generation]

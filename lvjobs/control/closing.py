@@ -5,12 +5,13 @@ other change in the ledger (triggers, `lvjobs.ledger.tables.closed`).
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lvjobs.control.accounts import Books, Terms, keep_books
-from lvjobs.control.charges import VANISHED
+from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.clusters import digest_of, gpus_by_default
 from lvjobs.control.tally import Tally, parse_tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Closed, Run
@@ -19,8 +20,8 @@ from lvjobs.ledger.transaction import Transaction
 ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
 
-_FORMAT = 2
-"""Raise it when a row of the summary, or what is tallied, is made in another way: all is then worked out anew."""
+_FORMAT = 3
+"""Raise it when charges, a row of the summary, or what is tallied, are made in another way: all is then made anew."""
 
 _SUMS, _BASIS = "closed sums", "closed by"
 
@@ -55,10 +56,15 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ())
 
 
 def reopen_older(transaction: Transaction) -> None:
-    """Open all again that another release closed, whose tallies this one cannot read."""
+    """Open all again that another release closed, and charge all runs anew: its rules were others."""
     kept = transaction.setting(_BASIS)
     if kept is not None and json.loads(kept)["format"] != _FORMAT:
         transaction.reopen_all()
+        attempts: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in transaction.attempts():
+            attempts[attempt.run_id].append(attempt)
+        charges = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs() if attempts[run.id]}
+        transaction.replace_charges_of(charges)
 
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:

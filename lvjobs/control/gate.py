@@ -74,8 +74,9 @@ class Case:
     def ahead(self) -> Work:
         """What it still has to do: from its last step where it runs, else from its checkpoint."""
         last = self.view.attempts[-1] if self.view.attempts else None
-        runs = self.state is RunState.RUNNING and last is not None and last.cause is None
-        return work_ahead(self.run.config, last.step if runs and last is not None else self.checkpoint)
+        if self.state is RunState.RUNNING and last is not None and last.cause is None and last.has_started:
+            return work_ahead(self.run.config, last.step)
+        return work_ahead(self.run.config, self.checkpoint)
 
     def allowance(self, account: Account) -> Work:
         """All that it may execute if it is submitted now."""

@@ -133,12 +133,12 @@ def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | 
 def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:
     """One run as `status --json` shows it."""
     last = attempts[-1] if attempts else None
-    claimed = [attempt for attempt in attempts if attempt.generation is not None]
-    validated = [attempt for attempt in claimed if attempt.validation_step is not None]
+    started = [attempt for attempt in attempts if attempt.has_started]
+    validated = [attempt for attempt in started if attempt.validation_step is not None]
     account = books.accounts[run.id]
     losses = {
-        "loss": _finite([attempt.loss for attempt in reversed(claimed)]),
-        "untrained_loss": _finite([attempt.untrained_loss for attempt in claimed]),
+        "loss": _finite([attempt.loss for attempt in reversed(started)]),
+        "untrained_loss": _finite([attempt.untrained_loss for attempt in started]),
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
     }
     nothing: dict[str, float | None] = dict.fromkeys(losses)
@@ -150,7 +150,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "stage": run.stage,
         "state": run.state.value,
         "cause": run.cause.value if run.cause else None,
-        "step": claimed[-1].step if claimed else 0,
+        "step": started[-1].step if started else 0,
         "steps": run.steps,
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),
@@ -167,14 +167,14 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "profile": run.profile,
         "error": last.error if last else "",
         "not_before": run.not_before if run.state in _WAITING and run.not_before else None,
-        "curve": [float(f"{value:.4g}") for value in _curve(claimed).values],
+        "curve": [float(f"{value:.4g}") for value in _curve(started).values],
     }
 
 
-def _curve(claimed: Sequence[Attempt]) -> Sketch:
+def _curve(started: Sequence[Attempt]) -> Sketch:
     """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
     whole = Sketch()
-    for attempt in claimed:
+    for attempt in started:
         whole = whole.until(attempt.resumed_from).joined(Sketch.from_json(attempt.curve))
     return whole
 
@@ -182,7 +182,7 @@ def _curve(claimed: Sequence[Attempt]) -> Sketch:
 def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -> float | None:
     """What a run that trains has yet to do, if nothing interrupts; None where nothing of the kind was measured."""
     last = attempts[-1] if attempts else None
-    if run.state is not RunState.RUNNING or last is None or last.cause is not None:
+    if run.state is not RunState.RUNNING or last is None or last.cause is not None or not last.has_started:
         return None
     pace = stopwatch.pace(run)
     if pace is not None:

@@ -156,7 +156,7 @@ def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[
         )
         if died.ended:
             yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(died.ended))
-        if died.generation is not None:
+        if died.has_started:
             lost = max(0, died.step - died.checkpoint_step)
             again = "; no step is lost"
             if lost:

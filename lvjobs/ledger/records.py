@@ -147,6 +147,11 @@ class Attempt:
     checkpoint_every: int | None = None
 
     @property
+    def has_started(self) -> bool:
+        """Whether its journal has a line, whose first says what the attempt began from: until then nobody knows."""
+        return self.journal_offset > 0
+
+    @property
     def is_over(self) -> bool:
         """Whether its process is known to be gone, or about to go."""
         return self.has_last_word or bool(self.died)

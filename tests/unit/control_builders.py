@@ -30,7 +30,7 @@ def a_run(**changes):
 
 
 def an_attempt(number=1, **changes):
-    base = Attempt(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1)
+    base = Attempt(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1, journal_offset=1)
     return replace(base, **changes)
 
 

@@ -40,7 +40,9 @@ class Work:
 
 @dataclass
 class Worker:
-    """`on_step` of a simulated cluster. `deaf` tokens and names do not leave at signals; `dumb` ones write nothing."""
+    """`on_step` of a simulated cluster. `deaf` tokens and names do not leave at signals; `dumb` ones write nothing, and
+    `mute` ones claim a generation and write nothing after that.
+    """
 
     cluster: object = None
     works: dict = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Worker:
     last: dict = field(default_factory=dict)
     deaf: set = field(default_factory=set)
     dumb: set = field(default_factory=set)
+    mute: set = field(default_factory=set)
     failing: dict = field(default_factory=dict)
     ending: dict = field(default_factory=dict)
     """Run name -> the step at which its training function ends it."""
@@ -107,6 +110,8 @@ class Worker:
         if key not in self.works:
             return self._begin(key, job, files)
         work = self.works[key]
+        if files.root.name in self.mute:
+            return None
         if work.gone:
             return 75
         return self._go_on(key, job, work, is_orphan=job.orphan_steps is not None)
@@ -124,6 +129,9 @@ class Worker:
         files.generation(number).write_text(claim.to_json())
         found = self._checkpoint(files)
         work = self.works[key] = Work(files, token, number, found.step if found else 0)
+        if files.root.name in self.mute:
+            work.gone = True
+            return None
         work.tell(
             self.now,
             "start",

@@ -29,6 +29,30 @@ def kill(scene, taken, name="one"):
     scene.cluster.fail_node(scene.reach(taken, name).id)
 
 
+def test_a_worker_that_ends_before_its_first_line_takes_nothing_from_what_was_done(make):
+    """Whatever it began from: until its journal says so, the run stands where it stood, and needs no more FLOPs."""
+    scene = make(RUN + 200)  # with room for the two steps that the kill costs
+    scene.enter("one")
+    scene.cluster.kill(scene.reach(10).id)
+    scene.worker.mute.add("one")
+    scene.go(45)
+    done = scene.worker.executed["one"]
+    (claimed,) = [row for row in scene.rows("attempts") if row["generation"] == 2]
+    assert (claimed["journal_offset"], claimed["cause"]) == (0, None)
+    for ends in (False, True):
+        if ends:
+            scene.cluster.kill(scene.job().id)
+            scene.one_pass()
+        assert scene.state() in (("interrupted", "queued") if ends else ("running",))
+        assert scene.spent() == {"useful": done}
+        with scene.session() as session:
+            assert session.make_pass()["runs"][0]["step"] == done
+    scene.worker.mute.clear()
+    scene.go(600)
+    assert scene.state() == "completed"
+    assert scene.spent() == {"useful": 12, "replayed": done - 8}
+
+
 # -- what may start ------------------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,17 @@ def test_a_lost_checkpoint_makes_earlier_attempts_useless_too():
     }
 
 
+def test_a_generation_that_has_not_started_takes_nothing_over_also_when_it_ends_like_that():
+    for ended in ({}, {"cause": Cause.KILLED}):
+        claimed = an_attempt(2, journal_offset=0, **ended)
+        assert spent(attempt(1, 0, 420), claimed) == {"useful": 420}
+        assert spent(attempt(1, 0, 420), claimed, attempt(3, 250, 300, 1)) == {"useful": 300, "replayed": 170}
+
+
+def test_a_generation_that_started_from_nothing_repeats_all_that_there_was():
+    assert spent(attempt(1, 0, 420), an_attempt(2)) == {"replayed": 420}
+
+
 def test_an_execution_that_claimed_nothing_costs_nothing():
     assert spent(an_attempt(1, generation=None), attempt(2, 0, 10)) == {"useful": 10}
 

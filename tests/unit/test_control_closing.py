@@ -181,6 +181,22 @@ def test_other_rules_work_everything_out_anew(scene):
     assert sum(row["flops"] for row in shown["runs"]) == shown["budget"]["spent"]
 
 
+def test_what_an_earlier_release_charged_by_other_rules_is_charged_anew(scene):
+    before = scene.dump(["charges"])
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        run_id = next(run.id for run in transaction.runs() if run.name == "one")
+        wrong = [
+            replace(charge, kind="replayed") for charge in transaction.charges([run_id]) if charge.kind == "useful"
+        ]
+        transaction.replace_charges(run_id, wrong)
+        basis = json.loads(transaction.setting("closed by"))
+        transaction.set_setting("closed by", json.dumps({**basis, "format": basis["format"] - 1}))
+    scene.make_pass()
+    order = [{key: row[key] for key in ("attempt_id", "kind", "units", "estimated")} for row in before["charges"]]
+    after = [{key: row[key] for key in order[0]} for row in scene.rows("charges")]
+    assert sorted(after, key=str) == sorted(order, key=str)
+
+
 def test_a_profile_is_compiled_only_where_it_was_edited_and_other_gpus_work_everything_out_anew(
     scene, tmp_path, monkeypatch
 ):
