@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import ACTIVE_STATES, DRIVER, PENDING_STATES, ClusterError, Job, Place, token_of
+from lvjobs.cluster.protocol import DRIVER, ENDED_STATES, ClusterError, Job, Place, token_of
+from lvjobs.cluster.sites import parse_minutes
 
 # squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
 # name comes last because only it may hold characters of more than one byte.
@@ -23,6 +24,7 @@ _QUEUE_COLUMNS = (
     ("NodeList", 100),
     ("QOS", 64),
     ("Account", 64),
+    ("TimeUsed", 24),
     ("Name", 256),
 )
 QUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _QUEUE_COLUMNS)
@@ -180,7 +182,7 @@ def parse_load(text: str) -> Counter[tuple[str, str]]:
     """How many jobs wait or run in what squeue printed as for `parse_queue`, whoever sent them: see `Load`."""
     load: Counter[tuple[str, str]] = Counter()
     for values in _queue_rows(text):
-        if _word(values["State"]) in PENDING_STATES | ACTIVE_STATES:
+        if _word(values["State"]) not in ENDED_STATES:
             # A job that may run in several partitions waits in each.
             places = [("partition", name) for name in values["Partition"].split(",")]
             places += [("qos", values["QOS"]), ("account", values["Account"]), ("user", "")]
@@ -190,8 +192,16 @@ def parse_load(text: str) -> Counter[tuple[str, str]]:
     return load
 
 
-def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
-    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed."""
+def _suspended(values: Mapping[str, str], now: float) -> float:
+    """Return the seconds for which a job that runs was suspended before: squeue's TimeUsed leaves them out."""
+    start, minutes = parse_time(values["StartTime"]), parse_minutes(values["TimeUsed"])
+    if values["State"] != "RUNNING" or start is None or minutes is None:
+        return 0.0
+    return max(0.0, now - start - 60 * minutes)
+
+
+def parse_queue(text: str, tokens: Collection[str] | None, now: float = 0.0) -> list[Job]:
+    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed at `now`."""
     jobs = []
     for values in _queue_rows(text):
         token = token_of(values["Name"])
@@ -208,6 +218,7 @@ def parse_queue(text: str, tokens: Collection[str] | None) -> list[Job]:
                 restart_count=int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None,
                 nodes=_some(values["NodeList"]),
                 partition=values["Partition"],
+                suspended=_suspended(values, now),
             )
             jobs.append(_ended(job, parse_time(values["EndTime"]), values["exit_code"]))
     return jobs

@@ -80,6 +80,7 @@ class Job:
     nodes: what accounting says (0 also where a site keeps no account of GPUs), None where nobody keeps accounts.
     `flushed`: CANCELLED, says accounting, and by nobody. A controller that starts without its state has all jobs ended
     like that: how they ended, and whether they did, nobody has seen.
+    `suspended`: for how many seconds a job that runs was suspended before, in this execution; by the queue.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Job:
     elapsed: float | None = None
     gpus: int | None = None
     flushed: bool = False
+    suspended: float = 0.0
 
     @property
     def is_pending(self) -> bool:
@@ -109,15 +111,37 @@ class Job:
         return self.state in ACTIVE_STATES
 
     @property
-    def is_ended(self) -> bool:
-        """Neither: Slurm will not run it again by itself."""
-        return not (self.is_pending or self.is_active)
+    def is_suspended(self) -> bool:
+        """On a node, with its processes stopped by Slurm."""
+        return self.state in SUSPENDED_STATES
 
+    @property
+    def is_ended(self) -> bool:
+        """Over: Slurm will not run it again by itself. A job in a state that lvjobs does not know is not."""
+        return self.state in ENDED_STATES
+
+
+ENDED_STATES = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "TIMEOUT",
+    }
+)
+"""The states that end a job. The list is complete; those of live jobs grow with Slurm's releases (RESV_DEL_HOLD,
+POWER_UP_NODE, EXPEDITING, REVOKED), so that a state in no list is one of a live job."""
 
 PENDING_STATES = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 ACTIVE_STATES = frozenset(
     {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
 )
+SUSPENDED_STATES = frozenset({"SUSPENDED", "STOPPED"})
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]

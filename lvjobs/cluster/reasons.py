@@ -52,6 +52,7 @@ _LIMIT = re.compile(
     r"(?P<of>QOS|Assoc)?(?P<kind>Grp|Max|Min)(?P<what>[A-Za-z]+?)"
     r"(?P<each>Per(?:User|Account|Job|Node))?(?:Limit)?\Z"
 )
+_DELETED = re.compile(r"Reservation .+ was deleted\Z")
 _OF = {"QOS": "its QOS", "Assoc": "its account", None: "the site"}
 _WHAT = (
     ("submit", "jobs in the queue"),
@@ -74,6 +75,8 @@ def explain(reason: str) -> str:
     """The reason in words, with Slurm's own code behind it; one that is not known as it is."""
     code = reason.partition(",")[0].strip().strip("()").replace("_", " ")
     words = _WORDS.get(code) or _WORDS.get(code.replace(" ", "")) or _limit(code)
+    if _DELETED.match(code):
+        words = "its reservation was deleted, and Slurm holds it; release it with scontrol release"
     return f"{words} ({reason.strip('()')})" if words else reason
 
 

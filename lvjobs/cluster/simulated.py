@@ -155,7 +155,7 @@ class SimulatedCluster(Engine):
         if not found:
             raise ClusterError(f"Invalid job id specified for job {job_id}")
         for job in found:
-            if job.end is None and job.state == "RUNNING":
+            if job.end is None and job.state in ("RUNNING", "SUSPENDED"):
                 self.end_run(job, "REQUEUED")
             if job.state != "PENDING":
                 self.put_back(job)
@@ -218,6 +218,23 @@ class SimulatedCluster(Engine):
             raise ClusterSilent("Unable to contact slurm controller (connect failure)")
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
+
+    def suspend(self, job_id: str) -> None:
+        """Stop the processes of a job that runs, as an operator or gang scheduling does; its slot is free meanwhile."""
+        for job in self._running(job_id):
+            job.state, job.suspended_since = "SUSPENDED", self.clock.now
+
+    def resume(self, job_id: str) -> None:
+        """Let a suspended job run again. What it missed is no part of its time limit."""
+        for job in self.find(job_id):
+            if job.state == "SUSPENDED" and job.suspended_since is not None:
+                job.state = "RUNNING"
+                job.suspended += self.clock.now - job.suspended_since
+
+    def call(self, job_id: str, state: str) -> None:
+        """Have the scheduler show a state of this name, which may be one that nobody knows; "" ends that."""
+        for job in self.find(job_id):
+            job.called = state
 
     def preempt(self, job_id: str) -> None:
         """An urgent job wants the node: SIGTERM, grace, SIGKILL; then the queue, or on a CANCEL site the end.

@@ -49,6 +49,11 @@ class SimulatedJob:
     preempted: float | None = None
     phantom: bool = False
     orphan_steps: int | None = None
+    suspended: float = 0.0
+    """Seconds for which this run of the job was suspended, up to when it was resumed last."""
+    suspended_since: float | None = None
+    called: str = ""
+    """A state that the scheduler shows in place of the job's own. A job that waits does not start meanwhile."""
 
     @property
     def run_directory(self) -> Path:
@@ -61,7 +66,7 @@ class SimulatedJob:
             id=self.id,
             token=self.request.token,
             member=self.member,
-            state=self.state,
+            state=self.called or self.state,
             reason=self.reason if self.state == "PENDING" else "",
             start=self.eligible if self.state == "PENDING" and self.reason == "BeginTime" else self.start,
             end=self.end,
@@ -70,6 +75,7 @@ class SimulatedJob:
             exit_signal=self.exit_signal,
             nodes=self.node,
             partition=str(self.request.resources.get("partition") or "simulated"),
+            suspended=self.suspended if self.state == "RUNNING" else 0.0,
         )
 
 
@@ -158,7 +164,7 @@ class Engine:
     def _startable(self) -> Iterator[SimulatedJob]:
         free = self.manners.slots - sum(job.state == "RUNNING" for job in self.jobs)
         for job in self.jobs:
-            if job.state != "PENDING" or job.eligible > self.clock.now or "held" in job.reason:
+            if job.state != "PENDING" or job.eligible > self.clock.now or "held" in job.reason or job.called:
                 continue
             siblings = [other for other in self.jobs if other.request is job.request and other.state == "RUNNING"]
             most = job.request.max_parallel
@@ -172,7 +178,7 @@ class Engine:
         avoided = job.request.resources.get("exclude_nodes") or ()
         while f"n{self._next_node}" in avoided and len(avoided) < NODES:
             self._next_node = self._next_node % NODES + 1
-        job.step, job.signals, job.node = 0, [], f"n{self._next_node}"
+        job.step, job.signals, job.node, job.suspended = 0, [], f"n{self._next_node}", 0.0
         self._next_node = self._next_node % NODES + 1
         self._account(job)
 
@@ -180,7 +186,7 @@ class Engine:
         now = self.clock.now
         minutes = job.request.resources.get("time_limit_minutes")
         if minutes is not None and job.start is not None:
-            limit = job.start + minutes * 60
+            limit = job.start + job.suspended + minutes * 60
             lead = min(float(job.request.resources.get("signal_lead_seconds") or 90), minutes * 6)
             if now >= limit:
                 self.end_run(job, "TIMEOUT", 0, 15)

@@ -29,8 +29,8 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
 
 
 def parse_minutes(text: str) -> float | None:
-    """`1-12:00:00` in minutes; None for UNLIMITED and the like."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text.strip())
+    """Return the minutes in `1-12:00:00`, `12:00:00` or `59:00`; None for UNLIMITED and the like."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
     if match is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())

@@ -135,7 +135,7 @@ class SlurmCluster:
         accounting = True
         try:
             text = self._queue()
-            queue, load = parse_queue(text, wanted.union(companions)), parse_load(text)
+            queue, load = parse_queue(text, wanted.union(companions), now), parse_load(text)
         except ClusterError as error:
             problems.append(f"squeue: {error}")
         try:

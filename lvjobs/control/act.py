@@ -17,6 +17,7 @@ from lvjobs.control.actions import (
     LiftHold,
     MarkMissing,
     Release,
+    Report,
     Reserve,
     Revoke,
     SaveAttempt,
@@ -36,6 +37,9 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.current import declared_settings, typed_over
 from lvjobs.study.words import RunState
+
+_MOST_EVENTS = 10_000
+"""Of a run, among which one is looked for that was reported before."""
 
 
 def act(
@@ -108,6 +112,10 @@ def _write_one(
         if action.note:
             transaction.add_event(Event(now, action.state.value, action.note, run.id))
             return [f"{run.name}: {action.note}"]
+    elif isinstance(action, Report):
+        if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
+            transaction.add_event(Event(now, "state", action.text, action.run_id))
+            return [f"{runs[action.run_id].name}: {action.text}"]
     elif isinstance(action, Reserve):
         transaction.reserve(Reservation(action.run_id, action.work))
     elif isinstance(action, GiveBack):

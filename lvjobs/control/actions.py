@@ -52,6 +52,14 @@ class Submit:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Say something of the run, in words: once, however many passes find it so."""
+
+    run_id: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Adopt:
     """A job was found by its token: it is the submission's."""
 
@@ -129,6 +137,7 @@ Action: TypeAlias = (
     | Reserve
     | GiveBack
     | Submit
+    | Report
     | Adopt
     | MarkMissing
     | Revoke

@@ -11,6 +11,7 @@ from lvjobs.control.actions import (
     LiftHold,
     MarkMissing,
     Release,
+    Report,
     Revoke,
     SetRun,
     Settle,
@@ -20,7 +21,7 @@ from lvjobs.control.attempts import Attempts
 from lvjobs.control.classify import Death, classify, classify_unclaimed
 from lvjobs.control.conclusions import Conclusions, give_up
 from lvjobs.control.policy import is_due
-from lvjobs.control.silence import silent_for
+from lvjobs.control.silence import silence_of
 from lvjobs.control.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
 from lvjobs.records.journal import UNKNOWN
@@ -47,7 +48,7 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
     job, current = view.live.job, Attempts(view, now).current
     if job is None or job.state != "RUNNING" or (current is not None and current.generation in view.changed):
         return None  # what has grown is looked at again long before a silence can be too long
-    silence = _silence(view.live, current, job, watched, now)
+    silence = silence_of(view.live, current, job, watched, now)
     return now + max(0.0, policy.hung_seconds - silence)
 
 
@@ -67,14 +68,6 @@ def _last_execution(live: MemberView, job: Job) -> Job:
     """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
     last = live.history[-1] if live.history else None
     return last if last is not None and last.state == "OUT_OF_MEMORY" else job
-
-
-def _silence(live: MemberView, current: Attempt | None, job: Job, watched: float, now: float) -> float:
-    """Seconds for which a job that runs has shown no life; by its `current` attempt, where it has claimed one."""
-    quiet_since = current.grown if current is not None else job.start
-    if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left
-        quiet_since = max(quiet_since, live.pack.grown)
-    return silent_for(quiet_since or now, watched, now)
 
 
 class _Case(Conclusions):
@@ -152,12 +145,15 @@ class _Case(Conclusions):
             yield Adopt(live.member.token, live.job_id.partition("_")[0])
         word = live.last_word
         assert word is not None
-        if word.is_pending:
-            yield from self._pending(live, word)
+        if word.is_ended:
+            yield from self._ended(live, word)
         elif word.is_active:
             yield from self._active(live, word)
         else:
-            yield from self._ended(live, word)
+            if not word.is_pending:
+                text = f"Slurm reports its job as {word.state}, a state that lvjobs does not know; treated as live"
+                yield Report(self.run.id, text)
+            yield from self._waiting(live, word)
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
         """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
@@ -188,7 +184,8 @@ class _Case(Conclusions):
             note = f"no job ever carried token {live.member.token}: it was not submitted"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
 
-    def _pending(self, live: MemberView, job: Job) -> Iterator[Action]:
+    def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
+        """The job is pending, or in a state that lvjobs does not know: then its journal says whether it runs."""
         if is_requeued_too_often(job.reason):
             yield from self._replace(live, job)
             return
@@ -200,10 +197,19 @@ class _Case(Conclusions):
             if not self.goes_on:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
-        yield SetRun(self.run.id, state, reason=explain(job.reason), cause=cause)
+        if not job.is_pending and self.attempts.current is not None:
+            state = RunState.RUNNING
+        said = () if job.is_pending else (f"Slurm says {job.state}",)
+        reason = ": ".join(filter(None, (*said, explain(job.reason))))
+        yield SetRun(self.run.id, state, reason=reason, cause=cause)
         if "launch failed requeued held" in job.reason.lower().replace("_", " "):
             yield from self._failed_launch(live, job)
-        elif job.reason == "BeginTime" and job.start is not None and job.start > self.now + _MARGIN_SECONDS:
+        elif (
+            job.is_pending
+            and job.reason == "BeginTime"
+            and job.start is not None
+            and job.start > self.now + _MARGIN_SECONDS
+        ):
             restart = job.restart_count or 0
             if self.attempts and live.member.hold_lifted < restart:
                 yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
@@ -249,7 +255,7 @@ class _Case(Conclusions):
         if live.pack is not None and current is not None and self._left_alone(current):
             yield from self.ended_as(live, classify(current, None), job)
             return
-        silence = _silence(live, current, job, self.watched, self.now)
+        silence = silence_of(live, current, job, self.watched, self.now)
         if job.state == "RUNNING" and silence > self.policy.hung_seconds:
             death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a job that it shares, and that goes on
@@ -260,6 +266,8 @@ class _Case(Conclusions):
 
     def _begins(self, live: MemberView, job: Job) -> str:
         """What a run whose job runs waits for."""
+        if job.is_suspended:
+            return f"job {job.id} is suspended ({job.state})"
         if self.attempts.current is not None:
             return ""
         others = live.pack is not None and live.sharing(job.restart_count or 0)

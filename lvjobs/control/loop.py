@@ -26,9 +26,10 @@ from lvjobs.control.observe import Known, observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
 from lvjobs.control.summary import build_summary, read_unclosed
+from lvjobs.control.views import RunView
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
-from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import Lease, acquire, machine
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
@@ -54,9 +55,10 @@ class Loop(Session):
             watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver_token(self.study))
+        watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
-        cases = [Case(view, decide(view, policy, now, watch.since)) for view in observed.views]
-        moments = (due(view, policy, now, watch.since) for view in observed.views)
+        cases = [Case(view, decide(view, policy, now, watch.since_for(view.live))) for view in observed.views]
+        moments = (due(view, policy, now, watch.since_for(view.live)) for view in observed.views)
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
@@ -108,6 +110,15 @@ def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watc
     watch = before.at(now, closely, machine(), time.clock_gettime(time.CLOCK_BOOTTIME))
     transaction.set_setting(_WATCH, watch.to_json())
     return watch, before.growing_from(now, closely)
+
+
+def _with_rests(ledger: Ledger, watch: Watch, views: Sequence[RunView], now: float) -> Watch:
+    """Return the watch with what this pass sees of suspended jobs, and keep it where that is news."""
+    seen = watch.with_rests([view.live for view in views if view.live is not None], now)
+    if seen.rests != watch.rests:
+        with ledger.transaction() as transaction:
+            transaction.set_setting(_WATCH, seen.to_json())
+    return seen
 
 
 def _known(transaction: Transaction, now: float) -> Known:

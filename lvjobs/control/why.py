@@ -123,7 +123,8 @@ def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now:
         since = duration(max(0.0, now - last.started))
         left = f", {duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
         which = f"attempt {len(attempts)}, {job}"
-        return f"it runs on {last.host} for {since} ({which}), step {row['step']} of {run.steps}{left}"
+        now_so = f"; {run.reason}" if run.reason else ""
+        return f"it runs on {last.host} for {since} ({which}), step {row['step']} of {run.steps}{left}{now_so}"
     if run.state is RunState.SUBMITTING:
         return "it was submitted, and nobody knows yet whether the scheduler took it"
     if row.get("queue_reason") is not None:

@@ -73,7 +73,8 @@ class _Watch:
         if self.job is not None:
             self.reason = self.job.reason if self.job.is_pending else self.reason
             # one that is cancelled before it begins ends without having run
-            if self.begun is None and not self.job.is_pending and self.job.state != "CANCELLED":
+            has_begun = self.job.is_active or (self.job.is_ended and self.job.state != "CANCELLED")
+            if self.begun is None and has_begun:
                 self.begun = now
 
     @property
@@ -204,6 +205,8 @@ def _words(job: Job | None) -> str:
         return ""
     if job.is_pending:
         return f"waits: {explain(job.reason)}" if job.reason else ""
+    if not job.is_active:
+        return f"is {job.state}, says Slurm"
     return f"runs on {job.nodes}" if job.nodes else "runs"
 
 

@@ -33,6 +33,8 @@ class World:
 
     real = True
     accounting = True
+    operator = None
+    """What suspends and resumes the world's jobs: it has `suspend(job_id)` and `resume(job_id)`; None: nobody can."""
 
     def __init__(self, root, cluster):
         self.root, self.cluster, self.began = root, cluster, time.time()
@@ -106,6 +108,7 @@ class SimulatedWorld(World):
     def __init__(self, root):
         self.clock = Clock(time.time())
         super().__init__(root, SimulatedCluster(self.clock, self.on_step, Manners(hold=5)))
+        self.operator = self.cluster
 
     def on_step(self, job):
         program = json.loads((job.run_directory / "program.json").read_text())
@@ -128,6 +131,19 @@ class SimulatedWorld(World):
 
     def pass_time(self):
         self.cluster.advance(1)
+
+
+class Operator:
+    """Whoever runs a lab: an ordinary user may not suspend jobs."""
+
+    def __init__(self, lab):
+        self.lab = lab
+
+    def suspend(self, job_id):
+        self.lab.run("scontrol", "suspend", job_id)
+
+    def resume(self, job_id):
+        self.lab.run("scontrol", "resume", job_id)
 
 
 def bring_up(config):
@@ -170,6 +186,7 @@ def slurm_world(root, labs, monkeypatch, *, accounting):
         monkeypatch.setenv(name, value)
     world = World(root, SlurmCluster(load_profile("lab"), root / "submissions", patience=Patience(120, 120, 120)))
     world.accounting = accounting
+    world.operator = Operator(lab)
     return world
 
 
@@ -195,6 +212,13 @@ def world(request, tmp_path, monkeypatch):
         if not job.is_ended:
             with contextlib.suppress(Exception):
                 world.cluster.cancel(job.id)
+
+
+@pytest.fixture
+def operated_world(world):
+    if world.operator is None:
+        pytest.skip("its jobs cannot be suspended")
+    return world
 
 
 @pytest.fixture

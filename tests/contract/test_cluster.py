@@ -171,6 +171,32 @@ def test_one_member_is_requeued_alone(world):
     assert [job.restart_count for job in jobs] == [1, 0, 0]
 
 
+def test_a_suspended_job_is_alive_and_so_it_is_when_it_was_resumed(operated_world):
+    world = operated_world
+    run = world.run(sleep=240)
+    request = world.request(run)
+    job_id = world.cluster.submit(request)
+    [job] = world.running(request)
+    world.started(run)
+    assert not job.is_suspended
+    assert job.suspended <= 1, "seconds are rounded"
+    world.operator.suspend(job_id)
+    [job] = world.wait(request, lambda job: job.state == "SUSPENDED")
+    assert (job.is_suspended, job.is_active, job.is_pending, job.is_ended) == (True, True, False, False)
+    began = job.start
+    end = world.cluster.observe([request.token], began).time + 8
+    while world.cluster.observe([request.token], began).time < end:
+        assert world.jobs(request)[0].state == "SUSPENDED"
+        world.pass_time()
+    world.operator.resume(job_id)
+    [job] = world.running(request)
+    assert (job.start, job.restart_count) == (began, 0)
+    assert job.suspended >= 7
+    world.cluster.cancel(job_id)
+    [job] = world.ended(request)
+    assert (job.state, job.suspended) == ("CANCELLED", 0)
+
+
 def test_lifting_a_hold_that_is_not_there_changes_nothing(world):
     run = world.run(sleep=240)
     request = world.request(run)

@@ -36,10 +36,10 @@ def captured_before():
     return "\n".join("|".join([*row[:7], "", "", row[7]]) for row in rows)
 
 
-def captured_queue(name="squeue.txt"):
-    """As squeue prints it since it is asked for QOS and account too: before the name, which is the last 256 columns."""
+def captured_queue(name="squeue.txt", used="0:00"):
+    """As squeue prints it since it is asked for more: before the name, which is the last 256 columns."""
     rows = [(line[:-256], line[-256:]) for line in captured(name).splitlines()]
-    return "\n".join(f"{row}{'normal':<64}{'lab':<64}{name}" for row, name in rows)
+    return "\n".join(f"{row}{'normal':<64}{'lab':<64}{used:<24}{name}" for row, name in rows)
 
 
 def by_place(jobs):
@@ -95,6 +95,24 @@ def test_ended_jobs_in_the_queue(queue):
     assert (queue[FAILS, 0].state, queue[FAILS, 0].exit_code, queue[FAILS, 0].exit_signal) == ("FAILED", 3, None)
     assert (queue[KILLED, 0].exit_code, queue[KILLED, 0].exit_signal) == (0, 9)
     assert (queue[LIMIT, 0].state, queue[LIMIT, 0].end) == ("TIMEOUT", 1795568760.0)
+
+
+@pytest.mark.parametrize(("used", "seconds"), [("1:15", 300), ("0:06:15", 0), ("1-00:00:00", 0), ("INVALID", 0)])
+def test_the_time_that_squeue_does_not_count_is_time_suspended(used, seconds):
+    jobs = by_place(parse_queue(captured_queue(used=used), TOKENS, 1795568684.0 + 75 + 300))
+    assert jobs[ARRAY, 0].suspended == seconds
+    assert {job.suspended for job in jobs.values() if job.state != "RUNNING"} == {0}
+
+
+@pytest.mark.parametrize("state", ["SUSPENDED", "RESV_DEL_HOLD", "EXPEDITING", "POWER_UP_NODE", "REVOKED", "?"])
+def test_a_state_that_is_no_end_is_one_of_a_live_job(state):
+    text = captured_queue().replace(f"{'RUNNING':<24}", f"{state:<24}")
+    job = by_place(parse_queue(text, TOKENS, 2e9))[ARRAY, 0]
+    assert (job.state, job.is_ended, job.end, job.exit_code, job.suspended) == (state, False, None, None, 0)
+    assert parse_load(text) == parse_load(captured_queue())
+    row = f"5|{state}|0:0|1795568684|Unknown|low|n1|75|billing=2,cpu=2|run.{LIMIT}"
+    [job] = parse_history(row, TOKENS)
+    assert (job.state, job.is_ended, job.end) == (state, False, None)
 
 
 def test_local_times_are_understood_too():

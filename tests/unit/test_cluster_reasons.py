@@ -12,6 +12,10 @@ from lvjobs.cluster.reasons import explain
     ("reason", "words"),
     [
         ("Priority", "other jobs come first (Priority)"),
+        (
+            "Reservation r1 was deleted",
+            "its reservation was deleted, and Slurm holds it; release it with scontrol release (Reservation r1 was deleted)",
+        ),
         ("Resources", "it is next, as soon as what it asks for is free (Resources)"),
         (
             "(launch failed requeued held)",

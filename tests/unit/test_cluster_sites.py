@@ -63,7 +63,7 @@ def test_a_site_that_said_nothing():
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("1-12:00:00", 2160), ("00:30:30", 30.5), ("UNLIMITED", None), ("", None), ("NONE", None)],
+    [("1-12:00:00", 2160), ("00:30:30", 30.5), ("30:30", 30.5), ("UNLIMITED", None), ("", None), ("NONE", None)],
 )
 def test_minutes(text, minutes):
     assert sites.parse_minutes(text) == minutes
