@@ -41,6 +41,7 @@ _COMMANDS = {
     "doctor": ("lvjobs.cli.doctor", "Check what a study needs of this cluster, and say what to do."),
     "logs": ("lvjobs.cli.logs", "Show what a run's job printed."),
     "export": ("lvjobs.cli.export", "Write all that is known as CSV, JSON lines and TensorBoard's files."),
+    "study": ("lvjobs.cli.study", "Say whether a study was moved or copied."),
     "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
     "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
     "completion": ("lvjobs.cli.completion", "Print what completes commands and runs in your shell."),

@@ -63,6 +63,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
     """The summary of a pass made now; the last one's where none can be made (`stale` then says why)."""
     from lvjobs.control.left import read_summary
     from lvjobs.control.loop import open_session
+    from lvjobs.control.place import PlaceUnclear
     from lvjobs.ledger.lease import LeaseTaken
 
     stale = "no pass was made (--no-pass)"
@@ -70,7 +71,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
         try:
             with open_session(study, wait=READ_WAIT_SECONDS) as session:
                 return session.make_pass()
-        except LeaseTaken as error:
+        except (LeaseTaken, PlaceUnclear) as error:
             stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:

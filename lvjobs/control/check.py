@@ -14,6 +14,7 @@ from lvjobs.control.findings import Finding
 from lvjobs.control.limit import terms_of
 from lvjobs.control.loop import held_study
 from lvjobs.control.memos import refuse_lost
+from lvjobs.control.place import other_place
 from lvjobs.control.statement import statement
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine
@@ -73,6 +74,7 @@ def check(study: Study, wait: float) -> Checked:
             ledger = open_ledger(layout.database, lease.number)
             try:
                 with ledger.transaction() as transaction:
+                    findings += other_place(transaction, study)
                     rows, terms = read_rows(transaction), terms_of(study.config.budget)
                     books = keep_books(terms, rows.runs, transaction.charges(), rows.reservations)
                     shown = statement(books_of(transaction, terms))

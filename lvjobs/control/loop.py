@@ -23,6 +23,7 @@ from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
+from lvjobs.control.place import Verdict, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
 from lvjobs.control.summary import build_summary, read_unclosed
@@ -40,12 +41,14 @@ class Loop(Session):
 
     `due` is when, by the last pass, something is to be done next though nothing should happen until then; None: never.
     `awaits_flops`: something waits for FLOPs, and runs that are over may yet give some back, for they had jobs to be
-    seen off. `owes_notice`: it did not get through to the user what there was to tell.
+    seen off. `owes_notice`: it did not get through to the user what there was to tell. `news` is what was done when
+    the study was opened in another place; the first pass reports it.
     """
 
     due: float | None = None
     awaits_flops: bool = False
     owes_notice: bool = False
+    news: Sequence[str] = ()
 
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
@@ -69,7 +72,8 @@ class Loop(Session):
         notified = notify(self)
         self.owes_notice = notified.is_owed
         problems = [*observed.problems, *notified.problems]
-        return self.summarise([*told, *notified.did], problems, observed.waiting)
+        news, self.news = self.news, ()
+        return self.summarise([*news, *told, *notified.did], problems, observed.waiting)
 
     def summarise(
         self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
@@ -172,12 +176,18 @@ def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
 
 @contextmanager
 def open_session(
-    study: Study, *, wait: float, factory: ClusterFactory = cluster_for, clock: Callable[[], float] = time.time
+    study: Study,
+    *,
+    wait: float,
+    factory: ClusterFactory = cluster_for,
+    clock: Callable[[], float] = time.time,
+    answer: Verdict | None = None,
 ) -> Iterator[Loop]:
-    """Take the study's lease and open its ledger.
+    """Take the study's lease and open its ledger. `answer`: see `lvjobs.control.place.arrive`.
 
     Raises:
         LeaseTaken: another process is making a pass, for longer than `wait` seconds.
+        PlaceUnclear: the study was moved or copied, and the user has to say which.
         UsageError: the study directory cannot be written, or its ledger is lost.
     """
     with held_study(study, wait=wait) as lease:
@@ -186,11 +196,16 @@ def open_session(
         ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
         try:
             with ledger.transaction() as transaction:
+                news = arrive(transaction, study, clock(), answer)
                 catch_up(transaction)
                 reopen_older(transaction)
                 note_limit(transaction, study.config.budget.limit, clock())
                 stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}
                 transaction.declare_stages(stages)
-            yield Loop(study, ledger, factory, clock)
+                place = recorded_place(transaction)
+            keep_place(study.layout, place)
+            loop = Loop(study, ledger, factory, clock)
+            loop.news = news
+            yield loop
         finally:
             ledger.close()

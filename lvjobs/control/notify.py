@@ -21,6 +21,7 @@ from lvjobs.control.driving import resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
@@ -84,6 +85,12 @@ _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 def _is_open(run: Run) -> bool:
     return not run.state.is_at_rest
+
+
+def count_as_told(transaction: Transaction) -> None:
+    """Take what is held, and that nothing is open, as reported: a copy has no news that its original has not."""
+    held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
+    transaction.set_setting(_SETTING, json.dumps(asdict(Told(tuple(held), ended=True))))
 
 
 def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:

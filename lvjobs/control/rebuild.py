@@ -21,6 +21,7 @@ from lvjobs.control.limit import note_limit
 from lvjobs.control.loop import held_study
 from lvjobs.control.memos import MemoKeeper
 from lvjobs.control.observe import Known, take_snapshots
+from lvjobs.control.place import restore_place
 from lvjobs.control.recover import Recovered, recover
 from lvjobs.control.session import ClusterFactory
 from lvjobs.errors import LvjobsError, UsageError
@@ -78,6 +79,7 @@ def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, 
             with made.transaction() as transaction:
                 attempts = _fill(transaction, found, snapshots, now)
                 note_limit(transaction, study.config.budget.limit, now)
+                restore_place(transaction, study.layout)
                 transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from the run directories"))
             made.close()
             word = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -27,7 +27,9 @@ TERM_SECONDS = 15.0
 _BEATS_PER_TERM = 5
 _POLL_SECONDS = 0.05
 _KEEP = 3
-_TICKS = ":ticks"
+_TICKS = ":ticks:"
+_AHEAD = 10_000
+"""Claims that a copied lease skips: runs.db may have been copied later, and then knows a later epoch."""
 
 
 class LeaseTaken(LvjobsError):
@@ -42,9 +44,10 @@ class LeaseLost(LvjobsError):
 class Holder:
     """The process that holds a lease. `machine` tells two PID namespaces apart; `started` a PID from its later reuse.
 
-    `machine` ends in `:ticks`, and `started` is in clock ticks since the boot, which setting the clock does not change.
-    Older releases wrote a wall-clock time, and no `:ticks`. The fields stay the same: such a release takes a claim with
-    another field for one that nobody holds.
+    `machine` ends in `:ticks:INODE:PATH`, and `started` is in clock ticks since the boot, which setting the clock does
+    not change. Inode and path are those of the lease's directory: they show whether a claim was copied with the study.
+    Older releases wrote a wall-clock time, and no `:ticks:`. The fields stay the same: such a release takes a claim
+    with another field for one that nobody holds.
     """
 
     host: str
@@ -55,20 +58,30 @@ class Holder:
     released: bool = False
 
     @classmethod
-    def this_process(cls) -> "Holder":
-        """Return the process that asks."""
-        pid = os.getpid()
+    def this_process(cls, directory: Path) -> "Holder":
+        """Return the process that asks for the lease in `directory`."""
+        pid, path = os.getpid(), directory.resolve()
         ticks = start_ticks(pid)
         assert ticks is not None, "a process that asks is alive"
-        return cls(os.uname().nodename, machine() + _TICKS, pid, ticks)
+        return cls(os.uname().nodename, f"{machine()}{_TICKS}{path.stat().st_ino}:{path}", pid, ticks)
+
+    def was_copied(self, directory: Path) -> bool:
+        """Return whether the claim was made in another directory than `directory`, where it was found.
+
+        Path and inode must both differ: the same directory may have several names, and another inode on another host.
+        """
+        path = directory.resolve()
+        inode, _, place = self.machine.partition(_TICKS)[2].partition(":")
+        return bool(place) and place != str(path) and inode != str(path.stat().st_ino)
 
     def is_known_dead(self) -> bool:
         """Return whether the holder ran on this very machine and its process is no more."""
-        if self.machine.removesuffix(_TICKS) != machine():
+        name, in_ticks, _ = self.machine.partition(_TICKS)
+        if name != machine():
             return False
         ticks = start_ticks(self.pid)
         # By an older release's wall-clock time a reused PID cannot be told from a clock that was set: wait for a term.
-        return ticks is None or (self.machine.endswith(_TICKS) and ticks != self.started)
+        return ticks is None or (bool(in_ticks) and ticks != self.started)
 
 
 def machine() -> str:
@@ -87,8 +100,9 @@ def _newest(directory: Path) -> tuple[int, str]:
 
 def _parse(text: str) -> Holder | None:
     try:
-        return Holder(**json.loads(text))
-    except (ValueError, TypeError):
+        known = {item.name for item in fields(Holder)}  # a newer release may write more
+        return Holder(**{key: value for key, value in json.loads(text).items() if key in known})
+    except (ValueError, TypeError, AttributeError):
         return None
 
 
@@ -145,7 +159,7 @@ def acquire(
         LeaseTaken: it is held, and its holder showed signs of life.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    holder = Holder.this_process()
+    holder = Holder.this_process(directory)
     seen, since, deadline = "", clock(), clock() + wait
     while True:
         try:
@@ -156,6 +170,8 @@ def acquire(
             seen, since = text, clock()
         current = _parse(text)
         free = number == 0 or current is None or current.released or current.is_known_dead()
+        if current is not None and current.was_copied(directory):
+            free, number = True, number + _AHEAD
         if (free or clock() - since >= term) and create_exclusive(
             directory / f"{number + 1:06d}", json.dumps(asdict(holder))
         ):

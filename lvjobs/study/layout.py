@@ -14,7 +14,7 @@ study/
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
-    lease/  summary.json  closed.json  code/<hash>/  submissions/<token>/
+    lease/  study.json  summary.json  closed.json  code/<hash>/  submissions/<token>/
 """
 
 from dataclasses import dataclass
@@ -99,6 +99,10 @@ class StudyLayout:
     @property
     def lease(self) -> Path:
         return self.internal / "lease"
+
+    @property
+    def place(self) -> Path:
+        return self.internal / "study.json"
 
     @property
     def summary(self) -> Path:

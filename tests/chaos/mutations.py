@@ -33,6 +33,12 @@ MUTATIONS = {
         "    newest = newest_generation(layout)\n    if newest < 0:",
         ("unit/test_worker_generation.py", "unit/test_worker_checkpoints.py"),
     ),
+    "the look at whether the study is a copy": Mutation(
+        "lvjobs/control/place.py",
+        "    if any(_lives_at(recorded.study, name) for name in names):",
+        "    if False:",
+        ("unit/test_control_place.py::test_a_copy_does_not_touch_the_jobs_of_its_original",),
+    ),
     "the done marker, looked for before a generation is claimed": Mutation(
         "lvjobs/worker/runner.py",
         "    if layout.done.exists():\n        _say",

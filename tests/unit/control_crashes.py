@@ -124,8 +124,9 @@ def die_everywhere(scene, act, *, interrupted=False, also=()):
     _, names = die_at(scene, None, act, also=also)
     met = set()
     for at, name in enumerate(names, start=1):
-        shutil.rmtree(root)
-        shutil.copytree(backup, root)
+        for path in root.iterdir():  # the directory itself stays: another one would be a place to record
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(backup, root, dirs_exist_ok=True)
         left, seen = die_at(pickle.loads(before), at, act, interrupted=interrupted, also=also)
         assert seen[:at] == names[:at]
         if (traces := _traces(left)) not in met:

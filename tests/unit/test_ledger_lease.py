@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,6 +35,12 @@ def clock():
 def elsewhere(**changes):
     """A holder on another host, about whose process nothing can be known here."""
     return replace(Holder("node7", "another boot", 4711, 1.0), **changes)
+
+
+def mine(directory: Path):
+    """This process, as the holder of the lease in `directory`."""
+    directory.mkdir(exist_ok=True)
+    return Holder.this_process(directory)
 
 
 def write_claim(directory: Path, number: int, holder: Holder):
@@ -81,13 +88,13 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path, clock):
     process = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
     process.start()
     process.join()
-    write_claim(tmp_path / "lease", 3, replace(Holder.this_process(), pid=process.pid))
+    write_claim(tmp_path / "lease", 3, replace(mine(tmp_path / "lease"), pid=process.pid))
     assert acquire(tmp_path / "lease", wait=0, clock=clock, sleep=clock.sleep).number == 4
     assert clock.now == 100.0
 
 
 def test_a_reused_process_id_is_another_process(tmp_path, clock):
-    write_claim(tmp_path / "lease", 3, replace(Holder.this_process(), started=1.0))
+    write_claim(tmp_path / "lease", 3, replace(mine(tmp_path / "lease"), started=1.0))
     assert acquire(tmp_path / "lease", wait=0, clock=clock, sleep=clock.sleep).number == 4
 
 
@@ -161,3 +168,33 @@ def test_many_processes_hold_it_one_after_the_other(tmp_path):
     lines = log.read_text().split()
     assert sorted(int(line[1:]) for line in lines[::2]) == [1, 2, 3, 4, 5, 6]
     assert [line.replace("-", "+") for line in lines[1::2]] == lines[::2]
+
+
+def test_a_copied_claim_is_not_waited_for(tmp_path, clock):
+    with acquire(tmp_path / "lease", wait=0):
+        shutil.copytree(tmp_path / "lease", tmp_path / "copy")
+        with acquire(tmp_path / "copy", wait=0, clock=clock, sleep=clock.sleep) as lease:
+            assert lease.number > 1000, "a runs.db that was copied later may know a later epoch"
+            with pytest.raises(LeaseTaken):
+                acquire(tmp_path / "copy", wait=5, clock=clock, sleep=clock.sleep)
+        with pytest.raises(LeaseTaken):
+            acquire(tmp_path / "lease", wait=5, clock=clock, sleep=clock.sleep)
+
+
+def test_the_holder_of_a_directory_that_was_moved_or_has_two_names_is_waited_for(tmp_path, clock):
+    with acquire(tmp_path / "lease", wait=0):
+        (tmp_path / "link").symlink_to(tmp_path / "lease")
+        with pytest.raises(LeaseTaken):
+            acquire(tmp_path / "link", wait=5, clock=clock, sleep=clock.sleep)
+        (tmp_path / "lease").rename(tmp_path / "moved")
+        with pytest.raises(LeaseTaken):
+            acquire(tmp_path / "moved", wait=5, clock=clock, sleep=clock.sleep)
+        (tmp_path / "moved").rename(tmp_path / "lease")
+
+
+def test_keys_of_a_newer_release_do_not_free_its_claim(tmp_path, clock):
+    (tmp_path / "lease").mkdir()
+    newer = {**asdict(elsewhere()), "colour": "red"}
+    (tmp_path / "lease" / "000003").write_text(json.dumps(newer))
+    with pytest.raises(LeaseTaken, match="node7"):
+        acquire(tmp_path / "lease", wait=5, clock=clock, sleep=clock.sleep)
