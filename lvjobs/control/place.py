@@ -6,7 +6,7 @@ would call the jobs hung and cancel them. So a study records where it lives, and
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lvjobs.control.disown import Stake, disown, stake_of
 from lvjobs.control.findings import Finding
+from lvjobs.control.relocate import relocate
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.ledger.copies import examine
@@ -83,12 +84,6 @@ def recorded_place(transaction: Transaction) -> Place | None:
     return None if text is None else parse_place(text)
 
 
-def former_roots(transaction: Transaction) -> Sequence[Path]:
-    """Return the other paths that the study's root had, oldest first; of a copy, those of its original too."""
-    recorded = recorded_place(transaction)
-    return [] if recorded is None else [Path(name) for name in recorded.former]
-
-
 def restore_place(transaction: Transaction, layout: StudyLayout) -> None:
     """Give a ledger that is made anew the place that the lost one had: the directory may be a copy."""
     found = read_place(layout)
@@ -127,6 +122,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
             now_here = replace(recorded, device=here.device, inode=here.inode)
             transaction.set_setting(_SETTING, now_here.to_json())
         return []
+    relocate(transaction, study, Path(recorded.path))
     names = dict.fromkeys((*recorded.former, recorded.path))
     former = tuple(name for name in names if name != here.path)
     if verdict is Verdict.MOVED:

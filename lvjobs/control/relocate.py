@@ -6,35 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.control.submission import prepare
-from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
 
-def relocate(study: Study, ledger: Ledger, former: Path) -> int:
+def relocate(transaction: Transaction, study: Study, former: Path) -> int:
     """Let the paths of runs and of requested stages lead into the study as it lies now.
 
     A run keeps its fingerprint, which is of the configuration that it was declared with. Harmless when done twice.
 
     Args:
+        transaction: Of the study's ledger.
         study: The study, where it is now.
-        ledger: Its open ledger.
         former: The directory in which it was before.
 
     Returns:
         How many runs were changed.
     """
-    with ledger.transaction() as transaction:
-        runs, stages = transaction.runs(), transaction.stages()
-    moved = {run.id: new for run in runs if (new := _moved(run, former, study.root)) != run}
-    prepare(study, [run for run in moved.values() if study.layout.run(run.name).config.exists()])
-    with ledger.transaction() as transaction:
-        for run in moved.values():
-            columns = ("config", "declared", "profile", "resources", "typed")
-            transaction.update_run(run.id, **{key: getattr(run, key) for key in columns})
-        for stage in stages:
-            parts = {"definition": stage.definition, "request": stage.request}
-            transaction.update_stage(stage.name, **translated(parts, former, study.root))
+    runs = [(run, _moved(run, former, study.root)) for run in transaction.runs()]
+    moved = [new for run, new in runs if new != run]
+    prepare(study, [run for run in moved if study.layout.run(run.name).config.exists()])
+    for run in moved:
+        columns = ("config", "declared", "profile", "resources", "typed")
+        transaction.update_run(run.id, **{key: getattr(run, key) for key in columns})
+    for stage in transaction.stages():
+        parts = {"definition": stage.definition, "request": stage.request}
+        transaction.update_stage(stage.name, **translated(parts, former, study.root))
     return len(moved)
 
 

@@ -18,7 +18,7 @@ from lvjobs.control.check import check
 from lvjobs.control.disown import stake_of
 from lvjobs.control.driving import driver_token, set_stopped
 from lvjobs.control.loop import open_session
-from lvjobs.control.place import PlaceUnclear, Verdict, former_roots, judge, read_place, recorded_place
+from lvjobs.control.place import PlaceUnclear, Verdict, judge, read_place, recorded_place
 from lvjobs.control.rebuild import rebuild
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.lease import acquire
@@ -329,8 +329,6 @@ def test_a_moved_study_keeps_its_jobs(make):
     assert passed(other) == []
     assert len(events(other)) == 1
     assert place_of(other).former == (str(scene.root),)
-    with other.session() as session, session.ledger.transaction() as transaction:
-        assert former_roots(transaction) == [scene.root]
 
 
 def test_a_study_that_is_moved_back_has_its_first_root_again(make):

@@ -37,9 +37,8 @@ def test_a_moved_study_finds_its_data_and_trains_nothing_anew(scene, tmp_path):
     former, root = scene.study.root, tmp_path / "there"
     shutil.move(former, root)
     scene.study = scene.study.model_copy(update={"root": root})
-    with scene.session() as session:
-        assert relocate(scene.study, session.ledger, former) == 1
-        assert relocate(scene.study, session.ledger, former) == 0
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        assert relocate(transaction, scene.study, former) == 0, "the session has done it"
     after = RunFile.model_validate_json(scene.files().config.read_text())
     assert (after.id, after.fingerprint) == (before.id, before.fingerprint)
     config = read_run(scene.files())
