@@ -171,9 +171,14 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
 
 
 def link_new(aside: Path, path: Path) -> bool:
-    """Give a file its second name, `path`, unless something has that name; return whether this call did."""
+    """Give a file that has one name a second, `path`, unless something has that; return whether this call did.
+
+    An NFS client that hears no answer asks again, and is told that `path` exists, also where its first request made it.
+    So the file's own count of names decides (link(2), open(2)): nobody else can give it one.
+    """
     try:
         os.link(aside, path)
     except FileExistsError:
-        return False
+        with aside.open("rb") as stream:  # opened: an NFS client then asks for the count and does not trust its cache
+            return os.fstat(stream.fileno()).st_nlink > 1
     return True

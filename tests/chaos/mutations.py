@@ -81,6 +81,12 @@ MUTATIONS = {
         "        if not link_new",
         ("unit/test_files.py",),
     ),
+    "a claim whose answer NFS lost is won": Mutation(
+        "lvjobs/files.py",
+        "return os.fstat(stream.fileno()).st_nlink > 1",
+        "return False",
+        ("unit/test_files.py",),
+    ),
     "a file aside is new, and no link to another": Mutation(
         "lvjobs/files.py",
         "os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",

@@ -7,6 +7,12 @@ import pytest
 
 from lvjobs import files
 from lvjobs.control.code import snapshot_code
+from lvjobs.ledger.copies import back_up
+from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.lease import acquire
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker.environment import read_environment
+from lvjobs.worker.generation import claim_generation
 
 
 @pytest.fixture(params=[files._FEW, 0], ids=["one by one", "at once"])
@@ -150,3 +156,44 @@ def test_a_copy_of_the_code_does_not_go_through_a_link_that_lies_in_wait(tmp_pat
     assert snapshot_code(store, "toy_task:train") == name
     assert (store / name / "toy_task.py").is_file()
     assert list((tmp_path / "victim").iterdir()) == []
+
+
+@pytest.fixture
+def forgetful_nfs(monkeypatch):
+    """A file system whose first answer to link(2) is lost: asked again, it says that the name exists, as it now does."""
+    link = os.link
+
+    def asked_twice(aside, path):
+        monkeypatch.setattr(os, "link", link)
+        link(aside, path)
+        link(aside, path)
+
+    monkeypatch.setattr(os, "link", asked_twice)
+
+
+@pytest.mark.usefixtures("forgetful_nfs")
+def test_a_claim_that_was_made_is_won_though_its_answer_was_lost(tmp_path):
+    assert files.create_exclusive(tmp_path / "1", "mine")
+    assert not files.create_exclusive(tmp_path / "1", "another's")
+    assert (tmp_path / "1").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+@pytest.mark.usefixtures("forgetful_nfs")
+def test_no_generation_is_claimed_twice_where_an_answer_was_lost(tmp_path):
+    layout, environment = RunLayout(tmp_path), read_environment({})
+    assert [claim_generation(layout, environment).generation for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("forgetful_nfs")
+def test_a_lease_does_not_wait_for_itself_where_an_answer_was_lost(tmp_path):
+    for number in (1, 2):
+        with acquire(tmp_path / "lease", wait=0) as lease:
+            assert lease.number == number
+
+
+@pytest.mark.usefixtures("forgetful_nfs")
+def test_a_backup_is_made_where_an_answer_was_lost(tmp_path):
+    open_ledger(tmp_path / "runs.db", 1).close()
+    back_up(tmp_path / "runs.db", tmp_path / "copy")
+    assert (tmp_path / "copy").stat().st_size > 0
