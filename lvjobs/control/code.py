@@ -59,6 +59,17 @@ def snapshot_code(store: Path, task: str) -> CodeCopy:
     return CodeCopy(name, found.left_out)
 
 
+def state_of(task: str) -> str:
+    """Return a text that changes when a file of the task's package (or module) does; "" where there is none."""
+    found = _Found()
+    try:
+        found.add(_top_of(task))
+    except UsageError:
+        return ""
+    stats = [(relative, path.stat()) for relative, path in sorted(found.files.items()) if path.exists()]
+    return "\n".join(f"{relative} {stat.st_size} {stat.st_mtime_ns}" for relative, stat in stats)
+
+
 def drift(store: Path, name: str, task: str) -> list[str]:
     """Return the relative paths of files that differ between the copy called `name` and the code as it is now.
 
@@ -101,6 +112,18 @@ class _Found:
     files: dict[str, Path] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
+    def add(self, top: str) -> None:
+        """Add a top-level module, or the files of a package.
+
+        Raises:
+            UsageError: it cannot be found.
+        """
+        origin, is_package = (Path(lvjobs.__file__), True) if top == "lvjobs" else _find(top)
+        if is_package:
+            _Walk(self, _projects_of(origin)).enter(origin.parent, top, ())
+        else:
+            self.files[origin.name] = origin
+
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Read the files, ordered by their relative paths. One that was removed since it was found is passed over."""
         for relative, path in sorted(self.files.items()):
@@ -115,18 +138,15 @@ def _find_files(task: str) -> _Found:
     Raises:
         UsageError: the task's package cannot be found.
     """
-    origins = {"lvjobs": Path(lvjobs.__file__)}
-    top = task.partition(":")[0].partition(".")[0]
     found = _Found()
-    if top != "lvjobs":
-        origin, is_package = _find(top)
-        if is_package:
-            origins[top] = origin
-        else:
-            found.files[origin.name] = origin
-    for name, origin in origins.items():
-        _Walk(found, _projects_of(origin)).enter(origin.parent, name, ())
+    for top in sorted({"lvjobs", _top_of(task)}):
+        found.add(top)
     return found
+
+
+def _top_of(task: str) -> str:
+    """Return the top-level package (or module) that a task lives in."""
+    return task.partition(":")[0].partition(".")[0]
 
 
 def _find(top: str) -> tuple[Path, bool]:

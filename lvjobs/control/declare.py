@@ -9,6 +9,7 @@ from typing import Any
 
 from lvjobs.control.clusters import LOCAL, gpus_by_default
 from lvjobs.control.cost import rates_of
+from lvjobs.control.own_cost import learn
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
@@ -123,7 +124,9 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
-    return Declaration(new, existing, [run.id for run in first])
+    learn([RunConfig.model_validate(run.config) for run in new])
+    priced = [replace(run, rates=rates_of(RunConfig.model_validate(run.config))) for run in new]
+    return Declaration(priced, existing, [run.id for run in first])
 
 
 def declared_config(run: Run) -> RunConfig:
@@ -148,7 +151,6 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
         resources=requested_of(config, wanted.resources, wanted.profile),
         code=code,
         created=time.time(),
-        rates=rates_of(config),
         typed=_typed(config, wanted),
     )
 

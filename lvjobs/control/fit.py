@@ -8,8 +8,8 @@ from typing import Any
 
 from lvjobs.study.run import RunConfig
 
-Price = Callable[[RunConfig], int]
-"""FLOPs that are set aside for a new run of this configuration."""
+Price = Callable[[Sequence[RunConfig]], int]
+"""FLOPs that are set aside for new runs of these configurations together."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def propose(configs: Sequence[RunConfig], price: Price, free: int) -> Proposal |
     the end. Where that is not enough, all runs are cut alike to the largest multiple of checkpoint_every that fits
     (a run that is shorter stays as it is), and validate as often as then fits.
     """
-    wanted = sum(map(price, configs))
+    wanted = price(configs)
 
     def fits(changed: Sequence[RunConfig]) -> bool:
-        return sum(map(price, changed)) <= free
+        return price(changed) <= free
 
     def proposal(cut: Sequence[RunConfig]) -> Proposal:
         """With the least rare validation that fits; the rarest is known to."""
         most = max(map(_halvings, cut))
         found = next(changed for times in range(most + 1) if fits(changed := _rarer(cut, times)) or times == most)
-        return Proposal(configs, found, wanted, sum(map(price, found)), free)
+        return Proposal(configs, found, wanted, price(found), free)
 
     def rarest(steps: int) -> Sequence[RunConfig]:
         return [config.model_copy(update={"validate_every": config.steps}) for config in _cut(configs, steps)]

@@ -10,14 +10,15 @@ from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import allowance, rates_of
 from lvjobs.control.declare import KnownRuns, Wanted, declare
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
-from lvjobs.control.fit import Price, Proposal, propose
+from lvjobs.control.fit import Proposal, propose
 from lvjobs.control.limit import terms_of
 from lvjobs.control.memos import refuse_lost
+from lvjobs.control.own_cost import learn
 from lvjobs.control.pace import Stopwatch, samples_of
 from lvjobs.control.plans import room_for
 from lvjobs.control.searching import Kept, kept_of
 from lvjobs.control.session import Session
-from lvjobs.control.unfold import TO_COME, unfold
+from lvjobs.control.unfold import TO_COME, Price, unfold
 from lvjobs.errors import UsageError
 from lvjobs.files import private
 from lvjobs.ledger.database import open_ledger
@@ -151,6 +152,7 @@ def _books(study: Study, seen: Seen) -> Books:
 def _count(
     study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
 ) -> list[StageCells]:
+    learn([config for configs in stages.values() for config in configs])
     known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
     evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # of a single run: if it is evaluated too
@@ -189,10 +191,15 @@ def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], s
         seen = read(transaction)
         new = {run.name for run in declare(transaction, wanted, code="").new}
     price = price_by(session.terms)
+
+    def together(configs: Sequence[RunConfig]) -> int:
+        learn(configs)
+        return sum(map(price, configs))
+
     free = keep_books(session.terms, seen.runs, seen.charges, seen.reservations).free
     free -= sum(price(config) for config, name in wanted.evaluations if name in new)  # whatever their runs' steps
     asked = [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new]
-    proposal = propose(asked, price, free) if asked else None
+    proposal = propose(asked, together, free) if asked else None
     if proposal is None:
         return None
     changed = dict(zip([config.fingerprint for config in asked], proposal.configs, strict=True))
@@ -209,10 +216,11 @@ def price_by(terms: Terms) -> Price:
     rates: dict[str, Mapping[str, Mapping[str, int]]] = {}
 
     def price(config: RunConfig) -> int:
-        task = canonical_json({"task": config.task, "params": config.params})
-        if task not in rates:  # the same for any number of steps, and not quick to count
-            rates[task] = rates_of(config)
-        run = sketch(config, rates[task])
+        is_bundled = config.task in (TRAIN_TASK, EVALUATE_TASK)
+        key = canonical_json({"task": config.task, "params": config.params})
+        if not is_bundled or key not in rates:  # the same for any number of steps, and not quick to count
+            rates[key] = rates_of(config)
+        run = sketch(config, rates[key])
         return terms.price(run, allowance(run, Work(), 0))
 
     return price

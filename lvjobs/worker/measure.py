@@ -2,19 +2,21 @@
 
     python -m lvjobs.worker.measure ANSWER < CONFIGURATIONS
 
-CONFIGURATIONS is a list of run configurations, ANSWER a file that gets a list of what each costs: FLOPs by kind of
-work, or null for a function that is no `lvjobs.task`. It is a file, because a task may print what it likes.
+CONFIGURATIONS is a list of run configurations, ANSWER a file that gets a list of what each costs: null for a function
+that is no `lvjobs.task`; else `flops` by kind of work, and `of_run`: whether a function of the whole configuration gave
+them, so that another seed or another number of steps may cost something else. It is a file, because a task may print
+what it likes.
 """
 
 import importlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.worker import determinism
 from lvjobs.worker.interface import Resumed, Run, State
 from lvjobs.worker.task import ATTRIBUTE, Task
@@ -69,8 +71,8 @@ class FirstStep:
         return self._mark - since
 
 
-def cost_of(config: RunConfig) -> Mapping[str, int] | None:
-    """FLOPs by kind of work; None for a function that is no task.
+def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
+    """Return `flops` by kind of work, and `of_run` (see above); None for a function that is no task.
 
     Raises:
         ValueError: what it declares are no FLOPs, or none are counted.
@@ -82,7 +84,24 @@ def cost_of(config: RunConfig) -> Mapping[str, int] | None:
     if task is None:
         return None
     declared = task.declared(config)
-    return _counted(function, config) if declared is None else declared
+    flops = _counted(function, config) if declared is None else declared
+    return {"flops": flops, "of_run": callable(task.flops)}
+
+
+def costs_of(configs: Sequence[RunConfig]) -> list[Mapping[str, Any] | None]:
+    """Return what each costs, in their order. A step is counted once for all runs of the same parameters.
+
+    Raises:
+        Exception: as `cost_of`.
+    """
+    known: dict[str, Mapping[str, Any] | None] = {}
+    answers = []
+    for config in configs:
+        parameters = canonical_json({"task": config.task, "params": config.params})
+        if parameters not in known or (known[parameters] or {}).get("of_run"):
+            known[parameters] = cost_of(config)
+        answers.append(known[parameters])
+    return answers
 
 
 def _counted(function: Callable[[Run], object], config: RunConfig) -> Mapping[str, int]:
@@ -118,8 +137,7 @@ def _attention_on_cpu() -> dict[Any, Any]:
 def main() -> None:
     """Answer for each configuration, in their order."""
     configs = [RunConfig.model_validate(each) for each in json.load(sys.stdin)]
-    answers: list[Any] = [cost_of(config) for config in configs]
-    Path(sys.argv[1]).write_text(json.dumps(answers), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps(costs_of(configs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

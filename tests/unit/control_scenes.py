@@ -49,6 +49,7 @@ def make_haste(monkeypatch):
     for module in (enter, command):
         monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
     monkeypatch.setattr(declare, "rates_of", lambda _config: RATES)
+    monkeypatch.setattr(declare, "learn", lambda _configs: None)
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     engine_for = database._engine
 

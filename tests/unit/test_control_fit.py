@@ -16,7 +16,12 @@ def a_config(steps=1000, validate_every=250, checkpoint_every=250, **params):
     )
 
 
-def price(config):
+def price(configs):
+    """Of all together."""
+    return sum(map(price_of, configs))
+
+
+def price_of(config):
     """Steps, and a validation before the first, at every so many, and at the end."""
     return STEP * config.steps + VALIDATION * (1 + -(-config.steps // config.validate_every))
 
@@ -27,7 +32,7 @@ def shape(proposal):
 
 def test_what_fits_is_left_as_it_is():
     asked = [a_config(), a_config(seed=1)]
-    total = sum(map(price, asked))
+    total = price(asked)
     proposal = propose(asked, price, total)
     assert list(proposal.configs) == asked
     assert not proposal.is_change
@@ -72,7 +77,7 @@ def test_all_runs_are_cut_alike_and_a_shorter_one_stays_who_it_is():
         a_config(steps=500, validate_every=900, seed=1),
         a_config(steps=1000, seed=2),
     ]
-    free = sum(map(price, [a_config(750, 750), a_config(500, 500), a_config(750, 750)]))
+    free = price([a_config(750, 750), a_config(500, 500), a_config(750, 750)])
     proposal = propose(asked, price, free)
     assert [config.steps for config in proposal.configs] == [750, 500, 750]
     assert proposal.configs[1].fingerprint == asked[1].fingerprint
@@ -86,7 +91,7 @@ def test_a_cut_is_at_a_checkpoint_of_every_run():
 
 
 def test_not_even_one_interval():
-    least = price(a_config(steps=250))
+    least = price([a_config(steps=250)])
     assert shape(propose([a_config()], price, least)) == [(250, 250)]
     assert propose([a_config()], price, least - 1) is None
     assert propose([a_config()], price, -1) is None
@@ -111,7 +116,7 @@ def test_a_run_within_one_interval_cannot_be_cut():
     share=st.floats(0, 1.1),
 )
 def test_whatever_is_proposed_fits_and_nothing_larger_does(configs, share):
-    free = int(share * sum(map(price, configs)))
+    free = int(share * price(configs))
     proposal = propose(configs, price, free)
     longest = max(config.steps for config in configs)
     every = next(n for n in range(1, 100) if all(n % config.checkpoint_every == 0 for config in configs))
@@ -123,7 +128,7 @@ def test_whatever_is_proposed_fits_and_nothing_larger_does(configs, share):
         assert longest <= every or least(every) > free
         assert least(longest) > free
         return
-    assert proposal.price == sum(map(price, proposal.configs)) <= free
+    assert proposal.price == price(proposal.configs) <= free
     assert len(proposal.configs) == len(configs)
     steps = max(config.steps for config in proposal.configs)
     if steps < longest:

@@ -45,6 +45,10 @@ def counted(run):
 def declared(run):
     raise AssertionError("what is declared is not tried")
 
+@lvjobs.task(flops=lambda config: 1000 * config.steps + config.seed)
+def by_the_run(run):
+    pass
+
 @lvjobs.task
 def broken(run):
     print("something that is no answer")
@@ -117,8 +121,49 @@ def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
     cells = [config("declared", width) for width in (1, 2, 3)]
     own_cost.learn([*cells, *cells])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [7, 14, 21]
-    assert rates_of(config("declared", 2, steps=9, seed=1))["official"]["training"] == 14
     assert asked == [3]
+
+
+def test_a_cost_that_is_a_function_of_the_configuration_is_asked_for_each_run(place):
+    """Whatever it looks at: it is given all of it."""
+    cells = [config("by_the_run", steps=steps, seed=seed) for steps in (5, 40) for seed in (0, 1)]
+    own_cost.learn(cells[:2])
+    assert [rates_of(cell)["official"]["training"] for cell in cells] == [5000, 5001, 40_000, 40_001]
+
+
+def test_a_step_is_counted_once_for_runs_that_differ_in_seed_or_length(place, monkeypatch):
+    asked = []
+    ask = own_cost._ask
+    monkeypatch.setattr(own_cost, "_ask", lambda configs: asked.append(configs) or ask(configs))
+    rates = [rates_of(config("counted", steps=steps, seed=steps)) for steps in (5, 40)]
+    assert rates[0] == rates[1]
+    assert len(asked) == 1
+
+
+def test_a_cost_is_asked_anew_when_the_task_was_edited(place):
+    """As `lvjobs watch` may see it: one process, and a stage that begins after the edit."""
+    assert rates_of(config("declared", 10))["official"]["training"] == 70
+    (place / "own_tasks_here.py").write_text(MODULE.replace('"training": 7 *', '"training": 11 *'))
+    assert rates_of(config("declared", 10))["official"]["training"] == 110
+
+
+def test_the_cells_of_a_grid_over_steps_have_each_its_own_price(place):
+    study(place, STUDY.replace("counted", "by_the_run") + '[[stage]]\nname = "a"\ngrid = { steps = [10, 20] }\n')
+    done = typed("estimate", "--json")
+    assert done.exception is None, done.output
+    (stage,) = json.loads(done.output)["stages"]
+    assert stage["training"]["official"] == 10 * 10_000 + 20 * 20_000
+
+
+def test_fewer_steps_are_proposed_at_the_price_of_fewer_steps(place):
+    """40 steps and an interval of replay, at 40,000, are 2e6; 20 and the interval, at 20,000, fit into 7e5."""
+    study(place, STUDY.replace("counted", "by_the_run") + "[budget]\nlimit = 7e5\n")
+    done = typed("submit", "run", "--dry-run", "--fit", "--json")
+    assert done.exception is None, done.output
+    assert json.loads(done.output)["fit"]["proposed"] == {
+        "flops": (20 + 10) * 20_000,
+        "runs": [{"count": 1, "steps": 20, "validate_every": 10}],
+    }
 
 
 def test_a_validation_is_one_unit_whatever_it_reads(place):

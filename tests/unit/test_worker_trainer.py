@@ -436,7 +436,8 @@ def train(run):
 
 
 def costs_of(batch, attention="eager"):
-    return cost_of(RunConfig(task="measured_trainer:train", steps=40, params={"batch": batch, "attention": attention}))
+    config = RunConfig(task="measured_trainer:train", steps=40, params={"batch": batch, "attention": attention})
+    return cost_of(config)["flops"]
 
 
 def test_the_first_step_of_a_trainer_is_counted_attention_and_all(tmp_path, monkeypatch):
