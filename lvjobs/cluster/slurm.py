@@ -4,14 +4,14 @@ import os
 import pwd
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
 from lvjobs.cluster.commands import Answer, run
-from lvjobs.cluster.filed import filed_job
+from lvjobs.cluster.filed import FiledJob, filed_job
 from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
 from lvjobs.cluster.parse import (
     HISTORY_FORMAT,
@@ -35,6 +35,10 @@ _SOON = "now+2"
 
 _MOST_IDS = 500
 """On one command line; the rest is asked for in a later pass."""
+
+_TOO_WIDE = "too wide of a date range"
+_SHORTEST_SECONDS = 60.0
+"""A range of time that every site allows."""
 
 _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
@@ -158,24 +162,44 @@ class SlurmCluster:
     def _history(
         self, tokens: Collection[str], since: float, queue: Sequence[Job] | None
     ) -> tuple[list[Job] | None, bool]:
-        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(since, 0.0)))
-        answer = self._ask_accounting("--starttime", start)
+        answer, is_whole = self._ask_since(since)
         if answer.returncode != 0 and any(text in answer.stderr.lower() for text in _NO_ACCOUNTING):
             return None, False
         history = parse_history(answered(answer).stdout, tokens)
-        ids = [] if queue is None else self._overlooked(tokens, [*queue, *history])[:_MOST_IDS]
-        if ids:
-            again = parse_history(answered(self._ask_accounting("--jobs", ",".join(ids))).stdout, tokens)
-            seen = {(job.id, job.token) for job in history}
+        filed = {token: job for token in tokens if (job := filed_job(self._submissions / token)) is not None}
+        if is_whole:
+            ids = [] if queue is None else self._overlooked(filed, [*queue, *history])[:_MOST_IDS]
+        else:  # a job's runs are numbered by its rows, and the first of them may be older
+            ids = [job.id for job in filed.values()]
+            history = [job for job in history if job.token not in filed]
+        seen = {(job.id, job.token) for job in history}
+        for first in range(0, len(ids), _MOST_IDS):
+            which = ",".join(ids[first : first + _MOST_IDS])
+            again = parse_history(answered(self._ask_accounting("--jobs", which)).stdout, tokens)
             history += [job for job in again if (job.id, job.token) not in seen]
         return history, True
+
+    def _ask_since(self, since: float) -> tuple[Answer, bool]:
+        """Ask sacct for the jobs since then, and say whether it was asked for all of that time.
+
+        slurmdbd refuses an ordinary user a range beyond the site's MaxQueryTimeRange; half of it is tried then, and
+        half of that. It refuses no question by id.
+        """
+        now, is_whole = self._clock(), True
+        while True:
+            start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(since, 0.0)))
+            answer = self._ask_accounting("--starttime", start)
+            if answer.returncode == 0 or _TOO_WIDE not in answer.stderr.lower() or now - since <= _SHORTEST_SECONDS:
+                return answer, is_whole
+            since, is_whole = now - max((now - since) / 2, _SHORTEST_SECONDS), False
 
     def _ask_accounting(self, *which: str) -> Answer:
         # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
         return run(arguments, self._patience.ask)
 
-    def _overlooked(self, tokens: Collection[str], seen: Sequence[Job]) -> list[str]:
+    @staticmethod
+    def _overlooked(filed: Mapping[str, FiledJob], seen: Sequence[Job]) -> list[str]:
         """Ids of our jobs of which neither squeue nor sacct has told everything.
 
         sacct leaves out, unless asked for them by id, jobs that were cancelled before they were ever eligible, such as
@@ -184,8 +208,7 @@ class SlurmCluster:
         members: dict[str, set[int]] = {}
         for job in seen:
             members.setdefault(job.token, set()).add(job.member)
-        filed = {token: filed_job(self._submissions / token) for token in tokens}
-        return [job.id for token, job in filed.items() if job is not None and len(members.get(token, ())) < job.members]
+        return [job.id for token, job in filed.items() if len(members.get(token, ())) < job.members]
 
     # -- commands -----------------------------------------------------------------------------------------------
 

@@ -328,6 +328,38 @@ def test_accounting_that_died_is_a_problem_and_not_an_absence(lab_for, lab_confi
     until(lambda: bench.observe(request).history is not None)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="who runs the lab is its administrator, whom slurmdbd refuses nothing")
+def test_a_range_that_slurmdbd_refuses_is_made_shorter_and_older_jobs_are_asked_for_by_id(
+    lab_for, lab_configs, bench, tmp_path, monkeypatch
+):
+    lab = lab_for(replace(lab_configs["requeue"], min_job_age=2, cpus=31))  # a cluster that no other test asks for
+    request = bench.request({})
+    job_id = bench.cluster.submit(request)
+    bench.history(request, 1)
+    until(lambda: bench.observe(request).queue == [])
+    configuration = lab.directory / "etc" / "slurmdbd.conf"
+    configuration.write_text(configuration.read_text() + "MaxQueryTimeRange=1-00:00:00\n")
+    os.kill(lab.status().daemons["slurmdbd"], signal.SIGHUP)
+    # An ordinary user's sacct: root may ask for any range.
+    wrapper = tmp_path / "bin" / "sacct"
+    wrapper.parent.mkdir()
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    wrapper.write_text(f'#!/bin/sh\ncd / && exec {as_nobody} {shutil.which("sacct")} "$@"\n')
+    wrapper.chmod(0o755)
+    for path in (lab.directory, *lab.directory.rglob("*")):
+        if path.is_dir():
+            path.chmod(path.stat().st_mode | 0o755)
+    (lab.directory / "etc" / "slurm.conf").chmod(0o644)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+    month = 30 * 86400
+    refused = until(
+        lambda: (answer := bench.cluster._ask_accounting("--starttime", "now-30days")).returncode and answer
+    )
+    assert "Too wide of a date range in query" in refused.stderr
+    snapshot = bench.cluster.observe([request.token], time.time() - month)
+    assert (snapshot.problem, [job.id for job in snapshot.history]) == ("", [job_id])
+
+
 def test_many_jobs_are_one_squeue_and_one_sacct(lab, bench, monkeypatch):
     requests = [replace(bench.request({}), run_directories=[Path("/r")] * 1000, max_parallel=1) for _ in range(2)]
     arrays = [bench.cluster.submit(request) for request in requests]
