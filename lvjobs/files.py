@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lvjobs.errors import UsageError
+
 _ONLY_MINE = 0o077
 """The umask of all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
 
@@ -141,6 +143,18 @@ def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """`write_atomic` of a JSON object."""
     write_atomic(path, json_text(value))
+
+
+def expand_home(path: Path | str) -> Path:
+    """Return `path` with a ~ at its beginning replaced by the home directory.
+
+    Raises:
+        UsageError: nothing names it: HOME is not set, and the password database does not know the user id.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no home directory to put in place of the ~; write the whole path") from None
 
 
 def path_text(path: Path | str) -> str:

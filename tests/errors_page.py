@@ -137,7 +137,7 @@ SECTIONS = (
     Section(
         "Any command",
         "cli control report study.names study.config:load_study study.config:read_toml "
-        "study.config:validated ledger.database ledger.lease",
+        "study.config:validated ledger.database ledger.lease files",
         "The study, its ledger, and whoever else makes a pass over it.",
         by_kind={"PermissionError": PASSED_OVER},
     ),

@@ -11,6 +11,7 @@ import click
 from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.settings import profile_option, resource_options, settle
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.study.config import Study, StudyConfig, load_study
 from lvjobs.study.training import TrainingConfig
 
@@ -73,7 +74,7 @@ def _asked(root: Path, profile: str | None, options: Mapping[str, Any]) -> "tupl
         if not root.is_dir():
             raise
         findings.append(error("study", str(broken), "no command reads it; what follows is by the defaults"))
-        study = Study(root=root.expanduser().resolve(), config=StudyConfig())
+        study = Study(root=expand_home(root).resolve(), config=StudyConfig())
     layout = study.layout
     is_study = any(path.exists() for path in (layout.config, layout.database, layout.checkpoints))
     if not is_study or findings:

@@ -9,6 +9,7 @@ import click
 from lvjobs.cli.common import existing_study, json_option, print_json, study_option
 from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import EVALUATE_TASK
@@ -68,7 +69,7 @@ def _data(study: Study) -> Any:
     if not isinstance(train, TrainSettings):
         return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
     try:
-        found = load_dataset(study.root / Path(train.data).expanduser(), steps=train.history_steps + 1)
+        found = load_dataset(study.root / expand_home(train.data), steps=train.history_steps + 1)
     except UsageError as error:
         return str(error)
     return found.time, found.trajectories, train.history_steps

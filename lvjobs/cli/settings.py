@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import Study, validated
 from lvjobs.study.current import declared_settings, profile_name
@@ -209,7 +210,7 @@ def located(settings: RunSettings, study: Study) -> RunSettings:
         return settings
     data = _data_file(settings, study)
     changes: dict[str, Any] = {"data": str(data), "data_sha256": _sha256(data) if data.is_file() else ""}
-    directory = study.root / Path(settings.model).expanduser()
+    directory = study.root / expand_home(settings.model)
     if settings.model != "tiny" and directory.is_dir():
         changes["model"] = str(directory.resolve())
     else:
@@ -253,7 +254,7 @@ def declared(study: Study) -> Request:
 
 
 def _data_file(settings: TrainSettings, study: Study) -> Path:
-    return (study.root / Path(settings.data).expanduser()).absolute()
+    return (study.root / expand_home(settings.data)).absolute()
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from lvjobs.cli.common import READ_WAIT_SECONDS
 from lvjobs.cli.settings import pinned
 from lvjobs.control.evaluations import Trial, adapter_of, training_of
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import PromptName
@@ -106,7 +107,7 @@ def find_subjects(
             Subject(run.name, training, adapter_of(study.layout.run(run.name)), training.format, run.id)
             for run, training in found
         ]
-    directory = str((study.root / adapter.expanduser()).absolute()) if adapter else ""
+    directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
     if adapter and not (Path(directory) / "adapter_config.json").is_file():
         raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
     if not isinstance(settings, TrainSettings):

@@ -1,6 +1,7 @@
 """Slurm's commands, called so that they always come back: bounded in time, in a clean environment, never a shell."""
 
 import os
+import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,18 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name not in misleading}
     # Epoch seconds know no time zone and no daylight saving. An array's ids are printed whole, however many.
     return kept | {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+
+
+def user_name() -> str:
+    """Return the name by which accounting knows this user.
+
+    Raises:
+        ClusterError: the user id has none here, as in a container, or while the directory of users does not answer.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise ClusterError(f"user id {os.getuid()} has no name here: see getent passwd {os.getuid()}") from None
 
 
 def one_line(text: str) -> str:

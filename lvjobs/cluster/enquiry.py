@@ -1,7 +1,6 @@
 """What a site is asked, all at once, by somebody who wants to know what it allows. Bounded in time; changes nothing."""
 
 import os
-import pwd
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import run
+from lvjobs.cluster.commands import run, user_name
 from lvjobs.cluster.parse import QUEUE_FORMAT
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 from lvjobs.cluster.rights import NODE_FORMAT, RIGHTS_FORMAT
@@ -49,7 +48,7 @@ def enquire(more: Mapping[str, Ask], seconds: float = SECONDS) -> Replies:
     """Ask Slurm what it allows, and whatever else `more` asks (each bounded in time by itself)."""
     missing = tuple(name for name in PROGRAMS if shutil.which(name) is None)
     asks: dict[str, Ask] = {name: partial(_ask, words, seconds) for name, words in _questions().items()}
-    asks |= more
+    asks |= {"user": partial(_ask_of_user, seconds), **more}
     with ThreadPoolExecutor(len(asks)) as pool:
         waiting = {name: pool.submit(_reply, ask) for name, ask in asks.items()}
         return Replies(missing, {name: each.result() for name, each in waiting.items()})
@@ -57,7 +56,6 @@ def enquire(more: Mapping[str, Ask], seconds: float = SECONDS) -> Replies:
 
 def _questions() -> dict[str, Sequence[str]]:
     user = str(os.getuid())
-    name = pwd.getpwuid(os.getuid()).pw_name
     return {
         "config": ("scontrol", "show", "config"),
         "help": ("scontrol", "--help"),
@@ -65,13 +63,16 @@ def _questions() -> dict[str, Sequence[str]]:
         "nodes": ("sinfo", "-h", "-a", "-e", "-o", NODE_FORMAT),
         "queue": ("squeue", "-h", "-a", "-r", "-t", "all", "-u", user, "-O", QUEUE_FORMAT),
         "history": ("sacct", "-n", "-P", "-X", "-u", user, "-S", "now-1hour", "-o", "JobID"),
-        "user": ("sacctmgr", "-n", "-P", "show", "user", name, "withassoc", f"format={RIGHTS_FORMAT}"),
         "qos": ("sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"),
     }
 
 
 def _ask(words: Sequence[str], seconds: float) -> str:
     return answered(run(words, seconds)).stdout
+
+
+def _ask_of_user(seconds: float) -> str:
+    return _ask(("sacctmgr", "-n", "-P", "show", "user", user_name(), "withassoc", f"format={RIGHTS_FORMAT}"), seconds)
 
 
 def _reply(ask: Ask) -> Reply:

@@ -1,7 +1,6 @@
 """The Slurm backend: submission through submitit, state by one squeue and one sacct, in text that is parsed here."""
 
 import os
-import pwd
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import Answer, run
+from lvjobs.cluster.commands import Answer, run, user_name
 from lvjobs.cluster.filed import FiledJob, filed_job
 from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
 from lvjobs.cluster.parse import (
@@ -121,8 +120,7 @@ class SlurmCluster:
         asked, config, partitions = self._asked(request), self._config(), self._partitions()
         if not enforces_limits(config):
             return limits_of(asked, config, partitions)
-        name = pwd.getpwuid(os.getuid()).pw_name
-        arguments = ["sacctmgr", "-n", "-P", "show", "user", name, "withassoc", f"format={USER_FORMAT}"]
+        arguments = ["sacctmgr", "-n", "-P", "show", "user", user_name(), "withassoc", f"format={USER_FORMAT}"]
         user = answered(run(arguments, self._patience.ask)).stdout
         return limits_of(asked, config, partitions, self._qos(), user)
 

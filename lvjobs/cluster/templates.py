@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lvjobs
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 
 ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
@@ -51,7 +52,7 @@ def path_of(name_or_path: str) -> Path:
         UsageError: there is no profile of that name.
     """
     if "/" in name_or_path or name_or_path.endswith(".j2"):
-        return Path(name_or_path).expanduser()
+        return expand_home(name_or_path)
     if name_or_path in available_profiles():
         return shipped(name_or_path)
     installed = installed_profiles()

@@ -2,7 +2,6 @@
 
 import grp
 import os
-import pwd
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,11 +75,6 @@ def understand(replies: Replies, asked: Asked) -> Facts:
         limits=limits_of(asked.variables, config, partitions, *told),
         load=parse_load(replies["queue"].text),
     )
-
-
-def user_name() -> str:
-    """As Slurm knows this user."""
-    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def group_names() -> set[str]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from lvjobs.cluster.commands import user_name
 from lvjobs.cluster.rights import Association, Barrier, barriers, binds, has_accounting
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
-from lvjobs.doctor.facts import Facts, group_names, user_name
+from lvjobs.doctor.facts import Facts, group_names
 
 _MANY = 8
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 
 _ANEW = "mend it there, or copy the model anew"
 
@@ -146,7 +147,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
 
 def _config_file(model: str) -> Path | None:
     try:
-        path = Path(model).expanduser()
+        path = expand_home(model)
     except RuntimeError:  # ~somebody, and there is nobody of that name
         return None
     return next((file for file in (path, path / "config.json") if file.is_file()), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.errors import UsageError
-from lvjobs.files import write_json
+from lvjobs.files import expand_home, write_json
 from lvjobs.lab.config import LabConfig
 
 # A socket's path has 107 bytes; the longest is spool/n64/n64_4294967295.4294967295.
@@ -41,7 +41,7 @@ class Layout:
             UsageError: The path is too long for Unix sockets or has characters that slurm.conf cannot quote.
         """
         chosen = directory or os.environ.get("LVJOBS_LAB") or default_directory()
-        path = Path(chosen).expanduser().resolve()
+        path = expand_home(chosen).resolve()
         remedy = "choose another with --dir or LVJOBS_LAB"
         if len(str(path)) > _LONGEST_DIRECTORY:
             raise UsageError(
@@ -157,6 +157,9 @@ class Layout:
 
 
 def default_directory() -> Path:
-    """The lab of a user who names none."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Return the lab's directory for a user who names none. Raises UsageError: there is no home directory."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise UsageError("there is no home directory for a lab; name a directory with --dir or LVJOBS_LAB") from None
     return Path(cache) / "lvjobs" / "lab"

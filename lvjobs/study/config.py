@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Int
 from lvjobs.study.presets import PUBLISHED
@@ -121,7 +122,7 @@ def load_study(root: Path) -> Study:
     Raises:
         UsageError: not a directory, not TOML, or a key or value that study.toml does not know; names the key.
     """
-    root = root.expanduser().resolve()
+    root = expand_home(root).resolve()
     if not root.is_dir():
         raise UsageError(f"{root} is not a directory; make it, or name another with --study")
     path = root / "study.toml"

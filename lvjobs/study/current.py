@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lvjobs.files import expand_home
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.run import CARRIED
 
@@ -15,7 +16,7 @@ from lvjobs.study.run import CARRIED
 def profile_name(name: str, relative_to: Path) -> str:
     """Return the profile's name; a file's path as an absolute one, so that later passes find it from anywhere."""
     is_file = "/" in name or name.endswith(".j2")
-    return str((relative_to / Path(name).expanduser()).absolute()) if is_file else name
+    return str((relative_to / expand_home(name)).absolute()) if is_file else name
 
 
 def declared_settings(config: StudyConfig, root: Path, stage: str) -> dict[str, Any]:
