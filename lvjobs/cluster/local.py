@@ -53,7 +53,7 @@ class LocalCluster:
         """A shell script that does what `submit` would have done, one member after the other."""
         lines = ["#!/bin/bash", f"# {request.job_name}: what the local backend runs, {self._slots} at once"]
         variables = {
-            "PYTHONPATH": str(request.code_directory),
+            "PYTHONPATH": os.pathsep.join([str(request.code_directory), *_python_path()]),
             "PYTHONUNBUFFERED": "1",
             "PYTHONHASHSEED": "0",
             "HF_HUB_OFFLINE": "1",
@@ -107,6 +107,7 @@ class LocalCluster:
             slots=self._slots,
             kill_wait_seconds=self._kill_wait,
             submitted=time.time(),
+            python_path=_python_path(),
         )
         jobs = self._directory / "jobs"
         jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -248,6 +249,11 @@ class LocalCluster:
                 indexes = range(len(spec.run_directories))
                 found += [(job, spec, index) for index in indexes if not task or str(index) == task]
         return found
+
+
+def _python_path() -> list[str]:
+    """Return the directories of this process's PYTHONPATH, absolute: a job has another working directory."""
+    return [str(Path(each).absolute()) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
 
 
 def _last_line(path: Path) -> str:

@@ -51,6 +51,8 @@ class Spec:
     slots: int
     kill_wait_seconds: float
     submitted: float
+    python_path: Sequence[str] = ()
+    """The directories of PYTHONPATH in the shell that submitted: imports look there after the code directory."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

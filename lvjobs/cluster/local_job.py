@@ -33,7 +33,7 @@ def job_environment(spec: Spec, job_id: str, cancel_file: Path, environ: Mapping
     kept = {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
     return {
         **kept,
-        "PYTHONPATH": spec.code_directory,
+        "PYTHONPATH": os.pathsep.join([spec.code_directory, *spec.python_path]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
         "HF_HUB_OFFLINE": "1",

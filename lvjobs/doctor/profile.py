@@ -79,3 +79,10 @@ def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
     if f"PYTHONPATH={request.code_directory}" not in text:
         means = "a run goes on with whatever code lies there by then"
         yield error(SUBJECT, "its script does not set PYTHONPATH", means, "export PYTHONPATH={{ code_directory }}")
+    elif "$PYTHONPATH" in text and not re.search(r"^\s*unset PYTHONPATH\b", text, re.MULTILINE):
+        yield note(
+            SUBJECT,
+            "its script does not unset PYTHONPATH before it loads modules",
+            "a job also imports what the PYTHONPATH of the shell that submitted it names",
+            "see slurm_templates/generic.sh.j2, above: what runs",
+        )

@@ -32,7 +32,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.team import PeerLost, check_devices, join
-from lvjobs.worker.versions import versions
+from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
 _TRACEBACK_LIMIT = 20_000
@@ -125,6 +125,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         processes=environment.processes,
         checkpoint_every=config.checkpoint_every,
         versions=versions(),
+        python_path=python_path(),
     )
     for bad in invalid:
         journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)

@@ -24,6 +24,14 @@ def versions() -> dict[str, str]:
     return found | {"device": device_name(os.environ.get("CUDA_VISIBLE_DEVICES"))}
 
 
+def python_path() -> str:
+    """Return PYTHONPATH without the directory of the code that was submitted: the shell's, or what modules set."""
+    code = str(Path(lvjobs.__file__).parents[1])
+    return os.pathsep.join(
+        each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each not in ("", code)
+    )
+
+
 def device_name(visible: str | None, nvidia: Path = _NVIDIA, cpu: Path = _CPU) -> str:
     """The model of this node's GPUs, else of its CPU. `visible` is CUDA_VISIBLE_DEVICES.
 

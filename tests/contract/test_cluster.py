@@ -264,6 +264,23 @@ def test_the_code_directory_wins(real_world, monkeypatch, tmp_path):
     assert seen["python"] == sys.executable
 
 
+def test_a_local_job_has_the_shells_path_behind_the_code_and_a_slurm_job_has_not(real_world, monkeypatch, tmp_path):
+    """A Slurm job has what its modules set; the shell's PYTHONPATH is of the machine on which the shell runs."""
+    run = real_world.run(first={"exit": 1})
+    request = real_world.request(run)
+    with monkeypatch.context() as context:
+        context.chdir(tmp_path)
+        context.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "packages"), "", "own"]))
+        job_id = real_world.cluster.submit(request)
+    real_world.ended(request)
+    real_world.cluster.requeue(job_id)  # from another shell
+    real_world.wait(request, lambda job: job.state == "COMPLETED")
+    behind = [tmp_path / "packages", tmp_path / "own"] if real_world.cluster.backend == "local" else []
+    path = os.pathsep.join(map(str, [request.code_directory, *behind]))
+    starts = [line for line in real_world.seen(run) if line["event"] == "start"]
+    assert [line["environment"]["PYTHONPATH"] for line in starts] == [path, path]
+
+
 def test_every_member_has_a_log_of_its_own(real_world):
     runs = [real_world.run(), real_world.run()]
     array, single = real_world.request(*runs), real_world.request(real_world.run())

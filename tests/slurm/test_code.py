@@ -1,5 +1,6 @@
 """The code that was submitted is the code that runs, and code that fails is not run again."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from driving import Study
 
 import lvjobs
+from lvjobs.cluster.profiles import load_profile
 
 pytestmark = pytest.mark.slurm
 
@@ -44,6 +46,36 @@ def test_a_code_error_is_held_and_told(study: Study, lab, fault):
     (study.root / "toy_task.py").write_text(fixed)
     assert "with the code as it is now" in study.type("resume", "run")
     study.until("run", "completed")
+
+
+MODULE = """
+module() {{ [ "$1" != load ] || export PYTHONPATH={site}/$2${{PYTHONPATH:+:$PYTHONPATH}}; }}
+module load training
+"""
+
+
+def test_packages_of_a_module_are_found_behind_the_code_and_those_of_the_shell_are_not(study: Study, lab, tmp_path):
+    """As at sites whose modules set PYTHONPATH, for a user with a profile of their own."""
+    for place, where in (("training", "a module"), ("shell", "the shell")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "from_a_package.py").write_text(f"WHERE = {where!r}\n")
+    (tmp_path / "training" / "lvjobs.py").write_text("raise SystemExit('not the code that was submitted')")
+    template = load_profile("lab").source
+    mark = "\n# -- what runs"
+    assert template.count(mark) == 1
+    mine = template.replace(mark, MODULE.format(site=tmp_path) + mark)
+    (study.root / "mine.sh.j2").write_text(mine)
+    settings = (study.root / "study.toml").read_text()
+    (study.root / "study.toml").write_text(settings.replace('profile = "lab"', 'profile = "./mine.sh.j2"'))
+    task = study.root / "toy_task.py"
+    check = "import from_a_package\n\nif 'SLURM_JOB_ID' in os.environ:\n    assert from_a_package.WHERE == 'a module'\n"
+    task.write_text(task.read_text().replace("import lvjobs\n", f"import lvjobs\n{check}", 1))
+    study.environment["PYTHONPATH"] = str(tmp_path / "shell")
+    study.submit("run", "--steps", "20")
+    run = study.until("run", "completed", "held")
+    assert (run["state"], run["error"]) == ("completed", "")
+    journal = (study.root / "checkpoints" / "run" / "journals" / "000001.jsonl").read_text()
+    assert json.loads(journal.splitlines()[0])["python_path"] == str(tmp_path / "training")
 
 
 def test_code_edited_after_submit_does_not_run(study: Study, lab, package, fault):

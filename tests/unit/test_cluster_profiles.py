@@ -1,5 +1,6 @@
 """Profiles: what they say, what they refuse, and that nothing a user writes gets past the quotes."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lvjobs.cluster.profiles import load_profile, render
+from lvjobs.cluster.profiles import Profile, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.templates import available_profiles
 from lvjobs.errors import UsageError
@@ -61,6 +62,45 @@ def test_what_runs_is_the_same_everywhere():
     ends = {script(name, cpus=3).partition("# -- what runs")[2] for name in NAMES}
     ends = {"\n".join(line for line in end.splitlines() if "LEAD_SECONDS" not in line) for end in ends}
     assert len(ends) == 1
+
+
+MODULES = """
+LOADED=
+. () { :; }
+cd () { :; }
+set_up () { export PYTHONPATH="/site/$1${PYTHONPATH:+:$PYTHONPATH}"; }
+module () {
+  case "$1" in
+    purge) LOADED= ;;
+    reload) for each in $LOADED; do set_up "$each"; done ;;
+    load) [[ " $LOADED " == *" $2 "* ]] || { LOADED="$LOADED $2"; set_up "$2"; } ;;
+  esac
+}
+srun () { printf '%s' "$PYTHONPATH"; }
+"""
+"""Environment Modules 5.5 and Lmod 8.7, as far as they matter: what is loaded is not loaded again, but by `reload`."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "lab"])
+@pytest.mark.parametrize("before", ["", "module load torch\n"])
+def test_what_modules_set_comes_after_the_code_and_the_shells_path_is_not_there(name, before):
+    """Also where the shell that submits has loaded the same modules: a job gets its environment."""
+    for modules, path in ([], "/study/code"), (["torch"], "/study/code:/site/torch"):
+        text = MODULES + "export PYTHONPATH=/shell\n" + before + script(name, modules=modules)
+        done = subprocess.run(["bash", "-c", text], capture_output=True, check=True, text=True)
+        assert done.stdout.startswith(path), done.stderr
+        assert "/shell" not in done.stdout
+        assert done.stdout.count("/site") == len(modules)
+
+
+def test_a_copy_of_an_earlier_template_still_runs_the_code_that_was_submitted():
+    former = "export PYTHONPATH={{ code_directory }}\n"
+    source = re.sub(r"export PYTHONPATH=.*\n", former, load_profile("generic").source)
+    source = re.sub(r"unset PYTHONPATH.*\n|module reload.*\n", "", source)
+    assert source.count("PYTHONPATH") == 1
+    text = MODULES + "export PYTHONPATH=/shell\n" + render(Profile("mine", Path("mine.sh.j2"), source), request())
+    done = subprocess.run(["bash", "-c", text], capture_output=True, check=True, text=True)
+    assert done.stdout == "/study/code"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -72,6 +72,7 @@ def test_the_profiles_that_are_shipped_keep_what_runs_need(root, name):
         ("srun", "error"),
         ('[ "$code"', "note"),
         ("export PYTHONPATH", "error"),
+        ("unset PYTHONPATH", "note"),
     ],
 )
 def test_a_profile_of_ones_own_that_lacks_a_line(root, line, level):

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from control_builders import a_run
 from report_helpers import Finished, data
 from report_ledger import keep, large_study, small_study
 
@@ -19,8 +20,10 @@ from lvjobs.report.page.answer import answer_forecasts, answer_stages, compare
 from lvjobs.report.page.course import KINDS, course, crowd, rows
 from lvjobs.report.page.draw_course import gantt
 from lvjobs.report.page.look import CAUSES
+from lvjobs.report.page.provenance import read_origin
 from lvjobs.report.page.write import plot_json
 from lvjobs.study.config import load_study
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import Cause
 
 __all__ = ["data"]
@@ -419,3 +422,14 @@ def test_it_needs_no_torch_and_no_other_command_needs_plotly(tmp_path):
         loaded = {name.split(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
         assert ("plotly" in loaded) == wanted, arguments
         assert loaded & {"torch", "transformers", "peft"} == set(), arguments
+
+
+def test_where_packages_were_found_is_told_with_the_versions(tmp_path):
+    layout = StudyLayout(tmp_path)
+    run = a_run(config={"task": "toy_task:train"})
+    journals = layout.run(run.name).journals
+    journals.mkdir(parents=True)
+    for number, path in enumerate(["/site/torch", "/site/torch", ""], 1):
+        fields = {"kind": "start", "time": 1.0, "versions": {"torch": "2.13.0"}, "python_path": path}
+        (journals / f"{number:06d}.jsonl").write_text(json.dumps(fields) + "\n")
+    assert read_origin(layout, run).versions == {("torch", "2.13.0"): 3, ("PYTHONPATH", "/site/torch"): 2}

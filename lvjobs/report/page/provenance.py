@@ -40,6 +40,8 @@ def read_origin(layout: StudyLayout, run: Run) -> Origin:
             entry = parse_line(journal.readline())
         if entry is not None and entry.kind == "start":
             versions.update({(str(name), str(found)) for name, found in (entry.fields.get("versions") or {}).items()})
+            if entry.fields.get("python_path"):
+                versions["PYTHONPATH", str(entry.fields["python_path"])] += 1
     adapter = ""
     if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
