@@ -240,6 +240,7 @@ SECTIONS = (
 
 PASSED_ON: Mapping[tuple[str, str], str] = {
     ("control.enter", "SHORTFALL"): "OverBudget words it",
+    ("cluster.templates", "TEXT"): "ProfileError: the message where it is made, handed to its class",
     ("cli.estimate", "--flops-per-second: REASON"): "what study.numbers says, after the option",
     ("cli.flops", "OPTS: REASON"): "what study.numbers says, after the option",
     ("cli.subjects", "PROBLEM"): "what the pass met",

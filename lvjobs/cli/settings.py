@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import Study, validated
-from lvjobs.study.current import declared_settings, profile_name
+from lvjobs.study.current import declared_settings
 from lvjobs.study.run import CARRIED
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.tables import Resources
@@ -111,7 +112,7 @@ def carried_settings(study: Study, options: dict[str, Any]) -> dict[str, Any]:
     known = study.config.train
     settings = validated(type(known), {**known.model_dump(), **train}, "settings")
     found = {key: getattr(asked, key) for key in resources} | {key: getattr(settings, key) for key in train}
-    return found | ({"profile": profile_name(profile, Path())} if profile else {})
+    return found | ({"profile": located_profile(profile, Path())} if profile else {})
 
 
 def fit_options(function: F) -> F:
@@ -183,7 +184,7 @@ def settle_own(
     known = train_settings.model_dump()
     settings = validated(settings_model(known), {**known, **train}, "settings")
     asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
-    return settings, asked, profile_name(profile, Path()) if profile else profile_name(base.profile, study.root)
+    return settings, asked, _profile(profile, study)
 
 
 def pinned(settings: RunSettings, study: Study) -> RunSettings:
@@ -238,8 +239,8 @@ def request(
         train=base.train.model_dump(mode="json"),
         typed=train,
         resources=validated(Resources, {**base.resources.model_dump(), **resources}, "resources"),
-        profile=profile_name(profile, Path()) if profile else profile_name(base.profile, study.root),
-        file=declared_settings(base, study.root, ""),
+        profile=_profile(profile, study),
+        file=declared_settings(base, _profile(None, study), ""),
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
     every.append(validated(asked.model, {**asked.train, **train}, "settings"))
@@ -263,3 +264,8 @@ def _sha256(data: Path) -> str:
     from lvjobs.forecasting.data import sha256
 
     return sha256(data)
+
+
+def _profile(typed: str | None, study: Study) -> str:
+    """The profile that was typed, else study.toml's."""
+    return located_profile(typed, Path()) if typed else located_profile(study.config.profile, study.root)

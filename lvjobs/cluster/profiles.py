@@ -17,7 +17,7 @@ import jinja2
 import jinja2.meta
 
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.templates import SUFFIX, path_of, shipped
+from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped
 from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 
@@ -36,6 +36,9 @@ _LARGEST_SCRIPT = 3_500_000
 
 _PROFILES = 64
 """So many compiled templates are kept: of each profile that a study names, its driver's, and those that were edited."""
+
+_WRONG = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
+"""What Jinja2 raises for a template that does not parse, and what an expression in one may raise."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -90,7 +93,7 @@ def load_profile(name_or_path: str | Path) -> "Profile":
     """The profile of that name, or the one in that file (a path has a `/`, or ends in `.j2`).
 
     Raises:
-        UsageError: there is none, or it is no template.
+        ProfileError: there is none, or it is no template.
     """
     return _read(path_of(str(name_or_path)))
 
@@ -98,13 +101,30 @@ def load_profile(name_or_path: str | Path) -> "Profile":
 def _read(path: Path) -> "Profile":
     try:
         profile = Profile(path.name.removesuffix(SUFFIX), path, path.read_text(encoding="utf-8"))
-        profile.defaults()
+        _check_defaults(profile.defaults())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"profile {path}: cannot be read ({error}); name another with --profile") from None
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        problem = f"profile {path} cannot be read ({getattr(error, 'strerror', None) or error})"
+        fix = "put the file back" if isinstance(error, FileNotFoundError) else "make the file readable"
+        raise ProfileError(
+            problem, fix, f"profile {path}: cannot be read ({error}); name another with --profile"
+        ) from None
+    except _WRONG as error:
         line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise UsageError(f"profile {path}: {error}{line}; mend it there") from None
+        problem = f"profile {path}: {error}{line}"
+        raise ProfileError(problem, "fix the file", f"profile {path}: {error}{line}; mend it there") from None
     return profile
+
+
+def _check_defaults(defaults: Mapping[str, Any]) -> None:
+    """Refuse a default of the wrong kind when the profile is loaded, not in the middle of a pass.
+
+    Raises:
+        ValueError: a default that has to be a whole number is not.
+    """
+    for key, value in defaults.items():
+        is_number = isinstance(value, int | float) or re.fullmatch(r"\d*", str(value or ""))
+        if key in _NUMBERS and not is_number:
+            raise ValueError(f"{key}: its default {value!r} is not a whole number: give one")
 
 
 @dataclass(frozen=True)
@@ -145,7 +165,7 @@ def render(profile: Profile, request: JobRequest) -> str:
             f"{key}: profile {profile.name} has no default for it; set it under [resources] in study.toml"
             + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else "")
         ) from None
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
+    except _WRONG as error:
         raise UsageError(f"profile {profile.path}: {error}; mend it there") from None
     if len(text.encode()) > _LARGEST_SCRIPT:
         raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")

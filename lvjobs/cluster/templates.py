@@ -1,5 +1,6 @@
 """Where the templates of batch scripts lie: those that lvjobs ships, those of other packages, and a user's own."""
 
+from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,26 @@ ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
 _OTHERS = ("driver", "notice")
 """The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
+
+
+class ProfileError(UsageError):
+    """A profile that cannot be used. `problem` names the profile and the reason, `fix` what makes it usable again."""
+
+    def __init__(self, problem: str, fix: str, text: str) -> None:
+        self.problem, self.fix = problem, fix
+        super().__init__(text)
+
+
+def names_file(name_or_path: str) -> bool:
+    """Return whether a profile is given by its path: one with a `/`, or one that ends in `.j2`."""
+    return "/" in name_or_path or name_or_path.endswith(".j2")
+
+
+def located_profile(name_or_path: str, directory: Path) -> str:
+    """Return a profile's name; a file's path (from `directory`) as an absolute one, found from anywhere later."""
+    if not names_file(name_or_path):
+        return name_or_path
+    return str((directory / Path(name_or_path).expanduser()).absolute())
 
 
 def _directory() -> Path:
@@ -35,23 +56,26 @@ def available_profiles() -> list[str]:
 def installed_profiles() -> dict[str, Path]:
     """The profiles that other packages bring, by name: entry points of the group `lvjobs.profiles`.
 
-    An entry point's value is a package; in its directory lies `<name>.sh.j2`. The package is not imported.
+    An entry point's value is a package; in its directory lies `<name>.sh.j2`. The package is not imported. An entry
+    point whose package is gone brings no profile.
     """
     found = {}
     for point in entry_points(group=ENTRY_POINTS):
-        spec = find_spec(point.module)
+        spec = None
+        with suppress(ImportError, ValueError):  # find_spec raises where a parent package is gone
+            spec = find_spec(point.module)
         if spec is not None and spec.origin is not None:
             found[point.name] = Path(spec.origin).parent / f"{point.name}{SUFFIX}"
     return found
 
 
 def path_of(name_or_path: str) -> Path:
-    """The file of the profile of that name; of a path (it has a `/`, or ends in `.j2`) just that.
+    """The file of the profile of that name; of a path (see `names_file`) just that.
 
     Raises:
-        UsageError: there is no profile of that name.
+        ProfileError: there is no profile of that name.
     """
-    if "/" in name_or_path or name_or_path.endswith(".j2"):
+    if names_file(name_or_path):
         return expand_home(name_or_path)
     if name_or_path in available_profiles():
         return shipped(name_or_path)
@@ -59,4 +83,8 @@ def path_of(name_or_path: str) -> Path:
     if name_or_path in installed:
         return installed[name_or_path]
     known = ", ".join(["local", *available_profiles(), *sorted(installed)])
-    raise UsageError(f"profile: there is no {name_or_path!r}; choose one of {known}, or name a file (./mine{SUFFIX})")
+    raise ProfileError(
+        f"profile {name_or_path!r} is not installed",
+        "install the package that brings it",
+        f"profile: there is no {name_or_path!r}; choose one of {known}, or name a file (./mine{SUFFIX})",
+    )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, ClusterError, Load
+from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.accounts import Terms
 from lvjobs.control.actions import (
     Action,
@@ -26,16 +27,17 @@ from lvjobs.control.actions import (
     Submit,
 )
 from lvjobs.control.charges import charges_of
-from lvjobs.control.current import changes_of, renewed
+from lvjobs.control.clusters import profile_of
+from lvjobs.control.current import changes_of, file_of, renewed
 from lvjobs.control.submission import Sent, allow, same_job
-from lvjobs.control.turns import Queue, send_in_turn
+from lvjobs.control.turns import Queue, send_in_turn, wait
 from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
-from lvjobs.study.current import declared_settings, typed_over
+from lvjobs.study.current import typed_over
 from lvjobs.study.words import RunState
 
 _MOST_EVENTS = 10_000
@@ -50,14 +52,16 @@ def act(
     terms: Terms,
     now: float,
     loads: Mapping[str, Load | None] | None = None,
+    unusable: Mapping[str, ProfileError] | None = None,
 ) -> list[str]:
     """Do it; returns what was done, in words, a line each.
 
-    `clusters` maps profile names and backends to clusters; `loads` are how full each backend's queue was.
+    `clusters` maps profile names and backends to clusters, `unusable` the profiles that make none to the reasons;
+    `loads` are how full each backend's queue was.
     """
     runs, told = _write(actions, study, ledger, now)
     told += _touch(actions, ledger, clusters, runs, now)
-    told += _submit(actions, study, Queue(ledger, now, loads), clusters, terms, now)
+    told += _submit(actions, study, Queue(ledger, now, loads), clusters, unusable or {}, terms, now)
     return told
 
 
@@ -101,7 +105,7 @@ def _write_one(
             "held_for": action.held_for,
         }
         if action.resources:  # kept like what the user types: study.toml's value counts again once it is changed
-            file = declared_settings(study.config, study.root, run.stage)
+            file = file_of(study, run.stage)
             changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
         elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
             changes |= _renewed(run, study)
@@ -206,6 +210,7 @@ def _submit(
     study: Study,
     queue: Queue,
     clusters: Mapping[str, Cluster],
+    unusable: Mapping[str, ProfileError],
     terms: Terms,
     now: float,
 ) -> list[str]:
@@ -220,7 +225,11 @@ def _submit(
         groups[same_job(run)].append(run)
     told = []
     for group in groups.values():
-        for sent in send_in_turn(study, queue, clusters[group[0].profile], group, terms, now):
+        profile = profile_of(study.layout, group[0])
+        if profile in unusable:
+            wait(queue.ledger, group, f"not submitted: {unusable[profile].problem}; {unusable[profile].fix}")
+            continue
+        for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
             if sent.outcome != "limited":
                 told.append(_outcome(sent))
             if sent.outcome == "unclear":  # until its token was looked up, nothing more goes there

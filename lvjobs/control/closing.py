@@ -112,5 +112,6 @@ def close_what_is_over(
     tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
     transaction.close_runs([Closed(run.id, json.dumps(rows[run.id]), tallies[run.id].to_json()) for run in over])
     _keep(transaction, total([before, *tallies.values()]))
-    _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over})
+    # A profile's copy does not change: only GPUs of profiles that are used as they are can.
+    _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})
     return set(tallies)

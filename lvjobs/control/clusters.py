@@ -1,13 +1,18 @@
-"""Which backend a profile means."""
+"""Which backend a profile means, and the copies that a study keeps of profiles that are files of the user's."""
 
 import hashlib
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster
-from lvjobs.cluster.templates import path_of
+from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
+from lvjobs.files import make_private, write_atomic
+from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
+from lvjobs.study.layout import StudyLayout
 
 LOCAL = "local"
 DRIVER_PROFILE = "(driver)"
@@ -15,10 +20,76 @@ DRIVER_PROFILE = "(driver)"
 NOTICE_PROFILE = "(notice)"
 """Stands for the script of a notice by mail."""
 
+_NAMED = 3
+"""Runs that one line names."""
+
 
 def backend_of(profile: str) -> str:
     """`local` for the profile of that name, `slurm` for every other."""
     return LOCAL if profile == LOCAL else "slurm"
+
+
+def watcher_of(backend: str) -> str:
+    """Return a profile by which the jobs of a backend can be observed and cancelled: one that is always there."""
+    return LOCAL if backend == LOCAL else DRIVER_PROFILE
+
+
+def used_profile(layout: StudyLayout, profile: str, copy: str) -> str:
+    """Return the profile by which jobs are submitted: the file's copy `copy` where there is one, else `profile`."""
+    kept = layout.profile_copy(copy, profile)
+    return str(kept) if copy and kept.is_file() else profile
+
+
+def profile_of(layout: StudyLayout, run: Run) -> str:
+    """Return the profile by which the run is submitted: as it was last submitted, whatever became of the file."""
+    return used_profile(layout, run.profile, run.profile_copy)
+
+
+def left_alone(layout: StudyLayout, runs: Sequence[Run], unusable: Mapping[str, ProfileError]) -> Iterator[str]:
+    """Yield a line for each profile that cannot be used: which runs get no job for that, and what to do about it."""
+    for profile, error in unusable.items():
+        names = [run.name for run in runs if not run.state.is_at_rest and profile_of(layout, run) == profile]
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            yield f"{error.problem}; no job is submitted for {', '.join(names[:_NAMED])}{more} until you {error.fix}"
+
+
+def keep_profile(layout: StudyLayout, profile: str) -> str:
+    """Keep a copy of a profile's file with the study; return its hash, or "" for a profile that is found by its name.
+
+    Raises:
+        ProfileError: the profile cannot be used as it is now.
+    """
+    if profile == LOCAL:
+        return ""
+    from lvjobs.cluster.profiles import load_profile
+
+    source = load_profile(profile).source
+    if not names_file(profile):
+        return ""
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    path = layout.profile_copy(digest, profile)
+    if not path.exists():
+        make_private([path.parent])
+        write_atomic(path, source)
+    return digest
+
+
+def renew_profile(layout: StudyLayout, run: Run) -> str:
+    """Return `keep_profile` of a run that the user resumes: it is submitted by its profile as that is now.
+
+    Raises:
+        UsageError: the profile cannot be used; says how to have it back.
+    """
+    try:
+        return keep_profile(layout, run.profile)
+    except ProfileError as error:
+        fix, kept = error.fix, Path(profile_of(layout, run))
+        if str(kept) != run.profile:
+            fix += f" (as it was last submitted: cp {shlex.quote(str(kept))} {shlex.quote(run.profile)})"
+        raise UsageError(
+            f"{error.problem}; {run.name} stays {run.state.value}: {fix}, then type: lvjobs resume {run.name}"
+        ) from None
 
 
 def defaults_of(profile: str) -> Mapping[str, Any]:

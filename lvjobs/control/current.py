@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from lvjobs.cluster.templates import located_profile
+from lvjobs.control.clusters import renew_profile
 from lvjobs.control.declare import check_profile_resources, requested_of
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
@@ -15,7 +17,12 @@ from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.tables import Resources
 
-_CHANGED = ("profile", "resources", "typed", "config", "declared")
+_CHANGED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
+
+
+def file_of(study: Study, stage: str) -> dict[str, Any]:
+    """Return what study.toml says now of how runs of this stage are carried out (`study.current`)."""
+    return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
 
 
 def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> Run:
@@ -29,7 +36,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> R
     Raises:
         UsageError: the settings do not fit the run, or one another.
     """
-    file = declared_settings(study.config, study.root, run.stage)
+    file = file_of(study, run.stage)
     kept = {**run.typed, **typed_over(file, typed or {})}
     settings = {**current(file, kept), **(typed or {})}
     resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
@@ -42,6 +49,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> R
     return replace(
         run,
         profile=profile,
+        profile_copy=renew_profile(study.layout, replace(run, profile=profile)),
         resources=requested_of(RunConfig.model_validate(config), resources, profile),
         typed=typed_over(file, settings),
         config=config,

@@ -55,6 +55,8 @@ class Wanted:
     sweep: SweepOf | None = None
     file: Mapping[str, Any] | None = None
     is_named: bool = True
+    profile_copy: str = ""
+    """See `Run`."""
 
 
 class KnownRuns:
@@ -148,6 +150,7 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
         fingerprint=fingerprint,
         config=config.model_dump(mode="json"),
         profile=wanted.profile,
+        profile_copy=wanted.profile_copy,
         resources=requested_of(config, wanted.resources, wanted.profile),
         code=code,
         created=time.time(),

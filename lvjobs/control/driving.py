@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
-from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
+from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, profile_of
 from lvjobs.control.gate import BUDGET
 from lvjobs.control.room import choices
 from lvjobs.control.session import Session
@@ -211,7 +211,11 @@ def _request(study: Study, run: Run) -> JobRequest:
 
 def resources(study: Study, run: Run) -> dict[str, Any]:
     """What the driver asks for: what [driver] says, else where and on whose account `run` is trained."""
-    asked: Mapping[str, Any] = {**defaults_of(run.profile), **run.resources, **choices(run.resources)[0]}
+    asked: Mapping[str, Any] = {
+        **defaults_of(profile_of(study.layout, run)),
+        **run.resources,
+        **choices(run.resources)[0],
+    }
     own = study.config.driver.variables()
     elsewhere = "partition" in own
     names = ("account", "modules") if elsewhere else ("partition", "account", "qos", "modules")

@@ -107,7 +107,7 @@ def shares_of(
     """What the runs of each stage held up to `now`, and made of it.
 
     `attempts` are each run's (by its id, oldest first, as the ledger has them). `profile_gpus` are the GPUs that a job
-    gets where the run does not say, by profile: they count where accounting does not tell.
+    gets where the run does not say, by `Run.submitted_by`: they count where accounting does not tell.
     """
     by_stage: dict[str, Share] = defaultdict(Share)
     for run in runs:
@@ -120,7 +120,7 @@ def _gpus_asked(run: Run, profile_gpus: Mapping[str, int]) -> int:
     """The GPUs of a job of this run. The local backend hands none out, whatever it is asked for."""
     if run.profile == LOCAL:
         return 0
-    return int(run.resources.get("gpus", profile_gpus.get(run.profile, 0)))
+    return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
 
 
 def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Share:

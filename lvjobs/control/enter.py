@@ -5,7 +5,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 from lvjobs.cluster.protocol import Cluster, ClusterError
+from lvjobs.control.clusters import keep_profile, used_profile
 from lvjobs.control.code import snapshot_code
+from lvjobs.control.current import file_of
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, is_run_of
 from lvjobs.control.session import Session
 from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same, revive
@@ -27,7 +29,6 @@ from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import Reservation, Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.current import declared_settings
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
@@ -80,7 +81,7 @@ def _timing(session: Session, cluster: Cluster, runs: Sequence[Run]) -> Timing:
         return Timing()
     queue = Queue(session.ledger, session.clock())
     limits = queue.limits(cluster, runs[0].profile, request_for(session.study, runs, ""))
-    return timing_of(session.ledger, runs, limits)
+    return timing_of(session.study.layout, session.ledger, runs, limits)
 
 
 def enter(session: Session, wanted: Wanted) -> Entered:
@@ -93,8 +94,9 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
     if wanted.file is None:
-        wanted = replace(wanted, file=declared_settings(study.config, study.root, wanted.stage))
-    cluster = session.cluster(wanted.profile)
+        wanted = replace(wanted, file=file_of(study, wanted.stage))
+    wanted = replace(wanted, profile_copy=keep_profile(study.layout, wanted.profile))
+    cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
         _check_stage(transaction, wanted)

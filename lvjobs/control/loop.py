@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, Job
+from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.accounts import Account, Books, open_account
 from lvjobs.control.act import act
 from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
-from lvjobs.control.clusters import backend_of, cluster_for
+from lvjobs.control.clusters import backend_of, cluster_for, left_alone, used_profile, watcher_of
 from lvjobs.control.decide import decide, due
 from lvjobs.control.driving import driver_token, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
@@ -56,7 +57,7 @@ class Loop(Session):
         with self.ledger.transaction() as transaction:
             known, books = _known(transaction, now), self.books(transaction)
             watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
-        clusters = self._clusters_for(known)
+        clusters, unusable = self._clusters_for(known)
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver_token(self.study))
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
@@ -64,14 +65,14 @@ class Loop(Session):
         moments = (due(view, policy, now, watch.since_for(view.live)) for view in observed.views)
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
-        told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads)
+        told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
         told += advance(self)
         with self.ledger.transaction() as transaction:
             self.awaits_flops = bool(known.members) and waits_for_flops(transaction)
         told += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
         notified = notify(self)
         self.owes_notice = notified.is_owed
-        problems = [*observed.problems, *notified.problems]
+        problems = [*left_alone(self.study.layout, known.runs, unusable), *observed.problems, *notified.problems]
         news, self.news = self.news, ()
         return self.summarise([*news, *told, *notified.did], problems, observed.waiting)
 
@@ -82,7 +83,7 @@ class Loop(Session):
         path = self.study.layout.summary
         with self.ledger.transaction() as transaction:
             check_basis(transaction, self.terms)
-            books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction)
+            books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction, self.study.layout)
             summary = build_summary(transaction, self.study, books, unclosed, told, problems, now, waiting or {})
             rows = {row["id"]: row for row in summary["runs"]}
             over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
@@ -94,14 +95,24 @@ class Loop(Session):
         write_summary(path, summary, mark)
         return whole(summary, closed)
 
-    def _clusters_for(self, known: Known) -> Mapping[str, Cluster]:
-        """By profile, for submissions to come; and one a backend, for all there is to observe there."""
+    def _clusters_for(self, known: Known) -> tuple[Mapping[str, Cluster], Mapping[str, ProfileError]]:
+        """By profile, for submissions to come; and one a backend, for all there is to observe there.
+
+        Beside them the profiles that cannot be used: jobs that were submitted by them are observed all the same.
+        """
         clusters: dict[str, Cluster] = {}
-        for profile in {run.profile for run in known.runs} | {s.profile for s in known.submissions.values()}:
-            cluster = self.cluster(profile)
-            clusters[profile] = cluster
-            clusters.setdefault(backend_of(profile), cluster)
-        return clusters
+        unusable: dict[str, ProfileError] = {}
+        for submitted in {(run.profile, run.profile_copy) for run in known.runs}:
+            profile = used_profile(self.study.layout, *submitted)
+            try:
+                clusters[profile] = self.cluster(profile)
+            except ProfileError as error:
+                unusable[profile] = error
+            else:
+                clusters.setdefault(backend_of(profile), clusters[profile])
+        for backend in {submission.backend for submission in known.submissions.values()} - clusters.keys():
+            clusters[backend] = self.cluster(watcher_of(backend))
+        return clusters, unusable
 
 
 _WATCH = "watch"

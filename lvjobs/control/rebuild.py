@@ -14,8 +14,10 @@ from pathlib import Path
 
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_locally, sent_to_slurm
+from lvjobs.cluster.templates import located_profile
 from lvjobs.control.audit import foreign
 from lvjobs.control.charges import charges_of
+from lvjobs.control.clusters import watcher_of
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.limit import note_limit
 from lvjobs.control.loop import held_study
@@ -105,7 +107,8 @@ def _remove(path: Path) -> None:
 
 def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
     """The runs, in the order that they were declared; and the directories that were passed over, in words."""
-    layout, config = study.layout, study.config
+    layout = study.layout
+    config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
     sent: dict[str, list[SentJob]] = defaultdict(list)
     for job in (*sent_locally(layout.local_jobs), *sent_to_slurm(layout.submissions)):
         for directory in job.run_directories:
@@ -144,17 +147,12 @@ def _ask(study: Study, found: Sequence[Recovered], factory: ClusterFactory) -> t
     members = [member for each in found for member in each.memo.members if member.state != "settled"]
     tokens = {member.token for member in members}
     submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
-    clusters = {}
-    notes = []
-    for one in submissions.values():
-        if one.backend not in clusters:
-            try:
-                clusters[one.backend] = factory(study, one.profile)
-            except LvjobsError as error:  # told; a pass meets the same trouble, and says the same
-                notes.append(f"{one.profile}: {error}")
+    clusters = {
+        backend: factory(study, watcher_of(backend)) for backend in {one.backend for one in submissions.values()}
+    }
     snapshots = take_snapshots(Known((), {}, submissions, members), clusters)
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
-    return snapshots, notes + [f"{problem}; the next pass that is answered looks again" for problem in problems]
+    return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
 
 
 def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:

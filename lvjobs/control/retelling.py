@@ -34,7 +34,7 @@ def retell(session: Session) -> dict[str, Any]:
         books = session.full_books(transaction)
         now = last["time"] if last else _newest(runs, attempts)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
-        unclosed, short = read_unclosed(transaction), session.books(transaction)
+        unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
         cells = transaction.cells()
         stages = [each for each in transaction.stages() if cells.get(each.name)]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.accounts import Books, Terms, keep_books
 from lvjobs.control.closing import books_of
-from lvjobs.control.clusters import cluster_for
+from lvjobs.control.clusters import cluster_for, profile_of
 from lvjobs.control.limit import terms_of
 from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -32,6 +33,14 @@ class Session:
             made[profile] = self.factory(self.study, profile)
         cluster: Cluster = made[profile]
         return cluster
+
+    def cluster_of(self, run: Run) -> Cluster:
+        """Return the cluster by whose profile the run is submitted.
+
+        Raises:
+            ProfileError: the profile cannot be used.
+        """
+        return self.cluster(profile_of(self.study.layout, run))
 
     @property
     def terms(self) -> Terms:

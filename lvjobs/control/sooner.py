@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
+from lvjobs.control.clusters import defaults_of, profile_of
 from lvjobs.control.room import choices
 from lvjobs.control.session import Session
 from lvjobs.control.submission import request_for
@@ -89,11 +90,13 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
     with session.ledger.transaction() as transaction:
         run = transaction.find_run(id=row["id"])
     assert run is not None
-    cluster = session.cluster(run.profile)
+    cluster = session.cluster_of(run)
     try:
         partitions = cluster.probe().partitions
-        limit = measured_limit(session.ledger, run)
-        wanted = alternatives(_asked(run), row["job_id"], partitions, limit, run.config["params"].get("batch_size"))
+        limit = measured_limit(session.study.layout, session.ledger, run)
+        wanted = alternatives(
+            _asked(session, run), row["job_id"], partitions, limit, run.config["params"].get("batch_size")
+        )
         answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
     except ClusterError as error:
         raise UsageError(
@@ -102,11 +105,9 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
 
 
-def _asked(run: Run) -> dict[str, Any]:
-    from lvjobs.control.clusters import defaults_of
-
+def _asked(session: Session, run: Run) -> dict[str, Any]:
     set_here = {key: value for key, value in run.resources.items() if value is not None}
-    return {**defaults_of(run.profile), **set_here}
+    return {**defaults_of(profile_of(session.study.layout, run)), **set_here}
 
 
 def _ask(session: Session, cluster: Cluster, run: Run, alternative: Alternative) -> Answer:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import (
     Cluster,
-    ClusterError,
     JobRequest,
     SubmitDeferred,
     SubmitLimited,
@@ -25,6 +24,7 @@ from lvjobs.control.driving import driver_name
 from lvjobs.control.packs import is_packed
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
@@ -221,14 +221,14 @@ def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str
 
     Raises:
         SubmitLimited: none was, and one may be later.
-        SubmitRefused: none was, and none will be.
+        SubmitRefused: none was, and none will be; also where the profile can make no script of it.
         SubmitDeferred, SubmitUnclear: at once; no other is tried.
     """
-    refusals: list[ClusterError] = []
+    refusals: list[LvjobsError] = []
     for index, request in enumerate(requests):
         try:
             return cluster.submit(request), index
-        except (SubmitRefused, SubmitLimited) as error:  # noqa: PERF203 - a few, each a process of its own
+        except (SubmitRefused, SubmitLimited, UsageError) as error:  # noqa: PERF203 - a few, each a process of its own
             refusals.append(error)
     said = "; ".join(dict.fromkeys(map(str, refusals)))
     is_limited = any(isinstance(error, SubmitLimited) for error in refusals)
@@ -288,4 +288,4 @@ def same_job(run: Run) -> tuple[str, str, str, str]:
     """What runs must have in common to be members of one array."""
     computed = ("time_limit_minutes", "time_limit_most") if is_automatic(run.resources) else ()
     resources = {key: value for key, value in run.resources.items() if key not in computed}
-    return (run.stage, run.profile, run.code, repr(sorted(resources.items())))
+    return (run.stage, f"{run.profile} {run.profile_copy}", run.code, repr(sorted(resources.items())))

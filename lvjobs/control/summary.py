@@ -9,7 +9,7 @@ from typing import Any
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.accounts import Books
 from lvjobs.control.closing import closed_tally
-from lvjobs.control.clusters import gpus_by_default
+from lvjobs.control.clusters import gpus_by_default, used_profile
 from lvjobs.control.efficiency import Efficiency, Share
 from lvjobs.control.intervals import advise
 from lvjobs.control.pace import Stopwatch
@@ -20,6 +20,7 @@ from lvjobs.ledger.records import Attempt, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.config import Study
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
 from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
@@ -31,20 +32,25 @@ _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 @dataclass(frozen=True)
 class Unclosed:
-    """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default, by profile."""
+    """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default.
+
+    `gpus` are by `Run.submitted_by`.
+    """
 
     runs: Sequence[Run]
     attempts: Mapping[str, Sequence[Attempt]]
     gpus: Mapping[str, int]
 
 
-def read_unclosed(transaction: Transaction) -> Unclosed:
+def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
     """As the ledger has them now."""
     runs = transaction.unclosed()
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):
         attempts[attempt.run_id].append(attempt)
-    return Unclosed(runs, attempts, {profile: gpus_by_default(profile) for profile in {run.profile for run in runs}})
+    submitted = {run.submitted_by: (run.profile, run.profile_copy) for run in runs}
+    gpus = {key: gpus_by_default(used_profile(layout, *each)) for key, each in submitted.items()}
+    return Unclosed(runs, attempts, gpus)
 
 
 def build_summary(

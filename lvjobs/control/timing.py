@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvjobs.cluster.protocol import Limits
-from lvjobs.control.clusters import LOCAL, defaults_of
+from lvjobs.control.clusters import LOCAL, defaults_of, profile_of
 from lvjobs.control.pace import Stopwatch, samples_of
 from lvjobs.control.packs import pack_size
 from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run
+from lvjobs.study.layout import StudyLayout
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,25 @@ class Timing:
         return f"time limit: {asked} ({chosen.words})"
 
 
-def timing_of(ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
+def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
     """The time limits of runs that have a job in common; none for those whose limit is given."""
     first = runs[0]
     if not is_automatic(first.resources) or first.profile == LOCAL:
         return Timing()
-    bounds = _bounds(first, limits)
+    bounds = _bounds(layout, first, limits)
     paces, newest = _paces(ledger)
     return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs}, runs)
 
 
-def measured_limit(ledger: Ledger, run: Run) -> int | None:
+def measured_limit(layout: StudyLayout, ledger: Ledger, run: Run) -> int | None:
     """The minutes that a job of this run is known to need; None where nothing like it was measured."""
     paces, newest = _paces(ledger)
     pace = paces.pace(run)
-    return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(run, Limits())).minutes
+    return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(layout, run, Limits())).minutes
 
 
-def _bounds(run: Run, limits: Limits) -> Bounds:
-    defaults = defaults_of(run.profile)
+def _bounds(layout: StudyLayout, run: Run, limits: Limits) -> Bounds:
+    defaults = defaults_of(profile_of(layout, run))
     known = [int(most) for most in (defaults.get("time_limit_minutes"), limits.minutes) if most]
     lead = run.resources.get("signal_lead_seconds") or defaults.get("signal_lead_seconds") or 0
     return Bounds(min(known, default=None), float(lead))

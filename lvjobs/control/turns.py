@@ -90,7 +90,7 @@ def send_in_turn(
     """
     profile = runs[0].profile
     offers = _offers(study, queue, cluster, runs)
-    timing = timing_of(queue.ledger, runs, offers[0].limits)
+    timing = timing_of(study.layout, queue.ledger, runs, offers[0].limits)
     most = len(runs)
     waiting = list(runs)
     while waiting:
@@ -114,7 +114,7 @@ def send_in_turn(
             if sent.outcome != "limited":
                 break
         if sent.outcome == "limited":
-            _wait(queue.ledger, waiting, sent.said)
+            wait(queue.ledger, waiting, sent.said)
         yield sent
         if sent.outcome != "submitted":
             break
@@ -141,7 +141,8 @@ def _offers(study: Study, queue: Queue, cluster: Cluster, runs: Sequence[Run]) -
     return offers
 
 
-def _wait(ledger: Ledger, runs: Sequence[Run], reason: str) -> None:
+def wait(ledger: Ledger, runs: Sequence[Run], reason: str) -> None:
+    """Note why runs are not submitted for now; a later pass tries again."""
     with ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})
 

@@ -70,7 +70,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
     traceback = died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else []
     printed = last_lines(log, _LOG_LINES) if log else ()
-    place, alternatives = _in_the_queue(session, row)
+    place, alternatives = _in_the_queue(session, run, row)
     return Why(
         headline=headline(run, row, attempts, now),
         evidence=[
@@ -231,14 +231,14 @@ def remedies(run: Run, row: Mapping[str, Any], died: Attempt | None) -> Iterator
         yield f"lvjobs cancel {name}", "ends it for good"
 
 
-def _in_the_queue(session: Session, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def _in_the_queue(session: Session, run: Run, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """Of a run whose job waits: where in the queue it stands, in words, and what would start sooner."""
     if row.get("queue_reason") is None:
         return "", ()
     try:
-        place = session.cluster(row["profile"]).place(row["job_id"])
+        place = session.cluster_of(run).place(row["job_id"])
         words = place.words if place is not None else ""
-    except ClusterError as error:
+    except (ClusterError, UsageError) as error:
         words = str(error)
     try:
         return words, [answer.to_dict() for answer in find_sooner(session, row)]

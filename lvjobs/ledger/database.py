@@ -22,7 +22,7 @@ from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.memo import Memo, memos_of
 from lvjobs.ledger.transaction import Transaction
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration: checked without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0

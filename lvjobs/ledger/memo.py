@@ -17,7 +17,7 @@ SCHEMA = 1
 
 _RUN = (
     *("id", "name", "stage", "fingerprint", "profile", "resources", "code", "created", "ordinal", "state", "cause"),
-    *("not_before", "forgiven_until", "rates", "held_for", "after", "typed", "declared"),
+    *("not_before", "forgiven_until", "rates", "held_for", "after", "typed", "declared", "profile_copy"),
 )
 _ATTEMPT = (
     *("id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause", "evidence"),

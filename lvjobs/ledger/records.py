@@ -19,7 +19,8 @@ class Run:
     task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
     `after` is the id of the run that has to be completed first, empty for none. `not_before` is when a back-off ends.
     `forgiven_until` is the attempt (its row id) up to which deaths no longer count, moved on when the user takes up a
-    held run.
+    held run. `profile_copy` is the hash under which the study keeps the profile's file as it was last submitted; empty
+    for a profile that is no file of the user's, and for runs that an older release declared.
     """
 
     id: str
@@ -42,6 +43,12 @@ class Run:
     after: str = ""
     typed: Mapping[str, list[Any]] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
+    profile_copy: str = ""
+
+    @property
+    def submitted_by(self) -> str:
+        """The profile as it was last submitted: the hash of its copy, or else its name or file."""
+        return self.profile_copy or self.profile
 
     @property
     def steps(self) -> int:

@@ -73,6 +73,7 @@ runs = Table(
     Column("after", String, nullable=False),
     Column("typed", JSON, nullable=False),
     Column("declared", JSON, nullable=False),
+    Column("profile_copy", String, nullable=False),
 )
 
 attempts = Table(

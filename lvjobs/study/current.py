@@ -5,26 +5,18 @@ study.toml is changed, and study.toml's value counts until something is typed.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lvjobs.files import expand_home
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.run import CARRIED
 
 
-def profile_name(name: str, relative_to: Path) -> str:
-    """Return the profile's name; a file's path as an absolute one, so that later passes find it from anywhere."""
-    is_file = "/" in name or name.endswith(".j2")
-    return str((relative_to / expand_home(name)).absolute()) if is_file else name
-
-
-def declared_settings(config: StudyConfig, root: Path, stage: str) -> dict[str, Any]:
+def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str, Any]:
     """Return what study.toml says of how runs of this stage are carried out.
 
     Args:
         config: The study.toml.
-        root: The study's directory, from which a profile's path is taken.
+        profile: Its profile; a file's path is absolute.
         stage: A stage's name, or a name that no stage has for a run that is submitted by itself.
 
     Returns:
@@ -32,7 +24,7 @@ def declared_settings(config: StudyConfig, root: Path, stage: str) -> dict[str, 
     """
     own = next((each.set for each in config.stage if each.name == stage), {})
     train = {key: own.get(key, getattr(config.train, key)) for key in CARRIED}
-    return {**config.resources.model_dump(), "profile": profile_name(config.profile, root), **train}
+    return {**config.resources.model_dump(), "profile": profile, **train}
 
 
 def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ study/
     done.json                  the done marker
   .lvjobs/
     lease/  study.json  summary.json  closed.json  code/<hash>/  submissions/<token>/
+    profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
 """
 
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ class StudyLayout:
     @property
     def submissions(self) -> Path:
         return self.internal / "submissions"
+
+    def profile_copy(self, digest: str, profile: str) -> Path:
+        return self.internal / "profiles" / digest / Path(profile).name
 
     @property
     def local_jobs(self) -> Path:
