@@ -39,7 +39,7 @@ def _answer(root: Path, answer: "Verdict") -> None:
 
     here = existing_study(root)
     with open_session(here, wait=WRITE_WAIT_SECONDS, answer=answer) as session:
-        is_answered = bool(session.news)
+        is_answered = bool(session.arrival.news)
         tell(session.make_pass())
     if not is_answered:
         click.echo(f"{here.root}: the study lives here already, and nothing was changed")

@@ -10,7 +10,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
@@ -21,6 +23,7 @@ from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import StageState
 
 MOST = 2
@@ -44,7 +47,11 @@ class Standing:
 
 def driver_token(study: Study) -> str:
     """What the study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
-    return hashlib.sha256(os.fsencode(study.root)).hexdigest()[:12]
+    return _token_of(study.root)
+
+
+def _token_of(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
 
 
 def driver_name(study: Study) -> str:
@@ -159,6 +166,17 @@ def end_driver(session: Session) -> None:
     for job in look(session) or ():
         if not job.is_ended:
             session.cluster(DRIVER_PROFILE).cancel(job.id)
+
+
+def end_former_driver(session: Session, root: str) -> None:
+    """Cancel the drivers of a root that the study has left: they look for it there. One that Slurm starts ends."""
+    if StudyLayout(Path(root)).database.exists():
+        return  # another study lives there now, and they are its own
+    cluster = session.cluster(DRIVER_PROFILE)
+    for job in cluster.observe((), session.clock(), (_token_of(Path(root)),)).queue or ():
+        if not job.is_ended:
+            with suppress(ClusterError):  # its script ends it where it finds no study
+                cluster.cancel(job.id)
 
 
 def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:

@@ -17,14 +17,14 @@ from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.clusters import backend_of, cluster_for, left_alone, used_profile, watcher_of
 from lvjobs.control.decide import decide, due
-from lvjobs.control.driving import driver_token, keep_driver, waits_for_flops
+from lvjobs.control.driving import driver_token, end_former_driver, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.left import read_closed, whole, write_closed, write_summary
 from lvjobs.control.limit import note_limit, reread_budget
 from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
-from lvjobs.control.place import Verdict, arrive, keep_place, recorded_place
+from lvjobs.control.place import Arrival, Verdict, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
 from lvjobs.control.summary import build_summary, read_unclosed
@@ -42,14 +42,14 @@ class Loop(Session):
 
     `due` is when, by the last pass, something is to be done next though nothing should happen until then; None: never.
     `awaits_flops`: something waits for FLOPs, and runs that are over may yet give some back, for they had jobs to be
-    seen off. `owes_notice`: it did not get through to the user what there was to tell. `news` is what was done when
+    seen off. `owes_notice`: it did not get through to the user what there was to tell. `arrival` is what was done when
     the study was opened in another place; the first pass reports it.
     """
 
     due: float | None = None
     awaits_flops: bool = False
     owes_notice: bool = False
-    news: Sequence[str] = ()
+    arrival: Arrival = Arrival()
 
     def make_pass(self) -> dict[str, Any]:
         """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
@@ -69,11 +69,13 @@ class Loop(Session):
         told += advance(self)
         with self.ledger.transaction() as transaction:
             self.awaits_flops = bool(known.members) and waits_for_flops(transaction)
+        if self.arrival.left:
+            end_former_driver(self, self.arrival.left)
         told += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
         notified = notify(self)
         self.owes_notice = notified.is_owed
         problems = [*left_alone(self.study.layout, known.runs, unusable), *observed.problems, *notified.problems]
-        news, self.news = self.news, ()
+        news, self.arrival = self.arrival.news, Arrival()
         return self.summarise([*news, *told, *notified.did], problems, observed.waiting)
 
     def summarise(
@@ -207,7 +209,7 @@ def open_session(
         ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
         try:
             with ledger.transaction() as transaction:
-                news = arrive(transaction, study, clock(), answer)
+                arrival = arrive(transaction, study, clock(), answer)
                 catch_up(transaction)
                 reopen_older(transaction)
                 note_limit(transaction, study.config.budget.limit, clock())
@@ -216,7 +218,7 @@ def open_session(
                 place = recorded_place(transaction)
             keep_place(study.layout, place)
             loop = Loop(study, ledger, factory, clock)
-            loop.news = news
+            loop.arrival = arrival
             yield loop
         finally:
             ledger.close()

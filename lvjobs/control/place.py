@@ -6,9 +6,9 @@ would call the jobs hung and cancel them. So a study records where it lives, and
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -97,8 +97,16 @@ def keep_place(layout: StudyLayout, recorded: Place | None) -> None:
         write_atomic(layout.place, recorded.to_json())
 
 
-def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict | None = None) -> list[str]:
-    """Record where the study lives; disown the original's jobs in a copy. Returns what was done, a line each.
+@dataclass(frozen=True)
+class Arrival:
+    """What opening a study in another place did, a line each; `left` is the root that a moved study was in."""
+
+    news: Sequence[str] = ()
+    left: str = ""
+
+
+def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict | None = None) -> Arrival:
+    """Record where the study lives; disown the original's jobs in a copy.
 
     `answer` is the user's word on a place that is unclear: MOVED or COPIED.
 
@@ -110,7 +118,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
     recorded = recorded_place(transaction)
     if recorded is None:
         transaction.set_setting(_SETTING, here.to_json())
-        return []
+        return Arrival()
     verdict = judge(recorded, here)
     if verdict is Verdict.UNCLEAR:
         stake = stake_of(transaction)
@@ -121,7 +129,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
         if recorded.path == here.path and recorded.inode != here.inode:
             now_here = replace(recorded, device=here.device, inode=here.inode)
             transaction.set_setting(_SETTING, now_here.to_json())
-        return []
+        return Arrival()
     relocate(transaction, study, Path(recorded.path))
     names = dict.fromkeys((*recorded.former, recorded.path))
     former = tuple(name for name in names if name != here.path)
@@ -133,7 +141,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
         text = _disowned(recorded.path, disown(transaction, study, recorded.path, now))
     transaction.set_setting(_SETTING, replace(here, former=former).to_json())
     transaction.add_event(Event(now, "place", text))
-    return [text]
+    return Arrival([text], recorded.path if verdict is Verdict.MOVED else "")
 
 
 _MOVED_ON = {

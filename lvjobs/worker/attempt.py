@@ -224,13 +224,25 @@ class Attempt:
         return self._step_seconds + self._checkpoint_seconds + (self._validation_seconds if validates else 0.0)
 
     def _look(self) -> str | None:
-        """What the run directory says. Raises OSError where the file system does not answer."""
+        """What the run directory says. Raises OSError where the file system does not answer, or it is not there."""
+        self.layout.root.stat()  # an absent directory would revoke nothing, and allow everything
         if is_superseded(self.layout, self.generation):
             return "superseded"
         if is_revoked(self.layout, self.token):
             return REVOKED
         self._purse.look()
         return None
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether the run directory is not there any more: its study was moved, or deleted."""
+        try:
+            self.layout.root.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:  # it does not answer: that says nothing
+            return False
+        return False
 
     def _lap(self) -> float:
         now = time.monotonic()

@@ -29,6 +29,9 @@ DEADLINE = "deadline"
 REVOKED = "revoked"
 """The submission may no longer train this run."""
 
+STRANDED = "the move of its run directory"
+"""The run directory is not where the job was told that it is."""
+
 EXHAUSTED = "exhausted"
 """All the steps that were reserved for the run are executed."""
 

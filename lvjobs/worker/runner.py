@@ -29,7 +29,7 @@ from lvjobs.worker.exits import DONE, ERROR, INTERRUPTED, LEFT, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import Leave, carry_out, decide_leave, gather_evidence
+from lvjobs.worker.leaving import STRANDED, Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.team import PeerLost, check_devices, join
 from lvjobs.worker.versions import python_path, versions
@@ -169,6 +169,11 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _journal_leave(attempt, Leave("cancelled", requeue=False, detail="interrupted from the keyboard"), "none")
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
+        if attempt.is_stranded:  # no fault of the code: the journal, which is open, is read where the study is now
+            attempt.asked(STRANDED)
+            detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
+            _journal_leave(attempt, Leave("stopped", requeue=False, detail=detail), "none")
+            _exit_at_once(LEFT, environment)
         _journal_error(attempt, error, environment)
         code = ERROR
     else:

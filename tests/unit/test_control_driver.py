@@ -1,5 +1,7 @@
 """The driver's job is kept by every pass: on a simulated cluster, whose queue has room for drivers beside its jobs."""
 
+import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -8,9 +10,10 @@ from control_scenes import Scene, begun, check, make_haste
 
 from lvjobs.cli import cli
 from lvjobs.cli import driver as cli_driver
-from lvjobs.cluster.protocol import DRIVER, Job, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import driving, loop
+from lvjobs.control.clusters import DRIVER_PROFILE, cluster_for
 from lvjobs.control.driver_ways import cron_entry, report
 from lvjobs.control.driving import Change, change, driver_name, driver_token, set_stopped
 from lvjobs.control.loop import open_session
@@ -319,3 +322,32 @@ def test_an_entry_for_cron(tmp_path, monkeypatch):
     assert cron_entry(study, 5, of_slurm=False)[1] == lines[-1:]
     with pytest.raises(UsageError, match="%"):
         cron_entry(Study(root=tmp_path / "50%", config=StudyConfig()), 5, of_slurm=False)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_driver_goes_back_to_the_queue_only_where_its_study_is(is_there, tmp_path):
+    """Slurm makes the directory of a job's log anew where a study was moved away: that is no study."""
+    root = tmp_path / "a study"
+    (root / "logs" / "driver").mkdir(parents=True)
+    if is_there:
+        (root / ".lvjobs").mkdir()
+        (root / ".lvjobs" / "study.json").touch()
+    for name, text in {"python": "exit 75", "scontrol": f"echo \"$@\" >>'{tmp_path}/calls'"}.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    request = JobRequest(
+        token="0" * 12,
+        name=DRIVER,
+        run_directories=[root],
+        log_directory=root / "logs" / "driver",
+        code_directory=root,
+        python=str(tmp_path / "python"),
+        resources={},
+    )
+    script = cluster_for(Study(root=root, config=StudyConfig()), DRIVER_PROFILE).script(request)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    calls = tmp_path / "calls"
+    assert (calls.read_text() if calls.exists() else "") == ("requeue 7\n" if is_there else "")

@@ -331,6 +331,26 @@ def test_a_moved_study_keeps_its_jobs(make):
     assert place_of(other).former == (str(scene.root),)
 
 
+def test_the_drivers_of_the_place_that_was_left_end_and_new_ones_begin(make):
+    scene = begun(make(Driven))
+    assert scene.shown.live() == ["900", "901"]
+    other = moved(scene)
+    passed(other)
+    assert scene.shown.live() == ["902", "903"]
+    assert {job.token for job in scene.shown.drivers[2:]} == {driver_token(other.study)}
+    passed(other)
+    assert scene.shown.live() == ["902", "903"]
+
+
+def test_the_drivers_of_another_study_in_the_place_that_was_left_are_its_own(make):
+    scene = begun(make(Driven))
+    other = moved(scene)
+    scene.root.mkdir()
+    scene.study.layout.database.touch()
+    passed(other)
+    assert scene.shown.live() == ["900", "901", "902", "903"]
+
+
 def test_a_study_that_is_moved_back_has_its_first_root_again(make):
     scene = begun(make(steps=60))
     other = moved(scene)
@@ -443,7 +463,7 @@ def test_the_user_is_asked_once(make, answer, member, state):
     scene = begun(make(steps=400))
     other = moved_to_another_disk(scene)
     with answered(other, answer) as session:
-        assert len(session.news) == 1
+        assert len(session.arrival.news) == 1
         session.make_pass()
     passed(other)
     assert [row["state"] for row in other.rows("members")] == [member]
@@ -462,7 +482,7 @@ def test_an_answer_to_no_question_changes_nothing(make, answer):
     scene = begun(make(steps=60))
     before = scene.dump()
     with answered(scene, answer) as session:
-        assert session.news == []
+        assert session.arrival.news == ()
     assert scene.dump() == before
 
 

@@ -25,6 +25,7 @@ from worker_helpers import (
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.allowance import Allowance
 from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
@@ -270,6 +271,25 @@ def test_revoked(zygote, tmp_path):
     assert not layout.generations.exists()
     assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
     assert layout.done.exists()
+
+
+def test_an_attempt_whose_study_is_moved_leaves_and_is_continued_in_the_new_place(zygote, tmp_path, undisturbed):
+    (tmp_path / "here").mkdir()
+    layout = make_run(tmp_path / "here" / "run")
+    pid = zygote.start(layout, TOY_FREEZE_AT=15)
+    _wait_for(lambda: executed(layout)[-1:] == [15] and _is_frozen(pid))
+    (tmp_path / "here").rename(tmp_path / "there")
+    os.kill(pid, signal.SIGCONT)
+    assert zygote.wait(pid) == 75
+    assert not (tmp_path / "here").exists()
+    moved = RunLayout(tmp_path / "there" / "run")
+    (left,) = entries(moved, "leave")
+    assert (left["cause"], left["step"]) == ("stopped", 20)
+    assert f"{layout.root} is gone: its study was moved or deleted" in left["detail"]
+    assert entries(moved, "error") == []
+    assert zygote.run(moved) == 0
+    assert executed(moved) == [*range(1, 21), *range(11, 41)]
+    assert final_weights(moved) == final_weights(undisturbed)
 
 
 def test_an_edited_configuration_is_refused(zygote, tmp_path):

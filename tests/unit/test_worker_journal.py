@@ -216,6 +216,23 @@ def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, 
     assert run.reason == "superseded"
 
 
+def test_a_run_whose_directory_is_gone_trains_on_for_a_while_and_believes_nothing(make_attempt, monkeypatch):
+    """A file system may come back. An absent directory has no revocation and no bound, which means nothing."""
+    run = make_attempt()
+    run.resume()
+    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
+    run.layout.root.rename(run.layout.root.with_name("moved"))
+    assert run.is_stranded
+    assert not run.should_stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt_module, "_BLIND_SECONDS", -1.0)
+        with pytest.raises(FileNotFoundError):
+            run.should_stop()
+    run.layout.root.with_name("moved").rename(run.layout.root)
+    assert not run.is_stranded
+    assert not run.should_stop()
+
+
 def test_should_stop_is_cheap(make_attempt, monkeypatch):
     assert attempt_module._LOOK_EVERY >= 1
     monkeypatch.setattr(attempt_module, "_LOOK_EVERY", math.inf)
