@@ -34,6 +34,9 @@ else:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+_SECRET = frozenset({"notify.webhook"})
+"""Keys whose values no error quotes: with a chat's address anybody can post there."""
+
 
 class StudyConfig(Table):
     """The whole of study.toml."""
@@ -157,7 +160,8 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: unknown key {key!r}{_suggestion(model, first['loc'])}") from None
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(first["input"], (list, dict)) else f" = {first['input']!r}"
+        is_shown = not isinstance(first["input"], (list, dict)) and key not in _SECRET
+        given = f" = {first['input']!r}" if is_shown else ""
         place = f"{source}: {key}{given}" if key else source
         # what pydantic says by itself tells what is wrong with the value, and not what to do
         remedy = "; add it" if first["type"] == "missing" else "; give another value"

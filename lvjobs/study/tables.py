@@ -2,6 +2,7 @@
 
 import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -123,17 +124,27 @@ class Driver(Table):
         return {key: value for key, value in self.model_dump(exclude={"job"}).items() if value is not None}
 
 
+def _has_a_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class Notify(Table):
     """[notify]: who is told, once, that the study has ended, or that something waits for the user."""
 
     mail: str | None = Field(default=None, description='an address, or "me": the one that the site has of you')
-    webhook: str | None = Field(default=None, description="an https address that takes JSON, such as a chat's")
+    webhook: str | None = Field(
+        default=None, repr=False, description="an https address that takes JSON, such as a chat's"
+    )
 
     @field_validator("webhook")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"https?://[^/\s]+", value):
-            raise ValueError("write an address that begins with https://")
+        if value is not None and not (re.fullmatch(r"https?://[^/\s]+\S*", value) and _has_a_host(value)):
+            raise ValueError("write an address that begins with https://, without blanks")
         return value
 
     @field_validator("mail")

@@ -157,6 +157,58 @@ def test_the_address_is_a_secret(scene):
     assert "secret-path" not in json.dumps(scene.dump())
 
 
+def misbehaving(answer):
+    """A server's handler that answers a POST so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+def send_away(handler):
+    handler.send_response(302)
+    handler.send_header("Location", f"gopher://elsewhere{handler.path}")
+    handler.end_headers()
+
+
+def quote_the_path(handler):
+    handler.send_response(500, f"no such place: {handler.path}\x1b[2J")
+    handler.end_headers()
+
+
+def talk_nonsense(handler):
+    handler.wfile.write(f"nonsense of {handler.path}\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize("answer", [send_away, quote_the_path, talk_nonsense])
+def test_a_servers_answer_ends_no_pass_and_gives_no_address_away(scene, answer, typed):
+    server = HTTPServer(("127.0.0.1", 0), misbehaving(answer))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        told_by(scene, webhook=f"http://127.0.0.1:{server.server_port}/services/T0A1B2/x9y8z7?key=k1k2k3")
+        begun(scene)
+        scene.cluster.advance(120)
+        problems = summary(scene)["problems"]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    (problem,) = problems
+    assert problem.startswith("you could not be told that the study has ended")
+    shown = [typed("status", "--no-pass", "--study", scene.root, *more)[1] for more in ([], ["--json"], ["one"])]
+    assert typed("report", "--study", scene.root)[0] == 0
+    kept = [path.read_bytes().decode(errors="replace") for path in scene.root.rglob("*") if path.is_file()]
+    for text in [problem, *shown, *kept]:
+        assert not [part for part in ("T0A1B2", "x9y8z7", "k1k2k3", "\x1b[2J") if part in text]
+
+
 def test_mail_is_a_job_whose_name_says_it(scene, monkeypatch):
     sent = []
     cluster = type("Mailer", (), {"submit": lambda _self, request: sent.append(request)})()
@@ -173,9 +225,25 @@ def test_mail_is_a_job_whose_name_says_it(scene, monkeypatch):
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [('webhook = "file:///etc/passwd"', "https://"), ('mail = "a b"', "one address"), ("mail = true", "notify.mail")],
+    [
+        ('webhook = "file:///etc/passwd"', "https://"),
+        ('webhook = "https://chat/a b"', "without blanks"),
+        ('webhook = "https://[::1/a"', "https://"),
+        ('webhook = "https://chat:port/a"', "https://"),
+        ('mail = "a b"', "one address"),
+        ("mail = true", "notify.mail"),
+    ],
 )
 def test_an_address_that_is_none_is_refused(tmp_path, line, said):
     (tmp_path / "study.toml").write_text(f"[notify]\n{line}\n")
     with pytest.raises(UsageError, match=said):
         load_study(tmp_path)
+
+
+@pytest.mark.parametrize("address", ['"chat.example/T0A1B2"', '"https://chat.example/T0A1B2 "', '["https://T0A1B2"]'])
+def test_an_address_that_is_refused_is_not_printed(tmp_path, address):
+    (tmp_path / "study.toml").write_text(f"[notify]\nwebhook = {address}\n")
+    with pytest.raises(UsageError, match=r"notify\.webhook: ") as error:
+        load_study(tmp_path)
+    assert "T0A1B2" not in str(error.value)
+    assert "T0A1B2" not in repr(Notify(webhook="https://chat.example/T0A1B2"))
