@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,22 @@ from lvjobs.foreign import cleaned
 # leaked SLURM_ARRAY_JOB_ID gives submitit a wrong job id, SQUEUE_FORMAT and SACCT_FORMAT change what is to be parsed.
 _MISLEADING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "LVJOBS_")
 _KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
+
+
+_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
+
+
+def absence() -> str:
+    """Return why this host does not reach Slurm, in one sentence; empty where Slurm's programs are on PATH.
+
+    A transfer node or a laptop may see the study's directory, and not the cluster: nothing follows from that.
+    """
+    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    if not missing:
+        return ""
+    names = missing[0] if len(missing) == 1 else f"{', '.join(missing[:-1])} and {missing[-1]}"
+    verb = "is" if len(missing) == 1 else "are"
+    return f"Slurm is not reachable from {socket.gethostname()}: {names} {verb} not on PATH"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class LocalCluster:
     """Jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
 
     backend = "local"
+    absent = ""
 
     def __init__(self, directory: Path, slots: int = 1, *, kill_wait_seconds: float = 30.0) -> None:
         self._directory = directory.absolute()

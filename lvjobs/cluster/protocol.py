@@ -122,17 +122,7 @@ class Job:
 
 
 ENDED_STATES = frozenset(
-    {
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "TIMEOUT",
-    }
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 )
 """The states that end a job. The list is complete; those of live jobs grow with Slurm's releases (RESV_DEL_HOLD,
 POWER_UP_NODE, EXPEDITING, REVOKED), so that a state in no list is one of a live job."""
@@ -236,6 +226,13 @@ class Cluster(Protocol):
     @property
     def backend(self) -> str:
         """`slurm`, `local` or `simulated`."""
+
+    @property
+    def absent(self) -> str:
+        """Why this host does not reach the cluster at all, in one sentence; empty where it does.
+
+        Then nothing is submitted, and nothing follows for any run: another host may reach it.
+        """
 
     def script(self, request: JobRequest) -> str:
         """The exact batch script that `submit` would hand over."""

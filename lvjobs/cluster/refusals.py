@@ -8,6 +8,7 @@ _TIMED_OUT = frozenset({124, 137})
 """`timeout` ended sbatch, by SIGTERM or by SIGKILL: whether its message had gone out is unknown."""
 
 _NOT_FOUND = frozenset({126, 127})
+"""There is no sbatch that could be run: which says something of this host, and nothing of what the site takes."""
 
 # The message may have reached the controller, and the job may exist: it did, 2 of 2, with the first of these.
 _UNCLEAR = re.compile(
@@ -53,7 +54,7 @@ def classify_sbatch_error(text: str, returncode: int) -> type[ClusterError]:
     if returncode in _TIMED_OUT or returncode < 0 or _UNCLEAR.search(text):
         return SubmitUnclear
     if returncode in _NOT_FOUND:
-        return SubmitRefused
+        return SubmitDeferred
     if _LIMITED.search(text) and not _NEVER.search(text):
         return SubmitLimited
     if _DEFERRED.search(text):

@@ -9,14 +9,13 @@ import contextlib
 import errno
 import io
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
-from lvjobs.cluster.commands import misleading_variables, one_line
+from lvjobs.cluster.commands import absence, misleading_variables, one_line
 from lvjobs.cluster.protocol import SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.refusals import classify_sbatch_error
 from lvjobs.foreign import cleaned
@@ -50,8 +49,8 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
     Raises:
         SubmitRefused, SubmitDeferred, SubmitUnclear: see there.
     """
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise SubmitRefused("there is no sbatch here: submit from a Slurm login node, or use --profile local")
+    if why := absence():
+        raise SubmitDeferred(why)
     executor = None
     try:
         folder.mkdir(parents=True, exist_ok=True)

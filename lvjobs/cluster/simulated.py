@@ -54,6 +54,8 @@ class SimulatedCluster(Engine):
         super().__init__(clock, on_step, manners)
         self.accounting: Accounting = "on"
         self.silent = False
+        self.absent = ""
+        """Why this host does not reach the cluster: then every call fails."""
         self.foreign_jobs = 0
         """Of the same user's, sent by something else."""
         self.submit_faults: deque[SubmitFault] = deque()
@@ -74,6 +76,8 @@ class SimulatedCluster(Engine):
 
     def submit(self, request: JobRequest) -> str:
         """Submit, unless a fault was scripted."""
+        if self.absent:
+            raise SubmitDeferred(self.absent)
         fault = self.submit_faults.popleft() if self.submit_faults else None
         if fault == "refused":
             raise SubmitRefused(
@@ -118,6 +122,8 @@ class SimulatedCluster(Engine):
         wanted, now = frozenset(tokens), self.clock.now
         problems = []
         queue, load = None, None
+        if self.absent:
+            return Snapshot(now, None, None, self.absent)
         if self.silent:
             problems.append("squeue: Socket timed out on send/recv operation")
         else:
@@ -214,6 +220,8 @@ class SimulatedCluster(Engine):
         )
 
     def _hear(self) -> None:
+        if self.absent:
+            raise ClusterSilent(self.absent)
         if self.silent:
             raise ClusterSilent("Unable to contact slurm controller (connect failure)")
 

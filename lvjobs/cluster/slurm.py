@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import Answer, run, user_name
+from lvjobs.cluster.commands import Answer, absence, run, user_name
 from lvjobs.cluster.filed import FiledJob, filed_job
 from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
 from lvjobs.cluster.parse import (
@@ -70,6 +70,11 @@ class SlurmCluster:
         self._submissions = submissions_directory
         self._patience = patience or Patience()
         self._clock = clock
+
+    @property
+    def absent(self) -> str:
+        """Why this host does not reach Slurm; empty where it does."""
+        return absence()
 
     # -- submission ---------------------------------------------------------------------------------------------
 

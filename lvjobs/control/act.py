@@ -229,6 +229,8 @@ def _submit(
         if profile in unusable:
             wait(queue.ledger, group, f"not submitted: {unusable[profile].problem}; {unusable[profile].fix}")
             continue
+        if clusters[profile].absent:  # the runs stay due, for a pass on a host that reaches it
+            continue
         for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
             if sent.outcome != "limited":
                 told.append(_outcome(sent))

@@ -140,6 +140,8 @@ def _search(session: Session, stage: Stage) -> list[str]:
     told: list[str] = []
     while True:
         seen = _read(session)
+        if session.absence(Request.model_validate(seen.records[stage.name].request).profile):
+            return told
         record = seen.records[stage.name]
         turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
         if turn.wanted is None:
@@ -152,6 +154,8 @@ def _search(session: Session, stage: Stage) -> list[str]:
 
 def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
     """All of the stage's new runs, or none where the budget has no room for all: then it waits."""
+    if session.absence(wanted.profile):
+        return []  # it stays due
     sweep = SweepOf(record.definition, record.request)
     wanted = replace(wanted, sweep=sweep)
     with session.ledger.transaction() as transaction:

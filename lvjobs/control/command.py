@@ -6,6 +6,7 @@ from typing import Any
 
 from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
+from lvjobs.control.clusters import profile_of
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.current import changes_of, differences, renewed
 from lvjobs.control.session import Session
@@ -75,15 +76,19 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -
         runs = find_runs(transaction, wanted)
     resting = (RunState.HELD, RunState.PAUSED)
     now = {run.id: renewed(run, session.study, typed) for run in runs if run.state in resting}
-    tasks = {run.config["task"] for run in runs if run.id in now}
+    there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
+    tasks = {run.config["task"] for run in runs if run.id in there}
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
     # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
-    prepare(session.study, [now[run.id] for run in runs if run.id in now and now[run.id].config != run.config])
+    prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
     told = [copy.note for copy in copies.values() if copy.note]
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
                 told.append(f"{run.name}: is {run.state.value}; there is nothing to take up")
+                continue
+            if run.id not in there:
+                told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")
                 continue
             attempts, code = transaction.attempts([run.id]), copies[run.config["task"]].name
             transaction.update_run(

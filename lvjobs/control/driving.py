@@ -126,6 +126,8 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
         if awaits_flops and not left:
             left = [run for run in transaction.runs() if backend_of(run.profile) != LOCAL][-1:]
     wanted = bool(left) and study.config.driver.job and not kept.stopped
+    if wanted and session.absence(DRIVER_PROFILE):
+        return []
     request = _request(study, left[0]) if wanted else None
     if request is not None and _is_refused(kept, request, session.clock()):
         return []

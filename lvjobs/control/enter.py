@@ -97,6 +97,8 @@ def enter(session: Session, wanted: Wanted) -> Entered:
         wanted = replace(wanted, file=file_of(study, wanted.stage))
     wanted = replace(wanted, profile_copy=keep_profile(study.layout, wanted.profile))
     cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
+    if cluster.absent:
+        _refuse_new(session, wanted, cluster.absent)
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
         _check_stage(transaction, wanted)
@@ -138,6 +140,16 @@ def enter(session: Session, wanted: Wanted) -> Entered:
             "give --partition, --account, --qos or --time-limit"
         )
     return Entered(declared.existing, declared.new, sent, code.note)
+
+
+def _refuse_new(session: Session, wanted: Wanted, why: str) -> None:
+    """Refuse runs that are not there yet: `why` nothing can be submitted from this host."""
+    with session.ledger.transaction() as transaction:
+        new = declare(transaction, wanted, code="").new
+    if new:
+        raise UsageError(
+            f"{why}; nothing was submitted: run lvjobs on a login node of the cluster, or use --profile local"
+        )
 
 
 def _check_stage(transaction: Transaction, wanted: Wanted) -> None:

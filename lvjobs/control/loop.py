@@ -15,7 +15,7 @@ from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
-from lvjobs.control.clusters import backend_of, cluster_for, left_alone, used_profile, watcher_of
+from lvjobs.control.clusters import backend_of, cluster_for, left_alone, profile_of, used_profile, watcher_of
 from lvjobs.control.decide import decide, due
 from lvjobs.control.driving import driver_token, end_former_driver, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
@@ -58,6 +58,9 @@ class Loop(Session):
             known, books = _known(transaction, now), self.books(transaction)
             watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters, unusable = self._clusters_for(known)
+        self.absences.clear()
+        for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
+            self.absence(profile)
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver_token(self.study))
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
@@ -74,7 +77,8 @@ class Loop(Session):
         told += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
         notified = notify(self)
         self.owes_notice = notified.is_owed
-        problems = [*left_alone(self.study.layout, known.runs, unusable), *observed.problems, *notified.problems]
+        problems = [*(f"{why}. {_ELSEWHERE}" for why in self.absences), *observed.problems, *notified.problems]
+        problems = [*left_alone(self.study.layout, known.runs, unusable), *problems]
         news, self.arrival = self.arrival.news, Arrival()
         return self.summarise([*news, *told, *notified.did], problems, observed.waiting)
 
@@ -116,6 +120,8 @@ class Loop(Session):
             clusters[backend] = self.cluster(watcher_of(backend))
         return clusters, unusable
 
+
+_ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
 
 _WATCH = "watch"
 """The ledger's setting of when passes were made."""

@@ -98,7 +98,7 @@ def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = 
     snapshots = {}
     for backend, cluster in clusters.items():
         sent = [submission for submission in known.submissions.values() if submission.backend == backend]
-        if sent:
+        if sent and not cluster.absent:
             since = min(submission.created for submission in sent) - _SACCT_MARGIN_SECONDS
             companions = [driver] if driver else []
             snapshots[backend] = cluster.observe([submission.token for submission in sent], since, companions)

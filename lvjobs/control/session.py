@@ -43,6 +43,19 @@ class Session:
         return self.cluster(profile_of(self.study.layout, run))
 
     @property
+    def absences(self) -> dict[str, None]:
+        """Why this host does not reach clusters that something was to be done on: each once."""
+        found: dict[str, None] = self.__dict__.setdefault("_absences", {})
+        return found
+
+    def absence(self, profile: str) -> str:
+        """Return why this host does not reach the profile's cluster, for the pass to report; empty where it does."""
+        why = self.cluster(profile).absent
+        if why:
+            self.absences[why] = None
+        return why
+
+    @property
     def terms(self) -> Terms:
         """The budget that binds."""
         return terms_of(self.study.config.budget)

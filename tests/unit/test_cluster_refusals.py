@@ -94,7 +94,7 @@ def test_unclear(text, returncode):
 
 def test_a_missing_sbatch_submitted_nothing():
     text = "timeout: failed to run command 'sbatch': No such file or directory"
-    assert classify_sbatch_error(text, 127) is SubmitRefused
+    assert classify_sbatch_error(text, 127) is SubmitDeferred
 
 
 @given(st.text(), st.integers(-64, 255))

@@ -1,0 +1,96 @@
+"""Commands on a host that sees the study's directory and has none of Slurm's programs: PATH leaves them out."""
+
+import os
+import shutil
+import socket
+import time
+
+import pytest
+from driving import Study, kill_worker, until
+
+pytestmark = pytest.mark.slurm
+
+STAGES = """
+[[stage]]
+name = "first"
+grid = { width = [3, 4] }
+select = { metric = "training_loss" }
+
+[[stage]]
+name = "last"
+from = "first"
+set = { learning_rate = 1e-3 }
+"""
+
+
+@pytest.fixture
+def elsewhere(study: Study, lab, tmp_path_factory):
+    """Type a command where Slurm is not on PATH, and see that it says so once."""
+    path = tmp_path_factory.mktemp("elsewhere")
+    for name in ("git", "sh", "env"):
+        if found := shutil.which(name):
+            (path / name).symlink_to(found)
+    here = os.environ["PATH"]
+
+    def typed(*arguments, code=0):
+        study.environment["PATH"] = str(path)
+        try:
+            said = study.type(*arguments, code=code)
+        finally:
+            study.environment["PATH"] = here
+        assert said.count(f"Slurm is not reachable from {socket.gethostname()}: sbatch, squeue") == 1, said
+        assert "refused" not in said
+        return said
+
+    return typed
+
+
+def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(study: Study, lab, elsewhere, undisturbed):
+    path = study.root / "study.toml"
+    text = path.read_text().replace("[train]\n", "[train]\nfail_at = 0\n")
+    path.write_text(text.replace("backoff_seconds = 1\n", "backoff_seconds = 20\n"))
+    study.submit("run")
+    kill_worker(study.halt("run", 300))
+    study.type("submit", "run", "--name", "held", "--set", "fail_at=3")
+    until(lambda: study.run("held")["state"] == "held", 300)
+    kill_worker(study.halt("run", 600, generation=2))
+    due = study.until("run", "interrupted")["not_before"]
+    until(lambda: not lab.run("squeue", "-h", "-o", "%i") and time.time() > due)
+    jobs = set(study.known_jobs())
+    assert "run" in elsewhere("status")
+    elsewhere("resume")
+    assert "held: stays held; it cannot be resumed from this host" in elsewhere("resume", "held")
+    said = elsewhere("submit", "run", "--name", "other", "--set", "learning_rate=0.5", code=2)
+    assert "nothing was submitted" in said
+    assert not study.files("other").exists()
+    after = {run["name"]: run["state"] for run in study.summary()["runs"]}
+    assert after == {"run": "interrupted", "held": "held"}
+    assert set(study.known_jobs()) == jobs
+    run = study.until("run", "completed")
+    assert study.executed("run")[-1] == 1000
+    assert run["attempts"] == 3
+    assert study.weights("run") == undisturbed
+
+
+def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: Study, elsewhere):
+    path = study.root / "study.toml"
+    path.write_text(path.read_text() + STAGES)
+    elsewhere("sweep", "all")
+    assert set(study.stands().values()) == {"asked"}
+    assert not set(study.known_jobs())
+    until(lambda: study.runs() and study.stands()["first"] == "completed", 600)
+    until(lambda: study.runs() and study.stands()["last"] == "completed", 600)
+    runs = study.runs()
+    assert {run["state"] for run in runs.values()} == {"completed"}
+    assert len(set(study.known_jobs())) == 2, "one array a stage"
+
+
+def test_no_driver_is_submitted_from_where_slurm_is_not_on_path(study: Study, lab, elsewhere):
+    path = study.root / "study.toml"
+    study.submit("run")
+    study.halt("run", 300)
+    path.write_text(path.read_text().replace("job = false", "job = true"))
+    elsewhere("resume")
+    assert "driver." not in lab.run("squeue", "-h", "-o", "%j")
+    assert "driver: submitted as job" in study.type("resume")
+    study.type("driver", "stop")
