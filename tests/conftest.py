@@ -40,17 +40,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is long on purpose. Tests of Slurm come first, the slow ones of them before all others: a worker
-    waits in them while others compute.
+    """Leave out what is long on purpose, and sort the others: tests of Slurm first, the slow ones of them before all.
+
+    A worker waits in tests of Slurm while others compute. Then come the other slow tests and those of acceptance, so
+    that at the end no worker is busy for minutes while others have nothing left.
     """
     left_out = [] if config.getoption("--storm") else [item for item in items if item.get_closest_marker("storm")]
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, item.get_closest_marker("slow") is None))
+    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, not _is_slow(item)))
     names = [item.nodeid for item in left_out]
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = names
     elif plugin := config.pluginmanager.get_plugin(LeftOut.__name__):
         plugin.names = names
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    """Whether the test takes long: of Slurm's, where it is marked so."""
+    if item.get_closest_marker("slow"):
+        return True
+    return item.get_closest_marker("slurm") is None and "acceptance" in item.path.parts
 
 
 class LeftOut:
