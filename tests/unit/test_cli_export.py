@@ -16,6 +16,8 @@ from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.errors import UsageError
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def scene(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from lvjobs.forecasting.models import add_adapter, load_base, save_adapter
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.study.training import TrainingConfig
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def lvjobs(tmp_path, monkeypatch, typed):

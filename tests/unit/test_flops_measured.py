@@ -13,6 +13,8 @@ from lvjobs.flops.architecture import Architecture, architecture_of
 from lvjobs.flops.conventions import caveats
 from lvjobs.flops.workload import Workload
 
+pytestmark = pytest.mark.heavy
+
 QWEN, SMOL, TINY = map(architecture_of, ("qwen2.5-0.5b", "smollm2-135m", "tiny"))
 WIDE_HEADS = Architecture(2, 24, 40, 3, 1, 16, 30, tied=False)
 

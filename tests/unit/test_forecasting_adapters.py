@@ -14,7 +14,10 @@ from lvjobs.forecasting.models import AdapterMismatch, attach_adapter, load_base
 from lvjobs.study.training import TrainingConfig
 
 # plain peft's own
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 IDS = torch.arange(3, 15)[None]
 

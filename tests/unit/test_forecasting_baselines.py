@@ -14,6 +14,8 @@ from lvjobs.forecasting.baselines.simple import period
 from lvjobs.forecasting.splits import make_split
 from lvjobs.forecasting.systems import RANGES, draw_systems, sample_times, solve
 
+pytestmark = pytest.mark.heavy
+
 NAMES = list(BASELINES)
 ALONE = [name for name, baseline in BASELINES.items() if "training" not in baseline.takes]
 

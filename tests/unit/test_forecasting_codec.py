@@ -11,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import ALPHABET, LLMTIME, PUBLISHED, TINY, Codec, Undecodable, Unwritable
 
+pytestmark = pytest.mark.heavy
+
 magnitudes = st.integers(-100, 100).flatmap(
     lambda power: st.floats(-1, 1, allow_nan=False, allow_subnormal=False).map(lambda x: x * 10.0**power)
 )

@@ -16,6 +16,8 @@ from lvjobs.forecasting.compiling import compiling
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.worker import signals
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["one_thread"]  # a fixture
 
 

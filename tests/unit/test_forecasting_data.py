@@ -11,6 +11,8 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.systems import RANGES, draw_systems, sample_times, solve
 
+pytestmark = pytest.mark.heavy
+
 
 def write(path, **replaced):
     """A good file, but for what is replaced (None: left out)."""

@@ -24,7 +24,7 @@ from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 CODEC = Codec()
 TABLE = Characters(Table(), "test", CODEC)

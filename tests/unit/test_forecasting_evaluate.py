@@ -24,7 +24,7 @@ from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
 
 __all__ = ["one_thread"]
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 SYSTEMS = [32, 37, 33, 39, 35]
 
 

@@ -15,6 +15,8 @@ from lvjobs.forecasting import metrics
 from lvjobs.forecasting.baselines import forecast as baseline
 from lvjobs.forecasting.metrics import Scores, crps, score
 
+pytestmark = pytest.mark.heavy
+
 VALUES = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 

@@ -11,6 +11,8 @@ from lvjobs.forecasting.codec import PUBLISHED, Codec
 from lvjobs.forecasting.prompts import RAW, SYSTEM, instruct, instruction, prompts_of
 from lvjobs.study.training import TrainingConfig
 
+pytestmark = pytest.mark.heavy
+
 
 class Chatting:
     """A token a character; a template like Qwen2.5's, in which <s> and <e> are tokens."""

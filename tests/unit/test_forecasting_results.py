@@ -16,6 +16,8 @@ from lvjobs.forecasting.sampling import bands
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.study.run import RunConfig
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["data"]
 
 

@@ -14,6 +14,8 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.splits import Split, make_split, training_split
 from lvjobs.study.training import TrainingConfig
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def trajectories():

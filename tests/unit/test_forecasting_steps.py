@@ -11,7 +11,7 @@ from lvjobs.forecasting.data import make_dataset
 
 __all__ = ["one_thread"]  # a fixture
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from forecasting_helpers import adapter_bytes, one_thread, run_through, small
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.stopping import Patience
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["one_thread"]  # a fixture
 
 

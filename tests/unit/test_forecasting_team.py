@@ -13,6 +13,8 @@ from lvjobs.forecasting.data import make_dataset
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["one_thread"]  # a fixture
 
 

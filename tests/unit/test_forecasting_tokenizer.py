@@ -9,6 +9,8 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import ALPHABET, Codec
 from lvjobs.forecasting.tokenizer import Characters
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def tokenizer():

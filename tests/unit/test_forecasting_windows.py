@@ -29,6 +29,8 @@ from lvjobs.forecasting.windows import (
 )
 from lvjobs.study.training import TrainingConfig
 
+pytestmark = pytest.mark.heavy
+
 PAD = 0
 
 

@@ -12,6 +12,8 @@ from lvjobs.flops.architecture import architecture_of, card_of
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.hub import directory_of, find_model
 
+pytestmark = pytest.mark.heavy
+
 HUB_ID = "lab/small"
 
 

@@ -14,6 +14,8 @@ from lvjobs.forecasting.hub import find_model
 from lvjobs.forecasting.models import load_base
 from lvjobs.study.training import TrainingConfig
 
+pytestmark = pytest.mark.heavy
+
 gguf = pytest.importorskip("gguf")
 
 TOKENS = ["<unk>", "<bos>", "<eos>", *ALPHABET, "a", "b", "ab"]

@@ -9,6 +9,8 @@ import sys
 import pytest
 from fake_hub import commit_of, make_model, serve
 
+pytestmark = pytest.mark.heavy
+
 HUB_ID = "lab/small"
 PATIENT = {"HF_HUB_ETAG_TIMEOUT": "600", "HF_HUB_DOWNLOAD_TIMEOUT": "600"}
 

@@ -21,6 +21,8 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, TrainSettings
 from lvjobs.worker.task import ATTRIBUTE, Task, task
 
+pytestmark = pytest.mark.heavy
+
 MODULE = """
 import lvjobs
 

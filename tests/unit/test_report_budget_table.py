@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
 from control_builders import a_run
 
 from lvjobs.control.accounts import KINDS, Terms, keep_books
 from lvjobs.control.statement import statement
 from lvjobs.ledger.records import Charge
 from lvjobs.report.budget_table import budget_table
+
+pytestmark = pytest.mark.heavy
 
 RATES = {"official": {"training": 6_772 * 10**9, "validation": 1_146 * 10**9, "generation": 1_129 * 10**9}}
 RUNS = [a_run(id=name, name=name, stage=stage, rates=RATES) for name, stage in (("a", "s_1"), ("b", "s_1"), ("c", "t"))]

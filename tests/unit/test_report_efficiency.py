@@ -10,6 +10,8 @@ from lvjobs.control.efficiency import efficiency_of
 from lvjobs.report.efficiency import print_efficiency
 from lvjobs.study.words import Cause
 
+pytestmark = pytest.mark.heavy
+
 CONFIG = {"steps": 1000, "checkpoint_every": 250}
 
 

@@ -21,6 +21,8 @@ from lvjobs.report.losses import Losses, read_losses, smoothed
 from lvjobs.report.material import Material, Point
 from lvjobs.report.palette import SHOWN
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["data"]
 RNG = np.random.default_rng(7)
 TIME = np.linspace(0, 200, 100)

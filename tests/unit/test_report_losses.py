@@ -6,6 +6,8 @@ from report_helpers import journal, lines
 from lvjobs.report.losses import read_losses
 from lvjobs.study.layout import RunLayout
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def files(tmp_path):

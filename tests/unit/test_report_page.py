@@ -26,6 +26,8 @@ from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import Cause
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["data"]
 
 

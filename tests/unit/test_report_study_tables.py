@@ -8,6 +8,8 @@ from lvjobs.report.evaluated import evaluated, groups
 from lvjobs.report.numbers import short
 from lvjobs.report.study_tables import study_tables
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["data"]
 
 

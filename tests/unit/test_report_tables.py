@@ -12,6 +12,8 @@ from lvjobs.report.site import site_lines
 from lvjobs.report.status import fold, print_status
 from lvjobs.report.tables import bar, short_start, sparkline
 
+pytestmark = pytest.mark.heavy
+
 
 def a_row(**changes):
     row = {

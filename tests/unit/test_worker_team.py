@@ -16,6 +16,8 @@ from lvjobs.worker.environment import read_environment
 from lvjobs.worker.follower import share_of_chance
 from lvjobs.worker.team import Alone, own_device
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def zygote():

@@ -26,6 +26,8 @@ from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
 
+pytestmark = pytest.mark.heavy
+
 STEPS = 12
 EXAMPLES = 14
 """7 batches of 2, accumulated by 2: an epoch has 4 steps, the last of which has one batch."""
