@@ -19,6 +19,10 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 """Control characters but the tab and the newline; what turns the direction of writing; halves of surrogate pairs."""
 
 
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+"""They change nothing but how text looks, and written out they would make a log hard to read."""
+
+
 def secrets_in(environ: Mapping[str, str]) -> list[str]:
     """Return the values of variables whose names say that they are secret, the longest first.
 
@@ -43,8 +47,9 @@ def hide(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def cleaned(text: str) -> str:
-    r"""Return `text` without secrets, and with what a terminal would obey written out: `\x1b` for an escape."""
-    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], hide(text.replace("\r\n", "\n")))
+    r"""Return `text` without secrets and colours, and with what a terminal would obey written out: `\x1b`."""
+    plain = _COLOURS.sub("", text.replace("\r\n", "\n"))
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], hide(plain))
 
 
 def clean(value: Any) -> Any:

@@ -346,3 +346,7 @@ def test_a_secret_is_found_as_an_address_has_it_and_line_by_line():
 )
 def test_what_a_terminal_would_obey_is_written_out(text, said):
     assert cleaned(text) == said
+
+
+def test_colours_are_left_out_and_other_escapes_are_written_out():
+    assert cleaned("\x1b[1;31mred\x1b[0m \x1b]0;title\x07") == r"red \x1b]0;title\x07"
