@@ -102,7 +102,7 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:
-        stuck = [job for job in live if _is_stuck(job)]
+        stuck = [job for job in live if _is_stuck(job) or _is_stranded(job, live)]
         good = [job for job in live if job not in stuck]
         surplus = [job for job in good[MOST:] if job.is_pending]
         return Change(max(0, MOST - len(good)), tuple(job.id for job in (*stuck, *surplus)))
@@ -113,6 +113,22 @@ def _is_stuck(job: Job) -> bool:
     """Whether Slurm holds it for good, since nodes failed to start it: the one that stands by waits for it in vain."""
     reason = job.reason.lower().replace("_", " ")
     return job.is_pending and ("requeued held" in reason or reason == "jobholdmaxrequeue")
+
+
+_STARTS_NOTHING = frozenset(
+    {"PartitionDown", "PartitionInactive", "PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit"}
+    | {"AccountNotAllowed", "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "BadConstraints"}
+)
+
+
+def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
+    """Return whether the job cannot start in the partition to which the site moved it, away from the standby's.
+
+    The standby waits for it all the same (seen): `singleton` waits for an older job of the name that is pending, too.
+    In the standby's own partition a replacement would fare no better, so that one is waited for.
+    """
+    elsewhere = any(other.reason == "Dependency" and other.partition != job.partition for other in live)
+    return job.is_pending and job.reason in _STARTS_NOTHING and elsewhere
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: bool) -> list[str]:

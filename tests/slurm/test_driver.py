@@ -1,5 +1,6 @@
 """A study goes on with nobody there: no command of lvjobs runs while these tests wait, only what stands in the queue."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import psutil
 import pytest
 from driving import BUSY, Study, kill_worker
 
-from lvjobs.lab import LabConfig
+from lvjobs.lab import LabConfig, LabError
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -98,6 +99,30 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
     assert len(runs) == 3, "the second stage has a run in common with the first"
     assert {run["state"] for run in runs} == {"completed"}
     assert {len(driven.claims(run["name"])) for run in runs} == {1}
+
+
+def test_a_driver_that_was_moved_where_nothing_starts_is_replaced_by_the_next_update(driven, lab_for):
+    lab = lab_for(LabConfig(hold=6, message_timeout=60, extra=("PartitionName=never Nodes=n1 State=DOWN",)))
+    go_on = driven.root / "go_on"
+    declare(driven, TWO, train=f"wait_for = {json.dumps(str(go_on))}")
+    driven.type("sweep", "first")
+    first, standby = drivers(lab)
+
+    def reason_of(job_id):
+        return lab.run("squeue", "-h", "-a", "-j", job_id, "-o", "%r").strip()
+
+    def is_stranded():
+        with contextlib.suppress(LabError):  # it runs: a job that does so stays where it is
+            lab.run("scontrol", "update", f"jobid={first}", "partition=never")
+        return reason_of(first) == "PartitionDown"
+
+    until(driven, is_stranded, 300)
+    assert reason_of(standby) == "Dependency", "it waits for one that cannot start"
+    driven.type("status")
+    until(driven, lambda: first not in drivers(lab), 120)
+    until(driven, (driven.root / "logs" / "driver" / f"{standby}.out").exists, 300)
+    go_on.touch()
+    until(driven, lambda: {run["state"] for run in driven.summary()["runs"]} == {"completed"}, 600)
 
 
 def test_a_run_that_ends_wakes_the_driver(driven, lab_for):

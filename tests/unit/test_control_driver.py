@@ -276,7 +276,12 @@ def test_it_does_not_stay_for_flops_that_are_not_to_come(scarce):
 
 
 def job(job_id, state="PENDING", reason=""):
-    return Job(str(job_id), "0" * 12, 0, state, reason)
+    return Job(str(job_id), "0" * 12, 0, state, reason, partition="low")
+
+
+def moved(job_id, reason):
+    """One that the site put into another partition."""
+    return replace(job(job_id, reason=reason), partition="never")
 
 
 @pytest.mark.parametrize(
@@ -291,6 +296,11 @@ def job(job_id, state="PENDING", reason=""):
         ([job(1, "COMPLETED"), job(2, "FAILED"), job(3)], True, Change(1)),
         ([job(1, reason="launch failed requeued held"), job(2)], True, Change(1, ("1",))),
         ([job(1, reason="JobHeldUser"), job(2)], True, Change()),
+        ([moved(1, "PartitionDown"), job(2, reason="Dependency")], True, Change(1, ("1",))),
+        ([moved(1, "AccountNotAllowed"), job(2, reason="Dependency")], True, Change(1, ("1",))),
+        ([moved(1, "Priority"), job(2, reason="Dependency")], True, Change()),
+        ([job(1, reason="PartitionDown"), job(2, reason="Dependency")], True, Change()),
+        ([moved(1, "PartitionDown"), moved(2, "Dependency")], True, Change()),
         ([job(1, "RUNNING"), job(2)], False, Change(0, ("2",))),
     ],
 )
