@@ -41,10 +41,12 @@ def kill_all_of(study):
 
 
 def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
+    study.gate("run", 300)
     waiting = study.start("submit", "run", "--name", "run", "--wait")
-    study.reach("run", 300)
-    waiting.send_signal(signal.SIGKILL)
-    waiting.communicate()
+    with study.held_up("run", 300):
+        waiting.send_signal(signal.SIGKILL)
+        waiting.communicate()
+        assert waiting.returncode == -signal.SIGKILL
     said = study.submit("run", "--wait")
     assert "exists already" in said
     assert study.weights("run") == undisturbed
@@ -52,8 +54,9 @@ def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
 
 
 def test_a_reboot(study, undisturbed):
+    study.gate("run", 300)
     study.submit("run")
-    study.reach("run", 300)
+    study.halt("run", 300)
     kill_all_of(study)
     deadline = time.monotonic() + 120
     while processes_of(study):
@@ -69,8 +72,9 @@ def test_a_reboot(study, undisturbed):
 
 
 def test_a_killed_worker_is_not_a_reboot(study, undisturbed):
+    study.gate("run", 300)
     study.submit("run")
-    claim = study.reach("run", 300)
+    claim = study.halt("run", 300)
     os.kill(claim["pid"], signal.SIGKILL)
     run = study.until("run", "completed")
     story = study.type("status", "--json")
@@ -80,8 +84,9 @@ def test_a_killed_worker_is_not_a_reboot(study, undisturbed):
 
 
 def test_a_sigterm_leaves_at_a_step_and_replays_nothing(study, undisturbed):
+    study.gate("run", 300)
     study.submit("run")
-    claim = study.reach("run", 300)
+    claim = study.halt("run", 300)
     os.kill(claim["pid"], signal.SIGTERM)
     run = study.until("run", "completed")
     assert run["replayed_steps"] == 0

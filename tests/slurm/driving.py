@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import faults
-import psutil
 from click.testing import CliRunner
 
 from lvjobs.cli import cli
@@ -217,14 +217,59 @@ class Study:
             assert time.monotonic() < deadline, f"step {step} not reached\n{self.story(name)}"
             time.sleep(0.05)
 
-    def halt(self, name, step, *, generation=None):
-        """Like `reach`, and the worker stands still, until it is killed, or a test or Slurm sends it a SIGCONT."""
-        claim = self.reach(name, step, generation=generation)
+    # -- gates: a run stands still until the test has done what it has to do meanwhile --------------------------------
+
+    def gate(self, name, *steps, generation=1):
+        """Let the run wait within each of these steps of its `generation`, before it journals the step.
+
+        It waits until the gates are opened, or it is killed or asked to leave. Close the gates before the run can be
+        there. `name` may be "any": each run of the study.
+        """
+        directory = self.root / "gates" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            (directory / f"{generation}-{step}").touch()
+        if self.submits == "train":
+            self.let_training_wait()
+
+    def let_training_wait(self):
+        """From now on workers find tests/slurm/gated behind the code that was submitted."""
+        directory = self.root / "gates" / "bin"
+        if directory.exists():
+            return
+        directory.mkdir()
+        script = directory / "srun"
+        path = f"$PYTHONPATH:{TESTS / 'slurm' / 'gated'}"
+        script.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{shutil.which("srun")}" "$@"\n')
+        script.chmod(0o755)
+        self.prepend_path(directory)
+
+    def halt(self, name, step, *, generation=1, timeout=420):
+        """Wait until the run waits at that gate; return its claim."""
+        deadline = time.monotonic() + timeout
+        while not self.is_at_gate(name, step, generation=generation):
+            assert time.monotonic() < deadline, f"step {step} not reached\n{self.story(name)}"
+            time.sleep(0.05)
+        return self.claims(name)[generation - 1]
+
+    def is_at_gate(self, name, step, *, generation=1):
+        """Whether the run has come to that gate."""
+        return (self.root / "gates" / name / f"{generation}-{step}.reached").exists()
+
+    def open_gates(self, name, *steps, generation=1):
+        """Let the run go on at these steps; none named: at all of its gates."""
+        directory = self.root / "gates" / name
+        names = [f"{generation}-{step}" for step in steps] or [path.stem for path in directory.iterdir()]
+        for each in names:
+            (directory / each).unlink(missing_ok=True)
+
+    @contextmanager
+    def held_up(self, name, step):
+        """Inside, the run waits at that gate (of its first generation); at the end the gate is opened."""
         try:
-            psutil.Process(claim["pid"]).suspend()
-        except psutil.NoSuchProcess:
-            raise AssertionError(f"it had ended before this test looked\n{self.story(name)}") from None
-        return claim
+            yield self.halt(name, step)
+        finally:
+            self.open_gates(name, step)
 
     def weights(self, name):
         """SHA-256 of the final weights."""

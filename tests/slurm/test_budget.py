@@ -33,6 +33,8 @@ def agrees(study, name):
 
 
 def test_a_run_that_was_preempted_and_killed_is_charged_to_the_last_step(study: Study, lab):
+    study.gate("run", 300)
+    study.gate("run", 620, generation=2)
     study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])
     kill_worker(study.halt("run", 620, generation=2))
@@ -61,28 +63,18 @@ def test_a_run_that_slurm_runs_twice_is_charged_once(study: Study, lab, tmp_path
     assert after == before
 
 
-def suspend_within_a_step(study, worker):
-    """Not at the end of one, where it looks whether it is still the one: woken there, it would execute nothing more."""
-    while True:
-        worker.suspend()
-        stopped = time.time()
-        last = study.journal("run")[-1]
-        if last["kind"] == "step" and 0.2 * last["seconds"] < stopped - last["time"] < 0.8 * last["seconds"]:
-            return
-        worker.resume()
-        time.sleep(0.001)
-
-
 def test_an_orphans_steps_are_charged_as_replayed_also_when_it_wakes_after_the_end(study: Study, lab, fault):
+    study.gate("run", 260)
     study.submit("run")
-    claim = study.reach("run", 260)
+    claim = study.halt("run", 260)  # within a step: at the end of it, it would find that it is an orphan
     orphan = psutil.Process(claim["pid"])
-    suspend_within_a_step(study, orphan)
+    orphan.suspend()
     lab.fail(lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip())
     study.until("run", "completed")
     asleep = budget(study)
     assert asleep["estimated"] > 0, "what it may have executed unseen is charged at its upper bound"
     seen = len(study.executed("run"))
+    study.open_gates("run")
     orphan.resume()
     orphan.wait(600)
     assert len(study.executed("run")) > seen
@@ -125,9 +117,9 @@ def test_twenty_at_once_into_a_budget_for_seven(study: Study, lab, tmp_path):
 
 
 def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
+    study.gate("runs", 20)  # it is to run for as long as the user takes to type all this
     study.submit("runs")
-    worker = psutil.Process(study.reach("runs", 20)["pid"])
-    worker.suspend()  # it is to run for as long as the user takes to type all this
+    study.halt("runs", 20)
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # what runs goes on; what comes now waits
     try:
         study.submit("waits", *SMALL)
@@ -153,7 +145,7 @@ def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
         states = {name: run["state"] for name, run in study.runs().items()}
         assert states == {"runs": "running", "waits": "queued", "gives": "queued"}
     finally:
-        worker.resume()
+        study.open_gates("runs")
         lab.run("scontrol", "update", "partitionname=low", "state=up")
     for name in ("runs", "waits", "gives"):
         study.until(name, "completed")

@@ -246,10 +246,10 @@ def test_refusals_in_slurms_words(lab, bench, resources, said, capfd):
 
 
 def test_a_submit_limit_is_waiting(lab, bench):
+    words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
     lab.run("sacctmgr", "-iQ", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=1")
     try:
-        words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
-        until(lambda: "MaxSubmitJobsPU=1(" in lab.run(*words))
+        until(lambda: "MaxSubmitJobsPU=1(0)" in lab.run(*words))  # in force, and no job of before is counted any more
         first = bench.request({"sleep": 250})
         job_id = bench.cluster.submit(first)
         with pytest.raises(SubmitDeferred, match="QOSMaxSubmitJobPerUserLimit"):
@@ -257,6 +257,7 @@ def test_a_submit_limit_is_waiting(lab, bench):
         bench.cluster.cancel(job_id)
     finally:
         lab.run("sacctmgr", "-iQ", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
+        until(lambda: "MaxSubmitJobsPU=1(" not in lab.run(*words))
 
 
 def test_no_sbatch_here(bench, monkeypatch):

@@ -26,14 +26,12 @@ FAULT = {
 @pytest.mark.parametrize("kind", ["requeue", "user_signal", "grace_0", "qos", "cancel", "no_accounting"])
 def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault):
     lab = lab_for(lab_configs[kind])
-    study.submit("run", *(["--qos", "low"] if kind == "qos" else []))
-    preempt_once(study, lab)
+    preempt_once(study, lab, *(["--qos", "low"] if kind == "qos" else []))
     assert study.weights("run") == undisturbed
     fault(FAULT[kind], study, same_bits=True)
 
 
 def test_the_bundled_training_is_preempted(forecasting: Study, lab, undisturbed_forecaster, fault):
-    forecasting.submit("run")
     preempt_once(forecasting, lab)
     assert forecasting.weights("run") == undisturbed_forecaster
     fault("preempted", forecasting, same_bits=True)
@@ -41,17 +39,16 @@ def test_the_bundled_training_is_preempted(forecasting: Study, lab, undisturbed_
 
 def test_two_processes_that_train_together_are_preempted(tmp_path, series, lab):
     study = Study(tmp_path, series, resources="gpus = 2")  # one each
-    study.submit("run", "--batch-size", "2", "--steps", "60", "--checkpoint-every", "20")
-    preempt_once(study, lab, step=30, steps=60)
+    preempt_once(study, lab, "--batch-size", "2", "--steps", "60", "--checkpoint-every", "20", step=30, steps=60)
     assert [line["processes"] for line in study.journal("run") if line["kind"] == "start"] == [2, 2]
 
 
-def preempt_once(study, lab, step=300, steps=1000):
-    """Preempt the run in its first attempt; it leaves in time, and is completed by the second."""
+def preempt_once(study, lab, *arguments, step=300, steps=1000):
+    """Submit a run, and preempt its first attempt at `step`; it leaves in time, and is completed by the second."""
+    study.gate("run", step)
+    study.submit("run", *arguments)
     claim = study.halt("run", step)
     lab.preempt(claim["job_id"])
-    with suppress(psutil.NoSuchProcess):  # Slurm's SIGCONT woke it
-        psutil.Process(claim["pid"]).resume()
     run = study.until("run", "completed")
     assert study.executed("run") == list(range(1, steps + 1)), "a step was lost, or executed twice"
     assert {other["job_id"] for other in study.claims("run")} == {claim["job_id"]}, "another job id"
@@ -61,6 +58,8 @@ def preempt_once(study, lab, step=300, steps=1000):
 
 def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault):
     """From the fifth requeue on Slurm holds a job for good (REQUEUE_HOLD): another one takes its place."""
+    for generation in range(1, 6):
+        study.gate("run", 150 * generation, generation=generation)
     study.submit("run", "--steps", "2000")
     for generation in range(1, 6):
         lab.preempt(study.halt("run", 150 * generation, generation=generation)["job_id"])
@@ -75,8 +74,11 @@ def test_preempted_more_often_than_slurm_requeues_a_job(study: Study, lab, fault
 
 
 def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undisturbed, fault):
+    kills = ((1, 310), (2, 580), (3, 760))
+    for generation, step in kills:
+        study.gate("run", step, generation=generation)
     study.submit("run")
-    for generation, step in ((1, 310), (2, 580), (3, 760)):
+    for generation, step in kills:
         kill_worker(study.halt("run", step, generation=generation))
         study.until("run", "queued", "running", "interrupted")
         while len(study.claims("run")) == generation:  # a pass, and a back-off from the second death on
@@ -97,6 +99,8 @@ def test_killed_three_times_each_after_a_new_checkpoint(study: Study, lab, undis
 
 
 def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study: Study, lab, fault):
+    for generation in (1, 2, 3):
+        study.gate("run", 20, generation=generation)
     study.submit("run", "--checkpoint-every", "1000")
     for generation in (1, 2, 3):
         kill_worker(study.halt("run", 20, generation=generation))
@@ -117,19 +121,15 @@ def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study:
 
 
 def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed, fault):
-    """One minute is the shortest limit. A run this small would be done by then: it is held up until shortly before.
+    """One minute is the shortest limit. A run this small would be done by then: it is held up until Slurm's signal.
 
     Twice at least: on a busy machine what is left after the second limit may need a third.
     """
+    for generation in (1, 2):
+        study.gate("run", 20 * generation, generation=generation)
     study.submit("run", "--time-limit", "1m")
     for generation in (1, 2):
-        claim = study.reach("run", 20, generation=generation)
-        with suppress(psutil.NoSuchProcess):  # a busy machine needs the minute to get here; the limit ended it already
-            worker = psutil.Process(claim["pid"])
-            worker.suspend()
-            with suppress(psutil.TimeoutExpired):
-                worker.wait(max(0, claim["time"] + 50 - time.time()))
-            worker.resume()  # Slurm's signal brings a SIGCONT, and the worker left at once
+        study.halt("run", 20 * generation, generation=generation)
         while len(study.claims("run")) == generation:  # a pass, where the worker could not requeue itself in time
             study.run("run")
             time.sleep(0.2)
@@ -149,18 +149,22 @@ def published(study, generation):
 
 
 def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbed, fault):
+    study.gate("run", 260)
+    study.gate("run", 280, generation=2)
     study.submit("run")
-    claim = study.reach("run", 260)
+    claim = study.halt("run", 260)
     orphan = psutil.Process(claim["pid"])
     orphan.suspend()
     before = published(study, 1)
     node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
     lab.fail(node)
     study.run("run")
-    study.reach("run", 260, generation=2)
+    study.halt("run", 280, generation=2)
+    study.open_gates("run", 260)
     orphan.resume()
-    run = study.until("run", "completed")
     orphan.wait(600)
+    study.open_gates("run")
+    run = study.until("run", "completed")
 
     assert study.weights("run") == undisturbed
     assert published(study, 1) <= before, "the orphan published after its node was given up"
@@ -176,12 +180,13 @@ def test_a_finished_job_that_slurm_runs_again_spends_nothing(
     """A job killed at the end of its grace keeps the flag: its next run is requeued once more however it ends."""
     lab = lab_for(lab_configs["requeue"])
     study.keep_requeueable(tmp_path / "bin")
+    study.gate("run", 300)
     study.submit("run")
-    claim = study.halt("run", 300)  # it cannot leave within its grace
+    claim = study.halt("run", 300)
     worker = psutil.Process(claim["pid"])
     lab.preempt(claim["job_id"])
     with suppress(ProcessLookupError):
-        while True:  # Slurm's SIGCONT wakes it
+        while True:  # it cannot leave within its grace; Slurm's SIGCONT would wake it
             os.kill(worker.pid, signal.SIGSTOP)
             time.sleep(0.001)
     run = study.until("run", "completed")
@@ -203,14 +208,17 @@ def test_a_finished_job_that_slurm_runs_again_spends_nothing(
 
 
 def test_scancel_is_final(study: Study, lab):
+    study.gate("run", 50)
     study.submit("run")
-    claim = study.reach("run", 50)
+    claim = study.halt("run", 50)
     lab.run("scancel", claim["job_id"])
     run = study.until("run", "cancelled")
     assert run["cause"] == "cancelled"
-    time.sleep(2)
-    assert study.run("run")["state"] == "cancelled"
-    assert lab.run("squeue", "-h", "-o", "%i").strip() == ""
+    until(lambda: not lab.run("squeue", "-h", "-o", "%i").strip())
+    for _ in range(3):
+        assert study.run("run")["state"] == "cancelled"
+    assert lab.run("squeue", "-h", "-o", "%i").strip() == "", "a pass submitted it again"
+    assert len(study.claims("run")) == 1
 
 
 def left(study):
@@ -257,19 +265,18 @@ def test_a_preempted_run_resumes_when_the_worker_cannot_ask_slurm(
 
 
 def test_cancel_ends_it_for_good(study: Study, lab):
+    study.gate("run", 50)
     study.submit("run")
-    study.reach("run", 50)
+    study.halt("run", 50)
     study.type("cancel", "run")
-    deadline = time.monotonic() + 120
-    while lab.run("squeue", "-h", "-o", "%i").strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: not lab.run("squeue", "-h", "-o", "%i").strip())
     assert study.run("run")["state"] == "cancelled"
     assert len(study.claims("run")) == 1
 
 
 def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_configs, undisturbed, fault):
     lab_for(lab_configs["no_accounting"])
+    study.gate("run", 310)
     study.submit("run")
     kill_worker(study.halt("run", 310))
     study.until("run", "completed")
@@ -279,6 +286,7 @@ def test_without_accounting_a_killed_run_goes_on_too(study: Study, lab_for, lab_
 
 def test_the_hold_after_a_requeue_is_lifted(study: Study, lab_for):
     lab = lab_for(LabConfig(accounting=False, hold=1200, message_timeout=60))
+    study.gate("run", 300)
     study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])
     started = time.monotonic()

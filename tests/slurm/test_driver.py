@@ -28,10 +28,9 @@ grid = { width = [2, 4] }
 """
 
 
-def declare(study, stages, train=""):
-    """Add stages, and lines of [train], to study.toml."""
+def declare(study, stages):
     path = study.root / "study.toml"
-    path.write_text(path.read_text().replace("[train]\n", f"[train]\n{train}\n") + stages)
+    path.write_text(path.read_text() + stages)
 
 
 def story(study):
@@ -68,8 +67,8 @@ def driven(tmp_path, lab_for):
 
 @pytest.mark.parametrize("lost", ["the one that drives", "both"])
 def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab, lost):
-    go_on = driven.root / "go_on"  # the study is not over before its drivers have been looked at
-    declare(driven, TWO, train=f"wait_for = {json.dumps(str(go_on))}")
+    declare(driven, TWO)
+    driven.gate("any", 1)  # the study is not over before its drivers have been looked at
     driven.type("sweep", "all")
     before = drivers(lab)
     assert len(before) == 2
@@ -92,7 +91,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
             assert process.returncode in (0, 75) or BUSY[1] in err, out + err  # one that stalled is overtaken
         assert len(there) == 2
         assert not there & set(before)
-    go_on.touch()
+    driven.open_gates("any")
     until(driven, lambda: set(driven.stands().values()) == {"completed"}, 600)
     until(driven, lambda: not lab.run("squeue", "-h", "-o", "%i"), 300)
     runs = driven.summary()["runs"]
@@ -128,18 +127,21 @@ def test_a_driver_that_was_moved_where_nothing_starts_is_replaced_by_the_next_up
 def test_a_run_that_ends_wakes_the_driver(driven, lab_for):
     """Slurm holds a job that requeued itself, as on a usual site, but for longer; what follows does not wait for that."""
     lab = lab_for(LabConfig(hold=901, message_timeout=60))
-    longer = TWO.replace("steps = 60\ngrid = { width = [2, 4] }", "steps = 3000\ngrid = { width = [2] }")
-    longer = longer.replace("steps = 60", "steps = 1000")  # the driver has looked, and waits, before the first one ends
+    longer = TWO.replace("steps = 60\ngrid = { width = [2, 4] }", "steps = 90\ngrid = { width = [2] }")
     declare(driven, longer.replace("[1e-3, 4e-3]", "[1e-3]"))
+    driven.gate("any", 50, 80)
     driven.type("sweep", "all")
     until(driven, lambda: "driver: job" in driven.type("driver", "status"), 300)
+    held = f"{driver_name_in(lab)} BeginTime"
+    until(driven, lambda: held in lab.run("squeue", "-h", "-o", "%j %r"), 300)  # it has looked, and waits
+    driven.open_gates("any", 50)
     until(driven, lambda: driven.stands()["second"] == "running", 800)
     (first,) = [run["name"] for run in driven.summary()["runs"] if run["stage"] == "first"]
     done = json.loads((driven.files(first) / "done.json").read_text())["time"]
     assert driven.summary()["time"] - done < 300
     # one that is killed cannot wake it: its job's script does
     (victim,) = [run["name"] for run in driven.summary()["runs"] if run["stage"] == "second"]
-    until(driven, lambda: driven.executed(victim), 600)
+    until(driven, lambda: driven.is_at_gate("any", 80), 600)
     killed = time.time()
     kill_worker(driven.claims(victim)[-1])
     until(driven, lambda: len(driven.claims(victim)) > 1, 800)

@@ -10,6 +10,9 @@ from lvjobs.ledger.database import open_ledger
 
 pytestmark = pytest.mark.slurm
 
+LOADS_FOR = 2
+"""Seconds. Slurm counts in whole ones, so it may lose one of what an attempt did beside training."""
+
 
 def efficiency(study):
     ledger = open_ledger(study.root / "runs.db", 10**6)
@@ -22,6 +25,10 @@ def efficiency(study):
 
 def test_a_run_that_was_preempted_and_killed(tmp_path, lab):
     study = Study(tmp_path, resources="gpus = 2")
+    path = study.root / "study.toml"
+    path.write_text(path.read_text().replace("[train]\n", f"[train]\nloads_for = {LOADS_FOR}\n"))
+    study.gate("run", 300)
+    study.gate("run", 620, generation=2)
     study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])
     claim = study.halt("run", 620, generation=2)

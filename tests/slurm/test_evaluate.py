@@ -18,13 +18,6 @@ def forecasts(study, name):
         return file["/forecasts"][()], list(file["/systems"][()]), json.loads((result / "scores.json").read_text())
 
 
-def submitted(study):
-    """Begin a zero-shot evaluation, one series a step; its name."""
-    study.type(*ZERO_SHOT)
-    (name,) = study.runs()
-    return name
-
-
 def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(
     forecasting: Study, lab, tmp_path, series
 ):
@@ -32,10 +25,13 @@ def test_an_evaluation_that_is_killed_and_preempted_forecasts_no_series_twice(
     alone = Study(tmp_path / "alone", series, profile="local")
     undisturbed = alone.type(*ZERO_SHOT, "--wait")
     assert "8 held-out series" in undisturbed
-    name = submitted(study)
-    kill_worker(study.halt(name, 2))
+    (name,) = alone.runs()
+    study.gate(name, 3)
+    study.gate(name, 5, generation=2)
+    study.type(*ZERO_SHOT)
+    kill_worker(study.halt(name, 3))
     until(lambda: study.run(name) and len(study.claims(name)) > 1)
-    lab.preempt(study.halt(name, 4, generation=2)["job_id"])
+    lab.preempt(study.halt(name, 5, generation=2)["job_id"])
     study.until(name, "completed")
 
     made, systems, scores = forecasts(study, name)

@@ -31,13 +31,11 @@ def set_policy(study, **bounds):
 
 
 def test_preempted_while_the_model_loads(forecasting: Study, lab, undisturbed_forecaster, fault):
-    """The worker stops once it has claimed the run, until Slurm's signal, and the SIGCONT that comes with it, arrive."""
+    """The worker waits once it has claimed the run, until Slurm's signal arrives; then it loads all the same."""
     study = forecasting
+    study.gate("run", 0)
     study.submit("run")
-    claim = study.reach("run", 0)
-    psutil.Process(claim["pid"]).suspend()
-    assert not study.executed("run"), "it was too quick: it trains already"
-    lab.preempt(claim["job_id"])
+    lab.preempt(study.halt("run", 0)["job_id"])
     run = study.until("run", "completed")
 
     first = next(line for line in study.journal("run") if line["kind"] in ("signal", "leave"))
@@ -49,8 +47,10 @@ def test_preempted_while_the_model_loads(forecasting: Study, lab, undisturbed_fo
 
 
 def test_a_worker_that_shows_no_life_is_cancelled_and_goes_on(study: Study, lab, undisturbed, fault):
+    study.gate("run", 300)
     study.submit("run")
     worker = psutil.Process(study.halt("run", 300)["pid"])
+    worker.suspend()
     set_policy(study, hung_seconds=3)
     run = until(lambda: (row := study.run("run"))["cause"] and row)
     set_policy(study)  # a busy machine is silent for as long while it starts the next one
@@ -74,6 +74,7 @@ def strict(lab_for, lab_configs):
 
 def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undisturbed, fault):
     set_policy(study, out_of_memory_factor=20)
+    study.gate("run", 300)  # Slurm looks once a second
     study.submit("run", "--memory-mb", "30")  # a worker takes 50
     run = study.until("run", "completed", "held")
     assert (run["state"], run["attempts"]) == ("completed", 2), run["reason"]
@@ -82,6 +83,8 @@ def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undistu
 
 
 def test_out_of_memory_for_the_third_time_is_held(study: Study, strict, fault):
+    for generation in (1, 2, 3):
+        study.gate("run", 300, generation=generation)
     study.submit("run", "--memory-mb", "16")
     run = study.until("run", "held")
     assert run["cause"] == "out_of_memory"
@@ -110,12 +113,12 @@ def type_in_a_terminal(study, *words):
 
 
 def test_a_terminal_that_goes_away_takes_no_run_along(study: Study, lab, undisturbed, fault):
+    study.gate("run", 100)
     command = type_in_a_terminal(study, "submit", "run", "--name", "run", "--wait")
-    claim = study.halt("run", 100)
-    os.killpg(command.pid, signal.SIGHUP)
-    command.communicate(timeout=600)
-    assert command.returncode == -signal.SIGHUP, "it was over before"
-    psutil.Process(claim["pid"]).resume()
+    with study.held_up("run", 100) as claim:
+        os.killpg(command.pid, signal.SIGHUP)
+        command.communicate(timeout=600)
+        assert command.returncode == -signal.SIGHUP
     run = study.until("run", "completed")
 
     assert [other["job_id"] for other in study.claims("run")] == [claim["job_id"]]

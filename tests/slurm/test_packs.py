@@ -40,9 +40,15 @@ def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
 ):
     lab = lab_for(lab_configs[kind])
     declare(study)
-    said = study.type("sweep", "many", "--pack", "3", "--side-by-side", str(side_by_side))
-    first, second, third = names(study)
-    assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [study.run(first)["job_id"]], said
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # until it is known what the runs are called
+    try:
+        said = study.type("sweep", "many", "--pack", "3", "--side-by-side", str(side_by_side))
+        first, second, third = names(study)
+        assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [study.run(first)["job_id"]], said
+        study.gate(first, 120)
+        study.gate(first, 250, generation=2)
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
     claim = study.halt(first, 120)
     lab.preempt(claim["job_id"])
     kill_worker(study.halt(first, 250, generation=2))

@@ -23,15 +23,17 @@ grid = {{ width = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5], seed = {seeds} 
 @pytest.fixture
 def limited(lab):
     """The usual lab, whose QOS lets a user have four jobs in the queue."""
+    words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
     lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=4")
     try:
         lab.run("sbatch", "-o", "/dev/null", "--wrap=true")  # until a user had a job, Slurm shows no limits of users
         # In force, and none of the jobs before is counted any more.
-        until(lambda: "MaxSubmitJobsPU=4(0)" in lab.run("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos"))
+        until(lambda: "MaxSubmitJobsPU=4(0)" in lab.run(*words))
         yield lab
     finally:
         lab.run("scancel", "--quiet", "--me")
         lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
+        until(lambda: "MaxSubmitJobsPU=4(" not in lab.run(*words))
 
 
 def queued(lab):
@@ -46,6 +48,7 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
         hide_sacctmgr(study, tmp_path / "bin")
     seeds = list(range(runs // 9))
     (study.root / "study.toml").write_text((study.root / "study.toml").read_text() + STAGE.format(seeds=seeds))
+    study.gate("any", 1)  # none ends, and makes room, before the queue has been seen full
     said = study.type("sweep", "many")
     assert f"{runs} runs: the first" in said
     assert "wait for room" in said
@@ -53,8 +56,10 @@ def test_a_sweep_goes_through_a_limit_of_4_queued_jobs(study: Study, limited, to
     states = [run["state"] for run in summary["runs"]]
     room = 3 if told else 4
     assert [state == "planned" for state in states] == [False] * room + [True] * (runs - room), said
+    seen = [queued(limited)]
+    assert seen == [room]
+    study.open_gates("any")
     watch = study.start("watch", "--every", "1")
-    seen = []
     until(lambda: seen.append(queued(limited)) or watch.poll() is not None, 1200)
     out, err = watch.communicate()
     assert max(seen) == room

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from driving import Study
+from driving import Study, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -23,10 +23,11 @@ checkpoint_every = 50, validation_limit = 32 }
 def test_lora_improves_on_the_untrained_model(tmp_path, lab):
     study = Study(tmp_path, REAL)
     (tmp_path / "study.toml").write_text((tmp_path / "study.toml").read_text() + STAGE)
+    study.gate("any", 60)
     study.type("sweep", "seeds")
     (name,) = study.runs()
-    claim = study.reach(name, 60, timeout=600)
-    lab.preempt(claim["job_id"])
+    until(lambda: study.is_at_gate("any", 60), 600)
+    lab.preempt(study.claims(name)[-1]["job_id"])
     run = study.until(name, "completed", "held", timeout=900)
     assert run["state"] == "completed", run
     losses = {line["step"]: line["loss"] for line in study.journal(name) if line["kind"] == "validation"}

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 import psutil
@@ -23,18 +23,6 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 def harsh(lab_for, lab_configs):
     """A cluster that requeues nothing by itself and soon forgets what ended; its accounting may be broken."""
     return lab_for(replace(lab_configs["requeue"], min_job_age=2, extra=("JobRequeue=0",)))
-
-
-@contextmanager
-def held_up(claim):
-    """The worker trains on when this ends: until then there is time for what has to happen while it trains."""
-    worker = psutil.Process(claim["pid"])
-    worker.suspend()
-    try:
-        yield
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            worker.resume()
 
 
 def saved_since(lab, moment):
@@ -58,15 +46,15 @@ def passes_for(study, name, seconds):
 
 def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: Study, impatient, undisturbed, fault):
     lab = impatient
+    study.gate("run", 100, 400)
     study.submit("run")
-    claim = study.reach("run", 100)
-    with held_up(claim):
+    with study.held_up("run", 100) as claim:
         lab.run("scontrol", "update", f"jobid={claim['job_id']}", "comment=to be saved")
         since = time.time()
         until(lambda: saved_since(lab, since))
         shown = study.run("run")
         lab.kill_controller()
-    with held_up(study.reach("run", 400)):
+    with study.held_up("run", 400):
         silent = study.run("run")
         said = study.type("status")
         lab.start_controller()
@@ -82,15 +70,20 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
 
 
 def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, harsh, undisturbed, fault):
+    study.gate("run", 300)
     study.submit("run")
-    claim = study.halt("run", 300)
-    with held_up(claim):
+    with study.held_up("run", 300) as claim:
+        worker = psutil.Process(claim["pid"])
+        worker.suspend()
         harsh.kill_controller()
         shutil.rmtree(harsh.layout.state)
         harsh.layout.state.mkdir()
         harsh.start_controller()
         assert claim["job_id"] not in harsh.run("squeue", "-h", "-a", "-o", "%i").split()
         study.until("run", "interrupted", "queued")
+    with suppress(psutil.NoSuchProcess):  # a node whose job nobody knows ends it, as a rule
+        worker.resume()
+        worker.wait(600)
     run = study.until("run", "completed")
 
     first, second = study.claims("run")
@@ -104,6 +97,7 @@ def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, h
 
 def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, lab_configs, undisturbed, fault):
     lab = lab_for(replace(lab_configs["no_accounting"], min_job_age=2))
+    study.gate("run", 300)
     study.submit("run")
     kill_worker(study.halt("run", 300))
     until(lambda: not lab.run("squeue", "-h", "-a", "-t", "all", "-o", "%i").strip())
@@ -116,6 +110,7 @@ def test_what_slurm_forgot_while_nobody_looked_goes_on(study: Study, lab_for, la
 
 def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undisturbed, fault):
     """The job is in the queue no more: how it ended, and that it ended at all, is for accounting to say."""
+    study.gate("run", 300)
     study.submit("run")
     claim = study.halt("run", 300)
     os.kill(harsh.status().daemons["slurmdbd"], signal.SIGKILL)
@@ -137,6 +132,7 @@ def test_nothing_is_concluded_while_accounting_is_dead(study: Study, harsh, undi
 
 
 def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undisturbed, fault):
+    study.gate("run", 300)
     study.submit("run")
     harsh.preempt(study.halt("run", 300)["job_id"])
     run = study.until("run", "completed")
@@ -149,6 +145,7 @@ def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undistur
 def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undisturbed, fault):
     path = study.root / "study.toml"
     path.write_text(path.read_text().replace("[resources]\n", '[resources]\nextra_sbatch = ["--no-requeue"]\n'))
+    study.gate("run", 300)
     study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])
     run = study.until("run", "completed")
@@ -164,6 +161,7 @@ def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undist
 
 @pytest.mark.parametrize("state", ["DOWN", "DRAIN"])
 def test_a_partition_that_takes_no_jobs_is_waited_for(study: Study, lab, undisturbed, fault, state):
+    study.gate("run", 300)
     study.submit("run")
     claim = study.halt("run", 300)
     lab.run("scontrol", "update", "partitionname=low", f"state={state}")
@@ -251,6 +249,7 @@ def membership(harsh):
 def test_an_account_that_expired_holds_the_run_until_it_is_given_back(
     study: Study, harsh, membership, undisturbed, fault
 ):
+    study.gate("run", 300)
     study.submit("run", "--account", "lab")
     kill_worker(study.halt("run", 300))
     until(lambda: not harsh.run("squeue", "-h", "-a", "-o", "%i").strip())

@@ -25,6 +25,12 @@ def declare(study):
     path.write_text(path.read_text() + STAGE)
 
 
+def look_long(study):
+    """Let passes look for a job for a minute before they submit another: a machine may stall for some seconds."""
+    path = study.root / "study.toml"
+    path.write_text(path.read_text().replace("unclear_seconds = 3\n", "unclear_seconds = 60\n"))
+
+
 def jobs(lab):
     """Ids of all jobs in the queue, array tasks one by one."""
     return lab.run("squeue", "-h", "-r", "-o", "%i").split()
@@ -32,6 +38,7 @@ def jobs(lab):
 
 def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
     lab = impatient
+    look_long(study)
     lab.freeze()
     said = study.submit("run")
     assert "did not say whether it took the job" in said
@@ -46,6 +53,7 @@ def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
 
 def test_a_dead_controller(study: Study, impatient, undisturbed, fault):
     lab = impatient
+    study.gate("run", 1)  # the run is not over before the queue has been looked at
     lab.kill_controller()
     said = study.submit("run")
     assert "not submitted yet" in said
@@ -57,6 +65,7 @@ def test_a_dead_controller(study: Study, impatient, undisturbed, fault):
     tokens = {path.name for path in (study.root / ".lvjobs" / "submissions").iterdir()}
     carried = [name for name in lab.run("squeue", "-h", "-o", "%j").split() if name.rpartition(".")[2] in tokens]
     assert len(carried) == 1
+    study.open_gates("run")
     study.until("run", "completed")
     assert study.weights("run") == undisturbed
     fault("controller_dead", study, saw=said.strip().splitlines()[-1], same_bits=True)
@@ -66,8 +75,10 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     study: Study, impatient, undisturbed, fault
 ):
     lab = impatient
+    look_long(study)
+    study.gate("run", 300)
     study.submit("run")
-    study.reach("run", 1)
+    study.halt("run", 300)
     lab.freeze()
     assert "did not say whether it took the job" in study.submit("other", "--seed", "1")
     lab.thaw()
@@ -76,6 +87,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     said = study.type("ledger", "rebuild")
     assert "runs.db: 2 runs" in said
     assert "nothing was submitted" in said
+    study.open_gates("run")
     for name in ("run", "other"):
         study.until(name, "completed")
         assert len({claim["job_id"] for claim in study.claims(name)}) == 1
@@ -115,14 +127,18 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
     declare(study)
     arguments = ["sweep", "many", "--steps", "30"] if array else ["submit", "run", "--name", "run", "--steps", "30"]
     study.environment |= path
-    victim = study.start(*arguments)
-    (directory / "victim").write_text(str(victim.pid))
-    victim.communicate(timeout=600)
-    assert victim.returncode == -signal.SIGKILL
+    expected = 9 if array else 1
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait until they are counted
+    try:
+        victim = study.start(*arguments)
+        (directory / "victim").write_text(str(victim.pid))
+        victim.communicate(timeout=600)
+        assert victim.returncode == -signal.SIGKILL
+        assert len(jobs(lab)) == (expected if when == "after" else 0)
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
     del study.environment["PATH"]
 
-    expected = 9 if array else 1
-    assert len(jobs(lab)) == (expected if when == "after" else 0)
     deadline = time.monotonic() + 600
     while True:
         runs = study.runs()

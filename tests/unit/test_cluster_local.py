@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lvjobs.cluster import local_files, local_state
@@ -129,8 +130,10 @@ def test_a_job_of_another_machine_is_judged_by_its_signs_of_life(bench):
         elsewhere = replace(bench.files().process(who), host="elsewhere", boot="other")
         bench.files().write(who, elsewhere.to_dict() | {"start": 1.0})
     assert bench.job().state == "RUNNING"
-    os.kill(real.pid, signal.SIGSTOP)  # or it would give another sign
-    time.sleep(0.2)
+    wrapper = psutil.Process(real.pid)
+    wrapper.suspend()  # or it would give another sign
+    while wrapper.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     long_ago = time.time() - 1000
     os.utime(bench.files().alive, (long_ago, long_ago))
     assert bench.job().state == "NODE_FAIL"

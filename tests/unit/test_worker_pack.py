@@ -48,6 +48,14 @@ def until(condition, seconds=240):
         time.sleep(0.02)
 
 
+def gate(run, step):
+    """Close a gate in the run's first attempt (`toy_task.wait_at_gate`); return the file that says it came there."""
+    path = run.root.parent.parent / "gates" / run.root.name / f"1-{step}"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path.with_suffix(".reached")
+
+
 def pid_of(run):
     return entries(run, "start")[-1]["pid"]
 
@@ -64,8 +72,9 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
     for run in whole:
         assert zygote.run(run) == 0
     runs = a_pack(tmp_path / "pack", names)
-    process = begin(runs, at_once, TOY_PAUSE=2)  # the first is not done before the last has begun
-    until(lambda: all(executed(run) for run in runs[:at_once]))
+    gates = [gate(run, 2) for run in runs[:at_once]]
+    process = begin(runs, at_once)
+    until(lambda: all(path.exists() for path in gates))
     os.kill(process.pid, signal.SIGTERM)  # the parent passes it on
     ended(process, 75)
     begun = [run for run in runs if run.journals.exists()]
@@ -81,8 +90,9 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
 @pytest.mark.slow
 def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_path):
     runs = [*a_pack(tmp_path / "pack", "ab"), make_run(tmp_path / "pack" / "bad", steps=30, params={"fail_at": 7})]
-    process = begin(runs, 3, TOY_PAUSE=0.2)
-    until(lambda: len(executed(runs[0])) > 3)
+    reached = gate(runs[0], 4)
+    process = begin(runs, 3)
+    until(reached.exists)
     os.kill(pid_of(runs[0]), signal.SIGKILL)
     said = ended(process, 75)
     assert "a: its worker died (-9)" in said
@@ -95,13 +105,14 @@ def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_pat
 
 @pytest.mark.slow
 def test_a_run_that_was_revoked_is_not_begun_and_one_that_trains_leaves(tmp_path):
-    runs = a_pack(tmp_path)
+    runs = a_pack(tmp_path / "pack")
     revoke(runs[1])
-    process = begin(runs, 1, TOY_PAUSE=0.5)
-    until(lambda: len(executed(runs[0])) > 1)
+    first, last = gate(runs[0], 2), gate(runs[2], 2)
+    process = begin(runs, 1)
+    until(first.exists)
     revoke(runs[0])
     until(lambda: len(entries(runs[0], "leave")) == 1)
-    until(lambda: len(executed(runs[2])) > 1)
+    until(last.exists)
     os.kill(process.pid, signal.SIGTERM)
     ended(process, 75)
     assert entries(runs[0], "leave")[0]["cause"] == "stopped"

@@ -39,6 +39,21 @@ def signal_at_sync(count, number):
     os.fsync = fsync
 
 
+def wait_at_gate(run, step, should_stop):
+    """Wait within `step` while a test keeps a gate closed there (`Study.gate` in tests/slurm/driving.py).
+
+    A worker that is asked to leave waits no longer. `should_stop` says whether it is.
+    """
+    gates = run.directory.parent.parent / "gates"
+    if not gates.is_dir():
+        return
+    for gate in (gates / name / f"{run.generation}-{step}" for name in (run.directory.name, "any")):
+        if gate.exists():
+            gate.with_suffix(".reached").touch()
+        while gate.exists() and not should_stop():
+            time.sleep(0.02)
+
+
 def misbehave(step):
     if step == int(os.environ.get("TOY_TERM_AT", "0")):
         os.kill(os.getpid(), getattr(signal, os.environ.get("TOY_SIGNAL", "SIGTERM")))
@@ -64,6 +79,7 @@ def train(run: Run):
     weights, momentum = np.zeros((6, params.get("width", 4))), np.zeros((6, params.get("width", 4)))
     order, position = [], 0
     looks = [gc.get_threshold()]
+    time.sleep(params.get("loads_for", 0))
     resumed = run.resume()
     if "TOY_TELL_GC" in os.environ:
         (run.directory / "gc.json").write_text(json.dumps([*looks, gc.get_threshold()]))
@@ -98,8 +114,7 @@ def train(run: Run):
         if error_at(params, step):
             raise error_at(params, step)
         time.sleep(params.get("seconds", 0))
-        while "wait_for" in params and not Path(params["wait_for"]).exists():
-            time.sleep(0.05)
+        wait_at_gate(run, step, run.should_stop)
         run.log(step, loss=loss, learning_rate=rate, tokens=24)
         if step % run.config.validate_every == 0 or step == run.config.steps:
             run.validated(step, loss=loss * (1 if step < 30 else 2), batches=1, tokens=8)
