@@ -110,3 +110,15 @@ def run(arguments: Sequence[str], timeout: float) -> Answer:
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
     return Answer(done.returncode, cleaned(done.stdout), cleaned(done.stderr))
+
+
+_SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
+
+
+def answered(answer: Answer) -> Answer:
+    """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
+    if answer.returncode == 0:
+        return answer
+    said = answer.said or f"exit {answer.returncode}"
+    silent = any(text in answer.stderr.lower() for text in _SILENT)
+    raise (ClusterSilent if silent else ClusterError)(said)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import run, user_name
+from lvjobs.cluster.commands import answered, run, user_name
 from lvjobs.cluster.parse import QUEUE_FORMAT
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 from lvjobs.cluster.rights import NODE_FORMAT, RIGHTS_FORMAT
-from lvjobs.cluster.slurm import answered
 
 SECONDS = 6.0
 """For each question; all are asked side by side."""

@@ -21,6 +21,7 @@ from lvjobs.cluster.protocol import (
     JobRequest,
     Limits,
     Load,
+    Node,
     Place,
     Site,
     Snapshot,
@@ -227,6 +228,13 @@ class LocalCluster:
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Nothing waits here with a time limit."""
+
+    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol's
+        """There is this machine, and no choice."""
+        return ()
+
+    def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
+        """Nothing can be avoided here."""
 
     def probe(self) -> Site:
         """What this machine promises."""

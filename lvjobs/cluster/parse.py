@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import DRIVER, ENDED_STATES, ClusterError, Job, Place, token_of
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, Place, token_of
 from lvjobs.cluster.sites import parse_minutes
+from lvjobs.cluster.states import ENDED_STATES
 
 # squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
 # name comes last because only it may hold characters of more than one byte.

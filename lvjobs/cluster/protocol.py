@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from lvjobs.cluster.states import ACTIVE_STATES, ENDED_STATES, PENDING_STATES, SUSPENDED_STATES
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"
@@ -121,19 +122,6 @@ class Job:
         return self.state in ENDED_STATES
 
 
-ENDED_STATES = frozenset(
-    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
-)
-"""The states that end a job. The list is complete; those of live jobs grow with Slurm's releases (RESV_DEL_HOLD,
-POWER_UP_NODE, EXPEDITING, REVOKED), so that a state in no list is one of a live job."""
-
-PENDING_STATES = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
-ACTIVE_STATES = frozenset(
-    {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
-)
-SUSPENDED_STATES = frozenset({"SUSPENDED", "STOPPED"})
-
-
 Load: TypeAlias = Mapping[tuple[str, str], int]
 """How many jobs of the user's, ours or not, wait or run, an array's tasks one by one: by ("qos", its name),
 ("account", its name), ("partition", its name), and all of them by ("user", ""). The drivers by ("driver", "").
@@ -201,6 +189,14 @@ class Place:
         if self.ahead == 0:
             others = "no other job waits" if self.waiting == 1 else f"none of {self.waiting - 1} others comes first"
         return f"in partition {self.partition}, {others}{number}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that could run a job. `is_up`: it is in service now, however busy."""
+
+    name: str
+    is_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -290,6 +286,12 @@ class Cluster(Protocol):
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
+
+    def nodes(self, request: JobRequest) -> Sequence[Node]:
+        """The nodes that could run such a job; none where jobs have no choice. Raises ClusterError, ClusterSilent."""
+
+    def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
+        """Keep jobs that wait off these nodes, and off no others. Raises ClusterError where Slurm will not."""
 
     def probe(self) -> Site:
         """Ask the site what it allows."""

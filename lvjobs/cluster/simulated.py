@@ -25,6 +25,7 @@ from lvjobs.cluster.protocol import (
     JobRequest,
     Limits,
     Load,
+    Node,
     Place,
     Site,
     Snapshot,
@@ -33,7 +34,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.simulation import KILL, Clock, Engine, Manners, OnStep, SimulatedJob
+from lvjobs.cluster.simulation import KILL, NODES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.errors import UsageError
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
@@ -60,6 +61,8 @@ class SimulatedCluster(Engine):
         """Of the same user's, sent by something else."""
         self.submit_faults: deque[SubmitFault] = deque()
         self.calls: list[tuple[str, str]] = []
+        self.down: set[str] = set()
+        """Nodes that are out of service, says the site; jobs are started on them all the same."""
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
@@ -205,6 +208,24 @@ class SimulatedCluster(Engine):
         for job in self.find(job_id):
             if job.state == "PENDING":
                 job.request = replace(job.request, resources={**job.request.resources, "time_limit_minutes": minutes})
+
+    def nodes(self, request: JobRequest) -> Sequence[Node]:
+        """All of them, whatever the job asks for."""
+        self._hear()
+        self.calls.append(("nodes", request.token))
+        names = (f"n{number}" for number in range(1, NODES + 1))
+        return [Node(name, is_up=name not in self.down) for name in names]
+
+    def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
+        """Keep jobs that wait off these nodes, and off no others."""
+        self._hear()
+        for job_id in job_ids:
+            self.calls.append(("avoid", job_id))
+            for job in self.find(job_id):
+                if job.state != "PENDING":
+                    raise ClusterError(f"Job is no longer pending execution for job {job_id}")
+                resources = {**job.request.resources, "exclude_nodes": list(nodes)}
+                job.request = replace(job.request, resources=resources)
 
     def probe(self) -> Site:
         """What this site promises."""

@@ -3,15 +3,16 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import Answer, absence, run, user_name
-from lvjobs.cluster.filed import FiledJob, filed_job
+from lvjobs.cluster.commands import Answer, absence, answered, run, user_name
+from lvjobs.cluster.filed import filed_job, overlooked
 from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
+from lvjobs.cluster.nodes import NODES_FORMAT, parse_nodes
 from lvjobs.cluster.parse import (
     HISTORY_FORMAT,
     PLACE_FORMAT,
@@ -23,7 +24,17 @@ from lvjobs.cluster.parse import (
     parse_queue,
 )
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import ClusterError, ClusterSilent, Job, JobRequest, Limits, Load, Place, Site, Snapshot
+from lvjobs.cluster.protocol import (
+    ClusterError,
+    Job,
+    JobRequest,
+    Limits,
+    Load,
+    Node,
+    Place,
+    Site,
+    Snapshot,
+)
 from lvjobs.errors import UsageError
 
 _MARGIN_SECONDS = 10.0
@@ -40,7 +51,6 @@ _SHORTEST_SECONDS = 60.0
 """A range of time that every site allows."""
 
 _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
-_SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
 _GONE = ("invalid job id", "already completing or completed", "job has already finished")
 
 
@@ -171,7 +181,7 @@ class SlurmCluster:
         history = parse_history(answered(answer).stdout, tokens)
         filed = {token: job for token in tokens if (job := filed_job(self._submissions / token)) is not None}
         if is_whole:
-            ids = [] if queue is None else self._overlooked(filed, [*queue, *history])[:_MOST_IDS]
+            ids = [] if queue is None else overlooked(filed, [*queue, *history])[:_MOST_IDS]
         else:  # a job's runs are numbered by its rows, and the first of them may be older
             ids = [job.id for job in filed.values()]
             history = [job for job in history if job.token not in filed]
@@ -200,18 +210,6 @@ class SlurmCluster:
         # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
         return run(arguments, self._patience.ask)
-
-    @staticmethod
-    def _overlooked(filed: Mapping[str, FiledJob], seen: Sequence[Job]) -> list[str]:
-        """Ids of our jobs of which neither squeue nor sacct has told everything.
-
-        sacct leaves out, unless asked for them by id, jobs that were cancelled before they were ever eligible, such as
-        the members of a throttled array: after MinJobAge they would seem never to have been.
-        """
-        members: dict[str, set[int]] = {}
-        for job in seen:
-            members.setdefault(job.token, set()).add(job.member)
-        return [job.id for token, job in filed.items() if len(members.get(token, ())) < job.members]
 
     # -- commands -----------------------------------------------------------------------------------------------
 
@@ -260,6 +258,17 @@ class SlurmCluster:
         """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
         self._tell("update", f"jobid={job_id}", f"timelimit={minutes}")
 
+    def nodes(self, request: JobRequest) -> Sequence[Node]:
+        """The nodes of the job's partitions that are large enough for it."""
+        arguments = ["sinfo", "-h", "-a", "-N", "-o", NODES_FORMAT]
+        return parse_nodes(answered(run(arguments, self._patience.ask)).stdout, self._asked(request))
+
+    def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
+        """Keep jobs that wait off these nodes, and off no others. Raises ClusterError where Slurm will not."""
+        for start in range(0, len(job_ids), _MOST_IDS):
+            ids = ",".join(job_ids[start : start + _MOST_IDS])
+            self._tell("update", f"jobid={ids}", f"excnodelist={','.join(nodes)}")
+
     def _tell(self, *words: str) -> None:
         answer = answered(run(["scontrol", *words], self._patience.tell))
         # scontrol complains about an array's task on stderr, and ends with 0 all the same
@@ -287,12 +296,3 @@ class SlurmCluster:
     def _qos(self) -> str:
         arguments = ["sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"]
         return answered(run(arguments, self._patience.ask)).stdout
-
-
-def answered(answer: Answer) -> Answer:
-    """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
-    if answer.returncode == 0:
-        return answer
-    said = answer.said or f"exit {answer.returncode}"
-    silent = any(text in answer.stderr.lower() for text in _SILENT)
-    raise (ClusterSilent if silent else ClusterError)(said)

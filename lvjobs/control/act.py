@@ -12,6 +12,7 @@ from lvjobs.control.accounts import Terms
 from lvjobs.control.actions import (
     Action,
     Adopt,
+    AvoidNode,
     CancelJob,
     Extend,
     GiveBack,
@@ -29,6 +30,7 @@ from lvjobs.control.actions import (
 from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import profile_of
 from lvjobs.control.current import changes_of, file_of, renewed
+from lvjobs.control.nodes import avoid_node
 from lvjobs.control.submission import Sent, allow, same_job
 from lvjobs.control.turns import Queue, send_in_turn, wait
 from lvjobs.errors import UsageError
@@ -136,6 +138,8 @@ def _write_one(
         transaction.update_member(action.token, action.run_id, state="settled")
     elif isinstance(action, LiftHold):
         transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
+    elif isinstance(action, AvoidNode):
+        avoid_node(transaction, action.node, action.reason, now)
     return []
 
 
@@ -241,5 +245,6 @@ def _submit(
 
 def _outcome(sent: Sent) -> str:
     names = ", ".join(run.name for run in sent.runs)
-    outcome = f"submitted as job {sent.job_id}" if sent.job_id else f"{sent.outcome}: {sent.said}"
+    outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome
+    outcome += f": {sent.said}" if sent.said else ""
     return f"{names}: {outcome}"

@@ -131,6 +131,15 @@ class Extend:
     backend: str
 
 
+@dataclass(frozen=True)
+class AvoidNode:
+    """Put a node on the list of those that the study avoids; `reason` in words."""
+
+    node: str
+    run_id: str
+    reason: str
+
+
 Action: TypeAlias = (
     SaveAttempt
     | SetRun
@@ -146,4 +155,5 @@ Action: TypeAlias = (
     | Release
     | LiftHold
     | Extend
+    | AvoidNode
 )

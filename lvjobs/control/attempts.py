@@ -81,6 +81,14 @@ class Attempts:
         if finished:
             self._all[-1] = replace(self._all[-1], finished=True)
 
+    def failed_node(self) -> str:
+        """Return the node of the last attempt that ended, unless accounting says that it ended otherwise."""
+        last = self.ended[-1]
+        row = execution(self._history(last), last.restart_count)
+        if row is None:
+            return last.host
+        return row.nodes if row.state in ("NODE_FAIL", "BOOT_FAIL") else ""
+
     def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
         """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)

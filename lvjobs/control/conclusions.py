@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.actions import Action, CancelJob, Extend, Revoke, SetRun, Submit
+from lvjobs.control.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SetRun, Submit
 from lvjobs.control.attempts import Attempts
 from lvjobs.control.classify import Death
+from lvjobs.control.clusters import LOCAL
 from lvjobs.control.policy import GoOn, Hold, Stop, verdict
 from lvjobs.control.time_limits import after_a_timeout
 from lvjobs.control.views import MemberView, RunView
@@ -50,8 +51,13 @@ class Conclusions:
         if last is not None and last.leave_cause == "exhausted":
             outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
         else:
-            outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now, node)
+            outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now)
         note = f"{death.cause.value}: {death.evidence}"
+        bad = self._bad_node(live, death, node)
+        if bad:
+            why = "a device failed" if death.cause is Cause.KILLED else death.cause.value
+            yield AvoidNode(bad, self.run.id, f"{why}, run {self.run.name}")
+            note += f"; the study avoids node {bad} for {self.policy.exclude_hours:g} h"
         if isinstance(outcome, GoOn):
             note += f"; {outcome.warning}" if outcome.warning else ""
             resources = dict(outcome.resources)
@@ -90,6 +96,16 @@ class Conclusions:
                 cause=death.cause,
                 note=f"{note}; held: {outcome.reason}",
             )
+
+    def _bad_node(self, live: MemberView, death: Death, node: str) -> str:
+        """Return the node that is to blame for this death, where one is known; `node` is the queue's word."""
+        is_local = live.submission.backend == LOCAL  # this machine, and no other
+        if is_local or not self.policy.exclude_hours or not self.attempts.ended:
+            return ""
+        if death.cause is Cause.KILLED:
+            return self.attempts.ended[-1].bad_node
+        found = (node or self.attempts.failed_node()) if death.cause is Cause.NODE_FAIL else ""
+        return "" if set(found) & set("[,") else found  # of several nodes nobody knows which one failed
 
 
 def give_up(live: MemberView, run_id: str) -> Iterator[Action]:

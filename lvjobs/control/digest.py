@@ -46,6 +46,7 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
         name = parse_checkpoint_name(str(fields.get("resumed_from") or "")) or CheckpointName(0, 0)
         return replace(
             attempt,
+            host=str(fields.get("node") or attempt.host),
             resumed_from=name.step,
             resumed_generation=name.generation,
             checkpoint_step=name.step,

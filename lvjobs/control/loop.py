@@ -29,6 +29,7 @@ from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.control.silence import Watch
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.views import RunView
+from lvjobs.control.waiting import tell_waiting_jobs
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger, open_ledger
@@ -69,6 +70,7 @@ class Loop(Session):
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
+        told += tell_waiting_jobs(self, observed.views, now)
         told += advance(self)
         with self.ledger.transaction() as transaction:
             self.awaits_flops = bool(known.members) and waits_for_flops(transaction)

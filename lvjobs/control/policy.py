@@ -37,9 +37,7 @@ class Stop:
     """The user meant it."""
 
 
-def verdict(
-    run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, now: float, node: str = ""
-) -> GoOn | Hold | Stop:
+def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, now: float) -> GoOn | Hold | Stop:
     """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first)."""
     cause = death.cause
     if cause is Cause.CANCELLED:
@@ -61,7 +59,7 @@ def verdict(
             f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
             f"ask for another partition, then type: lvjobs resume {run.name}"
         )
-    return _forgive(run, counted, cause, policy, now, node, len(site))
+    return _forgive(run, counted, cause, policy, now, len(site))
 
 
 def leniency(run: Run, ended: Sequence[Attempt], policy: Policy) -> str:
@@ -99,9 +97,7 @@ def _limits(policy: Policy) -> dict[Cause, int]:
     }
 
 
-def _forgive(
-    run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, node: str, stuck: int
-) -> GoOn | Hold:
+def _forgive(run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, stuck: int) -> GoOn | Hold:
     deaths = _in_a_row(counted, cause)
     limits = _limits(policy)
     if cause in limits and deaths > limits[cause]:
@@ -117,13 +113,8 @@ def _forgive(
                 f"lvjobs resume {run.name}"
             )
         return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
-    if cause is not Cause.NODE_FAIL:
-        node = counted[-1].bad_node if cause is Cause.KILLED and counted else ""
-    resources: dict[str, Any] = {}
-    if node:
-        resources["exclude_nodes"] = sorted({*run.resources.get("exclude_nodes", ()), node})
     delay = _backoff(policy, deaths) if cause in _BACKED_OFF and deaths > 1 else 0.0
-    return GoOn(now + delay if delay else 0.0, resources, _warning(stuck, policy))
+    return GoOn(now + delay if delay else 0.0, warning=_warning(stuck, policy))
 
 
 def is_due(run: Run, policy: Policy, now: float) -> bool:

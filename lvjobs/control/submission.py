@@ -21,10 +21,11 @@ from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import LOCAL, backend_of
 from lvjobs.control.cost import allowance
 from lvjobs.control.driving import driver_name
+from lvjobs.control.nodes import read_avoidance
 from lvjobs.control.packs import is_packed
+from lvjobs.control.placing import note_placed, place
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
-from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
@@ -184,6 +185,7 @@ def send(
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             return Sent(runs, token, "over_budget", said=str(shortfall))
+        entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
         allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job of it begins unbounded
@@ -191,7 +193,7 @@ def send(
         changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
         transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
     try:
-        job_id, taken = _submit_first(cluster, requests)
+        placed = place(cluster, requests, entries)
     except SubmitUnclear as error:
         _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
         return Sent(runs, token, "unclear", said=str(error))
@@ -206,33 +208,18 @@ def send(
         reason = f"refused: {error}; change study.toml's [resources] or the profile, then: lvjobs resume {runs[0].name}"
         _withdraw(ledger, runs, token, now, RunState.HELD, reason)
         return Sent(runs, token, "refused", said=str(error))
-    submission = replace(submission, job_id=job_id)
+    submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
-        transaction.update_submission(token, job_id=job_id)
+        transaction.update_submission(token, job_id=placed.job_id)
         states = {run.id: RunState.QUEUED if run.cause is None else RunState.INTERRUPTED for run in runs}
         transaction.update_runs({run_id: {"state": state, "reason": ""} for run_id, state in states.items()})
         jobs = [(run.id, submission.job_of(index)) for index, run in enumerate(runs)]
-        transaction.add_events([Event(now, "submitted", f"submitted as job {job}", run_id) for run_id, job in jobs])
-    return Sent(runs, token, "submitted", job_id=job_id, choice=taken)
-
-
-def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str, int]:
-    """Submit the first that is taken, under their one token: where sbatch says no, there is no job.
-
-    Raises:
-        SubmitLimited: none was, and one may be later.
-        SubmitRefused: none was, and none will be; also where the profile can make no script of it.
-        SubmitDeferred, SubmitUnclear: at once; no other is tried.
-    """
-    refusals: list[LvjobsError] = []
-    for index, request in enumerate(requests):
-        try:
-            return cluster.submit(request), index
-        except (SubmitRefused, SubmitLimited, UsageError) as error:  # noqa: PERF203 - a few, each a process of its own
-            refusals.append(error)
-    said = "; ".join(dict.fromkeys(map(str, refusals)))
-    is_limited = any(isinstance(error, SubmitLimited) for error in refusals)
-    raise (SubmitLimited if is_limited else SubmitRefused)(said)
+        note_placed(transaction, placed, requests[placed.taken], [job for _, job in jobs if job])
+        more = f"; {placed.words}" if placed.words else ""
+        transaction.add_events(
+            [Event(now, "submitted", f"submitted as job {job}{more}", run_id) for run_id, job in jobs]
+        )
+    return Sent(runs, token, "submitted", job_id=placed.job_id, said=placed.words, choice=placed.taken)
 
 
 def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:

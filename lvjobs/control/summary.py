@@ -12,6 +12,7 @@ from lvjobs.control.closing import closed_tally
 from lvjobs.control.clusters import gpus_by_default, used_profile
 from lvjobs.control.efficiency import Efficiency, Share
 from lvjobs.control.intervals import advise
+from lvjobs.control.nodes import avoided_rows
 from lvjobs.control.pace import Stopwatch
 from lvjobs.control.searching import kept_of
 from lvjobs.control.statement import statement
@@ -88,6 +89,7 @@ def build_summary(
         "problems": list(problems),
         "runs": rows,
         "stages": stage_rows(transaction),
+        "avoided_nodes": avoided_rows(transaction, study.config.policy, now),
         "budget": {**statement(books), "efficiency": efficiency.to_dict()},
     }
 

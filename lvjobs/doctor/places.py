@@ -3,12 +3,14 @@
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from lvjobs.control.check import around
+from lvjobs.control.left import read_summary
 from lvjobs.control.memos import refuse_lost
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
@@ -49,6 +51,25 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
     runs = sum(1 for _ in asked.study.layout.checkpoints.glob("*/run.json"))
     what = f"{root}, {runs} run{'' if runs == 1 else 's'}"
     yield fine("study", what, remedy="whether charges follow from the journals: lvjobs ledger check" if there else "")
+    yield from _check_avoided(asked)
+
+
+def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
+    """The nodes that the study avoids, by the last pass's summary."""
+    summary = read_summary(asked.study.layout.summary) or {}
+    nodes = [node for node in summary.get("avoided_nodes", ()) if node["until"] > time.time()]
+    if nodes:
+        words = [f"{node['node']} until {_clock(node['until'])} ({node['reason']})" for node in nodes]
+        yield note(
+            "nodes",
+            f"the study avoids {'; '.join(words)}",
+            "runs failed there; jobs exclude these nodes, unless no other node can run them",
+            "to use them again at once: set exclude_hours = 0 under [policy] in study.toml, then: lvjobs resume",
+        )
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%a %d %b %H:%M", time.localtime(moment))
 
 
 def check_storage(asked: Asked) -> Iterator[Diagnosis]:

@@ -2,9 +2,9 @@
 
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
-    start       generation, token, job_id, restart_count, host, pid, versions (of packages; under `device` what it
-                computes on), python_path (PYTHONPATH beyond the code that was submitted), processes (that train
-                together), checkpoint_every (steps between its checkpoints),
+    start       generation, token, job_id, restart_count, host, node (as Slurm calls it), pid, versions (of packages;
+                under `device` what it computes on), python_path (PYTHONPATH beyond the code that was submitted),
+                processes (that train together), checkpoint_every (steps between its checkpoints),
                 resumed_from (the name of the checkpoint it begins from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large

@@ -14,7 +14,16 @@ from rich.text import Text
 
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.stages import stage_line
-from lvjobs.report.tables import COLOURS, bar, is_plain, new_console, reason_lines, short_start, sparkline
+from lvjobs.report.tables import (
+    COLOURS,
+    bar,
+    describe_avoided,
+    is_plain,
+    new_console,
+    reason_lines,
+    short_start,
+    sparkline,
+)
 
 Row = Mapping[str, Any]
 
@@ -58,7 +67,8 @@ def render_status(summary: Mapping[str, Any], console: Console, lines: int | Non
     """The parts of it, from top to bottom, in about so many lines (None: however many it takes)."""
     if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
         return [Text("No runs yet. Type: lvjobs submit train")]
-    head, feet = _head_line(summary), [*_budget_lines(summary), *_pass_lines(summary, None if lines is None else _TOLD)]
+    head, told = _head_line(summary), _pass_lines(summary, None if lines is None else _TOLD)
+    feet = [*_budget_lines(summary), *_node_lines(summary), *told]
     blocks = fold(summary["runs"], summary.get("stages", ()), None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
     columns = _columns(blocks, console)
@@ -303,6 +313,12 @@ def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
         share = 100 * budget["replayed"] / spent
         words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % was done again"
     return [Text(words, style="bold red" if budget["free"] < 0 else "")]
+
+
+def _node_lines(summary: Mapping[str, Any]) -> list[Text]:
+    """The nodes that the study avoids, in one line. Summaries of earlier releases have no such key."""
+    nodes = summary.get("avoided_nodes", ())
+    return [Text(f"avoided nodes: {'; '.join(map(describe_avoided, nodes))}", style="yellow")] if nodes else []
 
 
 def _pass_lines(summary: Mapping[str, Any], most: int | None) -> list[Text]:

@@ -79,6 +79,14 @@ def short_start(estimate: float) -> str:
     return time.strftime(form, time.localtime(estimate))
 
 
+def describe_avoided(node: Mapping[str, Any]) -> str:
+    """Return a node that the study avoids in words: why, until when, and where it is used all the same."""
+    words = f"{node['node']} until {short_start(node['until'])} ({node['reason']})"
+    if node["used_in"]:
+        words += f", used all the same in partition {', '.join(node['used_in'])}: no other node there can run the job"
+    return words
+
+
 def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
     """A line for each reason why runs are not well, or wait, with their names; so many lines at most."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}

@@ -65,7 +65,7 @@ class Resources(Table):
     max_queued: Int | None = Field(
         default=None, ge=0, description="jobs you may have in the queue; 0: as the site says"
     )
-    exclude_nodes: Texts | None = Field(default=None, description="to keep away from; those that fail are added")
+    exclude_nodes: Texts | None = Field(default=None, description="to keep away from, always")
     modules: Texts | None = Field(default=None, description="what `module load` is to load")
     extra_sbatch: Texts | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
     extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
@@ -183,6 +183,7 @@ class Policy(Table):
     no_progress_preemptions_warn: Int = Field(default=3, gt=0, description="of preempted and node_fail: says so")
     no_progress_preemptions: Int = Field(default=10, gt=0, description="of preempted and node_fail: held")
     backoff_seconds: Float = Field(default=30.0, ge=0, description="doubled from the second time on; an hour at most")
+    exclude_hours: Float = Field(default=24.0, ge=0, description="that the study avoids a node that failed; 0: none")
     hung_seconds: Float = Field(default=1800.0, gt=0, description="no journal line for longer: hung")
     lost_seconds: Float = Field(default=120.0, ge=0, description="in neither squeue nor sacct for longer: lost")
     unclear_seconds: Float = Field(default=30.0, ge=0, description="a token nobody knows for longer: no job was made")

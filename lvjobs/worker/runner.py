@@ -120,6 +120,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         job_id=claim.job_id,
         restart_count=claim.restart_count,
         host=claim.host,
+        node=environment.node,
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
         processes=environment.processes,

@@ -48,6 +48,19 @@ def test_max_parallel_members_run_at_once(world):
     assert all(one.end <= other.start for one, other in itertools.pairwise(jobs))
 
 
+def test_members_of_an_array_that_wait_are_kept_off_nodes(world):
+    runs = [world.run(sleep=240), *(world.run() for _ in range(3))]
+    request = world.request(*runs, max_parallel=1)
+    nodes = [node.name for node in world.cluster.nodes(request)]
+    world.cluster.submit(request)
+    world.started(runs[0])
+    first, *others = [job.id for _, job in sorted(world.jobs(request).items())]
+    world.cluster.avoid(others, nodes[:-1])
+    world.cluster.cancel(first)
+    used = {job.nodes for job in world.ended(request) if job.id != first}
+    assert used == {nodes[-1] if nodes else os.uname().nodename}, "the local backend has this machine alone"
+
+
 @pytest.mark.parametrize("code", [0, 3, 75])
 def test_an_ended_job_is_seen_with_its_exit_code(world, code):
     request = world.request(world.run(exit=code))

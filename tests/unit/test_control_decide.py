@@ -8,6 +8,7 @@ from control_builders import NOW, TOKEN, a_done, a_job, a_member, a_run, a_view,
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.actions import (
     Adopt,
+    AvoidNode,
     CancelJob,
     LiftHold,
     MarkMissing,
@@ -302,6 +303,27 @@ def test_a_job_that_was_found_again_is_not_missing():
 def test_a_job_that_left_and_is_gone_needs_no_second_look():
     left = an_attempt(leave_cause="preempted", checkpoint_step=300)
     assert of(decided(attempts=[left], live=a_member()), Submit)
+
+
+# -- nodes that fail -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempt", "job", "history", "node"),
+    [
+        ({}, a_job("NODE_FAIL", nodes="n3"), [], "n3"),
+        ({"host": "h"}, requeued(), [a_job("NODE_FAIL", nodes="n3")], "n3"),
+        ({"host": "n3"}, requeued(), [], "n3"),
+        ({"host": "n3"}, requeued(), [a_job("RUNNING")], "n3"),
+        ({"host": "n3"}, requeued(), [a_job("REQUEUED", nodes="n3")], None),
+        ({"host": "n3", "signal": "SIGTERM"}, requeued(), [], None),
+        ({"host": "n3"}, a_job("FAILED", nodes="n3"), [], None),
+        ({}, a_job("NODE_FAIL", nodes="n[3-4]"), [], None),
+    ],
+)
+def test_the_node_that_is_to_blame(attempt, job, history, node):
+    actions = decided(attempts=[an_attempt(checkpoint_step=250, **attempt)], live=a_member(job, history))
+    assert [action.node for action in of(actions, AvoidNode)] == ([node] if node else [])
 
 
 # -- a worker that could not ask Slurm why it was signalled ----------------------------------------------------------

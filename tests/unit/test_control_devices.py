@@ -109,11 +109,8 @@ def after(*nodes, gained=True, run=None):
 
 
 def test_it_is_counted_as_kills_are():
-    assert after("n1", run=a_run(resources={"exclude_nodes": ["n7"]})) == GoOn(
-        resources={"exclude_nodes": ["n1", "n7"]}
-    )
-    second = after("n1", "n2")
-    assert (second.resources, second.not_before - NOW) == ({"exclude_nodes": ["n2"]}, Policy().backoff_seconds)
+    assert after("n1", run=a_run(resources={"exclude_nodes": ["n7"]})) == GoOn(), "the list is the study's"
+    assert after("n1", "n2").not_before - NOW == Policy().backoff_seconds
     assert isinstance(after("n1", "n2", "n3", "n4", "n5", "n6"), Hold)
     assert isinstance(after("n1", "n2", "n3", gained=False), Hold)
     assert after("") == GoOn()

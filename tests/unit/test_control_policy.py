@@ -9,13 +9,13 @@ from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
 
-def after(*causes, gained=True, run=None, policy=None, node=""):
+def after(*causes, gained=True, run=None, policy=None):
     """The verdict after these deaths in a row, each with a new checkpoint (or none)."""
     ended = [
         an_attempt(number, cause=cause, resumed_from=0, checkpoint_step=250 if gained else 0)
         for number, cause in enumerate(causes, start=1)
     ]
-    return verdict(run or a_run(), ended, Death(causes[-1], "seen"), policy or Policy(), NOW, node)
+    return verdict(run or a_run(), ended, Death(causes[-1], "seen"), policy or Policy(), NOW)
 
 
 def test_the_user_meant_it():
@@ -107,11 +107,6 @@ def test_out_of_memory_asks_for_half_as_much_again_twice():
 
 def test_out_of_memory_with_no_figure_to_raise_asks_the_user():
     assert "memory" in after(Cause.OUT_OF_MEMORY).reason
-
-
-def test_a_failed_node_is_avoided():
-    run = a_run(resources={"exclude_nodes": ["n2"]})
-    assert after(Cause.NODE_FAIL, run=run, node="n1").resources == {"exclude_nodes": ["n1", "n2"]}
 
 
 def test_what_the_user_forgave_no_longer_counts():

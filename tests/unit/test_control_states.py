@@ -4,7 +4,8 @@ import pytest
 from control_builders import NOW, TOKEN, a_job, a_member
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.cluster.protocol import ENDED_STATES, Job
+from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.states import ENDED_STATES
 from lvjobs.control.silence import Rest, Watch
 from lvjobs.ledger.records import Member
 

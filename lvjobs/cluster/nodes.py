@@ -1,0 +1,62 @@
+"""Nodes as sinfo lists them, and node lists as Slurm writes them (`n[1-3],m2`). Pure."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from lvjobs.cluster.protocol import Node
+
+NODES_FORMAT = "%N|%P|%T|%c|%m|%G"
+"""sinfo's, with -N: one line for each node and partition. `*` marks the default partition."""
+
+_UP = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
+_NOT_RESPONDING = "*"
+_GPUS = re.compile(r"gpu(?::[^:,(]+)?:(\d+)")
+
+
+def parse_nodes(text: str, asked: Mapping[str, Any]) -> list[Node]:
+    """Return the nodes that have what a job asks for, in what `sinfo -h -a -N -o NODES_FORMAT` printed.
+
+    `asked` holds the profile's variables: partition (or several, with commas), cpus, memory_mb, gpus.
+    """
+    wanted = {name for name in str(asked.get("partition") or "").split(",") if name}
+    found: dict[str, Node] = {}
+    for line in text.splitlines():
+        values = line.strip().split("|")
+        if len(values) != NODES_FORMAT.count("|") + 1:
+            continue
+        name, partition, state, cpus, memory, gres = values
+        is_default = partition.endswith("*")
+        if (partition.rstrip("*") in wanted if wanted else is_default) and _has_room(cpus, memory, gres, asked):
+            found[name] = Node(name, is_up=_is_up(state))
+    return list(found.values())
+
+
+def _is_up(state: str) -> bool:
+    word = re.match(r"[a-z]*", state.lower())
+    return word is not None and word[0] in _UP and _NOT_RESPONDING not in state
+
+
+def _has_room(cpus: str, memory: str, gres: str, asked: Mapping[str, Any]) -> bool:
+    """Return whether a whole node is large enough; a figure that cannot be read does not rule it out."""
+    gpus = sum(int(count) for count in _GPUS.findall(gres))
+    pairs = ((cpus, asked.get("cpus")), (memory, asked.get("memory_mb")), (str(gpus), asked.get("gpus")))
+    return all(not have.isdecimal() or int(have) >= int(want or 0) for have, want in pairs)
+
+
+def expand_nodes(lists: Collection[str]) -> set[str]:
+    """Return the names in node lists: `n[1-2,07]` is n1, n2 and n07. What is no such list stands for itself."""
+    return {name for text in lists for part in re.split(r",(?![^\[]*\])", text) for name in _expand(part.strip())}
+
+
+def _expand(part: str) -> Sequence[str]:
+    match = re.fullmatch(r"([^\[]*)\[([\d,-]+)\](.*)", part)
+    if match is None:
+        return [part] if part else []
+    numbers: list[str] = []
+    for item in match[2].split(","):
+        first, _, last = item.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            return [part]
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+    return [name for number in numbers for name in _expand(f"{match[1]}{number}{match[3]}")]

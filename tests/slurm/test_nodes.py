@@ -1,0 +1,71 @@
+"""A node that fails under one run is avoided by the study's other runs, for as long as another node is left."""
+
+import pytest
+from driving import Study, until
+
+pytestmark = pytest.mark.slurm
+
+
+def node_of(lab, job_id):
+    return lab.run("squeue", "-h", "-j", job_id, "-o", "%N").strip()
+
+
+def excluded(lab, job_id):
+    """The nodes that Slurm keeps the job off."""
+    return lab.run("squeue", "-h", "-j", job_id, "-o", "%x").strip()
+
+
+def fail_under(study, lab, name):
+    """Fail the node under a run, and bring it back into service; returns its name."""
+    claim = study.reach(name, 50)
+    node = node_of(lab, claim["job_id"])
+    lab.fail(node)
+    until(lambda: study.run(name)["attempts"] == 1 and study.run(name)["cause"] == "node_fail")
+    lab.restore(node)
+    return node
+
+
+@pytest.mark.parametrize("kind", ["requeue", "no_accounting"])
+def test_a_node_that_fails_under_one_run_is_avoided_by_another(kind, study: Study, lab_for, lab_configs):
+    lab = lab_for(lab_configs[kind])
+    study.submit("run", "--steps", "20000")
+    node = fail_under(study, lab, "run")
+    until(lambda: study.run("run") and excluded(lab, study.claims("run")[0]["job_id"]) == node)
+    study.submit("other", "--steps", "20000")
+    job_id = study.run("other")["job_id"]
+    assert excluded(lab, job_id) == node
+    assert node_of(lab, study.reach("other", 1)["job_id"]) != node
+    study.reach("run", 1, generation=2)
+    assert f"avoided nodes: {node} until" in study.type("status")
+    assert [entry["node"] for entry in study.summary()["avoided_nodes"]] == [node]
+
+
+def test_the_last_node_of_a_partition_is_used_though_it_failed(study: Study, lab):
+    study.submit("run", "--steps", "20000")
+    node = fail_under(study, lab, "run")
+    others = ",".join(name for name in lab.config.node_names if name != node)
+    lab.run("scontrol", "update", f"nodename={others}", "state=drain", "reason=test")
+    try:
+        assert "where a run failed" in study.submit("other", "--steps", "30") + study.type("status", "other")
+        study.until("other", "completed")
+        assert {line["node"] for line in study.journal("other") if line["kind"] == "start"} == {node}
+        assert f"{node} until" in (shown := study.type("status"))
+        assert "used all the same in partition" in shown
+    finally:
+        lab.run("scontrol", "update", f"nodename={others}", "state=resume")
+
+
+def test_jobs_that_wait_are_told_when_the_list_expires(study: Study, lab):
+    study.submit("run", "--steps", "20000")
+    node = fail_under(study, lab, "run")
+    lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
+    try:
+        study.submit("other", "--steps", "30")
+        job_id = study.run("other")["job_id"]
+        assert excluded(lab, job_id) == node
+        path = study.root / "study.toml"
+        path.write_text(path.read_text() + "exclude_hours = 0\n")  # [policy] is the last table
+        until(lambda: study.run("other") and excluded(lab, job_id) in ("", "(null)", "N/A"))
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
+    study.until("other", "completed")
