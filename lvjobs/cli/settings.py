@@ -180,11 +180,19 @@ def settle_own(
 ) -> tuple[RunSettings, Resources, str]:
     """The same, with other settings in place of [train]."""
     train, resources = typed(options, pairs)
-    base = study.config
     known = train_settings.model_dump()
     settings = validated(settings_model(known), {**known, **train}, "settings")
-    asked = validated(Resources, {**base.resources.model_dump(), **resources}, "resources")
-    return settings, asked, _profile(profile, study)
+    return settings, *_asked(study, resources, profile)
+
+
+def _asked(study: Study, resources: dict[str, Any], profile: str | None) -> tuple[Resources, str]:
+    """Return the resources and the profile: what was typed before study.toml."""
+    from lvjobs.control.clusters import check_sbatch_options
+
+    asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
+    used = _profile(profile, study)
+    check_sbatch_options(study, asked, used)
+    return asked, used
 
 
 def pinned(settings: RunSettings, study: Study) -> RunSettings:
@@ -235,11 +243,12 @@ def request(
     """
     train, resources = typed(options, pairs)
     base = study.config
+    chosen, used_profile = _asked(study, resources, profile)
     asked = Request(
         train=base.train.model_dump(mode="json"),
         typed=train,
-        resources=validated(Resources, {**base.resources.model_dump(), **resources}, "resources"),
-        profile=_profile(profile, study),
+        resources=chosen,
+        profile=used_profile,
         file=declared_settings(base, _profile(None, study), ""),
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]

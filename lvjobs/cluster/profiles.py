@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import jinja2.meta
 
+from lvjobs.cluster.options import check_options
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped
 from lvjobs.errors import UsageError
@@ -156,6 +157,7 @@ def render(profile: Profile, request: JobRequest) -> str:
     """
     resources = {key: _checked(profile, key, value) for key, value in request.resources.items() if value is not None}
     facts = _facts(request)
+    check_profile_options(profile, resources.get("extra_sbatch"))
     try:
         text = _template(profile.source, strict=True).render({**resources, **facts}).lstrip()
     except jinja2.UndefinedError as error:
@@ -170,6 +172,21 @@ def render(profile: Profile, request: JobRequest) -> str:
     if len(text.encode()) > _LARGEST_SCRIPT:
         raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")
     return text
+
+
+def check_profile_options(profile: Profile, options: Sequence[str] | None) -> None:
+    """Refuse `options` of sbatch that lvjobs sets itself; where there are none (None), the profile's own by default.
+
+    Raises:
+        UsageError: see `lvjobs.cluster.options`.
+    """
+    source = "[resources]"
+    if options is None:
+        options, source = profile.defaults().get("extra_sbatch") or (), f"profile {profile.path}"
+    is_driver = profile.path == shipped("driver")
+    keys = ("partition", "account", "qos") if is_driver else ("account", "cpus", "exclude_nodes", "partition", "qos")
+    keys = keys if is_driver else (*keys, "time_limit")
+    check_options(options, "[driver]" if is_driver else source, keys, driver=is_driver)
 
 
 def _facts(request: JobRequest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lvjobs.files import make_private, write_atomic
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
+from lvjobs.study.tables import Resources
 
 LOCAL = "local"
 DRIVER_PROFILE = "(driver)"
@@ -107,6 +109,21 @@ def defaults_of(profile: str) -> Mapping[str, Any]:
 def gpus_by_default(profile: str) -> int:
     """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
     return int(defaults_of(profile).get("gpus") or 0)
+
+
+def check_sbatch_options(study: Study, resources: Resources, profile: str) -> None:
+    """Refuse options of sbatch by which lvjobs would lose its jobs: of runs, of their profile, and of the driver.
+
+    Raises:
+        UsageError: it names the option, and what to do.
+    """
+    if backend_of(profile) == LOCAL:
+        return
+    from lvjobs.cluster.profiles import check_profile_options, load_driver, load_profile
+
+    with suppress(ProfileError):  # a profile that cannot be used is refused where it is to be used
+        check_profile_options(load_profile(profile), resources.extra_sbatch)
+    check_profile_options(load_driver(), study.config.driver.extra_sbatch)
 
 
 def digest_of(profile: str) -> str:

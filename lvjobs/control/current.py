@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.cluster.templates import located_profile
-from lvjobs.control.clusters import renew_profile
+from lvjobs.control.clusters import check_sbatch_options, renew_profile
 from lvjobs.control.declare import check_profile_resources, requested_of
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
@@ -42,6 +42,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> R
     resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
     profile = str(settings["profile"])
     check_profile_resources(profile, resources)
+    check_sbatch_options(study, resources, profile)
     changes: dict[str, Any] = {}
     if run.config["task"] != EVALUATE_TASK:  # an evaluation's interval is its own
         changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}

@@ -1,0 +1,104 @@
+"""Options of sbatch that a user may not add: lvjobs sets them itself, or would lose the job by them. Pure."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from lvjobs.errors import UsageError
+
+_RESERVED = {
+    "array": "a",
+    "clusters": "M",
+    "cluster-constraint": "",
+    "error": "e",
+    "gid": "",
+    "help": "h",
+    "job-name": "J",
+    "no-requeue": "",
+    "nodes": "N",
+    "ntasks": "n",
+    "open-mode": "",
+    "output": "o",
+    "parsable": "",
+    "quiet": "Q",
+    "requeue": "",
+    "signal": "",
+    "test-only": "",
+    "uid": "",
+    "usage": "",
+    "version": "V",
+    "wait": "W",
+    "wrap": "",
+}
+"""Long names and letters. What they name, where they log, how they are signalled and run again is what lvjobs relies on
+to find its jobs and to resume them; `--quiet`, `--wait` and the like hide the answer of sbatch."""
+
+_HAVE_KEYS = {
+    "account": ("A", "account"),
+    "cpus-per-task": ("c", "cpus"),
+    "exclude": ("x", "exclude_nodes"),
+    "partition": ("p", "partition"),
+    "qos": ("q", "qos"),
+    "time": ("t", "time_limit"),
+}
+"""Long names, letters, and the keys of [resources] that say the same, which lvjobs reads and changes."""
+
+_OF_THE_DRIVER = {"dependency": "d"}
+
+_FLAGS = frozenset("hHIkOQsuvVW")
+"""Letters that take no value: others may follow in the same word."""
+
+_HETEROGENEOUS = frozenset({"hetjob", "packjob"})
+
+
+def check_options(options: Sequence[str], source: str, keys: Collection[str], *, driver: bool = False) -> None:
+    """Refuse options that lvjobs sets itself, in any spelling that sbatch takes: `-J x`, `--job-n=x`, two entries.
+
+    `source` is the place that has them, for the message; `keys` are those that can be set there instead.
+
+    Raises:
+        UsageError: it names the option, and what to do.
+    """
+    letters = {letter: name for name, letter in _RESERVED.items() if letter}
+    names = {*_RESERVED}
+    if driver:
+        names |= {*_OF_THE_DRIVER}
+        letters |= {letter: name for name, letter in _OF_THE_DRIVER.items()}
+    for name, (letter, key) in _HAVE_KEYS.items():
+        if key in keys:
+            names.add(name)
+            letters[letter] = name
+    for written, name in _found(options, names, letters):
+        raise UsageError(f"{source}: extra_sbatch has {written!r}: {_why(name)}")
+
+
+def _found(options: Sequence[str], names: Collection[str], letters: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """What is written, and the long name that it means."""
+    takes_value = False
+    for written in options:
+        word = re.split(r"[=\s]", written.strip(), maxsplit=1)[0]
+        if word in _HETEROGENEOUS or (not word.startswith("-") and not takes_value) or word in ("-", "--"):
+            yield written, ""
+        elif word.startswith("--"):
+            # getopt_long takes the beginning of a name for the name
+            if name := next((name for name in sorted(names) if name.startswith(word[2:])), None):
+                yield written, name
+        elif word.startswith("-"):
+            for letter in word[1:]:
+                if letter in letters:
+                    yield written, letters[letter]
+                if letter not in _FLAGS:
+                    break
+        takes_value = word.startswith("-") and word == written.strip()
+
+
+def _why(name: str) -> str:
+    if not name:
+        return "that is no option; write one option an entry, such as --constraint=a100"
+    if name in ("clusters", "cluster-constraint"):
+        return (
+            "lvjobs follows jobs on one cluster, the one whose login node it runs on; leave the option out, and run "
+            "lvjobs on a login node of that cluster"
+        )
+    if name in _HAVE_KEYS:
+        return f"leave it out, and set {_HAVE_KEYS[name][1]} instead"
+    return f"lvjobs sets --{name} itself, and would lose its jobs by another; leave it out"
