@@ -198,7 +198,7 @@ SECTIONS = (
     Section("lvjobs lab and rehearse", "lab rehearsal", "[The lab](lab.md), and [rehearsals](rehearsal.md) in it."),
     Section(
         "What the scheduler says",
-        "cluster doctor control.submission",
+        "cluster doctor control.placing control.submission",
         "Quoted in what a pass says that it did and met, and in `lvjobs why RUN`; Slurm's own words stand there as they are.",
         by_kind=SAID,
     ),
@@ -250,7 +250,7 @@ PASSED_ON: Mapping[tuple[str, str], str] = {
     ): "what is wrong with a space's values, after the stage and the key",
     ("study.space", "ANSWER"): "what pydantic says of a key of the space, or that it is none",
     ("forecasting.hub", "REASON"): "what forecasting.tokenizer says, at a prompt",
-    ("control.submission", "ANSWER"): "what the scheduler said, of all that was tried",
+    ("control.placing", "ANSWER"): "what the scheduler said, of all that was tried",
     ("doctor.examine", "REFUSALS"): "what the scheduler said, of all that was tried",
     ("worker.journal", "STRERROR"): "the message of the journal is made of it a few lines on",
     ("worker.team", "REASON"): "never shown: the first process says which one was lost",
