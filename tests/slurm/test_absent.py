@@ -49,6 +49,8 @@ def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(stud
     path = study.root / "study.toml"
     text = path.read_text().replace("[train]\n", "[train]\nfail_at = 0\n")
     path.write_text(text.replace("backoff_seconds = 1\n", "backoff_seconds = 20\n"))
+    study.gate("run", 300)
+    study.gate("run", 600, generation=2)
     study.submit("run")
     kill_worker(study.halt("run", 300))
     study.type("submit", "run", "--name", "held", "--set", "fail_at=3")
@@ -87,6 +89,7 @@ def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: 
 
 def test_no_driver_is_submitted_from_where_slurm_is_not_on_path(study: Study, lab, elsewhere):
     path = study.root / "study.toml"
+    study.gate("run", 300)
     study.submit("run")
     study.halt("run", 300)
     path.write_text(path.read_text().replace("job = false", "job = true"))

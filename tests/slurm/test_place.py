@@ -2,9 +2,7 @@
 
 import copy
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 
@@ -126,15 +124,14 @@ def test_a_study_that_is_moved_while_its_job_waits(tmp_path, lab, undisturbed):
 )
 def test_a_study_that_is_moved_after_its_run_began(how, expected, tmp_path, lab, undisturbed):
     study = Study(tmp_path / "study", driver=True)
+    study.gate("run", 300)
     study.submit("run")
     claim = study.halt("run", 300)
     (driver,) = {name for name in queue(lab) if name.startswith("driver.")}
     if how == "trains":
-        other = moved(study, tmp_path / "elsewhere")
-        os.kill(claim["pid"], signal.SIGCONT)
+        other = moved(study, tmp_path / "elsewhere")  # its gate with it: the worker goes on
     else:
         lab.preempt(claim["job_id"])
-        os.kill(claim["pid"], signal.SIGCONT)
         until(lambda: any(line["kind"] == "leave" for line in study.journal("run")))
         other = moved(study, tmp_path / "elsewhere")
     run = other.until("run", "completed")

@@ -32,10 +32,11 @@ def scripts(study, name):
 
 
 def test_a_killed_run_is_resubmitted_by_the_profile_that_was_deleted(study: Study, lab, mine, undisturbed, fault):
-    mended = break_training(study.root / "toy_task.py")
+    fixed = break_training(study.root / "toy_task.py")
     study.submit("broken", "--steps", "20")
     study.until("broken", "held")
-    (study.root / "toy_task.py").write_text(mended)
+    (study.root / "toy_task.py").write_text(fixed)
+    study.gate("run", 310)
     study.submit("run")
     claim = study.halt("run", 310)
     copy = mine.read_text()
@@ -62,6 +63,7 @@ def test_a_killed_run_is_resubmitted_by_the_profile_that_was_deleted(study: Stud
 
 def test_a_run_without_a_copy_waits_for_its_profile_and_the_others_go_on(study: Study, lab, mine):
     """As a run that an older release submitted: what became of its job is seen, with no profile at all."""
+    study.gate("run", 310)
     study.submit("run")
     with closing(sqlite3.connect(study.root / "runs.db")) as ledger, ledger:
         ledger.execute("UPDATE runs SET profile_copy = ''")

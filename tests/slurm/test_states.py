@@ -13,12 +13,10 @@ BOUND = 40
 
 @pytest.fixture
 def gated(study: Study):
-    """A study whose worker takes a step only while the file `gate` is there; hung after BOUND seconds."""
+    """A study whose run waits at a gate; hung after BOUND seconds."""
     path = study.root / "study.toml"
-    gate = study.root / "gate"
-    text = path.read_text().replace("[train]\n", f'[train]\nwait_for = "{gate}"\n')
-    path.write_text(text.replace("[policy]\n", f"[policy]\nhung_seconds = {BOUND}\n"))
-    gate.touch()
+    path.write_text(path.read_text().replace("[policy]\n", f"[policy]\nhung_seconds = {BOUND}\n"))
+    study.gate("run", 300)
     return study
 
 
@@ -43,15 +41,13 @@ def pass_after_pass(study, seconds, *reasons):
 def test_a_suspended_job_is_not_hung_and_completes(gated: Study, lab, undisturbed, stop, go_on, state):
     """Nor is it called hung right after it was resumed, when its worker has not written anything yet."""
     gated.submit("run")
-    job = gated.reach("run", 300)["job_id"]
-    gate = gated.root / "gate"
-    gate.unlink()
+    job = gated.halt("run", 300)["job_id"]
     lab.run(*stop, job)
     assert gated.run("run")["reason"] == f"job {job} is suspended ({state})"
     pass_after_pass(gated, BOUND + 10, f"job {job} is suspended ({state})")
     lab.run(*go_on, job)
     pass_after_pass(gated, 5, "", f"job {job} is suspended ({state})")
-    gate.touch()
+    gated.open_gates("run")
     run = gated.until("run", "completed")
     assert gated.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 1
@@ -61,15 +57,13 @@ def test_a_suspended_job_is_not_hung_and_completes(gated: Study, lab, undisturbe
 def test_a_job_that_nobody_watched_while_it_was_suspended_is_not_hung(gated: Study, lab, undisturbed):
     """Slurm says for how long a job was suspended."""
     gated.submit("run")
-    job = gated.reach("run", 300)["job_id"]
-    gate = gated.root / "gate"
-    gate.unlink()
+    job = gated.halt("run", 300)["job_id"]
     assert gated.run("run")["state"] == "running"
     lab.run("scontrol", "suspend", job)
     time.sleep(BOUND + 10)
     lab.run("scontrol", "resume", job)
     pass_after_pass(gated, 5, "")
-    gate.touch()
+    gated.open_gates("run")
     run = gated.until("run", "completed")
     assert run["attempts"] == 1
     assert gated.weights("run") == undisturbed
