@@ -102,8 +102,8 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
 
 def test_a_driver_that_was_moved_where_nothing_starts_is_replaced_by_the_next_update(driven, lab_for):
     lab = lab_for(LabConfig(hold=6, message_timeout=60, extra=("PartitionName=never Nodes=n1 State=DOWN",)))
-    go_on = driven.root / "go_on"
-    declare(driven, TWO, train=f"wait_for = {json.dumps(str(go_on))}")
+    declare(driven, TWO)
+    driven.gate("any", 1)
     driven.type("sweep", "first")
     first, standby = drivers(lab)
 
@@ -120,7 +120,7 @@ def test_a_driver_that_was_moved_where_nothing_starts_is_replaced_by_the_next_up
     driven.type("status")
     until(driven, lambda: first not in drivers(lab), 120)
     until(driven, (driven.root / "logs" / "driver" / f"{standby}.out").exists, 300)
-    go_on.touch()
+    driven.open_gates("any")
     until(driven, lambda: {run["state"] for run in driven.summary()["runs"]} == {"completed"}, 600)
 
 
