@@ -50,6 +50,9 @@ _FLAGS = frozenset("hHIkOQsuvVW")
 _HETEROGENEOUS = frozenset({"hetjob", "packjob"})
 
 
+_OTHER_CLUSTERS = ("clusters", "cluster-constraint")
+
+
 def check_options(options: Sequence[str], source: str, keys: Collection[str], *, driver: bool = False) -> None:
     """Refuse options that lvjobs sets itself, in any spelling that sbatch takes: `-J x`, `--job-n=x`, two entries.
 
@@ -68,7 +71,7 @@ def check_options(options: Sequence[str], source: str, keys: Collection[str], *,
             names.add(name)
             letters[letter] = name
     for written, name in _found(options, names, letters):
-        raise UsageError(f"{source}: extra_sbatch has {written!r}: {_why(name)}")
+        raise UsageError(f"{source}: extra_sbatch has {written!r}, {_why(name)}; leave it out{_instead(name)}")
 
 
 def _found(options: Sequence[str], names: Collection[str], letters: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -93,12 +96,17 @@ def _found(options: Sequence[str], names: Collection[str], letters: dict[str, st
 
 def _why(name: str) -> str:
     if not name:
-        return "that is no option; write one option an entry, such as --constraint=a100"
-    if name in ("clusters", "cluster-constraint"):
-        return (
-            "lvjobs follows jobs on one cluster, the one whose login node it runs on; leave the option out, and run "
-            "lvjobs on a login node of that cluster"
-        )
+        return "which is no option"
+    if name in _OTHER_CLUSTERS:
+        return "and lvjobs follows jobs on one cluster, the one whose login node it runs on"
     if name in _HAVE_KEYS:
-        return f"leave it out, and set {_HAVE_KEYS[name][1]} instead"
-    return f"lvjobs sets --{name} itself, and would lose its jobs by another; leave it out"
+        return "which has a key of its own"
+    return f"and lvjobs sets --{name} itself, and would lose its jobs by another"
+
+
+def _instead(name: str) -> str:
+    if not name:
+        return ", and write one option an entry, such as --constraint=a100"
+    if name in _OTHER_CLUSTERS:
+        return ", and run lvjobs on a login node of that cluster"
+    return f", and set {_HAVE_KEYS[name][1]} instead" if name in _HAVE_KEYS else ""

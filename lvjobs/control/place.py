@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import NoReturn
 
 from lvjobs.control.disown import Stake, disown, stake_of
 from lvjobs.control.findings import Finding
@@ -123,7 +124,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
     if verdict is Verdict.UNCLEAR:
         stake = stake_of(transaction)
         if answer is None and stake.is_any:
-            raise _question(recorded, here, stake)
+            _ask(recorded, here, stake)
         verdict = answer or Verdict.MOVED
     if verdict is Verdict.HERE:
         if recorded.path == here.path and recorded.inode != here.inode:
@@ -166,8 +167,8 @@ def _place_of(root: Path) -> Place:
     return Place(secrets.token_hex(8), str(path), status.st_dev, status.st_ino)
 
 
-def _question(recorded: Place, here: Place, stake: Stake) -> PlaceUnclear:
-    return PlaceUnclear(
+def _ask(recorded: Place, here: Place, stake: Stake) -> NoReturn:
+    raise PlaceUnclear(
         f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
         f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type lvjobs study moved if "
         "nothing is left there, or lvjobs study copied if the original is still in use"

@@ -47,7 +47,7 @@ def test_a_value_may_be_an_entry_of_its_own():
 
 def test_the_driver_keeps_its_dependency():
     with pytest.raises(
-        UsageError, match=r"\[driver\]: extra_sbatch has '-d afterok:1': lvjobs sets --dependency itself"
+        UsageError, match=r"\[driver\]: extra_sbatch has '-d afterok:1', and lvjobs sets --dependency itself"
     ):
         check_options(["-d afterok:1"], "[driver]", (), driver=True)
 

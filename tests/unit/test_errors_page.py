@@ -144,7 +144,7 @@ def unknown_commands(text):
         )
 
 
-WHERE_LVJOBS_IS_A_WORD = ("run lvjobs where ",)
+WHERE_LVJOBS_IS_A_WORD = ("run lvjobs where ", "run lvjobs on a login node")
 
 
 def test_every_command_and_option_that_is_told_is_there(rows):

@@ -149,11 +149,11 @@ def test_two_files_aside_never_have_the_same_name(tmp_path):
 
 def test_a_copy_of_the_code_does_not_go_through_a_link_that_lies_in_wait(tmp_path):
     (tmp_path / "victim").mkdir()
-    name = snapshot_code(tmp_path / "first", "toy_task:train")
+    name = snapshot_code(tmp_path / "first", "toy_task:train").name
     store = tmp_path / "store"
     store.mkdir()
     (store / f".{name}.{os.uname().nodename}.{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
-    assert snapshot_code(store, "toy_task:train") == name
+    assert snapshot_code(store, "toy_task:train").name == name
     assert (store / name / "toy_task.py").is_file()
     assert list((tmp_path / "victim").iterdir()) == []
 

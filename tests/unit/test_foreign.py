@@ -253,7 +253,7 @@ def followers_report(world):
 
 
 PLACES = {
-    "control.own_cost": first_step,
+    "control.asking": first_step,
     "control.notify": webhook,
     "control.logs": log_tails,
     "cli.logs": log_tails,
@@ -339,7 +339,7 @@ def test_a_secret_is_found_as_an_address_has_it_and_line_by_line():
     ("text", "said"),
     [
         ("a\tb\nc\r\nd", "a\tb\nc\nd"),
-        ("\x1b[31mred\x9b0m", "\\x1b[31mred\\x9b0m"),
+        ("\x1b[31mred\x9b0m", "red\\x9b0m"),
         ("a\rb\x00\x7f", "a\\rb\\x00\\x7f"),
         ("\u202etxt.exe \ud800 été ☃", "\\u202etxt.exe \\ud800 été ☃"),
     ],
