@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lvjobs.errors import UsageError
-from lvjobs.files import expand_home
 
 _ANEW = "mend it there, or copy the model anew"
 
@@ -147,7 +146,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
 
 def _config_file(model: str) -> Path | None:
     try:
-        path = expand_home(model)
+        path = Path(model).expanduser()
     except RuntimeError:  # ~somebody, and there is nobody of that name
         return None
     return next((file for file in (path, path / "config.json") if file.is_file()), None)

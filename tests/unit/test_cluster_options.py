@@ -12,6 +12,7 @@ from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest, SubmitRefused
 from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.cluster.templates import shipped
+from lvjobs.control.placing import place
 from lvjobs.errors import UsageError
 
 KEYS = ("partition", "time_limit")
@@ -76,7 +77,7 @@ def test_the_defaults_of_a_profile_are_looked_at_too(tmp_path):
 def test_a_run_that_was_taken_before_is_refused_and_no_pass_ends_by_it(tmp_path):
     cluster = SlurmCluster(load_profile("generic"), tmp_path / "submissions")
     with pytest.raises(SubmitRefused, match="-Mgpu"):
-        cluster.submit(request(tmp_path, extra_sbatch=["-Mgpu"]))
+        place(cluster, [request(tmp_path, extra_sbatch=["-Mgpu"])], [])
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from control_scenes import EVERY, Scene, begun, check, make_haste
 from lvjobs.cluster.protocol import SubmitRefused
 from lvjobs.control.charges import unseen_steps
 from lvjobs.control.check import check as check_ledger
+from lvjobs.control.current import file_of
 from lvjobs.control.declare import Wanted, declare
 from lvjobs.control.enter import enter
 from lvjobs.errors import UsageError
-from lvjobs.study.current import declared_settings
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, RunFile, with_values
 from lvjobs.study.settings import OwnSettings
@@ -275,7 +275,7 @@ def test_the_same_data_elsewhere_are_the_same_run():
 def test_what_a_stage_requested_is_compared_with_what_study_toml_said_then(scene):
     """A stage may begin long after it was requested: what was not typed is not taken for typed."""
     edit(scene, memory_mb=100)
-    then = declared_settings(scene.study.config, scene.study.root, "train")
+    then = file_of(scene.study, "train")
     edit(scene, memory_mb=200)
     with scene.session() as session:
         wanted = Wanted([config_of(scene)], ["one"], "train", "lab", Resources(memory_mb=100), file=then)
