@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,19 +41,44 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is long on purpose, and sort the others: tests of Slurm first, the slow ones of them before all.
+    """Leave out what is long on purpose, sort the others, and deal them to xdist's workers.
 
-    A worker waits in tests of Slurm while others compute. Then come the other slow tests and those of acceptance, so
+    Tests of Slurm come first, the slow ones of them before all; then the other slow tests and those of acceptance, so
     that at the end no worker is busy for minutes while others have nothing left.
     """
     left_out = [] if config.getoption("--storm") else [item for item in items if item.get_closest_marker("storm")]
     items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, not _is_slow(item)))
+    items[:] = deal(items, getattr(config, "workerinput", {}).get("workercount", 1))
     names = [item.nodeid for item in left_out]
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = names
     elif plugin := config.pluginmanager.get_plugin(LeftOut.__name__):
         plugin.names = names
+
+
+def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return the items in an order by which half of the workers begin with tests of Slurm, and half with other slow ones.
+
+    A worker waits in tests of Slurm while others compute. xdist gives each worker one part of the whole, in order, and
+    lets a worker that has nothing left take from the end of another's part. Modules stay together where that is
+    possible: their fixtures are made once.
+    """
+    if workers < 2:
+        return items
+    slurm = [item for item in items if item.get_closest_marker("slurm")]
+    others = [item for item in items if not item.get_closest_marker("slurm")]
+    half = workers // 2
+    parts: list[list[pytest.Item]] = [slurm[number::half] for number in range(half)]
+    parts += [[] for _ in range(workers - half)]
+    slow = [list(group) for _, group in groupby((item for item in others if _is_slow(item)), lambda item: item.path)]
+    for number, group in enumerate(slow):
+        parts[half + number % (workers - half)] += group
+    rest = iter([item for item in others if not _is_slow(item)])
+    for number, part in enumerate(parts):  # sizes as xdist has them: the rest is shared out again with each part
+        left = len(items) - sum(map(len, parts[:number]))
+        part.extend(islice(rest, max(0, left // (workers - number) - len(part))))
+    return [item for part in parts for item in part]
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -230,9 +230,9 @@ def left(study):
 def test_scancel_is_final_when_the_worker_cannot_ask_slurm(kind, study: Study, lab_for, lab_configs, tmp_path):
     lab = lab_for(lab_configs[kind])
     study.mute_scontrol(tmp_path / "bin")
+    study.gate("run", 50)
     study.submit("run")
-    claim = study.reach("run", 50)
-    lab.run("scancel", claim["job_id"])
+    lab.run("scancel", study.halt("run", 50)["job_id"])
     until(lambda: left(study))
     run = study.until("run", "cancelled", "completed")
     assert (run["state"], run["cause"]) == ("cancelled", "cancelled")
@@ -249,11 +249,9 @@ def test_a_preempted_run_resumes_when_the_worker_cannot_ask_slurm(
 ):
     lab = lab_for(lab_configs[kind])
     study.mute_scontrol(tmp_path / "bin")
+    study.gate("run", 300)
     study.submit("run")
-    claim = study.halt("run", 300)
-    lab.preempt(claim["job_id"])
-    with suppress(psutil.NoSuchProcess):  # Slurm's SIGCONT woke it
-        psutil.Process(claim["pid"]).resume()
+    lab.preempt(study.halt("run", 300)["job_id"])
     run = study.until("run", "completed", "cancelled")
     assert run["state"] == "completed", run["reason"]
     assert left(study) == ["unknown"]
