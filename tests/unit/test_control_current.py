@@ -292,3 +292,15 @@ def test_a_stage_requested_with_another_interval_is_the_same_stage():
     first = Request(train=train)
     assert first.trains_as(Request(train={**train, "checkpoint_every": 50, "keep_last": 1}))
     assert not first.trains_as(Request(train={**train, "learning_rate": 1e-4}))
+
+
+def test_a_time_limit_that_is_typed_ends_the_computed_one_and_auto_ends_a_typed_one(scene):
+    edit(scene, time_limit="auto", cpus=2)
+    hold(scene)
+    (told,) = scene.take_up("one", time_limit="30m")
+    assert json.loads(scene.run()["resources"]) == {"time_limit_minutes": 30, "cpus": 2}
+    assert "-> 30" in told
+    scene.cluster.kill(scene.reach(0).id)
+    scene.make_pass()
+    scene.take_up("one", time_limit="auto")
+    assert json.loads(scene.run()["resources"]) == {"time_limit": "auto", "cpus": 2}

@@ -9,12 +9,11 @@ from control_scenes import Scene, make_haste
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import timing
 from lvjobs.control.actions import Extend, SetRun
-from lvjobs.control.command import changed
 from lvjobs.control.decide import decide
 from lvjobs.control.pace import Pace, Stopwatch, samples_of
 from lvjobs.control.submission import same_job
 from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
-from lvjobs.study.tables import Policy, Resources
+from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
 BOUNDS = Bounds(most=720, lead=180)
@@ -194,10 +193,3 @@ def test_it_never_loops(make):
     assert scene.state() == "completed"
     assert set(scene.causes()[:-1]) == {"timeout"}
     assert len(scene.causes()) <= 4
-
-
-def test_a_time_limit_that_is_typed_ends_the_computed_one():
-    old = {"time_limit": "auto", "time_limit_minutes": 4, "time_limit_most": 60, "cpus": 2}
-    assert changed(old, Resources(time_limit="30m")) == {"time_limit_minutes": 30, "cpus": 2}
-    assert changed(old, Resources(partition="p")) == {**old, "partition": "p"}
-    assert changed({"time_limit_minutes": 30}, Resources(time_limit="auto")) == {"time_limit": "auto"}

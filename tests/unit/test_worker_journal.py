@@ -105,7 +105,7 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
     run.resume()
     monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
 
-    def away(*_):
+    def away(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
