@@ -1,15 +1,57 @@
-"""Writes docs/errors.md from the messages in the source: python scripts/make_errors.py.
+"""Write docs/errors.md from lvjobs.remedies: `python scripts/make_errors.py`.
 
-tests/unit/test_errors_page.py fails where the page is no longer what this gives.
+tests/unit/test_remedies.py fails where the page is no longer what this gives.
 """
 
-import sys
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from lvjobs.remedies import Remedy, registry
 
-from errors_page import PAGE, page
-from messages import scan
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+
+_HEAD = """\
+<!-- Written by `python scripts/make_errors.py` from lvjobs/remedies: change it there. -->
+
+# Errors and what to type
+
+An error is one line, `lvjobs: ...`: what happened, what it means for the run, what to do. Where a message names a
+command, that command is in this table: search for words of the message. A message without a command names the option,
+the key or the file to change. The exit code is 2 where nothing was done because of what was typed, and 1 otherwise.
+
+Each of the {count} commands is typed in a test that first brings its trouble about.
+[Troubleshooting](troubleshooting.md) has what people meet most.
+
+| the message has | what happened | what to type | what that does |
+|---|---|---|---|
+"""
+
+
+def page(remedies: Mapping[str, Remedy]) -> str:
+    """Return docs/errors.md."""
+    return _HEAD.format(count=len(remedies)) + "".join(map(_row, remedies.values()))
+
+
+def _row(remedy: Remedy) -> str:
+    cells = [
+        "<br>".join(map(_cell, remedy.seen)),
+        _cell(remedy.trouble),
+        f"`{_shown(remedy.command)}`",
+        _cell(remedy.effect),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _shown(command: str) -> str:
+    """Return the command with its fields as words in capitals."""
+    return re.sub(r"{(\w+)}", lambda field: field[1].upper(), command).replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    """Return text that Markdown leaves as it is."""
+    return re.sub(r"[|*<\[\]_]", lambda match: "&lt;" if match[0] == "<" else "\\" + match[0], text)
+
 
 if __name__ == "__main__":
-    PAGE.write_text(page(scan()), encoding="utf-8")
+    PAGE.write_text(page(registry()), encoding="utf-8")

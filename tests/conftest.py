@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import pytest
 from faults import Gathered, fault
 from hypothesis import HealthCheck, settings
+from remedies import remedies_are_taken, take
 
 from lvjobs.cli import main
 
-__all__ = ["fault"]  # a fixture for all
+__all__ = ["fault", "remedies_are_taken", "take"]  # fixtures for all
 
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, load_study
 
@@ -50,7 +51,7 @@ def existing_study(root: Path) -> Study:
     study = load_study(root)
     places = (study.layout.config, study.layout.database, study.layout.checkpoints)
     if not any(path.exists() for path in places):
-        raise UsageError(f"there is no study in {study.root}; type: lvjobs init, or name one with --study")
+        raise UsageError(f"there is no study in {study.root}; type: {remedies.INIT}, or name one with --study")
     return study
 
 
@@ -75,7 +76,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:
-        raise UsageError(f"no pass was made over {study.root} yet; type: lvjobs status")
+        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
 
 

@@ -24,6 +24,7 @@ from docs_blocks import (
 
 from lvjobs.cli import cli
 from lvjobs.errors import UsageError
+from lvjobs.remedies import registry
 from lvjobs.study.config import StudyConfig, study_model, validated
 
 if sys.version_info >= (3, 11):
@@ -36,8 +37,8 @@ GENERATED = {"changes.md": ROOT / "CHANGELOG.md"}
 """Pages of the site that are made of files beside docs/ (scripts/site_hooks.py)."""
 
 
-def reference():
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "scripts" / "make_reference.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -184,15 +185,20 @@ def test_a_block_knows_what_is_typed_in_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["cli.md", "study-toml.md"])
 def test_a_generated_page_is_fresh(name):
-    made = reference().PAGES[name]()
+    made = script("make_reference").PAGES[name]()
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == made, f"docs/{name} is not what the code gives any more; type: python scripts/make_reference.py"
+
+
+def test_the_page_of_errors_is_fresh():
+    module = script("make_errors")
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(registry()), "type: python scripts/make_errors.py"
 
 
 def test_every_key_and_every_option_says_what_it_means():
     """The last column of every table of the two generated pages."""
     wordless = []
-    for name, made in reference().PAGES.items():
+    for name, made in script("make_reference").PAGES.items():
         rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]
         wordless += [f"{name}: {row[0]}" for row in rows if not row[-1].strip(" |")]
     assert wordless == []

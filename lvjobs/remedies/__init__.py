@@ -1,0 +1,18 @@
+"""Remedies: every command that a message tells its reader to type, as a registered value.
+
+A message holds no command of its own; it holds a remedy, filled in: `remedies.RESUME_RUN(run=name)`. So a test finds
+all of them, and each is typed in a test that brings its trouble about (tests/remedies.py). docs/errors.md lists them.
+"""
+
+from collections.abc import Mapping
+
+from lvjobs.remedies import machine, work
+from lvjobs.remedies.machine import *  # noqa: F403 - each by its name: remedies.RESUME
+from lvjobs.remedies.remedy import Remedy
+from lvjobs.remedies.work import *  # noqa: F403
+
+
+def registry() -> Mapping[str, Remedy]:
+    """Return all remedies by their names, in the order in which they are declared."""
+    both = {**vars(work), **vars(machine)}
+    return {name: value for name, value in both.items() if isinstance(value, Remedy)}

@@ -1,0 +1,180 @@
+"""Remedies for files, the driver, models, packages, the site and the lab."""
+
+from lvjobs.remedies.remedy import Remedy
+
+# -- runs.db --------------------------------------------------------------------------------------------------------
+
+LEDGER_CHECK = Remedy(
+    "lvjobs ledger check",
+    "runs.db, or a file in a run's directory, cannot be read or was not written by lvjobs.",
+    "Compares runs.db with the run directories, and says what is wrong.",
+    ("see: lvjobs ledger check", "see lvjobs ledger check"),
+)
+LEDGER_REBUILD = Remedy(
+    "lvjobs ledger rebuild",
+    "runs.db is gone.",
+    "Makes it anew from the run directories.",
+    ("make it anew from them",),
+)
+LEDGER_REBUILD_ASIDE = Remedy(
+    "lvjobs ledger rebuild --aside",
+    "runs.db is damaged, or was copied while it was written.",
+    "Keeps the damaged file under another name, and makes runs.db anew from the run directories.",
+    ("lvjobs ledger rebuild --aside",),
+)
+LEDGER_BACKUP = Remedy(
+    "lvjobs ledger backup",
+    "Another program wants to read runs.db on a network file system.",
+    "Writes a copy that is whole.",
+    ("or read a copy: lvjobs ledger backup",),
+)
+LEDGER_EXPORT = Remedy(
+    "lvjobs ledger export",
+    "Another program wants to read runs.db on a network file system.",
+    "Writes its rows as files.",
+    ("read it with lvjobs ledger export",),
+)
+
+# -- the driver -----------------------------------------------------------------------------------------------------
+
+DRIVER_START = Remedy(
+    "lvjobs driver start",
+    "The driver was stopped, or the study is a copy.",
+    "Starts the driver; it makes the passes while nobody is there.",
+    ("it was stopped; type: lvjobs driver start",),
+)
+DRIVER_STOP = Remedy(
+    "lvjobs driver stop",
+    "runs.db was made anew, and does not know that the driver was stopped.",
+    "Stops the driver.",
+    ("whether the driver was stopped",),
+)
+DRIVER_INSTALL = Remedy(
+    "lvjobs driver install",
+    "The site lets no driver job run.",
+    "Adds a line to the crontab of this host that makes the passes.",
+    ("lvjobs driver install",),
+)
+DRIVER_INSTALL_SCRONTAB = Remedy(
+    "lvjobs driver install --scrontab",
+    "The site lets no driver job run, and offers scrontab.",
+    "Adds a line to Slurm's own crontab that makes the passes.",
+    ("lvjobs driver install --scrontab",),
+)
+DRIVER_UNINSTALL = Remedy(
+    "lvjobs driver uninstall",
+    "The line in the crontab is no longer wanted.",
+    "Takes it out.",
+    ("end it with: lvjobs driver uninstall",),
+)
+
+# -- models, data and packages --------------------------------------------------------------------------------------
+
+MODEL_PULL = Remedy(
+    "lvjobs model pull {model}",
+    "A model is not in the cache, and jobs do not download.",
+    "Downloads the model; type it where there is a network, with the same HF_HOME.",
+    ("and jobs do not download", "fetch yours: lvjobs model pull"),
+)
+MODEL_CHECK = Remedy(
+    "lvjobs model check {model}",
+    "A model, or its tokenizer, cannot be loaded.",
+    "Loads it, and says what it lacks.",
+    ("see what it lacks", "to look at it, type: lvjobs model check"),
+)
+DATA_MAKE = Remedy(
+    "lvjobs data make {path}",
+    "The data file is not there.",
+    "Writes a file of synthetic series in the format that lvjobs reads.",
+    ("no such file; name yours with --data",),
+)
+INSTALL_EXTRA = Remedy(
+    "pip install {package}",
+    "A command needs a package that lvjobs does not install by itself, or one in another version.",
+    "Installs it into the environment that lvjobs runs in.",
+    ("takes the package",),
+)
+
+# -- the site, the file system --------------------------------------------------------------------------------------
+
+SCONTROL_RELEASE = Remedy(
+    "scontrol release {job}",
+    "Slurm, or its administrator, holds a job.",
+    "Lets it start.",
+    ("release it with scontrol release",),
+)
+SCONTROL_UPDATE = Remedy(
+    "scontrol update jobid={job} {setting}",
+    "A job would start sooner with less time or in another partition.",
+    "Changes the job that waits, which keeps its place in the queue.",
+    ("scontrol update",),
+)
+CHMOD_PRIVATE = Remedy(
+    "chmod go= {path}",
+    "Others may read the study.",
+    "Takes their permissions away.",
+    ("if that is not meant, type: chmod",),
+)
+CHMOD_OWNER = Remedy(
+    "chmod u+rwx {path}",
+    "The study's directory cannot be written.",
+    "Gives you permission.",
+    ("chmod u+rwx",),
+)
+TOUCH = Remedy(
+    "touch {path}",
+    "A lease was left behind, and no other lvjobs runs.",
+    "Ends the wait for it.",
+    ("if no other lvjobs runs on this study",),
+)
+
+# -- the lab --------------------------------------------------------------------------------------------------------
+
+LAB_UP = Remedy(
+    "lvjobs lab up",
+    "There is no Slurm here, or the lab does not run.",
+    "Starts a private Slurm cluster on this machine.",
+    ("no lab here yet", "no lab in", "lvjobs lab up says what to install"),
+)
+LAB_UP_INSTALL = Remedy(
+    "lvjobs lab up --install",
+    "The lab needs Debian packages that are not installed.",
+    "As root, installs them and starts the lab.",
+    ("or, as root, lvjobs lab up --install",),
+)
+LAB_STATUS = Remedy(
+    "lvjobs lab status",
+    "A program of the lab did not answer.",
+    "Shows which of the lab's daemons run.",
+    ("see lvjobs lab status",),
+)
+LAB_DOWN = Remedy(
+    "lvjobs lab down",
+    "A lab with other settings runs already.",
+    "Stops it; `lvjobs lab up` then starts one with the settings you give.",
+    ("a lab with other settings runs in",),
+)
+LAB_PURGE = Remedy(
+    "lvjobs lab down --purge",
+    "The lab's record is not readable.",
+    "Removes the lab's directory.",
+    ("is not readable",),
+)
+LAB_THAW = Remedy(
+    "lvjobs lab thaw", "slurmctld was frozen by `lvjobs lab freeze`.", "Lets it go on.", ("slurmctld is frozen",)
+)
+LAB_RESTORE = Remedy(
+    "lvjobs lab restore {node}", "A node was taken down by `lvjobs lab fail`.", "Brings it back.", ("is down;",)
+)
+LAB_ENVIRONMENT = Remedy(
+    'eval "$(lvjobs lab env)"',
+    "The lab runs, and this shell does not use it.",
+    "Sets SLURM_CONF in this shell.",
+    ("to use it:",),
+)
+INSTALL_DEBIAN = Remedy(
+    "sudo apt-get install {packages}",
+    "The lab needs Debian packages that are not installed.",
+    "Installs them.",
+    ("installing needs root",),
+)

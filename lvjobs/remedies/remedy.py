@@ -1,0 +1,37 @@
+"""A remedy: a command that a message tells its reader to type, as a registered value."""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A command that ends a trouble.
+
+    `command`: a field in braces is filled in by the message; a word in CAPITALS is the reader's to choose.
+    `trouble`: when a message names it. `effect`: what it does. `seen`: words of such messages as they are printed, by
+    which a reader finds its row. The last three are for docs/errors.md.
+    """
+
+    command: str
+    trouble: str
+    effect: str
+    seen: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the command; raises KeyError where it has fields."""
+        return self()
+
+    def __call__(self, **fields: object) -> str:
+        """Return the command with its fields filled in, each quoted for a shell; an iterable gives several words.
+
+        Raises KeyError where a field is missing.
+        """
+        return self.command.format_map({name: _quoted(value) for name, value in fields.items()})
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return shlex.join(map(str, value))
+    return shlex.quote(str(value))

@@ -1,0 +1,217 @@
+"""Remedies for studies, runs, stages and their budget."""
+
+from lvjobs.remedies.remedy import Remedy
+
+# -- the study ------------------------------------------------------------------------------------------------------
+
+INIT = Remedy(
+    "lvjobs init", "The directory holds no study.", "Writes a study.toml to begin with.", ("there is no study in",)
+)
+STATUS = Remedy(
+    "lvjobs status",
+    "A name is unknown, or what is shown is old.",
+    "Reads the queue and the journals, and shows every run.",
+    ("no pass was made over", "in this study; type:"),
+)
+WATCH = Remedy(
+    "lvjobs watch",
+    "No driver can run, so nothing happens while nobody types a command.",
+    "Makes a pass every minute until you end it; keep it in tmux.",
+    ("keep lvjobs watch running",),
+)
+STUDY_MOVED = Remedy(
+    "lvjobs study moved",
+    "The study is in another place than before, and lvjobs cannot see whether it was moved or copied.",
+    "Says that nothing is left in the old place: the study keeps its jobs.",
+    ("cannot see whether it was moved or copied",),
+)
+STUDY_COPIED = Remedy(
+    "lvjobs study copied",
+    "The study is in another place than before, and the original is still in use.",
+    "Says that this is a copy: the jobs stay the original's.",
+    ("cannot see whether it was moved or copied",),
+)
+DOCTOR = Remedy(
+    "lvjobs doctor",
+    "Slurm's controller or its accounting did not answer.",
+    "Asks again, and lists what works.",
+    ("wait, and type lvjobs doctor again",),
+)
+DOCTOR_JOB = Remedy(
+    "lvjobs doctor --job",
+    "Only a job can tell what holds on a node.",
+    "Submits a test job, and shows what it found.",
+    ("only a job can tell",),
+)
+DOCTOR_PATIENT = Remedy(
+    "lvjobs doctor --job --timeout 3600",
+    "The test job did not start in time.",
+    "Waits an hour for it.",
+    ("a QOS or partition for tests starts sooner",),
+)
+REPORT = Remedy("lvjobs report", "The study has results to look at.", "Writes the report.", ("lvjobs report",))
+
+# -- runs -----------------------------------------------------------------------------------------------------------
+
+RESUME = Remedy(
+    "lvjobs resume",
+    "A run waits for the next pass, or a disk was full or gone while a job ran.",
+    "Makes a pass: submits every run that is due. Runs that are held stay so.",
+    ("the next pass", "then: lvjobs resume"),
+)
+RESUME_RUN = Remedy(
+    "lvjobs resume {run}",
+    "A run is held or paused, and its cause is fixed.",
+    "Submits the run again with the current code, profile and [resources]; it continues from its newest checkpoint.",
+    ("then type: lvjobs resume", "then: lvjobs resume"),
+)
+RESUME_MEMORY = Remedy(
+    "lvjobs resume {run} --memory-mb MEBIBYTES",
+    "A run is held because its jobs ran out of memory.",
+    "Submits the run again with more memory.",
+    ("--memory-mb",),
+)
+RESUME_SETTINGS = Remedy(
+    "lvjobs resume RUN --time-limit 12h",
+    "`lvjobs resume` was given settings without a run.",
+    "Gives the settings to that run.",
+    ("settings are for runs that are resumed",),
+)
+CANCEL = Remedy(
+    "lvjobs cancel {run}",
+    "A run is no longer wanted, or its job has to end first.",
+    "Ends the run for good and releases its reserved FLOPs.",
+    ("lvjobs cancel",),
+)
+WHY = Remedy(
+    "lvjobs why {run}",
+    "A run has no log yet, or there is news of it.",
+    "Shows how the run stands, the evidence, and what to do.",
+    ("has no log yet",),
+)
+LOGS = Remedy(
+    "lvjobs logs {run}",
+    "A run failed several times.",
+    "Shows all that its last job printed.",
+    ("look at: lvjobs logs",),
+)
+QUEUE = Remedy(
+    "lvjobs queue {run}",
+    "A run's job waits in the queue.",
+    "Asks Slurm when it may start, and what would start sooner.",
+    ("lvjobs queue",),
+)
+SUBMIT_TRAIN = Remedy(
+    "lvjobs submit train",
+    "Nothing was submitted yet, or a run's configuration was edited or lost.",
+    "Declares and submits a new training run.",
+    ("lvjobs submit train",),
+)
+SUBMIT_TASK = Remedy(
+    "lvjobs submit run",
+    "`submit train` was typed, and [train] names a task of your own.",
+    "Declares and submits a run of that task.",
+    ("[train] in study.toml has a task of its own",),
+)
+SUBMIT_NAMED_TASK = Remedy(
+    "lvjobs submit run mypackage.train:train --config FILE.toml",
+    "`submit run` was typed, and no task was named.",
+    "Submits a run of the function of that name.",
+    ("no task was named",),
+)
+DRY_RUN = Remedy(
+    "lvjobs submit train --dry-run",
+    "The site may refuse the batch script.",
+    "Prints the script, and submits nothing.",
+    ("the script: lvjobs submit train --dry-run",),
+)
+EVALUATE = Remedy(
+    "lvjobs evaluate {runs}",
+    "A run was not evaluated, so a table or figure lacks it.",
+    "Forecasts and scores held-out series with the run's weights.",
+    ("has not been evaluated", "nothing was evaluated yet", "nothing in this study has been evaluated yet"),
+)
+EVALUATE_ZERO_SHOT = Remedy(
+    "lvjobs evaluate --zero-shot raw",
+    "The base model was not evaluated, so nothing shows whether training helped.",
+    "Forecasts and scores held-out series with the base model.",
+    ("the base model was not evaluated",),
+)
+EVALUATE_SAMPLES = Remedy(
+    "lvjobs evaluate RUN --samples 20",
+    "A greedy forecast has no bands.",
+    "Draws 20 forecasts of each series, which show bands.",
+    ("It is one greedy forecast, which has no bands",),
+)
+EVALUATIONS = Remedy(
+    "lvjobs evaluate --table",
+    "A stage of evaluations has no winner.",
+    "Shows all evaluations in one table.",
+    ("evaluates, and has no winner",),
+)
+
+# -- stages ---------------------------------------------------------------------------------------------------------
+
+SWEEP_PLAN = Remedy(
+    "lvjobs sweep plan",
+    "A stage is unknown, or does not fit the budget.",
+    "Lists the declared stages, what they cost and what fits.",
+    ("see: lvjobs sweep plan", "see lvjobs sweep plan"),
+)
+SWEEP_ALL = Remedy(
+    "lvjobs sweep all",
+    "A stage waits for another that nobody asked for.",
+    "Asks for every declared stage.",
+    ("which nobody asked for",),
+)
+SWEEP_STAGE = Remedy(
+    "lvjobs sweep {stage}",
+    "A stage has no runs yet, or study.toml was corrected.",
+    "Asks for the stage; what is there is not trained again.",
+    ("has no runs yet; type: lvjobs sweep", "then: lvjobs sweep"),
+)
+SWEEP_SHOW = Remedy(
+    "lvjobs sweep show {stage}",
+    "A run is none of the stage's, or its grid has no table.",
+    "Shows the stage's runs and results.",
+    ("is no run of",),
+)
+SWEEP_WINNER = Remedy(
+    'lvjobs sweep {stage} --winner RUN --because "REASON"',
+    "No run of a stage can win by itself.",
+    "Chooses the winner by hand; the reason stays with the results.",
+    ("no run can win",),
+)
+SWEEP_WITHOUT_HELD = Remedy(
+    "lvjobs sweep {stage} --without-held",
+    "A stage waits for runs that are held.",
+    "Decides the stage without them.",
+    ("or go on without",),
+)
+
+# -- FLOPs ----------------------------------------------------------------------------------------------------------
+
+BUDGET = Remedy(
+    "lvjobs budget",
+    "Runs do not fit the limit.",
+    "Shows what was spent, what is reserved and what is free.",
+    ("see lvjobs budget",),
+)
+BUDGET_SET = Remedy(
+    "lvjobs budget set FLOPS",
+    "Runs do not fit the limit, and more may be spent.",
+    "Sets another limit; runs that wait for FLOPs continue.",
+    ("lvjobs budget set",),
+)
+ESTIMATE = Remedy(
+    "lvjobs estimate",
+    "Whether everything that is declared fits the budget is not known.",
+    "Counts the FLOPs of all declared stages.",
+    ("whether all that is declared fits",),
+)
+ESTIMATE_TRAIN = Remedy(
+    "lvjobs estimate train",
+    "study.toml declares no stage.",
+    "Counts the FLOPs of the run that [train] describes.",
+    ("study.toml declares no [[stage]]",),
+)

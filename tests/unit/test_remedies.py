@@ -1,0 +1,123 @@
+"""What a message tells its reader to type: registered, known to `lvjobs`, and typed in a test."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from remedies import scenarios
+
+import lvjobs
+import lvjobs.cli
+from lvjobs.remedies import Remedy, registry
+
+PACKAGE = Path(lvjobs.__file__).parent
+REMEDIES = registry()
+
+HELP = frozenset({"help", "short_help", "epilog", "description"})
+"""Arguments whose text is no message: help of a command, or of a key of study.toml."""
+NO_MESSAGE = {
+    "study/template.py": "comments of a study.toml",
+    "cli/__init__.py": "the list of commands",
+}
+OTHERS = r"pip install|apt-get install|scontrol (?:release|update|hold|requeue)|chmod|touch|sudo|module load|ssh-keygen"
+COMMAND = re.compile(rf"\blvjobs (?:{'|'.join(lvjobs.cli.cli.list_commands(None))})\b|(?<![\w-])(?:{OTHERS}) ")
+
+
+def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a module that may be messages: the line, and the text with its remedies filled in."""
+    skipped = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            skipped |= {id(child) for child in ast.iter_child_nodes(node)}
+            continue
+        is_help = isinstance(node, ast.keyword) and node.arg in HELP
+        if is_help or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            skipped.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            skipped |= {id(child) for child in ast.iter_child_nodes(node)}
+            yield node.lineno, "".join(map(part, node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def part(node: ast.expr) -> str:
+    """Return a part of an f-string: its words, a remedy's command between marks, or a blank for any other value."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    named = re.search(r"\bremedies\.([A-Z_]+)", ast.unparse(node))
+    return f"\0{REMEDIES[named[1]].command}\0" if named else "\0"
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if not name.startswith("remedies/"):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def messages() -> list[tuple[str, str]]:
+    """All texts of lvjobs that may be messages, each with its place."""
+    return [
+        (f"{name}:{line}", text) for name, tree in modules() if name not in NO_MESSAGE for line, text in texts(tree)
+    ]
+
+
+def test_a_message_holds_no_command_that_is_not_registered(messages):
+    found = [f"{place}: {text}" for place, text in messages if COMMAND.search(re.sub(r"\0[^\0]*\0", "", text))]
+    assert found == [], "use a remedy of lvjobs.remedies"
+
+
+def test_each_remedy_is_in_a_message():
+    used = {
+        node.attr
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "remedies"
+    }
+    assert set(REMEDIES) - used == set()
+
+
+def test_each_remedy_is_typed_in_a_test():
+    typed = {name for _, name in scenarios()}
+    assert set(REMEDIES) - typed == set(), 'bring its trouble about in a test, marked pytest.mark.remedy("NAME")'
+    assert typed - set(REMEDIES) == set(), "no such remedy"
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_words_by_which_a_remedy_is_found_are_printed(name, messages):
+    shown = [re.sub(r"\0", "", text) for _, text in messages]
+    missing = [words for words in REMEDIES[name].seen if not any(words in text for text in shown)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_lvjobs_knows_the_command(name):
+    words = REMEDIES[name].command.split()
+    if words[0] == "lvjobs":
+        command, options = lvjobs.cli.cli, []
+        context = click.Context(command)
+        for word in words[1:]:
+            inner = command.get_command(context, word) if isinstance(command, click.Group) else None
+            command, options = (inner, options) if inner else (command, [*options, word])
+        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert command is not lvjobs.cli.cli
+        assert not isinstance(command, click.Group) or command.invoke_without_command
+        assert {word for word in options if word.startswith("--")} <= known
+
+
+def test_a_field_is_quoted_for_a_shell():
+    remedy = Remedy("lvjobs resume {run}", "", "", ())
+    assert remedy(run="it's") == """lvjobs resume 'it'"'"'s'"""
+    assert remedy(run=["a b", "c"]) == "lvjobs resume 'a b' c"
+    with pytest.raises(KeyError):
+        str(remedy)
+
+
+def test_a_command_in_a_message_is_found():
+    tree = ast.parse('x = f"{a} is gone; type: lvjobs status"\ny = f"{remedies.STATUS}, {b}"\n"""lvjobs status"""')
+    found = [text for _, text in texts(tree)]
+    assert [bool(COMMAND.search(re.sub(r"\0[^\0]*\0", "", text))) for text in found] == [True, False]
