@@ -2,7 +2,7 @@
 
 from control_scenes import Scene, make_haste
 
-from lvjobs.control import loop, session
+from lvjobs.control import loop
 
 TOML = """\
 profile = "lab"
