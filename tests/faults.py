@@ -39,6 +39,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "node_fail": "node failure, and its orphan lives on",
         "launch_failed": "launch failed, requeued, held",
         "device_error": "a broken device on one node, again and again",
+        "suspended": "suspended or stopped by the site, for longer than a run may be silent",
         "pack": "a job that runs share is preempted, and one of them killed",
         "storm": "all of these at random, every ten seconds on average, until the study ends, or two minutes are over and three have happened, with nobody there",
     },
@@ -62,6 +63,8 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "phantom": "a finished job that Slurm runs again",
         "late_job": "a job that turns up after its run went on elsewhere",
         "refused": "refused by the site",
+        "absent": "commands on a host without Slurm's programs",
+        "unknown_state": "a job in a state that lvjobs does not know (`RESV_DEL_HOLD`)",
     },
     "The disk": {
         "full_checkpoint": "full at a checkpoint",
@@ -74,6 +77,12 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "ledger_gone": "`runs.db` deleted while runs train and an answer is missing",
         "ledger_copied": "`runs.db` copied while it is written",
         "old_schema": "an older release's `runs.db`, each that was released",
+    },
+    "The study": {
+        "copied": "copied (`cp -r`) while its runs train, with commands in both",
+        "moved": "moved (`mv`) while its jobs wait or train",
+        "original_deleted": "copied, and the original deleted while its job waits",
+        "profile_gone": "the file of a run's profile deleted",
     },
     "The command": {
         "killed_submitting": "`submit` killed between any two durable writes",

@@ -152,7 +152,7 @@ class Study:
             if run["state"] in states:
                 return run
             assert time.monotonic() < deadline, f"not {states} after {timeout} s: {run}\n{self.story(name)}"
-            time.sleep(0.5)
+            time.sleep(1)
 
     def keep_requeueable(self, directory: Path):
         """From now on workers cannot forbid Slurm to run a finished job again: their `scontrol` does not do that."""
@@ -215,7 +215,7 @@ class Study:
             if len(claims) >= (generation or 1) and max(executed, default=0) >= step:
                 return claims[-1]
             assert time.monotonic() < deadline, f"step {step} not reached\n{self.story(name)}"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     # -- gates: a run stands still until the test has done what it has to do meanwhile --------------------------------
 

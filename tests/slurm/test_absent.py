@@ -45,7 +45,9 @@ def elsewhere(study: Study, lab, tmp_path_factory):
     return typed
 
 
-def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(study: Study, lab, elsewhere, undisturbed):
+def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(
+    study: Study, lab, elsewhere, undisturbed, fault
+):
     path = study.root / "study.toml"
     text = path.read_text().replace("[train]\n", "[train]\nfail_at = 0\n")
     path.write_text(text.replace("backoff_seconds = 1\n", "backoff_seconds = 20\n"))
@@ -72,9 +74,10 @@ def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(stud
     assert study.executed("run")[-1] == 1000
     assert run["attempts"] == 3
     assert study.weights("run") == undisturbed
+    fault("absent", study, same_bits=True)
 
 
-def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: Study, elsewhere):
+def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: Study, elsewhere, fault):
     path = study.root / "study.toml"
     path.write_text(path.read_text() + STAGES)
     elsewhere("sweep", "all")
@@ -85,6 +88,7 @@ def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: 
     runs = study.runs()
     assert {run["state"] for run in runs.values()} == {"completed"}
     assert len(set(study.known_jobs())) == 2, "one array a stage"
+    fault("absent", study)
 
 
 def test_no_driver_is_submitted_from_where_slurm_is_not_on_path(study: Study, lab, elsewhere):

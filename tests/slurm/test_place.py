@@ -47,7 +47,7 @@ def queue(lab):
     return lab.run("squeue", "-h", "-a", "-o", "%j").split()
 
 
-def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab, undisturbed):
+def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab, undisturbed, fault):
     """Both make passes until the copy's journals have stood still for three times what is called hung."""
     study = Study(tmp_path / "study", driver=True)
     toml = study.root / "study.toml"
@@ -69,6 +69,7 @@ def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab
         assert other.run("run")["state"] == "paused"
         assert other.summary()["did"] == []
         passes += 1
+        time.sleep(1)  # cores are for others, too
     drivers = {name for name in queue(lab) if name.startswith("driver.")}
     assert len(drivers) == 1, "the copy has none"
     assert "no driver" in other.type("driver", "status") or "stopped" in other.type("driver", "status")
@@ -88,9 +89,10 @@ def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab
     assert other.weights("run") == undisturbed
     other.type("ledger", "check")
     assert study.run("run") == run
+    fault("copied", study, same_bits=study.weights("run") == undisturbed)
 
 
-def test_a_study_that_is_moved_while_its_job_waits(tmp_path, lab, undisturbed):
+def test_a_study_that_is_moved_while_its_job_waits(tmp_path, lab, undisturbed, fault):
     """The job's script names the old place, where it cannot begin: the run is submitted again from the new one."""
     study = Study(tmp_path / "study")
     lab.run("scontrol", "update", "partitionname=low", "state=down")
@@ -113,6 +115,7 @@ def test_a_study_that_is_moved_while_its_job_waits(tmp_path, lab, undisturbed):
     assert other.weights("run") == undisturbed
     assert nothing_but_logs(study.root)
     other.type("ledger", "check")
+    fault("moved", other, same_bits=True)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_a_study_that_is_moved_while_its_job_waits(tmp_path, lab, undisturbed):
         ("waits to go on", ["preempted", "launch_failed", "completed"]),
     ],
 )
-def test_a_study_that_is_moved_after_its_run_began(how, expected, tmp_path, lab, undisturbed):
+def test_a_study_that_is_moved_after_its_run_began(how, expected, tmp_path, lab, undisturbed, fault):
     study = Study(tmp_path / "study", driver=True)
     study.gate("run", 300)
     study.submit("run")
@@ -146,9 +149,10 @@ def test_a_study_that_is_moved_after_its_run_began(how, expected, tmp_path, lab,
     assert nothing_but_logs(study.root)
     until(lambda: driver not in queue(lab))
     other.type("ledger", "check")
+    fault("moved", other, same_bits=True)
 
 
-def test_a_study_that_was_copied_and_its_original_deleted_asks_once(tmp_path, lab):
+def test_a_study_that_was_copied_and_its_original_deleted_asks_once(tmp_path, lab, fault):
     study = Study(tmp_path / "study")
     lab.run("scontrol", "update", "partitionname=low", "state=down")
     try:
@@ -165,3 +169,4 @@ def test_a_study_that_was_copied_and_its_original_deleted_asks_once(tmp_path, la
     finally:
         lab.run("scontrol", "update", "partitionname=low", "state=up")
     assert other.until("run", "completed")["replayed_steps"] == 0
+    fault("original_deleted", other)

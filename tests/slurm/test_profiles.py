@@ -47,7 +47,7 @@ def test_a_killed_run_is_resubmitted_by_the_profile_that_was_deleted(study: Stud
     assert study.until("run", "completed")["attempts"] == 2
     assert study.weights("run") == undisturbed
     assert [script.endswith("# as submitted\n") for script in scripts(study, "run")] == [True, True]
-    fault("killed", study, same_bits=True)
+    fault("profile_gone", study, same_bits=True)
 
     said = study.type("resume", "broken", code=2)
     assert f"profile {mine} cannot be read (No such file or directory); broken stays held: put the file back" in said
@@ -61,7 +61,7 @@ def test_a_killed_run_is_resubmitted_by_the_profile_that_was_deleted(study: Stud
     assert scripts(study, "broken")[-1].endswith("# as it is now\n")
 
 
-def test_a_run_without_a_copy_waits_for_its_profile_and_the_others_go_on(study: Study, lab, mine):
+def test_a_run_without_a_copy_waits_for_its_profile_and_the_others_go_on(study: Study, lab, mine, fault):
     """As a run that an older release submitted: what became of its job is seen, with no profile at all."""
     study.gate("run", 310)
     study.submit("run")
@@ -83,3 +83,4 @@ def test_a_run_without_a_copy_waits_for_its_profile_and_the_others_go_on(study: 
         assert "no job is submitted for run until you put the file back" in study.type(typed)
     mine.write_text(text)
     assert study.until("run", "completed")["attempts"] == 2
+    fault("profile_gone", study)

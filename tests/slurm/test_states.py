@@ -27,7 +27,7 @@ def pass_after_pass(study, seconds, *reasons):
         run = study.run("run")
         assert (run["state"], run["cause"]) == ("running", None), run
         assert run["reason"] in reasons
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def pass_after_pass(study, seconds, *reasons):
     ],
     ids=["suspended", "stopped"],
 )
-def test_a_suspended_job_is_not_hung_and_completes(gated: Study, lab, undisturbed, stop, go_on, state):
+def test_a_suspended_job_is_not_hung_and_completes(gated: Study, lab, undisturbed, stop, go_on, state, fault):
     """Nor is it called hung right after it was resumed, when its worker has not written anything yet."""
     gated.submit("run")
     job = gated.halt("run", 300)["job_id"]
@@ -52,9 +52,10 @@ def test_a_suspended_job_is_not_hung_and_completes(gated: Study, lab, undisturbe
     assert gated.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 1
     assert gated.weights("run") == undisturbed
+    fault("suspended", gated, same_bits=True)
 
 
-def test_a_job_that_nobody_watched_while_it_was_suspended_is_not_hung(gated: Study, lab, undisturbed):
+def test_a_job_that_nobody_watched_while_it_was_suspended_is_not_hung(gated: Study, lab, undisturbed, fault):
     """Slurm says for how long a job was suspended."""
     gated.submit("run")
     job = gated.halt("run", 300)["job_id"]
@@ -67,9 +68,10 @@ def test_a_job_that_nobody_watched_while_it_was_suspended_is_not_hung(gated: Stu
     run = gated.until("run", "completed")
     assert run["attempts"] == 1
     assert gated.weights("run") == undisturbed
+    fault("suspended", gated, same_bits=True)
 
 
-def test_a_job_whose_reservation_was_deleted_is_alive_and_reported_once(study: Study, lab, undisturbed):
+def test_a_job_whose_reservation_was_deleted_is_alive_and_reported_once(study: Study, lab, undisturbed, fault):
     """It waits for the reservation until that is over; then Slurm holds it as RESV_DEL_HOLD, until it is released."""
     whose = ("nodes=n1", f"users={getpass.getuser()}")
     lab.run("scontrol", "create", "reservation", "reservationname=gone", "starttime=now", "duration=1", *whose)
@@ -90,3 +92,4 @@ def test_a_job_whose_reservation_was_deleted_is_alive_and_reported_once(study: S
     assert run["attempts"] == 1
     assert {job for job, _ in study.known_jobs()} == {job}
     assert study.weights("run") == undisturbed
+    fault("unknown_state", study, same_bits=True)
