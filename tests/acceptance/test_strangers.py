@@ -5,7 +5,6 @@ gives others nothing; a home that cannot be written; a clock that is put back an
 ordinary user.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from docs_blocks import ROOT
 from driving import Study, until
 
 pytestmark = pytest.mark.slow
