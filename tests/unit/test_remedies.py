@@ -115,3 +115,12 @@ def test_a_command_in_a_message_is_found():
     tree = ast.parse('x = f"{a} is gone; type: lvjobs status"\ny = f"{remedies.STATUS}, {b}"\n"""lvjobs status"""')
     found = [text for _, text in texts(tree)]
     assert [bool(COMMAND.search(re.sub(r"\0[^\0]*\0", "", text))) for text in found] == [True, False]
+
+
+def test_what_troubleshooting_quotes_is_printed(messages):
+    text = (PACKAGE.parent / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r'^### .*"(.+)"', text, re.MULTILINE)
+    assert len(quoted) > 5
+    shown = "\n".join(re.sub(r"\0", "", each) for _, each in messages)
+    words = [part.strip() for each in quoted for part in re.split(r"\.\.\.|\b[A-Z]{3,}\b|\d+", each)]
+    assert [each for each in words if each and each not in shown] == []
