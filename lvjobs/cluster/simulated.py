@@ -34,7 +34,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.simulation import KILL, NODES, Clock, Engine, Manners, OnStep, SimulatedJob
+from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.errors import UsageError
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
@@ -91,6 +91,8 @@ class SimulatedCluster(Engine):
         unclear = SubmitUnclear("Batch job submission failed: Socket timed out on send/recv operation")
         if fault == "vanished":
             raise unclear
+        if not self.nodes_for(request):
+            raise SubmitRefused("Batch job submission failed: Requested node configuration is not available")
         if self._is_too_much(request):
             raise SubmitLimited("Batch job submission failed: QOSMaxSubmitJobPerUserLimit")
         job_id = self.create(request)
@@ -213,8 +215,7 @@ class SimulatedCluster(Engine):
         """All of them, whatever the job asks for."""
         self._hear()
         self.calls.append(("nodes", request.token))
-        names = (f"n{number}" for number in range(1, NODES + 1))
-        return [Node(name, is_up=name not in self.down) for name in names]
+        return [Node(name, is_up=name not in self.down) for name in NAMES]
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
         """Keep jobs that wait off these nodes, and off no others."""

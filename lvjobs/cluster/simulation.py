@@ -12,8 +12,10 @@ OnStep: TypeAlias = "Callable[[SimulatedJob], int | None]"
 
 _START_OF_TIME = 1_700_000_000.0
 KILL = 9
-NODES = 4
-"""They are called n1, n2, ... and used in turn."""
+NAMES = ("n1", "n2", "n3", "n4")
+"""The nodes, which are used in turn."""
+BAD = "BadConstraints"
+"""Why a job waits that allows no node."""
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Engine:
         """Accounting's rows, each with the time at which it became true."""
         self._on_step = on_step
         self._next_id = 1
-        self._next_node = 1
+        self._next_node = 0
 
     def create(self, request: JobRequest) -> str:
         """Put a job, or an array, in the queue."""
@@ -161,10 +163,20 @@ class Engine:
         for job in self._startable():
             self._start(job)
 
+    @staticmethod
+    def nodes_for(request: JobRequest) -> list[str]:
+        """Return the nodes that the job allows. Slurm refuses a job that allows none; one that waits stays waiting."""
+        avoided = request.resources.get("exclude_nodes") or ()
+        return [name for name in NAMES if name not in avoided]
+
     def _startable(self) -> Iterator[SimulatedJob]:
         free = self.manners.slots - sum(job.state == "RUNNING" for job in self.jobs)
         for job in self.jobs:
-            if job.state != "PENDING" or job.eligible > self.clock.now or "held" in job.reason or job.called:
+            if job.state == "PENDING" and job.reason in ("Priority", BAD):
+                job.reason = "Priority" if self.nodes_for(job.request) else BAD
+            if job.state != "PENDING" or job.eligible > self.clock.now or job.called:
+                continue
+            if "held" in job.reason or not self.nodes_for(job.request):
                 continue
             siblings = [other for other in self.jobs if other.request is job.request and other.state == "RUNNING"]
             most = job.request.max_parallel
@@ -175,11 +187,11 @@ class Engine:
     def _start(self, job: SimulatedJob) -> None:
         job.state, job.reason, job.start, job.end = "RUNNING", "", self.clock.now, None
         job.exit_code = job.exit_signal = job.preempted = None
-        avoided = job.request.resources.get("exclude_nodes") or ()
-        while f"n{self._next_node}" in avoided and len(avoided) < NODES:
-            self._next_node = self._next_node % NODES + 1
-        job.step, job.signals, job.node, job.suspended = 0, [], f"n{self._next_node}", 0.0
-        self._next_node = self._next_node % NODES + 1
+        allowed = self.nodes_for(job.request)
+        while NAMES[self._next_node] not in allowed:
+            self._next_node = (self._next_node + 1) % len(NAMES)
+        job.step, job.signals, job.node, job.suspended = 0, [], NAMES[self._next_node], 0.0
+        self._next_node = (self._next_node + 1) % len(NAMES)
         self._account(job)
 
     def _step(self, job: SimulatedJob) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lvjobs
-from lvjobs.cluster.protocol import ClusterError
+from lvjobs.cluster.protocol import ClusterError, SubmitRefused
 
 
 def test_a_job_is_found_by_its_token(world):
@@ -59,6 +59,23 @@ def test_members_of_an_array_that_wait_are_kept_off_nodes(world):
     world.cluster.cancel(first)
     used = {job.nodes for job in world.ended(request) if job.id != first}
     assert used == {nodes[-1] if nodes else os.uname().nodename}, "the local backend has this machine alone"
+
+
+def test_a_job_that_allows_no_node_is_refused_and_one_that_waits_goes_on_waiting(operated_world):
+    world = operated_world
+    first, second = world.run(sleep=240), world.run()
+    nodes = [node.name for node in world.cluster.nodes(world.request(first))]
+    with pytest.raises(SubmitRefused, match="Requested node configuration is not available"):
+        world.cluster.submit(world.request(first, resources={"exclude_nodes": nodes}))
+    request = world.request(first, second, max_parallel=1)
+    world.cluster.submit(request)
+    world.started(first)
+    running, waiting = [job.id for _, job in sorted(world.jobs(request).items())]
+    world.cluster.avoid([waiting], nodes)
+    world.cluster.cancel(running)
+    world.wait(request, lambda job: job.is_ended or job.reason == "BadConstraints")
+    world.cluster.avoid([waiting], nodes[1:])
+    assert [job.nodes for job in world.ended(request)][1] == nodes[0]
 
 
 @pytest.mark.parametrize("code", [0, 3, 75])

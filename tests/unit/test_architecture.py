@@ -112,7 +112,7 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
         ["sweep", "stage1", "--dry-run", "--profile", "generic"],
         ["lab", "--help"],
         ["model", "check", "tiny"],
-        ["doctor"],
+        pytest.param(["doctor"], marks=pytest.mark.torch),
     ],
     ids=" ".join,
 )

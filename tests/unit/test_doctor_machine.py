@@ -21,6 +21,7 @@ def root(tmp_path):
     return tmp_path / "study"
 
 
+@pytest.mark.torch
 def test_versions_of_this_environment_are_enough(root):
     found = [*software.check_versions(asked_of(root, "local"))]
     assert levels(found) == {"versions": "fine"}
@@ -48,6 +49,7 @@ def test_what_is_wrong_is_told_with_what_to_type(root, monkeypatch):
     assert wrong.remedy == f"type: {sys.executable} -m pip install 'click>=999'"
 
 
+@pytest.mark.torch
 def test_a_torch_without_cuda_where_gpus_are_asked_for(root, monkeypatch):
     version = software._version
     monkeypatch.setattr(software, "_version", lambda name: "2.9.0+cpu" if name == "torch" else version(name))

@@ -63,6 +63,7 @@ def _steps_of(layout, generation):
     return path.read_bytes().count(b'"kind":"step"') if path.exists() else -1
 
 
+@pytest.mark.torch
 def test_undisturbed(undisturbed):
     (journal,) = journals(undisturbed)
     assert executed(undisturbed) == list(range(1, STEPS + 1))
@@ -381,7 +382,7 @@ def test_the_final_weights_are_the_last_checkpoints(tmp_path):
     ("params", "kind", "words"),
     [
         ({"fail_at": 12}, "ZeroDivisionError", "the toy broke"),
-        ({"cuda_oom_at": 12}, "OutOfMemoryError", "gradient checkpointing"),
+        pytest.param({"cuda_oom_at": 12}, "OutOfMemoryError", "gradient checkpointing", marks=pytest.mark.torch),
         ({"return_at": 12}, "LvjobsError", "nothing had asked it to stop"),
     ],
 )

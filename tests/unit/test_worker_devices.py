@@ -96,6 +96,7 @@ def test_in_doubt_it_is_the_code(kind, message):
     assert not is_device_failure(kind, message)
 
 
+@pytest.mark.torch
 def test_its_line_in_the_journal_says_so_and_names_the_node(tmp_path):
     zygote = Zygote("torch")
     try:

@@ -174,6 +174,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.torch
 def test_children_outlive_the_signals(tmp_path):
     script = tmp_path / "children.py"
     script.write_text(CHILDREN)
@@ -193,6 +194,7 @@ def test_the_interface_is_light():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.torch
 def test_thread_variables_are_set_before_torch_is_loaded(tmp_path):
     layout = make_run(tmp_path / "run", task="probe_task:train", threads=2)
     (tmp_path / "probe_task.py").write_text(
