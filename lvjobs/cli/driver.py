@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.watch import is_at_rest
 from lvjobs.cluster.inside import WAKE_SIGNAL
@@ -152,17 +153,19 @@ def install(root: Path, scrontab: bool, every: int) -> None:
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
     install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
+    option = () if study.root == Path.cwd() else ("--study", str(study.root))
     often = "minute" if every == 1 else f"{every} minutes"
-    click.echo(f"{program}: a pass every {often}; end it with: lvjobs driver uninstall")
+    click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*option)}")
 
 
 @driver.command()
 @study_option
 def uninstall(root: Path) -> None:
     """Take the study out of crontab and scrontab."""
+    from lvjobs.cluster.crontab import PROGRAMS
     from lvjobs.cluster.crontab import uninstall as uninstall_entry
     from lvjobs.control.driving import driver_name
 
     name = driver_name(existing_study(root))
-    found = [program for program in ("scrontab", "crontab") if uninstall_entry(program, name)]
+    found = [program for program in PROGRAMS if uninstall_entry(program, name)]
     click.echo(f"{' and '.join(found)}: the study's entry is gone" if found else "there was no entry of this study")
