@@ -147,7 +147,7 @@ LAB_UP = Remedy(
     "lvjobs lab up",
     "There is no Slurm here, or the lab does not run.",
     "Starts a private Slurm cluster on this machine.",
-    ("no lab here yet", "there is no lab in", "is not installed; type: lvjobs lab up", "for a cluster of your own"),
+    ("no lab here yet", "there is no lab in", "slurmctld does not run, so it cannot be", "for a cluster of your own"),
 )
 LAB_UP_INSTALL = Remedy(
     "lvjobs lab up --install",
