@@ -38,12 +38,13 @@ def status(root: Path, as_json: bool) -> None:
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         shown = report(session)
     if as_json:
         print_json({"schema": 1, **shown})
         return
-    for line in driver_lines(shown, time.time()):
+    for line in driver_lines(shown, time.time(), study.where):
         click.echo(line)
 
 
@@ -67,13 +68,14 @@ def _set(root: Path, *, stopped: bool) -> None:
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         set_stopped(session, stopped=stopped)
         tell(session.make_pass())
         if stopped:
             end_driver(session)
         shown = report(session)
-    for line in driver_lines(shown, time.time()):
+    for line in driver_lines(shown, time.time(), study.where):
         click.echo(line)
 
 
@@ -153,9 +155,8 @@ def install(root: Path, scrontab: bool, every: int) -> None:
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
     install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
-    option = () if study.root == Path.cwd() else ("--study", str(study.root))
     often = "minute" if every == 1 else f"{every} minutes"
-    click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*option)}")
+    click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*study.where)}")
 
 
 @driver.command()

@@ -10,7 +10,7 @@ _WORDS = {
     "None": "the scheduler has not looked at it yet",
     "BeginTime": "it may not begin yet: Slurm holds a requeued job back for a while",
     "Dependency": "it waits for another job to end",
-    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to; cancel it",
+    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to: it never starts",
     "JobArrayTaskLimit": "as many members of its array run as max_parallel allows",
     "JobHeldUser": "it is held",
     "JobHeldAdmin": "an administrator holds it; ask the site",

@@ -41,11 +41,6 @@ class Asked:
     """What was typed with `lvjobs doctor`, but for how it looks: to be typed again with it."""
 
     @property
-    def where(self) -> tuple[str, ...]:
-        """What another command has to be given to mean this directory; nothing where one is in it."""
-        return () if self.study.root == Path.cwd() else ("--study", str(self.study.root))
-
-    @property
     def is_local(self) -> bool:
         """Whether jobs are processes of this machine."""
         return self.profile == LOCAL

@@ -55,7 +55,7 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
                 "Slurm",
                 "it is here, and the profile is local: nothing of it was looked at",
                 "on a login node jobs of the local profile are processes that the site may end",
-                f"to look at it, type: {remedies.DOCTOR_SLURM(*asked.where)}",
+                f"to look at it, type: {remedies.DOCTOR_SLURM(*asked.study.where)}",
             )
     else:
         yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)

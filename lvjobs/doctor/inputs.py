@@ -108,7 +108,7 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
     if asked.is_study:
         budget = asked.study.config.budget
         what = f"{budget.limit:.4g} FLOPs by the {budget.convention} convention"
-        remedy = f"whether all that is declared fits: {remedies.ESTIMATE(*asked.where)}"
+        remedy = f"whether all that is declared fits: {remedies.ESTIMATE(*asked.study.where)}"
         yield fine("budget", what, "nothing starts that would take what is spent and reserved beyond it", remedy)
 
 

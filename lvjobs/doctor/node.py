@@ -154,7 +154,7 @@ def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
             "node: Slurm",
             f"a job may not submit jobs: {report.submits}",
             "the driver cannot send what comes next; what was submitted goes on",
-            f"type: {remedies.DRIVER_INSTALL(*asked.where)}",
+            f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}",
         )
     else:
         yield fine("node: Slurm", "a job may submit jobs: the driver can go on with the study")

@@ -31,7 +31,7 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
             "study",
             f"there is none in {asked.study.root}",
             "the machine was looked at, and what a job of this profile asks for by default",
-            f"type: {remedies.INIT_PROFILE(*asked.where, profile=asked.profile)}",
+            f"type: {remedies.INIT_PROFILE(*asked.study.where, profile=asked.profile)}",
         )
         return
     root = asked.study.root
@@ -51,7 +51,7 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
     there = asked.study.layout.database.exists()
     runs = sum(1 for _ in asked.study.layout.checkpoints.glob("*/run.json"))
     what = f"{root}, {runs} run{'' if runs == 1 else 's'}"
-    check = f"whether charges follow from the journals: {remedies.LEDGER_CHECK(*asked.where)}"
+    check = f"whether charges follow from the journals: {remedies.LEDGER_CHECK(*asked.study.where)}"
     yield fine("study", what, remedy=check if there else "")
     yield from _check_avoided(asked)
 
@@ -67,7 +67,7 @@ def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
             f"the study avoids {'; '.join(words)}",
             "runs failed there; jobs exclude these nodes, unless no other node can run them",
             "to use them again at once: set exclude_hours = 0 under [policy] in study.toml, then: "
-            f"{remedies.RESUME(*asked.where)}",
+            f"{remedies.RESUME(*asked.study.where)}",
         )
 
 

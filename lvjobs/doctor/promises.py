@@ -116,13 +116,13 @@ def check_driver(
         return
     if programs := facts.replies.said.get(CRON, Reply()).text.split():
         what = f"{' and '.join(programs)} makes passes"
-        end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.where)}"
+        end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
         yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
         return
     offers = "enable" in facts.config.get("ScronParameters", "").split(",")
-    other = f"type: {remedies.DRIVER_INSTALL(*asked.where)}"
+    other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
     if offers:
-        other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.where)}"
+        other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other

@@ -141,7 +141,7 @@ def check_queue(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _dry_run(asked: Asked) -> str:
-    return (remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN)(*asked.where)
+    return (remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN)(*asked.study.where)
 
 
 def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) -> Iterator[Diagnosis]:

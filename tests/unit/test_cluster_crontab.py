@@ -44,6 +44,12 @@ def test_in_and_out_again(table, before):
     assert table.read_text() == (before or "")
 
 
+def test_an_entry_of_an_earlier_version_is_taken_out_too(table):
+    table.write_text("mine\n# driver.a: begin (lvjobs driver install)\n* * * * * one\n# driver.a: end\n")
+    assert uninstall("cron", "driver.a")
+    assert table.read_text() == "mine\n"
+
+
 def test_an_entry_whose_end_is_lost_is_left_alone(table):
     install("cron", "driver.a", ["* * * * * one"])
     text = table.read_text().replace("# driver.a: end\n", "")
