@@ -80,7 +80,9 @@ def existing_study(root: Path) -> Study:
     study = load_study(root)
     places = (study.layout.config, study.layout.database, study.layout.checkpoints)
     if not any(path.exists() for path in places):
-        raise UsageError(f"there is no study in {study.root}; type: {remedies.INIT}, or name one with --study")
+        raise UsageError(
+            f"there is no study in {study.root}; type: {remedies.INIT(*study.where)}, or name one with --study"
+        )
     return study
 
 
@@ -105,7 +107,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:
-        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS}")
+        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
 
 
