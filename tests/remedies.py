@@ -30,14 +30,22 @@ class Taker:
         self.taken: set[str] = set()
 
     def __call__(
-        self, remedy: Remedy, message: str, /, *, choose: dict[str, str] | None = None, **fields: object
+        self,
+        remedy: Remedy,
+        message: str,
+        /,
+        *options: str,
+        choose: dict[str, str] | None = None,
+        then: str = "",
+        **fields: object,
     ) -> Outcome:
         """Type `remedy` with its `fields`, which has to stand in `message`; return its exit code, output and errors.
 
-        `choose`: the reader's choice for each word in CAPITALS. A command of lvjobs is typed in this process, any other
-        in a shell.
+        `options` are those that the message repeats. `choose`: the reader's choice for each word in CAPITALS. A command
+        of lvjobs is typed in this process, any other in a shell; `then` is typed in the same shell, and may use what the
+        remedy did to it.
         """
-        command = remedy(**fields)
+        command = remedy(*options, **fields)
         shown = " ".join(message.split())
         assert re.search(rf"(?<![\w-]){re.escape(command)}(?![\w-])", shown), f"{command!r} is not in: {shown}"
         assert any(words in shown for words in remedy.seen), f"none of {remedy.seen} is in: {shown}"
@@ -48,7 +56,9 @@ class Taker:
         words = shlex.split(command)
         if words[0] == "lvjobs":
             return self._typed(*words[1:])
-        ended = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=600, check=False)
+        ended = subprocess.run(
+            ["/bin/sh", "-ec", f"{command}\n{then}"], capture_output=True, text=True, timeout=600, check=False
+        )
         return ended.returncode, ended.stdout, ended.stderr
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 READ_WAIT_SECONDS = 3.0
 WRITE_WAIT_SECONDS = 60.0
+_TYPED = "lvjobs.typed"
 
 
 def study_option(function: F) -> F:
@@ -46,12 +47,42 @@ def _legible(_context: click.Context, _parameter: click.Parameter, value: str) -
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
 
+class Remembering(click.Command):
+    """A command that knows what was typed after its name, for `repeated`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words, and parse them."""
+        ctx.meta[_TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+def repeated(but: Collection[str]) -> tuple[str, ...]:
+    """Return the options of the command that runs (a `Remembering`) as they were typed, but for these and their values.
+
+    A message that tells one to type the command again needs them: else it would be about another study or profile.
+    """
+    context = click.get_current_context()
+    known = {name: option for option in context.command.params for name in (*option.opts, *option.secondary_opts)}
+    words, kept = list(context.meta[_TYPED]), []
+    while words:
+        word = words.pop(0)
+        name, _, value = word.partition("=")
+        option = known.get(name)
+        takes_value = isinstance(option, click.Option) and not option.is_flag and not value
+        taken = [word, words.pop(0)] if takes_value and words else [word]
+        if name not in but:
+            kept += taken
+    return tuple(kept)
+
+
 def existing_study(root: Path) -> Study:
     """The study in `root`, for commands that only make sense where there is one."""
     study = load_study(root)
     places = (study.layout.config, study.layout.database, study.layout.checkpoints)
     if not any(path.exists() for path in places):
-        raise UsageError(f"there is no study in {study.root}; type: {remedies.INIT}, or name one with --study")
+        raise UsageError(
+            f"there is no study in {study.root}; type: {remedies.INIT(*study.where)}, or name one with --study"
+        )
     return study
 
 
@@ -76,7 +107,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:
-        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS}")
+        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
 
 

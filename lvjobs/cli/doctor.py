@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.cli.common import Remembering, json_option, print_json, repeated, study_option
 from lvjobs.cli.settings import profile_option, resource_options, settle
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FOUND_SOMETHING, _INTERRUPTED = 1, 130
 
 
-@click.command()
+@click.command(cls=Remembering)
 @study_option
 @profile_option
 @resource_options
@@ -82,7 +82,8 @@ def _asked(root: Path, profile: str | None, options: Mapping[str, Any]) -> "tupl
     settings, resources, used = settle(study, dict(options), (), profile)
     training = settings if isinstance(settings, TrainingConfig) else None
     own = (settings.checkpoint_every, settings.threads)
-    return Asked(study, is_study and not findings, used, resources, training, *own), findings
+    typed = repeated(but=("--job", "--timeout", "--json"))
+    return Asked(study, is_study and not findings, used, resources, training, *own, typed), findings
 
 
 def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
@@ -93,4 +94,4 @@ def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
         click.echo(words, err=True)
 
     errand = run_errand(asked, cluster_at(asked), tell, timeout=timeout)
-    return [*check_errand(errand, asked)], errand.interrupted
+    return [*check_errand(errand, asked, timeout=timeout)], errand.interrupted

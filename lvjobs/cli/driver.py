@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.watch import is_at_rest
 from lvjobs.cluster.inside import WAKE_SIGNAL
@@ -37,12 +38,13 @@ def status(root: Path, as_json: bool) -> None:
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         shown = report(session)
     if as_json:
         print_json({"schema": 1, **shown})
         return
-    for line in driver_lines(shown, time.time()):
+    for line in driver_lines(shown, time.time(), study.where):
         click.echo(line)
 
 
@@ -66,13 +68,14 @@ def _set(root: Path, *, stopped: bool) -> None:
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         set_stopped(session, stopped=stopped)
         tell(session.make_pass())
         if stopped:
             end_driver(session)
         shown = report(session)
-    for line in driver_lines(shown, time.time()):
+    for line in driver_lines(shown, time.time(), study.where):
         click.echo(line)
 
 
@@ -153,16 +156,17 @@ def install(root: Path, scrontab: bool, every: int) -> None:
     program = "scrontab" if scrontab else "crontab"
     install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
     often = "minute" if every == 1 else f"{every} minutes"
-    click.echo(f"{program}: a pass every {often}; end it with: lvjobs driver uninstall")
+    click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*study.where)}")
 
 
 @driver.command()
 @study_option
 def uninstall(root: Path) -> None:
     """Take the study out of crontab and scrontab."""
+    from lvjobs.cluster.crontab import PROGRAMS
     from lvjobs.cluster.crontab import uninstall as uninstall_entry
     from lvjobs.control.driving import driver_name
 
     name = driver_name(existing_study(root))
-    found = [program for program in ("scrontab", "crontab") if uninstall_entry(program, name)]
+    found = [program for program in PROGRAMS if uninstall_entry(program, name)]
     click.echo(f"{' and '.join(found)}: the study's entry is gone" if found else "there was no entry of this study")

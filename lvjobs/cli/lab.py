@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from lvjobs.lab import Lab, LabConfig, LabStatus, install_packages, missing_packages
+from lvjobs import remedies
+from lvjobs.cli.common import Remembering, repeated
+from lvjobs.lab import Lab, LabConfig, LabStatus, install_packages, missing_packages, require_packages
 
 _directory = click.option(
     "--dir",
@@ -25,7 +27,7 @@ def lab() -> None:
     """
 
 
-@lab.command()
+@lab.command(cls=Remembering)
 @_directory
 @click.option("--nodes", type=int, help="Nodes, all on this machine.  [default: 4]")
 @click.option("--gpus", type=int, help="Pretended GPUs a node.  [default: 4]")
@@ -47,10 +49,12 @@ def up(directory: Path | None, install: bool, **given: Any) -> None:
     """Bring the cluster up; what is not given stays as it was the last time."""
     chosen = Lab(directory)
     config = replace(chosen.config or LabConfig(), **{key: value for key, value in given.items() if value is not None})
+    options = repeated(but=("--install",))
     if install:
-        install_packages(missing_packages(accounting=config.accounting))
-    _show(chosen.up(config))
-    click.echo(f'to use it:  export SLURM_CONF={chosen.environment()["SLURM_CONF"]}   (or: eval "$(lvjobs lab env)")')
+        install_packages(missing_packages(accounting=config.accounting), options)
+    require_packages(accounting=config.accounting, options=options)
+    _show(chosen, chosen.up(config))
+    click.echo(f"to use it, type: {remedies.LAB_ENVIRONMENT(*chosen.layout.options)}")
 
 
 @lab.command()
@@ -68,11 +72,12 @@ def down(directory: Path | None, purge: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(directory: Path | None, as_json: bool) -> None:
     """Say what runs."""
-    found = Lab(directory).status()
+    chosen = Lab(directory)
+    found = chosen.status()
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        _show(found)
+        _show(chosen, found)
 
 
 @lab.command()
@@ -90,8 +95,11 @@ def preempt(directory: Path | None, seconds: float, job: str) -> None:
 @click.argument("node")
 def fail(directory: Path | None, node: str) -> None:
     """Lose a node: its slurmd dies, and the processes of its jobs live on."""
-    Lab(directory).fail(node)
-    click.echo(f"node {node} is down; lvjobs lab restore {node} brings it back")
+    chosen = Lab(directory)
+    chosen.fail(node)
+    click.echo(
+        f"node {node} is down; to bring it back, type: {remedies.LAB_RESTORE(*chosen.layout.options, node=node)}"
+    )
 
 
 @lab.command()
@@ -107,8 +115,9 @@ def restore(directory: Path | None, node: str) -> None:
 @_directory
 def freeze(directory: Path | None) -> None:
     """Make the controller silent: every Slurm command now times out."""
-    Lab(directory).freeze()
-    click.echo("slurmctld is frozen; lvjobs lab thaw lets it go on")
+    chosen = Lab(directory)
+    chosen.freeze()
+    click.echo(f"slurmctld is frozen; to let it go on, type: {remedies.LAB_THAW(*chosen.layout.options)}")
 
 
 @lab.command()
@@ -126,11 +135,13 @@ def env(directory: Path | None) -> None:
     click.echo(Lab(directory).exports(), nl=False)
 
 
-def _show(found: LabStatus) -> None:
-    """A few lines for a person."""
-    click.echo(f"lab in {found.directory}: controller {found.controller}")
+def _show(chosen: Lab, found: LabStatus) -> None:
+    """Print a few lines for a person."""
+    options = chosen.layout.options
+    thaw = f"; type: {remedies.LAB_THAW(*options)}" if found.controller == "frozen" else ""
+    click.echo(f"lab in {found.directory}: controller {found.controller}{thaw}")
     if found.config is None:
-        click.echo("no lab here yet: lvjobs lab up")
+        click.echo(f"no lab here yet; type: {remedies.LAB_UP(*options)}")
         return
     given, defaults = found.config.to_dict(), LabConfig().to_dict()
     changed = [f"{key}={value}" for key, value in given.items() if value != defaults[key]]
@@ -139,7 +150,9 @@ def _show(found: LabStatus) -> None:
     nodes = [f"{node.name} {node.state or 'unknown'}" for node in found.nodes]
     jobs = [f"{count} {state}" for state, count in sorted(found.jobs.items())]
     click.echo(f"  settings  {', '.join(changed) or 'the defaults'}; ports from {found.port_base}")
-    click.echo(f"  daemons   {alive}" + (f"; dead: {', '.join(dead)}" if dead else ""))
+    click.echo(
+        f"  daemons   {alive}" + (f"; dead: {', '.join(dead)}; type: {remedies.LAB_UP(*options)}" if dead else "")
+    )
     click.echo(f"  nodes     {', '.join(nodes)}")
     click.echo(f"  jobs      {', '.join(jobs) or 'none'}")
     if not found.loopback_only:

@@ -19,7 +19,7 @@ def study() -> None:
 @study.command()
 @study_option
 def moved(root: Path) -> None:
-    """The study was moved here: keep its jobs, and continue it from here."""
+    """Say that the study was moved here: keep its jobs, and continue it from here."""
     from lvjobs.control.place import Verdict
 
     _answer(root, Verdict.MOVED)
@@ -28,7 +28,7 @@ def moved(root: Path) -> None:
 @study.command()
 @study_option
 def copied(root: Path) -> None:
-    """This is a copy of a study that is still in use: its jobs are not touched, and nothing starts here by itself."""
+    """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
     from lvjobs.control.place import Verdict
 
     _answer(root, Verdict.COPIED)

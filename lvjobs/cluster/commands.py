@@ -69,7 +69,9 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise ClusterError(f"user id {os.getuid()} has no name here: see getent passwd {os.getuid()}") from None
+        raise ClusterError(
+            f"user id {os.getuid()} has no name here; type the command where it has one, outside a container"
+        ) from None
 
 
 def one_line(text: str) -> str:

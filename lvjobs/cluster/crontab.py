@@ -3,13 +3,17 @@
 Both programs print the table with `-l` and take a new one as a file.
 """
 
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 
+from lvjobs import remedies
 from lvjobs.cluster.commands import run
 from lvjobs.cluster.protocol import ClusterError
 
 _SECONDS = 15.0
+PROGRAMS = ("scrontab", "crontab")
 _NONE_YET = ("no crontab for", "no scrontab for")
 
 
@@ -30,8 +34,18 @@ def uninstall(program: str, name: str) -> bool:
     return after != before
 
 
+def find_entries(name: str, seconds: float = _SECONDS) -> list[str]:
+    """Return which of crontab and scrontab have lines of that `name`. One that is not offered here has none."""
+    found = []
+    for program in PROGRAMS:
+        with suppress(ClusterError):
+            if shutil.which(program) and _marks(_read(program, seconds), name):
+                found.append(program)
+    return found
+
+
 def _begin(name: str) -> str:
-    return f"# {name}: begin (lvjobs driver install)"
+    return f"# {name}: begin"
 
 
 def _end(name: str) -> str:
@@ -40,19 +54,23 @@ def _end(name: str) -> str:
 
 def _without(lines: Sequence[str], name: str) -> list[str]:
     """The table without what stands between the two marks. One whose end is lost is left alone."""
-    if _begin(name) not in lines or _end(name) not in lines:
-        return list(lines)
-    first, last = lines.index(_begin(name)), lines.index(_end(name))
-    return [*lines[:first], *lines[last + 1 :]]
+    marks = _marks(lines, name)
+    return [*lines[: marks[0]], *lines[marks[1] + 1 :]] if marks else list(lines)
 
 
-def _read(program: str) -> list[str]:
-    answer = run([program, "-l"], _SECONDS)
+def _marks(lines: Sequence[str], name: str) -> tuple[int, int] | None:
+    """Where an entry begins and ends; None where it does not do both. The first line says who wrote it, or said so."""
+    begins = [number for number, line in enumerate(lines) if line.split(" (")[0] == _begin(name)]
+    return (begins[0], lines.index(_end(name))) if begins and _end(name) in lines else None
+
+
+def _read(program: str, seconds: float = _SECONDS) -> list[str]:
+    answer = run([program, "-l"], seconds)
     if answer.returncode == 0:
         return answer.stdout.splitlines()
     if any(text in answer.said.lower() for text in _NONE_YET):
         return []
-    raise ClusterError(f"{program} cannot be read ({answer.said}); make passes without it: lvjobs watch")
+    raise ClusterError(f"{program} cannot be read ({answer.said}); without it, keep {remedies.WATCH} running")
 
 
 def _write(program: str, lines: Sequence[str]) -> None:
@@ -62,5 +80,6 @@ def _write(program: str, lines: Sequence[str]) -> None:
         answer = run([program, table.name], _SECONDS)
     if answer.returncode != 0:
         raise ClusterError(
-            f"{program} refused the entry ({answer.said}); the table is as it was: make passes without it: lvjobs watch"
+            f"{program} refused the entry ({answer.said}), and the table is as it was; without it, keep "
+            f"{remedies.WATCH} running"
         )

@@ -2,16 +2,18 @@
 
 import re
 
+from lvjobs import remedies
+
 _WORDS = {
     "Priority": "other jobs come first",
     "Resources": "it is next, as soon as what it asks for is free",
     "None": "the scheduler has not looked at it yet",
     "BeginTime": "it may not begin yet: Slurm holds a requeued job back for a while",
     "Dependency": "it waits for another job to end",
-    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to; cancel it",
+    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to: it never starts",
     "JobArrayTaskLimit": "as many members of its array run as max_parallel allows",
-    "JobHeldUser": "it is held; release it with scontrol release",
-    "JobHeldAdmin": "an administrator holds it",
+    "JobHeldUser": "it is held",
+    "JobHeldAdmin": "an administrator holds it; ask the site",
     "launch failed requeued held": "its node could not start it, and Slurm holds it",
     "launch failure limit exceeded requeued held": "it was requeued too often, and Slurm holds it",
     "Licenses": "a licence that it asks for is in use",
@@ -71,12 +73,20 @@ _WHAT = (
 _EACH = {"PerUser": "one user", "PerAccount": "one account", "PerJob": "one job", "PerNode": "one node"}
 
 
-def explain(reason: str) -> str:
-    """The reason in words, with Slurm's own code behind it; one that is not known as it is."""
+_RELEASED_BY_ITS_USER = "JobHeldUser"
+
+
+def explain(reason: str, job_id: str = "") -> str:
+    """The reason in words, with Slurm's own code behind it; one that is not known as it is.
+
+    `job_id` is for what to type where Slurm holds the job until its user releases it.
+    """
     code = reason.partition(",")[0].strip().strip("()").replace("_", " ")
     words = _WORDS.get(code) or _WORDS.get(code.replace(" ", "")) or _limit(code)
     if _DELETED.match(code):
-        words = "its reservation was deleted, and Slurm holds it; release it with scontrol release"
+        words = "its reservation was deleted, and Slurm holds it"
+    if job_id and (_DELETED.match(code) or code == _RELEASED_BY_ITS_USER):
+        words += f"; to let it start, type: {remedies.SCONTROL_RELEASE(job=job_id)}"
     return f"{words} ({reason.strip('()')})" if words else reason
 
 

@@ -200,7 +200,7 @@ class _Case(Conclusions):
         if not job.is_pending and self.attempts.current is not None:
             state = RunState.RUNNING
         said = () if job.is_pending else (f"Slurm says {job.state}",)
-        reason = ": ".join(filter(None, (*said, explain(job.reason))))
+        reason = ": ".join(filter(None, (*said, explain(job.reason, job.id))))
         yield SetRun(self.run.id, state, reason=reason, cause=cause)
         if "launch failed requeued held" in job.reason.lower().replace("_", " "):
             yield from self._failed_launch(live, job)

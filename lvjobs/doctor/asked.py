@@ -1,7 +1,7 @@
 """What is looked at: a study and what its jobs ask for, or a machine where there is no study yet."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ class Asked:
     training: TrainingConfig | None
     checkpoint_every: int = 250
     threads: int = 1
+    typed: Sequence[str] = ()
+    """What was typed with `lvjobs doctor`, but for how it looks: to be typed again with it."""
 
     @property
     def is_local(self) -> bool:

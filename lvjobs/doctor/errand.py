@@ -43,7 +43,8 @@ ClusterAt = Callable[[Path], Cluster]
 class Errand:
     """What came of it. `refused`: sbatch's words. `ended`: the state in which the job ended; empty where it did not.
 
-    `waited`: seconds in the queue, None where it never ran. `left`: it may still be in the queue.
+    `waited`: seconds in the queue, None where it never ran. `left`: it may still be in the queue, under the name
+    `left_job`.
     """
 
     job_id: str = ""
@@ -55,6 +56,7 @@ class Errand:
     log: str = ""
     interrupted: bool = False
     left: str = ""
+    left_job: str = ""
 
 
 @dataclass
@@ -165,6 +167,7 @@ def _see_through(cluster: Cluster, request: JobRequest, tell: Tell, timeout: flo
         log=_log(request.log_directory),
         interrupted=interrupted,
         left=left,
+        left_job=request.job_name if left else "",
     )
 
 
@@ -204,7 +207,7 @@ def _words(job: Job | None) -> str:
     if job is None or job.is_ended:
         return ""
     if job.is_pending:
-        return f"waits: {explain(job.reason)}" if job.reason else ""
+        return f"waits: {explain(job.reason, job.id)}" if job.reason else ""
     if not job.is_active:
         return f"is {job.state}, says Slurm"
     return f"runs on {job.nodes}" if job.nodes else "runs"

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from lvjobs import remedies
+from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
 from lvjobs.cluster.profiles import Profile, load_driver
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import Patience, SlurmCluster
 from lvjobs.control.clusters import LOCAL
+from lvjobs.control.driving import driver_name
 from lvjobs.control.room import choices
 from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
 from lvjobs.doctor.asked import Asked
@@ -52,12 +55,12 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
                 "Slurm",
                 "it is here, and the profile is local: nothing of it was looked at",
                 "on a login node jobs of the local profile are processes that the site may end",
-                "lvjobs doctor --profile generic, or another profile (docs/profiles.md)",
+                f"to look at it, type: {remedies.DOCTOR_SLURM(*asked.study.where)}",
             )
     else:
         yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)
     yield from places.check_storage(asked)
-    yield from places.check_python(asked)
+    yield from places.check_python(asked, with_job=with_job)
     yield from inputs.check_model(asked)
     yield from inputs.check_cache(asked)
     yield from inputs.check_data(asked)
@@ -66,8 +69,8 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
 
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
     """All that is Slurm's. Pure, but for who the user is."""
-    yield from scheduler.check_slurm(facts)
-    yield from scheduler.check_accounting(facts)
+    yield from scheduler.check_slurm(facts, asked.typed)
+    yield from scheduler.check_accounting(facts, asked.typed)
     about_the_job = [
         finding
         for check in (
@@ -96,7 +99,10 @@ def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
     script = asked.script
     assert script is not None
     samples = [asked.sample(choice) for choice in choices(asked.variables)]
-    more: dict[str, Ask] = {room.TEST: partial(_test, script, samples, seconds)}
+    more: dict[str, Ask] = {
+        room.TEST: partial(_test, script, samples, seconds),
+        promises.CRON: lambda: " ".join(find_entries(driver_name(asked.study), seconds)),
+    }
     if asked.study.config.driver.job:
         more[promises.DRIVER] = partial(_test, load_driver(), [asked.driver()], seconds)
     return enquire(more, seconds)

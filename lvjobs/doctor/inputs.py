@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.places import existing
@@ -76,7 +77,7 @@ def check_cache(asked: Asked) -> Iterator[Diagnosis]:
         )
     elif storage.read_only:
         yield note(
-            "model", f"{what}, read-only", "lvjobs model pull cannot write there", "export HF_HOME=ANOTHER DIRECTORY"
+            "model", f"{what}, read-only", "no model can be downloaded to it", "export HF_HOME=ANOTHER DIRECTORY"
         )
     else:
         yield fine("model", what)
@@ -107,7 +108,7 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
     if asked.is_study:
         budget = asked.study.config.budget
         what = f"{budget.limit:.4g} FLOPs by the {budget.convention} convention"
-        remedy = "whether all that is declared fits: lvjobs estimate"
+        remedy = f"whether all that is declared fits: {remedies.ESTIMATE(*asked.study.where)}"
         yield fine("budget", what, "nothing starts that would take what is spent and reserved beyond it", remedy)
 
 

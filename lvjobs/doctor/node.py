@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from lvjobs import remedies
 from lvjobs.doctor.asked import LAB, Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.errand import Errand
@@ -12,10 +13,14 @@ JOB = "test job"
 _SCRATCH_BYTES = 1 << 30
 
 
-def check_errand(errand: Errand, asked: Asked) -> Iterator[Diagnosis]:
-    """What came of the job, and what it saw."""
+_PATIENCE_SECONDS = 3600
+
+
+def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Iterator[Diagnosis]:
+    """What came of the job, for which `timeout` seconds were waited, and what it saw."""
     if errand.left:
-        yield error(JOB, errand.left, remedy="look with squeue --me, and end it with scancel")
+        remedy = "" if asked.is_local else f"to end it, type: {remedies.SCANCEL(job=errand.left_job)}"
+        yield error(JOB, errand.left, remedy=remedy)
     if errand.refused:
         yield error(
             JOB,
@@ -26,7 +31,7 @@ def check_errand(errand: Errand, asked: Asked) -> Iterator[Diagnosis]:
         return
     report = errand.report
     if report is None:
-        yield _without_report(errand)
+        yield _without_report(errand, asked, timeout)
         return
     waited = "" if errand.waited is None else f" after {errand.waited:.0f} s"
     where = report.host if report.node in ("", report.host) else f"{report.node} ({report.host})"
@@ -37,18 +42,20 @@ def check_errand(errand: Errand, asked: Asked) -> Iterator[Diagnosis]:
     yield from _check_slurm(report, asked)
 
 
-def _without_report(errand: Errand) -> Diagnosis:
+def _without_report(errand: Errand, asked: Asked, timeout: float) -> Diagnosis:
     name = f"job {errand.job_id}" if errand.job_id else "it"
     if errand.interrupted:
         why = f" while it waited: {errand.last_reason}" if errand.waited is None and errand.last_reason else ""
         return note(JOB, f"{name} was interrupted{why}; it was cancelled")
     if errand.waited is None:
         why = f": {errand.last_reason}" if errand.last_reason else ""
+        longer = max(_PATIENCE_SECONDS, 2 * round(timeout))
         return note(
             JOB,
             f"{name} did not begin in time{why}; it was cancelled",
             "nothing is wrong with it as far as is known: the queue is longer than the patience",
-            "lvjobs doctor --job --timeout 3600; a QOS or partition for tests starts sooner, where the site has one",
+            f"to wait longer, type: {remedies.DOCTOR_PATIENT(*asked.typed, seconds=longer)}; "
+            "a QOS or partition for tests starts sooner, where the site has one",
         )
     printed = f"; it printed: {' / '.join(errand.log.splitlines()[-3:])}" if errand.log else ", and printed nothing"
     state = f" ({errand.ended})" if errand.ended else ""
@@ -138,7 +145,7 @@ def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
             "node: Slurm",
             report.knows_itself,
             "a job that is told to leave cannot ask why, and does not put itself back in the queue at its time limit",
-            "ask the site for scontrol on its nodes; until then keep lvjobs watch running",
+            f"ask the site for scontrol on its nodes; until then keep {remedies.WATCH} running",
         )
     else:
         yield fine("node: Slurm", "scontrol tells a job of itself: it knows preemption from a time limit")
@@ -147,7 +154,7 @@ def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
             "node: Slurm",
             f"a job may not submit jobs: {report.submits}",
             "the driver cannot send what comes next; what was submitted goes on",
-            "keep lvjobs watch running (tmux), or: lvjobs driver install (--scrontab where the site offers it)",
+            f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}",
         )
     else:
         yield fine("node: Slurm", "a job may submit jobs: the driver can go on with the study")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from lvjobs import remedies
 from lvjobs.control.check import around
 from lvjobs.control.left import read_summary
 from lvjobs.control.memos import refuse_lost
@@ -30,18 +31,18 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
             "study",
             f"there is none in {asked.study.root}",
             "the machine was looked at, and what a job of this profile asks for by default",
-            f"type: lvjobs init --profile {asked.profile}",
+            f"type: {remedies.INIT_PROFILE(*asked.study.where, profile=asked.profile)}",
         )
         return
     root = asked.study.root
     if is_foreign(root):
         who = f"{root} belongs to user {root.stat().st_uid}, and you are {os.getuid()}"
-        yield error("study", who, "workers refuse to train in it", "make a study of your own: lvjobs init --study DIR")
+        own = f"make a study of your own in another directory; type: {remedies.INIT_ELSEWHERE}"
+        yield error("study", who, "workers refuse to train in it", own)
     elif not os.access(root, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(root.stat().st_mode)
-        yield error(
-            "study", f"{root} cannot be written (mode {mode:o})", "nothing of it goes on", f"chmod u+rwx {root}"
-        )
+        remedy = f"type: {remedies.CHMOD_OWNER(path=root)}"
+        yield error("study", f"{root} cannot be written (mode {mode:o})", "no command can continue its runs", remedy)
     try:
         refuse_lost(asked.study.layout)
     except UsageError as lost:
@@ -50,7 +51,8 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
     there = asked.study.layout.database.exists()
     runs = sum(1 for _ in asked.study.layout.checkpoints.glob("*/run.json"))
     what = f"{root}, {runs} run{'' if runs == 1 else 's'}"
-    yield fine("study", what, remedy="whether charges follow from the journals: lvjobs ledger check" if there else "")
+    check = f"whether charges follow from the journals: {remedies.LEDGER_CHECK(*asked.study.where)}"
+    yield fine("study", what, remedy=check if there else "")
     yield from _check_avoided(asked)
 
 
@@ -64,7 +66,8 @@ def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
             "nodes",
             f"the study avoids {'; '.join(words)}",
             "runs failed there; jobs exclude these nodes, unless no other node can run them",
-            "to use them again at once: set exclude_hours = 0 under [policy] in study.toml, then: lvjobs resume",
+            "to use them again at once: set exclude_hours = 0 under [policy] in study.toml, then: "
+            f"{remedies.RESUME(*asked.study.where)}",
         )
 
 
@@ -116,8 +119,8 @@ def _told(quota: Quota, storage: Storage, subject: str) -> Diagnosis:
     return fine(subject, what)
 
 
-def check_python(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether jobs on other machines can run this same Python."""
+def check_python(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
+    """Whether jobs on other machines can run this same Python. `with_job`: a test job will show it."""
     if not asked.is_elsewhere:
         return
     storage = storage_of(Path(sys.prefix))
@@ -132,7 +135,8 @@ def check_python(asked: Asked) -> Iterator[Diagnosis]:
             "Python",
             f"{sys.prefix} lies on {storage.kind or 'a file system of unknown type'}, a local one",
             "jobs start this very Python, so each node needs it there",
-            "try it: lvjobs doctor --job; or make the virtual environment on a file system that nodes share",
+            ("" if with_job else f"only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}; ")
+            + "where they have not, make the virtual environment on a file system that they share",
         )
 
 

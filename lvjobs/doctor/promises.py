@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 
+from lvjobs import remedies
+from lvjobs.cluster.enquiry import Reply
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, fine, note
 from lvjobs.doctor.facts import Facts
 
 DRIVER = "driver"
 """The question whether sbatch would take the study's driver."""
+
+CRON = "cron"
+"""The question which of crontab and scrontab make passes over the study."""
 
 _CLUSTER = ("", "cluster", "off", "n/a")
 
@@ -57,7 +62,11 @@ def _promise(name: str, mode: str, grace: int, every: int) -> Diagnosis:
         return fine("preemption", f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})", means)
     if "cancel" in words:
         means = f"{saved}, and puts itself back in the queue, or a pass submits it anew: the run goes on"
-        remedy = "" if grace else "let the driver run, or lvjobs watch: only a pass brings a killed job back"
+        remedy = (
+            ""
+            if grace
+            else f"let the driver run, or keep {remedies.WATCH} running: only a pass brings a killed job back"
+        )
         return (fine if grace else note)(
             "preemption", f"{name} cancels a preempted job (PreemptMode=CANCEL, GraceTime={grace})", means, remedy
         )
@@ -105,10 +114,15 @@ def check_driver(
     """Whether jobs may submit jobs, and who makes passes otherwise. `is_refused`: the study's own jobs are, too."""
     if not facts.is_heard or asked.is_local:
         return
+    if programs := facts.replies.said.get(CRON, Reply()).text.split():
+        what = f"{' and '.join(programs)} makes passes"
+        end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
+        yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
+        return
     offers = "enable" in facts.config.get("ScronParameters", "").split(",")
-    other = (
-        "lvjobs driver install --scrontab" if offers else "keep lvjobs watch running (tmux), or: lvjobs driver install"
-    )
+    other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
+    if offers:
+        other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
@@ -143,7 +157,11 @@ def check_driver(
         means = "it submits, resumes and selects while nobody is there" + (
             "" if reply is None or reply.is_silent else "; sbatch would take it"
         )
-        tried = "" if with_job else "whether a node may submit jobs, only a job can tell: lvjobs doctor --job"
+        tried = (
+            ""
+            if with_job
+            else f"whether a node may submit jobs, only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}"
+        )
         yield fine(
             "driver",
             f"a tiny job makes passes, on {where}{'; scrontab is offered, too' if offers else ''}",

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
+from lvjobs import remedies
 from lvjobs.cluster import sites
 from lvjobs.cluster.rights import NodeGroup
 from lvjobs.control.room import room_for
@@ -139,6 +140,10 @@ def check_queue(facts: Facts) -> Iterator[Diagnosis]:
         )
 
 
+def _dry_run(asked: Asked) -> str:
+    return (remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN)(*asked.study.where)
+
+
 def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) -> Iterator[Diagnosis]:
     """What sbatch itself says to such a job, with all that a site adds to Slurm's own rules.
 
@@ -156,7 +161,7 @@ def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) ->
             "sbatch",
             f"it would refuse such a job: {reply.problem}",
             "no run of this study can be submitted like this",
-            "change [resources] in study.toml; the script: lvjobs submit train --dry-run"
+            f"change [resources] in study.toml; to see the script, type: {_dry_run(asked)}"
             if asked.is_study
             else "give --partition, --account, --qos or --time-limit as they have to be",
         )

@@ -1,14 +1,15 @@
 """Versions: Python, lvjobs and the packages that a job loads. Read off what is installed; none is imported."""
 
 import platform
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 import lvjobs
+from lvjobs import remedies
 from lvjobs.doctor.asked import LAB, Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 
@@ -33,16 +34,23 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
         required = metadata.requires("lvjobs") or []
     except metadata.PackageNotFoundError:
         means = "lvjobs runs from a directory and is not installed, so what it requires was not compared"
-        yield note(SUBJECT, what, means, "pip install lvjobs, or pip install -e in its directory")
+        yield note(SUBJECT, what, means, _install_itself())
         return
     wrong = [*unmet(required)]
     if wrong:
-        wanted = " ".join(shlex.quote(str(each)) for each, _ in wrong)
+        install = remedies.INSTALL_VERSIONS(python=sys.executable, packages=[each for each, _ in wrong])
         said = ", ".join(f"{each.name} {version or 'is not installed'}" for each, version in wrong)
         means = "a job that needs one of them ends with an error"
-        yield error(SUBJECT, f"{said}: too old, or missing", means, f"type: {sys.executable} -m pip install {wanted}")
+        yield error(SUBJECT, f"{said}: too old, or missing", means, f"type: {install}")
     yield fine(SUBJECT, what)
     yield from _without_cuda(asked)
+
+
+def _install_itself() -> str:
+    directory = Path(lvjobs.__file__).parent.parent
+    if not (directory / "pyproject.toml").exists():
+        return "install it with pip, as its documentation says"
+    return f"type: {remedies.INSTALL_VERSIONS(python=sys.executable, packages=['-e', directory])}"
 
 
 def unmet(required: Sequence[str]) -> Iterator[tuple[Requirement, str]]:

@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT, LabConfig
 from lvjobs.lab.daemons import start_nodes
@@ -120,7 +121,7 @@ def freeze(layout: Layout) -> None:
     """Make the controller silent: it keeps its sockets and answers nobody."""
     process = daemon_process(layout, "slurmctld")
     if process is None:
-        raise LabError("slurmctld does not run, so it cannot be frozen: lvjobs lab up")
+        raise LabError(f"slurmctld does not run, so it cannot be frozen; type: {remedies.LAB_UP(*layout.options)}")
     send([process], signal.SIGSTOP)
     wait_until(lambda: is_stopped(process), 5)
 
@@ -129,7 +130,7 @@ def thaw(layout: Layout) -> None:
     """Let a frozen controller go on."""
     process = daemon_process(layout, "slurmctld")
     if process is None:
-        raise LabError("slurmctld does not run, so it cannot be thawed: lvjobs lab up")
+        raise LabError(f"slurmctld does not run, so it cannot be thawed; type: {remedies.LAB_UP(*layout.options)}")
     send([process], signal.SIGCONT)
     wait_until(lambda: not is_stopped(process), 5)
 

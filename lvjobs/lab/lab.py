@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.lab import daemons, faults
@@ -104,13 +105,18 @@ class Lab:
 
     def down(self, *, purge: bool = False) -> None:
         """Stop every process of this lab and of its jobs, as a power cut would; the queue survives unless `purge`."""
-        site = self.layout.load()
-        if site is None:
-            if purge and (self.layout.etc / "lock").exists():  # an `up` that was refused
-                shutil.rmtree(self.directory, ignore_errors=True)
-            return
+        try:
+            site = self.layout.load()
+        except UsageError:
+            if not purge:
+                raise
+            names = self.layout.nodes_with_pid_files()
+        else:
+            names = site.config.node_names if site else ()
+            if site is None and not (purge and (self.layout.etc / "lock").exists()):  # it is there of a refused `up`
+                return
         with self._locked():
-            daemons.stop_everything(self.layout, site.config.node_names, gently=not purge)
+            daemons.stop_everything(self.layout, names, gently=not purge)
             if purge:
                 shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -184,7 +190,7 @@ class Lab:
     def _site(self) -> Site:
         site = self.layout.load()
         if site is None:
-            raise UsageError(f"no lab in {self.directory}: lvjobs lab up makes one")
+            raise UsageError(f"there is no lab in {self.directory}; type: {remedies.LAB_UP(*self.layout.options)}")
         return site
 
     def _refuse_foreign_directory(self) -> None:
@@ -207,7 +213,10 @@ class Lab:
         if before and self._anything_runs(before):
             asked = config if config.port_base else replace(config, port_base=before.config.port_base)
             if asked != before.config:
-                raise UsageError(f"a lab with other settings runs in {self.directory}: lvjobs lab down, then up again")
+                raise UsageError(
+                    f"a lab with other settings runs in {self.directory}; type: "
+                    f"{remedies.LAB_DOWN(*self.layout.options)}, then repeat this command"
+                )
             return before
         if before and replace(config, port_base=None) != replace(before.config, port_base=None):
             for stale in (self.layout.state, self.layout.spool, self.layout.database):

@@ -1,5 +1,6 @@
 """Where a lab keeps its things: one directory, private to its owner, with a name that Slurm's sockets can bear."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, write_json
 from lvjobs.lab.config import LabConfig
@@ -52,6 +54,14 @@ class Layout:
         if path.parent == path:
             raise UsageError(f"a lab cannot live in {path}: {remedy}")
         return cls(path)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What has to be typed with a command of `lvjobs lab` to mean this lab; nothing where it is meant anyway."""
+        with contextlib.suppress(UsageError):
+            if Layout.at().directory == self.directory:
+                return ()
+        return "--dir", str(self.directory)
 
     @property
     def etc(self) -> Path:
@@ -122,6 +132,10 @@ class Layout:
         """Where `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...) leaves its process id."""
         return self.run / f"{daemon}.pid"
 
+    def nodes_with_pid_files(self) -> tuple[str, ...]:
+        """Return the nodes that were started at some time, where the record that lists them cannot be read."""
+        return tuple(path.name.split(".")[1] for path in self.run.glob("slurmd.*.pid"))
+
     def make(self) -> None:
         """Create the directories."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -143,17 +157,19 @@ class Layout:
         """What `save` remembered; None where no lab was ever brought up."""
         try:
             values = json.loads(self.record.read_text(encoding="utf-8"))
+            return Site(
+                LabConfig.from_dict(values["config"]),
+                str(values["host"]),
+                str(values["address"]),
+                bool(values["loopback_only"]),
+                int(values["port_base"]),
+            )
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise UsageError(f"{self.record} is not readable ({error}): lvjobs lab down --purge, then up") from error
-        return Site(
-            LabConfig.from_dict(values["config"]),
-            str(values["host"]),
-            str(values["address"]),
-            bool(values["loopback_only"]),
-            int(values["port_base"]),
-        )
+        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+            raise UsageError(
+                f"{self.record} is not readable ({error!r}); remove the lab; type: {remedies.LAB_PURGE(*self.options)}"
+            ) from error
 
 
 def default_directory() -> Path:

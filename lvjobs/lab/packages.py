@@ -1,11 +1,12 @@
 """Which programs a lab needs, which of them are missing, and how to get them."""
 
 import os
-import shlex
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.lab.tools import LabError, find_program
 
@@ -43,23 +44,28 @@ def install_command(packages: Iterable[str]) -> tuple[str, ...]:
     return ("apt-get", "install", "-y", "--no-install-recommends", *packages)
 
 
-def require_packages(*, accounting: bool) -> None:
-    """Go on only if everything is there.
+def require_packages(*, accounting: bool, options: Sequence[str] = ()) -> None:
+    """Go on only if everything is there. `options` are those of the `lvjobs lab up` that asks.
 
     Raises:
         UsageError: Names what is missing and the command to type.
     """
     missing = missing_packages(accounting=accounting)
     if missing:
-        prefix = "" if os.geteuid() == 0 else "sudo "
-        raise UsageError(
-            f"the lab needs {', '.join(missing)}, not installed here: "
-            f"{prefix}{shlex.join(install_command(missing))}   (or, as root, lvjobs lab up --install)"
-        )
+        raise UsageError(f"the lab needs {', '.join(missing)}, not installed here; {_advice(missing, options)}")
 
 
-def install_packages(packages: Iterable[str]) -> None:
-    """Install `packages` without starting the daemons that they bring.
+def _advice(missing: Sequence[str], options: Sequence[str]) -> str:
+    if shutil.which("apt-get") is None:
+        return "install Slurm, MUNGE and, for accounting, MariaDB with this system's own package manager"
+    if os.geteuid() == 0:
+        # Debian starts a package's daemons where apt-get is typed by hand, and `--install` keeps them off
+        return f"to install them and start the lab, type: {remedies.LAB_UP_INSTALL(*options)}"
+    return f"type: {remedies.INSTALL_DEBIAN(packages=missing)}, then repeat this command"
+
+
+def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> None:
+    """Install `packages` without starting the daemons that they bring. `options`: see `require_packages`.
 
     Raises:
         UsageError: Not root.
@@ -69,7 +75,8 @@ def install_packages(packages: Iterable[str]) -> None:
     if not names:
         return
     if os.geteuid() != 0:
-        raise UsageError(f"installing needs root: sudo {shlex.join(install_command(names))}")
+        install = remedies.INSTALL_DEBIAN(packages=names)
+        raise UsageError(f"--install works for root only; type: {install}, then repeat this command without --install")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Debian asks this script before it starts a service; where the machine has one of its own, that one stays
     ours = not _POLICY.exists()
@@ -89,7 +96,10 @@ def install_packages(packages: Iterable[str]) -> None:
             )
             if done.returncode:
                 said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-                raise LabError(f"{shlex.join(command)} failed ({said}); run it by hand to see why")
+                raise LabError(
+                    f"{' '.join(command[:2])} failed: {said}; correct that, then type: "
+                    f"{remedies.LAB_UP_INSTALL(*options)}"
+                )
     finally:
         if ours:
             _POLICY.unlink(missing_ok=True)

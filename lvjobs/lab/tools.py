@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab.layout import Layout
 
@@ -79,9 +80,12 @@ def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | 
             check=False,
         )
     except FileNotFoundError:
-        raise LabError(f"{command[0]} is not installed: lvjobs lab up says what to install") from None
+        raise LabError(f"{command[0]} is not installed; type: {remedies.LAB_UP(*layout.options)}") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{command[0]} got no answer in {timeout:g} s: see lvjobs lab status") from None
+        status = remedies.LAB_STATUS(*layout.options)
+        raise LabError(
+            f"{command[0]} got no answer in {timeout:g} s; to see which daemons run, type: {status}"
+        ) from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[0]
         raise LabError(f"{' '.join(command[:3])} failed: {said}; see the logs in {layout.log}")

@@ -53,19 +53,19 @@ DRIVER_INSTALL = Remedy(
     "lvjobs driver install",
     "The site lets no driver job run.",
     "Adds a line to the crontab of this host that makes the passes.",
-    ("lvjobs driver install",),
+    ("type: lvjobs driver install",),
 )
 DRIVER_INSTALL_SCRONTAB = Remedy(
     "lvjobs driver install --scrontab",
     "The site lets no driver job run, and offers scrontab.",
     "Adds a line to Slurm's own crontab that makes the passes.",
-    ("lvjobs driver install --scrontab",),
+    ("type: lvjobs driver install --scrontab",),
 )
 DRIVER_UNINSTALL = Remedy(
     "lvjobs driver uninstall",
     "The line in the crontab is no longer wanted.",
     "Takes it out.",
-    ("end it with: lvjobs driver uninstall",),
+    ("to end it, type: lvjobs driver uninstall", "to end that, type: lvjobs driver uninstall"),
 )
 
 # -- models, data and packages --------------------------------------------------------------------------------------
@@ -95,13 +95,26 @@ INSTALL_EXTRA = Remedy(
     ("takes the package",),
 )
 
+INSTALL_VERSIONS = Remedy(
+    "{python} -m pip install {packages}",
+    "A package that lvjobs needs is missing or too old.",
+    "Installs it into the environment that lvjobs runs in.",
+    ("too old, or missing", "is not installed, so what it requires was not compared"),
+)
+
 # -- the site, the file system --------------------------------------------------------------------------------------
 
 SCONTROL_RELEASE = Remedy(
     "scontrol release {job}",
-    "Slurm, or its administrator, holds a job.",
+    "You, or Slurm, hold a job.",
     "Lets it start.",
-    ("release it with scontrol release",),
+    ("it is held", "its reservation was deleted, and Slurm holds it"),
+)
+SCANCEL = Remedy(
+    "scancel --name={job}",
+    "Slurm's controller fell silent before the test job of `lvjobs doctor --job` had ended.",
+    "Ends the test job.",
+    ("may still be in the queue",),
 )
 SCONTROL_UPDATE = Remedy(
     "scontrol update jobid={job} {setting}",
@@ -119,7 +132,7 @@ CHMOD_OWNER = Remedy(
     "chmod u+rwx {path}",
     "The study's directory cannot be written.",
     "Gives you permission.",
-    ("chmod u+rwx",),
+    ("cannot be written (mode",),
 )
 TOUCH = Remedy(
     "touch {path}",
@@ -134,47 +147,50 @@ LAB_UP = Remedy(
     "lvjobs lab up",
     "There is no Slurm here, or the lab does not run.",
     "Starts a private Slurm cluster on this machine.",
-    ("no lab here yet", "no lab in", "lvjobs lab up says what to install"),
+    ("no lab here yet", "there is no lab in", "slurmctld does not run, so it cannot be", "for a cluster of your own"),
 )
 LAB_UP_INSTALL = Remedy(
     "lvjobs lab up --install",
     "The lab needs Debian packages that are not installed.",
     "As root, installs them and starts the lab.",
-    ("or, as root, lvjobs lab up --install",),
+    ("to install them and start the lab", "correct that, then type: lvjobs lab up --install"),
 )
 LAB_STATUS = Remedy(
     "lvjobs lab status",
     "A program of the lab did not answer.",
     "Shows which of the lab's daemons run.",
-    ("see lvjobs lab status",),
+    ("to see which daemons run",),
 )
 LAB_DOWN = Remedy(
     "lvjobs lab down",
     "A lab with other settings runs already.",
-    "Stops it; `lvjobs lab up` then starts one with the settings you give.",
+    "Stops it; `lvjobs lab up` then starts one with other settings.",
     ("a lab with other settings runs in",),
 )
 LAB_PURGE = Remedy(
     "lvjobs lab down --purge",
     "The lab's record is not readable.",
     "Removes the lab's directory.",
-    ("is not readable",),
+    ("remove the lab; type: lvjobs lab down --purge",),
 )
 LAB_THAW = Remedy(
     "lvjobs lab thaw", "slurmctld was frozen by `lvjobs lab freeze`.", "Lets it go on.", ("slurmctld is frozen",)
 )
 LAB_RESTORE = Remedy(
-    "lvjobs lab restore {node}", "A node was taken down by `lvjobs lab fail`.", "Brings it back.", ("is down;",)
+    "lvjobs lab restore {node}",
+    "A node was taken down by `lvjobs lab fail`.",
+    "Brings it back.",
+    ("is down; to bring it back",),
 )
 LAB_ENVIRONMENT = Remedy(
     'eval "$(lvjobs lab env)"',
     "The lab runs, and this shell does not use it.",
     "Sets SLURM_CONF in this shell.",
-    ("to use it:",),
+    ("to use it, type:",),
 )
 INSTALL_DEBIAN = Remedy(
-    "sudo apt-get install {packages}",
+    "sudo apt-get install --no-install-recommends {packages}",
     "The lab needs Debian packages that are not installed.",
     "Installs them.",
-    ("installing needs root",),
+    ("not installed here", "--install works for root only"),
 )

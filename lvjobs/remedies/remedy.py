@@ -23,12 +23,19 @@ class Remedy:
         """Return the command; raises KeyError where it has fields."""
         return self()
 
-    def __call__(self, **fields: object) -> str:
+    def __call__(self, *options: str, **fields: object) -> str:
         """Return the command with its fields filled in, each quoted for a shell; an iterable gives several words.
 
+        `options` come last: what the reader has to repeat, such as `--study DIR`, for the command to be about the same.
         Raises KeyError where a field is missing.
         """
-        return self.command.format_map({name: _quoted(value) for name, value in fields.items()})
+        command = self.command.format_map({name: _quoted(value) for name, value in fields.items()})
+        end = len(command) - (len(_SUBSTITUTED) if command.endswith(_SUBSTITUTED) else 0)
+        return " ".join([command[:end], *map(shlex.quote, options)]) + command[end:]
+
+
+_SUBSTITUTED = ')"'
+"""How `eval "$(lvjobs lab env)"` ends: options go before it."""
 
 
 def _quoted(value: object) -> str:

@@ -7,6 +7,18 @@ from lvjobs.remedies.remedy import Remedy
 INIT = Remedy(
     "lvjobs init", "The directory holds no study.", "Writes a study.toml to begin with.", ("there is no study in",)
 )
+INIT_PROFILE = Remedy(
+    "lvjobs init --profile {profile}",
+    "The doctor checked a directory that holds no study, by this profile.",
+    "Writes a study.toml with that profile.",
+    ("there is none in",),
+)
+INIT_ELSEWHERE = Remedy(
+    "lvjobs init --study DIR",
+    "The study belongs to another user.",
+    "Writes a study.toml in a directory of your own.",
+    ("make a study of your own",),
+)
 STATUS = Remedy(
     "lvjobs status",
     "A name is unknown, or what is shown is old.",
@@ -16,7 +28,7 @@ STATUS = Remedy(
 WATCH = Remedy(
     "lvjobs watch",
     "No driver can run, so nothing happens while nobody types a command.",
-    "Makes a pass every minute until you end it; keep it in tmux.",
+    "Makes a pass every 30 s until every run has ended or is held; keep it in tmux.",
     ("keep lvjobs watch running",),
 )
 STUDY_MOVED = Remedy(
@@ -35,7 +47,7 @@ DOCTOR = Remedy(
     "lvjobs doctor",
     "Slurm's controller or its accounting did not answer.",
     "Asks again, and lists what works.",
-    ("wait, and type lvjobs doctor again",),
+    ("wait, then type: lvjobs doctor",),
 )
 DOCTOR_JOB = Remedy(
     "lvjobs doctor --job",
@@ -44,10 +56,16 @@ DOCTOR_JOB = Remedy(
     ("only a job can tell",),
 )
 DOCTOR_PATIENT = Remedy(
-    "lvjobs doctor --job --timeout 3600",
+    "lvjobs doctor --job --timeout {seconds}",
     "The test job did not start in time.",
-    "Waits an hour for it.",
-    ("a QOS or partition for tests starts sooner",),
+    "Waits longer for it: an hour, or twice as long as before.",
+    ("did not begin in time",),
+)
+DOCTOR_SLURM = Remedy(
+    "lvjobs doctor --profile generic",
+    "The profile is local, and there is a Slurm.",
+    "Checks Slurm, and what jobs are allowed.",
+    ("it is here, and the profile is local",),
 )
 REPORT = Remedy("lvjobs report", "The study has results to look at.", "Writes the report.", ("lvjobs report",))
 
@@ -123,7 +141,13 @@ DRY_RUN = Remedy(
     "lvjobs submit train --dry-run",
     "The site may refuse the batch script.",
     "Prints the script, and submits nothing.",
-    ("the script: lvjobs submit train --dry-run",),
+    ("to see the script, type:",),
+)
+DRY_RUN_TASK = Remedy(
+    "lvjobs submit run --dry-run",
+    "The site may refuse the batch script of a task of your own.",
+    "Prints the script, and submits nothing.",
+    ("to see the script, type:",),
 )
 EVALUATE = Remedy(
     "lvjobs evaluate {runs}",

@@ -1,35 +1,43 @@
 """Who makes passes over a study, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lvjobs import remedies
 
-def driver_lines(shown: Mapping[str, Any], now: float) -> list[str]:
-    """What `lvjobs driver status` prints of `lvjobs.control.driver_ways.report`."""
+
+def driver_lines(shown: Mapping[str, Any], now: float, where: Sequence[str] = ()) -> list[str]:
+    """What `lvjobs driver status` prints of `lvjobs.control.driver_ways.report`. `where`: see `Study.where`."""
     lines = [_line(job, now) for job in shown["jobs"] or ()]
     if shown["jobs"] is None:
         lines.append("the scheduler did not say whether there is a driver")
-    elif not lines:
-        lines.append(f"no driver: {_why(shown)}")
+    elif not lines and not shown["cron"]:
+        lines.append(f"no driver: {_why(shown, where)}")
+    if shown["cron"]:
+        lines.append(
+            f"{' and '.join(shown['cron'])} makes passes; to end that, type: {remedies.DRIVER_UNINSTALL(*where)}"
+        )
     lines += [f"this site: {line}" for line in shown["site"]]
     if shown["last_pass"] is not None:
         lines.append(f"last pass: {now - shown['last_pass']:.0f} s ago")
     return lines
 
 
-def _why(shown: Mapping[str, Any]) -> str:
+def _why(shown: Mapping[str, Any], where: Sequence[str]) -> str:
     if shown["stopped"]:
-        return "it was stopped; type: lvjobs driver start"
+        return f"it was stopped; type: {remedies.DRIVER_START(*where)}"
     if not shown["enabled"]:
-        return "job = false under [driver] in study.toml; keep lvjobs watch running"
+        return f"job = false under [driver] in study.toml; keep {remedies.WATCH(*where)} running"
     if not shown["left"]:
         return "no run on Slurm is under way that it could take further"
     if shown["refused"]:
+        offers = any(line.startswith("scrontab is offered") for line in shown["site"])
+        install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
         return (
             f"the site refused it: {shown['refused']}; name a partition, account or QOS for it under [driver] in "
-            "study.toml, keep lvjobs watch running, or type: lvjobs driver install --scrontab"
+            f"study.toml, then: {remedies.RESUME(*where)}; where the site allows none, type: {install(*where)}"
         )
-    return "the next pass submits it; type: lvjobs resume"
+    return f"the next pass submits it; type: {remedies.RESUME(*where)}"
 
 
 def _line(job: Mapping[str, Any], now: float) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lvjobs import remedies
+
 
 def site_lines(site: Mapping[str, Any]) -> Iterator[str]:
     """What requeue, preemption and accounting mean here, a line each; `site` has the fields of `cluster.Site`."""
@@ -16,7 +18,7 @@ def site_lines(site: Mapping[str, Any]) -> Iterator[str]:
     if not site["accounting"]:
         kept = site["min_job_age_seconds"]
         age = f" {kept:.0f} s" if kept else " a while"
-        yield f"there is no accounting: how a job ended is known for{age} only, so make passes often (lvjobs watch)"
+        yield f"there is no accounting: how a job ended is known for{age} only, so keep {remedies.WATCH} running"
     limits = ", ".join(f"{name} {_limit(minutes)}" for name, minutes in site["partitions"].items())
     if limits:
         yield f"partitions and their longest time limits: {limits}"

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -117,6 +118,14 @@ class Study(BaseModel):
     def layout(self) -> StudyLayout:
         """Where the study keeps its files."""
         return StudyLayout(self.root)
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """What a command has to be given to mean this study: nothing where one is in its directory."""
+        with suppress(OSError):  # the current directory may be gone
+            if self.root == Path.cwd():
+                return ()
+        return "--study", str(self.root)
 
 
 def load_study(root: Path) -> Study:

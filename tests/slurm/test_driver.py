@@ -10,6 +10,7 @@ import psutil
 import pytest
 from driving import BUSY, Study, kill_worker
 
+from lvjobs import remedies
 from lvjobs.lab import LabConfig, LabError
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -195,7 +196,8 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
     assert study.until("run", "completed", "held")["state"] == "completed"
 
 
-def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for):
+@pytest.mark.remedy("DRIVER_INSTALL_SCRONTAB", "DRIVER_UNINSTALL")
+def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for, monkeypatch, typed, take):
     """An entry of the user's own stays as it is."""
     lab = lab_for(LabConfig(extra=("ScronParameters=enable",), message_timeout=60))
     if shutil.which("scrontab") is None:
@@ -204,13 +206,17 @@ def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for):
     own = "# mine\n0 0 1 1 * true\n"
     (tmp_path / "own").write_text(own)
     lab.run("scrontab", str(tmp_path / "own"))
-    assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1")
+    monkeypatch.chdir(tmp_path)
+    code, told, _ = take(remedies.DRIVER_INSTALL_SCRONTAB, typed("doctor")[1])
+    assert (code, "a pass every 5 minutes" in told) == (0, True)
     assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1"), "again: one entry"
     assert lab.run("scrontab", "-l").count("lvjobs driver run") == 1
     study.submit("run", "--steps", "20", "--checkpoint-every", "10")
     told = tmp_path / "logs" / "driver" / "cron.out"
     until(study, lambda: told.exists() and "run: completed at step 20" in told.read_text(), 600)
-    assert "scrontab: the study's entry is gone" in study.type("driver", "uninstall")
+    found = typed("doctor")[1]
+    assert "scrontab makes passes" in found
+    assert "scrontab: the study's entry is gone" in take(remedies.DRIVER_UNINSTALL, found)[1]
     assert lab.run("scrontab", "-l").split() == own.split()
     assert "there was no entry" in study.type("driver", "uninstall")
     lab.run("scrontab", "-r")

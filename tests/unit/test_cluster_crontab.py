@@ -44,6 +44,12 @@ def test_in_and_out_again(table, before):
     assert table.read_text() == (before or "")
 
 
+def test_an_entry_of_an_earlier_version_is_taken_out_too(table):
+    table.write_text("mine\n# driver.a: begin (lvjobs driver install)\n* * * * * one\n# driver.a: end\n")
+    assert uninstall("cron", "driver.a")
+    assert table.read_text() == "mine\n"
+
+
 def test_an_entry_whose_end_is_lost_is_left_alone(table):
     install("cron", "driver.a", ["* * * * * one"])
     text = table.read_text().replace("# driver.a: end\n", "")
@@ -55,7 +61,7 @@ def test_an_entry_whose_end_is_lost_is_left_alone(table):
 def test_refused_is_told_and_the_table_is_as_it_was(table):
     install("cron", "driver.a", ["* * * * * one"])
     before = table.read_text()
-    with pytest.raises(ClusterError, match=r"\(bad minute\); the table is as it was: make passes"):
+    with pytest.raises(ClusterError, match=r"\(bad minute\), and the table is as it was; .* lvjobs watch"):
         install("cron", "driver.b", ["refuse"])
     assert table.read_text() == before
 

@@ -14,7 +14,7 @@ from lvjobs.cluster.reasons import explain
         ("Priority", "other jobs come first (Priority)"),
         (
             "Reservation r1 was deleted",
-            "its reservation was deleted, and Slurm holds it; release it with scontrol release (Reservation r1 was deleted)",
+            "its reservation was deleted, and Slurm holds it (Reservation r1 was deleted)",
         ),
         ("Resources", "it is next, as soon as what it asks for is free (Resources)"),
         (
@@ -54,6 +54,13 @@ from lvjobs.cluster.reasons import explain
 )
 def test_reasons(reason, words):
     assert explain(reason) == words
+
+
+def test_a_held_job_is_told_with_the_command_that_releases_it():
+    assert explain("JobHeldUser", "12") == "it is held; to let it start, type: scontrol release 12 (JobHeldUser)"
+    assert explain("JobHeldUser") == "it is held (JobHeldUser)"
+    assert "scontrol release 12" in explain("Reservation r1 was deleted", "12")
+    assert "scontrol" not in explain("JobHeldAdmin", "12"), "its user may not"
 
 
 def test_every_reason_that_was_captured_has_words():

@@ -254,10 +254,10 @@ def test_whether_jobs_may_submit_jobs(ask):
     text = PARTITIONS.replace("AllocNodes=ALL", "AllocNodes=login1")
     (found,) = promises.check_driver(facts_of(asked, partitions=text), asked)
     assert (found.level, "from login1 alone" in found.what) == ("note", True)
-    assert "lvjobs watch" in found.remedy
+    assert found.remedy == f"type: lvjobs driver install --study {asked.study.root}"
     scron = facts_of(asked, partitions=text, config={"ScronParameters": "enable,explicit_scancel"})
     (found,) = promises.check_driver(scron, asked)
-    assert found.remedy == "lvjobs driver install --scrontab"
+    assert found.remedy == f"type: lvjobs driver install --scrontab --study {asked.study.root}"
     (found,) = promises.check_driver(facts_of(asked, driver=Reply(problem="no GPU, no job")), asked)
     assert (found.level, "[driver] in study.toml" in found.remedy) == ("note", True)
     off = ask(toml="[driver]\njob = false\n")

@@ -30,6 +30,7 @@ def asked(monkeypatch, short_path):
         return LabStatus(str(self.directory), "silent", daemons, nodes, {"RUNNING": 2}, config, 21_000, False)
 
     monkeypatch.setattr(Lab, "up", up)
+    monkeypatch.setattr("lvjobs.cli.lab.require_packages", lambda **_: None)
     return configs
 
 
@@ -41,7 +42,7 @@ def test_up_hands_over_what_was_given(run, asked):
     assert "n1 unknown" in result.output
     assert "2 RUNNING" in result.output
     assert "listens on every address" in result.output
-    assert "export SLURM_CONF=" in result.output
+    assert 'eval "$(lvjobs lab env)"' in result.output
 
 
 def test_up_keeps_what_was_not_given(run, asked, monkeypatch):
@@ -83,7 +84,7 @@ def test_install_starts_no_daemon(monkeypatch, short_path):
     monkeypatch.setattr(packages, "_POLICY", policy)
     monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages.subprocess, "run", apt)
-    with pytest.raises(LabError, match=r"apt-get install .* munge failed \(E: no such package\); run it"):
+    with pytest.raises(LabError, match=r"apt-get install failed: E: no such package; .* lvjobs lab up --install"):
         packages.install_packages(["munge"])
     assert [command[1] for command, _ in calls] == ["update", "install"]
     assert all("exit 101" in text for _, text in calls)

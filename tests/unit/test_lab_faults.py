@@ -115,10 +115,19 @@ def test_missing_packages_are_named_with_the_command(monkeypatch, short_path):
     monkeypatch.setattr(
         packages, "find_program", lambda name: None if name in {"slurmd", "munged"} else f"/usr/bin/{name}"
     )
-    with pytest.raises(UsageError, match=r"slurmd.*apt-get install -y --no-install-recommends munge slurmd") as caught:
+    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match=r"apt-get install --no-install-recommends munge slurmd, then") as caught:
         Lab(short_path / "lab").up(LabConfig())
     assert caught.value.exit_code == 2
     assert not (short_path / "lab").exists()
+
+
+def test_missing_packages_where_there_is_no_apt(monkeypatch, short_path):
+    monkeypatch.setattr(packages, "find_program", lambda _: None)
+    monkeypatch.setattr(packages.shutil, "which", lambda _: None)
+    with pytest.raises(UsageError, match="package manager"):
+        Lab(short_path / "lab").up(LabConfig())
 
 
 def test_missing_accounting_packages(monkeypatch):
