@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from remedies import remedies_are_taken, take
 
 from lvjobs.cli import main
+from lvjobs.remedies import registry
 
 __all__ = ["fault", "remedies_are_taken", "take"]  # fixtures for all
 
@@ -38,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if path := config.getoption("--faults"):
         config.pluginmanager.register(Gathered(path))
-    config.pluginmanager.register(LeftOut())
+    config.pluginmanager.register(Summary())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,10 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, not _is_slow(item)))
     items[:] = deal(items, getattr(config, "workerinput", {}).get("workercount", 1))
     names = [item.nodeid for item in left_out]
+    typed = [name for item in items for mark in item.iter_markers("remedy") for name in mark.args]
+    counted = {"left_out": names, "typed": typed}
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left_out"] = names
-    elif plugin := config.pluginmanager.get_plugin(LeftOut.__name__):
-        plugin.names = names
+        config.workeroutput.update(counted)
+    elif plugin := config.pluginmanager.get_plugin(Summary.__name__):
+        plugin.counted = counted
 
 
 def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
@@ -89,19 +92,23 @@ def _is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slurm") is None and "acceptance" in item.path.parts
 
 
-class LeftOut:
-    """A plugin that ends the summary with the tests that were not to be run, and how to run them."""
+class Summary:
+    """A plugin that ends the summary with the remedies that tests type, and the tests that were not to be run."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.counted: dict[str, list[str]] = {}
 
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take the names from an xdist worker: each has collected the same tests."""
-        self.names = getattr(node, "workeroutput", {}).get("left_out", self.names)
+        """Take what an xdist worker counted: each has collected the same tests."""
+        output = getattr(node, "workeroutput", {})
+        self.counted = {key: output[key] for key in ("left_out", "typed") if key in output} or self.counted
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print them."""
-        for name in self.names:
+        """Print them; say how the tests that were left out are run."""
+        if typed := self.counted.get("typed"):
+            every = len(registry())
+            terminalreporter.write_line(f"REMEDIES {len(set(typed))} of {every} typed, in {len(typed)} scenarios")
+        for name in self.counted.get("left_out", ()):
             terminalreporter.write_line(f"LEFT OUT {name}: long on purpose; run it with scripts/test --storm")
 
 
