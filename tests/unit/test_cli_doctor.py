@@ -7,6 +7,8 @@ import pytest
 
 from lvjobs.forecasting.data import make_dataset
 
+pytestmark = pytest.mark.torch  # the doctor compares what is installed with what lvjobs needs
+
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):

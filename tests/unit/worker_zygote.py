@@ -44,6 +44,9 @@ if "torch" in sys.modules:
     weight.grad = torch.zeros(1)
     torch.optim.AdamW([weight]).step()  # the first step of any optimizer imports for a second
 
+# A shell starts what runs in its background with Ctrl-C ignored, and so would be every attempt here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 for line in sys.stdin:
     request = json.loads(line)
     if "start" in request:
