@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
 from lvjobs.control.driving import driven, driver_name, look, standing
@@ -29,7 +30,7 @@ def report(session: Session) -> dict[str, Any]:
         "refused": kept.refused,
         "left": len(left),
         "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
-        "site": _ways(session) if on_slurm else ["no Slurm: lvjobs watch makes the passes"],
+        "site": _ways(session) if on_slurm else [f"no Slurm: {remedies.WATCH} makes the passes"],
         "last_pass": last_pass(study.layout.summary),
     }
 

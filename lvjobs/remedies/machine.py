@@ -14,13 +14,13 @@ LEDGER_REBUILD = Remedy(
     "lvjobs ledger rebuild",
     "runs.db is gone.",
     "Makes it anew from the run directories.",
-    ("make it anew from them",),
+    ("make it anew from them:",),
 )
 LEDGER_REBUILD_ASIDE = Remedy(
     "lvjobs ledger rebuild --aside",
     "runs.db is damaged, or was copied while it was written.",
     "Keeps the damaged file under another name, and makes runs.db anew from the run directories.",
-    ("lvjobs ledger rebuild --aside",),
+    ("anew: lvjobs ledger rebuild --aside", "run directories: lvjobs ledger rebuild --aside"),
 )
 LEDGER_BACKUP = Remedy(
     "lvjobs ledger backup",
@@ -107,7 +107,13 @@ SCONTROL_UPDATE = Remedy(
     "scontrol update jobid={job} {setting}",
     "A job would start sooner with less time or in another partition.",
     "Changes the job that waits, which keeps its place in the queue.",
-    ("scontrol update",),
+    ("min instead of",),
+)
+PROFILE_BACK = Remedy(
+    "cp {copy} {profile}",
+    "A profile's file is gone or broken, and a run was submitted by it before.",
+    "Puts back the file as it was when the run was last submitted.",
+    ("as it was last submitted:",),
 )
 CHMOD_PRIVATE = Remedy(
     "chmod go= {path}",
@@ -123,8 +129,8 @@ CHMOD_OWNER = Remedy(
 )
 TOUCH = Remedy(
     "touch {path}",
-    "A lease was left behind, and no other lvjobs runs.",
-    "Ends the wait for it.",
+    ".lvjobs/lease was deleted, or runs.db was put back from a later time; and no other lvjobs runs.",
+    "The next command counts on from there, and may write.",
     ("if no other lvjobs runs on this study",),
 )
 
