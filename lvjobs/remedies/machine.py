@@ -8,7 +8,7 @@ LEDGER_CHECK = Remedy(
     "lvjobs ledger check",
     "runs.db, or a file in a run's directory, cannot be read or was not written by lvjobs.",
     "Compares runs.db with the run directories, and says what is wrong.",
-    ("see: lvjobs ledger check", "see lvjobs ledger check"),
+    ("see: lvjobs ledger check", "see lvjobs ledger check", "if that does not help: lvjobs ledger check"),
 )
 LEDGER_REBUILD = Remedy(
     "lvjobs ledger rebuild",
@@ -20,7 +20,11 @@ LEDGER_REBUILD_ASIDE = Remedy(
     "lvjobs ledger rebuild --aside",
     "runs.db is damaged, or was copied while it was written.",
     "Keeps the damaged file under another name, and makes runs.db anew from the run directories.",
-    ("anew: lvjobs ledger rebuild --aside", "run directories: lvjobs ledger rebuild --aside"),
+    (
+        "anew: lvjobs ledger rebuild --aside",
+        "run directories: lvjobs ledger rebuild --aside",
+        "from the journals: lvjobs ledger rebuild --aside",
+    ),
 )
 LEDGER_BACKUP = Remedy(
     "lvjobs ledger backup",
@@ -41,7 +45,7 @@ DRIVER_START = Remedy(
     "lvjobs driver start",
     "The driver was stopped, or the study is a copy.",
     "Starts the driver; it makes the passes while nobody is there.",
-    ("it was stopped; type: lvjobs driver start",),
+    ("it was stopped; type: lvjobs driver start", "nothing starts here by itself"),
 )
 DRIVER_STOP = Remedy(
     "lvjobs driver stop",

@@ -69,7 +69,14 @@ RESUME_RUN = Remedy(
     "lvjobs resume {run}",
     "A run is held or paused, and its cause is fixed; or a disk was full or gone while its job ran.",
     "Submits the run again with the current code, profile and [resources]; it continues from its newest checkpoint.",
-    ("type: lvjobs resume", "then: lvjobs resume", "take up: lvjobs resume", "to go on", "to train it all the same:"),
+    (
+        "type: lvjobs resume",
+        "then: lvjobs resume",
+        "take up: lvjobs resume",
+        "to go on",
+        "to train it all the same:",
+        "writes it again:",
+    ),
 )
 RESUME_MEMORY = Remedy(
     "lvjobs resume {run} --memory-mb MEBIBYTES",

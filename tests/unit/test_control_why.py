@@ -161,7 +161,7 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     found = asked(scene)
     assert found["headline"].startswith("it is held, and waits for FLOPs: ")
     assert found["run"]["held_for"] == "budget"
-    assert "lvjobs budget set FLOPS" in types(found)
+    assert 'lvjobs budget set FLOPS --because "REASON"' in types(found)
     assert "it goes on by itself when its FLOPs fit" in found["then"]
 
 
