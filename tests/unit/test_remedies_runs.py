@@ -140,12 +140,11 @@ def test_a_submission_that_is_refused_in_a_pass_names_each_run(scene, typed, tak
 @pytest.mark.remedy("RESUME_RUN")
 def test_replays_that_used_up_its_reservation(tmp_path, monkeypatch, typed, take):
     toml = TOML + "\n[budget]\nrenew = false\n"
-    scene = typed_scene(tmp_path, monkeypatch, toml=toml, budget={"renew": False}, steps=40, every=20)
+    scene = typed_scene(tmp_path, monkeypatch, toml=toml, budget={"renew": False})
     scene.enter("one")
-    for _ in range(3):
-        if scene.state() != "held":
-            scene.cluster.fail_node(scene.reach(15).id)
-            scene.go(60)
+    for _ in range(2):
+        scene.cluster.fail_node(scene.reach(3).id)  # Slurm starts the job again
+    scene.go(200)
     assert scene.state() == "held"
     shown = typed("why", "one")[1]
     assert "renew = false" in shown
