@@ -181,7 +181,12 @@ SWEEP_STAGE = Remedy(
     "lvjobs sweep {stage}",
     "A stage has no runs yet, or study.toml was corrected.",
     "Asks for the stage; what is there is not trained again.",
-    ("has no runs yet; type: lvjobs sweep", "then: lvjobs sweep", "which nobody asked for; type: lvjobs sweep"),
+    (
+        "has no runs yet; type: lvjobs sweep",
+        "then: lvjobs sweep",
+        "which nobody asked for; type: lvjobs sweep",
+        "asks for it again",
+    ),
 )
 SWEEP_SHOW = Remedy(
     "lvjobs sweep show {stage}",
@@ -193,7 +198,7 @@ SWEEP_WINNER = Remedy(
     'lvjobs sweep {stage} --winner RUN --because "REASON"',
     "No run of a stage can win by itself.",
     "Chooses the winner by hand; the reason stays with the results.",
-    ("no run can win",),
+    ("no run can win", "a winner that was chosen by hand"),
 )
 SWEEP_WITHOUT_HELD = Remedy(
     "lvjobs sweep {stage} --without-held",

@@ -148,6 +148,7 @@ def test_of_one_that_is_over(scene, end):
     found = asked(scene)
     assert end in found["headline"]
     assert "lvjobs status one" in types(found)
+    assert "lvjobs evaluate one" not in types(found), "a task of one's own is no forecaster"
     assert not [typed for typed in types(found) if typed.startswith("lvjobs cancel")]
 
 

@@ -4,6 +4,8 @@ import pytest
 from remedy_scenes import typed_scene
 
 from lvjobs import remedies
+from lvjobs.cluster.simulation import Manners
+from lvjobs.errors import UsageError
 
 TOML = """\
 profile = "lab"
@@ -140,6 +142,64 @@ def test_a_stage_that_waits_for_runs_that_are_held_goes_on_with_them(scene, type
     go(scene, typed)
     assert scene.state(broken) == "completed"
     assert stage(scene, "first")["state"] == "completed"
+
+
+@pytest.mark.remedy("SWEEP_STAGE", "SWEEP_WINNER")
+def test_stages_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, take, monkeypatch):
+    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
+    typed("sweep", "all")
+    go(scene, typed)
+    one = next(name for name in runs_of(scene, "first") if scene.run(name)["id"] != stage(scene, "first")["winner"])
+    typed("sweep", "stop", "all")
+    made = len(scene.cluster.jobs)
+    scene.study.layout.database.unlink()
+    _, shown, _ = typed("ledger", "rebuild")
+    code, _, _ = take(remedies.SWEEP_STAGE, shown, stage="first")
+    assert code == 0
+    go(scene, typed, 60)
+    assert stage(scene, "first")["state"] == "completed"
+    choice = {"RUN": one, "REASON": "it was chosen before"}
+    code, _, err = take(remedies.SWEEP_WINNER, shown, stage="first", choose=choice)
+    assert code == 0, err
+    assert (stage(scene, "first")["winner"], stage(scene, "first")["by_hand"]) == (scene.run(one)["id"], 1)
+    assert len(scene.cluster.jobs) == made, "nothing was trained again"
+
+
+@pytest.mark.remedy("SWEEP_STAGE")
+def test_a_stage_that_is_held_as_its_turn_comes(scene, typed, take, monkeypatch):
+    """Its task fails in its first step, say, and is corrected."""
+    typed("sweep", "all")
+
+    def refuse(_configs):
+        raise UsageError("toy_task:priced fails in its first step")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lvjobs.control.declare.learn", refuse)
+        go(scene, typed, 200)
+    assert stage(scene, "second")["state"] == "held"
+    code, _, _ = take(remedies.SWEEP_STAGE, shown(typed), stage="second")
+    assert code == 0
+    go(scene, typed, 200)
+    assert stage(scene, "second")["state"] == "completed"
+
+
+@pytest.mark.remedy("RESUME_RUN")
+def test_a_run_that_was_pruned_is_trained_all_the_same(tmp_path, monkeypatch, typed, take):
+    pruned = 'select = { metric = "training_loss" }\nprune = { first = 4, factor = 2 }'
+    toml = TOML.replace('select = { metric = "training_loss" }', pruned, 1).replace("[2, 4]", "[2, 4, 6, 8]")
+    scene = typed_scene(tmp_path, monkeypatch, toml=toml.replace("steps = 12", "steps = 40"), manners=Manners(slots=2))
+    scene.worker.losses |= {f"first-width{width}": loss for width, loss in ((2, 0.1), (4, 0.2), (6, 0.8), (8, 0.9))}
+    typed("sweep", "first")
+    for _ in range(60):
+        if found := [row["name"] for row in scene.rows("runs") if row["state"] == "paused"]:
+            break
+        scene.cluster.advance(5)
+        typed("resume")
+    name = found[0]
+    code, _, _ = take(remedies.RESUME_RUN, typed("why", name)[1], run=[name])
+    assert code == 0
+    go(scene, typed)
+    assert scene.state(name) == "completed"
 
 
 def test_a_plan_of_a_task_that_declares_no_cost(tmp_path, monkeypatch, typed):
