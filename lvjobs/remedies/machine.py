@@ -35,7 +35,7 @@ LEDGER_BACKUP = Remedy(
 LEDGER_EXPORT = Remedy(
     "lvjobs ledger export",
     "Another program wants to read runs.db on a network file system.",
-    "Writes its rows as files.",
+    "Prints its rows as JSON lines; with a directory, writes them as files.",
     ("read it with lvjobs ledger export",),
 )
 

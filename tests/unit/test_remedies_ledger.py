@@ -189,8 +189,10 @@ def test_a_study_that_was_copied_to_another_disk(scene, typed, take, monkeypatch
     code, out, _ = take(remedies.STUDY_COPIED, shown)
     assert code == 0
     assert other.state() == "paused"
+    assert "it was stopped" in typed("driver", "status")[1]
     code, _, _ = take(remedies.DRIVER_START, out)
     assert code == 0
+    assert "it was stopped" not in typed("driver", "status")[1]
     _, shown, _ = typed("why", "one")
     code, _, _ = take(remedies.RESUME_RUN, shown, run="one")
     assert code == 0

@@ -151,6 +151,22 @@ def test_replays_that_used_up_its_reservation(tmp_path, monkeypatch, typed, take
     resumed(scene, take, shown)
 
 
+@pytest.mark.remedy("BUDGET_SET")
+def test_a_limit_that_is_too_low_for_what_is_left_of_it(tmp_path, monkeypatch, typed, take):
+    scene = typed_scene(tmp_path, monkeypatch, budget={"limit": 10**6})
+    begun(scene)
+    assert typed("budget", "set", "700")[0] == 0
+    scene.bind(limit=700)
+    scene.cluster.kill(scene.job().id)
+    scene.go(60)
+    assert scene.state() == "held"
+    _, shown, _ = typed("why", "one")
+    scene.bind(limit=10**6)
+    code, _, err = take(remedies.BUDGET_SET, shown, choose={"FLOPS": "1e6", "REASON": "it is worth it"})
+    assert code == 0, err
+    assert completes(scene)
+
+
 @pytest.mark.remedy("CANCEL", "RESUME_RUN")
 def test_runs_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, take, monkeypatch):
     monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
