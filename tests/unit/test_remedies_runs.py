@@ -27,18 +27,6 @@ def scene(tmp_path, monkeypatch):
     return typed_scene(tmp_path, monkeypatch, toml=PRICED)
 
 
-def killed_until_held(scene, most=2000):
-    for _ in range(most):
-        if scene.state() == "held":
-            return
-        for job in scene.alive():
-            if job.state == "RUNNING" and job.step > 0:
-                scene.cluster.kill(job.id)
-        scene.cluster.advance(1)
-        scene.one_pass()
-    raise AssertionError(f"it is {scene.state()}")
-
-
 def failed(scene, step=3):
     """The run, held after an error of its code, which is fixed."""
     scene.worker.failing["one"] = step
@@ -64,12 +52,16 @@ def resumed(scene, take, message, **fields):
 
 
 @pytest.mark.remedy("RESUME_RUN", "LOGS")
-def test_a_run_that_was_killed_too_often(scene, typed, take):
-    begun(scene)
+def test_a_run_that_was_killed_too_often(tmp_path, monkeypatch, typed, take):
+    scene = typed_scene(tmp_path, monkeypatch, no_progress_deaths=2, backoff_seconds=1)
+    scene.enter("one")
+    for _ in range(2):
+        scene.cluster.kill(scene.reach(1).id)
+        scene.make_pass()
+    assert scene.state() == "held"
     path = scene.study.layout.log_directory("one") / f"{scene.job().id}.out"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("Killed\n")
-    killed_until_held(scene)
     _, shown, _ = typed("why", "one")
     code, out, _ = take(remedies.LOGS, shown, run="one")
     assert (code, out) == (0, "Killed\n")
