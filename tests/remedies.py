@@ -51,7 +51,8 @@ class Taker:
         assert any(words in shown for words in remedy.seen), f"none of {remedy.seen} is in: {shown}"
         for word, value in (choose or {}).items():
             assert re.search(rf"\b{word}\b", command), f"{word} is not in: {command}"
-            command = re.sub(rf"\b{word}\b", shlex.quote(value), command)
+            chosen = shlex.quote(value)  # in the place of the quotes that the word stands in, if it does
+            command = re.sub(rf'"{word}"|\b{word}\b', lambda _, chosen=chosen: chosen, command)
         self.taken |= {name for name, each in registry().items() if each is remedy}
         words = shlex.split(command)
         if words[0] == "lvjobs":

@@ -30,8 +30,9 @@ from lvjobs.control.actions import (
 from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import profile_of
 from lvjobs.control.current import changes_of, file_of, renewed
+from lvjobs.control.directories import allow
 from lvjobs.control.nodes import avoid_node
-from lvjobs.control.submission import Sent, allow, same_job
+from lvjobs.control.submission import Sent, same_job
 from lvjobs.control.turns import Queue, send_in_turn, wait
 from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
@@ -97,7 +98,7 @@ def _write_one(
         if not action.attempt.id:
             transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
-        run = runs[action.run_id]
+        run, problem = runs[action.run_id], ""
         changes: dict[str, Any] = {
             "state": action.state,
             "reason": action.reason,
@@ -110,14 +111,15 @@ def _write_one(
             file = file_of(study, run.stage)
             changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
         elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
-            changes |= _renewed(run, study)
+            renewal, problem = _renewed(run, study)
+            changes |= renewal
         changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
         if changes:
             transaction.update_run(run.id, **changes)
             runs[run.id] = replace(run, **changes)
-        if action.note:
-            transaction.add_event(Event(now, action.state.value, action.note, run.id))
-            return [f"{run.name}: {action.note}"]
+        notes = list(filter(None, (action.note, problem)))
+        transaction.add_events([Event(now, action.state.value, note, run.id) for note in notes])
+        return [f"{run.name}: {note}" for note in notes]
     elif isinstance(action, Report):
         if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
             transaction.add_event(Event(now, "state", action.text, action.run_id))
@@ -143,12 +145,13 @@ def _write_one(
     return []
 
 
-def _renewed(run: Run, study: Study) -> dict[str, Any]:
-    """Return what study.toml changes of a run that was held; nothing where that no longer fits the run."""
+def _renewed(run: Run, study: Study) -> tuple[dict[str, Any], str]:
+    """Return what study.toml changes of a run that was held; nothing, and why, where that no longer fits the run."""
     try:
-        return changes_of(run, renewed(run, study))
-    except UsageError:  # the user is not there to be asked, and what was submitted last did fit
-        return {}
+        return changes_of(run, renewed(run, study)), ""
+    except UsageError as error:  # the user is not there to be asked, and what was submitted last did fit
+        why = f"{error.problem}; {error.fix}" if isinstance(error, ProfileError) else str(error)
+        return {}, f"keeps the settings of its last submission, for those of study.toml do not fit it: {why}"
 
 
 def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:

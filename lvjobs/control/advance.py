@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.control.declare import KnownRuns, SweepOf, Wanted, declare, default_name
 from lvjobs.control.enter import enter
 from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
@@ -67,7 +68,7 @@ def _hold_all(session: Session, problem: str) -> list[str]:
         waiting = [record for record in transaction.stages() if record.state in OPEN]
     told: list[str] = []
     for record in waiting:
-        reason = f"{problem}; mend study.toml, then: lvjobs sweep {record.name}"
+        reason = f"{problem}; mend study.toml, then: {remedies.SWEEP_STAGE(stage=record.name)}"
         told += _set(session, record, StageState.HELD, reason)
     return told
 
@@ -109,7 +110,7 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
             return told + _search(session, stage)
         return told + _decide(session, seen, stage, record)
     except UsageError as error:
-        return _set(session, record, StageState.HELD, f"{error}; then: lvjobs sweep {stage.name}")
+        return _set(session, record, StageState.HELD, f"{error}; then: {remedies.SWEEP_STAGE(stage=stage.name)}")
 
 
 def _set(session: Session, record: StageRecord, state: StageState, reason: str, *, loud: bool = True) -> list[str]:
@@ -176,7 +177,7 @@ def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
 
 
 def _waits_for_budget(shortfall: Shortfall) -> str:
-    return f"waits for the budget: {shortfall}; see lvjobs budget, or lvjobs sweep plan"
+    return f"waits for the budget: {shortfall}; see {remedies.BUDGET}"
 
 
 # -- a stage is decided -------------------------------------------------------------------------------------------
@@ -191,15 +192,15 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
         reason = ""
         if held and len(held) == len(waiting):
             reason = (
-                f"waits for {', '.join(held)}, held; take up: lvjobs resume {' '.join(held)}; or go on without: "
-                f"lvjobs sweep {stage.name} --without-held"
+                f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
+                f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
             )
         return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in runs], stage.select)
     winner = ranking.winner
     if winner is None:
         why = "; ".join(f"{each.name}: {each.why}" for each in ranking.others)
-        reason = f'no run can win ({why}); choose: lvjobs sweep {stage.name} --winner RUN --because "..."'
+        reason = f"no run can win ({why}); choose: {remedies.SWEEP_WINNER(stage=stage.name)}"
         return _set(session, record, StageState.HELD, reason)
     text = f"{stage.name}: decided: {winner.name}, {ranking.why}"
     with session.ledger.transaction() as transaction:
@@ -230,7 +231,9 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
     if to_come or left:
         unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
-        reason = f"comes after {', '.join(unasked)}, which nobody asked for; lvjobs sweep all" if unasked else ""
+        reason = (
+            f"comes after {', '.join(unasked)}, which nobody asked for; type: {remedies.SWEEP_ALL}" if unasked else ""
+        )
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.charges import charges_of
 from lvjobs.control.digest import begin, fold
 from lvjobs.control.findings import Finding
@@ -84,7 +85,7 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
         path = files.revoked / member.token
         if member.state == "revoked" and not path.exists():
             what = f"submission {member.token} may not train it any more, and no worker is told"
-            yield Finding("error", run.name, what, f"type: touch {path}")
+            yield Finding("error", run.name, what, _NEXT_PASS)
 
 
 def _identity(run: Run, files: RunLayout) -> Iterator[Finding]:
@@ -92,7 +93,8 @@ def _identity(run: Run, files: RunLayout) -> Iterator[Finding]:
         found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         what = f"{files.config} cannot be read, so no job will train it ({str(error).splitlines()[0]})"
-        yield Finding("error", run.name, what, "restore it from a backup")
+        remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(run=run.name)}"
+        yield Finding("error", run.name, what, remedy)
         return
     if (found.id, found.fingerprint) != (run.id, run.fingerprint):
         what = f"{files.config} is of another run than the ledger's"
@@ -106,7 +108,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     unread = sorted(set(claims) - {attempt.generation for attempt in known})
     if unread:
         what = f"attempts that the ledger has not seen yet: {', '.join(map(str, unread))}"
-        yield Finding("note", run.name, what, "a pass will read them: lvjobs status")
+        yield Finding("note", run.name, what, f"a pass will read them: {remedies.STATUS}")
     told: list[Attempt] = []
     started: dict[int, Mapping[str, Any]] = {}
     for attempt in known:
@@ -159,7 +161,10 @@ def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, 
         yield Finding("note", run.name, what, "where that matters, submit it anew under another --name")
 
 
-_ANEW = "make the ledger anew from the journals: lvjobs ledger rebuild --aside"
+_ANEW = f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE}"
+
+
+_NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}"
 
 
 def _compare(run: Run, derived: Sequence[Charge], kept: Sequence[Charge]) -> Iterator[Finding]:
@@ -188,7 +193,7 @@ def _allowed(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     except FileNotFoundError:
         if rows.members.get(run.id):
             what = f"{files.allowance} is gone: a worker would train without a bound"
-            yield Finding("error", run.name, what, f"cancel its job and take it up again: lvjobs resume {run.name}")
+            yield Finding("error", run.name, what, _NEXT_PASS)
         return
     if allowed > reserved.training:
         what = f"its worker may execute {allowed} steps, and {reserved.training} are reserved for it"
@@ -203,9 +208,8 @@ def _strangers(names: set[str], checkpoints: Path) -> Iterator[Finding]:
     for path in directories:
         if any((path / "generations").glob("*")):
             what = f"{path} holds a run that the ledger does not know"
-            remedy = (
-                "submit the same again, and it goes on from there; or move it away; or: lvjobs ledger rebuild --aside"
-            )
+            anew = remedies.LEDGER_REBUILD_ASIDE
+            remedy = f"submit the same again, and it goes on from there; or move it away; or type: {anew}"
             yield Finding("error", path.name, what, remedy)
         elif (path / "run.json").exists():
             what = f"{path} was made for a run that came to nothing"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.accounts import Books, keep_books
 from lvjobs.control.audit import audit, read_rows
 from lvjobs.control.closing import books_of
@@ -62,7 +63,9 @@ def check(study: Study, wait: float) -> Checked:
     layout = study.layout
     refuse_lost(layout)
     if not layout.database.exists():
-        raise UsageError(f"{study.root} has no runs.db yet, so there is nothing to check; type: lvjobs submit train")
+        raise UsageError(
+            f"{study.root} has no runs.db yet, so there is nothing to check; type: {remedies.SUBMIT_TRAIN}"
+        )
     storage = storage_of(study.root)
     if storage.read_only:
         return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
@@ -90,13 +93,14 @@ def check(study: Study, wait: float) -> Checked:
 
 def _of_file(sound: Soundness, path: Path, number: int) -> Iterator[Finding]:
     for problem in sound.problems:
-        remedy = "put a backup in its place, or make it anew: lvjobs ledger rebuild --aside"
+        remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE}"
         yield Finding("error", "runs.db", f"{path} is damaged: {problem}", remedy)
     if sound.problems:
         return
     if sound.revision is None:
         what = f"{path} is no ledger of lvjobs"
-        yield Finding("error", "runs.db", what, "make one from the run directories: lvjobs ledger rebuild --aside")
+        remedy = f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
+        yield Finding("error", "runs.db", what, remedy)
     elif sound.revision < HEAD:
         what = f"has schema {sound.revision}, and this lvjobs reads {HEAD}"
         yield Finding("note", "runs.db", what, "the next command migrates it, and leaves a copy beside it")
@@ -106,7 +110,8 @@ def _of_file(sound: Soundness, path: Path, number: int) -> Iterator[Finding]:
     elif sound.epoch is not None and sound.epoch > number:
         claim = path.parent / ".lvjobs" / "lease" / f"{sound.epoch:06d}"
         what = f"was written under lease {sound.epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?"
-        yield Finding("error", "runs.db", what, f"if no other lvjobs runs on this study, type: touch {claim}")
+        remedy = f"if no other lvjobs runs on this study, type: {remedies.TOUCH(path=claim)}"
+        yield Finding("error", "runs.db", what, remedy)
 
 
 def is_elsewhere(profile: str) -> bool:
@@ -129,7 +134,7 @@ def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
             continue
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             what = f"{path} is open to others (mode {stat.S_IMODE(mode):o})"
-            yield Finding("note", "storage", what, f"if that is not meant, type: chmod go= {path}")
+            yield Finding("note", "storage", what, f"if that is not meant, type: {remedies.CHMOD_PRIVATE(path=path)}")
 
 
 def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,12 +1,12 @@
 """Which backend a profile means, and the copies that a study keeps of profiles that are files of the user's."""
 
 import hashlib
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
@@ -81,17 +81,17 @@ def renew_profile(layout: StudyLayout, run: Run) -> str:
     """Return `keep_profile` of a run that the user resumes: it is submitted by its profile as that is now.
 
     Raises:
-        UsageError: the profile cannot be used; says how to have it back.
+        ProfileError: the profile cannot be used; says how to have it back.
     """
     try:
         return keep_profile(layout, run.profile)
     except ProfileError as error:
         fix, kept = error.fix, Path(profile_of(layout, run))
         if str(kept) != run.profile:
-            fix += f" (as it was last submitted: cp {shlex.quote(str(kept))} {shlex.quote(run.profile)})"
-        raise UsageError(
-            f"{error.problem}; {run.name} stays {run.state.value}: {fix}, then type: lvjobs resume {run.name}"
-        ) from None
+            fix += f" (as it was last submitted: {remedies.PROFILE_BACK(copy=kept, profile=run.profile)})"
+        command = remedies.RESUME_RUN(run=run.name)
+        text = f"{error.problem}; {run.name} stays {run.state.value}: {fix}, then type: {command}"
+        raise ProfileError(error.problem, fix, text) from None
 
 
 def defaults_of(profile: str) -> Mapping[str, Any]:

@@ -9,8 +9,8 @@ from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.clusters import profile_of
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.current import changes_of, differences, renewed
+from lvjobs.control.directories import prepare
 from lvjobs.control.session import Session
-from lvjobs.control.submission import prepare
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.names import find_name

@@ -7,6 +7,7 @@ executed stays charged.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from lvjobs import remedies
 from lvjobs.control.charges import charges_of
 from lvjobs.control.classify import Death, classify
 from lvjobs.control.driving import Standing, set_standing
@@ -90,7 +91,8 @@ def _disown_run(transaction: Transaction, run: Run, files: RunLayout, original: 
     _save(transaction, run, ended, known=known)
     if not _starts_by_itself(run):
         return
-    reason = f"belongs to the original in {original}; to train it here as well, type: lvjobs resume {run.name}"
+    command = remedies.RESUME_RUN(run=run.name)
+    reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
     has_ended = any(attempt.cause is None for attempt in attempts)
     cause = Cause.CANCELLED if has_ended else run.cause
     changes = {"state": RunState.PAUSED, "reason": reason, "cause": cause, "held_for": STOPPED, "not_before": 0.0}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
 from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, profile_of
 from lvjobs.control.gate import BUDGET
@@ -215,7 +216,7 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
 def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:
     text = (
         f"no driver job, for the site refuses it: {said}; until [driver] in study.toml names where it may run, passes "
-        "are made by lvjobs commands alone: keep lvjobs watch running (docs/driver.md)"
+        f"are made by lvjobs commands alone: keep {remedies.WATCH} running (docs/driver.md)"
     )
     with session.ledger.transaction() as transaction:
         kept = standing(transaction)

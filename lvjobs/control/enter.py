@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.clusters import keep_profile, used_profile
 from lvjobs.control.code import snapshot_code
 from lvjobs.control.current import file_of
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, is_run_of
+from lvjobs.control.directories import prepare
 from lvjobs.control.session import Session
 from lvjobs.control.stages import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission import (
@@ -18,7 +20,6 @@ from lvjobs.control.submission import (
     discard,
     is_claimed,
     new_token,
-    prepare,
     request_for,
     reservations_for,
 )
@@ -41,8 +42,8 @@ class OverBudget(UsageError):
     def __init__(self, shortfall: Shortfall) -> None:
         self.shortfall = shortfall
         super().__init__(
-            f"{shortfall}; nothing was submitted: see lvjobs budget, raise the limit with lvjobs budget set, or add "
-            "--fit to see what would fit"
+            f"{shortfall}; nothing was submitted: see {remedies.BUDGET}, raise the limit ({remedies.BUDGET_SET}), or "
+            "add --fit to see what would fit"
         )
 
 

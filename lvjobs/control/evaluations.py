@@ -103,7 +103,7 @@ def training_of(run: Run) -> TrainingConfig:
         UsageError: it is no training of the bundled task.
     """
     if run.config.get("task") != TRAIN_TASK:
-        raise UsageError(f"{run.name} is no forecaster: name a run of lvjobs submit train, or of a sweep")
+        raise UsageError(f"{run.name} is no forecaster: name a run of the bundled training task")
     return read_params(TrainingConfig, run.config["params"])
 
 

@@ -7,6 +7,7 @@ and no longer fits is held, with a reason; what was held for the budget alone an
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lvjobs import remedies
 from lvjobs.control.accounts import Account, Books
 from lvjobs.control.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
 from lvjobs.control.conclusions import give_up
@@ -155,7 +156,8 @@ class _Gate:
         if self._renew:
             self._hold(case, f"{used_up}, and {self._too_much(extra)}")
         else:
-            reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: lvjobs resume {case.run.name}"
+            command = remedies.RESUME_RUN(run=case.run.name)
+            reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: {command}"
             self._hold(case, reason, held_for=REPLAYS)
 
     def _reserve(self, case: Case, wanted: Work, extra: int) -> None:
@@ -198,7 +200,7 @@ class _Gate:
     def _hold(self, case: Case, reason: str, held_for: str = BUDGET) -> None:
         """Held; a job that trains writes a checkpoint first, and leaves. What it was to spend is free for others."""
         if held_for == BUDGET:
-            reason += "; it goes on by itself once they are free, or the limit is raised: lvjobs budget set"
+            reason += f"; it goes on by itself once they are free, or the limit is raised: {remedies.BUDGET_SET}"
         is_training = case.state is RunState.RUNNING
         case.actions[:] = [action for action in case.actions if not isinstance(action, Submit)]
         if case.has_job and case.view.live is not None:

@@ -4,6 +4,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.control.asking import Unanswered, ask
 from lvjobs.errors import UsageError
 from lvjobs.study.evaluation import PromptName
@@ -39,5 +40,5 @@ def _count(model: str, decimals: int, horizon: int) -> int:
         reason = str(error)
     raise UsageError(
         f'model {model!r}: the tokens of its instruction cannot be counted ({reason}); use "raw", or type: '
-        f"lvjobs model check {model}"
+        f"{remedies.MODEL_CHECK(model=model)}"
     )

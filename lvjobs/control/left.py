@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.files import write_atomic
 
 _CLOSED = "closed.json"
-_INCOMPLETE = "runs that ended are missing in what the last pass left; type: lvjobs status"
+_INCOMPLETE = f"runs that ended are missing in what the last pass left; type: {remedies.STATUS}"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: s
         )
     _write(study, limit, typed)
     with ledger.transaction() as transaction:
-        note_limit(transaction, limit, now, reason or "by lvjobs budget set")
+        note_limit(transaction, limit, now, reason or "by a command, and no reason given")
 
 
 def _write(study: Study, limit: int, typed: str) -> None:

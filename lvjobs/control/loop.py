@@ -17,6 +17,7 @@ from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.clusters import backend_of, cluster_for, left_alone, profile_of, used_profile, watcher_of
 from lvjobs.control.decide import decide, due
+from lvjobs.control.directories import put_back
 from lvjobs.control.driving import driver_token, end_former_driver, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.left import read_closed, whole, write_closed, write_summary
@@ -70,6 +71,7 @@ class Loop(Session):
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
+        told += put_back(self.ledger, self.study)
         told += tell_waiting_jobs(self, observed.views, now)
         told += advance(self)
         with self.ledger.transaction() as transaction:

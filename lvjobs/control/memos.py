@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_many
 from lvjobs.ledger.memo import Memo
@@ -70,5 +71,5 @@ def refuse_lost(layout: StudyLayout) -> None:
         what = "1 run" if runs == 1 else f"{runs} runs"
         raise UsageError(
             f"{layout.database} is gone, and {layout.checkpoints} holds {what}, whose jobs may be in the queue; put a "
-            "backup in its place, or make it anew from them: lvjobs ledger rebuild"
+            f"backup in its place, or make it anew from them: {remedies.LEDGER_REBUILD}"
         )

@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError, JobRequest
 from lvjobs.control.clusters import LOCAL, NOTICE_PROFILE, backend_of
 from lvjobs.control.driving import resources
@@ -98,8 +99,14 @@ def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
     words = ", ".join(f"{count} {state}" for state, count in counted if count)
     by_id = {run.id: run.name for run in runs}
     won = [f"{stage.name}: {by_id[stage.winner]} ({stage.because})" for stage in stages if stage.winner in by_id]
-    text = f"has ended: {words}" + "".join(f"; {each}" for each in won[-1:]) + "; see lvjobs status, lvjobs report"
+    text = f"has ended: {words}" + "".join(f"; {each}" for each in won[-1:]) + f"; type: {remedies.REPORT}"
     return Notice("study-ended", text, "ended")
+
+
+def _of_one(new: Sequence[str], runs: Sequence[Run]) -> str:
+    """Return the command that says more: of the first run, for it takes one; of all where stages alone are held."""
+    held = {run.name for run in runs} & set(new)
+    return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
 
 
 def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
@@ -107,7 +114,7 @@ def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageReco
     shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
     more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
     what = "is held and waits" if len(new) == 1 else "are held and wait"
-    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see lvjobs why"
+    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {_of_one(new, runs)}"
     return Notice(f"{len(new)}-held", text, "held", tuple(new))
 
 

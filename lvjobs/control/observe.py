@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from lvjobs import remedies
 from lvjobs.cluster.parse import tells_out_of_memory
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.digest import begin, fold
@@ -167,7 +168,9 @@ def _run_view(
     run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, growing: tuple[float, float]
 ) -> RunView:
     if is_foreign(files.root):
-        raise PermissionError(1, "it belongs to another user, and nothing in it is believed; see: lvjobs ledger check")
+        raise PermissionError(
+            1, f"it belongs to another user, and nothing in it is believed; see: {remedies.LEDGER_CHECK}"
+        )
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, growing)

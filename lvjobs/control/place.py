@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NoReturn
 
+from lvjobs import remedies
 from lvjobs.control.disown import Stake, disown, stake_of
 from lvjobs.control.findings import Finding
 from lvjobs.control.relocate import relocate
@@ -146,9 +147,12 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
 
 
 _MOVED_ON = {
-    Verdict.MOVED: ("was moved here", "the next command that makes a pass records it: lvjobs status"),
-    Verdict.COPIED: ("is in use there, and this is a copy", "the next command leaves its jobs to it: lvjobs status"),
-    Verdict.UNCLEAR: ("was moved or copied here", "lvjobs status asks you which"),
+    Verdict.MOVED: ("was moved here", f"the next command that makes a pass records it: {remedies.STATUS}"),
+    Verdict.COPIED: (
+        "is in use there, and this is a copy",
+        f"the next command leaves its jobs to it: {remedies.STATUS}",
+    ),
+    Verdict.UNCLEAR: ("was moved or copied here", f"type: {remedies.STATUS}, which asks you which"),
 }
 
 
@@ -170,15 +174,15 @@ def _place_of(root: Path) -> Place:
 def _ask(recorded: Place, here: Place, stake: Stake) -> NoReturn:
     raise PlaceUnclear(
         f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
-        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type lvjobs study moved if "
-        "nothing is left there, or lvjobs study copied if the original is still in use"
+        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type {remedies.STUDY_MOVED} if "
+        f"nothing is left there, or {remedies.STUDY_COPIED} if the original is still in use"
     )
 
 
 def _disowned(original: str, stake: Stake) -> str:
     return (
         f"this study is a copy of {original}, and jobs that were submitted there stay there ({stake}); nothing starts "
-        "here by itself: lvjobs resume RUN trains a run here, lvjobs driver start starts a driver"
+        f"here by itself: {remedies.RESUME_RUN(run='RUN')} trains a run here, {remedies.DRIVER_START} starts a driver"
     )
 
 
@@ -187,5 +191,5 @@ def _check_sound(database: Path) -> None:
     if problems:
         raise LvjobsError(
             f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or make the file "
-            "anew from the run directories: lvjobs ledger rebuild --aside"
+            f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.classify import Death
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.tables import Policy
@@ -43,7 +44,9 @@ def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, no
     if cause is Cause.CANCELLED:
         return Stop()
     if cause is Cause.CODE_ERROR:
-        return Hold(f"{death.evidence}; mend it and type: lvjobs resume {run.name}")
+        command = remedies.RESUME_RUN(run=run.name)
+        names_it = command in death.evidence  # an error of lvjobs itself says what to do
+        return Hold(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
     stuck = _since_last_gain(counted)
     own = [attempt for attempt in stuck if attempt.cause in _OWN]
@@ -51,13 +54,13 @@ def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, no
     if len(own) >= policy.no_progress_deaths:
         causes = ", ".join(attempt.cause.value for attempt in own if attempt.cause)
         return Hold(
-            f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: lvjobs logs {run.name}; "
-            f"then type: lvjobs resume {run.name}"
+            f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: "
+            f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1].cause)}"
         )
     if len(site) >= policy.no_progress_preemptions:
         return Hold(
             f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
-            f"ask for another partition, then type: lvjobs resume {run.name}"
+            f"ask for another partition, then type: {remedies.RESUME_RUN(run=run.name)}"
         )
     return _forgive(run, counted, cause, policy, now, len(site))
 
@@ -102,19 +105,23 @@ def _forgive(run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy,
     limits = _limits(policy)
     if cause in limits and deaths > limits[cause]:
         row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
-        return Hold(
-            f"{cause.value} {deaths} times{row}; look at: lvjobs logs {run.name}; then: lvjobs resume {run.name}"
-        )
+        look = remedies.LOGS(run=run.name)
+        return Hold(f"{cause.value} {deaths} times{row}; look at: {look}; then type: {_again(run, cause)}")
     if cause is Cause.OUT_OF_MEMORY:
         memory = run.resources.get("memory_mb")
         if not memory:
             return Hold(
-                f"out of memory, and study.toml sets none to raise: set memory_mb under [resources], then type: "
-                f"lvjobs resume {run.name}"
+                f"out of memory, and study.toml sets no memory_mb that could be raised; type: {_again(run, cause)}"
             )
         return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
     delay = _backoff(policy, deaths) if cause in _BACKED_OFF and deaths > 1 else 0.0
     return GoOn(now + delay if delay else 0.0, warning=_warning(stuck, policy))
+
+
+def _again(run: Run, cause: Cause | None) -> str:
+    """Return the command that resumes the run after a failure of this cause."""
+    remedy = remedies.RESUME_MEMORY if cause is Cause.OUT_OF_MEMORY else remedies.RESUME_RUN
+    return remedy(run=run.name)
 
 
 def is_due(run: Run, policy: Policy, now: float) -> bool:

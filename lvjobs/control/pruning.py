@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.control.command import pause
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
@@ -87,7 +88,7 @@ def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
     than = "the median" if rule.kind == "median" else f"the best 1/{rule.factor}"
     return (
         f"pruned at step {report.step} of {run.steps}: its {stage.select.metric}, {report.value:.6g}, is worse than "
-        f"{than} of {stage.name}'s runs there; to train it all the same: lvjobs resume {' '.join(names)}"
+        f"{than} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
     )
 
 

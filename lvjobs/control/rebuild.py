@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_locally, sent_to_slurm
 from lvjobs.cluster.templates import located_profile
@@ -64,8 +65,8 @@ def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, 
     with held_study(study, wait=wait) as lease:
         if path.exists() and path.stat().st_size and not aside:
             raise UsageError(
-                f"{path} is there, and is left alone; see lvjobs ledger check, or put it aside and make another from "
-                "the run directories: lvjobs ledger rebuild --aside"
+                f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK}, or put it aside and make another "
+                f"from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
             )
         found, lost = _recover_all(study, now)
         if not found:
@@ -200,10 +201,10 @@ def _of_the_study(study: Study, found: Sequence[Recovered]) -> Iterator[str]:
         if stage.name in stages:
             yield (
                 f"stage {stage.name}: that it was asked for, with what, and its winner; a winner that was chosen by "
-                f"hand, with the reason: lvjobs sweep {stage.name} asks for it again (what is there is not trained "
-                'again), then lvjobs sweep NAME --winner RUN --because "..."'
+                f"hand, with the reason: {remedies.SWEEP_STAGE(stage=stage.name)} asks for it again (what is there is "
+                f"not trained again), then {remedies.SWEEP_WINNER(stage=stage.name)}"
             )
             if stage.prune:
                 yield f"stage {stage.name}: when its runs reported; which of them were paused for it is known"
     yield "the history: events, earlier limits and why they were changed; the limit is study.toml's"
-    yield "whether the driver was stopped, or refused by the site: lvjobs driver stop"
+    yield f"whether the driver was stopped, or refused by the site; to stop it: {remedies.DRIVER_STOP}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from json import JSONDecodeError
 from typing import TypeAlias
 
+from lvjobs import remedies
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.clusters import backend_of
 from lvjobs.control.cost import rates_of
@@ -123,7 +124,8 @@ def _guess(
     if not live:
         reason = (
             "the ledger was made anew, and whether the run was held, paused, cancelled or waited for another is not "
-            f"known; to go on with it: lvjobs resume {found.name}; to end it: lvjobs cancel {found.name}"
+            f"known; to go on with it: {remedies.RESUME_RUN(run=found.name)}; to end it: "
+            f"{remedies.CANCEL(run=found.name)}"
         )
     run = Run(
         id=found.id,

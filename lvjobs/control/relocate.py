@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.submission import prepare
+from lvjobs.control.directories import prepare
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
 from lvjobs.control.clusters import defaults_of, profile_of
 from lvjobs.control.room import choices
@@ -64,12 +65,12 @@ def alternatives(
     shorter = {measured} if measured else {minutes // 2, minutes // 4}
     for less in sorted((one for one in shorter if 0 < one < minutes), reverse=True):
         source = "as measured: " if measured else ""
-        typed = f"scontrol update jobid={job_id} timelimit={less}"
+        typed = remedies.SCONTROL_UPDATE(job=job_id, setting=f"timelimit={less}")
         found.append(Alternative(f"{source}{less} min instead of {minutes}", {"time_limit_minutes": less}, typed))
     mine = set(str(asked.get("partition") or "").split(","))
     for name, most in partitions.items():
         if name not in mine and (most is None or minutes <= most):
-            typed = f"scontrol update jobid={job_id} partition={name}"
+            typed = remedies.SCONTROL_UPDATE(job=job_id, setting=f"partition={name}")
             found.append(Alternative(f"partition {name}", {"partition": name}, typed))
     gpus = int(asked.get("gpus") or 0)
     fewer = gpus // 2
@@ -100,7 +101,7 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
         answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
     except ClusterError as error:
         raise UsageError(
-            f"nobody can tell when a job would start here ({error}); see how the runs wait: lvjobs status"
+            f"nobody can tell when a job would start here ({error}); see how the runs wait: {remedies.STATUS}"
         ) from None
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
 
@@ -130,5 +131,5 @@ def waiting_rows(summary: Mapping[str, Any], names: Sequence[str]) -> list[Mappi
     waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]
     for name in names:
         if not any(row["name"] == name for row in waiting):
-            raise UsageError(f"{name} has no job that waits in the queue; type: lvjobs status")
+            raise UsageError(f"{name} has no job that waits in the queue; type: {remedies.STATUS}")
     return [row for row in waiting if not names or row["name"] in names]

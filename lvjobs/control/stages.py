@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.command import find_runs, pause, take_up
 from lvjobs.control.pruning import PRUNED
 from lvjobs.control.session import Session
@@ -78,8 +79,8 @@ def check_earlier(stage: Stage, records: Mapping[str, StageRecord], asked_now: s
     for name in stage.awaited:
         if records[name].state is StageState.DECLARED and name not in asked_now:
             raise UsageError(
-                f"{stage.name} comes after {name}, which nobody asked for; type: lvjobs sweep {name}, or for "
-                "everything: lvjobs sweep all"
+                f"{stage.name} comes after {name}, which nobody asked for; type: "
+                f"{remedies.SWEEP_STAGE(stage=name)}, or for everything: {remedies.SWEEP_ALL}"
             )
 
 
@@ -109,7 +110,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
         record = _begun(transaction, name)
         (run,) = find_runs(transaction, [word])
         if run.id not in transaction.cells().get(name, ()):
-            raise UsageError(f"{run.name} is no run of {name}; see: lvjobs sweep show {name}")
+            raise UsageError(f"{run.name} is no run of {name}; see: {remedies.SWEEP_SHOW(stage=name)}")
         if run.id == record.winner and record.by_hand:
             return [f"{name}: {run.name} is its winner already"]
         if run.id != record.winner:
@@ -167,7 +168,8 @@ def stop(session: Session, name: str) -> list[str]:
         records = {record.name: record for record in transaction.stages()}
         if name != "all" and name not in records:
             raise UsageError(
-                f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'}); see: lvjobs sweep plan"
+                f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'}); "
+                f"see: {remedies.SWEEP_PLAN}"
             )
         asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
         names = [name] if name != "all" else asked
@@ -208,5 +210,5 @@ def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]
 def _begun(transaction: Transaction, name: str) -> StageRecord:
     record = next((each for each in transaction.stages() if each.name == name), None)
     if record is None or not transaction.cells().get(name):
-        raise UsageError(f"{name} has no runs yet; type: lvjobs sweep {name}")
+        raise UsageError(f"{name} has no runs yet; type: {remedies.SWEEP_STAGE(stage=name)}")
     return record

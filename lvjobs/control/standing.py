@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.outcomes import measured
 from lvjobs.control.session import Session
 from lvjobs.control.summary import trials_of
@@ -28,10 +29,10 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         books = session.full_books(transaction)
         trials = trials_of(transaction, record) if record is not None else {}
     if record is None or not cells:
-        raise UsageError(f"stage {name!r} has no runs yet; see what is declared: lvjobs sweep plan")
+        raise UsageError(f"stage {name!r} has no runs yet; see what is declared: {remedies.SWEEP_PLAN}")
     stage = Stage.model_validate(record.definition)
     if stage.evaluates:
-        raise UsageError(f"{name} evaluates, and has no winner; its table: lvjobs evaluate --table")
+        raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
     varied = _varied(cells)
     spent = {run.id: books.accounts[run.id].spent(session.terms) for run in cells}

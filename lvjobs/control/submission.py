@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import (
     Cluster,
     JobRequest,
@@ -20,20 +21,19 @@ from lvjobs.control.accounts import Terms
 from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import LOCAL, backend_of
 from lvjobs.control.cost import allowance
+from lvjobs.control.directories import allow, write_again
 from lvjobs.control.driving import driver_name
 from lvjobs.control.nodes import read_avoidance
 from lvjobs.control.packs import is_packed
 from lvjobs.control.placing import note_placed, place
 from lvjobs.control.room import choices, waits
 from lvjobs.control.time_limits import is_automatic
-from lvjobs.files import json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.allowance import Allowance
+from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import RunState
 
 
@@ -95,26 +95,6 @@ def new_token() -> str:
     return secrets.token_hex(6)
 
 
-def prepare(study: Study, runs: Sequence[Run]) -> None:
-    """Make the run directories, each with its run.json and a place for claims. Harmless when done twice.
-
-    A pass has to see claims at once, and an NFS client looks afresh at a directory that is there, not at a name that
-    was missing a moment ago. What else a worker needs it makes itself: file systems count directories too.
-    """
-    contents = {}
-    make_private([study.layout.run(run.name).root for run in runs])
-    make_private([study.layout.run(run.name).generations for run in runs])
-    for run in runs:
-        files = study.layout.run(run.name)
-        config = RunConfig.model_validate(run.config)
-        content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
-        if run.declared:
-            content = content.model_copy(update={"declared": dict(run.declared)})
-        # Only what was declared: its code, which reads this, knows no key that is newer.
-        contents[files.config] = json_text(content.model_dump(mode="json", exclude_unset=True))
-    write_many(contents)
-
-
 @dataclass(frozen=True)
 class Shortfall:
     """Runs that the budget does not allow: FLOPs wanted for them, and free."""
@@ -154,13 +134,6 @@ def reservations_for(
     return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
 
 
-def allow(study: Study, works: Mapping[str, Work]) -> None:
-    """Tell the workers of runs, by their names, how much they may execute."""
-    allowances = {study.layout.run(name).allowance: Allowance(training=work.training) for name, work in works.items()}
-    make_private([path.parent for path in allowances])
-    write_many({path: allowance.to_json() for path, allowance in allowances.items()})
-
-
 def send(
     study: Study,
     ledger: Ledger,
@@ -176,6 +149,7 @@ def send(
     `choice` is tried in order (see `choices`). All have the same profile, resources and code, and none a live
     submission. `later` ones come after them: for these it is reserved as well, so that what was begun can be ended.
     """
+    write_again(study, runs)
     token = new_token()
     requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -205,8 +179,8 @@ def send(
         _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
         return Sent(runs, token, "deferred", said=str(error))
     except SubmitRefused as error:
-        reason = f"refused: {error}; change study.toml's [resources] or the profile, then: lvjobs resume {runs[0].name}"
-        _withdraw(ledger, runs, token, now, RunState.HELD, reason)
+        reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
+        _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
         return Sent(runs, token, "refused", said=str(error))
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
@@ -237,15 +211,20 @@ def _withdraw(
     reason: str,
     *,
     is_news: bool = True,
+    then: Remedy | None = None,
 ) -> None:
-    """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain."""
+    """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain.
+
+    `then`: what to type for each run, at the end of the reason.
+    """
     with ledger.transaction() as transaction:
         transaction.delete_submission(token)
         for run in runs:
             waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
-            transaction.update_run(run.id, state=waiting, reason=reason)
-            if is_news and reason != run.reason:
-                transaction.add_event(Event(now, waiting.value, reason, run.id))
+            said = reason + (then(run=run.name) if then else "")
+            transaction.update_run(run.id, state=waiting, reason=said)
+            if is_news and said != run.reason:
+                transaction.add_event(Event(now, waiting.value, said, run.id))
 
 
 def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.code import drift
 from lvjobs.control.intervals import duration
@@ -15,6 +16,7 @@ from lvjobs.control.sooner import find_sooner
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.tables import Policy
+from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import Cause, RunState
 
 _TRACEBACK_LINES = 12
@@ -79,7 +81,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
             *_of_the_code(session, run),
         ],
         then=list(_then(run, row, attempts)),
-        remedies=list(remedies(run, row, died)),
+        remedies=list(_remedies(run, row, died, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
         printed=_after(traceback, printed),
@@ -207,28 +209,28 @@ def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iter
         yield f"its checkpoints stay: the newest is of step {checkpoint}"
 
 
-def remedies(run: Run, row: Mapping[str, Any], died: Attempt | None) -> Iterator[tuple[str, str]]:
+def _remedies(run: Run, row: Mapping[str, Any], died: Attempt | None, *, has_log: bool) -> Iterator[tuple[str, str]]:
     """What to type, and what for."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"
         if run.held_for == "budget":
-            yield "lvjobs budget set FLOPS", "raises the limit"
+            yield str(remedies.BUDGET_SET), "raises the limit"
             after = "takes it up"
         if died is not None and died.cause is Cause.OUT_OF_MEMORY:
-            yield f"lvjobs resume {name} --memory-mb MEBIBYTES", "takes it up with more memory"
-        yield f"lvjobs resume {name}", after
-    if _is_unwell(run, died):
-        yield f"lvjobs logs {name}", "all that its last job printed"
+            yield remedies.RESUME_MEMORY(run=name), "takes it up with more memory"
+        yield remedies.RESUME_RUN(run=name), after
+    if has_log:
+        yield remedies.LOGS(run=name), "all that its last job printed"
     if row.get("queue_reason") is not None:
-        yield f"lvjobs queue {name}", "asks Slurm what would start sooner"
-    if run.state is RunState.COMPLETED:
-        yield f"lvjobs evaluate {name}", "forecasts and scores held-out series"
+        yield remedies.QUEUE(run=name), "asks Slurm what would start sooner"
+    if run.state is RunState.COMPLETED and run.config["task"] == TRAIN_TASK:
+        yield remedies.EVALUATE(runs=name), "forecasts and scores held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
-        yield "lvjobs watch", "makes passes, and says what each did"
-    yield f"lvjobs status {name}", "its whole story"
+        yield str(remedies.WATCH), "makes passes, and says what each did"
+    yield remedies.STATUS_RUN(run=name), "its whole story"
     if not run.state.is_final:
-        yield f"lvjobs cancel {name}", "ends it for good"
+        yield remedies.CANCEL(run=name), "ends it for good"
 
 
 def _in_the_queue(session: Session, run: Run, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:

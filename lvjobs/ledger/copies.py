@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of, create_new, fsync_directory, link_new
 from lvjobs.ledger.database import HEAD, LedgerError
@@ -73,7 +74,7 @@ def back_up(path: Path, target: Path) -> None:
         found = examine(aside)
         if found.problems:
             raise LedgerError(
-                f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: lvjobs ledger check"
+                f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: {remedies.LEDGER_CHECK}"
             )
         _sync(aside)
         if not link_new(aside, target):
@@ -81,7 +82,7 @@ def back_up(path: Path, target: Path) -> None:
         fsync_directory(target.parent)
     except sqlite3.DatabaseError as error:
         raise LedgerError(
-            f"{path} cannot be copied to {target} ({error}); no copy was kept: see lvjobs ledger check"
+            f"{path} cannot be copied to {target} ({error}); no copy was kept: see {remedies.LEDGER_CHECK}"
         ) from error
     except OSError as error:
         raise UsageError(

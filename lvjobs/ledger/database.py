@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, select, te
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.ledger import tables
@@ -74,7 +75,7 @@ class Ledger:
         if epoch > self._epoch:
             raise LeaseLost(
                 "another lvjobs process took over this study while this one slept; nothing was written: type the "
-                "command again"
+                f"command again, and if that does not help: {remedies.LEDGER_CHECK}"
             )
         if epoch < self._epoch:
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
@@ -108,7 +109,7 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
     except (DatabaseError, OSError) as error:
         engine.dispose()
         reason = getattr(error, "orig", None) or error
-        raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: lvjobs ledger check") from error
+        raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: {remedies.LEDGER_CHECK}") from error
     ledger = Ledger(engine, epoch, keep)
     try:
         with ledger.transaction():

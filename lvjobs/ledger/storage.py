@@ -7,6 +7,8 @@ from pathlib import Path, PurePath
 
 import psutil
 
+from lvjobs import remedies
+
 NETWORK = frozenset(
     {
         *("nfs", "nfs3", "nfs4", "lustre", "gpfs", "mmfs", "beegfs", "fhgfs", "ceph", "fuse.ceph", "cifs", "smb3"),
@@ -114,7 +116,7 @@ def concerns(storage: Storage, *, on_slurm: bool) -> Iterator[Concern]:
         yield Concern(
             f"{storage.kind} is a network file system: its locks may lie, and names may be seen a minute late. lvjobs "
             "is made for that (no locks, no WAL, one writer under a lease); other programs that open runs.db are not",
-            "read it with lvjobs ledger export, or read a copy: lvjobs ledger backup",
+            f"read it with {remedies.LEDGER_EXPORT}, or read a copy: {remedies.LEDGER_BACKUP}",
         )
     elif on_slurm and storage.kind:
         yield Concern(

@@ -8,19 +8,23 @@ LEDGER_CHECK = Remedy(
     "lvjobs ledger check",
     "runs.db, or a file in a run's directory, cannot be read or was not written by lvjobs.",
     "Compares runs.db with the run directories, and says what is wrong.",
-    ("see: lvjobs ledger check", "see lvjobs ledger check"),
+    ("see: lvjobs ledger check", "see lvjobs ledger check", "if that does not help: lvjobs ledger check"),
 )
 LEDGER_REBUILD = Remedy(
     "lvjobs ledger rebuild",
     "runs.db is gone.",
     "Makes it anew from the run directories.",
-    ("make it anew from them",),
+    ("make it anew from them:",),
 )
 LEDGER_REBUILD_ASIDE = Remedy(
     "lvjobs ledger rebuild --aside",
     "runs.db is damaged, or was copied while it was written.",
     "Keeps the damaged file under another name, and makes runs.db anew from the run directories.",
-    ("lvjobs ledger rebuild --aside",),
+    (
+        "anew: lvjobs ledger rebuild --aside",
+        "run directories: lvjobs ledger rebuild --aside",
+        "from the journals: lvjobs ledger rebuild --aside",
+    ),
 )
 LEDGER_BACKUP = Remedy(
     "lvjobs ledger backup",
@@ -31,7 +35,7 @@ LEDGER_BACKUP = Remedy(
 LEDGER_EXPORT = Remedy(
     "lvjobs ledger export",
     "Another program wants to read runs.db on a network file system.",
-    "Writes its rows as files.",
+    "Prints its rows as JSON lines; with a directory, writes them as files.",
     ("read it with lvjobs ledger export",),
 )
 
@@ -41,7 +45,7 @@ DRIVER_START = Remedy(
     "lvjobs driver start",
     "The driver was stopped, or the study is a copy.",
     "Starts the driver; it makes the passes while nobody is there.",
-    ("it was stopped; type: lvjobs driver start",),
+    ("it was stopped; type: lvjobs driver start", "nothing starts here by itself"),
 )
 DRIVER_STOP = Remedy(
     "lvjobs driver stop",
@@ -120,7 +124,13 @@ SCONTROL_UPDATE = Remedy(
     "scontrol update jobid={job} {setting}",
     "A job would start sooner with less time or in another partition.",
     "Changes the job that waits, which keeps its place in the queue.",
-    ("scontrol update",),
+    ("min instead of",),
+)
+PROFILE_BACK = Remedy(
+    "cp {copy} {profile}",
+    "A profile's file is gone or broken, and a run was submitted by it before.",
+    "Puts back the file as it was when the run was last submitted.",
+    ("as it was last submitted:",),
 )
 CHMOD_PRIVATE = Remedy(
     "chmod go= {path}",
@@ -136,8 +146,8 @@ CHMOD_OWNER = Remedy(
 )
 TOUCH = Remedy(
     "touch {path}",
-    "A lease was left behind, and no other lvjobs runs.",
-    "Ends the wait for it.",
+    ".lvjobs/lease was deleted, or runs.db was put back from a later time; and no other lvjobs runs.",
+    "The next command counts on from there, and may write.",
     ("if no other lvjobs runs on this study",),
 )
 

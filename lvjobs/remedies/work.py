@@ -25,6 +25,12 @@ STATUS = Remedy(
     "Reads the queue and the journals, and shows every run.",
     ("no pass was made over", "in this study; type:"),
 )
+STATUS_RUN = Remedy(
+    "lvjobs status {run}",
+    "One wants to know all that happened to a run.",
+    "Shows its attempts, and what followed each.",
+    ("its whole story",),
+)
 WATCH = Remedy(
     "lvjobs watch",
     "No driver can run, so nothing happens while nobody types a command.",
@@ -73,21 +79,28 @@ REPORT = Remedy("lvjobs report", "The study has results to look at.", "Writes th
 
 RESUME = Remedy(
     "lvjobs resume",
-    "A run waits for the next pass, or a disk was full or gone while a job ran.",
+    "A run waits for the next pass.",
     "Makes a pass: submits every run that is due. Runs that are held stay so.",
-    ("the next pass", "then: lvjobs resume"),
+    ("the next pass",),
 )
 RESUME_RUN = Remedy(
     "lvjobs resume {run}",
-    "A run is held or paused, and its cause is fixed.",
+    "A run is held or paused, and its cause is fixed; or a disk was full or gone while its job ran.",
     "Submits the run again with the current code, profile and [resources]; it continues from its newest checkpoint.",
-    ("then type: lvjobs resume", "then: lvjobs resume"),
+    (
+        "type: lvjobs resume",
+        "then: lvjobs resume",
+        "take up: lvjobs resume",
+        "to go on",
+        "to train it all the same:",
+        "writes it again:",
+    ),
 )
 RESUME_MEMORY = Remedy(
     "lvjobs resume {run} --memory-mb MEBIBYTES",
     "A run is held because its jobs ran out of memory.",
     "Submits the run again with more memory.",
-    ("--memory-mb",),
+    ("out of memory, and study.toml sets no memory_mb", "takes it up with more memory"),
 )
 RESUME_SETTINGS = Remedy(
     "lvjobs resume RUN --time-limit 12h",
@@ -99,25 +112,25 @@ CANCEL = Remedy(
     "lvjobs cancel {run}",
     "A run is no longer wanted, or its job has to end first.",
     "Ends the run for good and releases its reserved FLOPs.",
-    ("lvjobs cancel",),
+    ("to end it: lvjobs cancel", "ends it for good"),
 )
 WHY = Remedy(
     "lvjobs why {run}",
     "A run has no log yet, or there is news of it.",
     "Shows how the run stands, the evidence, and what to do.",
-    ("has no log yet",),
+    ("has no log yet", "is held and waits", "are held and wait"),
 )
 LOGS = Remedy(
     "lvjobs logs {run}",
     "A run failed several times.",
     "Shows all that its last job printed.",
-    ("look at: lvjobs logs",),
+    ("look at: lvjobs logs", "all that its last job printed"),
 )
 QUEUE = Remedy(
     "lvjobs queue {run}",
     "A run's job waits in the queue.",
     "Asks Slurm when it may start, and what would start sooner.",
-    ("lvjobs queue",),
+    ("asks Slurm what would start sooner",),
 )
 SUBMIT_TRAIN = Remedy(
     "lvjobs submit train",
@@ -180,7 +193,7 @@ SWEEP_PLAN = Remedy(
     "lvjobs sweep plan",
     "A stage is unknown, or does not fit the budget.",
     "Lists the declared stages, what they cost and what fits.",
-    ("see: lvjobs sweep plan", "see lvjobs sweep plan"),
+    ("see: lvjobs sweep plan", "see lvjobs sweep plan", "see what is declared:"),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",
@@ -192,7 +205,12 @@ SWEEP_STAGE = Remedy(
     "lvjobs sweep {stage}",
     "A stage has no runs yet, or study.toml was corrected.",
     "Asks for the stage; what is there is not trained again.",
-    ("has no runs yet; type: lvjobs sweep", "then: lvjobs sweep"),
+    (
+        "has no runs yet; type: lvjobs sweep",
+        "then: lvjobs sweep",
+        "which nobody asked for; type: lvjobs sweep",
+        "asks for it again",
+    ),
 )
 SWEEP_SHOW = Remedy(
     "lvjobs sweep show {stage}",
@@ -204,7 +222,7 @@ SWEEP_WINNER = Remedy(
     'lvjobs sweep {stage} --winner RUN --because "REASON"',
     "No run of a stage can win by itself.",
     "Chooses the winner by hand; the reason stays with the results.",
-    ("no run can win",),
+    ("no run can win", "a winner that was chosen by hand"),
 )
 SWEEP_WITHOUT_HELD = Remedy(
     "lvjobs sweep {stage} --without-held",
@@ -222,7 +240,7 @@ BUDGET = Remedy(
     ("see lvjobs budget",),
 )
 BUDGET_SET = Remedy(
-    "lvjobs budget set FLOPS",
+    'lvjobs budget set FLOPS --because "REASON"',
     "Runs do not fit the limit, and more may be spent.",
     "Sets another limit; runs that wait for FLOPs continue.",
     ("lvjobs budget set",),

@@ -72,7 +72,7 @@ def _print_flops(
 def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) -> None:
     table = _table("stage", *_FULL, "replay", "in all", "of limit")
     for row in _rows(estimate):
-        figures = [row[part][binding] for part in (*_FULL, "replay")]
+        figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
         share = 100 * sum(figures) / estimate["limit"]
         table.add_row(row["name"], *map(_figure, (*figures, sum(figures))), f"{share:.2f} %")
     console.print(f"\nand one interval of replay, set aside for each run until it is completed, {binding} FLOPs:")

@@ -106,6 +106,12 @@ class RunFile(BaseModel):
             )
         return value
 
+    @property
+    def is_as_declared(self) -> bool:
+        """Whether its configuration is still the one that it was declared with: a run is immutable."""
+        declared = with_values(self.config.model_dump(mode="json", exclude_unset=True), self.declared)
+        return self.fingerprint in (declared.fingerprint, declared.former_fingerprint)
+
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

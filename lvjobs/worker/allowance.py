@@ -4,6 +4,7 @@ Slurm requeues a job by itself, again and again, and each time what was lost sin
 Nobody needs to be there for that, so nobody else can say when it is enough.
 """
 
+from lvjobs import remedies
 from lvjobs.errors import RunRefused
 from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.journal import parse_entries
@@ -36,7 +37,7 @@ class Purse:
         except ValueError as error:
             raise RunRefused(
                 f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is "
-                "there, then: lvjobs resume"
+                f"there, then: {remedies.RESUME_RUN(run=self._layout.root.name)}"
             ) from None
         for path in self._layout.journals.glob("*.jsonl"):
             offset = self._offsets.get(path.name, 0)

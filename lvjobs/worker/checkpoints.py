@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs import files
+from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name, parse_manifest
 from lvjobs.study.layout import RunLayout
@@ -157,7 +157,7 @@ def _verify_patiently(path: Path) -> Manifest:
     except OSError as error:
         raise LvjobsError(
             f"{path} cannot be read ({error.strerror}); it may be good, so the run does not go on without it: see that "
-            "the disk is there, then: lvjobs resume"
+            f"the disk is there, then: {remedies.RESUME_RUN(run=path.parent.parent.name)}"
         ) from None
 
 
@@ -188,7 +188,7 @@ def write_checkpoint(
         raise LvjobsError(
             f"the checkpoint of step {name.step} could not be written to {layout.steps}: {error}. The older "
             f"checkpoints are untouched and the run goes on from them. Free space or quota there (lower keep_last), "
-            f"then: lvjobs resume"
+            f"then: {remedies.RESUME_RUN(run=layout.root.name)}"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

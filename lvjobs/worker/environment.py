@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.errors import RunRefused
 
 DEFAULT_LEAD = 90.0
@@ -87,7 +88,7 @@ def _slurm_job_id(environ: Mapping[str, str]) -> str:
     if not job_id:
         raise RunRefused(
             "LVJOBS_BACKEND=slurm, but there is no SLURM_JOB_ID, and the worker runs inside a Slurm job only; submit "
-            "the run: lvjobs submit train"
+            f"the run: {remedies.SUBMIT_TRAIN}"
         )
     return job_id
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from lvjobs import files
+from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.records.done import Done
 from lvjobs.study.layout import RunLayout
@@ -39,7 +39,7 @@ def _stage(aside: Path, checkpoint: Checkpoint) -> None:
         if sha256_of(copy) != checkpoint.manifest.files[file]:
             raise LvjobsError(
                 f"{checkpoint.path / file} changed after it was written. The run is not finished from it; the next "
-                f"attempt begins from an older checkpoint: lvjobs resume"
+                f"attempt begins from an older checkpoint: {remedies.RESUME_RUN(run=aside.parent.name)}"
             )
     seal(aside, checkpoint.name, checkpoint.manifest.metrics)
 
@@ -65,7 +65,8 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
         check_fence(layout, generation)
         raise LvjobsError(
             f"the final weights could not be written to {layout.final}: {error}. The last checkpoint is whole and no "
-            f"step has to be repeated. Free space or quota there, then: lvjobs resume"
+            f"step has to be repeated. Free space or quota there, then: "
+            f"{remedies.RESUME_RUN(run=layout.root.name)}"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

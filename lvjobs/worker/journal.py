@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lvjobs import files
+from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.foreign import clean
 from lvjobs.records.journal import Entry
@@ -38,7 +38,8 @@ class JournalWriter:
         except OSError as error:
             raise LvjobsError(
                 f"{self.path}: the journal cannot be written ({error.strerror}). What ran would not be accounted for, "
-                f"so the attempt ends here; its checkpoints are whole. Free space or quota, then: lvjobs resume"
+                f"so the attempt ends here; its checkpoints are whole. Free space or quota, then: "
+                f"{remedies.RESUME_RUN(run=self.path.parent.parent.name)}"
             ) from error
 
     def close(self) -> None:

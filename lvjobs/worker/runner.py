@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lvjobs import remedies
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.foreign import cleaned
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile, with_values
+from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
@@ -77,26 +78,26 @@ def read_run(layout: RunLayout) -> RunConfig:
         text = layout.config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunRefused(
-            f"{layout.config}: cannot be read ({error}); name a run directory, or see: lvjobs ledger check"
+            f"{layout.config}: cannot be read ({error}); name a run directory, or see: {remedies.LEDGER_CHECK}"
         ) from None
     if owner != os.getuid():
         raise RunRefused(
             f"{layout.root} belongs to user {owner}, and this job runs as {os.getuid()}; it is not trained: declare a "
-            "run of your own with lvjobs submit"
+            "run of your own, in a study of your own"
         )
     try:
         run = RunFile.model_validate_json(text)
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise RunRefused(
-            f"{layout.config} is not a run's configuration ({reason}); restore it from a copy, or declare a new run "
-            "with lvjobs submit"
+            f"{layout.config} is not a run's configuration ({reason}); runs.db has it, and writes it again: "
+            f"{remedies.RESUME_RUN(run=layout.root.name)}"
         ) from None
-    declared = with_values(run.config.model_dump(mode="json", exclude_unset=True), run.declared)
-    if run.fingerprint not in (declared.fingerprint, declared.former_fingerprint):
+    if not run.is_as_declared:
         raise RunRefused(
             f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
-            f"A run is immutable: declare a new one with lvjobs submit"
+            f"A run is immutable; to have its own configuration written again, type: "
+            f"{remedies.RESUME_RUN(run=layout.root.name)}"
         )
     return run.config
 

@@ -6,6 +6,7 @@ import time
 import pytest
 from driving import Study, until
 
+from lvjobs import remedies
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import Cap, ClusterError, JobRequest, Limits
 from lvjobs.cluster.slurm import SlurmCluster
@@ -125,7 +126,8 @@ def test_what_the_site_allows_is_read_off_sacctmgr(limited, tmp_path):
     assert load["qos", "normal"] == load["account", "lab"] == load["partition", "low"] == before + 2
 
 
-def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab):
+@pytest.mark.remedy("SCONTROL_UPDATE")
+def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab, take):
     lab.run("sbatch", "-p", "low", "-N4", "--gres=gpu:4", "-t", "60", "-o", "/dev/null", "--wrap=sleep 1000")
     until(lambda: "RUNNING" in lab.run("squeue", "-h", "-o", "%T"))
     study.submit("one", "--steps", "20")
@@ -137,7 +139,7 @@ def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab
     assert row["reason"].endswith(f"({row['queue_reason']})")
     assert time.time() + 1800 < row["start_estimate"] < time.time() + 7200
     assert "Slurm expects it to start" in study.type("status")
-    said = study.type("queue", "one")
+    queue = said = study.type("queue", "one")
     assert f"scontrol update jobid={row['job_id']} partition=urgent" in said
     assert said.index("partition urgent") < said.index("a job like it, sent now"), "the soonest comes first"
     said = study.type("why", "one")
@@ -148,7 +150,8 @@ def test_a_job_that_waits_says_why_and_what_would_start_sooner(study: Study, lab
     told = json.loads(study.type("queue", "--json"))
     starts = {one["what"]: one["start"] for one in told["alternatives"]}
     assert starts["partition urgent"] < time.time() + 60 < starts["a job like it, sent now"]
-    lab.run("scontrol", "update", f"jobid={row['job_id']}", "partition=urgent")
+    code, _, err = take(remedies.SCONTROL_UPDATE, queue, job=row["job_id"], setting="partition=urgent")
+    assert code == 0, err
     study.until("one", "completed")
 
 

@@ -55,6 +55,8 @@ class Worker:
     dumb: set = field(default_factory=set)
     mute: set = field(default_factory=set)
     failing: dict = field(default_factory=dict)
+    """Run name -> the step at which it fails, and `said`: with which words."""
+    said: dict = field(default_factory=dict)
     ending: dict = field(default_factory=dict)
     """Run name -> the step at which its training function ends it."""
     requeues: bool = True
@@ -172,7 +174,8 @@ class Worker:
             return 1
         self._step(key, work, name, config, is_orphan=is_orphan)
         if name in self.failing and work.step >= self.failing[name]:
-            work.tell(self.now, "error", type="ValueError", message="no such thing", traceback="...", step=work.step)
+            said = self.said.get(name, "no such thing")
+            work.tell(self.now, "error", type="ValueError", message=said, traceback="...", step=work.step)
             work.gone = True
             return 1
         if work.step == self.ending.get(name):

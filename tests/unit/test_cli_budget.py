@@ -46,7 +46,7 @@ def test_a_limit_is_lowered_in_place_and_on_record(tmp_path, lvjobs):
     assert json.loads(lvjobs("budget", "--json")[1])["limit"] == 2 * 10**14
     ((text, details),) = record(tmp_path)
     assert "lowered from 1e+15 to 2e+14 FLOPs" in text
-    assert details == {"from": str(10**15), "to": str(2 * 10**14), "reason": "by lvjobs budget set"}
+    assert details == {"from": str(10**15), "to": str(2 * 10**14), "reason": "by a command, and no reason given"}
 
 
 def test_raising_it_takes_a_reason_which_is_kept(tmp_path, lvjobs):

@@ -175,6 +175,53 @@ def test_a_run_held_for_flops_goes_on_with_current_resources(tmp_path, monkeypat
     assert requested(scene) == {"memory_mb": 700}
 
 
+def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_fit_it_and_a_pass_reports_that(
+    tmp_path, monkeypatch
+):
+    make_haste(monkeypatch)
+    scene = Scene(tmp_path, budget={"limit": 10**6})
+    scene = begun(scene, taken=EVERY)
+    scene.bind(limit=500)
+    scene.cluster.kill(scene.job().id)
+    scene.make_pass()
+    scene.bind(limit=10**6)
+    edit(scene, memory_mb=700, pack=2, side_by_side=2, processes=2)
+    told = scene.one_pass()
+    (line,) = [line for line in told if "side_by_side" in line]
+    assert line.startswith("one: keeps the settings of its last submission, for those of study.toml do not fit it: ")
+    assert requested(scene) == {}
+    assert any("side_by_side" in row["text"] for row in scene.rows("events"))
+    assert not [line for line in scene.make_pass() if "side_by_side" in line], "it is reported once"
+
+
+def test_a_run_held_for_flops_whose_profile_is_gone_says_how_to_have_it_back(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    scene = Scene(tmp_path, budget={"limit": 10**6})
+    scene = begun(scene, taken=EVERY)
+    scene.bind(limit=500)
+    scene.cluster.kill(scene.job().id)
+    scene.make_pass()
+    scene.bind(limit=10**6)
+    edit(scene, profile=str(tmp_path / "gone.sh.j2"))
+    (line,) = [line for line in scene.one_pass() if "gone.sh.j2" in line]
+    assert "cannot be read" in line
+    assert "stays held" not in line, "it goes on"
+
+
+def test_of_runs_that_differ_in_their_checkpoint_interval_the_one_that_is_asked_for_is_found(scene):
+    def wanted(name, every, **more):
+        config = RunConfig(task="toy_task:train", steps=scene.steps, checkpoint_every=every)
+        return Wanted([config], [name], "train", "lab", Resources(), **more)
+
+    for name, every in (("first", EVERY), ("second", EVERY + 2)):
+        with scene.session() as session:
+            enter(session, wanted(name, every))
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        declared = declare(transaction, wanted("third", EVERY + 2, is_named=False), code="")
+    assert [run.name for run in declared.existing] == ["second"]
+    assert declared.new == []
+
+
 def test_current_resources_that_do_not_fit_the_run_are_refused_with_nothing_changed(scene):
     hold(scene)
     edit(scene, pack=2, side_by_side=2, processes=2)

@@ -148,6 +148,7 @@ def test_of_one_that_is_over(scene, end):
     found = asked(scene)
     assert end in found["headline"]
     assert "lvjobs status one" in types(found)
+    assert "lvjobs evaluate one" not in types(found), "a task of one's own is no forecaster"
     assert not [typed for typed in types(found) if typed.startswith("lvjobs cancel")]
 
 
@@ -161,7 +162,7 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     found = asked(scene)
     assert found["headline"].startswith("it is held, and waits for FLOPs: ")
     assert found["run"]["held_for"] == "budget"
-    assert "lvjobs budget set FLOPS" in types(found)
+    assert 'lvjobs budget set FLOPS --because "REASON"' in types(found)
     assert "it goes on by itself when its FLOPs fit" in found["then"]
 
 

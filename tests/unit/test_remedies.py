@@ -44,11 +44,11 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def part(node: ast.expr) -> str:
-    """Return a part of an f-string: its words, a remedy's command between marks, or a blank for any other value."""
+    """Return a part of an f-string: its words, a remedy's command between marks, or another mark for any other value."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     named = re.search(r"\bremedies\.([A-Z_]+)", ast.unparse(node))
-    return f"\0{REMEDIES[named[1]].command}\0" if named else "\0"
+    return f"\0{REMEDIES[named[1]].command}\0" if named else "\1"
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
