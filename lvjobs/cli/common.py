@@ -51,7 +51,9 @@ def existing_study(root: Path) -> Study:
     study = load_study(root)
     places = (study.layout.config, study.layout.database, study.layout.checkpoints)
     if not any(path.exists() for path in places):
-        raise UsageError(f"there is no study in {study.root}; type: {remedies.INIT}, or name one with --study")
+        raise UsageError(
+            f"there is no study in {study.root}; type: {remedies.INIT(study=study.root)}, or name one with --study"
+        )
     return study
 
 
@@ -67,15 +69,17 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
     from lvjobs.control.place import PlaceUnclear
     from lvjobs.ledger.lease import LeaseTaken
 
-    stale = "no pass was made (--no-pass)"
+    stale, hindrance = "no pass was made (--no-pass)", None
     if make_pass:
         try:
             with open_session(study, wait=READ_WAIT_SECONDS) as session:
                 return session.make_pass()
         except (LeaseTaken, PlaceUnclear) as error:
-            stale = str(error)
+            stale, hindrance = str(error), error
     summary = read_summary(study.layout.summary)
     if summary is None:
+        if hindrance is not None:
+            raise hindrance
         raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
 

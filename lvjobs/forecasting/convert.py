@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _SAMPLE = "0.12,3.45;6.78,9.01;"
@@ -29,7 +30,8 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
     if directory.exists():
         raise UsageError(f"{directory} exists; name another directory, or remove it first")
     if find_spec("gguf") is None:
-        raise UsageError("reading GGUF files takes the package gguf; type: pip install 'lvjobs[gguf]'")
+        command = remedies.INSTALL_EXTRA(package="lvjobs[gguf]")
+        raise UsageError(f"reading GGUF files takes the package gguf; type: {command}")
     aside = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:

@@ -1,6 +1,7 @@
 """A remedy: a command that a message tells its reader to type, as a registered value."""
 
 import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,9 +27,11 @@ class Remedy:
     def __call__(self, **fields: object) -> str:
         """Return the command with its fields filled in, each quoted for a shell; an iterable gives several words.
 
+        `{python}` is this interpreter: another one may be first on PATH, in an environment without lvjobs.
         Raises KeyError where a field is missing.
         """
-        return self.command.format_map({name: _quoted(value) for name, value in fields.items()})
+        filled = {"python": sys.executable, **fields}
+        return self.command.format_map({name: _quoted(value) for name, value in filled.items()})
 
 
 def _quoted(value: object) -> str:

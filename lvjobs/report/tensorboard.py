@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.records.measurements import Measurement
 
@@ -21,9 +22,8 @@ def write_events(directory: Path, found: Iterable[Measurement]) -> int:
             from tensorboard.compat.proto.summary_pb2 import Summary
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError:
-            raise UsageError(
-                "event files take the package tensorboard; type: pip install 'lvjobs[tensorboard]'"
-            ) from None
+            command = remedies.INSTALL_EXTRA(package="lvjobs[tensorboard]")
+            raise UsageError(f"event files take the package tensorboard; type: {command}") from None
     writer = EventFileWriter(str(directory))
     count = 0
     for each in found:

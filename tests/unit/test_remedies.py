@@ -21,6 +21,8 @@ HELP = frozenset({"help", "short_help", "epilog", "description"})
 NO_MESSAGE = {
     "study/template.py": "comments of a study.toml",
     "cli/__init__.py": "the list of commands",
+    "report/figures/index.py": "the mark of a directory that `lvjobs figures` wrote",
+    "report/page/write.py": "the mark of a directory that `lvjobs report` wrote",
 }
 OTHERS = r"pip install|apt-get install|scontrol (?:release|update|hold|requeue)|chmod|touch|sudo|module load|ssh-keygen"
 COMMAND = re.compile(rf"\blvjobs (?:{'|'.join(lvjobs.cli.cli.list_commands(None))})\b|(?<![\w-])(?:{OTHERS}) ")
@@ -44,11 +46,11 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def part(node: ast.expr) -> str:
-    """Return a part of an f-string: its words, a remedy's command between marks, or a blank for any other value."""
+    """Return a part of an f-string: its words, a remedy's command between marks, or another mark for any other value."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     named = re.search(r"\bremedies\.([A-Z_]+)", ast.unparse(node))
-    return f"\0{REMEDIES[named[1]].command}\0" if named else "\0"
+    return f"\0{REMEDIES[named[1]].command}\0" if named else "\1"
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
