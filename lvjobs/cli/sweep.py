@@ -98,7 +98,7 @@ def stage(
         raise UsageError("study.toml declares no [[stage]], so there is nothing to sweep; add one")
     _check_options(winner, because, quorum, without_held=without_held)
     if fit and name == ALL:
-        raise UsageError(f"--fit is about the runs of one stage; to see what fits of all, see: {remedies.SWEEP_PLAN}")
+        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {remedies.SWEEP_PLAN}")
     if winner or without_held:
         if name == ALL:
             raise UsageError("--winner and --without-held are about one stage: name it")
@@ -209,7 +209,7 @@ def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
 
     if words := refusal(_foreseen(study, chosen, asked)):
         raise UsageError(
-            f"{words}; nothing was submitted: change study.toml or the limit by what you see: {remedies.SWEEP_PLAN}"
+            f"{words}; nothing was submitted; before you change study.toml or the limit, see: {remedies.SWEEP_PLAN}"
         )
 
 

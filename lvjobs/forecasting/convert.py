@@ -1,6 +1,7 @@
 """A GGUF file, for labs that have nothing else, as a directory that any tool of the trade loads."""
 
 import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,6 +12,8 @@ from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _SAMPLE = "0.12,3.45;6.78,9.01;"
+_UNREADABLE = (OSError, ValueError, KeyError, NotImplementedError, struct.error)
+"""What transformers raises for a file that is no GGUF, is cut off, or holds a kind of model that it does not know."""
 
 
 def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "fp32") -> None:
@@ -57,7 +60,7 @@ def _write(file: Path, directory: Path, precision: str) -> None:
         try:
             tokenizer = untyped.AutoTokenizer.from_pretrained(str(file.parent), **source)
             read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:  # no GGUF, a cut one, an unknown model
+        except _UNREADABLE as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
                 f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"

@@ -60,7 +60,7 @@ def load_tokenizer(model: str) -> Any:
     """
     try:
         return _transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
         raise _unloadable(model, error) from error
 
 

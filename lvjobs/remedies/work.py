@@ -170,7 +170,7 @@ SWEEP_PLAN = Remedy(
     "lvjobs sweep plan",
     "A stage is unknown, or does not fit the budget.",
     "Lists the declared stages, what they cost and what fits.",
-    ("see: lvjobs sweep plan", "see what it would cost:", "by what you see:"),
+    ("see: lvjobs sweep plan", "see what it would cost:"),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",

@@ -50,6 +50,8 @@ def _settings(each: Evaluated, train: TrainingConfig | None) -> list[str]:
     own, words = each.config.training, []
     for key in (*OF_THE_BASE, *_SERIES):
         value = getattr(own, key)
+        if key == "data" and train is not None and own.data_sha256 == train.data_sha256 != "":
+            continue  # the same file, wherever it was when the other evaluation was made
         if train is None or value != getattr(train, key):
             words += ["--set", f"{key}={value}"]
     return words

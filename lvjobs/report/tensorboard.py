@@ -23,7 +23,7 @@ def write_events(directory: Path, found: Iterable[Measurement]) -> int:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError:
             command = remedies.INSTALL_EXTRA(package="lvjobs[tensorboard]")
-            raise UsageError(f"event files take the package tensorboard; type: {command}") from None
+            raise UsageError(f"writing event files takes the package tensorboard; type: {command}") from None
     writer = EventFileWriter(str(directory))
     count = 0
     for each in found:

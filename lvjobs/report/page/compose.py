@@ -162,7 +162,7 @@ def _forecasts(facts: Facts, chosen: Sequence[Choice], *, forecasts: bool) -> li
     examples, why = chart(chosen[0]), NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
     if not forecasts and facts.retold["runs"]:
-        why = "these runs are of a task of their own, and only runs that learn to forecast series are evaluated"
+        why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
