@@ -189,8 +189,8 @@ def test_a_script_that_the_site_refuses(bare, typed, take):
 
 @pytest.mark.remedy("RESUME_SETTINGS")
 def test_settings_that_are_for_no_run(scene, typed, take):
-    begun(scene)
-    hold(scene)
+    scene.enter("one")
+    hold(scene, "one")
     code, _, err = typed("resume", "--time-limit", "12h")
     assert code == 2
     code, _, err = take(remedies.RESUME_SETTINGS, err, choose={"RUN": "one"})
@@ -202,9 +202,8 @@ def test_settings_that_are_for_no_run(scene, typed, take):
 
 @pytest.mark.remedy("RESUME_RUN")
 def test_runs_that_a_pass_leaves_held(scene, typed, take):
-    begun(scene, "one", "two")
-    for name in ("one", "two"):
-        hold(scene, name)
+    scene.enter("one", "two")
+    hold(scene, "one", "two")
     code, out, _ = typed("resume")
     assert code == 0
     assert take(remedies.RESUME_RUN, out, run=["one", "two"])[0] == 0
@@ -321,16 +320,16 @@ def scene_task(scene):
     path.write_text(path.read_text().replace('toy_task:train"', 'toy_task:priced"').replace('name = "one"\n', ""))
 
 
-def hold(scene, name="one"):
-    """Let the run fail until it is held, and fix what it failed of."""
-    scene.worker.failing[name] = 1
+def hold(scene, *names):
+    """Let the runs fail until they are held, and fix what they failed of."""
+    scene.worker.failing.update(dict.fromkeys(names, 1))
     for _ in range(200):
-        if scene.state(name) == "held":
+        if {scene.state(name) for name in names} == {"held"}:
             break
         scene.cluster.advance(5)
         scene.one_pass()
-    assert scene.state(name) == "held"
-    del scene.worker.failing[name]
+    assert {scene.state(name) for name in names} == {"held"}
+    scene.worker.failing.clear()
 
 
 def data_bytes(directory) -> bytes:
