@@ -51,9 +51,7 @@ def existing_study(root: Path) -> Study:
     study = load_study(root)
     places = (study.layout.config, study.layout.database, study.layout.checkpoints)
     if not any(path.exists() for path in places):
-        raise UsageError(
-            f"there is no study in {study.root}; type: {remedies.INIT(study=study.root)}, or name one with --study"
-        )
+        raise UsageError(f"there is no study in {study.root}; type: {remedies.INIT}, or name one with --study")
     return study
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
     if directory.exists():
         raise UsageError(f"{directory} exists; name another directory, or remove it first")
     if find_spec("gguf") is None:
-        command = remedies.INSTALL_EXTRA(package="lvjobs[gguf]")
+        command = remedies.INSTALL_EXTRA(python=sys.executable, package="lvjobs[gguf]")
         raise UsageError(f"reading GGUF files takes the package gguf; type: {command}")
     aside = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,7 +1,6 @@
 """A remedy: a command that a message tells its reader to type, as a registered value."""
 
 import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,11 +26,9 @@ class Remedy:
     def __call__(self, **fields: object) -> str:
         """Return the command with its fields filled in, each quoted for a shell; an iterable gives several words.
 
-        `{python}` is this interpreter: another one may be first on PATH, in an environment without lvjobs.
         Raises KeyError where a field is missing.
         """
-        filled = {"python": sys.executable, **fields}
-        return self.command.format_map({name: _quoted(value) for name, value in filled.items()})
+        return self.command.format_map({name: _quoted(value) for name, value in fields.items()})
 
 
 def _quoted(value: object) -> str:

@@ -5,10 +5,7 @@ from lvjobs.remedies.remedy import Remedy
 # -- the study ------------------------------------------------------------------------------------------------------
 
 INIT = Remedy(
-    "lvjobs init --study {study}",
-    "The directory holds no study.",
-    "Writes a study.toml to begin with.",
-    ("there is no study in",),
+    "lvjobs init", "The directory holds no study.", "Writes a study.toml to begin with.", ("there is no study in",)
 )
 STATUS = Remedy(
     "lvjobs status",

@@ -1,5 +1,6 @@
 """TensorBoard's event files: a directory a run, a scalar a metric, at the steps and times at which they were taken."""
 
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ def write_events(directory: Path, found: Iterable[Measurement]) -> int:
             from tensorboard.compat.proto.summary_pb2 import Summary
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError:
-            command = remedies.INSTALL_EXTRA(package="lvjobs[tensorboard]")
+            command = remedies.INSTALL_EXTRA(python=sys.executable, package="lvjobs[tensorboard]")
             raise UsageError(f"writing event files takes the package tensorboard; type: {command}") from None
     writer = EventFileWriter(str(directory))
     count = 0

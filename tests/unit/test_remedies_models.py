@@ -138,7 +138,7 @@ def test_a_package_that_is_not_installed(scene, typed, take, monkeypatch):
             absent.setitem(sys.modules, module, None)
             code, _, err = typed(*command)
         assert code == 2
-        code, out, said = take(remedies.INSTALL_EXTRA, err, package=f"lvjobs[{extra}]")
+        code, out, said = take(remedies.INSTALL_EXTRA, err, python=sys.executable, package=f"lvjobs[{extra}]")
         assert code == 0, said
         assert f"Requirement already satisfied: {extra}" in out, "by the interpreter that lvjobs runs with"
         assert "does not provide the extra" not in out + said

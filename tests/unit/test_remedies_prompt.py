@@ -54,16 +54,13 @@ def bare(tmp_path, monkeypatch):
 
 
 @pytest.mark.remedy("INIT")
-@pytest.mark.parametrize("place", [".", "elsewhere"])
-def test_a_directory_without_a_study(bare, typed, take, place):
-    root = bare / place
-    root.mkdir(exist_ok=True)
-    code, _, err = typed("status", "--study", place)
+def test_a_directory_without_a_study(bare, typed, take):
+    code, _, err = typed("status")
     assert code == 2
-    code, out, _ = take(remedies.INIT, err, study=root.resolve())
-    assert (code, (root / "study.toml").is_file()) == (0, True)
-    assert typed("status", "--study", place)[0] == 0
+    code, out, _ = take(remedies.INIT, err)
+    assert (code, (bare / "study.toml").is_file()) == (0, True)
     assert f"in that directory, see what it would cost: {remedies.SWEEP_PLAN}" in out
+    assert typed("status")[0] == 0
 
 
 @pytest.mark.remedy("STATUS")
