@@ -67,17 +67,17 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
     from lvjobs.control.place import PlaceUnclear
     from lvjobs.ledger.lease import LeaseTaken
 
-    stale, hindrance = "no pass was made (--no-pass)", None
+    stale = "no pass was made (--no-pass)"
     if make_pass:
         try:
             with open_session(study, wait=READ_WAIT_SECONDS) as session:
                 return session.make_pass()
         except (LeaseTaken, PlaceUnclear) as error:
-            stale, hindrance = str(error), error
+            if read_summary(study.layout.summary) is None:
+                raise  # there is nothing to show, and this is what has to be remedied
+            stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:
-        if hindrance is not None:
-            raise hindrance
         raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
 
