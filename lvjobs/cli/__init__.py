@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from lvjobs import __version__
+from lvjobs import __version__, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.foreign import cleaned
 
@@ -94,5 +94,5 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("lvjobs: interrupted; what was submitted goes on: lvjobs status", err=True)
+        click.echo(f"lvjobs: interrupted; what was submitted goes on; type: {remedies.STATUS}", err=True)
         sys.exit(130)

@@ -104,6 +104,8 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             with open_session(study, wait=READ_WAIT_SECONDS) as session:
                 return session.make_pass()
         except (LeaseTaken, PlaceUnclear) as error:
+            if read_summary(study.layout.summary) is None:
+                raise  # there is nothing to show, and this is what has to be remedied
             stale = str(error)
     summary = read_summary(study.layout.summary)
     if summary is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import print_json, tell
 from lvjobs.control.declare import Wanted
 from lvjobs.errors import UsageError
@@ -136,8 +137,8 @@ def _what_fits(
         found = what_fits(session, wanted, name_of)
     if found is None:
         raise UsageError(
-            f"{error.shortfall}; not even one checkpoint interval of each run fits, and nothing was submitted: raise "
-            "the limit with lvjobs budget set, or ask for fewer runs"
+            f"{error.shortfall}; not even one checkpoint interval of each run fits, and nothing was submitted: ask for "
+            f"fewer runs, or raise the limit: {remedies.BUDGET_SET}"
         )
     return found
 
@@ -158,7 +159,7 @@ def _agree(proposal: "Proposal", manner: Manner) -> None:
         raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
     if not click.confirm("Submit what is proposed?", err=manner.as_json):
         raise UsageError(
-            "nothing was submitted; ask for fewer runs or steps, or raise the limit with lvjobs budget set"
+            f"nothing was submitted; ask for fewer runs or steps, or raise the limit: {remedies.BUDGET_SET}"
         )
 
 
@@ -207,14 +208,14 @@ def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
         if waiting:
             then = "follow" if shared else "wait for room"
             return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}{shared}; {len(waiting)} {then}"
-        return f"{what}: submitted as job {sent.job_id}{shared}; follow with: lvjobs status"
+        return f"{what}: submitted as job {sent.job_id}{shared}; follow with: {remedies.STATUS}"
     if sent.outcome == "planned":
-        return f"{what}: planned ({sent.said}); the pass that sees that submits: lvjobs resume"
+        return f"{what}: planned ({sent.said}); the pass that sees that they are submits: {remedies.RESUME}"
     if sent.outcome == "limited":
-        return f"{what}: {sent.said}; the next pass that finds room submits: lvjobs resume"
+        return f"{what}: {sent.said}; the next pass that finds room submits: {remedies.RESUME}"
     if sent.outcome == "deferred":
-        return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: lvjobs resume"
+        return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: {remedies.RESUME}"
     return (
         f"{what}: the scheduler did not say whether it took the job ({sent.said}); nothing is lost: it carries token "
-        f"{sent.token}, and the next pass looks it up and adopts it or submits anew: lvjobs resume"
+        f"{sent.token}, and the next pass looks it up and adopts it or submits anew: {remedies.RESUME}"
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import READ_WAIT_SECONDS, json_option, print_json, study_option
 from lvjobs.cli.settings import located, profile_option, request, resource_options, train_options
 from lvjobs.errors import UsageError
@@ -52,7 +53,7 @@ def estimate(
         configs = {RUN: [settings.run_config()]}
     else:
         if not study.config.stage:
-            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: lvjobs estimate {RUN}")
+            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {remedies.ESTIMATE_TRAIN}")
         configs = unfolded(study, asked, seen)
         if what is not None:
             configs = {what: configs[study.config.stage_named(what).name]}

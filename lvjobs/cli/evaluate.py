@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option
 from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.entering import Manner, enter_runs
@@ -119,10 +120,10 @@ def show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:
     done = done_evaluations(study)
     subjects = {each.subject for each in done}
     if missing := [name for name in runs if name not in subjects]:
-        raise UsageError(f"{missing[0]} has not been evaluated; type: lvjobs evaluate {' '.join(missing)}")
+        raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(runs=missing)}")
     tables = study_tables([each for each in done if not runs or each.is_zero_shot or each.subject in runs])
     if not tables:
-        raise UsageError("nothing in this study has been evaluated yet; type: lvjobs evaluate RUN")
+        raise UsageError(f"nothing in this study has been evaluated yet; type: {remedies.EVALUATE(runs='RUN')}")
     if as_json:
         print_json({"schema": 1, "tables": [made.to_dict() for made in tables]})
         return

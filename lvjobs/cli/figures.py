@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvjobs.cli.common import existing_study, json_option, print_json, study_option
+from lvjobs.cli.settings import located
 from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
@@ -14,7 +15,7 @@ from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.settings import TrainSettings
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
@@ -55,11 +56,20 @@ def material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evalua
             losses.setdefault(run.stage, []).append(found)
     return Material(
         data=_data(study),
+        train=_train(study),
         losses=losses,
         evaluations=evaluations,
         load=lambda each: load_result(each.files.final, each.run),
         baselines=lambda each: baselines_of(each.run)[0],
     )
+
+
+def _train(study: Study) -> TrainingConfig | None:
+    """What `lvjobs evaluate` finds in study.toml, as it is kept with an evaluation."""
+    settings = study.config.train
+    if not isinstance(settings, TrainSettings):
+        return None
+    return TrainingConfig.model_validate(located(settings, study).run_config().params)
 
 
 def _data(study: Study) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import study_option
 from lvjobs.errors import UsageError
 from lvjobs.study.presets import STUDIES
@@ -44,7 +45,7 @@ def init(root: Path, profile: str, account: str | None, preset: str | None, forc
         write_atomic(path, study_toml(profile, account, defaults, preset))
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
-    click.echo(f"{path}: edit what you like, then type: lvjobs submit train, or lvjobs sweep plan")
+    click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")
     _tell_of_storage(root, profile)
     if profile != LOCAL:
         _tell_of_site(root, profile)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import (
     READ_WAIT_SECONDS,
     WRITE_WAIT_SECONDS,
@@ -60,7 +61,7 @@ def backup(root: Path, file: Path | None) -> None:
     name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
     target = study.root / name if file is None else file / name if file.is_dir() else file
     if not study.layout.database.exists():
-        raise UsageError(f"{study.root} has no runs.db to copy; see: lvjobs ledger check")
+        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK}")
     with held_study(study, wait=WRITE_WAIT_SECONDS):
         back_up(study.layout.database, target.absolute())
     click.echo(f"{target}: {target.stat().st_size} bytes")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import existing_study, study_option
 from lvjobs.cli.completion import complete_runs
 from lvjobs.errors import UsageError
@@ -43,5 +44,5 @@ def _newest_log(study: Study, run: str) -> Path:
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, run)
     found = newest_log(study, row)
     if found is None:
-        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: lvjobs why {row['name']}")
+        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {remedies.WHY(run=row['name'])}")
     return found

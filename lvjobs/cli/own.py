@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, read_toml, validated
@@ -28,10 +29,11 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
     elif isinstance(train, OwnSettings) and task in (None, train.task):
         return train
     chosen = task or values.get("task")
+    if chosen is None and file is not None:
+        raise UsageError(f'{file} names no task; add task = "module:function" to it')
     if chosen is None:
         raise UsageError(
-            'no task was named; type: lvjobs submit run mypackage.train:train --config FILE.toml, or set task = "..." '
-            "under [train] in study.toml"
+            f'no task was named; type: {remedies.SUBMIT_NAMED_TASK}, or set task = "..." under [train] in study.toml'
         )
     values = {**values, "task": installed_task(str(chosen))}
     return validated(settings_model(values), values, source)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.completion import complete_runs
 from lvjobs.cli.settings import carried_options, carried_settings, profile_option, resource_options
@@ -30,7 +31,7 @@ def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> 
     study = existing_study(root)
     typed = carried_settings(study, options)
     if typed and not runs:
-        raise UsageError("settings are for runs that are resumed: name them, as in lvjobs resume RUN --time-limit 12h")
+        raise UsageError(f"settings are for runs that are resumed: name them, as in {remedies.RESUME_SETTINGS}")
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         told = take_up(session, runs, typed) if runs else []
         summary = session.make_pass()
@@ -41,6 +42,6 @@ def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> 
     tell(summary)
     held = [run["name"] for run in summary["runs"] if run["state"] == "held"]
     if held:
-        click.echo(f"held, waiting for you: {', '.join(held)}; see lvjobs status, then: lvjobs resume RUN")
+        click.echo(f"held, waiting for you: fix what {remedies.STATUS} shows, then: {remedies.RESUME_RUN(run=held)}")
     elif not summary["did"]:
         click.echo("nothing to do: every run is ended, or in the cluster's hands")

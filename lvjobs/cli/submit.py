@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, study_option
 from lvjobs.cli.entering import Manner, enter_runs
 from lvjobs.cli.own import check_task, own_settings
@@ -60,7 +61,7 @@ def train(
 
     study = load_study(root)
     if isinstance(study.config.train, OwnSettings):
-        raise UsageError("[train] in study.toml has a task of its own: type lvjobs submit run")
+        raise UsageError(f"[train] in study.toml has a task of its own; type: {remedies.SUBMIT_TASK}")
     settings, resources, used_profile = settle(study, options, pairs, profile)
     config = pinned(settings, study).run_config()
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lvjobs import remedies
 from lvjobs.cli.common import (
     READ_WAIT_SECONDS,
     WRITE_WAIT_SECONDS,
@@ -93,9 +94,11 @@ def stage(
     """Train and evaluate STAGE (a [[stage]] of study.toml), or all stages, each when its turn comes."""
     study = load_study(root)
     chosen = list(study.config.stage) if name == ALL else [study.config.stage_named(name)]
+    if not chosen:
+        raise UsageError("study.toml declares no [[stage]], so there is nothing to sweep; add one")
     _check_options(winner, because, quorum, without_held=without_held)
     if fit and name == ALL:
-        raise UsageError("--fit is about the runs of one stage; what fits of all: lvjobs sweep plan")
+        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {remedies.SWEEP_PLAN}")
     if winner or without_held:
         if name == ALL:
             raise UsageError("--winner and --without-held are about one stage: name it")
@@ -112,7 +115,9 @@ def stage(
     if fit and chosen[0].space:
         raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
     if ready is None and fit:
-        raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: lvjobs sweep plan")
+        raise UsageError(
+            f"--fit is about runs that may begin, and {name} comes after others; see: {remedies.SWEEP_PLAN}"
+        )
     if ready is not None:
         _enter(study, chosen[0], asked, ready, manner)
     elif dry_run:
@@ -203,7 +208,9 @@ def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
     from lvjobs.report.estimate import refusal
 
     if words := refusal(_foreseen(study, chosen, asked)):
-        raise UsageError(f"{words}; nothing was submitted: see lvjobs sweep plan, and change study.toml or the limit")
+        raise UsageError(
+            f"{words}; nothing was submitted; before you change study.toml or the limit, see: {remedies.SWEEP_PLAN}"
+        )
 
 
 def _foreseen(study: Study, chosen: list[Stage], asked: "Request") -> dict[str, Any]:
@@ -285,7 +292,7 @@ def _print_plan(study: Study, chosen: list[Stage], asked: "Request", *, as_json:
         click.echo(line)
     click.echo()
     if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
-        click.echo("Evaluations of runs are counted with the stages that train these: lvjobs sweep plan\n")
+        click.echo(f"Evaluations of runs are counted with the stages that train these; see: {remedies.SWEEP_PLAN}\n")
     print_estimate(foreseen)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _ANEW = "mend it there, or copy the model anew"
@@ -94,7 +95,7 @@ def architecture_of(model: str) -> Architecture:
         raise UsageError(
             f"model {model!r} is neither 'tiny', nor a config.json or a directory with one, "
             f"nor one of {', '.join(SHORT_NAMES)} (with or without -instruct, or by hub id), nor a hub id in the "
-            "cache; name one of these, or fetch yours: lvjobs model pull HUB-ID"
+            f"cache; name one of these, or fetch yours: {remedies.MODEL_PULL(model='HUB-ID')}"
         )
     return card
 

@@ -1,15 +1,20 @@
 """A GGUF file, for labs that have nothing else, as a directory that any tool of the trade loads."""
 
 import shutil
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _SAMPLE = "0.12,3.45;6.78,9.01;"
+_UNREADABLE = (OSError, ValueError, KeyError, NotImplementedError, struct.error)
+"""What transformers raises for a file that is no GGUF, is cut off, or holds a kind of model that it does not know."""
 
 
 def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "fp32") -> None:
@@ -29,7 +34,8 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
     if directory.exists():
         raise UsageError(f"{directory} exists; name another directory, or remove it first")
     if find_spec("gguf") is None:
-        raise UsageError("reading GGUF files takes the package gguf; type: pip install 'lvjobs[gguf]'")
+        command = remedies.INSTALL_EXTRA(python=sys.executable, package="lvjobs[gguf]")
+        raise UsageError(f"reading GGUF files takes the package gguf; type: {command}")
     aside = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -55,7 +61,7 @@ def _write(file: Path, directory: Path, precision: str) -> None:
         try:
             tokenizer = untyped.AutoTokenizer.from_pretrained(str(file.parent), **source)
             read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:  # no GGUF, a cut one, an unknown model
+        except _UNREADABLE as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
                 f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"

@@ -13,6 +13,7 @@ import h5py as _h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
@@ -76,7 +77,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
             dataset and the remedy.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; name yours with --data FILE.h5, or run `lvjobs data make {path}`")
+        raise UsageError(f"{path}: no such file; name yours with --data{_or_make_one(path, steps)}")
     try:
         with h5py.File(path, "r") as file:
             time, trajectories = _numbers(file, path, TIME), _numbers(file, path, TRAJECTORIES)
@@ -85,7 +86,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         reason = (
             "may not be read (check its permissions)" if isinstance(error, PermissionError) else "is not an HDF5 file"
         )
-        raise UsageError(f"{path} {reason}; name another with --data, or run `lvjobs data make FILE`") from None
+        raise UsageError(f"{path} {reason}; name another with --data") from None
     _check_shapes(path, time, trajectories)
     if time.size < steps:
         raise UsageError(
@@ -106,6 +107,13 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         narrow = trajectories.astype(np.float32)
     _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")
     return Dataset(path, time.astype(np.float64), narrow)
+
+
+def _or_make_one(path: Path, steps: int) -> str:
+    """Return how to make a file there that will do, if `make_dataset` can; empty where it cannot."""
+    if path.exists() or not path.parent.is_dir() or steps > STEPS:
+        return ""
+    return f", or make one of synthetic series: {remedies.DATA_MAKE(path=path)}"
 
 
 def _numbers(file: Any, path: Path, name: str) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.tokenizer import Characters
@@ -80,7 +81,7 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
     if directory is None:
         raise UsageError(_absent(model))
     if missing := lacking(directory):
-        remedy = "copy it anew" if Path(model).is_dir() else f"type: lvjobs model pull {model}"
+        remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
         raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}; {remedy}")
     parameters = _parameters(directory)
     has_template = _has_chat_template(directory)
@@ -140,10 +141,28 @@ def _weight_files(directory: Path) -> list[str]:
 def _absent(model: str) -> str:
     from huggingface_hub import constants
 
+    if not is_hub_id(model):
+        return f"model {model!r} is neither 'tiny', nor a directory that is there; {NO_HUB_ID}"
     return (
         f"model {model!r} is neither 'tiny', nor a directory, nor in the cache of models ({constants.HF_HUB_CACHE}), "
-        f"and jobs do not download; on a machine with a network, with the same HF_HOME, type: lvjobs model pull {model}"
+        "and jobs do not download; on a machine with a network, with the same HF_HOME, type: "
+        f"{remedies.MODEL_PULL(model=model)}"
     )
+
+
+NO_HUB_ID = "name a directory, or a model of the hub like Qwen/Qwen2.5-0.5B-Instruct"
+
+
+def is_hub_id(model: str) -> bool:
+    """Return whether the hub could know a model by this name, so that it may be pulled."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _parameters(directory: Path) -> int | None:

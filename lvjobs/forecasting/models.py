@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.hub import TINY, TINY_DIRECTORY
+from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
 from lvjobs.study.training import TrainingConfig
 
 _TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
@@ -59,7 +60,7 @@ def load_tokenizer(model: str) -> Any:
     """
     try:
         return _transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
         raise _unloadable(model, error) from error
 
 
@@ -131,12 +132,13 @@ def _keep_unpacked(model: Any) -> None:
 def _unloadable(model: str, error: Exception) -> LvjobsError:
     reason = str(error).partition("\n")[0]
     if Path(model).is_dir():
-        return LvjobsError(
-            f"model directory {model} cannot be loaded ({reason}); see what it lacks: lvjobs model check {model}"
-        )
+        command = remedies.MODEL_CHECK(model=model)
+        return LvjobsError(f"model directory {model} cannot be loaded ({reason}); see what it lacks: {command}")
+    if not is_hub_id(model):
+        return LvjobsError(f"model {model!r} is no directory that this machine has ({reason}); {NO_HUB_ID}")
     return LvjobsError(
         f"model {model!r} is not in this machine's cache ({reason}), and jobs do not download; on a node with a "
-        f"network, with the same HF_HOME, type: lvjobs model pull {model}"
+        f"network, with the same HF_HOME, type: {remedies.MODEL_PULL(model=model)}"
     )
 
 

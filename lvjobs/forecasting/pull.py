@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.forecasting.hub import TINY, lacking
@@ -20,11 +21,13 @@ def pull(model: str) -> str:
     """
     if model == TINY:
         raise UsageError(
-            "tiny is shipped with lvjobs, and there is nothing to pull; to look at it, type: lvjobs model check tiny"
+            "tiny is shipped with lvjobs, and there is nothing to pull; to look at it, type: "
+            f"{remedies.MODEL_CHECK(model=TINY)}"
         )
     if Path(model).is_dir():
         raise UsageError(
-            f"{model} is a directory: --model takes it as it is; to look at it, type: lvjobs model check {model}"
+            f"{model} is a directory: --model takes it as it is; to look at it, type: "
+            f"{remedies.MODEL_CHECK(model=model)}"
         )
     import huggingface_hub
     from huggingface_hub import errors

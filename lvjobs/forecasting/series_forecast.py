@@ -138,5 +138,5 @@ class SeriesForecast:
                 )
         except (OSError, KeyError, ValueError) as error:
             raise LvjobsError(
-                f"{path} holds no forecast of a series ({error}); name a file of lvjobs forecast"
+                f"{path} holds no forecast of a series ({error}); name the forecast.h5 of a forecast"
             ) from None

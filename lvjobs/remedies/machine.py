@@ -78,7 +78,7 @@ MODEL_PULL = Remedy(
     "lvjobs model pull {model}",
     "A model is not in the cache, and jobs do not download.",
     "Downloads the model; type it where there is a network, with the same HF_HOME.",
-    ("and jobs do not download", "fetch yours: lvjobs model pull"),
+    ("and jobs do not download", "fetch yours:", "is not whole"),
 )
 MODEL_CHECK = Remedy(
     "lvjobs model check {model}",
@@ -93,7 +93,7 @@ DATA_MAKE = Remedy(
     ("no such file; name yours with --data",),
 )
 INSTALL_EXTRA = Remedy(
-    "pip install {package}",
+    "{python} -m pip install {package}",
     "A command needs a package that lvjobs does not install by itself, or one in another version.",
     "Installs it into the environment that lvjobs runs in.",
     ("takes the package",),

@@ -31,6 +31,12 @@ STATUS_RUN = Remedy(
     "Shows its attempts, and what followed each.",
     ("its whole story",),
 )
+STATUS_ALL = Remedy(
+    "lvjobs status --all",
+    "The screen has no room for all runs.",
+    "Shows every run.",
+    ("(lvjobs status --all)",),
+)
 WATCH = Remedy(
     "lvjobs watch",
     "No driver can run, so nothing happens while nobody types a command.",
@@ -73,7 +79,12 @@ DOCTOR_SLURM = Remedy(
     "Checks Slurm, and what jobs are allowed.",
     ("it is here, and the profile is local",),
 )
-REPORT = Remedy("lvjobs report", "The study has results to look at.", "Writes the report.", ("lvjobs report",))
+REPORT = Remedy(
+    "lvjobs report",
+    "The study has results to look at.",
+    "Writes the report.",
+    ("curves and heatmaps", "the same study again"),
+)
 
 # -- runs -----------------------------------------------------------------------------------------------------------
 
@@ -136,16 +147,16 @@ SUBMIT_TRAIN = Remedy(
     "lvjobs submit train",
     "Nothing was submitted yet, or a run's configuration was edited or lost.",
     "Declares and submits a new training run.",
-    ("lvjobs submit train",),
+    ("No runs yet. Type:", "no run has begun; type:"),
 )
 SUBMIT_TASK = Remedy(
     "lvjobs submit run",
-    "`submit train` was typed, and [train] names a task of your own.",
+    "Nothing was submitted yet, or `submit train` was typed, and [train] names a task of your own.",
     "Declares and submits a run of that task.",
-    ("[train] in study.toml has a task of its own",),
+    ("[train] in study.toml has a task of its own", "No runs yet. Type:"),
 )
 SUBMIT_NAMED_TASK = Remedy(
-    "lvjobs submit run mypackage.train:train --config FILE.toml",
+    "lvjobs submit run MODULE:FUNCTION --config FILE.toml",
     "`submit run` was typed, and no task was named.",
     "Submits a run of the function of that name.",
     ("no task was named",),
@@ -169,22 +180,22 @@ EVALUATE = Remedy(
     ("has not been evaluated", "nothing was evaluated yet", "nothing in this study has been evaluated yet"),
 )
 EVALUATE_ZERO_SHOT = Remedy(
-    "lvjobs evaluate --zero-shot raw",
+    "lvjobs evaluate --zero-shot {prompt}",
     "The base model was not evaluated, so nothing shows whether training helped.",
-    "Forecasts and scores held-out series with the base model.",
+    "Forecasts and scores the same series with the base model, in the same way.",
     ("the base model was not evaluated",),
 )
 EVALUATE_SAMPLES = Remedy(
-    "lvjobs evaluate RUN --samples 20",
+    "lvjobs evaluate {run} --samples 20",
     "A greedy forecast has no bands.",
     "Draws 20 forecasts of each series, which show bands.",
     ("It is one greedy forecast, which has no bands",),
 )
 EVALUATIONS = Remedy(
     "lvjobs evaluate --table",
-    "A stage of evaluations has no winner.",
+    "A stage of evaluations has no winner, or runs cannot be compared by their loss.",
     "Shows all evaluations in one table.",
-    ("evaluates, and has no winner",),
+    ("evaluates, and has no winner", "two texts or two objectives"),
 )
 
 # -- stages ---------------------------------------------------------------------------------------------------------
@@ -193,7 +204,7 @@ SWEEP_PLAN = Remedy(
     "lvjobs sweep plan",
     "A stage is unknown, or does not fit the budget.",
     "Lists the declared stages, what they cost and what fits.",
-    ("see: lvjobs sweep plan", "see lvjobs sweep plan", "see what is declared:"),
+    ("see: lvjobs sweep plan", "see what is declared:", "see what it would cost:"),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",
@@ -242,7 +253,7 @@ BUDGET = Remedy(
 BUDGET_SET = Remedy(
     'lvjobs budget set FLOPS --because "REASON"',
     "Runs do not fit the limit, and more may be spent.",
-    "Sets another limit; runs that wait for FLOPs continue.",
+    "Sets another limit; runs that wait for FLOPs continue. The reason stays on record.",
     ("lvjobs budget set",),
 )
 ESTIMATE = Remedy(

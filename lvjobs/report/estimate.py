@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lvjobs import remedies
 from lvjobs.report.tables import new_console
 
 _RULES = {"official": "the official rules", "exact": "the exact convention", "report": "the report's formula"}
+_NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TEN = 10
@@ -19,11 +21,14 @@ def print_estimate(estimate: Mapping[str, Any], console: Console | None = None) 
     """FLOPs of training alone, then of all, by each convention; time and room on disk; and whether it fits."""
     console = console or new_console()
     conventions: Sequence[str] = estimate["conventions"]
-    binding = estimate["convention"] if estimate["convention"] in conventions else "official"
-    _print_flops(console, estimate, "training only", ("training",), {"runs": "runs", "steps": "steps"})
-    counts = {"windows": "windows", "series": "series"}
-    _print_flops(console, estimate, "with validation and evaluation", _FULL, counts)
-    _print_parts(console, estimate, binding)
+    if conventions:
+        binding = estimate["convention"] if estimate["convention"] in conventions else "official"
+        _print_flops(console, estimate, "training only", ("training",), {"runs": "runs", "steps": "steps"})
+        counts = {"windows": "windows", "series": "series"}
+        _print_flops(console, estimate, "with validation and evaluation", _FULL, counts)
+        _print_parts(console, estimate, binding)
+    else:
+        console.print(_NOT_COUNTED)
     _print_times(console, estimate)
     for line in verdict_lines(estimate):
         console.print(line)
@@ -191,7 +196,7 @@ def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
 def _several_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
     cause, limit, free, plans = (estimate[key] for key in ("cause", "limit", "free", "plans"))
     if cause is None:
-        yield "Every stage is in the ledger already: raise the limit (lvjobs budget set), or end runs (lvjobs cancel)."
+        yield f"Every stage is in the ledger already: end runs, or raise the limit: {remedies.BUDGET_SET}"
         return
     name = f"the {cause['stage']} run" if cause["runs"] == 1 else f"stage {cause['stage']}"
     needs = f"needs {short(cause['needs'])}"

@@ -15,7 +15,8 @@ from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TRAIN_TASK
 
-_OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
+OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
+"""What of a training's settings decides how its base model reads and writes series."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Evaluated:
     def is_base_of(self, other: "Evaluated") -> bool:
         """Whether it is the model of `other` as it was before it learned, reading and writing the same text."""
         own, its = self.config.training, other.config.training
-        return self.is_zero_shot and all(getattr(own, key) == getattr(its, key) for key in _OF_THE_BASE)
+        return self.is_zero_shot and all(getattr(own, key) == getattr(its, key) for key in OF_THE_BASE)
 
     @property
     def comparable(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.ledger.storage import Storage, describe
 from lvjobs.report.numbers import counted
 
@@ -39,4 +40,4 @@ def rebuild_lines(made: Mapping[str, Any]) -> Iterator[str]:
     yield "not restored:"
     for line in made["lost"]:
         yield f"  {line}"
-    yield "nothing was submitted; what goes on is followed again by the next pass: lvjobs status"
+    yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS}"

@@ -2,22 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lvjobs import remedies
 from lvjobs.errors import LvjobsError
+from lvjobs.report.again import subject_again
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.losses import Losses
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
+from lvjobs.study.training import TrainingConfig
 
 Arrays = Mapping[str, NDArray[Any]]
 _EXAMPLES = 6
 _MODELS = 4
 """How many models are drawn beside the baselines, the best of each stage first: more lines tell less."""
 _MOST_RATES = 8
+NOTHING_EVALUATED = f"nothing was evaluated yet; type: {remedies.EVALUATE(runs='RUN')}"
 _LEVELS = (0.05, 0.25, 0.75, 0.95)
 
 
@@ -56,6 +60,7 @@ class Material:
     evaluations: Sequence[Evaluated]
     load: Callable[[Evaluated], Forecasted]
     baselines: Callable[[Evaluated], Arrays]
+    train: TrainingConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ class Contexts:
 class Forecast:
     """One series: what came, what was forecast, (horizon, variables), and what each baseline made of it.
 
-    `quantiles` are level -> values like `forecast`; none where it was not sampled.
+    `quantiles` are level -> values like `forecast`; none where it was not sampled. `again`: the words that follow
+    `lvjobs evaluate` to evaluate the same model on these series.
     """
 
     series: int
@@ -119,6 +125,7 @@ class Forecast:
     baselines: Arrays
     quantiles: Mapping[float, NDArray[Any]]
     label: str
+    again: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,9 @@ def _heatmaps(material: Material) -> Iterator[Choice]:
                 rank, rate = cell_of(each, CELL)
                 cells[rank, rate].append(each.scores["scores"]["overall"]["mae"])
             if is_scattered(cells):
-                yield Choice(stem, f"{shows}, stage {stage}", missing=f"no grid: see lvjobs sweep show {stage}")
+                yield Choice(
+                    stem, f"{shows}, stage {stage}", missing=f"no grid; see: {remedies.SWEEP_SHOW(stage=stage)}"
+                )
                 continue
             means = {cell: float(np.mean(values)) for cell, values in cells.items()}
             seeds = max(map(len, cells.values()))
@@ -204,7 +213,8 @@ def _heatmaps(material: Material) -> Iterator[Choice]:
             heat = Heat(stage, means, title, overall(family[0], "mae"))
             yield Choice(stem, f"{shows}, stage {stage}; {family[0].circumstances}", heat)
     if not found:
-        why = "no stage has two evaluated runs that differ in rank or learning rate alone: lvjobs evaluate RUN..."
+        why = "no stage has two evaluated runs that differ in rank or learning rate alone; type: "
+        why += remedies.EVALUATE(runs="RUN")
         yield Choice("figure-3-heatmap", shows, missing=why)
 
 
@@ -224,7 +234,7 @@ def _contexts(material: Material) -> Choice:
         baselines = {metric: overall(group[0], metric) for metric in ("mae", "rmse")}
         found = Contexts(_lines(several), baselines, zero_shot)
         return Choice(stem, f"{shows}; {group[0].circumstances}", found)
-    why = "no two evaluated runs differ in context length alone: lvjobs evaluate RUN..."
+    why = f"no two evaluated runs differ in context length alone; type: {remedies.EVALUATE(runs='RUN')}"
     return Choice(stem, shows, missing=why)
 
 
@@ -254,24 +264,27 @@ def _forecasts(material: Material) -> Iterator[Choice]:
     chosen = compared(material.evaluations)
     if not chosen:
         for stem, shows in kinds.items():
-            yield Choice(stem, shows, missing="nothing was evaluated yet: lvjobs evaluate RUN")
+            yield Choice(stem, shows, missing=NOTHING_EVALUATED)
         return
     of = f"; {chosen[0].circumstances}"
+    shown = _sampled(chosen[0], material.evaluations) or chosen[0]
     try:
         results = {each.subject: material.load(each) for each in chosen}
+        best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
         baselines = material.baselines(chosen[0])
     except LvjobsError as error:  # the data are elsewhere, or not what was forecast: all else is shown
         for stem, shows in kinds.items():
             yield Choice(stem, shows + of, missing=str(error))
         return
-    best = results[chosen[0].subject]
     if not baselines:
         for stem, shows in kinds.items():
             yield Choice(stem, shows + of, missing="no baseline can be made of these series")
         return
     order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
     for (stem, shows), row in zip(list(kinds.items())[:2], (order[len(order) // 2], order[-1]), strict=True):
-        yield Choice(stem, f"{shows}: {chosen[0].subject}{of}", _forecast(best, int(row), baselines, chosen[0].subject))
+        drawn = _forecast(best, int(row), baselines, shown.subject)
+        drawn = replace(drawn, again=subject_again(shown, material.train))
+        yield Choice(stem, f"{shows}: {shown.subject}; {shown.circumstances}", drawn)
     others = {name: best.errors_of(values) for name, values in baselines.items()}
     by_step = StepErrors(
         {name: result.errors.mean(axis=0) for name, result in results.items()},
@@ -284,6 +297,18 @@ def _forecasts(material: Material) -> Iterator[Choice]:
         {name: errors.mean(axis=(1, 2)) for name, errors in others.items()},
     )
     yield Choice(last, distribution + of, by_system)
+
+
+def _sampled(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluated | None:
+    """The same model's evaluation on the same series with several samples: the only one that has bands to draw."""
+    if chosen.config.samples > 1:
+        return None
+    own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.config.systems)
+    for each in evaluations:
+        config = each.config
+        if config.samples > 1 and (config.training, config.adapter, config.prompt, config.systems) == own:
+            return each
+    return None
 
 
 def _forecast(result: Forecasted, row: int, baselines: Arrays, label: str) -> Forecast:

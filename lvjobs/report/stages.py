@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from lvjobs import remedies
 from lvjobs.report.numbers import short
 from lvjobs.report.tables import new_console
 from lvjobs.study.space import Search, in_words
@@ -108,7 +109,7 @@ def print_standing(found: Mapping[str, Any]) -> None:
         console.print(Text(f"{found['stage']} is {found['state']}; the winner has the {found['rule']}"), soft_wrap=True)
     if found["reason"]:
         console.print(Text(found["reason"]), soft_wrap=True)
-    console.print("curves and heatmaps: lvjobs figures")
+    console.print(f"curves and heatmaps: {remedies.REPORT}")
 
 
 def _plain(value: Any) -> str:

@@ -12,6 +12,8 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lvjobs import remedies
+from lvjobs.remedies.remedy import Remedy
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.stages import stage_line
 from lvjobs.report.tables import (
@@ -53,20 +55,31 @@ class Block:
     hidden: Mapping[str, int]
 
 
-def print_status(summary: Mapping[str, Any], console: Console | None = None, *, whole: bool = True) -> None:
-    """How a study stands, by a pass's summary. `whole`: every run; else as many as the terminal has lines for."""
+def print_status(
+    summary: Mapping[str, Any],
+    console: Console | None = None,
+    *,
+    whole: bool = True,
+    begin: Remedy = remedies.SUBMIT_TRAIN,
+) -> None:
+    """How a study stands, by a pass's summary. `whole`: every run; else as many as the terminal has lines for.
+
+    `begin` submits the study's first run.
+    """
     console = console or new_console()
-    for part in render_status(summary, console, None if whole else console.height):
+    for part in render_status(summary, console, None if whole else console.height, begin):
         if isinstance(part, str):
             console.file.write(f"{part}\n")
         else:
             console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
 
 
-def render_status(summary: Mapping[str, Any], console: Console, lines: int | None) -> list[RenderableType]:
+def render_status(
+    summary: Mapping[str, Any], console: Console, lines: int | None, begin: Remedy = remedies.SUBMIT_TRAIN
+) -> list[RenderableType]:
     """The parts of it, from top to bottom, in about so many lines (None: however many it takes)."""
     if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
-        return [Text("No runs yet. Type: lvjobs submit train")]
+        return [Text(f"No runs yet. Type: {begin}")]
     head, told = _head_line(summary), _pass_lines(summary, None if lines is None else _TOLD)
     feet = [*_budget_lines(summary), *_node_lines(summary), *told]
     blocks = fold(summary["runs"], summary.get("stages", ()), None if lines is None else lines - len(feet) - 3)
@@ -293,7 +306,7 @@ def _render_block(
     if block.hidden:
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
-        parts.append(Text(f"{more}{counted} (lvjobs status --all)", style="dim"))
+        parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL})", style="dim"))
     parts += reason_lines(block.shown, _REASONS if block.hidden else None)
     return parts
 

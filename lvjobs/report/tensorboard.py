@@ -1,9 +1,11 @@
 """TensorBoard's event files: a directory a run, a scalar a metric, at the steps and times at which they were taken."""
 
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.records.measurements import Measurement
 
@@ -21,9 +23,8 @@ def write_events(directory: Path, found: Iterable[Measurement]) -> int:
             from tensorboard.compat.proto.summary_pb2 import Summary
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError:
-            raise UsageError(
-                "event files take the package tensorboard; type: pip install 'lvjobs[tensorboard]'"
-            ) from None
+            command = remedies.INSTALL_EXTRA(python=sys.executable, package="lvjobs[tensorboard]")
+            raise UsageError(f"writing event files takes the package tensorboard; type: {command}") from None
     writer = EventFileWriter(str(directory))
     count = 0
     for each in found:

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.layout import StudyLayout
@@ -91,8 +92,8 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
         if wrong := sorted(varied & OBJECTIVE):
             raise ValueError(
                 f"stage {stage.name} would compare runs that differ in {wrong[0]} by {stage.select.metric}, which is "
-                "then of two texts or two objectives; make a stage of each value, and compare what lvjobs evaluate "
-                "says of them"
+                "then of two texts or two objectives; make a stage of each value, evaluate their runs, and compare by: "
+                f"{remedies.EVALUATIONS}"
             )
 
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Collection
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _SHOWN = 4
@@ -23,5 +24,6 @@ def find_name(typed: str, names: Collection[str]) -> str:
         shown = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         raise UsageError(f"{typed!r} may be {len(found)} runs ({shown}): type more of the name")
     near = difflib.get_close_matches(typed, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; type: lvjobs status"
-    raise UsageError(f"no run {typed!r} in this study{hint}")
+    if near:
+        raise UsageError(f"no run {typed!r} in this study; did you mean {near[0]}?")
+    raise UsageError(f"no run {typed!r} in this study; type: {remedies.STATUS}")

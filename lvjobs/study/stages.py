@@ -119,7 +119,7 @@ class Stage(_Table):
         if not NAME.match(value):
             raise ValueError("a stage's name is letters, digits, '.', '_', '+', '-'; choose another")
         if value in WORDS:
-            raise ValueError(f"`lvjobs sweep {value}` means something else; give the stage another name")
+            raise ValueError(f"{value!r} means something else after `sweep`; give the stage another name")
         return value
 
     @field_validator("space", mode="before")

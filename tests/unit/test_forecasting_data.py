@@ -103,11 +103,17 @@ def test_a_malformed_file_is_refused_in_one_line(tmp_path, replaced, words):
 def test_a_file_that_is_none_is_refused(tmp_path):
     text = tmp_path / "text.h5"
     text.write_text("no HDF5")
-    for path, words in ((text, "not an HDF5 file"), (tmp_path / "none.h5", "no such file"), (tmp_path, "no such file")):
+    none = tmp_path / "none.h5"
+    for path, words in ((text, "not an HDF5 file"), (none, "no such file"), (tmp_path, "no such file")):
         with pytest.raises(UsageError, match=words) as caught:
             load_dataset(path)
         assert str(path) in str(caught.value)
-        assert "lvjobs data make" in str(caught.value)
+        assert "--data" in str(caught.value)
+        assert ("lvjobs data make" in str(caught.value)) == (path == none), "only where it can be made"
+    for path, steps in ((tmp_path / "nowhere" / "none.h5", 100), (none, 101)):
+        with pytest.raises(UsageError, match="no such file") as caught:
+            load_dataset(path, steps=steps)
+        assert "lvjobs data make" not in str(caught.value), "its directory is missing, or the series were too short"
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"systems": 1}, "systems"), ({"seed": -1}, "seed")])

@@ -244,7 +244,7 @@ def test_points_that_a_sampler_chose_make_no_heatmap_of_holes(tmp_path, data, ra
     (found,) = [each for each in draw(material(finished, data)) if each.stem.startswith("figure-3-heatmap")]
     assert found.stem == "figure-3-heatmap-stage1"
     assert (found.figure is not None) == is_drawn
-    assert found.missing == ("" if is_drawn else "no grid: see lvjobs sweep show stage1")
+    assert found.missing == ("" if is_drawn else "no grid; see: lvjobs sweep show stage1")
 
 
 def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):

@@ -43,7 +43,7 @@ def told(finished_or_root):
 
 
 def said(finished):
-    return answer_forecasts(evaluated(finished.layout, finished.runs))
+    return answer_forecasts(evaluated(finished.layout, finished.runs), finished.training())
 
 
 # -- the answer ----------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_without_zero_shot_the_question_stays_open_and_says_what_to_type(tmp_pat
     finished.evaluated(finished.trained("one"))
     answer = said(finished)
     assert answer.verdict == "open"
-    assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw")
+    assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --series 3")
 
 
 def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
@@ -127,6 +127,7 @@ def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
     answer = said(finished)
     assert answer.verdict == "open"
     assert answer.sentences[0].startswith("Against zero-shot this is not answered yet")
+    assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --set decimals=3 --series 3")
     finished.evaluated(noise=0.001, decimals=3)
     assert said(finished).verdict == "answered"
 

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lvjobs import remedies
+from lvjobs.report.again import base_of
 from lvjobs.report.evaluated import Evaluated
 from lvjobs.report.material import Point, largest_group, point
 from lvjobs.report.numbers import short
+from lvjobs.study.training import TrainingConfig
 
 FORECASTS = (
     "Does fine-tuning improve forecasts over the base model as it is (zero-shot), and over baselines that need no "
@@ -27,19 +30,25 @@ class Answer:
     verdict: Literal["answered", "open"] = "answered"
 
 
-def answer_forecasts(evaluations: Sequence[Evaluated]) -> Answer:
-    """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines."""
+def answer_forecasts(
+    evaluations: Sequence[Evaluated], train: TrainingConfig | None = None, *, has_runs: bool = True
+) -> Answer:
+    """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines.
+
+    `train` is [train] of study.toml, where it is known.
+    """
+    if not has_runs:
+        return Answer(FORECASTS, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TRAIN}"], (), "open")
     group = largest_group(evaluations)
     tuned = [each for each in group if not each.is_zero_shot]
     if not tuned:
         known = "Of these models the base model alone has been evaluated" if group else "Nothing has been evaluated"
-        return Answer(
-            FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: lvjobs evaluate RUN"], (), "open"
-        )
+        command = remedies.EVALUATE(runs="RUN")
+        return Answer(FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: {command}"], (), "open")
     best = min(tuned, key=_mae)
     zero_shot = next((each for each in group if each.is_base_of(best)), None)
     own = point(best.scores["scores"], "mae")
-    sentences = [_against_zero_shot(best.subject, own, zero_shot), *_against_baselines(own, best.scores["baselines"])]
+    sentences = [_against_zero_shot(best, own, zero_shot, train), *_against_baselines(own, best.scores["baselines"])]
     notes = [
         f"Mean absolute errors in original units, 95 % intervals by a bootstrap over series; {best.circumstances}."
     ]
@@ -60,11 +69,13 @@ def _mae(each: Evaluated) -> float:
     return float(each.scores["scores"]["overall"]["mae"])
 
 
-def _against_zero_shot(name: str, own: Point, zero_shot: Evaluated | None) -> str:
+def _against_zero_shot(best: Evaluated, own: Point, zero_shot: Evaluated | None, train: TrainingConfig | None) -> str:
+    name = best.subject
     if zero_shot is None:
         return (
             f"Against zero-shot this is not answered yet: the best fine-tuned run, {name}, has a MAE of {_words(own)}; "
-            "the base model was not evaluated on these series. Type: lvjobs evaluate --zero-shot raw"
+            "the base model was not evaluated on these series. Type: "
+            f"{remedies.EVALUATE_ZERO_SHOT(prompt=base_of(best, train))}"
         )
     other = point(zero_shot.scores["scores"], "mae")
     said = {
@@ -119,9 +130,7 @@ def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[st
     if won:
         return Answer(STAGES, won)
     if not runs:
-        return Answer(
-            STAGES, ["Not answered yet: nothing has run. Type: lvjobs sweep all, or lvjobs submit train"], (), "open"
-        )
+        return Answer(STAGES, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TASK}"], (), "open")
     done = sum(run["state"] == "completed" for run in runs)
     return Answer(
         STAGES, [f"Not answered yet: no stage has a winner; {done} of {len(runs)} runs are completed."], (), "open"

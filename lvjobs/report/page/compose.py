@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.ledger.records import Run
-from lvjobs.report.material import Choice, Heat, Material, StageLosses, choices
+from lvjobs.report.material import NOTHING_EVALUATED, Choice, Heat, Material, StageLosses, choices
 from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
 from lvjobs.report.page.draw_course import at_once, burn_down, by_stage, gantt
 from lvjobs.report.page.draw_forecasts import chart, scores
@@ -77,7 +78,8 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
 
 def _answer(facts: Facts, *, forecasts: bool) -> Answer:
     if forecasts:
-        return answer_forecasts(facts.material.evaluations)
+        has_runs = bool(facts.retold["runs"])
+        return answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=has_runs)
     summary = facts.retold["summary"]
     return answer_stages(summary["stages"], summary["runs"])
 
@@ -141,7 +143,7 @@ def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[
         badge = rows[name]["state"] if name in rows else ""
         groups.append(Group(f"stage-{name}", name, pieces, badge))
     if not groups:
-        groups.append("No stage has begun: lvjobs sweep plan says what they would cost, lvjobs sweep all begins.")
+        groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
     return [*groups, *(chart(each) for each in lone)]
 
 
@@ -157,10 +159,10 @@ def _forecasts(facts: Facts, chosen: Sequence[Choice], *, forecasts: bool) -> li
     """The figures; of a study in which nothing was evaluated one line in place of all that show errors."""
     if facts.material.evaluations:
         return [chart(each) for each in chosen]
-    examples, why = chart(chosen[0]), "nothing was evaluated yet: lvjobs evaluate RUN"
+    examples, why = chart(chosen[0]), NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
     if not forecasts and facts.retold["runs"]:
-        why = "these runs are of a task of their own; lvjobs evaluate RUN is of runs that learn to forecast series"
+        why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
@@ -178,9 +180,9 @@ def _provenance(facts: Facts, runs: Sequence[Run]) -> list[Piece | Group]:
     codes = sorted({run.code for run in runs if run.code})
     commands = [
         "# the same study again, in an empty directory with this study.toml and the same data file:",
-        "lvjobs sweep plan   # what it will cost",
-        "lvjobs sweep all",
-        "lvjobs report",
+        f"{remedies.SWEEP_PLAN}   # what it will cost",
+        str(remedies.SWEEP_ALL),
+        str(remedies.REPORT),
     ]
     if codes:
         commands += ["", "# the code that each run was submitted with is kept in this study:"]

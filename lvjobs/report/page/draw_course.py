@@ -5,6 +5,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from lvjobs import remedies
 from lvjobs.report.page.course import Spans, cause_of, course, crowd, rows
 from lvjobs.report.page.look import CAUSES, KINDS, axis, filled, line, moment, named, numbers, plot, stroke, words
 from lvjobs.report.page.parts import Chart, Key, Panel
@@ -13,7 +14,7 @@ from lvjobs.report.palette import INK, QUIET
 _LEDGER = "attempts and charges of runs.db"
 _BARELY = 0.05
 """The share of the limit up to which a burn-down is a flat line, and says in words how little was spent."""
-_UNUSED = "no run has begun: lvjobs submit train, or lvjobs sweep all"
+NOTHING_RAN = f"no run has begun; type: {remedies.SUBMIT_TRAIN}"
 _DATES = {"type": "date", "tickangle": 0}
 _MILLI = 1000.0
 
@@ -23,7 +24,7 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     found = course(spans, budget)
     title = "FLOPs left and spent, over time"
     if found is None:
-        return Chart("burn-down", title, missing=_UNUSED)
+        return Chart("burn-down", title, missing=NOTHING_RAN)
     times = [moment(time) for time in found.times]
     limit = budget["limit"]
     left, bound = Key("left of the limit", INK), Key("the limit", "#D55E00", dash="dash")
@@ -74,7 +75,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
     spent = budget["by_stage_and_kind"]
     stages = [stage for stage in budget["by_stage"] if any(spent[stage].values())]
     if not stages:
-        return Chart("spent-by-stage", title, missing=_UNUSED)
+        return Chart("spent-by-stage", title, missing=NOTHING_RAN)
     keys = [
         Key(kind, colour, "box", pattern=pattern)
         for kind, (colour, pattern) in KINDS.items()
@@ -104,7 +105,7 @@ def gantt(spans: Spans) -> Chart:
     """Each attempt from its beginning to its end, a row a run, coloured by how it ended."""
     title = "Attempts over time, by how they ended"
     if not spans:
-        return Chart("attempts-over-time", title, missing=_UNUSED)
+        return Chart("attempts-over-time", title, missing=NOTHING_RAN)
     shown, left_out = rows(spans)
     keys = _causes(spans)
     place = {run: number for number, run in enumerate(shown)}
@@ -142,7 +143,7 @@ def at_once(spans: Spans) -> Chart:
     """How many attempts ran at once, over time."""
     title = "How many attempts ran at once"
     if not spans:
-        return Chart("attempts-at-once", title, missing=_UNUSED)
+        return Chart("attempts-at-once", title, missing=NOTHING_RAN)
     found, keys = crowd(spans), _causes(spans)
     times = [moment(time) for time in found.times]
     traces = [

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvjobs import remedies
 from lvjobs.report.evaluated import Evaluated
 from lvjobs.report.material import (
+    NOTHING_EVALUATED,
     Choice,
     Contexts,
     Examples,
@@ -138,7 +140,8 @@ def _forecast(content: Forecast) -> Chart:
     error = float(np.abs(content.forecast - content.truth[history:]).mean())
     caption = f"Series {content.series} of the file; the forecast's MAE on it is {short(error)}."
     if not bands:
-        caption = f"{caption} It is one greedy forecast, which has no bands: lvjobs evaluate RUN --samples 20 has."
+        command = remedies.EVALUATE_SAMPLES(run=content.again)
+        caption = f"{caption} It is one greedy forecast, which has no bands; for bands, type: {command}"
     keys = [truth, model, *(key for key, *_ in bands), *across, _START]
     return Chart("", "", caption, SCORES, panels=panels, keys=keys)
 
@@ -223,7 +226,7 @@ def scores(evaluations: Sequence[Evaluated]) -> Chart:
     chosen = compared(evaluations)
     title = "The error of the best models, beside all baselines"
     if not chosen:
-        return Chart("scores", title, missing="nothing was evaluated yet: lvjobs evaluate RUN")
+        return Chart("scores", title, missing=NOTHING_EVALUATED)
     kinds = {"fine-tuned": (MODEL, "circle"), "zero-shot": (INK, "square"), "baseline": ("#7F7F7F", "diamond")}
     rows = [
         (each.subject, "zero-shot" if each.is_zero_shot else "fine-tuned", point(each.scores["scores"], "mae"))

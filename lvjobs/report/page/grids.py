@@ -5,14 +5,15 @@ from typing import Any
 
 from tabulate import tabulate
 
+from lvjobs import remedies
 from lvjobs.report.budget_table import budget_rows, budget_table
 from lvjobs.report.numbers import short
+from lvjobs.report.page.draw_course import NOTHING_RAN
 from lvjobs.report.page.parts import Table
 from lvjobs.report.study_tables import StudyTable
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
 _MOST_REASONS = 10
-_NOTHING_RAN = "no run has begun: lvjobs submit train, or lvjobs sweep all"
 TABLE_1, TABLE_2, TABLE_3, TABLE_4 = (
     "table-1-flops-of-a-step",
     "table-2-rank-and-rate",
@@ -28,8 +29,12 @@ def published_tables(
     files: dict[str, str] = {}
     tables = [_table_1(step, files)]
     for name, number, why in (
-        (TABLE_2, 2, "no two evaluated runs differ in rank or learning rate alone: lvjobs evaluate RUN RUN ..."),
-        (TABLE_3, 3, "nothing else was evaluated: lvjobs evaluate RUN, or lvjobs evaluate --zero-shot raw"),
+        (
+            TABLE_2,
+            2,
+            f"no two evaluated runs differ in rank or learning rate alone; type: {remedies.EVALUATE(runs='RUN')}",
+        ),
+        (TABLE_3, 3, f"nothing else was evaluated; type: {remedies.EVALUATE(runs='RUN')}"),
     ):
         own = [each for each in made if each.title.startswith(f"Table {number}")]
         if not own:
@@ -93,7 +98,7 @@ def _table_1(step: Mapping[str, Any], files: dict[str, str]) -> Table:
 def _table_4(summary: Mapping[str, Any], files: dict[str, str]) -> Table:
     title, budget = "Table 4: FLOPs of the study, by stage", summary["budget"]
     if not summary["runs"]:
-        return Table(TABLE_4, title, (), (), missing=_NOTHING_RAN)
+        return Table(TABLE_4, title, (), (), missing=NOTHING_RAN)
     headers, rows = budget_rows(budget, summary["runs"])
     note = f"By the {budget['convention']} convention, as charged from what the journals show was executed."
     for style, suffix in (("github", "md"), ("latex_booktabs", "tex")):
@@ -183,8 +188,8 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     for reason, names in list(held.items())[:_MOST_REASONS]:
         others = f" and {len(names) - 1:,} more are" if len(names) > 1 else " is"
         notes.append(f"{names[0]}{others} held: {reason}")
-    notes += ["More are held for other reasons: lvjobs status"] if len(held) > _MOST_REASONS else []
-    missing = "" if rows else _NOTHING_RAN
+    notes += [f"More are held for other reasons; type: {remedies.STATUS}"] if len(held) > _MOST_REASONS else []
+    missing = "" if rows else NOTHING_RAN
     return Table("runs", "All runs", headers, rows, notes, missing=missing, words=4)
 
 
@@ -214,7 +219,7 @@ def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
         notes.append(
             f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not tell of them."
         )
-    missing = "" if efficiency["attempts"] else _NOTHING_RAN
+    missing = "" if efficiency["attempts"] else NOTHING_RAN
     return Table("efficiency", "How the machines were used", headers, rows, notes, missing=missing,
                  rule=len(rows) - 1 if len(rows) > 1 else None)  # fmt: skip
 

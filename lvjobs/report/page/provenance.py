@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lvjobs import remedies
 from lvjobs.ledger.records import Run
 from lvjobs.records.done import parse_done
 from lvjobs.records.journal import parse_line
@@ -80,7 +81,7 @@ def results(runs: Sequence[Run], origins: Mapping[str, Origin], spans: Spans) ->
         "The rest are the first digits of SHA-256: of the configuration (run.json has it all), of the code that was "
         "submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
     )
-    missing = "" if rows else "no run is completed yet: lvjobs status"
+    missing = "" if rows else f"no run is completed yet; type: {remedies.STATUS}"
     return Table("results", "Where each result came from", headers, rows, notes, missing=missing, words=4)
 
 

@@ -1,0 +1,57 @@
+"""The words after `lvjobs evaluate` by which a model is evaluated as another was, so that both compare. Pure."""
+
+from collections.abc import Sequence
+
+from lvjobs.report.evaluated import OF_THE_BASE, Evaluated
+from lvjobs.study.training import TrainingConfig
+
+_SERIES = ("data", "history_steps", "horizon_steps")
+
+
+def subject_again(each: Evaluated, train: TrainingConfig | None) -> list[str]:
+    """Return words that name the model of an evaluation, and its series: `one --series 20`.
+
+    Args:
+        each: The evaluation.
+        train: [train] of study.toml, where the command finds what it is not told; None: not known.
+    """
+    if each.trained is not None:
+        return [each.trained.name, *_series(each)]
+    if not each.is_zero_shot:
+        return ["--adapter", each.config.adapter, *_settings(each, train), *_series(each)]
+    return ["--zero-shot", each.config.prompt, *_settings(each, train), *_series(each)]
+
+
+def base_of(each: Evaluated, train: TrainingConfig | None) -> list[str]:
+    """Return words that follow `--zero-shot` to evaluate its base model on the same series, decoded in the same way."""
+    return [each.config.prompt, *_settings(each, train), *_series(each), *_sampling(each)]
+
+
+def _series(each: Evaluated) -> list[str]:
+    words = ["--series", str(len(each.config.systems))]
+    return [*words, "--split", "random", *_seed(each)] if each.config.split == "random" else words
+
+
+def _sampling(each: Evaluated) -> list[str]:
+    config = each.config
+    if not config.temperature:
+        return []
+    words = ["--samples", str(config.samples), "--temperature", f"{config.temperature:g}"]
+    words += ["--top-p", f"{config.top_p:g}"] if config.top_p != 1 else []
+    return words if config.split == "random" else [*words, *_seed(each)]
+
+
+def _seed(each: Evaluated) -> Sequence[str]:
+    return ["--seed", str(each.run.seed)]
+
+
+def _settings(each: Evaluated, train: TrainingConfig | None) -> list[str]:
+    """What of its settings decides how series are read and written, and is not what study.toml has."""
+    own, words = each.config.training, []
+    for key in (*OF_THE_BASE, *_SERIES):
+        value = getattr(own, key)
+        if key == "data" and train is not None and own.data_sha256 == train.data_sha256 != "":
+            continue  # the same file, wherever it was when the other evaluation was made
+        if train is None or value != getattr(train, key):
+            words += ["--set", f"{key}={value}"]
+    return words
