@@ -27,6 +27,18 @@ def base_of(each: Evaluated, train: TrainingConfig | None) -> list[str]:
     return [each.config.prompt, *_settings(each, train), *_series(each), *_sampling(each)]
 
 
+def sampled_like(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluated | None:
+    """Return the same model's evaluation on the same series with several samples: only that has bands to draw."""
+    if chosen.config.samples > 1:
+        return None
+    own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.config.systems)
+    for each in evaluations:
+        config = each.config
+        if config.samples > 1 and (config.training, config.adapter, config.prompt, config.systems) == own:
+            return each
+    return None
+
+
 def _series(each: Evaluated) -> list[str]:
     words = ["--series", str(len(each.config.systems))]
     return [*words, "--split", "random", *_seed(each)] if each.config.split == "random" else words

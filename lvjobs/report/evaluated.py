@@ -1,7 +1,7 @@
 """Finished evaluations with what they were of: the run behind each, its configuration, and what may be compared."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,3 +120,11 @@ def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
         if each.scores["split"] != "asked":
             found.setdefault(each.comparable, {}).setdefault(each.identity, each)
     return sorted((list(group.values()) for group in found.values()), key=len, reverse=True)
+
+
+def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
+    """Those that may be compared and were made of the most series, runs among them; empty where there are none."""
+    candidates = sorted(groups(evaluations), key=lambda group: -len(group[0].scores["systems"]))
+    if not candidates:
+        return []
+    return next((group for group in candidates if any(each.trained for each in group)), candidates[0])

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.report.again import subject_again
-from lvjobs.report.evaluated import Evaluated, groups
+from lvjobs.report.again import sampled_like, subject_again
+from lvjobs.report.evaluated import Evaluated, groups, largest_group
 from lvjobs.report.losses import Losses
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
 from lvjobs.study.training import TrainingConfig
@@ -214,8 +214,7 @@ def _heatmaps(material: Material) -> Iterator[Choice]:
             yield Choice(stem, f"{shows}, stage {stage}; {family[0].circumstances}", heat)
     if not found:
         why = "no stage has two evaluated runs that differ in rank or learning rate alone; type: "
-        why += remedies.EVALUATE(runs="RUN")
-        yield Choice("figure-3-heatmap", shows, missing=why)
+        yield Choice("figure-3-heatmap", shows, missing=why + remedies.EVALUATE(runs="RUN"))
 
 
 def is_scattered(cells: Collection[tuple[Any, Any]]) -> bool:
@@ -267,7 +266,7 @@ def _forecasts(material: Material) -> Iterator[Choice]:
             yield Choice(stem, shows, missing=NOTHING_EVALUATED)
         return
     of = f"; {chosen[0].circumstances}"
-    shown = _sampled(chosen[0], material.evaluations) or chosen[0]
+    shown = sampled_like(chosen[0], material.evaluations) or chosen[0]
     try:
         results = {each.subject: material.load(each) for each in chosen}
         best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
@@ -299,18 +298,6 @@ def _forecasts(material: Material) -> Iterator[Choice]:
     yield Choice(last, distribution + of, by_system)
 
 
-def _sampled(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluated | None:
-    """The same model's evaluation on the same series with several samples: the only one that has bands to draw."""
-    if chosen.config.samples > 1:
-        return None
-    own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.config.systems)
-    for each in evaluations:
-        config = each.config
-        if config.samples > 1 and (config.training, config.adapter, config.prompt, config.systems) == own:
-            return each
-    return None
-
-
 def _forecast(result: Forecasted, row: int, baselines: Arrays, label: str) -> Forecast:
     samples = result.samples[:, row]
     levels = _LEVELS if len(samples) > 1 else ()
@@ -324,14 +311,6 @@ def _forecast(result: Forecasted, row: int, baselines: Arrays, label: str) -> Fo
         dict(zip(levels, np.quantile(samples, levels, axis=0), strict=True)),
         label,
     )
-
-
-def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Those that may be compared and were made of the most series, runs among them; empty where there are none."""
-    candidates = sorted(groups(evaluations), key=lambda group: -len(group[0].scores["systems"]))
-    if not candidates:
-        return []
-    return next((group for group in candidates if any(each.trained for each in group)), candidates[0])
 
 
 def compared(evaluations: Sequence[Evaluated]) -> list[Evaluated]:

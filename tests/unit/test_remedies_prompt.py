@@ -1,18 +1,17 @@
-"""Scenarios of remedies for what is typed at a prompt: a study's beginning, runs that enter, what they cost."""
+"""Scenarios of remedies for what is typed at a prompt: a study's beginning, runs that enter, its report."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-import toy_task
 from control_scenes import begun
 from doctor_helpers import asked_of, facts_of, told
 from remedy_scenes import TOML, typed_scene
+from remedy_tasks import GRID, beside, scene_task
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
 from lvjobs.control.left import read_summary
-from lvjobs.doctor import inputs, room
+from lvjobs.doctor import room
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.report.status import print_status
 from lvjobs.report.tables import new_console
@@ -27,13 +26,6 @@ checkpoint_every = 4
 
 [driver]
 job = false
-"""
-GRID = """\
-width = 4
-
-[[stage]]
-name = "grid"
-grid = { width = [4, 8] }
 """
 
 
@@ -208,73 +200,6 @@ def test_runs_that_a_pass_leaves_held(scene, typed, take):
     assert {scene.state("one"), scene.state("two")} == {"completed"}
 
 
-# -- what they cost -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.remedy("BUDGET")
-def test_runs_that_the_budget_has_no_room_for(tmp_path, monkeypatch, typed, take):
-    scene = typed_scene(tmp_path, monkeypatch, f"{TOML}\n[budget]\nlimit = 1000\n", budget={"limit": 1000})
-    scene_task(scene)
-    code, _, err = typed("submit", "run")
-    assert (code, scene.rows("runs")) == (2, [])
-    _, shown, _ = take(remedies.BUDGET, err)
-    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("free")] == [["free", "1000"]]
-    assert typed("submit", "run", "--steps", "4", "--checkpoint-every", "2")[0] == 0, "what is free is enough for that"
-    scene.go(300)
-    assert [run["state"] for run in scene.rows("runs")] == ["completed"]
-
-
-@pytest.mark.remedy("BUDGET_SET")
-def test_runs_of_which_not_even_an_interval_fits(tmp_path, monkeypatch, typed, take):
-    scene = typed_scene(tmp_path, monkeypatch, f"{TOML}\n[budget]\nlimit = 100\n", budget={"limit": 100})
-    scene_task(scene)
-    code, _, err = typed("submit", "run", "--fit")
-    assert (code, "not even one checkpoint interval" in err) == (2, True)
-    scene.bind(limit=10**17)
-    code, out, err = take(remedies.BUDGET_SET, err, choose={"FLOPS": "1e17", "REASON": "a second grant"})
-    assert code == 0, err
-    assert "1e+17 are free" in out
-    assert typed("submit", "run")[0] == 0
-    scene.go(300)
-    assert [run["state"] for run in scene.rows("runs")] == ["completed"]
-
-
-@pytest.mark.remedy("ESTIMATE")
-def test_whether_all_that_is_declared_fits(bare, typed, take):
-    root = bare / "study"
-    (found,) = inputs.check_budget(
-        asked_of(root, "local", toml=f'[train]\ntask = "toy_task:priced"\nsteps = 12\n{GRID}')
-    )
-    beside(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        code, out, err = take(remedies.ESTIMATE, told([found])[0])
-    assert code == 0, err
-    assert "this does not fit the limit" in out or "this fits the limit" in out
-
-
-@pytest.mark.remedy("ESTIMATE_TRAIN")
-@pytest.mark.parametrize("task", ["priced", "train"])
-def test_a_study_that_declares_no_stage(bare, typed, take, task):
-    (bare / "study.toml").write_text(f'profile = "local"\n[train]\ntask = "toy_task:{task}"\nsteps = 12\n')
-    beside(bare)
-    code, _, err = typed("estimate")
-    assert code == 2
-    code, out, err = take(remedies.ESTIMATE_TRAIN, err)
-    assert code == 0, err
-    assert "this fits the limit" in out
-    assert ("are not counted" in out) == (task == "train")
-
-
-@pytest.mark.parametrize("arguments", ["sweep all", "sweep all --dry-run"])
-def test_stages_that_are_none_cannot_be_swept(bare, typed, arguments):
-    (bare / "study.toml").write_text('profile = "local"\n[train]\ntask = "toy_task:priced"\nsteps = 12\n')
-    beside(bare)
-    code, out, err = typed(*arguments.split())
-    assert (code, out) == (2, "")
-    assert "declares no [[stage]]" in err
-
-
 # -- what came of them ----------------------------------------------------------------------------------------------
 
 
@@ -303,18 +228,6 @@ def test_a_study_that_is_looked_at_and_done_again(tmp_path, monkeypatch, typed, 
 
 
 # -- helpers --------------------------------------------------------------------------------------------------------
-
-
-def beside(root):
-    """Put the toy task beside a study.toml."""
-    shutil.copy(toy_task.__file__, root / "toy_task.py")
-
-
-def scene_task(scene):
-    """Name a task that says what it costs."""
-    beside(scene.root)
-    path = scene.root / "study.toml"
-    path.write_text(path.read_text().replace('toy_task:train"', 'toy_task:priced"').replace('name = "one"\n', ""))
 
 
 def hold(scene, *names):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from lvjobs import remedies
 from lvjobs.report.again import base_of
-from lvjobs.report.evaluated import Evaluated
-from lvjobs.report.material import Point, largest_group, point
+from lvjobs.report.evaluated import Evaluated, largest_group
+from lvjobs.report.material import Point, point
 from lvjobs.report.numbers import short
 from lvjobs.study.training import TrainingConfig
 
