@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import click
 import pytest
@@ -21,6 +22,7 @@ from docs_blocks import (
     links,
     shell_lines,
 )
+from packaging.version import Version
 
 from lvjobs.cli import cli
 from lvjobs.errors import UsageError
@@ -185,6 +187,8 @@ def test_a_block_knows_what_is_typed_in_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["cli.md", "study-toml.md"])
 def test_a_generated_page_is_fresh(name):
+    if name == "cli.md" and Version(version("click")) < Version("8.2"):
+        pytest.skip("older releases of click word the usage of groups otherwise")
     made = script("make_reference").PAGES[name]()
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == made, f"docs/{name} is not what the code gives any more; type: python scripts/make_reference.py"
