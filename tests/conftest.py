@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         plugin.names = names
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001 - pytest's signature
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what is imported by now out of each look for garbage: with torch there, one took half a second."""
     gc.collect()
     gc.freeze()
