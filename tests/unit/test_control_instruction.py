@@ -31,7 +31,7 @@ QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 @pytest.fixture(scope="module")
 def forked():
     """Processes with transformers in them."""
-    with Forked("transformers", "lvjobs.forecasting.hub", "lvjobs.study.training", "numpy") as forked:
+    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.prompts") as forked:
         yield forked
 
 
