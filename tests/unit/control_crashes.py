@@ -10,7 +10,10 @@ import shutil
 import sys
 import threading
 import traceback
+import zlib
 from contextlib import contextmanager
+
+import pytest
 
 from lvjobs import files
 from lvjobs.ledger.database import Ledger
@@ -113,17 +116,34 @@ def _act_and_die(scene, at, act, writing, *, interrupted, also):
         os._exit(1)
 
 
-def die_everywhere(scene, act, *, interrupted=False, also=()):
+@pytest.fixture(name="die_everywhere")
+def dying(request):
     """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once.
 
-    `interrupted`: by Ctrl-C, and it closes what it opened. `also`: see `Instants.watch`.
+    `interrupted`: by Ctrl-C, and it closes what it opened. `also`: see `Instants.watch`. An instant costs a process, and
+    what it leaves behind several passes: an ordinary run meets the first and the last instant and every third, each test
+    beginning elsewhere. With --storm all are met.
     """
+    every, offset = (1, 0) if request.config.getoption("--storm") else (3, zlib.crc32(request.node.name.encode()) % 3)
+
+    def each(scene, act, *, interrupted=False, also=()):
+        return _die_at_each(scene, act, chosen(every, offset), interrupted=interrupted, also=also)
+
+    return each
+
+
+def chosen(every, offset):
+    """Choose of so many instants, counted from 1: the first, the last, and one in `every`."""
+    return lambda number: sorted({1, number, *range(1 + offset, number + 1, every)})
+
+
+def _die_at_each(scene, act, choose, *, interrupted, also):
     root, backup = scene.study.root, scene.study.root.with_name("backup")
     shutil.copytree(root, backup)
     before = pickle.dumps(scene)
     _, names = die_at(scene, None, act, also=also)
-    met = set()
-    for at, name in enumerate(names, start=1):
+    met, instants = set(), choose(len(names))
+    for at in instants:
         for path in root.iterdir():  # the directory itself stays: another one would be a place to record
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(backup, root, dirs_exist_ok=True)
@@ -131,9 +151,9 @@ def die_everywhere(scene, act, *, interrupted=False, also=()):
         assert seen[:at] == names[:at]
         if (traces := _traces(left)) not in met:
             met.add(traces)
-            yield f"{at} of {len(names)}, {name}", left
+            yield f"{at} of {len(names)}, {names[at - 1]}", left
     assert len(met) > 2
-    sys.stdout.write(f"{len(names)} instants, which leave {len(met)} different things behind\n")
+    sys.stdout.write(f"{len(instants)} of {len(names)} instants, which leave {len(met)} different things behind\n")
 
 
 def _traces(scene):

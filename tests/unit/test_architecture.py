@@ -1,13 +1,15 @@
 """The house's plan, held: which room may know which, and that no command of the control plane loads torch."""
 
 import ast
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 import lvjobs
+from lvjobs.cli import _COMMANDS
 
 PACKAGE = Path(lvjobs.__file__).parent
 BASE = {"errors", "files", "foreign", "processes", "remedies"}
@@ -97,12 +99,14 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
     assert heavy == set()
 
 
+PREPARE = [["init"], ["data", "make", "data.h5", "--systems", "4"]]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--help"],
-        ["init"],
-        ["data", "make", "data.h5", "--systems", "4"],
+        *PREPARE,
         ["submit", "train", "--dry-run", "--profile", "generic"],
         ["status"],
         ["budget"],
@@ -116,32 +120,48 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
     ],
     ids=" ".join,
 )
-def test_no_control_plane_command_loads_torch(tmp_path, arguments):
+def test_no_control_plane_command_loads_torch(commands, prepared, tmp_path, arguments):
     """Run in a study where every earlier command of the list was run: `status` has something to show."""
-    for earlier in (["init"], ["data", "make", "data.h5", "--systems", "4"]):
-        if earlier != arguments:
-            run(tmp_path, earlier)
-    loaded = run(tmp_path, arguments)
-    assert loaded & (HEAVY | {"matplotlib"}) == set()
+    if arguments in PREPARE:
+        loaded = prepared[PREPARE.index(arguments) + 1]
+    else:
+        shutil.copytree(prepared[0], tmp_path / "study")
+        loaded = run(commands, tmp_path / "study", arguments)
+    assert heads(loaded) & (HEAVY | {"matplotlib"}) == set()
 
 
-def test_figures_are_drawn_without_torch_and_without_a_window(tmp_path):
-    for earlier in (["init"], ["data", "make", "data.h5", "--systems", "4"]):
-        run(tmp_path, earlier)
-    loaded = run(tmp_path, ["figures"], depth=2)
-    assert "matplotlib" in {name.split(".")[0] for name in loaded}
-    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+def test_figures_are_drawn_without_torch_and_without_a_window(commands, prepared, tmp_path):
+    shutil.copytree(prepared[0], tmp_path / "study")
+    loaded = run(commands, tmp_path / "study", ["figures"])
+    assert "matplotlib" in heads(loaded)
+    assert heads(loaded) & HEAVY == set()
     assert "matplotlib.pyplot" not in loaded
 
 
-def run(directory, arguments, depth=1):
+@pytest.fixture(scope="module")
+def commands():
+    """Processes in which the modules of all commands are loaded, and so what these load when they are imported."""
+    with Forked(*(module for module, _ in _COMMANDS.values())) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def prepared(commands, tmp_path_factory):
+    """A study, and what each of the commands loaded that made it."""
+    study = tmp_path_factory.mktemp("prepared")
+    return [study, *(run(commands, study, arguments) for arguments in PREPARE)]
+
+
+def heads(names):
+    return {name.split(".")[0] for name in names}
+
+
+def run(commands, directory, arguments):
     code = (
         "import sys\nfrom lvjobs.cli import cli\n"
         "cli(sys.argv[1:], standalone_mode=False)\n"
         "print('MODULES', *sorted(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=directory, capture_output=True, text=True, check=False
-    )
+    done = commands.run([sys.executable, "-c", code, *arguments], cwd=directory)
     assert done.returncode == 0, done.stderr
-    return {".".join(name.split(".")[:depth]) for name in done.stdout.rpartition("MODULES")[2].split()}
+    return set(done.stdout.rpartition("MODULES")[2].split())

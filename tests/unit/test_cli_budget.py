@@ -4,6 +4,7 @@ import json
 import sqlite3
 
 import pytest
+from forked import Forked
 
 TOML = """\
 # what my supervisor said
@@ -18,9 +19,17 @@ steps = 10
 """
 
 
+@pytest.fixture(scope="module")
+def forked():
+    """Processes with transformers in them: `budget` asks one how long the instruction of a later stage is."""
+    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.prompts") as forked:
+        yield forked
+
+
 @pytest.fixture
-def lvjobs(tmp_path, monkeypatch, typed):
+def lvjobs(tmp_path, monkeypatch, typed, forked):
     """Types a command in a study; returns its exit code, output and errors."""
+    forked.answers(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
     (tmp_path / "study.toml").write_text(TOML)

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from control_crashes import die_everywhere
+from control_crashes import dying
 from control_scenes import Scene, make_haste
 from test_control_advance import FIRST, REQUEST, SECOND, Sweep
 from test_control_driver import Driven, WithDrivers
@@ -16,6 +16,8 @@ from lvjobs.errors import UsageError
 from lvjobs.ledger import copies
 
 pytestmark = pytest.mark.slow
+
+__all__ = ["dying"]  # a fixture: die_everywhere
 
 STEPS = 3
 
@@ -45,7 +47,7 @@ def submit(scene, *names):
 
 
 @pytest.mark.parametrize(("names", "interrupted"), [(["one"], False), (["one", "two"], False), (["one"], True)])
-def test_a_submission_that_is_killed(scene, names, interrupted, fault):
+def test_a_submission_that_is_killed(scene, names, interrupted, fault, die_everywhere):
     for instant, left in die_everywhere(scene, lambda scene: submit(scene, *names), interrupted=interrupted):
         if not left.rows("runs"):
             left.enter(*names)  # the user types it again
@@ -75,7 +77,7 @@ def failed_to_launch(scene):
     ("death", "jobs", "interrupted"),
     [(killed, 2, False), (preempted, 1, False), (failed_to_launch, 1, False), (killed, 2, True)],
 )
-def test_a_pass_that_is_killed(scene, death, jobs, interrupted, fault):
+def test_a_pass_that_is_killed(scene, death, jobs, interrupted, fault, die_everywhere):
     scene.enter("one")
     scene.reach(1)
     scene.one_pass()
@@ -90,7 +92,7 @@ def test_a_pass_that_is_killed(scene, death, jobs, interrupted, fault):
         fault("interrupted" if interrupted else "killed_passing", left)
 
 
-def test_a_cancellation_that_is_killed(scene, fault):
+def test_a_cancellation_that_is_killed(scene, fault, die_everywhere):
     scene.enter("one")
     scene.reach(1)
     scene.one_pass()
@@ -147,7 +149,7 @@ def is_swept(scene, instant, *names):
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["typed again where nothing came of it", "typed again"])
-def test_a_sweep_that_is_killed(sweep, fault, again):
+def test_a_sweep_that_is_killed(sweep, fault, again, die_everywhere):
     for instant, left in die_everywhere(sweep, lambda sweep: ask(sweep, "first")):
         if again or not any(row["state"] != "declared" for row in left.rows("stages")):
             ask(left, "first")
@@ -155,7 +157,7 @@ def test_a_sweep_that_is_killed(sweep, fault, again):
         fault("killed_sweeping", left)
 
 
-def test_a_pass_that_is_killed_while_it_decides_a_stage_and_begins_the_next(sweep, fault):
+def test_a_pass_that_is_killed_while_it_decides_a_stage_and_begins_the_next(sweep, fault, die_everywhere):
     ask(sweep)
     sweep.cluster.advance(STEPS + 2)
     for instant, left in die_everywhere(sweep, Sweep.one_pass):
@@ -205,7 +207,7 @@ def is_driven_to_its_end(scene, instant):
     assert scene.shown.live() == [], instant
 
 
-def test_a_pass_that_is_killed_while_it_makes_drivers(driven, fault):
+def test_a_pass_that_is_killed_while_it_makes_drivers(driven, fault, die_everywhere):
     for instant, left in die_everywhere(driven, lambda scene: submit(scene, "one")):
         if not left.rows("runs"):
             left.enter("one")
@@ -216,7 +218,7 @@ def test_a_pass_that_is_killed_while_it_makes_drivers(driven, fault):
         fault("killed_driving", left)
 
 
-def test_a_driver_that_is_killed(driven, fault):
+def test_a_driver_that_is_killed(driven, fault, die_everywhere):
     """While it sees to a run that was killed too. The one that stands by goes on, and makes another that stands by."""
     driven.enter("one")
     driven.reach(1)
@@ -248,7 +250,7 @@ def read(path):
     return path.read_bytes()
 
 
-def test_a_backup_that_is_killed(scene):
+def test_a_backup_that_is_killed(scene, die_everywhere):
     scene.enter("one")
     scene.reach(1)
     scene.one_pass()
@@ -271,7 +273,7 @@ def test_a_backup_that_is_killed(scene):
     assert left.state() == "completed"
 
 
-def test_a_rebuild_that_is_killed(scene):
+def test_a_rebuild_that_is_killed(scene, die_everywhere):
     scene.enter("one")
     scene.reach(1)
     killed(scene)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 import transformers
+from forked import Forked
 
 from lvjobs.control.cost import rates_of, workload_of
 from lvjobs.control.evaluations import Trial, evaluation
@@ -25,6 +26,18 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+@pytest.fixture(scope="module")
+def forked():
+    """Processes with transformers in them."""
+    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.prompts") as forked:
+        yield forked
+
+
+@pytest.fixture(autouse=True)
+def _asked_in_forks(forked, monkeypatch):
+    forked.answers(monkeypatch)
 
 
 @pytest.fixture(scope="module")

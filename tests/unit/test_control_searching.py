@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from control_crashes import die_everywhere
+from control_crashes import dying
 from control_scenes import EVERY, make_haste
 from test_control_advance import REQUEST, RULE, TABLE, Sweep
 
@@ -17,6 +17,8 @@ from lvjobs.control.unfold import unfold
 from lvjobs.report.stages import stage_line
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.sampling import History, propose
+
+__all__ = ["dying"]  # a fixture: die_everywhere
 
 SPACE = {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}, "lora_rank": [2, 4, 8]}
 SEARCH = {"trials": 8, "parallel": 3, "startup": 2}
@@ -360,7 +362,7 @@ def test_a_crash_between_what_was_proposed_and_its_runs(make, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_pass_that_is_killed_at_any_instant(make):
+def test_a_pass_that_is_killed_at_any_instant(make, die_everywhere):
     """Two trials have ended, and the pass that learns of it dies somewhere: nothing is proposed twice, or lost."""
     stage = changed(FIRST, steps=4, search={"trials": 3, "parallel": 2, "startup": 1})
     scene = make(stage)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 from forecasting_helpers import FakeRun, one_thread, run_through, small
-from worker_helpers import executed, start
+from worker_helpers import Zygote, executed
 
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.data import make_dataset
@@ -92,7 +92,7 @@ def declared(data, directory):
     """A run directory of a small training, as `submit` makes it."""
     layout = RunLayout(directory)
     directory.mkdir()
-    config = small(data, steps=30, checkpoint_every=10, validate_every=10, lora_dropout=0.2)
+    config = small(data, steps=9, checkpoint_every=4, validate_every=4, lora_dropout=0.2)
     config = config.model_copy(update={"task": "killed_task:train"})
     run = RunFile(id="id", name=directory.name, stage="s", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json())
@@ -106,16 +106,14 @@ def adapter(layout):
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_end_with_the_same_adapter(data, tmp_path):
     whole, run = declared(data, tmp_path / "whole"), declared(data, tmp_path / "run")
-    process = start(whole, LVJOBS_PROCESSES=2)
-    out, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, out
-    process = start(run, LVJOBS_PROCESSES=2, KILL_AT=13)
-    out, _ = process.communicate(timeout=300)  # the other one, which holds stdout too, ends by itself
-    assert process.returncode == -signal.SIGKILL, out
-    assert executed(run) == list(range(1, 14))
-    assert not run.done.exists()
-    process = start(run, LVJOBS_PROCESSES=2)
-    out, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, out
-    assert len(executed(run)) > 30
+    zygote = Zygote("transformers.models.qwen2.modeling_qwen2", "peft", "killed_task")
+    try:
+        assert zygote.run(whole, LVJOBS_PROCESSES=2) == 0
+        assert zygote.run(run, LVJOBS_PROCESSES=2, KILL_AT=6) == -signal.SIGKILL
+        assert executed(run) == list(range(1, 7))
+        assert not run.done.exists()
+        assert zygote.run(run, LVJOBS_PROCESSES=2) == 0  # the other one of the former two ends by itself
+    finally:
+        zygote.close()
+    assert executed(run) == [*range(1, 7), *range(5, 10)]
     assert adapter(run) == adapter(whole)

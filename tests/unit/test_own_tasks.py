@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from forked import Forked
 
 import lvjobs
 from lvjobs.cli import cli
-from lvjobs.control import own_cost
+from lvjobs.control import asking, own_cost
 from lvjobs.control.cost import rates_of, work_ahead
 from lvjobs.control.declare import default_name
 from lvjobs.errors import UsageError
@@ -69,9 +70,24 @@ def plain(run):
 """
 
 
+@pytest.fixture(scope="module")
+def forked():
+    """Processes with torch in them, and with what a measurement needs."""
+    imports = (
+        "torch._dynamo",
+        "torch.utils.flop_counter",
+        "lvjobs.study.run",
+        "lvjobs.worker.determinism",
+        "lvjobs.worker.team",
+    )
+    with Forked(*imports) as forked:
+        yield forked
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A study's directory with tasks in it, which this process has not heard of."""
+def place(tmp_path, monkeypatch, forked):
+    """A study's directory with tasks in it, which this process has not heard of. They are asked in forks."""
+    forked.answers(monkeypatch)
     (tmp_path / "own_tasks_here.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setattr(own_cost, "_known", {})
@@ -267,7 +283,9 @@ def test_a_name_says_what_the_stage_varies():
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_shows_the_script_and_what_it_would_cost(place):
+def test_a_dry_run_shows_the_script_and_what_it_would_cost(place, monkeypatch):
+    """Asked in a process that begins with nothing, as users' are."""
+    monkeypatch.setattr(asking, "subprocess", subprocess)
     study(place)
     done = typed("submit", "run", "--dry-run", "--json", "--steps", "80")
     assert done.exception is None, done.output

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 import torch
-from worker_helpers import Zygote, entries, executed, final_weights, make_run, start
+from worker_helpers import Zygote, entries, executed, final_weights, make_run
 
 from lvjobs.errors import RunRefused
 from lvjobs.worker.crew import Loss, exit_code_of
@@ -103,13 +103,13 @@ def test_an_error_in_a_follower_is_the_runs_error(zygote, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_meet_where_the_temporary_directory_reads_like_a_url(tmp_path):
+def test_processes_meet_where_the_temporary_directory_reads_like_a_url(zygote, tmp_path):
     scratch = tmp_path / "a#b?c=%20d"
     for directory in (scratch, tmp_path / "a"):  # a path as far as its #, by the rules of URLs
         directory.mkdir()
-    worker = start(a_run(tmp_path / "run"), LVJOBS_PROCESSES=2, TMPDIR=scratch)
-    output, _ = worker.communicate(timeout=300)
-    assert worker.returncode == 0, output
+    log = tmp_path / "log"
+    log.touch()
+    assert together(zygote, a_run(tmp_path / "run"), TMPDIR=scratch, TOY_OUTPUT=log) == 0, log.read_text()
 
 
 def test_what_the_job_is_told():

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 
 import toy_task  # noqa: F401 - imported beforehand
@@ -19,6 +20,7 @@ crew._GRACE_SECONDS = 300.0
 
 def attempt(directory, environment):
     os.environ.update(environment)
+    tempfile.tempdir = None  # by this TMPDIR
     null = os.open(os.environ.get("TOY_OUTPUT", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(null, descriptor)
