@@ -62,12 +62,12 @@ def enter_runs(
         entered, summary = _submit(study, wanted, manner)
     except OverBudget as error:
         if not manner.fit:
-            raise
+            raise OverBudget(error.shortfall, study.where) from None
         # The lease is free while a person thinks: others go on, and what they take meanwhile is theirs.
         proposal, wanted = _what_fits(study, wanted, name_of, error, manner)
         if evaluation_for is not None:
             wanted = _with_evaluations(wanted, evaluation_for)
-        _agree(proposal, manner)
+        _agree(study, proposal, manner)
         entered, summary = _submit(study, wanted, manner)
         if any(stage.name == wanted.stage for stage in study.config.stage):
             note = f"note: study.toml still declares stage {wanted.stage} as it was asked for; change it there too"
@@ -138,12 +138,12 @@ def _what_fits(
     if found is None:
         raise UsageError(
             f"{error.shortfall}; not even one checkpoint interval of each run fits, and nothing was submitted: ask for "
-            f"fewer runs, or raise the limit: {remedies.BUDGET_SET}"
+            f"fewer runs, or raise the limit: {remedies.BUDGET_SET(*study.where)}"
         )
     return found
 
 
-def _agree(proposal: "Proposal", manner: Manner) -> None:
+def _agree(study: Study, proposal: "Proposal", manner: Manner) -> None:
     """Show what fits, and ask.
 
     Raises:
@@ -158,9 +158,8 @@ def _agree(proposal: "Proposal", manner: Manner) -> None:
     if not sys.stdin.isatty():
         raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
     if not click.confirm("Submit what is proposed?", err=manner.as_json):
-        raise UsageError(
-            f"nothing was submitted; ask for fewer runs or steps, or raise the limit: {remedies.BUDGET_SET}"
-        )
+        more = remedies.BUDGET_SET(*study.where)
+        raise UsageError(f"nothing was submitted; ask for fewer runs or steps, or raise the limit: {more}")
 
 
 def _tell_outcome(
@@ -171,7 +170,7 @@ def _tell_outcome(
         for run in entered.existing:
             click.echo(f"{run.name}: exists already and is {run.state.value}; not submitted again")
         if entered.sent is not None:
-            click.echo(_outcome(entered.new, entered.sent))
+            click.echo(_outcome(study, entered.new, entered.sent))
         tell(summary)
     if entered.note:
         click.echo(f"note: {entered.note}", err=True)
@@ -197,7 +196,7 @@ def _tell_outcome(
         )
 
 
-def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
+def _outcome(study: Study, new: Sequence["Run"], sent: "Sent") -> str:
     what = new[0].name if len(new) == 1 else f"{len(new)} runs"
     from lvjobs.control.packs import is_packed
 
@@ -208,14 +207,15 @@ def _outcome(new: Sequence["Run"], sent: "Sent") -> str:
         if waiting:
             then = "follow" if shared else "wait for room"
             return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}{shared}; {len(waiting)} {then}"
-        return f"{what}: submitted as job {sent.job_id}{shared}; follow with: {remedies.STATUS}"
+        return f"{what}: submitted as job {sent.job_id}{shared}; follow with: {remedies.STATUS(*study.where)}"
+    resume = remedies.RESUME(*study.where)
     if sent.outcome == "planned":
-        return f"{what}: planned ({sent.said}); the pass that sees that they are submits: {remedies.RESUME}"
+        return f"{what}: planned ({sent.said}); the pass that sees that they are submits: {resume}"
     if sent.outcome == "limited":
-        return f"{what}: {sent.said}; the next pass that finds room submits: {remedies.RESUME}"
+        return f"{what}: {sent.said}; the next pass that finds room submits: {resume}"
     if sent.outcome == "deferred":
-        return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: {remedies.RESUME}"
+        return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: {resume}"
     return (
         f"{what}: the scheduler did not say whether it took the job ({sent.said}); nothing is lost: it carries token "
-        f"{sent.token}, and the next pass looks it up and adopts it or submits anew: {remedies.RESUME}"
+        f"{sent.token}, and the next pass looks it up and adopts it or submits anew: {resume}"
     )

@@ -53,7 +53,8 @@ def estimate(
         configs = {RUN: [settings.run_config()]}
     else:
         if not study.config.stage:
-            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {remedies.ESTIMATE_TRAIN}")
+            one = remedies.ESTIMATE_TRAIN(*study.where)
+            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
         configs = unfolded(study, asked, seen)
         if what is not None:
             configs = {what: configs[study.config.stage_named(what).name]}

@@ -120,10 +120,11 @@ def show_tables(study: Study, runs: Sequence[str], *, as_json: bool) -> None:
     done = done_evaluations(study)
     subjects = {each.subject for each in done}
     if missing := [name for name in runs if name not in subjects]:
-        raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(runs=missing)}")
+        raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
     tables = study_tables([each for each in done if not runs or each.is_zero_shot or each.subject in runs])
     if not tables:
-        raise UsageError(f"nothing in this study has been evaluated yet; type: {remedies.EVALUATE(runs='RUN')}")
+        command = remedies.EVALUATE(*study.where, runs="RUN")
+        raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
     if as_json:
         print_json({"schema": 1, "tables": [made.to_dict() for made in tables]})
         return

@@ -61,7 +61,7 @@ def backup(root: Path, file: Path | None) -> None:
     name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
     target = study.root / name if file is None else file / name if file.is_dir() else file
     if not study.layout.database.exists():
-        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK}")
+        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
     with held_study(study, wait=WRITE_WAIT_SECONDS):
         back_up(study.layout.database, target.absolute())
     click.echo(f"{target}: {target.stat().st_size} bytes")

@@ -41,8 +41,9 @@ def _newest_log(study: Study, run: str) -> Path:
     from lvjobs.control.logs import newest_log
     from lvjobs.control.summary import find_row
 
-    row = find_row(read_summary(study.layout.summary) or {"runs": []}, run)
+    row = find_row(read_summary(study.layout.summary) or {"runs": []}, run, study.where)
     found = newest_log(study, row)
     if found is None:
-        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {remedies.WHY(run=row['name'])}")
+        why = remedies.WHY(*study.where, run=row["name"])
+        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {why}")
     return found

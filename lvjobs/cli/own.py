@@ -32,9 +32,8 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
     if chosen is None and file is not None:
         raise UsageError(f'{file} names no task; add task = "module:function" to it')
     if chosen is None:
-        raise UsageError(
-            f'no task was named; type: {remedies.SUBMIT_NAMED_TASK}, or set task = "..." under [train] in study.toml'
-        )
+        command = remedies.SUBMIT_NAMED_TASK(*study.where)
+        raise UsageError(f'no task was named; type: {command}, or set task = "..." under [train] in study.toml')
     values = {**values, "task": installed_task(str(chosen))}
     return validated(settings_model(values), values, source)
 

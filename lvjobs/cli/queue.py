@@ -20,9 +20,10 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
     from lvjobs.control.loop import open_session
     from lvjobs.control.sooner import find_sooner, waiting_rows
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         summary = session.make_pass()
-        waiting = waiting_rows(summary, [run] if run else [])
+        waiting = waiting_rows(summary, [run] if run else [], study.where)
         answers = find_sooner(session, waiting[0]) if waiting else []
     if as_json:
         row = waiting[0] if waiting else {}

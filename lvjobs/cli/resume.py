@@ -31,9 +31,10 @@ def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> 
     study = existing_study(root)
     typed = carried_settings(study, options)
     if typed and not runs:
-        raise UsageError(f"settings are for runs that are resumed: name them, as in {remedies.RESUME_SETTINGS}")
+        example = remedies.RESUME_SETTINGS(*study.where)
+        raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-        told = take_up(session, runs, typed) if runs else []
+        told = take_up(session, runs, typed, study.where) if runs else []
         summary = session.make_pass()
         summary["did"] = told + summary["did"]
     if as_json:
@@ -42,6 +43,7 @@ def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> 
     tell(summary)
     held = [run["name"] for run in summary["runs"] if run["state"] == "held"]
     if held:
-        click.echo(f"held, waiting for you: fix what {remedies.STATUS} shows, then: {remedies.RESUME_RUN(run=held)}")
+        status, command = remedies.STATUS(*study.where), remedies.RESUME_RUN(*study.where, run=held)
+        click.echo(f"held, waiting for you: fix what {status} shows, then: {command}")
     elif not summary["did"]:
         click.echo("nothing to do: every run is ended, or in the cluster's hands")

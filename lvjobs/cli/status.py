@@ -67,7 +67,7 @@ def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None
 
     with open_session(study, wait=READ_WAIT_SECONDS) as session:
         summary = session.make_pass()
-        row = find_row(summary, typed)
+        row = find_row(summary, typed, study.where)
         with session.ledger.transaction() as transaction:
             run = transaction.find_run(id=row["id"])
             attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)

@@ -164,7 +164,7 @@ def seen_runs(study: Study) -> Sequence[Run]:
 def find_runs(study: Study, names: Sequence[str]) -> list[Run]:
     """The runs of these names. Raises UsageError for one that is not there."""
     by_name = {run.name: run for run in seen_runs(study)}
-    return [by_name[find_name(name, by_name)] for name in names]
+    return [by_name[find_name(name, by_name, study.where)] for name in names]
 
 
 def done_evaluations(study: Study) -> list["Evaluated"]:

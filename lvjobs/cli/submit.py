@@ -61,7 +61,8 @@ def train(
 
     study = load_study(root)
     if isinstance(study.config.train, OwnSettings):
-        raise UsageError(f"[train] in study.toml has a task of its own; type: {remedies.SUBMIT_TASK}")
+        command = remedies.SUBMIT_TASK(*study.where)
+        raise UsageError(f"[train] in study.toml has a task of its own; type: {command}")
     settings, resources, used_profile = settle(study, options, pairs, profile)
     config = pinned(settings, study).run_config()
 

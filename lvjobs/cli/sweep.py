@@ -98,7 +98,8 @@ def stage(
         raise UsageError("study.toml declares no [[stage]], so there is nothing to sweep; add one")
     _check_options(winner, because, quorum, without_held=without_held)
     if fit and name == ALL:
-        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {remedies.SWEEP_PLAN}")
+        every = remedies.SWEEP_PLAN(*study.where)
+        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {every}")
     if winner or without_held:
         if name == ALL:
             raise UsageError("--winner and --without-held are about one stage: name it")
@@ -115,9 +116,8 @@ def stage(
     if fit and chosen[0].space:
         raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
     if ready is None and fit:
-        raise UsageError(
-            f"--fit is about runs that may begin, and {name} comes after others; see: {remedies.SWEEP_PLAN}"
-        )
+        costs = remedies.SWEEP_PLAN(*study.where)
+        raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: {costs}")
     if ready is not None:
         _enter(study, chosen[0], asked, ready, manner)
     elif dry_run:
@@ -208,9 +208,8 @@ def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
     from lvjobs.report.estimate import refusal
 
     if words := refusal(_foreseen(study, chosen, asked)):
-        raise UsageError(
-            f"{words}; nothing was submitted; before you change study.toml or the limit, see: {remedies.SWEEP_PLAN}"
-        )
+        costs = remedies.SWEEP_PLAN(*study.where)
+        raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
 
 
 def _foreseen(study: Study, chosen: list[Stage], asked: "Request") -> dict[str, Any]:
@@ -292,7 +291,8 @@ def _print_plan(study: Study, chosen: list[Stage], asked: "Request", *, as_json:
         click.echo(line)
     click.echo()
     if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
-        click.echo(f"Evaluations of runs are counted with the stages that train these; see: {remedies.SWEEP_PLAN}\n")
+        every = remedies.SWEEP_PLAN(*study.where)
+        click.echo(f"Evaluations of runs are counted with the stages that train these; see: {every}\n")
     print_estimate(foreseen)
 
 

@@ -22,9 +22,10 @@ def why(root: Path, run: str, as_json: bool) -> None:
     from lvjobs.control.summary import find_row
     from lvjobs.control.why import why as explain
 
-    with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
+    study = existing_study(root)
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         summary = session.make_pass()
-        row = find_row(summary, run)
+        row = find_row(summary, run, study.where)
         told = {"schema": 1, "run": row, **explain(session, row).to_dict()}
     if as_json:
         print_json(told)

@@ -3,7 +3,6 @@
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
@@ -61,17 +60,18 @@ def check(study: Study, wait: float) -> Checked:
         UsageError: there is no ledger.
     """
     layout = study.layout
-    refuse_lost(layout)
+    refuse_lost(study)
     if not layout.database.exists():
         raise UsageError(
-            f"{study.root} has no runs.db yet, so there is nothing to check; type: {remedies.SUBMIT_TRAIN}"
+            f"{study.root} has no runs.db yet, so there is nothing to check; type: "
+            f"{remedies.SUBMIT_TRAIN(*study.where)}"
         )
     storage = storage_of(study.root)
     if storage.read_only:
         return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
     with held_study(study, wait=wait) as lease:
         sound = examine(layout.database)
-        findings = [*around(study, storage), *_of_file(sound, layout.database, lease.number)]
+        findings = [*around(study, storage), *_of_file(sound, study, lease.number)]
         facts: dict[str, int] = {}
         if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
             ledger = open_ledger(layout.database, lease.number)
@@ -91,15 +91,16 @@ def check(study: Study, wait: float) -> Checked:
     return Checked(storage, sound, facts, tuple(findings))
 
 
-def _of_file(sound: Soundness, path: Path, number: int) -> Iterator[Finding]:
+def _of_file(sound: Soundness, study: Study, number: int) -> Iterator[Finding]:
+    path = study.layout.database
     for problem in sound.problems:
-        remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE}"
+        remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
         yield Finding("error", "runs.db", f"{path} is damaged: {problem}", remedy)
     if sound.problems:
         return
     if sound.revision is None:
         what = f"{path} is no ledger of lvjobs"
-        remedy = f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
+        remedy = f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
         yield Finding("error", "runs.db", what, remedy)
     elif sound.revision < HEAD:
         what = f"has schema {sound.revision}, and this lvjobs reads {HEAD}"

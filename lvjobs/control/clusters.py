@@ -77,8 +77,10 @@ def keep_profile(layout: StudyLayout, profile: str) -> str:
     return digest
 
 
-def renew_profile(layout: StudyLayout, run: Run) -> str:
+def renew_profile(layout: StudyLayout, run: Run, where: Sequence[str] = ()) -> str:
     """Return `keep_profile` of a run that the user resumes: it is submitted by its profile as that is now.
+
+    `where`: see `Study.where`.
 
     Raises:
         ProfileError: the profile cannot be used; says how to have it back.
@@ -89,7 +91,7 @@ def renew_profile(layout: StudyLayout, run: Run) -> str:
         fix, kept = error.fix, Path(profile_of(layout, run))
         if str(kept) != run.profile:
             fix += f" (as it was last submitted: {remedies.PROFILE_BACK(copy=kept, profile=run.profile)})"
-        command = remedies.RESUME_RUN(run=run.name)
+        command = remedies.RESUME_RUN(*where, run=run.name)
         text = f"{error.problem}; {run.name} stays {run.state.value}: {fix}, then type: {command}"
         raise ProfileError(error.problem, fix, text) from None
 

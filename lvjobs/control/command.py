@@ -17,15 +17,15 @@ from lvjobs.study.names import find_name
 from lvjobs.study.words import Cause, RunState
 
 
-def find_runs(transaction: Transaction, wanted: Sequence[str]) -> list[Run]:
-    """The runs with these names (or enough of them, see `study.names`) or ids.
+def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[Run]:
+    """The runs with these names (or enough of them, see `study.names`) or ids. `where`: see `Study.where`.
 
     Raises:
         UsageError: one of them is not a run of this study.
     """
     runs = {run.name: run for run in transaction.runs()}
     by_id = {run.id: run for run in runs.values()}
-    return [by_id.get(word) or runs[find_name(word, runs)] for word in wanted]
+    return [by_id.get(word) or runs[find_name(word, runs, where)] for word in wanted]
 
 
 def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
@@ -44,7 +44,7 @@ def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: str) -
 
 def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     with session.ledger.transaction() as transaction:
-        runs = find_runs(transaction, wanted)
+        runs = find_runs(transaction, wanted, session.study.where)
         tokens = {member.run_id: member.token for member in transaction.members() if member.state == "live"}
     actions: list[Action] = []
     told = []
@@ -58,13 +58,14 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
-def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -> list[str]:
+def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()) -> list[str]:
     """Let held and paused runs go on, with the code and the settings as they are now and earlier failures forgiven.
 
     Args:
         session: The study.
         wanted: Names or ids of runs.
         typed: Settings of `lvjobs.study.current` that the user typed, over those of study.toml.
+        where: `Study.where` for commands at the prompt. A pass leaves it out: the ledger keeps what it is refused.
 
     Returns:
         What was done, a line a run.
@@ -73,9 +74,9 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any]) -
         UsageError: a run is not there, or the settings do not fit it; nothing was changed.
     """
     with session.ledger.transaction() as transaction:
-        runs = find_runs(transaction, wanted)
+        runs = find_runs(transaction, wanted, session.study.where)
     resting = (RunState.HELD, RunState.PAUSED)
-    now = {run.id: renewed(run, session.study, typed) for run in runs if run.state in resting}
+    now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
     tasks = {run.config["task"] for run in runs if run.id in there}
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}

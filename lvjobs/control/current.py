@@ -3,7 +3,7 @@
 What Slurm requeues, and what is submitted again after a failure, keeps the settings of its last submission.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +25,14 @@ def file_of(study: Study, stage: str) -> dict[str, Any]:
     return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
 
 
-def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> Run:
+def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()) -> Run:
     """Return the run with the settings that its next submission is to have.
 
     Args:
         run: A run without a live job.
         study: Its study, with study.toml as it is now.
         typed: Settings of `lvjobs.study.current` that the user types now, over all others.
+        where: `Study.where` for commands at the prompt, see `lvjobs.control.command.take_up`.
 
     Raises:
         UsageError: the settings do not fit the run, or one another.
@@ -50,7 +51,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None) -> R
     return replace(
         run,
         profile=profile,
-        profile_copy=renew_profile(study.layout, replace(run, profile=profile)),
+        profile_copy=renew_profile(study.layout, replace(run, profile=profile), where),
         resources=requested_of(RunConfig.model_validate(config), resources, profile),
         typed=typed_over(file, settings),
         config=config,

@@ -37,12 +37,16 @@ from lvjobs.study.words import RunState, StageState
 
 
 class OverBudget(UsageError):
-    """The budget does not allow the runs."""
+    """The budget does not allow the runs.
 
-    def __init__(self, shortfall: Shortfall) -> None:
+    `where`: `Study.where` for commands at the prompt; the ledger may keep what a pass is refused.
+    """
+
+    def __init__(self, shortfall: Shortfall, where: Sequence[str] = ()) -> None:
         self.shortfall = shortfall
+        budget, more = remedies.BUDGET(*where), remedies.BUDGET_SET(*where)
         super().__init__(
-            f"{shortfall}; nothing was submitted: see {remedies.BUDGET}, raise the limit ({remedies.BUDGET_SET}), or "
+            f"{shortfall}; nothing was submitted: see {budget}, raise the limit ({more}), or "
             "add --fit to see what would fit"
         )
 

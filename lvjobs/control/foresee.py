@@ -68,7 +68,7 @@ def look(study: Study, wait: float) -> Seen:
     `wait` is how many seconds another process may keep the lease.
     """
     try:
-        refuse_lost(study.layout)
+        refuse_lost(study)
     except UsageError as error:
         return Seen(problem=str(error))
     if not study.layout.database.exists():

@@ -214,7 +214,7 @@ def open_session(
         UsageError: the study directory cannot be written, or its ledger is lost.
     """
     with held_study(study, wait=wait) as lease:
-        refuse_lost(study.layout)
+        refuse_lost(study)
         study = reread_budget(study)
         ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
         try:

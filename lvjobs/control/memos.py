@@ -8,6 +8,7 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_many
 from lvjobs.ledger.memo import Memo
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 
 _KEY = "memos"
@@ -58,12 +59,13 @@ def catch_up(transaction: Transaction) -> None:
         transaction.touched.update(run.id for run in transaction.runs())
 
 
-def refuse_lost(layout: StudyLayout) -> None:
+def refuse_lost(study: Study) -> None:
     """Refuse to begin a ledger beside runs that it would know nothing of: they would be submitted twice.
 
     Raises:
         UsageError: runs.db is gone (or empty), and run directories are there.
     """
+    layout = study.layout
     if layout.database.exists() and layout.database.stat().st_size:
         return
     runs = sum(1 for _ in layout.checkpoints.glob("*/run.json"))
@@ -71,5 +73,5 @@ def refuse_lost(layout: StudyLayout) -> None:
         what = "1 run" if runs == 1 else f"{runs} runs"
         raise UsageError(
             f"{layout.database} is gone, and {layout.checkpoints} holds {what}, whose jobs may be in the queue; put a "
-            f"backup in its place, or make it anew from them: {remedies.LEDGER_REBUILD}"
+            f"backup in its place, or make it anew from them: {remedies.LEDGER_REBUILD(*study.where)}"
         )

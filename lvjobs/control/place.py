@@ -125,7 +125,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
     if verdict is Verdict.UNCLEAR:
         stake = stake_of(transaction)
         if answer is None and stake.is_any:
-            _ask(recorded, here, stake)
+            _ask(study, recorded, here, stake)
         verdict = answer or Verdict.MOVED
     if verdict is Verdict.HERE:
         if recorded.path == here.path and recorded.inode != here.inode:
@@ -139,29 +139,25 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
         here = replace(here, study=recorded.study)
         text = f"the study was moved here from {recorded.path}; its jobs are followed from here"
     else:
-        _check_sound(study.layout.database)
+        _check_sound(study)
         text = _disowned(recorded.path, disown(transaction, study, recorded.path, now))
     transaction.set_setting(_SETTING, replace(here, former=former).to_json())
     transaction.add_event(Event(now, "place", text))
     return Arrival([text], recorded.path if verdict is Verdict.MOVED else "")
 
 
-_MOVED_ON = {
-    Verdict.MOVED: ("was moved here", f"the next command that makes a pass records it: {remedies.STATUS}"),
-    Verdict.COPIED: (
-        "is in use there, and this is a copy",
-        f"the next command leaves its jobs to it: {remedies.STATUS}",
-    ),
-    Verdict.UNCLEAR: ("was moved or copied here", f"type: {remedies.STATUS}, which asks you which"),
-}
-
-
 def other_place(transaction: Transaction, study: Study) -> Iterator[Finding]:
     """Yield a note where the study is not in its recorded place."""
     recorded = recorded_place(transaction)
     verdict = Verdict.HERE if recorded is None else judge(recorded, _place_of(study.root))
-    if recorded is not None and verdict in _MOVED_ON:
-        happened, follows = _MOVED_ON[verdict]
+    status = remedies.STATUS(*study.where)
+    moved_on = {
+        Verdict.MOVED: ("was moved here", f"the next command that makes a pass records it: {status}"),
+        Verdict.COPIED: ("is in use there, and this is a copy", f"the next command leaves its jobs to it: {status}"),
+        Verdict.UNCLEAR: ("was moved or copied here", f"type: {status}, which asks you which"),
+    }
+    if recorded is not None and verdict in moved_on:
+        happened, follows = moved_on[verdict]
         yield Finding("note", "runs.db", f"the study of {recorded.path} {happened}", follows)
 
 
@@ -171,11 +167,12 @@ def _place_of(root: Path) -> Place:
     return Place(secrets.token_hex(8), str(path), status.st_dev, status.st_ino)
 
 
-def _ask(recorded: Place, here: Place, stake: Stake) -> NoReturn:
+def _ask(study: Study, recorded: Place, here: Place, stake: Stake) -> NoReturn:
     raise PlaceUnclear(
         f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
-        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type {remedies.STUDY_MOVED} if "
-        f"nothing is left there, or {remedies.STUDY_COPIED} if the original is still in use"
+        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type "
+        f"{remedies.STUDY_MOVED(*study.where)} if nothing is left there, or "
+        f"{remedies.STUDY_COPIED(*study.where)} if the original is still in use"
     )
 
 
@@ -186,10 +183,11 @@ def _disowned(original: str, stake: Stake) -> str:
     )
 
 
-def _check_sound(database: Path) -> None:
+def _check_sound(study: Study) -> None:
+    database = study.layout.database
     problems = examine(database).problems
     if problems:
         raise LvjobsError(
             f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or make the file "
-            f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
+            f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
         )

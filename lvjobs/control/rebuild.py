@@ -65,8 +65,8 @@ def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, 
     with held_study(study, wait=wait) as lease:
         if path.exists() and path.stat().st_size and not aside:
             raise UsageError(
-                f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK}, or put it aside and make another "
-                f"from the run directories: {remedies.LEDGER_REBUILD_ASIDE}"
+                f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK(*study.where)}, or put it aside "
+                f"and make another from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
             )
         found, lost = _recover_all(study, now)
         if not found:
@@ -201,10 +201,10 @@ def _of_the_study(study: Study, found: Sequence[Recovered]) -> Iterator[str]:
         if stage.name in stages:
             yield (
                 f"stage {stage.name}: that it was asked for, with what, and its winner; a winner that was chosen by "
-                f"hand, with the reason: {remedies.SWEEP_STAGE(stage=stage.name)} asks for it again (what is there is "
-                f"not trained again), then {remedies.SWEEP_WINNER(stage=stage.name)}"
+                f"hand, with the reason: {remedies.SWEEP_STAGE(*study.where, stage=stage.name)} asks for it again "
+                f"(what is there is not trained again), then {remedies.SWEEP_WINNER(*study.where, stage=stage.name)}"
             )
             if stage.prune:
                 yield f"stage {stage.name}: when its runs reported; which of them were paused for it is known"
     yield "the history: events, earlier limits and why they were changed; the limit is study.toml's"
-    yield f"whether the driver was stopped, or refused by the site; to stop it: {remedies.DRIVER_STOP}"
+    yield f"whether the driver was stopped, or refused by the site; to stop it: {remedies.DRIVER_STOP(*study.where)}"

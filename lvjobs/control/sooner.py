@@ -100,8 +100,9 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
         )
         answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
     except ClusterError as error:
+        status = remedies.STATUS(*session.study.where)
         raise UsageError(
-            f"nobody can tell when a job would start here ({error}); see how the runs wait: {remedies.STATUS}"
+            f"nobody can tell when a job would start here ({error}); see how the runs wait: {status}"
         ) from None
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
 
@@ -121,15 +122,17 @@ def _ask(session: Session, cluster: Cluster, run: Run, alternative: Alternative)
         return Answer(alternative, None, str(error))
 
 
-def waiting_rows(summary: Mapping[str, Any], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The runs (all, where none is named) whose jobs wait in the queue.
+def waiting_rows(
+    summary: Mapping[str, Any], names: Sequence[str], where: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
+    """The runs (all, where none is named) whose jobs wait in the queue. `where`: see `Study.where`.
 
     Raises:
         UsageError: one that is named is none of them.
     """
-    names = [find_row(summary, name)["name"] for name in names]
+    names = [find_row(summary, name, where)["name"] for name in names]
     waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]
     for name in names:
         if not any(row["name"] == name for row in waiting):
-            raise UsageError(f"{name} has no job that waits in the queue; type: {remedies.STATUS}")
+            raise UsageError(f"{name} has no job that waits in the queue; type: {remedies.STATUS(*where)}")
     return [row for row in waiting if not names or row["name"] in names]

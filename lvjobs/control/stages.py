@@ -34,7 +34,7 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
         named = {stage.name for stage in stages}
         for stage in stages:
             record = records[stage.name]
-            check_earlier(stage, records, named)
+            check_earlier(stage, records, named, session.study.where)
             changes = asked_for(stage, request)
             if record.state in BEGUN and is_same(record, changes):
                 told.append(f"{stage.name}: {record.state.value} already")
@@ -43,7 +43,7 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
             transaction.update_stage(stage.name, **changes, state=StageState.ASKED, **UNDECIDED)
             transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
             again.append(stage.name)
-    return told + [line for name in again for line in revive(session, name)]
+    return told + [line for name in again for line in revive(session, name, session.study.where)]
 
 
 UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
@@ -70,8 +70,10 @@ def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
     return before.model_copy(update=patience) == now and old.trains_as(new) and same_systems
 
 
-def check_earlier(stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str]) -> None:
-    """Refuse a stage that would wait for ever.
+def check_earlier(
+    stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str], where: Sequence[str] = ()
+) -> None:
+    """Refuse a stage that would wait for ever. `where`: see `Study.where`.
 
     Raises:
         UsageError: it comes after a stage that nobody asked for.
@@ -80,7 +82,7 @@ def check_earlier(stage: Stage, records: Mapping[str, StageRecord], asked_now: s
         if records[name].state is StageState.DECLARED and name not in asked_now:
             raise UsageError(
                 f"{stage.name} comes after {name}, which nobody asked for; type: "
-                f"{remedies.SWEEP_STAGE(stage=name)}, or for everything: {remedies.SWEEP_ALL}"
+                f"{remedies.SWEEP_STAGE(*where, stage=name)}, or for everything: {remedies.SWEEP_ALL(*where)}"
             )
 
 
@@ -107,10 +109,11 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
     if not because.strip():
         raise UsageError('--winner needs a reason, which stays with the results: give --because "..."')
     with session.ledger.transaction() as transaction:
-        record = _begun(transaction, name)
-        (run,) = find_runs(transaction, [word])
+        record = _begun(session, transaction, name)
+        (run,) = find_runs(transaction, [word], session.study.where)
         if run.id not in transaction.cells().get(name, ()):
-            raise UsageError(f"{run.name} is no run of {name}; see: {remedies.SWEEP_SHOW(stage=name)}")
+            show = remedies.SWEEP_SHOW(*session.study.where, stage=name)
+            raise UsageError(f"{run.name} is no run of {name}; see: {show}")
         if run.id == record.winner and record.by_hand:
             return [f"{name}: {run.name} is its winner already"]
         if run.id != record.winner:
@@ -129,7 +132,7 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
         UsageError: the stage has not begun; or a quorum of evaluations.
     """
     with session.ledger.transaction() as transaction:
-        record = _begun(transaction, name)
+        record = _begun(session, transaction, name)
         if quorum is not None and Stage.model_validate(record.definition).evaluates:
             raise UsageError(
                 f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
@@ -149,12 +152,12 @@ def retry_held(session: Session, name: str) -> list[str]:
         UsageError: the stage has no runs.
     """
     with session.ledger.transaction() as transaction:
-        record = _begun(transaction, name)
+        record = _begun(session, transaction, name)
         cells = set(transaction.cells()[name])
         held = [run.name for run in transaction.runs() if run.id in cells and run.state is RunState.HELD]
         if record.state is StageState.HELD:
             transaction.update_stage(name, state=StageState.RUNNING, reason="")
-    return take_up(session, held, {}) or [f"{name}: none of its runs is held"]
+    return take_up(session, held, {}, session.study.where) or [f"{name}: none of its runs is held"]
 
 
 def stop(session: Session, name: str) -> list[str]:
@@ -169,7 +172,7 @@ def stop(session: Session, name: str) -> list[str]:
         if name != "all" and name not in records:
             raise UsageError(
                 f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'}); "
-                f"see: {remedies.SWEEP_PLAN}"
+                f"see: {remedies.SWEEP_PLAN(*session.study.where)}"
             )
         asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
         names = [name] if name != "all" else asked
@@ -192,12 +195,12 @@ def _is_stoppable(run: Run) -> bool:
     return not run.state.is_final and run.held_for != PRUNED
 
 
-def revive(session: Session, name: str) -> list[str]:
-    """Take up what was paused when the stage was stopped: it is asked for again."""
+def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
+    """Take up what was paused when the stage was stopped: it is asked for again. `where`: see `take_up`."""
     with session.ledger.transaction() as transaction:
         cells = set(transaction.cells().get(name, ()))
         runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for == STOPPED]
-    return take_up(session, [run.name for run in runs], {}) if runs else []
+    return take_up(session, [run.name for run in runs], {}, where) if runs else []
 
 
 def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:
@@ -207,8 +210,8 @@ def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]
     return {by_id[id_] for name, ids in transaction.cells().items() if name in on for id_ in ids}
 
 
-def _begun(transaction: Transaction, name: str) -> StageRecord:
+def _begun(session: Session, transaction: Transaction, name: str) -> StageRecord:
     record = next((each for each in transaction.stages() if each.name == name), None)
     if record is None or not transaction.cells().get(name):
-        raise UsageError(f"{name} has no runs yet; type: {remedies.SWEEP_STAGE(stage=name)}")
+        raise UsageError(f"{name} has no runs yet; type: {remedies.SWEEP_STAGE(*session.study.where, stage=name)}")
     return record

@@ -28,11 +28,12 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         cells = [runs[run_id] for run_id in transaction.cells().get(name, ())]
         books = session.full_books(transaction)
         trials = trials_of(transaction, record) if record is not None else {}
+    where = session.study.where
     if record is None or not cells:
-        raise UsageError(f"stage {name!r} has no runs yet; see what is declared: {remedies.SWEEP_PLAN}")
+        raise UsageError(f"stage {name!r} has no runs yet; see what is declared: {remedies.SWEEP_PLAN(*where)}")
     stage = Stage.model_validate(record.definition)
     if stage.evaluates:
-        raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS}")
+        raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS(*where)}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
     varied = _varied(cells)
     spent = {run.id: books.accounts[run.id].spent(session.terms) for run in cells}

@@ -220,12 +220,14 @@ def _finite(values: Sequence[float | None]) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def find_row(summary: Mapping[str, Any], typed: str) -> Mapping[str, Any]:
+def find_row(summary: Mapping[str, Any], typed: str, where: Sequence[str] = ()) -> Mapping[str, Any]:
     """The run of a summary that is meant by its name, enough of it (see `study.names`), or its id.
+
+    `where`: see `Study.where`.
 
     Raises:
         UsageError: none is, or several may be.
     """
     rows: dict[str, Mapping[str, Any]] = {row["name"]: row for row in summary["runs"]}
     by_id = {row["id"]: row for row in summary["runs"]}
-    return by_id.get(typed) or rows[find_name(typed, rows)]
+    return by_id.get(typed) or rows[find_name(typed, rows, where)]

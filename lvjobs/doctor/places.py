@@ -44,7 +44,7 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
         remedy = f"type: {remedies.CHMOD_OWNER(path=root)}"
         yield error("study", f"{root} cannot be written (mode {mode:o})", "no command can continue its runs", remedy)
     try:
-        refuse_lost(asked.study.layout)
+        refuse_lost(asked.study)
     except UsageError as lost:
         yield error("study", str(lost), "no command goes on with it")
         return

@@ -1,7 +1,7 @@
 """Runs by what people type: a whole name, or enough of its beginning or its end."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
@@ -9,8 +9,10 @@ from lvjobs.errors import UsageError
 _SHOWN = 4
 
 
-def find_name(typed: str, names: Collection[str]) -> str:
+def find_name(typed: str, names: Collection[str], where: Sequence[str] = ()) -> str:
     """The one of `names` that is meant: `base`, `14e5` and `s0-14e5` all say `base-r4-lr1e-05-c512-s0-14e5`.
+
+    `where`: see `Study.where`.
 
     Raises:
         UsageError: none is, or several may be.
@@ -26,4 +28,4 @@ def find_name(typed: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(typed, names, n=1)
     if near:
         raise UsageError(f"no run {typed!r} in this study; did you mean {near[0]}?")
-    raise UsageError(f"no run {typed!r} in this study; type: {remedies.STATUS}")
+    raise UsageError(f"no run {typed!r} in this study; type: {remedies.STATUS(*where)}")

@@ -515,7 +515,7 @@ def test_commands_that_change_something_ask_and_status_shows_what_is_known(make,
     code, out, err = typed("status", "--study", other.root)
     assert code == 0
     assert "one" in out
-    assert "type lvjobs study moved if" in err
+    assert f"type lvjobs study moved --study {other.root} if" in err
     code, out, _ = typed("status", "--json", "--study", other.root)
     assert code == 0
     assert "lvjobs study copied" in json.loads(out)["stale"]
