@@ -11,9 +11,9 @@ NOTHING = "Nothing was measured"
 """How a page without figures begins; benchmarks/run keeps an earlier section with figures instead."""
 
 HOW = """\
-No figure here is of a GPU until one command has run where there is one: `python benchmarks/gpu.py`, ten minutes. If that
-machine has no network, type `python benchmarks/gpu.py --pack gpu-pack` where there is one, copy the folder, and type on
-the machine with the GPU: `python3 gpu-pack/source/benchmarks/gpu.py --from gpu-pack`.\
+No figure here is of a GPU until one command has run where there is one: `python benchmarks/gpu.py`, ten minutes. If
+that machine has no network, type `python benchmarks/gpu.py --pack gpu-pack` where there is one, copy the folder, and
+type on the machine with the GPU: `python3 gpu-pack/source/benchmarks/gpu.py --from gpu-pack`.\
 """
 
 
@@ -126,7 +126,7 @@ def _resume(results: Sequence[Result]) -> list[str]:
 
 def _prices(results: Sequence[Result]) -> list[str]:
     rows, operations = [], dict[str, None]()
-    base: dict[tuple[bool, str], float] = {}
+    base: dict[bool, float] = {}
     for result in results:
         for row in result.rows:
             windows = "packed" if row["packing"] else "as it comes"
@@ -134,15 +134,17 @@ def _prices(results: Sequence[Result]) -> list[str]:
             if "failed" in row:
                 rows.append([*named, "-", "", "does not run"])
                 continue
-            shipped = base.setdefault((row["packing"], "shipped"), row["rate"])
+            if row["deterministic"] and row["attention"] == "torch's choice" and row["cublas"] != "not set":
+                base[row["packing"]] = row["rate"]
+            own = base.get(row["packing"])
             same = "yes" if row["same"] else "no"
-            rows.append([*named, f"{row['rate']:.0f}", f"{row['rate'] / shipped:.2f}", same])
+            rows.append([*named, f"{row['rate']:.0f}", f"{row['rate'] / own:.2f}" if own else "", same])
             if "operation" in row:
                 operations[f"{windows}, {named[2]}: {row['operation']}"] = None
     header = ["windows", CUBLAS, "deterministic", "attention", "real tokens/s", "x lvjobs' own", "the same bits twice"]
     note = (
-        "bf16, context 512, in one process: the same steps from the same state twice. lvjobs' own settings are the "
-        f"first row of each kind of windows. torch's choice of attention, deterministic on and off: "
+        "bf16, context 512, in one process: the same steps from the same state twice. lvjobs' own settings are "
+        f":4096:8, on, torch's choice. torch's choice of attention, deterministic on and off: "
         f"{'; '.join(operations) or 'not seen'}."
     )
     return ["### What deterministic arithmetic costs", _table(header, rows), note]

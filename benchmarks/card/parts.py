@@ -128,8 +128,10 @@ class Way:
     def run(self, steps: int) -> float:
         """Train; note the seconds of a step and the most memory that this way needs. Return real tokens a second."""
         repeat = self.repetition(steps)
-        before = held()
-        if GPU:
+        before = 0
+        if GPU:  # Memory that torch keeps for reuse stays: to take it anew would be measured with the steps.
+            gc.collect()
+            before = int(torch.cuda.memory_allocated())
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         rate = repeat()
