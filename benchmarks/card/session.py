@@ -106,7 +106,7 @@ class Session:
         self.budget = Budget(60 * self.minutes - RESERVE)
         self.common: dict[str, Any] = {
             "model": str(self.work / "model"), "data": str(self.data or self.work / "data.h5"), "smoke": self.smoke,
-            "threads": 2 if self.smoke else min(8, os.cpu_count() or 1), "tokenizer": str(self.tokenizer or ""),
+            "threads": 1 if self.smoke else min(8, os.cpu_count() or 1), "tokenizer": str(self.tokenizer or ""),
         }  # fmt: skip
         self.helpers = {
             True: Helper({CUBLAS: ":4096:8"}, self.work / "helper.log"),
