@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from measuring import alternate, command_line, print_table
+from peers.tuning import clock
 from transformers import __version__ as transformers_version
 
 from lvjobs.forecasting.codec import Codec
@@ -45,7 +46,7 @@ class Stopwatch:
         model.forward = watched
 
 
-def argmax_beside(model: torch.nn.Module, rows: int, calls: int) -> float:
+def argmax_beside(model: Any, rows: int, calls: int) -> float:
     """Seconds that a plain greedy loop spends beside the model: argmax, and the token for the next call."""
     logits = torch.randn(rows, 1, model.config.vocab_size)
     began = time.process_time()
@@ -55,17 +56,18 @@ def argmax_beside(model: torch.nn.Module, rows: int, calls: int) -> float:
 
 
 def generate(model: Any, encoded: Sequence[Any]) -> float:
-    """CPU seconds a series of a plain `generate` of all of them at once, padded on the left."""
+    """Seconds a series (by `clock`) of a plain `generate` of all of them at once, padded on the left."""
     length = max(map(len, encoded))
     ids = torch.zeros(len(encoded), length, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(encoded):
         ids[row, length - len(tokens) :] = torch.from_numpy(tokens)
         mask[row, length - len(tokens) :] = 1
-    began = time.process_time()
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    began = clock()
     with torch.inference_mode():
         model.generate(ids, attention_mask=mask, max_new_tokens=HORIZON * 10, do_sample=False)
-    return (time.process_time() - began) / len(encoded)
+    return (clock() - began) / len(encoded)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.workload import Workload
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
-from lvjobs.forecasting.train import build
+from lvjobs.forecasting.train import Trainer, build
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
@@ -70,23 +70,25 @@ PEAKS = {  # FLOPs a second, dense, by the vendor's data sheets; the first one w
 }
 
 
-def ours(config: TrainingConfig, steps: int) -> Repetition:
-    """What a run does between two checkpoints, by deterministic algorithms, as a worker has them."""
+def trainer_of(config: TrainingConfig) -> Trainer:
+    """Build what a run of lvjobs trains with."""
     run = RunConfig(task=TRAIN_TASK, steps=10**6, params=config.model_dump())
     torch.manual_seed(run.seed)
-    trainer = build(run)
-    step = 0
+    return build(run)
+
+
+def ours(trainer: Trainer, steps: int, *, deterministic: bool = True) -> Repetition:
+    """What a run does between two checkpoints, by deterministic algorithms, as a worker has them."""
 
     def repeat() -> float:
-        nonlocal step
-        torch.use_deterministic_algorithms(mode=True)
-        began, tokens = clock(), 0.0
-        for _ in range(steps):
-            step += 1
-            tokens += trainer.step(step)["tokens"]
-        rate = tokens / (clock() - began)
-        torch.use_deterministic_algorithms(mode=False)
-        return rate
+        torch.use_deterministic_algorithms(mode=deterministic)
+        try:
+            began, tokens = clock(), 0.0
+            for step in range(1, steps + 1):
+                tokens += trainer.step(step)["tokens"]
+            return tokens / (clock() - began)
+        finally:
+            torch.use_deterministic_algorithms(mode=False)
 
     return repeat
 
@@ -188,7 +190,11 @@ def compare(name: str, options: argparse.Namespace, work: Path) -> list[list[str
             HF: hf_trainer(padded, steps),
             BY_LENGTH: hf_trainer(Tuned(config, work / "peer", by_length=True), steps),
             LIGHTNING: of_lightning,
-            **{kind: ours(configs[kind], steps) for kind in (OURS, PACKED, NUMERIC) if kind not in plan.left_out},
+            **{
+                kind: ours(trainer_of(configs[kind]), steps)
+                for kind in (OURS, PACKED, NUMERIC)
+                if kind not in plan.left_out
+            },
         }
         # What is done once is not measured: in all, or where that takes too long, in the first of each process.
         for kind in kinds if plan == Plan() else (HF, LIGHTNING):

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.architecture import Architecture, architecture_of
 from lvjobs.flops.measured import model_of
 from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset
@@ -39,12 +39,18 @@ def random_weights(name: str, directory: Path, layers: int | None = None) -> str
     if name == "tiny":
         return name
     shape = architecture_of(name)
+    save_random(replace(shape, layers=min(shape.layers, layers or shape.layers)), directory / name)
+    return str(directory / name)
+
+
+def save_random(
+    shape: Architecture, directory: Path, tokenizer: Path = TINY_DIRECTORY, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a model with this shape, random weights and a copy of this tokenizer."""
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
-    shape = replace(shape, layers=min(shape.layers, layers or shape.layers))
-    model_of(shape, pad_token_id=0).save_pretrained(directory / name)
-    transformers.AutoTokenizer.from_pretrained(TINY_DIRECTORY).save_pretrained(directory / name)
-    return str(directory / name)
+    model_of(shape, pad_token_id=0).to(dtype).save_pretrained(directory)
+    transformers.AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory)
 
 
 def lora_of(config: TrainingConfig) -> dict[str, Any]:
