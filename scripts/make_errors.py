@@ -22,6 +22,23 @@ the key or the file to change. The exit code is 2 where nothing was done because
 
 Each of the {count} commands is typed in a test that first brings its trouble about.
 [Troubleshooting](troubleshooting.md) has what people meet most.
+"""
+
+_BEGIN = {
+    "INIT": "The study",
+    "RESUME": "Runs",
+    "SWEEP_PLAN": "Stages",
+    "BUDGET": "FLOPs",
+    "LEDGER_CHECK": "runs.db",
+    "DRIVER_START": "The driver",
+    "MODEL_PULL": "Models, data and packages",
+    "SCONTROL_RELEASE": "The site and the file system",
+    "LAB_UP": "The lab",
+}
+"""The remedy with which each section begins, and the section's title."""
+
+_COLUMNS = """
+## {title}
 
 | the message has | what happened | what to type | what that does |
 |---|---|---|---|
@@ -30,7 +47,10 @@ Each of the {count} commands is typed in a test that first brings its trouble ab
 
 def page(remedies: Mapping[str, Remedy]) -> str:
     """Return docs/errors.md."""
-    return _HEAD.format(count=len(remedies)) + "".join(map(_row, remedies.values()))
+    rows = [
+        (_COLUMNS.format(title=_BEGIN[name]) if name in _BEGIN else "") + _row(each) for name, each in remedies.items()
+    ]
+    return _HEAD.format(count=len(remedies)) + "".join(rows)
 
 
 def _row(remedy: Remedy) -> str:

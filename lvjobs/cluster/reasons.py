@@ -12,7 +12,7 @@ _WORDS = {
     "Dependency": "it waits for another job to end",
     "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to: it never starts",
     "JobArrayTaskLimit": "as many members of its array run as max_parallel allows",
-    "JobHeldUser": "it is held",
+    "JobHeldUser": "Slurm holds the job for its user",
     "JobHeldAdmin": "an administrator holds it; ask the site",
     "launch failed requeued held": "its node could not start it, and Slurm holds it",
     "launch failure limit exceeded requeued held": "it was requeued too often, and Slurm holds it",

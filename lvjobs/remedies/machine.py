@@ -112,7 +112,7 @@ SCONTROL_RELEASE = Remedy(
     "scontrol release {job}",
     "You, or Slurm, hold a job.",
     "Lets it start.",
-    ("it is held", "its reservation was deleted, and Slurm holds it"),
+    ("Slurm holds the job for its user", "its reservation was deleted, and Slurm holds it"),
 )
 SCANCEL = Remedy(
     "scancel --name={job}",
@@ -147,7 +147,7 @@ CHMOD_OWNER = Remedy(
 TOUCH = Remedy(
     "touch {path}",
     ".lvjobs/lease was deleted, or runs.db was put back from a later time; and no other lvjobs runs.",
-    "The next command counts on from there, and may write.",
+    "Restores the count of leases, so that commands can write again.",
     ("if no other lvjobs runs on this study",),
 )
 

@@ -9,7 +9,7 @@ INIT = Remedy(
 )
 INIT_PROFILE = Remedy(
     "lvjobs init --profile {profile}",
-    "The doctor checked a directory that holds no study, by this profile.",
+    "The doctor found no study in the directory.",
     "Writes a study.toml with that profile.",
     ("there is none in",),
 )
@@ -21,13 +21,13 @@ INIT_ELSEWHERE = Remedy(
 )
 STATUS = Remedy(
     "lvjobs status",
-    "A name is unknown, or what is shown is old.",
+    "A run's name is unknown, or the state that is shown is old.",
     "Reads the queue and the journals, and shows every run.",
     ("no pass was made over", "in this study; type:"),
 )
 STATUS_RUN = Remedy(
     "lvjobs status {run}",
-    "One wants to know all that happened to a run.",
+    "You want a run's full history.",
     "Shows its attempts, and what followed each.",
     ("its whole story",),
 )
@@ -127,7 +127,7 @@ CANCEL = Remedy(
 )
 WHY = Remedy(
     "lvjobs why {run}",
-    "A run has no log yet, or there is news of it.",
+    "A run has no log yet, or its state changed.",
     "Shows how the run stands, the evidence, and what to do.",
     ("has no log yet", "is held and waits", "are held and wait"),
 )
@@ -225,7 +225,7 @@ SWEEP_STAGE = Remedy(
 )
 SWEEP_SHOW = Remedy(
     "lvjobs sweep show {stage}",
-    "A run is none of the stage's, or its grid has no table.",
+    "The run does not belong to the stage, or the stage's grid has no table.",
     "Shows the stage's runs and results.",
     ("is no run of",),
 )

@@ -57,8 +57,11 @@ def test_reasons(reason, words):
 
 
 def test_a_held_job_is_told_with_the_command_that_releases_it():
-    assert explain("JobHeldUser", "12") == "it is held; to let it start, type: scontrol release 12 (JobHeldUser)"
-    assert explain("JobHeldUser") == "it is held (JobHeldUser)"
+    assert (
+        explain("JobHeldUser", "12")
+        == "Slurm holds the job for its user; to let it start, type: scontrol release 12 (JobHeldUser)"
+    )
+    assert explain("JobHeldUser") == "Slurm holds the job for its user (JobHeldUser)"
     assert "scontrol release 12" in explain("Reservation r1 was deleted", "12")
     assert "scontrol" not in explain("JobHeldAdmin", "12"), "its user may not"
 

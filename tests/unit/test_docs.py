@@ -197,6 +197,8 @@ def test_a_generated_page_is_fresh(name):
 def test_the_page_of_errors_is_fresh():
     module = script("make_errors")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(registry()), "type: python scripts/make_errors.py"
+    headings = [line for line in module.PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+    assert headings == [f"## {title}" for title in module._BEGIN.values()]
 
 
 def test_every_key_and_every_option_says_what_it_means():
