@@ -50,7 +50,7 @@ def check_task(study: Study, config: RunConfig) -> None:
     Raises:
         UsageError: it cannot be imported, is no `lvjobs.task`, or fails in its first step.
     """
-    find_beside(study.root, Path.cwd())
+    find_beside(study.root)
     if not rates_of(config):
         raise UsageError(
             f"{config.task} is not marked as a task; nothing was submitted: write @lvjobs.task above the function, so "

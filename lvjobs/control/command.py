@@ -7,7 +7,7 @@ from typing import Any
 from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.clusters import profile_of
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code import find_tasks, snapshot_code
 from lvjobs.control.current import changes_of, differences, renewed
 from lvjobs.control.directories import prepare
 from lvjobs.control.session import Session
@@ -79,6 +79,7 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
     tasks = {run.config["task"] for run in runs if run.id in there}
+    find_tasks(session.study.root, tasks)
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
     # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
     prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
