@@ -10,6 +10,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.control.charges import charges_of
 from lvjobs.control.digest import begin, fold
+from lvjobs.control.directories import is_edited
 from lvjobs.control.findings import Finding
 from lvjobs.control.observe import read_claims, read_done
 from lvjobs.files import is_foreign
@@ -89,16 +90,19 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
 
 
 def _identity(run: Run, files: RunLayout) -> Iterator[Finding]:
+    remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(run=run.name)}"
     try:
         found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        what = f"{files.config} cannot be read, so no job will train it ({str(error).splitlines()[0]})"
-        remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(run=run.name)}"
+        then = "" if run.state.is_final else ", so no job will train it"
+        what = f"{files.config} cannot be read{then} ({str(error).splitlines()[0]})"
         yield Finding("error", run.name, what, remedy)
         return
-    if (found.id, found.fingerprint) != (run.id, run.fingerprint):
+    if found.id != run.id:
         what = f"{files.config} is of another run than the ledger's"
         yield Finding("error", run.name, what, "move that directory away, or restore the right one")
+    elif is_edited(found, run):
+        yield Finding("error", run.name, f"{files.config} was edited after the run was declared", remedy)
 
 
 def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
