@@ -49,18 +49,21 @@ def read_rows(transaction: Transaction) -> Rows:
     return Rows(transaction.runs(), attempts, charges, members, transaction.reservations())
 
 
-def audit(rows: Rows, layout: StudyLayout) -> Iterator[Finding]:
-    """All that does not agree, run by run; then what lies about that the ledger does not know."""
+def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield all that does not agree, run by run; then what lies about that the ledger does not know.
+
+    `where` is `Study.where`, for the command that writes a run.json again.
+    """
     for run in rows.runs:
         files = layout.run(run.name)
         try:
-            yield from _audit_run(run, rows, files)
+            yield from _audit_run(run, rows, files, where)
         except (OSError, ValueError, TypeError) as error:
             yield Finding("error", run.name, f"{files.root} cannot be read ({error})", "see what happened to that file")
     yield from _strangers({run.name for run in rows.runs}, layout.checkpoints)
 
 
-def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
+def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     if not files.root.is_dir():
         yield Finding(
             "error",
@@ -73,7 +76,7 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     if is_foreign(files.root):
         yield foreign(run.name, files.root)
         return
-    yield from _identity(run, files)
+    yield from _identity(run, files, where)
     done = read_done(files)
     if done is not None and run.state is not RunState.COMPLETED:
         yield Finding("note", run.name, f"is done, and the ledger has it as {run.state.value}", "a pass will see it")
@@ -89,8 +92,8 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
             yield Finding("error", run.name, what, _NEXT_PASS)
 
 
-def _identity(run: Run, files: RunLayout) -> Iterator[Finding]:
-    remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(run=run.name)}"
+def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+    remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(*where, run=run.name)}"
     try:
         found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -84,7 +84,7 @@ def check(study: Study, wait: float) -> Checked:
                     shown = statement(books_of(transaction, terms))
             finally:
                 ledger.close()
-            findings += audit(rows, layout)
+            findings += audit(rows, layout, study.where)
             findings += _sums(books, shown)
             counts = {"attempts": rows.attempts, "charges": rows.charges}
             facts = {"runs": len(rows.runs), **{key: sum(map(len, each.values())) for key, each in counts.items()}}

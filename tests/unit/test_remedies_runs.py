@@ -260,6 +260,19 @@ def test_the_configuration_of_a_run_that_is_over(scene, typed, take, state, harm
     assert "one: is " + state + "; there is nothing to take up" in typed("resume", "one")[1]
 
 
+@pytest.mark.remedy("RESUME_RUN")
+def test_the_configuration_of_a_run_of_a_study_elsewhere(tmp_path, monkeypatch, scene, typed, take):
+    begun(scene)
+    assert completes(scene)
+    scene.files().config.unlink()
+    there = ("--study", str(scene.root))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    _, shown, _ = typed("ledger", "check", *there)
+    assert take(remedies.RESUME_RUN, shown, *there, run="one")[0] == 0
+    assert typed("ledger", "check", *there)[0] == 0
+
+
 def test_a_directory_that_is_gone_is_not_made_again_for_a_run_that_is_over(scene, typed):
     begun(scene)
     assert completes(scene)
