@@ -130,15 +130,22 @@ def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], 
 def _what_fits(
     study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], error: "OverBudget", manner: Manner
 ) -> tuple["Proposal", Wanted]:
-    from lvjobs.control.foresee import what_fits
+    from lvjobs.control.foresee import what_fits, what_helps
     from lvjobs.control.loop import open_session
 
     with open_session(study, wait=manner.patience) as session:
         found = what_fits(session, wanted, name_of)
+        relief = what_helps(session, wanted) if found is None else None
     if found is None:
+        what, less = "each run", ["fewer runs"]
+        if relief is not None:
+            what = "the run, with its replay,"
+            pairs = (("--checkpoint-every", relief.checkpoint_every), ("--steps", relief.steps))
+            less = [f"{option} {most} or less" for option, most in pairs if most]
+        change = f"ask for {', or '.join(less)}, or " if less else ""
         raise UsageError(
-            f"{error.shortfall}; not even one checkpoint interval of each run fits, and nothing was submitted: ask for "
-            f"fewer runs, or raise the limit: {remedies.BUDGET_SET(*study.where)}"
+            f"{error.shortfall}; not even one checkpoint interval of {what} fits, and nothing was submitted: {change}"
+            f"raise the limit: {remedies.BUDGET_SET(*study.where)}"
         )
     return found
 

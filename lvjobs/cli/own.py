@@ -25,7 +25,7 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
     values: Mapping[str, Any] = {}
     source = "study.toml"
     if file is not None:
-        values, source = read_toml(file), str(file)
+        values, source = _settings_of(file), str(file)
     elif isinstance(train, OwnSettings) and task in (None, train.task):
         return train
     chosen = task or values.get("task")
@@ -36,6 +36,33 @@ def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettin
         raise UsageError(f'no task was named; type: {command}, or set task = "..." under [train] in study.toml')
     values = {**values, "task": installed_task(str(chosen))}
     return validated(settings_model(values), values, source)
+
+
+def _settings_of(file: Path) -> Mapping[str, Any]:
+    """Return the settings that a file of `--config` holds: its [train] table, or its keys where it has no table.
+
+    Raises:
+        UsageError: the file cannot be read, has another table, or has keys outside of [train].
+    """
+    values = read_toml(file)
+    tables = [name for name, value in values.items() if _is_table(value)]
+    if other := next((name for name in tables if name != "train"), None):
+        raise UsageError(
+            f"{file}: [{other}] is a table that is not read; keep only [train] in this file, and write a table of the "
+            f"task's own settings as [train.{other}]"
+        )
+    if not tables:
+        return values
+    if outside := ", ".join(name for name in values if name != "train"):
+        raise UsageError(f"{file} has keys outside of [train] ({outside}); write all keys under [train]")
+    if not isinstance(values["train"], Mapping):
+        raise UsageError(f"{file}: [[train]] is a list of tables; write [train], once")
+    return values["train"]
+
+
+def _is_table(value: Any) -> bool:
+    """Return whether a value of a TOML file is a table, or a list of tables."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(each, Mapping) for each in value))
 
 
 def installed_task(name: str) -> str:
@@ -50,7 +77,7 @@ def check_task(study: Study, config: RunConfig) -> None:
     Raises:
         UsageError: it cannot be imported, is no `lvjobs.task`, or fails in its first step.
     """
-    find_beside(study.root, Path.cwd())
+    find_beside(study.root)
     if not rates_of(config):
         raise UsageError(
             f"{config.task} is not marked as a task; nothing was submitted: write @lvjobs.task above the function, so "

@@ -10,6 +10,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.control.charges import charges_of
 from lvjobs.control.digest import begin, fold
+from lvjobs.control.directories import is_edited
 from lvjobs.control.findings import Finding
 from lvjobs.control.observe import read_claims, read_done
 from lvjobs.files import is_foreign
@@ -48,18 +49,21 @@ def read_rows(transaction: Transaction) -> Rows:
     return Rows(transaction.runs(), attempts, charges, members, transaction.reservations())
 
 
-def audit(rows: Rows, layout: StudyLayout) -> Iterator[Finding]:
-    """All that does not agree, run by run; then what lies about that the ledger does not know."""
+def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield all that does not agree, run by run; then what lies about that the ledger does not know.
+
+    `where` is `Study.where`, for the command that writes a run.json again.
+    """
     for run in rows.runs:
         files = layout.run(run.name)
         try:
-            yield from _audit_run(run, rows, files)
+            yield from _audit_run(run, rows, files, where)
         except (OSError, ValueError, TypeError) as error:
             yield Finding("error", run.name, f"{files.root} cannot be read ({error})", "see what happened to that file")
     yield from _strangers({run.name for run in rows.runs}, layout.checkpoints)
 
 
-def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
+def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     if not files.root.is_dir():
         yield Finding(
             "error",
@@ -72,7 +76,7 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     if is_foreign(files.root):
         yield foreign(run.name, files.root)
         return
-    yield from _identity(run, files)
+    yield from _identity(run, files, where)
     done = read_done(files)
     if done is not None and run.state is not RunState.COMPLETED:
         yield Finding("note", run.name, f"is done, and the ledger has it as {run.state.value}", "a pass will see it")
@@ -88,17 +92,20 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
             yield Finding("error", run.name, what, _NEXT_PASS)
 
 
-def _identity(run: Run, files: RunLayout) -> Iterator[Finding]:
+def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+    remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(*where, run=run.name)}"
     try:
         found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        what = f"{files.config} cannot be read, so no job will train it ({str(error).splitlines()[0]})"
-        remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(run=run.name)}"
+        then = "" if run.state.is_final else ", so no job will train it"
+        what = f"{files.config} cannot be read{then} ({str(error).splitlines()[0]})"
         yield Finding("error", run.name, what, remedy)
         return
-    if (found.id, found.fingerprint) != (run.id, run.fingerprint):
+    if found.id != run.id:
         what = f"{files.config} is of another run than the ledger's"
         yield Finding("error", run.name, what, "move that directory away, or restore the right one")
+    elif is_edited(found, run):
+        yield Finding("error", run.name, f"{files.config} was edited after the run was declared", remedy)
 
 
 def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from lvjobs.control.statement import statement
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine
 from lvjobs.ledger.database import HEAD, open_ledger
+from lvjobs.ledger.lease import claim_path
 from lvjobs.ledger.storage import Storage, concerns, storage_of
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
@@ -83,7 +84,7 @@ def check(study: Study, wait: float) -> Checked:
                     shown = statement(books_of(transaction, terms))
             finally:
                 ledger.close()
-            findings += audit(rows, layout)
+            findings += audit(rows, layout, study.where)
             findings += _sums(books, shown)
             counts = {"attempts": rows.attempts, "charges": rows.charges}
             facts = {"runs": len(rows.runs), **{key: sum(map(len, each.values())) for key, each in counts.items()}}
@@ -109,7 +110,7 @@ def _of_file(sound: Soundness, study: Study, number: int) -> Iterator[Finding]:
         what = f"has schema {sound.revision}, which is of a newer lvjobs than this one ({HEAD})"
         yield Finding("error", "runs.db", what, "use that release")
     elif sound.epoch is not None and sound.epoch > number:
-        claim = path.parent / ".lvjobs" / "lease" / f"{sound.epoch:06d}"
+        claim = claim_path(study.layout.lease, sound.epoch)
         what = f"was written under lease {sound.epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?"
         remedy = f"if no other lvjobs runs on this study, type: {remedies.TOUCH(path=claim)}"
         yield Finding("error", "runs.db", what, remedy)

@@ -4,13 +4,14 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lvjobs
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
+from lvjobs.study.settings import find_beside
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 """Directories that no import reads. `.lvjobs` holds earlier copies: each copy would else hold the ones before it."""
@@ -57,6 +58,12 @@ def snapshot_code(store: Path, task: str) -> CodeCopy:
     if not (store / name).exists():
         name = _copy(found, store)
     return CodeCopy(name, found.left_out)
+
+
+def find_tasks(root: Path, tasks: Iterable[str]) -> None:
+    """Let the modules of these tasks be found beside the study in `root`, and in the current directory."""
+    if any(_top_of(task) != "lvjobs" for task in tasks):
+        find_beside(root)
 
 
 def state_of(task: str) -> str:

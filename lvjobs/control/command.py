@@ -7,9 +7,9 @@ from typing import Any
 from lvjobs.control.act import act
 from lvjobs.control.actions import Action, Revoke, SetRun
 from lvjobs.control.clusters import profile_of
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code import find_tasks, snapshot_code
 from lvjobs.control.current import changes_of, differences, renewed
-from lvjobs.control.directories import prepare
+from lvjobs.control.directories import prepare, write_again
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
@@ -61,6 +61,8 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
 def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()) -> list[str]:
     """Let held and paused runs go on, with the code and the settings as they are now and earlier failures forgiven.
 
+    The run.json of any other run is written again where it is lost, damaged or edited: no submission will do so.
+
     Args:
         session: The study.
         wanted: Names or ids of runs.
@@ -79,14 +81,18 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
     tasks = {run.config["task"] for run in runs if run.id in there}
+    find_tasks(session.study.root, tasks)
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
     # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
     prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
+    others = [run for run in runs if run.id not in now and session.study.layout.run(run.name).root.is_dir()]
+    written = {run.id for run in write_again(session.study, others)}
     told = [copy.note for copy in copies.values() if copy.note]
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
-                told.append(f"{run.name}: is {run.state.value}; there is nothing to take up")
+                done = "run.json is written again" if run.id in written else "there is nothing to take up"
+                told.append(f"{run.name}: is {run.state.value}; {done}")
                 continue
             if run.id not in there:
                 told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")

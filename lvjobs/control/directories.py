@@ -32,12 +32,14 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
     write_many(contents)
 
 
-def write_again(study: Study, runs: Sequence[Run]) -> None:
+def write_again(study: Study, runs: Sequence[Run]) -> list[Run]:
     """Write the run.json of those runs again whose own is lost, damaged or edited: no job would train them.
 
-    A directory of another user's, or of another run, is left alone.
+    A directory of another user's, or of another run, is left alone. Return the runs whose run.json was written.
     """
-    prepare(study, [run for run in runs if _is_lost(study.layout.run(run.name), run)])
+    lost = [run for run in runs if _is_lost(study.layout.run(run.name), run)]
+    prepare(study, lost)
+    return lost
 
 
 def _is_lost(files: RunLayout, run: Run) -> bool:
@@ -47,7 +49,12 @@ def _is_lost(files: RunLayout, run: Run) -> bool:
         found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
-    return found.id == run.id and not (found.fingerprint == run.fingerprint and found.is_as_declared)
+    return found.id == run.id and is_edited(found, run)
+
+
+def is_edited(found: RunFile, run: Run) -> bool:
+    """Return whether a run.json says something else than the ledger's `run`, which it names, was declared with."""
+    return found.fingerprint != run.fingerprint or not found.is_as_declared
 
 
 def allow(study: Study, works: Mapping[str, Work]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.clusters import keep_profile, used_profile
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code import find_tasks, snapshot_code
 from lvjobs.control.current import file_of
 from lvjobs.control.declare import Declaration, Wanted, check_profile_resources, declare, is_run_of
 from lvjobs.control.directories import prepare
@@ -104,6 +104,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
     if cluster.absent:
         _refuse_new(session, wanted, cluster.absent)
+    find_tasks(study.root, [wanted.configs[0].task])
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
         _check_stage(transaction, wanted)

@@ -68,6 +68,34 @@ def propose(configs: Sequence[RunConfig], price: Price, free: int) -> Proposal |
     return proposal(_cut(configs, steps)) if steps else None
 
 
+@dataclass(frozen=True)
+class Relief:
+    """Two changes of a single run, each of which makes it fit; 0 where that change is not enough.
+
+    `checkpoint_every`: a shorter checkpoint interval, because the reservation holds one interval of replay.
+    `steps`: a shorter run.
+    """
+
+    checkpoint_every: int
+    steps: int
+
+
+def relieve(config: RunConfig, price: Price, free: int) -> Relief:
+    """Return what makes a run fit into `free` FLOPs that `propose` has no proposal for.
+
+    The run validates once, at its end, as `propose` lets it: rarer validation cannot help any more.
+    """
+
+    def fits(**changes: int) -> bool:
+        rarest = {"validate_every": changes.get("steps", config.steps)}
+        return price([config.model_copy(update={**rarest, **changes})]) <= free
+
+    return Relief(
+        largest_multiple(1, min(config.checkpoint_every, config.steps), lambda every: fits(checkpoint_every=every)),
+        largest_multiple(1, config.steps, lambda steps: fits(steps=steps)),
+    )
+
+
 def largest_multiple(interval: int, below: int, fits: Callable[[int], bool]) -> int:
     """The largest multiple of `interval` under `below` that `fits`, 0 where not even one interval does.
 

@@ -10,7 +10,8 @@ from lvjobs.control.clusters import LOCAL
 from lvjobs.control.cost import allowance, rates_of
 from lvjobs.control.declare import KnownRuns, Wanted, declare
 from lvjobs.control.estimate import Cell, Place, StageCells, estimate, sketch
-from lvjobs.control.fit import Proposal, propose
+from lvjobs.control.fit import Price as PriceOfAll
+from lvjobs.control.fit import Proposal, Relief, propose, relieve
 from lvjobs.control.limit import terms_of
 from lvjobs.control.memos import refuse_lost
 from lvjobs.control.own_cost import learn
@@ -187,6 +188,27 @@ def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], s
 
     Runs that are changed are called what `name_of` says.
     """
+    asked, price, free = _to_fit(session, wanted)
+    proposal = propose(asked, price, free) if asked else None
+    if proposal is None:
+        return None
+    changed = dict(zip([config.fingerprint for config in asked], proposal.configs, strict=True))
+    configs = [changed.get(config.fingerprint, config) for config in wanted.configs]
+    names = [
+        name if config is was else name_of(config)
+        for name, config, was in zip(wanted.names, configs, wanted.configs, strict=True)
+    ]
+    return proposal, replace(wanted, configs=configs, names=names)
+
+
+def what_helps(session: Session, wanted: Wanted) -> Relief | None:
+    """Return what makes the run fit that `what_fits` has no proposal for; None for several runs."""
+    asked, price, free = _to_fit(session, wanted)
+    return relieve(asked[0], price, free) if len(asked) == 1 else None
+
+
+def _to_fit(session: Session, wanted: Wanted) -> tuple[list[RunConfig], PriceOfAll, int]:
+    """Return what of it is not there yet, what such runs are allowed together, and the FLOPs that are free for them."""
     with session.ledger.transaction() as transaction:
         seen = read(transaction)
         new = {run.name for run in declare(transaction, wanted, code="").new}
@@ -198,17 +220,7 @@ def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], s
 
     free = keep_books(session.terms, seen.runs, seen.charges, seen.reservations).free
     free -= sum(price(config) for config, name in wanted.evaluations if name in new)  # whatever their runs' steps
-    asked = [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new]
-    proposal = propose(asked, together, free) if asked else None
-    if proposal is None:
-        return None
-    changed = dict(zip([config.fingerprint for config in asked], proposal.configs, strict=True))
-    configs = [changed.get(config.fingerprint, config) for config in wanted.configs]
-    names = [
-        name if config is was else name_of(config)
-        for name, config, was in zip(wanted.names, configs, wanted.configs, strict=True)
-    ]
-    return proposal, replace(wanted, configs=configs, names=names)
+    return [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new], together, free
 
 
 def price_by(terms: Terms) -> Price:

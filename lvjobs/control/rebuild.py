@@ -19,7 +19,7 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.control.audit import foreign
 from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import watcher_of
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code import find_tasks, snapshot_code
 from lvjobs.control.limit import note_limit
 from lvjobs.control.loop import held_study
 from lvjobs.control.memos import MemoKeeper
@@ -115,7 +115,12 @@ def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
         for directory in job.run_directories:
             sent[directory.name].append(job)
     found, lost = [], []
-    code = cache(lambda task: snapshot_code(layout.code, task).name)
+
+    @cache
+    def code(task: str) -> str:
+        find_tasks(study.root, [task])
+        return snapshot_code(layout.code, task).name
+
     for root in sorted(path.parent for path in layout.checkpoints.glob("*/run.json")):
         files = layout.run(root.name)
         if is_foreign(root):

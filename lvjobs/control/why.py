@@ -7,7 +7,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
-from lvjobs.control.code import drift
+from lvjobs.control.code import drift, find_tasks
 from lvjobs.control.intervals import duration
 from lvjobs.control.logs import last_lines, newest_log
 from lvjobs.control.policy import leniency
@@ -179,6 +179,7 @@ def _of_the_code(session: Session, run: Run) -> Iterator[tuple[str, str]]:
     """Whether the code is another by now than the run's."""
     if run.state.is_final:
         return
+    find_tasks(session.study.root, [run.config["task"]])
     files = drift(session.study.layout.code, run.code, run.config["task"])
     if files:
         shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")

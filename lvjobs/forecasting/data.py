@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs import remedies
-from lvjobs.errors import UsageError
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
 
@@ -107,6 +107,31 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         narrow = trajectories.astype(np.float32)
     _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")
     return Dataset(path, time.astype(np.float64), narrow)
+
+
+def load_declared(path: Path, digest: str, *, steps: int, name: str) -> Dataset:
+    """Read and check the file that a run was declared with, in the run's job.
+
+    Args:
+        path: The file.
+        digest: Its SHA-256 when the run was declared; empty where that is not known.
+        steps: How many time steps it must have at least.
+        name: The run's name, for the command that resumes the run.
+
+    Raises:
+        LvjobsError: the file is gone, cannot be read, or is another; no option of `lvjobs resume` names another file.
+        UsageError: see `load_dataset`.
+    """
+    remedy = f"restore it, then type: {remedies.RESUME_RUN(run=name)}"
+    if not path.is_file():
+        raise LvjobsError(f"{path}: no such file; {remedy}")
+    try:
+        is_another = bool(digest) and sha256(path) != digest
+    except OSError as error:
+        raise LvjobsError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
+    if is_another:
+        raise LvjobsError(f"{path} is no longer the file this run was declared with; {remedy}")
+    return load_dataset(path, steps=steps)
 
 
 def _or_make_one(path: Path, steps: int) -> str:

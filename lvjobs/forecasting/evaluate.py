@@ -13,7 +13,7 @@ import numpy as np
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import Codec, Floats, Scale
-from lvjobs.forecasting.data import Dataset, load_dataset, sha256
+from lvjobs.forecasting.data import Dataset, load_declared
 from lvjobs.forecasting.decode import Decoding, forecast, sample
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts, write_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
@@ -33,7 +33,7 @@ SCORES, FORECASTS = "scores.json", "forecasts.h5"
 def evaluate(run: Run) -> None:
     """Forecast as `run.config.params` (an `EvaluationConfig`) says; score; stop when told to."""
     config = read_params(EvaluationConfig, run.config.params)
-    candidate = Candidate.build(config, run.config.seed)
+    candidate = Candidate.build(config, run.config.seed, run.directory.name)
     resumed = run.resume()
     done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None
     for step in range(run.step + 1, run.config.steps + 1):
@@ -63,18 +63,16 @@ class Candidate:
     decoding: Decoding
 
     @classmethod
-    def build(cls, config: EvaluationConfig, seed: int) -> "Candidate":
-        """Load data, model and adapter.
+    def build(cls, config: EvaluationConfig, seed: int, name: str = "RUN") -> "Candidate":
+        """Load data, model and adapter. `name` is the run's name, for messages that tell how to resume the run.
 
         Raises:
             LvjobsError: the data are not those that were declared; or model, adapter or prompt cannot be used.
         """
         training = config.training
         codec = codec_of(training)
-        path = Path(training.data)
-        data = load_dataset(path, steps=training.history_steps + training.horizon_steps)
-        if training.data_sha256 and sha256(path) != training.data_sha256:
-            raise LvjobsError(f"{path} is no longer the file this evaluation was declared with; restore it")
+        path, steps = Path(training.data), training.history_steps + training.horizon_steps
+        data = load_declared(path, training.data_sha256, steps=steps, name=name)
         if max(config.systems) >= len(data.trajectories):
             raise LvjobsError(
                 f"{path} has {len(data.trajectories)} series, and series {max(config.systems)} is wanted; restore the "

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.compiling import compile_layers, compiling
-from lvjobs.forecasting.data import load_dataset, sha256
+from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.order import Order
@@ -45,7 +45,7 @@ def train(run: Run) -> None:
     A first attempt reports the untrained model's validation loss as step 0. A validation at the step of a checkpoint
     comes before it, so that the checkpoint knows its loss. Early stopping ends the run at a validation.
     """
-    trainer = build(run.config, run.team)
+    trainer = build(run.config, run.team, run.directory.name)
     if resumed := run.resume():
         trainer.restore(resumed)
     if run.should_stop():  # asked while the model was loaded
@@ -197,18 +197,18 @@ class Trainer:
         self.patience.restore(resumed.state["patience"])
 
 
-def build(run: RunConfig, team: Team | None = None) -> Trainer:
-    """Model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
+def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Trainer:
+    """Make model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
+
+    `name` is the run's name, for messages that tell how to resume the run.
 
     Raises:
         LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
     """
     config = read_params(TrainingConfig, run.params)
     codec = codec_of(config)
-    path = Path(config.data)
-    data = load_dataset(path, steps=config.history_steps + config.horizon_steps)
-    if config.data_sha256 and sha256(path) != config.data_sha256:
-        raise LvjobsError(f"{path} is no longer the file this run was declared with; restore it, or submit a new run")
+    steps = config.history_steps + config.horizon_steps
+    data = load_declared(Path(config.data), config.data_sha256, steps=steps, name=name)
     base, tokenizer = load_base(config)
     table = Characters(tokenizer, config.model, codec)
     pad_id = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)

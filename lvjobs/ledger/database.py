@@ -19,9 +19,10 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.ledger import tables
-from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.lease import LeaseLost, claim_path, newest_claim
 from lvjobs.ledger.memo import Memo, memos_of
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.layout import StudyLayout
 
 HEAD = "0008"
 """The newest migration: checked without loading alembic, which only an old or new file needs."""
@@ -73,12 +74,29 @@ class Ledger:
     def _check_epoch(self, connection: Connection) -> None:
         epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())
         if epoch > self._epoch:
+            self._check_claims(epoch)
             raise LeaseLost(
                 "another lvjobs process took over this study while this one slept; nothing was written: type the "
                 f"command again, and if that does not help: {remedies.LEDGER_CHECK}"
             )
         if epoch < self._epoch:
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
+
+    def _check_claims(self, epoch: int) -> None:
+        """Refuse to write where no process can have claimed the ledger's epoch: typing again would not help.
+
+        Raises:
+            LeaseLost: the newest claim of the lease is older than the epoch.
+        """
+        directory = StudyLayout(Path(str(self._engine.url.database)).parent).lease
+        newest = newest_claim(directory)
+        if newest < epoch:
+            claim = claim_path(directory, epoch)
+            raise LeaseLost(
+                f".lvjobs/lease is gone, or runs.db is from a later time (it was written under lease {epoch}, and the "
+                f"newest in .lvjobs/lease is {newest}); nothing was written: if no other lvjobs runs on this study, "
+                f"type: {remedies.TOUCH(path=claim)}"
+            )
 
     def close(self) -> None:
         """Close the file."""

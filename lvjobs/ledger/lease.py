@@ -89,13 +89,23 @@ def machine() -> str:
     return f"{boot_id()}:{Path('/proc/self/ns/pid').readlink()}"
 
 
+def claim_path(directory: Path, number: int) -> Path:
+    """Return the path of a claim of the lease in `directory`."""
+    return directory / f"{number:06d}"
+
+
+def newest_claim(directory: Path) -> int:
+    """Return the number of the newest claim in `directory`; 0 where there is none, or no such directory."""
+    try:
+        return max((int(path.name) for path in directory.iterdir() if path.name.isdigit()), default=0)
+    except FileNotFoundError:
+        return 0
+
+
 def _newest(directory: Path) -> tuple[int, str]:
-    """The highest claim's number and text; (0, "") where there is none."""
-    numbers = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
-    if not numbers:
-        return 0, ""
-    number = max(numbers)
-    return number, (directory / f"{number:06d}").read_text(encoding="utf-8")
+    """Return the newest claim's number and text; (0, "") where there is none."""
+    number = newest_claim(directory)
+    return number, claim_path(directory, number).read_text(encoding="utf-8") if number else ""
 
 
 def _parse(text: str) -> Holder | None:
@@ -111,7 +121,7 @@ class Lease:
 
     def __init__(self, directory: Path, number: int, holder: Holder, term: float) -> None:
         self.number = number
-        self._path = directory / f"{number:06d}"
+        self._path = claim_path(directory, number)
         self._holder = holder
         self._term = term
         self._leaving = threading.Event()
@@ -173,7 +183,7 @@ def acquire(
         if current is not None and current.was_copied(directory):
             free, number = True, number + _AHEAD
         if (free or clock() - since >= term) and create_exclusive(
-            directory / f"{number + 1:06d}", json.dumps(asdict(holder))
+            claim_path(directory, number + 1), json.dumps(asdict(holder))
         ):
             _clean(directory, number + 1)
             return Lease(directory, number + 1, holder, term)

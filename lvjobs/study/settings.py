@@ -10,6 +10,7 @@ The keys of a function of one's own are those that [train] gives a value, and wh
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,14 @@ def _kind(value: Any) -> Any:
     return kinds.get(type(value), Any)
 
 
-def find_beside(*places: Path) -> None:
-    """Let a task's module be found that lies in one of these directories, after all that is found without them."""
+def find_beside(root: Path) -> None:
+    """Let Python import a task's module from the study's directory, and from the current directory.
+
+    Both come last in the search path: they hide no module that is installed.
+    """
+    places = [root]
+    with suppress(OSError):  # the current directory may be gone
+        places.append(Path.cwd())
     for place in map(str, places):
         if place not in sys.path:
             sys.path.append(place)

@@ -597,6 +597,24 @@ def test_not_even_one_interval_fits(study, small, limits, lvjobs):
     assert submitted(study) == {}
 
 
+@pytest.mark.parametrize("option", ["--checkpoint-every", "--steps"])
+def test_a_single_run_of_which_no_interval_fits_says_what_helps(study, small, limits, lvjobs, option):
+    """Not to ask for fewer runs; and what it says fits when it is typed."""
+    small("1e17")
+    run = ["--steps", "40", "--checkpoint-every", "100"]
+    limit = asked(lvjobs, "train", *run, "--validate-every", "40")["needed"] - 1
+    small(limit)
+    code, out, err = lvjobs("submit", "train", *run, "--fit", "--yes")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "fewer runs" not in err
+    assert "validate-every" not in err, "rarer validation was tried"
+    (most,) = re.findall(rf"{option} (\d+) or less, or", err)
+    assert submitted(study) == {}
+    code, _, err = lvjobs("submit", "train", *run, "--fit", "--yes", option, most)
+    assert code == 0, err
+    assert len(submitted(study)) == 1
+
+
 def test_submit_says_what_was_left_out_of_the_code(small, lvjobs, monkeypatch):
     small("1e17")
     monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: CodeCopy("c0de", ["package/pipe (FIFO)"]))

@@ -3,12 +3,13 @@
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control import command, enter
+from lvjobs.control import command, enter, why
 from lvjobs.control.code import drift, snapshot_code
 
 TASK = "package.train:train"
@@ -178,3 +179,55 @@ def test_commands_say_what_was_left_out(package, tmp_path, monkeypatch):
     with scene.session() as session:
         command.pause(session, ["one"], "a test", held_for="")
     assert scene.take_up("one") == [note, "one: taken up by the user"]
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """A study and a module of one file in one directory, which is no project and not on sys.path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    make_haste(monkeypatch)
+    for module in (enter, command):
+        monkeypatch.setattr(module, "snapshot_code", snapshot_code)
+    (tmp_path / "alone_in_a_file.py").write_text("one = 1\n")
+    (tmp_path / "study").mkdir()
+    return Scene(tmp_path / "study")
+
+
+def submitted_by_name(scene):
+    """Submit a run whose task study.toml does not name, as `lvjobs submit run` does; then let a new process begin."""
+    before = [*sys.path]
+    wanted = scene.wanted("one")
+    configs = [config.model_copy(update={"task": "alone_in_a_file:train"}) for config in wanted.configs]
+    with scene.session() as session:
+        enter.enter(session, replace(wanted, configs=configs))
+        command.pause(session, ["one"], "a test", held_for="")
+    sys.path[:] = before
+
+
+@pytest.mark.parametrize("where", ["the current directory", "the study"])
+def test_resume_finds_a_task_that_study_toml_does_not_name(tmp_path, monkeypatch, alone, where):
+    monkeypatch.chdir(tmp_path)
+    if where == "the study":
+        (tmp_path / "alone_in_a_file.py").rename(alone.root / "alone_in_a_file.py")
+    submitted_by_name(alone)
+    assert alone.take_up("one") == ["one: taken up by the user"]
+
+
+def test_why_finds_a_task_that_study_toml_does_not_name(tmp_path, monkeypatch, alone):
+    monkeypatch.chdir(tmp_path)
+    submitted_by_name(alone)
+    (tmp_path / "alone_in_a_file.py").write_text("one = 2\n")
+    with alone.session() as session:
+        row = next(row for row in session.make_pass()["runs"] if row["name"] == "one")
+        assert "alone_in_a_file.py" in dict(why.why(session, row).evidence)["code"]
+
+
+def test_a_current_directory_that_is_gone_is_passed_over(tmp_path, monkeypatch, alone):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alone_in_a_file.py").rename(alone.root / "alone_in_a_file.py")
+    submitted_by_name(alone)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert alone.take_up("one") == ["one: taken up by the user"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.fit import largest_multiple, propose
+from lvjobs.control.fit import Relief, largest_multiple, propose, relieve
 from lvjobs.study.run import RunConfig
 
 STEP, VALIDATION = 100, 70
@@ -55,6 +55,35 @@ def test_all_steps_and_the_rarest_validation_come_before_fewer_steps():
     least = 1000 * STEP + 2 * VALIDATION
     assert shape(propose([a_config()], price, least)) == [(1000, 1000)]
     assert shape(propose([a_config()], price, least - 1))[0][0] == 750
+
+
+def with_replay(configs):
+    """The price, with one checkpoint interval of each run on top, as it is reserved."""
+    return price(configs) + sum(STEP * min(config.checkpoint_every, config.steps) for config in configs)
+
+
+@pytest.mark.parametrize(
+    ("steps", "free_steps", "every", "fewer"),
+    [
+        (1000, 450, 0, 225),  # not even 250 steps and 250 of replay
+        (260, 450, 190, 225),
+        (20, 30, 10, 15),  # shorter than an interval: all of it may have to be repeated
+        (20, 21, 1, 10),
+        (20, 20, 0, 10),
+        (20, 1, 0, 0),
+    ],
+)
+def test_a_single_run_fits_with_a_shorter_interval_or_fewer_steps(steps, free_steps, every, fewer):
+    config, free = a_config(steps=steps), free_steps * STEP + 2 * VALIDATION
+    assert propose([config], with_replay, free) is None
+    assert relieve(config, with_replay, free) == Relief(every, fewer)
+    for changes in ({"checkpoint_every": every}, {"steps": fewer}):
+        if all(changes.values()):
+            changed = config.model_copy(update=changes)
+            (proposed,) = propose([changed], with_replay, free).configs
+            assert proposed.steps == changed.steps
+            more = {key: value + 1 for key, value in changes.items()}
+            assert with_replay([config.model_copy(update={"validate_every": steps, **more})]) > free
 
 
 def test_a_doubling_stops_at_the_end_of_the_run():

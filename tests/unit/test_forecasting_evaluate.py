@@ -219,6 +219,13 @@ def test_data_that_changed_are_refused(training):
         Candidate.build(_params(config_of(changed)), 0)
 
 
+def test_an_evaluation_whose_data_file_is_gone_asks_to_restore_it(training, tmp_path):
+    gone = training.model_copy(update={"data": str(tmp_path / "gone.h5")})
+    with pytest.raises(LvjobsError) as caught:
+        run_through(config_of(gone), tmp_path / "forecast")
+    assert str(caught.value) == f"{tmp_path}/gone.h5: no such file; restore it, then type: lvjobs resume forecast"
+
+
 def test_what_was_trained_on_is_not_scored(training, tmp_path):
     config = config_of(training)
     leaking = config.model_copy(update={"params": {**config.params, "systems": [3, *SYSTEMS[1:]]}})

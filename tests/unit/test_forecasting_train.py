@@ -251,6 +251,25 @@ def test_data_that_changed_since_the_run_was_declared_are_refused(data):
         task.build(small(data, data_sha256="0" * 64))
 
 
+@pytest.mark.parametrize("harm", ["gone", "edited", "no HDF5"])
+def test_a_job_whose_data_file_is_lost_asks_to_restore_it(data, tmp_path, harm):
+    """`lvjobs resume` has no --data, and another file would be refused."""
+    lost = tmp_path / "lost.h5"
+    lost.write_bytes(data.read_bytes())
+    config = small(lost, data_sha256=sha256(lost))
+    if harm == "gone":
+        lost.unlink()
+    else:
+        lost.write_bytes(data.read_bytes() + b"more" if harm == "edited" else b"text")
+    with pytest.raises(LvjobsError) as caught:
+        run_through(config, tmp_path / "dm")
+    message = str(caught.value)
+    assert message.startswith(str(lost))
+    assert message.endswith("; restore it, then type: lvjobs resume dm")
+    assert "--data" not in message
+    assert "data make" not in message
+
+
 def test_a_loss_that_is_no_number_is_an_error(trainer):
     with torch.no_grad():
         next(p for p in trainer.model.parameters() if p.requires_grad).fill_(math.nan)

@@ -129,8 +129,11 @@ def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):
 
 
 def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
+    lease = tmp_path / ".lvjobs" / "lease"
+    lease.mkdir(parents=True)
+    (lease / "000002").touch()
     later = open_ledger(tmp_path / "runs.db", 2)
-    with pytest.raises(LeaseLost), ledger.transaction() as transaction:
+    with pytest.raises(LeaseLost, match="another lvjobs process took over"), ledger.transaction() as transaction:
         transaction.add_run(a_run())
     with later.transaction() as transaction:
         assert transaction.runs() == []

@@ -12,6 +12,7 @@ from forked import Forked
 
 import lvjobs
 from lvjobs.cli import cli
+from lvjobs.cli.own import own_settings
 from lvjobs.control import asking, own_cost
 from lvjobs.control.cost import rates_of, work_ahead
 from lvjobs.control.declare import default_name
@@ -280,6 +281,12 @@ def test_a_name_says_what_the_stage_varies():
     assert len(default_name(RunConfig(task="m:train", steps=5, params=many), "one", list(many))) <= 70
 
 
+def test_a_table_of_the_tasks_own_in_train_is_one_of_its_settings(place):
+    (place / "settings.toml").write_text('[train]\ntask = "m:train"\n[train.optimizer]\nrate = 0.5\n')
+    made = own_settings(study(place, ""), None, Path("settings.toml")).run_config()
+    assert (made.task, made.params) == ("m:train", {"optimizer": {"rate": 0.5}})
+
+
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -293,12 +300,34 @@ def test_a_dry_run_shows_the_script_and_what_it_would_cost(place, monkeypatch):
     assert stage["training"]["official"] == 80 * 2 * 2 * 4 * 16 * 8
 
 
-def test_a_file_of_its_own_will_do(place):
-    (place / "settings.toml").write_text("steps = 20\nwidth = 4\n")
+@pytest.mark.parametrize("header", ["", "[train]\n"])
+def test_a_file_of_its_own_will_do(place, header):
+    """With its keys alone, or with the table that they are in in study.toml."""
+    (place / "settings.toml").write_text(f"{header}steps = 20\nwidth = 4\n")
     done = typed("submit", "run", "own_tasks_here:declared", "--config", "settings.toml", "--dry-run", "--json")
     assert done.exception is None, done.output
     (stage,) = json.loads(done.output)["estimate"]["stages"]
     assert stage["training"]["official"] == 20 * 7 * 4
+
+
+@pytest.mark.parametrize("command", ["submit", "rehearse"])
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("steps = 20\n[optimizer]\nrate = 1e-3\n", "write a table of the task's own settings as [train.optimizer]"),
+        ("[train]\nsteps = 20\n[budget]\nlimit = 1e9\n", "[budget] is a table that is not read"),
+        ('[train]\nsteps = 20\n[[stage]]\nname = "a"\n', "[stage] is a table that is not read"),
+        ('profile = "local"\n[train]\nsteps = 20\n', "keys outside of [train] (profile); write all keys under [train]"),
+        ("[[train]]\nsteps = 20\n", "[[train]] is a list of tables; write [train], once"),
+    ],
+)
+def test_a_file_with_another_table_than_train_is_refused(place, command, lines, said):
+    (place / "settings.toml").write_text(lines)
+    words = {"submit": ["submit", "run"], "rehearse": ["rehearse"]}[command]
+    done = typed(*words, "own_tasks_here:declared", "--config", "settings.toml")
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+    assert not list(Path().glob("checkpoints/*"))
 
 
 @pytest.mark.parametrize(

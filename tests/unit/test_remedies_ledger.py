@@ -103,16 +103,23 @@ def test_charges_that_the_journals_do_not_show(scene, typed, take):
     assert typed("ledger", "check")[0] == 0
 
 
-@pytest.mark.remedy("LEDGER_CHECK", "TOUCH")
-def test_the_lease_was_deleted(scene, typed, take):
+@pytest.mark.remedy("TOUCH")
+@pytest.mark.parametrize("command", ["status", "ledger check"])
+@pytest.mark.parametrize("trouble", ["the lease was deleted", "runs.db is from a later time"])
+def test_the_lease_is_behind_the_ledger(tmp_path, scene, typed, take, trouble, command):
     begun(scene)
-    shutil.rmtree(scene.study.layout.lease)
-    code, _, shown = typed("status")
-    assert code != 0
-    code, _, again = typed("status")
-    assert code != 0, "to type it again is of no use"
-    code, shown, _ = take(remedies.LEDGER_CHECK, again)
+    if trouble == "the lease was deleted":
+        shutil.rmtree(scene.study.layout.lease)
+    else:
+        shutil.copytree(scene.study.layout.lease, tmp_path / "earlier")
+        for _ in range(5):
+            typed("status")
+        shutil.rmtree(scene.study.layout.lease)
+        shutil.copytree(tmp_path / "earlier", scene.study.layout.lease)
+    code, out, errors = typed(*command.split())
     assert code == 1
+    shown = out + errors
+    assert "another lvjobs process" not in shown
     path = shown.partition("type: touch ")[2].split()[0]
     code, _, _ = take(remedies.TOUCH, shown, path=path)
     assert code == 0

@@ -1,6 +1,7 @@
 """Scenarios of remedies for runs: the trouble, what the message says to type, and the end of the trouble."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,59 @@ def test_its_configuration_in_run_json(scene, typed, take, harm):
     resumed(scene, take, shown)
     assert path.read_text() == whole
     assert typed("ledger", "check")[0] == 0
+
+
+@pytest.mark.remedy("RESUME_RUN")
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+@pytest.mark.parametrize("harm", ["edited", "refingered", "torn", "gone"])
+def test_the_configuration_of_a_run_that_is_over(scene, typed, take, state, harm):
+    """No submission will write its run.json again."""
+    begun(scene)
+    if state == "cancelled":
+        typed("cancel", "one")
+    completes(scene)
+    assert scene.state() == state
+    path = scene.files().config
+    whole = path.read_text()
+    if harm == "edited":
+        edit(path, steps=7)
+    elif harm == "refingered":
+        path.write_text(json.dumps({**json.loads(whole), "fingerprint": "0" * 16}))
+    elif harm == "torn":
+        path.write_text(whole[:40])
+    else:
+        path.unlink()
+    code, shown, _ = typed("ledger", "check")
+    assert code == 1
+    assert "no job will train it" not in shown
+    code, shown, _ = take(remedies.RESUME_RUN, shown, run="one")
+    assert code == 0
+    assert f"one: is {state}; run.json is written again" in shown
+    assert path.read_text() == whole
+    assert typed("ledger", "check")[0] == 0
+    assert scene.state() == state
+    assert "one: is " + state + "; there is nothing to take up" in typed("resume", "one")[1]
+
+
+@pytest.mark.remedy("RESUME_RUN")
+def test_the_configuration_of_a_run_of_a_study_elsewhere(tmp_path, monkeypatch, scene, typed, take):
+    begun(scene)
+    assert completes(scene)
+    scene.files().config.unlink()
+    there = ("--study", str(scene.root))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    _, shown, _ = typed("ledger", "check", *there)
+    assert take(remedies.RESUME_RUN, shown, *there, run="one")[0] == 0
+    assert typed("ledger", "check", *there)[0] == 0
+
+
+def test_a_directory_that_is_gone_is_not_made_again_for_a_run_that_is_over(scene, typed):
+    begun(scene)
+    assert completes(scene)
+    shutil.rmtree(scene.files().root)
+    assert typed("resume", "one")[0] == 0
+    assert not scene.files().root.exists()
 
 
 def test_a_submission_puts_run_json_back_where_nobody_types_anything(scene):
