@@ -72,6 +72,27 @@ def until(condition, seconds=300):
     return value
 
 
+LIMITS = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
+
+
+def limit_jobs(lab, most):
+    """Let a user have so many jobs in the queue; wait until that is in force and Slurm counts none of the jobs before.
+
+    Once that did not come about in five minutes, with an empty queue. slurmctld asks and counts anew when it starts.
+    """
+    lab.run("sbatch", "-o", "/dev/null", "--wrap=true")  # until a user had a job, Slurm shows no limits of users
+    lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={most}")
+    begun, told, has_restarted = time.monotonic(), "", False
+    while f"MaxSubmitJobsPU={most}(0)" not in (told := lab.run(*LIMITS)):
+        if not has_restarted and time.monotonic() > begun + 120:
+            lab.kill_controller()
+            lab.start_controller()
+            lab.run("sbatch", "-o", "/dev/null", "--wrap=true")
+            has_restarted = True
+        assert time.monotonic() < begun + 420, told
+        time.sleep(0.1)
+
+
 def kill_worker(claim):
     """SIGKILL to the process that made the claim."""
     os.kill(claim["pid"], signal.SIGKILL)

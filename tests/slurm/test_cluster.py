@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from driving import until
+from driving import LIMITS, limit_jobs, until
 
 from lvjobs.cluster import slurm
 from lvjobs.cluster.profiles import load_profile
@@ -246,11 +246,8 @@ def test_refusals_in_slurms_words(lab, bench, resources, said, capfd):
 
 
 def test_a_submit_limit_is_waiting(lab, bench):
-    words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
-    lab.run("sbatch", "-o", "/dev/null", "--wrap=true")  # until a user had a job, Slurm shows no limits of users
-    lab.run("sacctmgr", "-iQ", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=1")
     try:
-        until(lambda: "MaxSubmitJobsPU=1(0)" in lab.run(*words))  # in force, and no job of before is counted any more
+        limit_jobs(lab, 1)
         first = bench.request({"sleep": 250})
         job_id = bench.cluster.submit(first)
         with pytest.raises(SubmitDeferred, match="QOSMaxSubmitJobPerUserLimit"):
@@ -258,7 +255,7 @@ def test_a_submit_limit_is_waiting(lab, bench):
         bench.cluster.cancel(job_id)
     finally:
         lab.run("sacctmgr", "-iQ", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
-        until(lambda: "MaxSubmitJobsPU=1(" not in lab.run(*words))
+        until(lambda: "MaxSubmitJobsPU=1(" not in lab.run(*LIMITS))
 
 
 def test_no_sbatch_here(bench, monkeypatch):

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from driving import Study, until
+from driving import LIMITS, Study, limit_jobs, until
 
 from lvjobs import remedies
 from lvjobs.cluster.profiles import load_profile
@@ -24,17 +24,13 @@ grid = {{ width = [2, 4, 8], learning_rate = [1e-4, 5e-5, 1e-5], seed = {seeds} 
 @pytest.fixture
 def limited(lab):
     """The usual lab, whose QOS lets a user have four jobs in the queue."""
-    words = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
-    lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=4")
     try:
-        lab.run("sbatch", "-o", "/dev/null", "--wrap=true")  # until a user had a job, Slurm shows no limits of users
-        # In force, and none of the jobs before is counted any more.
-        until(lambda: "MaxSubmitJobsPU=4(0)" in lab.run(*words))
+        limit_jobs(lab, 4)
         yield lab
     finally:
         lab.run("scancel", "--quiet", "--me")
         lab.run("sacctmgr", "-i", "-Q", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=-1")
-        until(lambda: "MaxSubmitJobsPU=4(" not in lab.run(*words))
+        until(lambda: "MaxSubmitJobsPU=4(" not in lab.run(*LIMITS))
 
 
 def queued(lab):
