@@ -79,7 +79,7 @@ def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
         return items
     slurm = [item for item in items if item.get_closest_marker("slurm")]
     others = [item for item in items if not item.get_closest_marker("slurm")]
-    half = workers // 2
+    half = (workers + 1) // 2  # the larger: tests of Slurm take most of the time, and little of the cores
     parts: list[list[pytest.Item]] = [slurm[number::half] for number in range(half)]
     parts += [[] for _ in range(workers - half)]
     slow = [list(group) for _, group in groupby((item for item in others if _is_slow(item)), lambda item: item.path)]
