@@ -1,4 +1,4 @@
-"""What deterministic arithmetic costs on this card, and whether the same steps twice give the same bits."""
+"""The cost of deterministic arithmetic on this card, and a check that the same steps give the same bits twice."""
 
 import contextlib
 import hashlib

@@ -8,7 +8,7 @@ from measuring import machine_line
 from tabulate import tabulate
 
 NOTHING = "Nothing was measured"
-"""How a page without figures begins; benchmarks/run keeps an earlier section with figures instead."""
+"""The beginning of a page without figures; benchmarks/run then keeps an earlier section that has figures."""
 
 HOW = """\
 No figure here is of a GPU until one command has run where there is one: `python benchmarks/gpu.py`, ten minutes. If
@@ -106,9 +106,9 @@ def _resume(results: Sequence[Result]) -> list[str]:
         same = "yes" if row["same"] else "no"
         parted = f"at step {row['parted']}" if row["parted"] else "never"
         rows.append([*named, str(row["steps"]), str(row["repeated"]), same, parted])
-        for words, taken in (("a new run", row["anew"]), ("a resumed run", row["resumed"])):
-            numbers = [f"{taken[key]:.1f}" for key in ("claimed", "first")]
-            start.append([*named, words, *numbers, f"{1000 * taken['step']:.0f}"])
+        for words, seconds in (("a new run", row["new"]), ("a resumed run", row["resumed"])):
+            numbers = [f"{seconds[key]:.1f}" for key in ("claimed", "first")]
+            start.append([*named, words, *numbers, f"{1000 * seconds['step']:.0f}"])
     note = (
         f"`python -m lvjobs.worker` with its own settings: {CUBLAS}=:4096:8, torch's deterministic algorithms, sdpa "
         "attention. One run is left alone. The other one is killed with SIGKILL after its checkpoint at half of the "

@@ -31,7 +31,7 @@ WAYS = (training.HF, training.BY_LENGTH, training.OURS, training.PACKED, trainin
 SMALL = Architecture(2, 32, 64, 2, 1, 16, 64)
 """The shape of a trial run, whose vocabulary is the tokenizer's."""
 SHORTER = 8
-"""How many times shorter a trial's windows are."""
+"""The factor by which the windows of a trial are shorter."""
 LAST = (5, 200)
 """Steps of a repetition: at least, at most."""
 
@@ -105,7 +105,7 @@ def _matmul(size: int = 8192, times: int = 20) -> float:
 
 
 def held() -> int:
-    """Free what nobody holds; return the bytes of tensors on the GPU."""
+    """Free unused memory; return the bytes of tensors on the GPU."""
     if not GPU:
         return 0
     gc.collect()
@@ -129,7 +129,7 @@ class Way:
         """Train; note the seconds of a step and the most memory that this way needs. Return real tokens a second."""
         repeat = self.repetition(steps)
         before = 0
-        if GPU:  # Memory that torch keeps for reuse stays: to take it anew would be measured with the steps.
+        if GPU:  # Torch's cache of memory stays: allocating it again would be measured with the steps.
             gc.collect()
             before = int(torch.cuda.memory_allocated())
             torch.cuda.reset_peak_memory_stats()
@@ -175,7 +175,7 @@ def train(asked: dict[str, Any]) -> Found:
         for name, way in list(ways.items()):
             try:
                 way.rates.append(way.run(steps))
-            except Exception as error:  # noqa: BLE001, PERF203
+            except Exception as error:  # noqa: BLE001, PERF203 - one way that fails leaves the others
                 del ways[name]
                 yield "row", {"way": name, "failed": words_of(error)}
     for name, way in ways.items():
@@ -210,7 +210,7 @@ def forecasts(asked: dict[str, Any]) -> Found:
     row: dict[str, Any] = {"rate": ours(batches), "series": batches * batch, "batch": batch}
     try:
         row["generate"] = _generate_rate(model, table, codec, every[:batch])
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - a peer that fails leaves our own figure
         row["generate"] = words_of(error)
     yield "row", row
 

@@ -97,14 +97,14 @@ def resume(root: Path, config: TrainingConfig, steps: int, deadline: float) -> d
     """
     params = config.model_dump()
     straight, broken = (Worker(root / name, params, steps, deadline) for name in ("straight", "resumed"))
-    anew = straight.attempt()
+    new = straight.attempt()
     broken.attempt(killed=True)
     lost = broken.executed() - steps // 2
     resumed = broken.attempt()
     (one, losses), (other, others) = straight.result(), broken.result()
     pairs = enumerate(zip(losses, others, strict=True), 1)
     parted = next((step for step, (left, right) in pairs if left != right), None)
-    return {"anew": anew, "resumed": resumed, "same": one == other, "parted": parted, "steps": steps, "repeated": lost}
+    return {"new": new, "resumed": resumed, "same": one == other, "parted": parted, "steps": steps, "repeated": lost}
 
 
 def _loss(line: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py measures, in which order, and within how many seconds."""
+"""The parts of benchmarks/gpu.py, their order, and the seconds that each may take."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass
 class Result:
-    """What a part gave: rows, and why the rest of it was not measured."""
+    """The result of a part: its rows, and why the rest was not measured."""
 
     part: Part
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -78,7 +78,7 @@ PARTS = (
     _deterministic(f"without {CUBLAS}", 2, cublas=False),
     _resume("bf16", packing=True, head="numeric"),
 )
-"""What matters most comes first, in case that the time is used up."""
+"""The most important part comes first, in case the time is used up."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What the control plane writes into run directories: for workers, which see nothing of runs.db."""
+"""Files that the control plane writes into run directories for workers, which never read runs.db."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

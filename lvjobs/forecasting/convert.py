@@ -14,7 +14,7 @@ from lvjobs.errors import UsageError
 
 _SAMPLE = "0.12,3.45;6.78,9.01;"
 _UNREADABLE = (OSError, ValueError, KeyError, NotImplementedError, struct.error)
-"""What transformers raises for a file that is no GGUF, is cut off, or holds a kind of model that it does not know."""
+"""Errors that transformers raises for a file that is no GGUF, is cut off, or holds an unknown kind of model."""
 
 
 def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "fp32") -> None:

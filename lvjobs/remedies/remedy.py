@@ -35,7 +35,7 @@ class Remedy:
 
 
 _SUBSTITUTED = ')"'
-"""How `eval "$(lvjobs lab env)"` ends: options go before it."""
+"""The end of `eval "$(lvjobs lab env)"`; options go before it."""
 
 
 def _quoted(value: object) -> str:

@@ -58,7 +58,7 @@ def _seed(each: Evaluated) -> Sequence[str]:
 
 
 def _settings(each: Evaluated, train: TrainingConfig | None) -> list[str]:
-    """What of its settings decides how series are read and written, and is not what study.toml has."""
+    """Return the settings that decide how series are read and written, where they differ from study.toml."""
     own, words = each.config.training, []
     for key in (*OF_THE_BASE, *_SERIES):
         value = getattr(own, key)

@@ -17,6 +17,33 @@ name = "one"
 job = false
 """
 
+PRICED = """\
+profile = "lab"
+
+[train]
+task = "toy_task:priced"
+steps = 12
+checkpoint_every = 4
+width = 4
+learning_rate = 0.03
+
+[driver]
+job = false
+"""
+STAGES = """
+[[stage]]
+name = "first"
+grid = { width = [2, 4] }
+select = { metric = "training_loss" }
+
+[[stage]]
+name = "second"
+from = "first"
+grid = { learning_rate = [0.1, 0.2] }
+select = { metric = "training_loss" }
+"""
+"""Two stages, the second from the winner of the first, for `PRICED`."""
+
 
 def typed_scene(tmp_path, monkeypatch, toml=TOML, **options):
     """Return a `Scene` in whose directory one is, and whose cluster and clock the commands that are typed there use."""

@@ -175,9 +175,8 @@ def test_a_run_held_for_flops_goes_on_with_current_resources(tmp_path, monkeypat
     assert requested(scene) == {"memory_mb": 700}
 
 
-def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_fit_it_and_a_pass_reports_that(
-    tmp_path, monkeypatch
-):
+def freed(tmp_path, monkeypatch):
+    """Return a study whose run was held for FLOPs, and whose limit has just been raised."""
     make_haste(monkeypatch)
     scene = Scene(tmp_path, budget={"limit": 10**6})
     scene = begun(scene, taken=EVERY)
@@ -185,6 +184,13 @@ def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_f
     scene.cluster.kill(scene.job().id)
     scene.make_pass()
     scene.bind(limit=10**6)
+    return scene
+
+
+def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_fit_it_and_a_pass_reports_that(
+    tmp_path, monkeypatch
+):
+    scene = freed(tmp_path, monkeypatch)
     edit(scene, memory_mb=700, pack=2, side_by_side=2, processes=2)
     told = scene.one_pass()
     (line,) = [line for line in told if "side_by_side" in line]
@@ -195,13 +201,7 @@ def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_f
 
 
 def test_a_run_held_for_flops_whose_profile_is_gone_says_how_to_have_it_back(tmp_path, monkeypatch):
-    make_haste(monkeypatch)
-    scene = Scene(tmp_path, budget={"limit": 10**6})
-    scene = begun(scene, taken=EVERY)
-    scene.bind(limit=500)
-    scene.cluster.kill(scene.job().id)
-    scene.make_pass()
-    scene.bind(limit=10**6)
+    scene = freed(tmp_path, monkeypatch)
     edit(scene, profile=str(tmp_path / "gone.sh.j2"))
     (line,) = [line for line in scene.one_pass() if "gone.sh.j2" in line]
     assert "cannot be read" in line

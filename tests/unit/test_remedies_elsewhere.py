@@ -6,37 +6,12 @@ import shutil
 
 import pytest
 from control_scenes import begun
-from remedy_scenes import typed_scene
+from remedy_scenes import PRICED, STAGES, typed_scene
 from remedy_tasks import beside
 
 from lvjobs.cluster import templates
 from lvjobs.study.config import load_study
 
-TOML = """\
-profile = "lab"
-
-[train]
-task = "toy_task:priced"
-steps = 12
-checkpoint_every = 4
-width = 4
-learning_rate = 0.03
-
-[driver]
-job = false
-"""
-STAGES = """
-[[stage]]
-name = "first"
-grid = { width = [2, 4] }
-select = { metric = "training_loss" }
-
-[[stage]]
-name = "second"
-from = "first"
-grid = { learning_rate = [0.1, 0.2] }
-select = { metric = "training_loss" }
-"""
 FORECASTS = 'profile = "lab"\nstage = []\n\n[driver]\njob = false\n'
 
 CHOICES = {"RUN": "one", "FLOPS": "1e18", "REASON": "a second grant", "MODULE": "toy_task", "FUNCTION": "priced"}
@@ -164,7 +139,7 @@ def test_a_command_that_is_shown_elsewhere_is_about_the_study_that_was_named(nam
     root, elsewhere = tmp_path / "a study", tmp_path / "elsewhere"
     root.mkdir()
     elsewhere.mkdir()
-    toml = FORECASTS if name == "no task" else TOML if name.startswith("no stage") else TOML + STAGES
+    toml = FORECASTS if name == "no task" else PRICED if name.startswith("no stage") else PRICED + STAGES
     budget = {"limit": BUDGETS[name]} if name in BUDGETS else {}
     scene = typed_scene(root, monkeypatch, toml + "".join(f"\n[budget]\nlimit = {each}\n" for each in budget.values()))
     monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)

@@ -1,36 +1,13 @@
 """Scenarios of remedies for stages: the trouble, what the message says to type, and the end of the trouble."""
 
 import pytest
-from remedy_scenes import typed_scene
+from remedy_scenes import PRICED, STAGES, typed_scene
 
 from lvjobs import remedies
 from lvjobs.cluster.simulation import Manners
 from lvjobs.errors import UsageError
 
-TOML = """\
-profile = "lab"
-
-[train]
-task = "toy_task:priced"
-steps = 12
-checkpoint_every = 4
-width = 4
-learning_rate = 0.03
-
-[driver]
-job = false
-
-[[stage]]
-name = "first"
-grid = { width = [2, 4] }
-select = { metric = "training_loss" }
-
-[[stage]]
-name = "second"
-from = "first"
-grid = { learning_rate = [0.1, 0.2] }
-select = { metric = "training_loss" }
-"""
+TOML = PRICED + STAGES
 
 
 @pytest.fixture
