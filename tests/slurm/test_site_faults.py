@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import time
@@ -87,11 +88,13 @@ def test_a_controller_that_lost_its_state_begins_anew_with_job_1(study: Study, h
         worker.wait(600)
     run = study.until("run", "completed")
 
-    first, second = study.claims("run")
-    assert int(second["job_id"]) <= int(first["job_id"]), "the controller did not begin anew"
+    story = study.type("status", "run", "--no-pass")
+    first, second, *_ = (int(number) for number in re.findall(r"submitted as job (\d+)", story))
+    assert second <= first, f"the controller did not begin anew\n{story}"
+    # The old job's node may end the new one with the old one's number before its worker begins: then there is a third.
+    assert study.claims("run")[-1]["job_id"] == run["job_id"]
     seen = [line for line in study.journal("run") if line["kind"] == "step"]
-    assert run["attempts"] == 2
-    assert run["executed_steps"] == len(seen) == 1000 + run["replayed_steps"]
+    assert run["executed_steps"] == len(seen) == 1000 + run["replayed_steps"], story
     assert study.weights("run") == undisturbed
     fault("state_lost", study, same_bits=True)
 
