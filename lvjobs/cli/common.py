@@ -107,7 +107,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             if read_summary(study.layout.summary) is None:
                 raise  # there is nothing to show, and this is what has to be remedied
             stale = str(error)
-    summary = read_summary(study.layout.summary)
+    summary = read_summary(study.layout.summary, study.where)
     if summary is None:
         raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}

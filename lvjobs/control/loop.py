@@ -216,7 +216,7 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
+        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout), study.where)
         try:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)

@@ -128,6 +128,12 @@ class Study(BaseModel):
                 return ()
         return "--study", str(self.root)
 
+    @property
+    def begin(self) -> str:
+        """Return the command that submits a first run; `submit train` has nothing for a study of a task of your own."""
+        first = remedies.SUBMIT_TASK if isinstance(self.config.train, OwnSettings) else remedies.SUBMIT_TRAIN
+        return first(*self.where)
+
 
 def load_study(root: Path) -> Study:
     """Read `root`/study.toml.
