@@ -67,12 +67,13 @@ def print_status(
 
     `begin` and `where`: see `Study.begin` and `Study.where`.
     """
-    console = console or new_console()
+    console, every = console or new_console(), remedies.STATUS_ALL(*where)
     for part in render_status(summary, console, None if whole else console.height, begin, where):
         if isinstance(part, str):
             console.file.write(f"{part}\n")
         else:
-            console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
+            unbroken = not console.is_terminal or every in str(part)  # so that a command can be pasted
+            console.print(part, soft_wrap=isinstance(part, Text) and unbroken)
 
 
 def render_status(
@@ -307,7 +308,7 @@ def _render_block(
     if block.hidden:
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
-        parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL(*where)})", "dim", no_wrap=True, overflow="ignore"))
+        parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL(*where)})", style="dim"))
     parts += reason_lines(block.shown, _REASONS if block.hidden else None)
     return parts
 
