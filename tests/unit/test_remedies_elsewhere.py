@@ -21,10 +21,13 @@ from lvjobs.cli import status, watch
 from lvjobs.cluster import templates
 from lvjobs.cluster.commands import Answer
 from lvjobs.cluster.protocol import Site
+from lvjobs.control import loop
 from lvjobs.doctor.errand import Errand
 from lvjobs.doctor.examine import check_site
 from lvjobs.doctor.node import check_errand
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.lease import claim_path, newest_claim
 from lvjobs.ledger.storage import storage_of
 from lvjobs.records.node import NodeReport
 from lvjobs.study.config import load_study
@@ -290,7 +293,7 @@ def toml_of(name):
     if name == "a driver that the site refuses":
         return PRICED.partition("[driver]")[0]
     if name == "no Slurm":
-        return PRICED.replace('"lab"', '"local"')
+        return PRICED.partition("[driver]")[0].replace('"lab"', '"local"')
     return PRICED if name.startswith("no stage") else PRICED + STAGES
 
 
@@ -355,6 +358,25 @@ def test_a_command_that_is_shown_elsewhere_is_about_the_study_that_was_named(nam
     if scene.study.layout.database.exists() and before is not foreign_file:
         stored = [str(row) for table in STORED for row in scene.rows(table)]
         assert not [row for row in stored if "--study" in row], "the study may move"
+
+
+def test_a_command_elsewhere_whose_lease_another_process_took(tmp_path, monkeypatch, typed):
+    scene = typed_scene(tmp_path, monkeypatch, PRICED)
+    begun(scene)
+    monkeypatch.chdir("/")
+    decide, lease = loop.decide, scene.study.layout.lease
+
+    def sleep_and_decide(*arguments):
+        monkeypatch.setattr(loop, "decide", decide)
+        mine = newest_claim(lease)
+        shutil.copy(claim_path(lease, mine), claim_path(lease, mine + 1))
+        open_ledger(scene.study.layout.database, mine + 1).close()
+        return decide(*arguments)
+
+    monkeypatch.setattr(loop, "decide", sleep_and_decide)
+    code, _, err = typed("resume", "--study", tmp_path)
+    assert (code, "took over this study while this one slept" in err) == (1, True)
+    assert f"if that does not help: lvjobs ledger check --study {tmp_path}\n" in err
 
 
 def test_ctrl_c_of_a_command_elsewhere(tmp_path, monkeypatch, typed):
