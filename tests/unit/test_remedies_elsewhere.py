@@ -259,6 +259,7 @@ CASES = {
     "charges that the journals do not show": (overcharged, "ledger check", "lvjobs ledger rebuild --aside", 0),
     "an allowance that is gone": (unbound, "ledger check", "lvjobs resume", 0),
     "a run that the ledger does not know": (stranger, "ledger check", "lvjobs ledger rebuild --aside", 0),
+    "a run directory of another user": (running, "resume", "lvjobs ledger check", 0),
     "a ledger on NFS, to be read": (running, "ledger check", "lvjobs ledger export", 0),
     "a ledger on NFS, to be copied": (running, "ledger check", "lvjobs ledger backup", 0),
     "a ledger that is none": (foreign_file, "status", "lvjobs ledger check", 1),
@@ -316,6 +317,8 @@ def surround(name, scene, monkeypatch):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         monkeypatch.setenv("LINES", "12")
         monkeypatch.setenv("COLUMNS", "200" if name.endswith("live view") else "80")
+    if "another user" in name:
+        monkeypatch.setattr("lvjobs.control.observe.is_foreign", lambda _root: True)
     if "NFS" in name:
         monkeypatch.setattr("lvjobs.control.check.storage_of", lambda root: replace(storage_of(root), kind="nfs4"))
     if name == "a driver that the site refuses":
