@@ -4,7 +4,9 @@ import atexit
 import errno
 import gc
 import sys
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -74,10 +76,11 @@ def cli() -> None:
 
 def main() -> None:
     """The `lvjobs` command. Errors meant for people end in one line and their exit code."""
+    known: dict[str, Path] = {}  # see `lvjobs.cli.common.study_option`
     gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)  # else Python looks for it once more as it ends, a tenth of `status`
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, obj=known)
     except LvjobsError as error:
         click.echo(f"lvjobs: {cleaned(str(error))}", err=True)
         sys.exit(error.exit_code)
@@ -94,5 +97,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"lvjobs: interrupted; what was submitted goes on; type: {remedies.STATUS}", err=True)
+        status = remedies.STATUS(*_where(known))
+        click.echo(f"lvjobs: interrupted; what was submitted goes on; type: {status}", err=True)
         sys.exit(130)
+
+
+def _where(known: Mapping[str, Path]) -> tuple[str, ...]:
+    """Return the options that name the study of the command that was typed; none where it was about no study."""
+    from lvjobs.files import expand_home
+    from lvjobs.study.config import options_for
+
+    return options_for(expand_home(known["root"]).resolve()) if "root" in known else ()

@@ -27,9 +27,17 @@ def study_option(function: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         default=Path(),
         envvar="LVJOBS_STUDY",
+        callback=_keep_root,
         help="The study's directory (default: the current one; also $LVJOBS_STUDY).",
     )
     return option(function)
+
+
+def _keep_root(context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
+    """Keep the study's directory for `lvjobs.cli.main`, which may have to name the study after Ctrl-C."""
+    if isinstance(context.obj, dict):
+        context.obj["root"] = root
+    return root
 
 
 def json_option(function: F) -> F:
@@ -107,7 +115,7 @@ def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
             if read_summary(study.layout.summary) is None:
                 raise  # there is nothing to show, and this is what has to be remedied
             stale = str(error)
-    summary = read_summary(study.layout.summary)
+    summary = read_summary(study.layout.summary, study.where)
     if summary is None:
         raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
     return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}

@@ -154,7 +154,7 @@ def install(root: Path, scrontab: bool, every: int) -> None:
 
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
-    install_entry(program, *cron_entry(study, every, of_slurm=scrontab))
+    install_entry(program, *cron_entry(study, every, of_slurm=scrontab), study.where)
     often = "minute" if every == 1 else f"{every} minutes"
     click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*study.where)}")
 

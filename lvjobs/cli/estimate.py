@@ -66,7 +66,7 @@ def estimate(
         return
     from lvjobs.report.estimate import print_estimate
 
-    print_estimate(foreseen)
+    print_estimate(foreseen, where=study.where)
 
 
 def _speed(text: str | None) -> float | None:

@@ -55,8 +55,10 @@ def _tell_of_storage(root: Path, profile: str) -> None:
     """Where the study lies, if there is something to say of that."""
     from lvjobs.control.check import is_elsewhere
     from lvjobs.ledger import storage
+    from lvjobs.study.config import load_study
 
-    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile)):
+    where = load_study(root).where
+    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile), where=where):
         click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
 
 
@@ -67,10 +69,11 @@ def _tell_of_site(root: Path, profile: str) -> None:
     from lvjobs.report.site import site_lines
     from lvjobs.study.config import load_study
 
+    study = load_study(root)
     try:
-        site = cluster_for(load_study(root), profile).probe()
+        site = cluster_for(study, profile).probe()
     except ClusterError as error:
         click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
         return
-    for line in site_lines(asdict(site)):
+    for line in site_lines(asdict(site), study.where):
         click.echo(line)

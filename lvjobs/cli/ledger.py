@@ -63,7 +63,7 @@ def backup(root: Path, file: Path | None) -> None:
     if not study.layout.database.exists():
         raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
     with held_study(study, wait=WRITE_WAIT_SECONDS):
-        back_up(study.layout.database, target.absolute())
+        back_up(study.layout.database, target.absolute(), study.where)
     click.echo(f"{target}: {target.stat().st_size} bytes")
 
 
@@ -85,7 +85,7 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     if as_json:
         print_json({"schema": 1, **made.to_dict()})
         return
-    for line in rebuild_lines(made.to_dict()):
+    for line in rebuild_lines(made.to_dict(), study.where):
         click.echo(line)
 
 

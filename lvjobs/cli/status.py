@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from lvjobs import remedies
 from lvjobs.cli.common import (
     READ_WAIT_SECONDS,
     current_summary,
@@ -20,9 +19,7 @@ from lvjobs.cli.common import (
 )
 from lvjobs.cli.completion import complete_runs
 from lvjobs.errors import UsageError
-from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import Study
-from lvjobs.study.settings import OwnSettings
 
 
 @click.command()
@@ -51,12 +48,7 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     from lvjobs.report.status import print_status
 
     tell_problems(summary)
-    print_status(summary, whole=whole or not sys.stdout.isatty(), begin=_begin(study))
-
-
-def _begin(study: Study) -> Remedy:
-    """What submits a first run: a study of a task of one's own has nothing for `submit train`."""
-    return remedies.SUBMIT_TASK if isinstance(study.config.train, OwnSettings) else remedies.SUBMIT_TRAIN
+    print_status(summary, whole=whole or not sys.stdout.isatty(), begin=study.begin, where=study.where)
 
 
 def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
@@ -92,7 +84,8 @@ def _stay(study: Study, every: float, *, whole: bool, make_pass: bool) -> None:
     console = new_console()
 
     def drawn(summary: Mapping[str, Any]) -> Group:
-        return Group(*render_status(summary, console, None if whole else console.height, _begin(study)))
+        lines = None if whole else console.height
+        return Group(*render_status(summary, console, lines, study.begin, study.where))
 
     with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as shown:
         while True:

@@ -207,7 +207,7 @@ def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
     """
     from lvjobs.report.estimate import refusal
 
-    if words := refusal(_foreseen(study, chosen, asked)):
+    if words := refusal(_foreseen(study, chosen, asked), study.where):
         costs = remedies.SWEEP_PLAN(*study.where)
         raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
 
@@ -293,7 +293,7 @@ def _print_plan(study: Study, chosen: list[Stage], asked: "Request", *, as_json:
     if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
         every = remedies.SWEEP_PLAN(*study.where)
         click.echo(f"Evaluations of runs are counted with the stages that train these; see: {every}\n")
-    print_estimate(foreseen)
+    print_estimate(foreseen, where=study.where)
 
 
 @sweep.command()
@@ -318,7 +318,7 @@ def show(name: str, root: Path, as_json: bool) -> None:
         print_json({"schema": 1, **found})
     else:
         tell(summary)
-        print_standing(found)
+        print_standing(found, study.where)
 
 
 @sweep.command()

@@ -17,9 +17,14 @@ PROGRAMS = ("scrontab", "crontab")
 _NONE_YET = ("no crontab for", "no scrontab for")
 
 
-def install(program: str, name: str, lines: Sequence[str]) -> None:
-    """Put `lines` into the table, in place of those of the same `name`. Raises ClusterError: it is not offered here."""
-    _write(program, [*_without(_read(program), name), _begin(name), *lines, _end(name)])
+def install(program: str, name: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
+    """Put `lines` into the table, in place of those of the same `name`. `where`: see `Study.where`.
+
+    Raises:
+        ClusterError: the program is not offered here, or refused the table.
+    """
+    before = _read(program, where=where)
+    _write(program, [*_without(before, name), _begin(name), *lines, _end(name)], where)
 
 
 def uninstall(program: str, name: str) -> bool:
@@ -64,16 +69,16 @@ def _marks(lines: Sequence[str], name: str) -> tuple[int, int] | None:
     return (begins[0], lines.index(_end(name))) if begins and _end(name) in lines else None
 
 
-def _read(program: str, seconds: float = _SECONDS) -> list[str]:
+def _read(program: str, seconds: float = _SECONDS, where: Sequence[str] = ()) -> list[str]:
     answer = run([program, "-l"], seconds)
     if answer.returncode == 0:
         return answer.stdout.splitlines()
     if any(text in answer.said.lower() for text in _NONE_YET):
         return []
-    raise ClusterError(f"{program} cannot be read ({answer.said}); without it, keep {remedies.WATCH} running")
+    raise ClusterError(f"{program} cannot be read ({answer.said}); without it, keep {remedies.WATCH(*where)} running")
 
 
-def _write(program: str, lines: Sequence[str]) -> None:
+def _write(program: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".crontab", encoding="utf-8") as table:
         table.write("".join(f"{line}\n" for line in lines))
         table.flush()
@@ -81,5 +86,5 @@ def _write(program: str, lines: Sequence[str]) -> None:
     if answer.returncode != 0:
         raise ClusterError(
             f"{program} refused the entry ({answer.said}), and the table is as it was; without it, keep "
-            f"{remedies.WATCH} running"
+            f"{remedies.WATCH(*where)} running"
         )

@@ -52,7 +52,7 @@ def read_rows(transaction: Transaction) -> Rows:
 def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:
     """Yield all that does not agree, run by run; then what lies about that the ledger does not know.
 
-    `where` is `Study.where`, for the command that writes a run.json again.
+    `where`: see `Study.where`.
     """
     for run in rows.runs:
         files = layout.run(run.name)
@@ -60,7 +60,7 @@ def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterato
             yield from _audit_run(run, rows, files, where)
         except (OSError, ValueError, TypeError) as error:
             yield Finding("error", run.name, f"{files.root} cannot be read ({error})", "see what happened to that file")
-    yield from _strangers({run.name for run in rows.runs}, layout.checkpoints)
+    yield from _strangers({run.name for run in rows.runs}, layout.checkpoints, where)
 
 
 def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
@@ -83,13 +83,13 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> 
     if done is None and run.state is RunState.COMPLETED:
         what = "is completed by the ledger, and its done marker is gone: a job of it would train again"
         yield Finding("error", run.name, what, f"restore {files.done} from a backup")
-    yield from _spent(run, rows, files)
-    yield from _allowed(run, rows, files)
+    yield from _spent(run, rows, files, where)
+    yield from _allowed(run, rows, files, where)
     for member in rows.members.get(run.id, ()):
         path = files.revoked / member.token
         if member.state == "revoked" and not path.exists():
             what = f"submission {member.token} may not train it any more, and no worker is told"
-            yield Finding("error", run.name, what, _NEXT_PASS)
+            yield Finding("error", run.name, what, _next_pass(where))
 
 
 def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
@@ -108,14 +108,14 @@ def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Find
         yield Finding("error", run.name, f"{files.config} was edited after the run was declared", remedy)
 
 
-def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
+def _spent(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     """Whether attempts and charges follow from the journals, byte for byte as far as they were read."""
     known = rows.attempts.get(run.id, ())
     claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
     unread = sorted(set(claims) - {attempt.generation for attempt in known})
     if unread:
         what = f"attempts that the ledger has not seen yet: {', '.join(map(str, unread))}"
-        yield Finding("note", run.name, what, f"a pass will read them: {remedies.STATUS}")
+        yield Finding("note", run.name, what, f"a pass will read them: {remedies.STATUS(*where)}")
     told: list[Attempt] = []
     started: dict[int, Mapping[str, Any]] = {}
     for attempt in known:
@@ -138,7 +138,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
         if different:
             pairs = ", ".join(f"{name} {getattr(attempt, name)} and {getattr(seen, name)}" for name in different)
             what = f"of attempt {attempt.generation} ledger and journal say different things ({pairs})"
-            yield Finding("error", run.name, what, _ANEW)
+            yield Finding("error", run.name, what, _anew(where))
         if len(data[: data.rfind(b"\n") + 1]) > attempt.journal_offset:
             yield Finding("note", run.name, f"attempt {attempt.generation} has written more since the last pass")
         for entry in parse_entries(data)[0]:
@@ -152,7 +152,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
                 name, problem = entry.fields.get("name"), entry.fields.get("problem")
                 what = f"checkpoint {name} was damaged ({problem}); attempt {attempt.generation} went on from an older"
                 yield Finding("note", run.name, what, "see whether the disk is sound")
-    yield from _compare(run, charges_of(run, told), rows.charges.get(run.id, ()))
+    yield from _compare(run, charges_of(run, told), rows.charges.get(run.id, ()), where)
 
 
 def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -168,13 +168,15 @@ def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, 
         yield Finding("note", run.name, what, "where that matters, submit it anew under another --name")
 
 
-_ANEW = f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE}"
+def _anew(where: Sequence[str]) -> str:
+    return f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE(*where)}"
 
 
-_NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}"
+def _next_pass(where: Sequence[str]) -> str:
+    return f"the next pass writes it again: {remedies.RESUME(*where)}"
 
 
-def _compare(run: Run, derived: Sequence[Charge], kept: Sequence[Charge]) -> Iterator[Finding]:
+def _compare(run: Run, derived: Sequence[Charge], kept: Sequence[Charge], where: Sequence[str]) -> Iterator[Finding]:
     """Each charge follows from the journals, and nothing else is charged."""
     wanted = {(charge.attempt_id, charge.kind): charge for charge in derived}
     there = {(charge.attempt_id, charge.kind): charge for charge in kept}
@@ -182,7 +184,7 @@ def _compare(run: Run, derived: Sequence[Charge], kept: Sequence[Charge]) -> Ite
         if wanted.get(key) != there.get(key):
             charged, shown = _words(there.get(key)), _words(wanted.get(key))
             what = f"{key[1]} of attempt {key[0]}: charged are {charged}, and the journals show {shown}"
-            yield Finding("error", run.name, what, _ANEW)
+            yield Finding("error", run.name, what, _anew(where))
 
 
 def _words(charge: Charge | None) -> str:
@@ -191,7 +193,7 @@ def _words(charge: Charge | None) -> str:
     return f"{charge.units}" + (f" ({charge.estimated} of them estimated)" if charge.estimated else "")
 
 
-def _allowed(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
+def _allowed(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     reserved = rows.reservations.get(run.id)
     if reserved is None:
         return
@@ -200,14 +202,14 @@ def _allowed(run: Run, rows: Rows, files: RunLayout) -> Iterator[Finding]:
     except FileNotFoundError:
         if rows.members.get(run.id):
             what = f"{files.allowance} is gone: a worker would train without a bound"
-            yield Finding("error", run.name, what, _NEXT_PASS)
+            yield Finding("error", run.name, what, _next_pass(where))
         return
     if allowed > reserved.training:
         what = f"its worker may execute {allowed} steps, and {reserved.training} are reserved for it"
         yield Finding("error", run.name, what, "a pass that renews its reservation puts it right")
 
 
-def _strangers(names: set[str], checkpoints: Path) -> Iterator[Finding]:
+def _strangers(names: set[str], checkpoints: Path, where: Sequence[str]) -> Iterator[Finding]:
     try:
         directories = sorted(path for path in checkpoints.iterdir() if path.is_dir() and path.name not in names)
     except FileNotFoundError:
@@ -215,7 +217,7 @@ def _strangers(names: set[str], checkpoints: Path) -> Iterator[Finding]:
     for path in directories:
         if any((path / "generations").glob("*")):
             what = f"{path} holds a run that the ledger does not know"
-            anew = remedies.LEDGER_REBUILD_ASIDE
+            anew = remedies.LEDGER_REBUILD_ASIDE(*where)
             remedy = f"submit the same again, and it goes on from there; or move it away; or type: {anew}"
             yield Finding("error", path.name, what, remedy)
         elif (path / "run.json").exists():

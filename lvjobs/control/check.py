@@ -63,10 +63,7 @@ def check(study: Study, wait: float) -> Checked:
     layout = study.layout
     refuse_lost(study)
     if not layout.database.exists():
-        raise UsageError(
-            f"{study.root} has no runs.db yet, so there is nothing to check; type: "
-            f"{remedies.SUBMIT_TRAIN(*study.where)}"
-        )
+        raise UsageError(f"{study.root} has no runs.db yet, so there is nothing to check; type: {study.begin}")
     storage = storage_of(study.root)
     if storage.read_only:
         return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
@@ -75,7 +72,7 @@ def check(study: Study, wait: float) -> Checked:
         findings = [*around(study, storage), *_of_file(sound, study, lease.number)]
         facts: dict[str, int] = {}
         if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
-            ledger = open_ledger(layout.database, lease.number)
+            ledger = open_ledger(layout.database, lease.number, where=study.where)
             try:
                 with ledger.transaction() as transaction:
                     findings += other_place(transaction, study)
@@ -123,7 +120,7 @@ def is_elsewhere(profile: str) -> bool:
 
 def around(study: Study, storage: Storage) -> Iterator[Finding]:
     """Where the study lies, and who may look into it."""
-    for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile)):
+    for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile), where=study.where):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
     yield from _open_to_others(study.layout)
 

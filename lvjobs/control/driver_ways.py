@@ -32,7 +32,7 @@ def report(session: Session) -> dict[str, Any]:
         "left": len(left),
         "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
         "cron": find_entries(driver_name(study)),
-        "site": _ways(session) if on_slurm else [f"no Slurm, so keep {remedies.WATCH} running"],
+        "site": _ways(session) if on_slurm else [f"no Slurm, so keep {remedies.WATCH(*study.where)} running"],
         "last_pass": last_pass(study.layout.summary),
     }
 

@@ -213,17 +213,20 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     return job_id, [text]
 
 
-def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:
-    text = (
+def _refusal(said: str, where: Sequence[str] = ()) -> str:
+    return (
         f"no driver job, for the site refuses it: {said}; until [driver] in study.toml names where it may run, passes "
-        f"are made by lvjobs commands alone: keep {remedies.WATCH} running (docs/driver.md)"
+        f"are made by lvjobs commands alone: keep {remedies.WATCH(*where)} running (docs/driver.md)"
     )
+
+
+def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:
     with session.ledger.transaction() as transaction:
         kept = standing(transaction)
         set_standing(transaction, Standing(kept.stopped, said, session.clock(), _key(request)))
         if kept.refused != said:
-            transaction.add_event(Event(session.clock(), "driver", text))
-    return [text]
+            transaction.add_event(Event(session.clock(), "driver", _refusal(said)))
+    return [_refusal(said, session.study.where)]
 
 
 def _is_refused(kept: Standing, request: JobRequest, now: float) -> bool:

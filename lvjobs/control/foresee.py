@@ -76,7 +76,7 @@ def look(study: Study, wait: float) -> Seen:
         return Seen()
     try:
         with private(), acquire(study.layout.lease, wait=wait) as lease:
-            ledger = open_ledger(study.layout.database, lease.number)
+            ledger = open_ledger(study.layout.database, lease.number, where=study.where)
             try:
                 with ledger.transaction() as transaction:
                     return read(transaction)

@@ -13,7 +13,6 @@ from lvjobs import remedies
 from lvjobs.files import write_atomic
 
 _CLOSED = "closed.json"
-_INCOMPLETE = f"runs that ended are missing in what the last pass left; type: {remedies.STATUS}"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ def write_summary(path: Path, summary: Mapping[str, Any], mark: tuple[int, str])
     write_atomic(path, json.dumps({**summary, "closed": mark}))  # in one line: it is for programs
 
 
-def read_summary(path: Path) -> dict[str, Any] | None:
-    """The last pass's summary, or None when no pass was ever made."""
+def read_summary(path: Path, where: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return the last pass's summary, or None when no pass was ever made. `where`: see `Study.where`."""
     for _ in range(2):  # a pass may write both between the two looks
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -51,7 +50,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         mark, closed = tuple(summary.pop("closed")), read_closed(path)
         if closed.mark == mark:
             return whole(summary, closed)
-    return whole({**summary, "problems": [*summary["problems"], _INCOMPLETE]}, closed)
+    incomplete = f"runs that ended are missing in what the last pass left; type: {remedies.STATUS(*where)}"
+    return whole({**summary, "problems": [*summary["problems"], incomplete]}, closed)
 
 
 def write_closed(path: Path, mark: tuple[int, str], rows: Sequence[str]) -> ClosedRows:

@@ -63,7 +63,8 @@ class Loop(Session):
         self.absences.clear()
         for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
             self.absence(profile)
-        observed = observe(known, clusters, self.study.layout, now, growing_from, driver_token(self.study))
+        driver, where = driver_token(self.study), self.study.where
+        observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
         cases = [Case(view, decide(view, policy, now, watch.since_for(view.live))) for view in observed.views]
@@ -216,7 +217,7 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout))
+        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout), study.where)
         try:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)

@@ -66,10 +66,12 @@ def observe(
     now: float,
     growing_from: float,
     driver: str = "",
+    where: Sequence[str] = (),
 ) -> Observed:
     """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to.
 
     Journals that have grown did so since `growing_from`. `driver` is the token of the study's driver.
+    `where`: see `Study.where`.
     """
     snapshots = take_snapshots(known, clusters, driver)
     jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
@@ -81,6 +83,9 @@ def observe(
     for run in known.runs:
         files = layout.run(run.name)
         try:
+            if is_foreign(files.root):
+                check = remedies.LEDGER_CHECK(*where)
+                raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
             view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, (growing_from, now))
             views.append(replace(view, after=known.before.get(run.after)))
         except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
@@ -167,10 +172,6 @@ def _with_its_log(job: Job, layout: StudyLayout) -> Job:
 def _run_view(
     run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, growing: tuple[float, float]
 ) -> RunView:
-    if is_foreign(files.root):
-        raise PermissionError(
-            1, f"it belongs to another user, and nothing in it is believed; see: {remedies.LEDGER_CHECK}"
-        )
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, growing)

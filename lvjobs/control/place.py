@@ -137,13 +137,14 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
     former = tuple(name for name in names if name != here.path)
     if verdict is Verdict.MOVED:
         here = replace(here, study=recorded.study)
-        text = f"the study was moved here from {recorded.path}; its jobs are followed from here"
+        text = news = f"the study was moved here from {recorded.path}; its jobs are followed from here"
     else:
         _check_sound(study)
-        text = _disowned(recorded.path, disown(transaction, study, recorded.path, now))
+        stake = disown(transaction, study, recorded.path, now)
+        text, news = _disowned(recorded.path, stake), _disowned(recorded.path, stake, study.where)
     transaction.set_setting(_SETTING, replace(here, former=former).to_json())
     transaction.add_event(Event(now, "place", text))
-    return Arrival([text], recorded.path if verdict is Verdict.MOVED else "")
+    return Arrival([news], recorded.path if verdict is Verdict.MOVED else "")
 
 
 def other_place(transaction: Transaction, study: Study) -> Iterator[Finding]:
@@ -176,10 +177,11 @@ def _ask(study: Study, recorded: Place, here: Place, stake: Stake) -> NoReturn:
     )
 
 
-def _disowned(original: str, stake: Stake) -> str:
+def _disowned(original: str, stake: Stake, where: Sequence[str] = ()) -> str:
+    resume, start = remedies.RESUME_RUN(*where, run="RUN"), remedies.DRIVER_START(*where)
     return (
         f"this study is a copy of {original}, and jobs that were submitted there stay there ({stake}); nothing starts "
-        f"here by itself: {remedies.RESUME_RUN(run='RUN')} trains a run here, {remedies.DRIVER_START} starts a driver"
+        f"here by itself: {resume} trains a run here, {start} starts a driver"
     )
 
 

@@ -78,7 +78,7 @@ def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, 
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
         try:
-            made = open_ledger(new, lease.number, MemoKeeper(study.layout))
+            made = open_ledger(new, lease.number, MemoKeeper(study.layout), study.where)
             with made.transaction() as transaction:
                 attempts = _fill(transaction, found, snapshots, now)
                 note_limit(transaction, study.config.budget.limit, now)

@@ -81,7 +81,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
             *_of_the_code(session, run),
         ],
         then=list(_then(run, row, attempts)),
-        remedies=list(_remedies(run, row, died, has_log=log is not None)),
+        remedies=list(_remedies(run, row, died, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
         printed=_after(traceback, printed),
@@ -210,28 +210,30 @@ def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iter
         yield f"its checkpoints stay: the newest is of step {checkpoint}"
 
 
-def _remedies(run: Run, row: Mapping[str, Any], died: Attempt | None, *, has_log: bool) -> Iterator[tuple[str, str]]:
-    """What to type, and what for."""
+def _remedies(
+    run: Run, row: Mapping[str, Any], died: Attempt | None, where: Sequence[str], *, has_log: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield what to type, and what for. `where`: see `Study.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"
         if run.held_for == "budget":
-            yield str(remedies.BUDGET_SET), "raises the limit"
+            yield remedies.BUDGET_SET(*where), "raises the limit"
             after = "takes it up"
         if died is not None and died.cause is Cause.OUT_OF_MEMORY:
-            yield remedies.RESUME_MEMORY(run=name), "takes it up with more memory"
-        yield remedies.RESUME_RUN(run=name), after
+            yield remedies.RESUME_MEMORY(*where, run=name), "takes it up with more memory"
+        yield remedies.RESUME_RUN(*where, run=name), after
     if has_log:
-        yield remedies.LOGS(run=name), "all that its last job printed"
+        yield remedies.LOGS(*where, run=name), "all that its last job printed"
     if row.get("queue_reason") is not None:
-        yield remedies.QUEUE(run=name), "asks Slurm what would start sooner"
+        yield remedies.QUEUE(*where, run=name), "asks Slurm what would start sooner"
     if run.state is RunState.COMPLETED and run.config["task"] == TRAIN_TASK:
-        yield remedies.EVALUATE(runs=name), "forecasts and scores held-out series"
+        yield remedies.EVALUATE(*where, runs=name), "forecasts and scores held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
-        yield str(remedies.WATCH), "makes passes, and says what each did"
-    yield remedies.STATUS_RUN(run=name), "its whole story"
+        yield remedies.WATCH(*where), "makes passes, and says what each did"
+    yield remedies.STATUS_RUN(*where, run=name), "its whole story"
     if not run.state.is_final:
-        yield remedies.CANCEL(run=name), "ends it for good"
+        yield remedies.CANCEL(*where, run=name), "ends it for good"
 
 
 def _in_the_queue(session: Session, run: Run, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:

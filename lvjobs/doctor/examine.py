@@ -69,8 +69,8 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
 
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
     """All that is Slurm's. Pure, but for who the user is."""
-    yield from scheduler.check_slurm(facts, asked.typed)
-    yield from scheduler.check_accounting(facts, asked.typed)
+    yield from scheduler.check_slurm(facts, asked.typed, asked.study.where)
+    yield from scheduler.check_accounting(facts, asked.typed, asked.study.where)
     about_the_job = [
         finding
         for check in (

@@ -145,7 +145,7 @@ def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
             "node: Slurm",
             report.knows_itself,
             "a job that is told to leave cannot ask why, and does not put itself back in the queue at its time limit",
-            f"ask the site for scontrol on its nodes; until then keep {remedies.WATCH} running",
+            f"ask the site for scontrol on its nodes; until then keep {remedies.WATCH(*asked.study.where)} running",
         )
     else:
         yield fine("node: Slurm", "scontrol tells a job of itself: it knows preemption from a time limit")

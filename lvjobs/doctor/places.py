@@ -81,7 +81,7 @@ def check_storage(asked: Asked) -> Iterator[Diagnosis]:
     for finding in around(asked.study, storage) if asked.is_study else ():
         yield Diagnosis(finding.level, finding.subject, finding.what, finding.remedy)
     if not asked.is_study:
-        for concern in concerns(storage, on_slurm=asked.is_elsewhere):
+        for concern in concerns(storage, on_slurm=asked.is_elsewhere, where=asked.study.where):
             level = error if concern.serious else note
             yield level("storage", concern.what, remedy=concern.remedy)
     files = "" if storage.free_files is None else f", {storage.free_files:,} files"

@@ -1,6 +1,6 @@
 """What the site does to jobs, and what resuming can promise here; and who goes on while nobody is there. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
@@ -33,7 +33,7 @@ def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     for name in facts.partitions_of(asked):
         if name in facts.partitions:
             mode, grace = _manner(facts, asked, name, kind)
-            yield _promise(name, mode, grace, every)
+            yield _promise(name, mode, grace, every, asked.study.where)
 
 
 def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str, int]:
@@ -50,7 +50,7 @@ def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str,
     return mode, grace
 
 
-def _promise(name: str, mode: str, grace: int, every: int) -> Diagnosis:
+def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str]) -> Diagnosis:
     saved = (
         f"it has {grace} s to finish its step and write a checkpoint"
         if grace
@@ -65,7 +65,7 @@ def _promise(name: str, mode: str, grace: int, every: int) -> Diagnosis:
         remedy = (
             ""
             if grace
-            else f"let the driver run, or keep {remedies.WATCH} running: only a pass brings a killed job back"
+            else f"let the driver run, or keep {remedies.WATCH(*where)} running: only a pass brings a killed job back"
         )
         return (fine if grace else note)(
             "preemption", f"{name} cancels a preempted job (PreemptMode=CANCEL, GraceTime={grace})", means, remedy

@@ -13,8 +13,8 @@ _NO_CONFIGURATION = re.compile(r"configuration source|slurm\.conf|fetch config|r
 _DEPENDENT = "account, partition, QOS, limits and preemption were not looked at"
 
 
-def check_slurm(facts: Facts, typed: Sequence[str] = ()) -> Iterator[Diagnosis]:
-    """Whether slurmctld answers, and is new enough. `typed`: see `Asked`."""
+def check_slurm(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
+    """Yield whether slurmctld answers, and is new enough. `typed`: see `Asked`; `where`: see `Study.where`."""
     missing = [name for name in ("sbatch", "srun", "scontrol", "squeue", "scancel") if name in facts.replies.missing]
     if missing:
         yield error(
@@ -37,7 +37,7 @@ def check_slurm(facts: Facts, typed: Sequence[str] = ()) -> Iterator[Diagnosis]:
             "Slurm",
             f"Slurm {version} is too old: its scontrol has no --json",
             "a job that is told to leave cannot ask why, and does not put itself back in the queue at its time limit",
-            f"ask the site for a newer Slurm; until then keep {remedies.WATCH} running",
+            f"ask the site for a newer Slurm; until then keep {remedies.WATCH(*where)} running",
         )
 
 
@@ -58,8 +58,8 @@ def _unheard(reply: Reply, typed: Sequence[str]) -> Diagnosis:
     )
 
 
-def check_accounting(facts: Facts, typed: Sequence[str] = ()) -> Iterator[Diagnosis]:
-    """Whether ended jobs can be looked up. `typed`: see `Asked`."""
+def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
+    """Yield whether ended jobs can be looked up. `typed`: see `Asked`; `where`: see `Study.where`."""
     if not facts.is_heard:
         return
     age = facts.config.get("MinJobAge", "").removesuffix("sec").strip()
@@ -69,7 +69,7 @@ def check_accounting(facts: Facts, typed: Sequence[str] = ()) -> Iterator[Diagno
             "the site keeps none (no slurmdbd)",
             f"how a job ended is known for {age or 'a few hundred'} s only, later by the run's own journal alone; "
             "GPU-hours are estimated",
-            f"the driver makes passes often; where it cannot run, keep {remedies.WATCH} running",
+            f"the driver makes passes often; where it cannot run, keep {remedies.WATCH(*where)} running",
         )
     elif problem := facts.replies["history"].problem:
         yield note(

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,31 +59,27 @@ def _one(connection: sqlite3.Connection, query: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def back_up(path: Path, target: Path) -> None:
-    """Copy the ledger to `target`, whole, checked and durable.
+def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
+    """Copy the ledger to `target`, whole, checked and durable. `where`: see `Study.where`.
 
     Raises:
         UsageError: there is something at `target` already, or it cannot be written.
         LedgerError: the ledger, or the copy, is not sound. No copy is left.
     """
-    aside = aside_of(target)
+    aside, check = aside_of(target), remedies.LEDGER_CHECK(*where)
     try:
         os.close(create_new(aside))
         with closing(_open(path, "mode=rw")) as source, closing(sqlite3.connect(aside)) as copy:
             source.backup(copy)
         found = examine(aside)
         if found.problems:
-            raise LedgerError(
-                f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: {remedies.LEDGER_CHECK}"
-            )
+            raise LedgerError(f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: {check}")
         _sync(aside)
         if not link_new(aside, target):
             raise UsageError(f"{target} exists, and is left as it is; name another file")
         fsync_directory(target.parent)
     except sqlite3.DatabaseError as error:
-        raise LedgerError(
-            f"{path} cannot be copied to {target} ({error}); no copy was kept: see {remedies.LEDGER_CHECK}"
-        ) from error
+        raise LedgerError(f"{path} cannot be copied to {target} ({error}); no copy was kept: see {check}") from error
     except OSError as error:
         raise UsageError(
             f"{target} cannot be written ({error.strerror}); no copy was kept: name another file"

@@ -39,12 +39,16 @@ Keep = Callable[[Sequence[Memo]], None]
 
 
 class Ledger:
-    """An open runs.db, under a lease whose number is `epoch`. `keep` is called after each commit that changed runs."""
+    """An open runs.db, under a lease whose number is `epoch`. `keep` is called after each commit that changed runs.
 
-    def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None) -> None:
+    `where`: see `lvjobs.study.config.Study.where`.
+    """
+
+    def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> None:
         self._engine = engine
         self._epoch = epoch
         self._keep = keep
+        self._where = where
         self._known: dict[str, Any] = {}
 
     @contextmanager
@@ -77,7 +81,7 @@ class Ledger:
             self._check_claims(epoch)
             raise LeaseLost(
                 "another lvjobs process took over this study while this one slept; nothing was written: type the "
-                f"command again, and if that does not help: {remedies.LEDGER_CHECK}"
+                f"command again, and if that does not help: {remedies.LEDGER_CHECK(*self._where)}"
             )
         if epoch < self._epoch:
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
@@ -107,8 +111,8 @@ def _is_epoch() -> Any:
     return tables.settings.c.key == "epoch"
 
 
-def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
-    """Open (make, migrate) the ledger at `path`; the caller holds the lease numbered `epoch`.
+def open_ledger(path: Path, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> Ledger:
+    """Open (make, migrate) the ledger at `path`; the caller holds the lease numbered `epoch`. `where`: see `Ledger`.
 
     An older schema is copied to `runs.db.<revision>.bak` and migrated.
 
@@ -127,8 +131,9 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None) -> Ledger:
     except (DatabaseError, OSError) as error:
         engine.dispose()
         reason = getattr(error, "orig", None) or error
-        raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: {remedies.LEDGER_CHECK}") from error
-    ledger = Ledger(engine, epoch, keep)
+        check = remedies.LEDGER_CHECK(*where)
+        raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: {check}") from error
+    ledger = Ledger(engine, epoch, keep, where)
     try:
         with ledger.transaction():
             return ledger

@@ -1,7 +1,7 @@
 """The file system that a study lies on: looked up, and told in words what that means for it."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -91,8 +91,11 @@ class Concern:
     serious: bool = False
 
 
-def concerns(storage: Storage, *, on_slurm: bool) -> Iterator[Concern]:
-    """What is to be said of it, for a study whose jobs run on other machines (`on_slurm`) or on this one. Pure."""
+def concerns(storage: Storage, *, on_slurm: bool, where: Sequence[str] = ()) -> Iterator[Concern]:
+    """Yield what a user should know of it, for jobs on other machines (`on_slurm`) or on this one. Pure.
+
+    `where`: see `Study.where`.
+    """
     if storage.read_only:
         yield Concern(
             f"{storage.mount or storage.path} is mounted read-only here, so that nothing of the study can be written",
@@ -116,7 +119,7 @@ def concerns(storage: Storage, *, on_slurm: bool) -> Iterator[Concern]:
         yield Concern(
             f"{storage.kind} is a network file system: its locks may lie, and names may be seen a minute late. lvjobs "
             "is made for that (no locks, no WAL, one writer under a lease); other programs that open runs.db are not",
-            f"read it with {remedies.LEDGER_EXPORT}, or read a copy: {remedies.LEDGER_BACKUP}",
+            f"read it with {remedies.LEDGER_EXPORT(*where)}, or read a copy: {remedies.LEDGER_BACKUP(*where)}",
         )
     elif on_slurm and storage.kind:
         yield Concern(

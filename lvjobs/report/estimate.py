@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lvjobs import remedies
 from lvjobs.report.tables import new_console
@@ -17,8 +18,11 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TEN = 10
 
 
-def print_estimate(estimate: Mapping[str, Any], console: Console | None = None) -> None:
-    """FLOPs of training alone, then of all, by each convention; time and room on disk; and whether it fits."""
+def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, *, where: Sequence[str] = ()) -> None:
+    """Print FLOPs of training alone, then of all, by each convention; time and room on disk; and whether it fits.
+
+    `where`: see `Study.where`.
+    """
     console = console or new_console()
     conventions: Sequence[str] = estimate["conventions"]
     if conventions:
@@ -30,8 +34,9 @@ def print_estimate(estimate: Mapping[str, Any], console: Console | None = None) 
     else:
         console.print(_NOT_COUNTED)
     _print_times(console, estimate)
-    for line in verdict_lines(estimate):
-        console.print(line)
+    more = remedies.BUDGET_SET(*where)
+    for line in verdict_lines(estimate, where):
+        console.print(Text(line), soft_wrap=more in line)  # a command is not broken, so that it can be pasted
     for plan in estimate["plans"]:
         _print_plan(console, plan, estimate)
 
@@ -122,8 +127,8 @@ def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
         yield f"{', '.join(names)}: {words[source]}"
 
 
-def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
-    """Whether it fits, and if not, why not, a sentence each."""
+def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
+    """Yield whether it fits, and if not, why not, a sentence each. `where`: see `Study.where`."""
     spent, reserved, limit, free = (estimate[key] for key in ("spent", "reserved", "limit", "free"))
     runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
     yield ""
@@ -149,7 +154,7 @@ def verdict_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
         f"{at_once}, {short(free)} are free{taken}."
     )
     if not estimate["fits"]:
-        yield from _several_cause_lines(estimate) if several else _single_cause_lines(estimate)
+        yield from _several_cause_lines(estimate, where) if several else _single_cause_lines(estimate)
 
 
 def _point(values: Mapping[str, Any]) -> str:
@@ -157,14 +162,14 @@ def _point(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in written.items())
 
 
-def refusal(estimate: Mapping[str, Any]) -> str:
-    """Why none of it may start, in a line; empty where all of it fits."""
+def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
+    """Return why none of it may start, in a line; empty where all of it fits. `where`: see `Study.where`."""
     if estimate["fits"]:
         return ""
     rules = _RULES.get(estimate["convention"], estimate["convention"])
     words = f"under {rules} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
     several = len(estimate["stages"]) > 1
-    causes = list(_several_cause_lines(estimate)) if several else []
+    causes = list(_several_cause_lines(estimate, where)) if several else []
     plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
     return "; ".join([words, *(line[0].lower() + line[1:].rstrip(".") for line in causes)]) + (
         f"; what fits: {plans}" if plans else ""
@@ -193,10 +198,10 @@ def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
         yield f"That is {short(over)} too many: add --fit to submit or sweep to see what fits."
 
 
-def _several_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> Iterator[str]:
     cause, limit, free, plans = (estimate[key] for key in ("cause", "limit", "free", "plans"))
     if cause is None:
-        yield f"Every stage is in the ledger already: end runs, or raise the limit: {remedies.BUDGET_SET}"
+        yield f"Every stage is in the ledger already: end runs, or raise the limit: {remedies.BUDGET_SET(*where)}"
         return
     name = f"the {cause['stage']} run" if cause["runs"] == 1 else f"stage {cause['stage']}"
     needs = f"needs {short(cause['needs'])}"

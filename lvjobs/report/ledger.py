@@ -1,6 +1,6 @@
 """`lvjobs ledger check` and `rebuild`, in lines. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lvjobs import remedies
@@ -29,8 +29,8 @@ def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
         yield "nothing wrong was found"
 
 
-def rebuild_lines(made: Mapping[str, Any]) -> Iterator[str]:
-    """What was restored, then what was not."""
+def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what was restored, then what was not. `where`: see `Study.where`."""
     for path in made["aside"]:
         yield f"put aside: {path}"
     rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"
@@ -40,4 +40,4 @@ def rebuild_lines(made: Mapping[str, Any]) -> Iterator[str]:
     yield "not restored:"
     for line in made["lost"]:
         yield f"  {line}"
-    yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS}"
+    yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS(*where)}"

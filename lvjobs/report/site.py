@@ -1,13 +1,16 @@
 """A site's promises in words, from what its scheduler was asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lvjobs import remedies
 
 
-def site_lines(site: Mapping[str, Any]) -> Iterator[str]:
-    """What requeue, preemption and accounting mean here, a line each; `site` has the fields of `cluster.Site`."""
+def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what requeue, preemption and accounting mean here, a line each.
+
+    `site` has the fields of `cluster.Site`. `where`: see `Study.where`.
+    """
     mode = site["preempt_mode"]
     if mode in (None, "off"):
         yield "this site does not preempt jobs"
@@ -18,7 +21,8 @@ def site_lines(site: Mapping[str, Any]) -> Iterator[str]:
     if not site["accounting"]:
         kept = site["min_job_age_seconds"]
         age = f" {kept:.0f} s" if kept else " a while"
-        yield f"there is no accounting: how a job ended is known for{age} only, so keep {remedies.WATCH} running"
+        keep = f"keep {remedies.WATCH(*where)} running"
+        yield f"there is no accounting: how a job ended is known for{age} only, so {keep}"
     limits = ", ".join(f"{name} {_limit(minutes)}" for name, minutes in site["partitions"].items())
     if limits:
         yield f"partitions and their longest time limits: {limits}"

@@ -74,8 +74,8 @@ def _at_once(search: Search) -> str:
     return "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
 
 
-def print_standing(found: Mapping[str, Any]) -> None:
-    """A stage's candidates, the best first; and why the winner won."""
+def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
+    """Print a stage's candidates, the best first; and why the winner won. `where`: see `Study.where`."""
     console = new_console()
     has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -109,7 +109,7 @@ def print_standing(found: Mapping[str, Any]) -> None:
         console.print(Text(f"{found['stage']} is {found['state']}; the winner has the {found['rule']}"), soft_wrap=True)
     if found["reason"]:
         console.print(Text(found["reason"]), soft_wrap=True)
-    console.print(f"curves and heatmaps: {remedies.REPORT}")
+    console.print(Text(f"curves and heatmaps: {remedies.REPORT(*where)}"), soft_wrap=True)
 
 
 def _plain(value: Any) -> str:

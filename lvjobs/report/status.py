@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.remedies.remedy import Remedy
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.stages import stage_line
 from lvjobs.report.tables import (
@@ -28,6 +27,7 @@ from lvjobs.report.tables import (
 )
 
 Row = Mapping[str, Any]
+_BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _LOSSES = ("loss", "validation_loss", "untrained_loss")
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
@@ -60,22 +60,24 @@ def print_status(
     console: Console | None = None,
     *,
     whole: bool = True,
-    begin: Remedy = remedies.SUBMIT_TRAIN,
+    begin: str = _BEGIN,
+    where: Sequence[str] = (),
 ) -> None:
     """How a study stands, by a pass's summary. `whole`: every run; else as many as the terminal has lines for.
 
-    `begin` submits the study's first run.
+    `begin` and `where`: see `Study.begin` and `Study.where`.
     """
-    console = console or new_console()
-    for part in render_status(summary, console, None if whole else console.height, begin):
+    console, every = console or new_console(), remedies.STATUS_ALL(*where)
+    for part in render_status(summary, console, None if whole else console.height, begin, where):
         if isinstance(part, str):
             console.file.write(f"{part}\n")
         else:
-            console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
+            unbroken = not console.is_terminal or every in str(part)  # so that a command can be pasted
+            console.print(part, soft_wrap=isinstance(part, Text) and unbroken)
 
 
 def render_status(
-    summary: Mapping[str, Any], console: Console, lines: int | None, begin: Remedy = remedies.SUBMIT_TRAIN
+    summary: Mapping[str, Any], console: Console, lines: int | None, begin: str = _BEGIN, where: Sequence[str] = ()
 ) -> list[RenderableType]:
     """The parts of it, from top to bottom, in about so many lines (None: however many it takes)."""
     if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
@@ -87,7 +89,7 @@ def render_status(
     columns = _columns(blocks, console)
     first = next((block for block in blocks if block.shown), None)
     for block in blocks:
-        parts += _render_block(block, columns, is_first=block is first, whole_lines=not console.is_terminal)
+        parts += _render_block(block, columns, where, is_first=block is first, whole_lines=not console.is_terminal)
     if any(_is_numeric(run) for block in blocks for run in block.shown):
         parts.append(Text("n: of a numeric head, over a series' characters alone; not to be compared with the others"))
     return [*parts, Text(), *feet]
@@ -291,7 +293,7 @@ def _table(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -
 
 
 def _render_block(
-    block: Block, columns: Sequence[_Column], *, is_first: bool, whole_lines: bool
+    block: Block, columns: Sequence[_Column], where: Sequence[str], *, is_first: bool, whole_lines: bool
 ) -> list[RenderableType]:
     parts: list[RenderableType] = [Text()]
     stage = block.stage
@@ -306,7 +308,7 @@ def _render_block(
     if block.hidden:
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
-        parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL})", style="dim"))
+        parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL(*where)})", style="dim"))
     parts += reason_lines(block.shown, _REASONS if block.hidden else None)
     return parts
 

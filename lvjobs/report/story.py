@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,8 @@ from lvjobs.report.numbers import duration
 from lvjobs.report.queue import alternatives_table
 from lvjobs.report.tables import COLOURS, is_plain, new_console, sparkline
 
+_SAID_LEAST = 16
+"""Columns that an explanation needs beside what it explains; with fewer it is printed below."""
 _FIRST, _LAST = 4, 20
 """Of a long story the first and the last moments are told, unless all are asked for."""
 
@@ -41,6 +44,10 @@ def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None
     """Beside one another, with what is said in a column of its own; in a pipe on one line, however long it is."""
     if not console.is_terminal:
         console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), said), soft_wrap=True)
+        return
+    if width + 2 + _SAID_LEAST > console.width:  # a command is printed whole, so that it can be pasted
+        console.print(Text.assemble("  ", what), soft_wrap=True)
+        console.print(Padding(said, (0, 0, 0, 6)))
         return
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(no_wrap=True, min_width=2 + width)

@@ -107,6 +107,14 @@ def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
     return create_model("StudyConfig", __base__=StudyConfig, **fields)
 
 
+def options_for(root: Path) -> tuple[str, ...]:
+    """Return the options that name the study in `root` to a command: none where one is in that directory."""
+    with suppress(OSError):  # the current directory may be gone
+        if root == Path.cwd():
+            return ()
+    return "--study", str(root)
+
+
 class Study(BaseModel):
     """A study directory and what its study.toml says (an absent file means every default)."""
 
@@ -123,10 +131,13 @@ class Study(BaseModel):
     @property
     def where(self) -> tuple[str, ...]:
         """What a command has to be given to mean this study: nothing where one is in its directory."""
-        with suppress(OSError):  # the current directory may be gone
-            if self.root == Path.cwd():
-                return ()
-        return "--study", str(self.root)
+        return options_for(self.root)
+
+    @property
+    def begin(self) -> str:
+        """Return the command that submits a first run; `submit train` has nothing for a study of a task of your own."""
+        first = remedies.SUBMIT_TASK if isinstance(self.config.train, OwnSettings) else remedies.SUBMIT_TRAIN
+        return first(*self.where)
 
 
 def load_study(root: Path) -> Study:

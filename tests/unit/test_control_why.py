@@ -24,6 +24,7 @@ def scene(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
     monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.chdir(tmp_path)
     return Scene(tmp_path, backoff_seconds=30)
 
 
@@ -50,6 +51,15 @@ def told(scene, name="one", *, whole=True):
         {"run": row, "story": [moment.to_dict() for moment in moments]}, whole=whole, console=Console(file=stream)
     )
     return moments, stream.getvalue()
+
+
+def test_a_command_is_printed_whole_however_narrow_the_terminal_is(scene, tmp_path, monkeypatch):
+    begun(scene)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    lines = shown(scene, width=50).splitlines()
+    at = lines.index(f"  lvjobs status one --study {scene.root}")
+    assert lines[at + 1].strip() == "its whole story"
 
 
 def types(found):
@@ -118,6 +128,7 @@ def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, m
     make_haste(monkeypatch)
     monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
     monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, manners=Manners(slots=1)))
     scene.enter("two")
     scene.make_pass()
@@ -155,6 +166,7 @@ def test_of_one_that_is_over(scene, end):
 def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, budget={"limit": 2_000}))
     scene.bind(limit=600)
     scene.cluster.kill(scene.job().id)
