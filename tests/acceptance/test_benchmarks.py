@@ -15,8 +15,11 @@ pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
 NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale"}
-DEAR = {"storm", "scale", "searching", "queueing", "training", "startup", "eligible", "stall", "gpu"}
-"""More than half a minute each, or peers that have to be installed."""
+DEAR = {"storm", "scale", "searching", "queueing", "training", "startup", "eligible", "stall", "gpu", "decoding"} | {
+    "prompt",
+    "submission",
+}
+"""Many CPU seconds each, or peers that have to be installed."""
 SUITE = runpy.run_path(str(RUN))["SUITE"]
 
 

@@ -12,7 +12,7 @@ from driving import Study
 pytestmark = pytest.mark.slurm
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.storm)])
+@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.storm)])
 def test_two_commands_at_once(study: Study, lab, times):
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
     try:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.heavy
 __all__ = ["one_thread"]  # a fixture
 
 
-@pytest.mark.slow  # a minute of g++, where nothing is in its cache
+@pytest.mark.storm  # a minute of g++, where nothing is in its cache
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: torch cannot compile for a CPU")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own import
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # and its tracing
