@@ -24,13 +24,16 @@ set = { learning_rate = 1e-3 }
 
 
 @pytest.fixture
-def elsewhere(study: Study, lab, tmp_path_factory):
-    """Type a command where Slurm is not on PATH, and see that it says so once."""
+def elsewhere(request, study: Study, lab, tmp_path_factory):
+    """Type a command where Slurm, but for the programs that the test has, is not on PATH; see that it says so once."""
     path = tmp_path_factory.mktemp("elsewhere")
-    for name in ("git", "sh", "env"):
+    there = getattr(request, "param", ())
+    for name in ("git", "sh", "env", *there):
         if found := shutil.which(name):
             (path / name).symlink_to(found)
     here = os.environ["PATH"]
+    missing = "srun is" if there else "sbatch, squeue, scancel, scontrol and srun are"
+    note = f"Slurm is not reachable from {socket.gethostname()}: {missing} not on PATH"
 
     def typed(*arguments, code=0):
         study.environment["PATH"] = str(path)
@@ -38,8 +41,9 @@ def elsewhere(study: Study, lab, tmp_path_factory):
             said = study.type(*arguments, code=code)
         finally:
             study.environment["PATH"] = here
-        assert said.count(f"Slurm is not reachable from {socket.gethostname()}: sbatch, squeue") == 1, said
+        assert said.count(note) == said.count("not on PATH") == 1, said
         assert "refused" not in said
+        assert "cannot be run" not in said, "a program that is missing was asked all the same"
         return said
 
     return typed
@@ -83,7 +87,12 @@ def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: 
     elsewhere("sweep", "all")
     assert set(study.stands().values()) == {"asked"}
     assert not set(study.known_jobs())
-    until(lambda: study.runs() and study.stands()["first"] == "completed", 600)
+    study.runs()
+    until(lambda: len(list(study.root.glob("checkpoints/*/done.json"))) == 2)
+    jobs = set(study.known_jobs())
+    assert "last" in elsewhere("resume")
+    assert study.stands() == {"first": "completed", "last": "asked"}
+    assert set(study.known_jobs()) == jobs
     until(lambda: study.runs() and study.stands()["last"] == "completed", 600)
     runs = study.runs()
     assert {run["state"] for run in runs.values()} == {"completed"}
@@ -91,6 +100,7 @@ def test_a_stage_waits_where_slurm_is_not_on_path_and_begins_where_it_is(study: 
     fault("absent", study)
 
 
+@pytest.mark.parametrize("elsewhere", [(), ("sbatch", "squeue", "scancel", "scontrol")], indirect=True)
 def test_no_driver_is_submitted_from_where_slurm_is_not_on_path(study: Study, lab, elsewhere):
     path = study.root / "study.toml"
     study.gate("run", 300)
@@ -98,6 +108,7 @@ def test_no_driver_is_submitted_from_where_slurm_is_not_on_path(study: Study, la
     study.halt("run", 300)
     path.write_text(path.read_text().replace("job = false", "job = true"))
     elsewhere("resume")
+    elsewhere("driver", "run", code=75)
     assert "driver." not in lab.run("squeue", "-h", "-o", "%j")
     assert "driver: submitted as job" in study.type("resume")
     study.type("driver", "stop")

@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 import pytest
@@ -226,6 +227,12 @@ def left(study):
     return [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
 
 
+def attempts(study):
+    """How each attempt ended and the evidence, by the ledger."""
+    with closing(sqlite3.connect(study.root / "runs.db")) as ledger:
+        return ledger.execute("SELECT cause, evidence FROM attempts ORDER BY id").fetchall()
+
+
 @pytest.mark.parametrize("kind", ["requeue", "no_accounting"])
 def test_scancel_is_final_when_the_worker_cannot_ask_slurm(kind, study: Study, lab_for, lab_configs, tmp_path):
     lab = lab_for(lab_configs[kind])
@@ -255,6 +262,11 @@ def test_a_preempted_run_resumes_when_the_worker_cannot_ask_slurm(
     run = study.until("run", "completed", "cancelled")
     assert run["state"] == "completed", run["reason"]
     assert left(study) == ["unknown"]
+    (cause, evidence), (last, _) = attempts(study)
+    assert (cause, last) == ("preempted", "completed")
+    if kind == "cancel":  # elsewhere the job may be in the queue again before a pass sees its end
+        assert "Slurm says PREEMPTED" in evidence
+        assert "could not ask Slurm why" in evidence
     assert study.weights("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2

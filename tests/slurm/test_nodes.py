@@ -1,5 +1,8 @@
 """A node that fails under one run is avoided by the study's other runs, for as long as another node is left."""
 
+import math
+import time
+
 import pytest
 from driving import Study, until
 
@@ -63,9 +66,18 @@ def test_jobs_that_wait_are_told_when_the_list_expires(study: Study, lab):
         study.submit("other", "--steps", "30")
         job_id = study.run("other")["job_id"]
         assert excluded(lab, job_id) == node
+        (entry,) = study.summary()["avoided_nodes"]
+        assert entry["until"] == entry["since"] + 24 * 3600
+        expiry = math.ceil(time.time()) + 20
         path = study.root / "study.toml"
-        path.write_text(path.read_text() + "exclude_hours = 0\n")  # [policy] is the last table
-        until(lambda: study.run("other") and excluded(lab, job_id) in ("", "(null)", "N/A"))
+        hours = (expiry - entry["since"]) / 3600
+        path.write_text(f"{path.read_text()}exclude_hours = {hours}\n")  # [policy] is the last table
+        study.run("other")
+        assert excluded(lab, job_id) == node
+        assert time.time() < expiry, "the machine stood still for 20 s"
+        until(lambda: study.run("other") and excluded(lab, job_id) in ("", "(null)", "N/A"), 120)
+        assert time.time() >= expiry, "the job was told before the list expired"
+        assert study.summary()["avoided_nodes"] == []
     finally:
         lab.run("scontrol", "update", "partitionname=low", "state=up")
     study.until("other", "completed")

@@ -14,6 +14,7 @@ from test_control_driver import Driven
 from lvjobs.cluster.commands import absence
 from lvjobs.cluster.protocol import SubmitDeferred
 from lvjobs.cluster.sbatch import submit_script
+from lvjobs.control import driving
 from lvjobs.errors import UsageError
 from lvjobs.study.stages import Search, Stage
 
@@ -117,13 +118,17 @@ def test_a_stage_that_is_due_stays_due(tmp_path, haste, kind):
     assert scene.stands("first", "table") == ["completed", "completed"]
 
 
-def test_no_driver_is_submitted_from_there_and_none_is_refused(tmp_path, haste):
+@pytest.mark.parametrize("answers", [False, True], ids=["no squeue", "squeue answers"])
+def test_no_driver_is_submitted_from_there_and_none_is_refused(tmp_path, haste, monkeypatch, answers):
     scene = Driven(tmp_path)
     scene.stop(stopped=True)
     begun(scene, "one")
     scene.cluster.absent = WHY
-    scene.stop(stopped=False)
-    assert passes_elsewhere(scene) == {}
+    with monkeypatch.context() as patch:
+        if answers:
+            patch.setattr(driving, "look", lambda _session: ())
+        scene.stop(stopped=False)
+        assert passes_elsewhere(scene) == {}
     assert scene.shown.requests == []
     scene.one_pass()
     assert len(scene.shown.live()) == 2, "the one that drives, and the one that stands by"

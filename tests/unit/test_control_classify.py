@@ -31,6 +31,7 @@ from lvjobs.study.words import Cause
         ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
         ({"leave_cause": "unknown", "signal": "deadline"}, "FAILED", Cause.TIMEOUT),
         ({"leave_cause": "unknown", "signal": "SIGTERM"}, None, Cause.PREEMPTED),
+        ({"leave_cause": "unknown", "signal": ""}, None, Cause.PREEMPTED),
         # then Slurm's
         ({}, "CANCELLED", Cause.CANCELLED),
         ({}, "OUT_OF_MEMORY", Cause.OUT_OF_MEMORY),

@@ -8,10 +8,11 @@ from control_scenes import Scene, begun, make_haste
 from lvjobs.cluster.nodes import expand_nodes, parse_nodes
 from lvjobs.cluster.protocol import Node, SubmitRefused
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.nodes import Avoided, Choice, choose
+from lvjobs.control.nodes import Avoidance, Avoided, Choice, choose
 from lvjobs.doctor.places import check_study
 from lvjobs.report.status import render_status
 from lvjobs.report.tables import new_console
+from lvjobs.study.tables import Policy
 
 HOUR = 3600
 SINFO = """\
@@ -162,6 +163,12 @@ def test_no_node_is_avoided_where_the_policy_says_so(make):
     assert excluded(scene, "one") == excluded(scene, "two") == []
     scene.make_pass()
     assert summary(scene)["avoided_nodes"] == []
+
+
+def test_nodes_are_used_again_once_the_policy_says_so():
+    avoidance = Avoidance([Avoided("n1", 100.0, "node_fail")])
+    assert avoidance.in_force(Policy(exclude_hours=24), 100.0) == list(avoidance.nodes)
+    assert avoidance.in_force(Policy(exclude_hours=0), 100.0) == []
 
 
 def test_the_last_node_that_is_up_is_used_and_that_is_said(make):
