@@ -132,6 +132,9 @@ class Attempts:
         if row is None or row.elapsed is None:
             return attempt
         place = self._place(attempt)
+        others = place is not None and place.pack is not None and place.sharing(attempt.restart_count) > 0
+        if attempt.generation is None and others:  # the runs that trained in the shared job held all of it
+            return replace(attempt, allocated_seconds=0.0, gpus=row.gpus)
         sharing = max(1, place.sharing(attempt.restart_count)) if place else 1
         return replace(attempt, allocated_seconds=row.elapsed / sharing, gpus=row.gpus, sharing=sharing)
 

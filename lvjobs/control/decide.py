@@ -270,8 +270,7 @@ class _Case(Conclusions):
             return f"job {job.id} is suspended ({job.state})"
         if self.attempts.current is not None:
             return ""
-        others = live.pack is not None and live.sharing(job.restart_count or 0)
-        return f"waits for its turn in job {job.id}, which it shares" if others else "starting"
+        return f"waits for its turn in job {job.id}, which it shares" if live.is_shared(job) else "starting"
 
     @staticmethod
     def _left_alone(current: Attempt) -> bool:
@@ -283,13 +282,14 @@ class _Case(Conclusions):
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
             self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
         claimed = self.attempts.current is not None
-        if not claimed and live.pack is not None and live.sharing(job.restart_count or 0):
+        waited = not claimed and live.is_shared(job)
+        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
+        if waited and death.cause is not Cause.CANCELLED:  # who cancelled it is not lvjobs: see `Pack.needed`
             yield from give_up(live, self.run.id)  # the shared job ended before its turn came: no death of its own
             note = f"job {job.id}, which it shared, ended before its turn came"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
             yield Submit(self.run.id)
             return
-        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(seen)
         yield from self.ended_as(live, death, job)
 
 

@@ -23,6 +23,7 @@ from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.done import Done, parse_done
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.words import RunState
 
 _SACCT_MARGIN_SECONDS = 3600.0
 """How much further back than the oldest live submission sacct is asked: clocks of two hosts differ."""
@@ -92,7 +93,9 @@ def observe(
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
             )
-    views = with_packs(views, known.packed)
+    unfinished = {run.id for run in known.runs if run.state is not RunState.COMPLETED} - {view.run.id for view in views}
+    unread = [member for member in known.members if member.run_id in unfinished]
+    views = with_packs(views, known.packed, unread)
     loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
     queue = snapshots["slurm"].queue if "slurm" in snapshots else None
     drivers = None if queue is None else [job for job in queue if job.token == driver]

@@ -1,11 +1,11 @@
 """Runs that share a job: what each has to know of the others before a pass decides about it. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lvjobs.control.views import MemberView, Pack, RunView
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import Attempt, Member, Run
 from lvjobs.study.words import RunState
 
 
@@ -19,10 +19,13 @@ def is_packed(runs: Sequence[Run]) -> bool:
     return len(runs) > 1 and pack_size(runs[0]) > 1
 
 
-def with_packs(views: Sequence[RunView], known: Iterable[Attempt]) -> list[RunView]:
+def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Collection[Member] = ()) -> list[RunView]:
     """The views, each place in a shared job with what there is to know of the others there.
 
-    `known` are the attempts in shared jobs that the ledger has, also of runs that no longer have a view.
+    Args:
+        views: The runs that this pass could read.
+        known: The attempts in shared jobs that the ledger has, also of runs that no longer have a view.
+        unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
     """
     places = [(view, place) for view in views for place in _places(view) if place.submission.packed]
     if not places:
@@ -31,6 +34,9 @@ def with_packs(views: Sequence[RunView], known: Iterable[Attempt]) -> list[RunVi
     for view, place in places:
         if place.member.state == "live" and view.done is None and view.run.state is not RunState.COMPLETED:
             waiting[place.member.token].add(view.run.id)
+    for member in unread:
+        if member.state == "live":
+            waiting[member.token].add(member.run_id)
     attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
     for view in views:
         attempts |= {(view.run.id, each.token, each.generation, each.restart_count): each for each in view.attempts}

@@ -12,8 +12,9 @@ from lvjobs.records.done import Done
 class Pack:
     """What a run that shares its job has to know of the others.
 
-    `needed`: other runs still count on the job. `grown` is when any run's journal of it last grew. `sharing` is how
-    many runs an execution (a restart count) was of, as far as it came to them. `left`: this run's worker is gone.
+    `needed`: other runs still count on the job, so that lvjobs does not cancel it. Only somebody else cancels a shared
+    job in which a run has a live place. `grown` is when any run's journal of it last grew. `sharing` is how many runs
+    an execution (a restart count) was of, as far as it came to them. `left`: this run's worker is gone.
     """
 
     needed: bool
@@ -54,6 +55,10 @@ class MemberView:
     def sharing(self, restart_count: int) -> int:
         """How many runs an execution was of: 1 where the run has its job for itself, 0 where it came to none."""
         return 1 if self.pack is None else self.pack.sharing.get(restart_count, 0)
+
+    def is_shared(self, job: Job) -> bool:
+        """Return whether this execution of the job is a pack's, and has begun to train at least one of its runs."""
+        return self.pack is not None and self.sharing(job.restart_count or 0) > 0
 
     @property
     def last_word(self) -> Job | None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from driving import Study, kill_worker
+from driving import Study, kill_worker, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -63,3 +63,22 @@ def test_a_job_that_runs_share_is_preempted_and_one_of_them_killed(
     for name in (second, third):
         assert study.executed(name) == list(range(1, 401)), "a step was lost, or executed twice"
     fault("pack", study, same_bits=True)
+
+
+def test_scancel_of_a_shared_job_cancels_all_its_runs(study, lab):
+    declare(study)
+    study.gate("any", 120)
+    study.type("sweep", "many", "--pack", "3")
+    first, *waiting = names(study)
+    until(lambda: study.is_at_gate("any", 120))
+    job_id = study.claims(first)[0]["job_id"]
+    assert {run["state"] for run in study.runs().values()} == {"running"}
+    lab.run("scancel", job_id)
+    until(lambda: not lab.run("squeue", "-h", "-o", "%i").strip())
+    study.until(first, "cancelled", "completed", "held")
+    for _ in range(3):
+        ended = {(run["state"], run["cause"]) for run in study.runs().values()}
+        assert ended == {("cancelled", "cancelled")}, study.story(waiting[0])
+    assert lab.run("squeue", "-h", "-o", "%i").strip() == "", "an update submitted the waiting runs again"
+    assert {known for known, _ in study.known_jobs()} == {job_id}
+    assert [(study.files(name) / "journals").exists() for name in waiting] == [False, False]

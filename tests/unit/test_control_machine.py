@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from control_crashes import Instants
-from control_scenes import STEPS, Scene, make_haste
+from control_scenes import STEPS, Scene, make_haste, shared_by
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -30,6 +30,8 @@ class Study(RuleBasedStateMachine):
         make_haste(self.patches)
         self.root = Path(tempfile.mkdtemp())
         self.scene = Scene(self.root, backoff_seconds=5)
+        self.meant = set()
+        """Runs that the user cancelled, or whose jobs."""
 
     def teardown(self):
         try:
@@ -73,6 +75,7 @@ class Study(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def cancel(self, name):
         if self.exists(name):
+            self.meant.add(name)
             self.scene.cancel(name)
 
     @rule(name=st.sampled_from(NAMES))
@@ -95,6 +98,8 @@ class Study(RuleBasedStateMachine):
         alive = self.scene.alive(name)
         if not alive or (fate == "cancel" and self.scene.cluster.silent):
             return
+        if fate == "cancel":
+            self.meant.update(shared_by(alive[-1]) or [name])
         more = {"orphan_steps": orphan} if fate == "fail_node" else {}
         getattr(self.scene.cluster, fate)(alive[-1].id, **more)
 
@@ -133,6 +138,10 @@ class Study(RuleBasedStateMachine):
     def nothing_is_trained_twice_at_once(self):
         assert not self.scene.worker.overlaps
 
+    @invariant()
+    def only_the_user_cancels(self):
+        assert {row["name"] for row in self.scene.rows("runs") if row["state"] == "cancelled"} <= self.meant
+
     def exists(self, name):
         return any(row["name"] == name for row in self.scene.rows("runs"))
 
@@ -151,6 +160,7 @@ class Study(RuleBasedStateMachine):
             if all(scene.state(name) in ("completed", "cancelled") for name in names) and not scene.is_busy():
                 break
         scene.make_pass()
+        self.only_the_user_cancels()
         for name in names:
             assert scene.state(name) in ("completed", "cancelled")
             assert not scene.alive(name)
