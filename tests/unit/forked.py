@@ -1,5 +1,6 @@
 """A Python whose processes have their imports done: each is a fork of one that did them. It stands for `sys.executable`."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,6 +21,8 @@ class Forked:
     """
 
     def __init__(self, *imports):
+        for name in imports:  # asked for here, so that `without_torch` skips the test, as it does at an import
+            assert importlib.util.find_spec(name.partition(".")[0]), f"{name} is not installed"
         self.process = subprocess.Popen(
             [sys.executable, str(SERVER), *imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
