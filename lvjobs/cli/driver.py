@@ -165,7 +165,7 @@ def uninstall(root: Path) -> None:
     """Take the study out of crontab and scrontab."""
     from lvjobs.cluster.crontab import PROGRAMS
     from lvjobs.cluster.crontab import uninstall as uninstall_entry
-    from lvjobs.control.driving import driver_name
+    from lvjobs.control.clusters import driver_name
 
     name = driver_name(existing_study(root))
     found = [program for program in PROGRAMS if uninstall_entry(program, name)]

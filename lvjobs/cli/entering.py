@@ -205,7 +205,7 @@ def _tell_outcome(
 
 def _outcome(study: Study, new: Sequence["Run"], sent: "Sent") -> str:
     what = new[0].name if len(new) == 1 else f"{len(new)} runs"
-    from lvjobs.control.packs import is_packed
+    from lvjobs.control.room import is_packed
 
     if sent.outcome == "submitted":
         gone = {run.id for run in sent.runs}

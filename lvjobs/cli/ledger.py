@@ -54,7 +54,7 @@ def backup(root: Path, file: Path | None) -> None:
 
     What exists is not written over. To go back to a copy: put it in the place of runs.db; run directories stay.
     """
-    from lvjobs.control.loop import held_study
+    from lvjobs.control.session import held_study
     from lvjobs.ledger.copies import back_up
 
     study = existing_study(root)

@@ -11,11 +11,6 @@ from lvjobs.ledger.records import Attempt
 from lvjobs.study.words import Cause
 
 
-def execution_of(attempt: Attempt) -> tuple[str, int]:
-    """Which execution of the run's jobs the attempt is. Two may be one: a launch that failed, and what came of it."""
-    return attempt.token, attempt.restart_count
-
-
 class Attempts:
     """The attempts of one run, oldest first; iterable."""
 
@@ -126,7 +121,7 @@ class Attempts:
         attempt = self._all[index]
         if attempt.cause is None or attempt.allocated_seconds is not None:
             return attempt
-        if any(execution_of(later) == execution_of(attempt) for later in self._all[index + 1 :]):
+        if any(later.execution == attempt.execution for later in self._all[index + 1 :]):
             return attempt
         row = execution(self._history(attempt), attempt.restart_count)
         if row is None or row.elapsed is None:

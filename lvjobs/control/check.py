@@ -12,9 +12,9 @@ from lvjobs.control.closing import books_of
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.findings import Finding
 from lvjobs.control.limit import terms_of
-from lvjobs.control.loop import held_study
 from lvjobs.control.memos import refuse_lost
 from lvjobs.control.place import other_place
+from lvjobs.control.session import held_study
 from lvjobs.control.statement import statement
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine

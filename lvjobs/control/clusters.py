@@ -1,13 +1,14 @@
 """Which backend a profile means, and the copies that a study keeps of profiles that are files of the user's."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.protocol import Cluster
+from lvjobs.cluster.protocol import DRIVER, Cluster
 from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
@@ -154,3 +155,13 @@ def cluster_for(study: Study, profile: str) -> Cluster:
     own = {DRIVER_PROFILE: load_driver, NOTICE_PROFILE: load_notice}
     script = own[profile]() if profile in own else load_profile(profile)
     return SlurmCluster(script, study.layout.submissions)
+
+
+def driver_token(root: Path) -> str:
+    """Return what a study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+
+
+def driver_name(study: Study) -> str:
+    """Return the name of the driver's job."""
+    return f"{DRIVER}.{driver_token(study.root)}"

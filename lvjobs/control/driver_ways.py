@@ -9,8 +9,8 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
-from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
-from lvjobs.control.driving import driven, driver_name, look, standing
+from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, driver_name
+from lvjobs.control.driving import driven, look, standing
 from lvjobs.control.left import read_summary
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError

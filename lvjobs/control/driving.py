@@ -5,9 +5,7 @@ it has the same name and `--dependency=singleton`, and begins when the first is 
 work is not their doing: whoever makes a pass holds the study's lease.
 """
 
-import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +15,14 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
-from lvjobs.control.clusters import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, profile_of
+from lvjobs.control.clusters import (
+    DRIVER_PROFILE,
+    LOCAL,
+    backend_of,
+    defaults_of,
+    driver_token,
+    profile_of,
+)
 from lvjobs.control.gate import BUDGET
 from lvjobs.control.room import choices
 from lvjobs.control.session import Session
@@ -44,20 +49,6 @@ class Standing:
     refused_at: float = 0.0
     asked: str = ""
     """What it was refused for: other settings are tried at once."""
-
-
-def driver_token(study: Study) -> str:
-    """What the study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
-    return _token_of(study.root)
-
-
-def _token_of(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-
-
-def driver_name(study: Study) -> str:
-    """The job's name."""
-    return f"{DRIVER}.{driver_token(study)}"
 
 
 def standing(transaction: Transaction) -> Standing:
@@ -173,7 +164,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
 def look(session: Session) -> Sequence[Job] | None:
     """The driver's jobs in the queue; None where the scheduler does not say."""
     cluster = session.cluster(DRIVER_PROFILE)
-    return cluster.observe((), session.clock(), (driver_token(session.study),)).queue
+    return cluster.observe((), session.clock(), (driver_token(session.study.root),)).queue
 
 
 def end_driver(session: Session) -> None:
@@ -192,7 +183,7 @@ def end_former_driver(session: Session, root: str) -> None:
     if StudyLayout(Path(root)).database.exists():
         return  # another study lives there now, and they are its own
     cluster = session.cluster(DRIVER_PROFILE)
-    for job in cluster.observe((), session.clock(), (_token_of(Path(root)),)).queue or ():
+    for job in cluster.observe((), session.clock(), (driver_token(Path(root)),)).queue or ():
         if not job.is_ended:
             with suppress(ClusterError):  # its script ends it where it finds no study
                 cluster.cancel(job.id)
@@ -239,7 +230,7 @@ def _key(request: JobRequest) -> str:
 
 def _request(study: Study, run: Run) -> JobRequest:
     return JobRequest(
-        token=driver_token(study),
+        token=driver_token(study.root),
         name=DRIVER,
         run_directories=[study.root],
         log_directory=study.layout.log_directory(DRIVER),

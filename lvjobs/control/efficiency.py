@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvjobs.control.attempts import execution_of
 from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import LOCAL
 from lvjobs.control.intervals import Advice, advise, measure
@@ -129,13 +128,13 @@ def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Sha
         kept[charge.attempt_id] += charge.units if charge.kind == "useful" else 0
     executions = estimated = 0
     allocated = allocated_gpu = used_gpu = useful = 0.0
-    last = {execution_of(attempt): attempt for attempt in attempts}
+    last = {attempt.execution: attempt for attempt in attempts}
     for attempt in attempts:
         gpus, is_told = _gpus(attempt, asked)
         at_once = _at_once(run, attempt)
         useful += kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
         used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus / at_once
-        if last[execution_of(attempt)] is attempt:  # what an execution held is counted once
+        if last[attempt.execution] is attempt:  # what an execution held is counted once
             held = attempt.allocated_seconds
             is_told = is_told and held is not None
             if held is None:

@@ -15,10 +15,18 @@ from lvjobs.control.actions import SaveAttempt
 from lvjobs.control.advance import advance
 from lvjobs.control.charges import VANISHED, charges_of
 from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
-from lvjobs.control.clusters import backend_of, cluster_for, left_alone, profile_of, used_profile, watcher_of
+from lvjobs.control.clusters import (
+    backend_of,
+    cluster_for,
+    driver_token,
+    left_alone,
+    profile_of,
+    used_profile,
+    watcher_of,
+)
 from lvjobs.control.decide import decide, due
 from lvjobs.control.directories import put_back
-from lvjobs.control.driving import driver_token, end_former_driver, keep_driver, waits_for_flops
+from lvjobs.control.driving import end_former_driver, keep_driver, waits_for_flops
 from lvjobs.control.gate import Case, gate
 from lvjobs.control.left import read_closed, whole, write_closed, write_summary
 from lvjobs.control.limit import note_limit, reread_budget
@@ -26,15 +34,13 @@ from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
 from lvjobs.control.notify import notify
 from lvjobs.control.observe import Known, observe
 from lvjobs.control.place import Arrival, Verdict, arrive, keep_place, recorded_place
-from lvjobs.control.session import ClusterFactory, Session
+from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.silence import Watch
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.views import RunView
 from lvjobs.control.waiting import tell_waiting_jobs
-from lvjobs.errors import UsageError
-from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger, open_ledger
-from lvjobs.ledger.lease import Lease, acquire, machine
+from lvjobs.ledger.lease import machine
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -63,7 +69,7 @@ class Loop(Session):
         self.absences.clear()
         for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
             self.absence(profile)
-        driver, where = driver_token(self.study), self.study.where
+        driver, where = driver_token(self.study.root), self.study.where
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
@@ -174,28 +180,6 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
         charges = charges_of(case.run, list(attempts.values()))
         accounts[case.run.id] = open_account(case.run, charges, accounts[case.run.id].reserved)
     return replace(books, accounts=accounts)
-
-
-@contextmanager
-def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
-    """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
-
-    Raises:
-        LeaseTaken, UsageError: as `open_session`.
-    """
-    with private():
-        try:
-            study.layout.internal.mkdir(exist_ok=True)
-            for directory in (study.layout.internal, study.layout.checkpoints, study.layout.logs):
-                close_to_others(directory)
-            lease = acquire(study.layout.lease, wait=wait)
-        except OSError as error:
-            raise UsageError(
-                f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "
-                "another --study"
-            ) from error
-        with lease:
-            yield lease
 
 
 @contextmanager

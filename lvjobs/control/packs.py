@@ -5,18 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lvjobs.control.views import MemberView, Pack, RunView
-from lvjobs.ledger.records import Attempt, Member, Run
+from lvjobs.ledger.records import Attempt, Member
 from lvjobs.study.words import RunState
-
-
-def pack_size(run: Run) -> int:
-    """How many runs may share a job with this one, itself included."""
-    return int(run.resources.get("pack") or 1)
-
-
-def is_packed(runs: Sequence[Run]) -> bool:
-    """Whether these runs, submitted together, share one job; else they are the members of an array."""
-    return len(runs) > 1 and pack_size(runs[0]) > 1
 
 
 def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Collection[Member] = ()) -> list[RunView]:

@@ -21,12 +21,11 @@ from lvjobs.control.charges import charges_of
 from lvjobs.control.clusters import watcher_of
 from lvjobs.control.code import find_tasks, snapshot_code
 from lvjobs.control.limit import note_limit
-from lvjobs.control.loop import held_study
 from lvjobs.control.memos import MemoKeeper
 from lvjobs.control.observe import Known, take_snapshots
 from lvjobs.control.place import restore_place
 from lvjobs.control.recover import Recovered, recover
-from lvjobs.control.session import ClusterFactory
+from lvjobs.control.session import ClusterFactory, held_study
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import fsync_directory, is_foreign
 from lvjobs.ledger.copies import put_aside

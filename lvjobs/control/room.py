@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import DRIVER, Cap, Limits, Load
+from lvjobs.ledger.records import Run
 
 MARGIN = 1
 """Jobs that are left over of a user's own limit (never the last): a driver is one, and users submit other things."""
@@ -71,3 +72,13 @@ def _left(cap: Cap, load: Load) -> int:
 def halves(size: int) -> Sequence[int]:
     """What to try where `size` jobs were too many and nobody knows the limit: half, and half of that, down to 1."""
     return [size >> times for times in range(1, size.bit_length())]
+
+
+def pack_size(run: Run) -> int:
+    """How many runs may share a job with this one, itself included."""
+    return int(run.resources.get("pack") or 1)
+
+
+def is_packed(runs: Sequence[Run]) -> bool:
+    """Whether these runs, submitted together, share one job; else they are the members of an array."""
+    return len(runs) > 1 and pack_size(runs[0]) > 1

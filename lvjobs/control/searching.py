@@ -146,3 +146,11 @@ def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, S
     wanted, names = zip(*named.values(), strict=True)
     file = request.file_of(stage)
     return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)
+
+
+def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:
+    """How many trials a search has, and of how many it is known what they are; nulls where the stage has no space."""
+    search = record.definition.get("search")
+    if not search:
+        return {"trials": None, "proposed": None}
+    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).history.trials)}

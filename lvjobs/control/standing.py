@@ -6,8 +6,8 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.control.outcomes import measured
+from lvjobs.control.searching import trials_of
 from lvjobs.control.session import Session
-from lvjobs.control.summary import trials_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.study.run import RunConfig

@@ -19,14 +19,12 @@ from lvjobs.cluster.protocol import (
 )
 from lvjobs.control.accounts import Terms
 from lvjobs.control.closing import books_of
-from lvjobs.control.clusters import LOCAL, backend_of
+from lvjobs.control.clusters import LOCAL, backend_of, driver_name
 from lvjobs.control.cost import allowance
 from lvjobs.control.directories import allow, write_again
-from lvjobs.control.driving import driver_name
 from lvjobs.control.nodes import read_avoidance
-from lvjobs.control.packs import is_packed
 from lvjobs.control.placing import note_placed, place
-from lvjobs.control.room import choices, waits
+from lvjobs.control.room import choices, is_packed, waits
 from lvjobs.control.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work

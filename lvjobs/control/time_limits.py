@@ -13,7 +13,7 @@ from typing import Any
 from lvjobs.control.cost import replay_of_an_interval
 from lvjobs.control.intervals import duration
 from lvjobs.control.pace import Pace
-from lvjobs.control.packs import is_packed, pack_size
+from lvjobs.control.room import is_packed, pack_size
 from lvjobs.ledger.records import Run
 from lvjobs.study.tables import AUTO
 from lvjobs.study.words import Cause

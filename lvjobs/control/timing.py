@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.clusters import LOCAL, defaults_of, profile_of
 from lvjobs.control.pace import Stopwatch, samples_of
-from lvjobs.control.packs import pack_size
+from lvjobs.control.room import pack_size
 from lvjobs.control.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run

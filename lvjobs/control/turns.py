@@ -14,8 +14,7 @@ from typing import Any
 from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limits, Load
 from lvjobs.control.accounts import Terms
 from lvjobs.control.clusters import backend_of
-from lvjobs.control.packs import pack_size
-from lvjobs.control.room import Room, choices, halves, room_for, split, with_more
+from lvjobs.control.room import Room, choices, halves, pack_size, room_for, split, with_more
 from lvjobs.control.submission import Sent, request_for, send
 from lvjobs.control.timing import timing_of
 from lvjobs.ledger.database import Ledger

@@ -10,8 +10,7 @@ from typing import Any
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.check import is_elsewhere
-from lvjobs.control.clusters import LOCAL
-from lvjobs.control.driving import driver_token
+from lvjobs.control.clusters import LOCAL, driver_token
 from lvjobs.control.room import choices
 from lvjobs.control.submission import new_token
 from lvjobs.control.time_limits import is_automatic
@@ -95,7 +94,7 @@ class Asked:
         first = {**self.variables, **choices(self.variables)[0]}
         resources = {**{name: first[name] for name in names if first.get(name)}, **own}
         layout = self.study.layout
-        token = driver_token(self.study)
+        token = driver_token(self.study.root)
         return JobRequest(
             token, "driver", [self.study.root], layout.logs / "driver", layout.code, sys.executable, resources
         )

@@ -154,6 +154,11 @@ class Attempt:
     checkpoint_every: int | None = None
 
     @property
+    def execution(self) -> tuple[str, int]:
+        """Return which execution of the run's jobs it is: two attempts share one where a launch failed first."""
+        return self.token, self.restart_count
+
+    @property
     def has_started(self) -> bool:
         """Whether its journal has a line, whose first says what the attempt began from: until then nobody knows."""
         return self.journal_offset > 0

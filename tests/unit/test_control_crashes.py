@@ -10,8 +10,9 @@ from test_control_driver import Driven, WithDrivers
 from test_control_rebuild import rebuilt, rows
 
 from lvjobs.control.check import check
-from lvjobs.control.driving import MOST, driver_token
-from lvjobs.control.loop import held_study
+from lvjobs.control.clusters import driver_token
+from lvjobs.control.driving import MOST
+from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger import copies
 
@@ -185,7 +186,7 @@ def driven(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     (tmp_path / "study").mkdir()
     scene = Driven(tmp_path / "study", steps=STEPS, every=1)
-    scene.shown = Drivers(scene.cluster, driver_token(scene.study))
+    scene.shown = Drivers(scene.cluster, driver_token(scene.study.root))
     return scene
 
 

@@ -13,9 +13,9 @@ from lvjobs.cli import driver as cli_driver
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import driving, loop
-from lvjobs.control.clusters import DRIVER_PROFILE, cluster_for
+from lvjobs.control.clusters import DRIVER_PROFILE, cluster_for, driver_name, driver_token
 from lvjobs.control.driver_ways import cron_entry, report
-from lvjobs.control.driving import Change, change, driver_name, driver_token, set_stopped
+from lvjobs.control.driving import Change, change, set_stopped
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
 from lvjobs.report.driver import driver_lines
@@ -64,7 +64,7 @@ class Driven(Scene):
     def __init__(self, root, **more):
         super().__init__(root, **{"steps": 150, **more})
         self.declare()
-        self.shown = WithDrivers(self.cluster, driver_token(self.study))
+        self.shown = WithDrivers(self.cluster, driver_token(self.study.root))
 
     def declare(self, **settings):
         config = self.study.config.model_copy(update={"driver": Driver(**settings)})
@@ -211,7 +211,7 @@ def test_workers_know_whom_to_wake(make, job, told):
 
 def test_two_directories_have_drivers_of_their_own(tmp_path):
     studies = [Study(root=tmp_path / name, config=StudyConfig()) for name in "ab"]
-    assert len({driver_token(study) for study in studies}) == 2
+    assert len({driver_token(study.root) for study in studies}) == 2
 
 
 def test_two_drivers_one_with_a_clock_of_its_own_do_no_double_work(make):

@@ -15,8 +15,9 @@ from test_control_rebuild import finish
 
 from lvjobs.control import place
 from lvjobs.control.check import check
+from lvjobs.control.clusters import driver_token
 from lvjobs.control.disown import stake_of
-from lvjobs.control.driving import driver_token, set_stopped
+from lvjobs.control.driving import set_stopped
 from lvjobs.control.loop import open_session
 from lvjobs.control.place import PlaceUnclear, Verdict, judge, read_place, recorded_place
 from lvjobs.control.rebuild import rebuild
@@ -211,7 +212,7 @@ def test_a_copy_has_no_driver_until_one_is_started(make):
     scene = begun(make(Driven))
     assert len(scene.shown.live()) == 2
     other = copied(scene)
-    assert driver_token(other.study) != driver_token(scene.study)
+    assert driver_token(other.study.root) != driver_token(scene.study.root)
     for _ in range(3):
         passed(other)
         passed(scene)
@@ -337,7 +338,7 @@ def test_the_drivers_of_the_place_that_was_left_end_and_new_ones_begin(make):
     other = moved(scene)
     passed(other)
     assert scene.shown.live() == ["902", "903"]
-    assert {job.token for job in scene.shown.drivers[2:]} == {driver_token(other.study)}
+    assert {job.token for job in scene.shown.drivers[2:]} == {driver_token(other.study.root)}
     passed(other)
     assert scene.shown.live() == ["902", "903"]
 

@@ -11,7 +11,7 @@ from remedy_scenes import typed_scene
 from test_control_driver import WithDrivers
 
 from lvjobs import remedies
-from lvjobs.control.driving import driver_token
+from lvjobs.control.clusters import driver_token
 from lvjobs.ledger import storage
 from lvjobs.ledger.copies import examine
 from lvjobs.study.config import load_study
@@ -68,7 +68,7 @@ def test_the_ledger_is_damaged(scene, typed, take):
     code, shown, _ = take(remedies.LEDGER_REBUILD_ASIDE, shown)
     assert code == 0
     assert typed("ledger", "check")[0] == 0
-    scene.shown = WithDrivers(scene.cluster, driver_token(scene.study))
+    scene.shown = WithDrivers(scene.cluster, driver_token(scene.study.root))
     code, shown, _ = take(remedies.DRIVER_STOP, shown)
     assert code == 0
     assert "no driver" in shown
