@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Cluster
-from lvjobs.control.accounts import Books, Terms, keep_books
-from lvjobs.control.closing import books_of
-from lvjobs.control.clusters import cluster_for, profile_of
-from lvjobs.control.limit import terms_of
+from lvjobs.control.backends import cluster_for, profile_of
+from lvjobs.control.budget.accounts import Books, Terms, keep_books
+from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.limit import terms_of
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.accounts import Books
-from lvjobs.control.closing import closed_tally
-from lvjobs.control.clusters import gpus_by_default, used_profile
-from lvjobs.control.efficiency import Efficiency, Share
-from lvjobs.control.intervals import advise
-from lvjobs.control.nodes import avoided_rows
-from lvjobs.control.pace import Stopwatch
-from lvjobs.control.searching import trials_of
-from lvjobs.control.statement import statement
-from lvjobs.control.tally import Tally, tally_of, total
+from lvjobs.control.backends import gpus_by_default, used_profile
+from lvjobs.control.budget.accounts import Books
+from lvjobs.control.budget.archive import closed_tally
+from lvjobs.control.budget.efficiency import Efficiency, Share
+from lvjobs.control.budget.intervals import advise
+from lvjobs.control.budget.pace import Stopwatch
+from lvjobs.control.budget.statement import statement
+from lvjobs.control.budget.tally import Tally, tally_of, total
+from lvjobs.control.stages.search import trials_of
+from lvjobs.control.submission.avoided_nodes import avoided_rows
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch

@@ -34,7 +34,7 @@ MUTATIONS = {
         ("unit/test_worker_generation.py", "unit/test_worker_checkpoints.py"),
     ),
     "the look at whether the study is a copy": Mutation(
-        "lvjobs/control/place.py",
+        "lvjobs/control/recovery/place.py",
         "    if any(_lives_at(recorded.study, name) for name in names):",
         "    if False:",
         ("unit/test_control_place.py::test_a_copy_does_not_touch_the_jobs_of_its_original",),
@@ -46,13 +46,13 @@ MUTATIONS = {
         ("unit/test_worker_attempts.py::test_done_is_done",),
     ),
     "the done marker, believed whatever Slurm says": Mutation(
-        "lvjobs/control/decide.py",
+        "lvjobs/control/reconcile/decide.py",
         "        if self.view.done is not None:\n            yield from self._complete()",
         "        if False:\n            pass",
         ("unit/test_control_loop.py::test_a_done_marker_completes_whatever_slurm_says",),
     ),
     "the token lookup after an unclear sbatch": Mutation(
-        "lvjobs/control/observe.py",
+        "lvjobs/control/reconcile/observe.py",
         "[submission.token for submission in sent]",
         "[submission.token for submission in sent if submission.job_id]",
         ("unit/test_control_loop_submit.py",),

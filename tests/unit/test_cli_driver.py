@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from lvjobs.cli import cli, driver
-from lvjobs.control import driving, loop
+from lvjobs.control import loop
+from lvjobs.control.driver import driver as control_driver
 
 OPEN = {"runs": [{"state": "running"}], "stages": [], "problems": []}
 OVER = {"runs": [{"state": "completed"}], "stages": [], "problems": []}
@@ -50,7 +51,7 @@ def drive(tmp_path, monkeypatch):
     def make(*told, code=75, wanted=True, **more):
         passes = Passes(*told, **more)
         monkeypatch.setattr(loop, "open_session", passes.session)
-        monkeypatch.setattr(driving, "is_wanted", lambda _: wanted)
+        monkeypatch.setattr(control_driver, "is_wanted", lambda _: wanted)
         result = CliRunner().invoke(cli, ["driver", "run", "--study", str(tmp_path)])
         assert result.exit_code == code, result.output
         return passes

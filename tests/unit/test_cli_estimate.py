@@ -14,9 +14,9 @@ from fake_hub import make_model, put_in_cache
 from lvjobs.cli import entering
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
-from lvjobs.control import enter
-from lvjobs.control.code import CodeCopy
+from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
+from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.lease import acquire
 from lvjobs.ledger.records import Charge, Reservation, Work
@@ -95,7 +95,7 @@ def small(study, monkeypatch):
     make_dataset(study / "data.h5", systems=4, seed=0)
     cluster = SimulatedCluster(Clock(), lambda _job: None)
     monkeypatch.setattr("lvjobs.cluster.local.LocalCluster", lambda *_, **__: cluster)
-    monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
+    monkeypatch.setattr(submit_runs, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
 
     def limited(limit):
         (study / "study.toml").write_text(SMALL.format(limit=limit))
@@ -326,7 +326,7 @@ def test_trials_that_are_to_come_are_counted_at_the_dearest_point(study, lvjobs)
 
 
 def test_what_of_a_space_costs_nothing_is_not_looked_at_in_every_combination(study, lvjobs, monkeypatch):
-    from lvjobs.control import foresee
+    from lvjobs.control.planning import foresee
 
     (study / "study.toml").write_text(SEARCHED.replace("seeds = [0, 1]", ""))
     counted = []
@@ -394,7 +394,7 @@ def test_a_stage_waits_for_its_places(study, lvjobs, more, at_once):
 def put(study, wanted, **changes):
     """A run into the ledger, as if it had been submitted; returns it."""
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
-        (run,) = enter.declare(transaction, wanted, code="c0de").new
+        (run,) = submit_runs.declare(transaction, wanted, code="c0de").new
         transaction.add_run(replace(run, **changes))
     return run
 
@@ -617,7 +617,7 @@ def test_a_single_run_of_which_no_interval_fits_says_what_helps(study, small, li
 
 def test_submit_says_what_was_left_out_of_the_code(small, lvjobs, monkeypatch):
     small("1e17")
-    monkeypatch.setattr(enter, "snapshot_code", lambda _store, _task: CodeCopy("c0de", ["package/pipe (FIFO)"]))
+    monkeypatch.setattr(submit_runs, "snapshot_code", lambda _store, _task: CodeCopy("c0de", ["package/pipe (FIFO)"]))
     code, _, err = lvjobs("submit", "train", "--name", "one")
     assert (code, err) == (0, "note: left out of the code that jobs run: package/pipe (FIFO)\n")
 

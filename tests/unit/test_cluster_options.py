@@ -12,7 +12,7 @@ from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest, SubmitRefused
 from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.cluster.templates import shipped
-from lvjobs.control.placing import place
+from lvjobs.control.submission.placement import place
 from lvjobs.errors import UsageError
 
 KEYS = ("partition", "time_limit")

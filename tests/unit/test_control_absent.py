@@ -14,7 +14,7 @@ from test_control_driver import Driven
 from lvjobs.cluster.commands import absence
 from lvjobs.cluster.protocol import SubmitDeferred
 from lvjobs.cluster.sbatch import submit_script
-from lvjobs.control import driving
+from lvjobs.control.driver import driver
 from lvjobs.errors import UsageError
 from lvjobs.study.stages import Search, Stage
 
@@ -126,7 +126,7 @@ def test_no_driver_is_submitted_from_there_and_none_is_refused(tmp_path, haste, 
     scene.cluster.absent = WHY
     with monkeypatch.context() as patch:
         if answers:
-            patch.setattr(driving, "look", lambda _session: ())
+            patch.setattr(driver, "look", lambda _session: ())
         scene.stop(stopped=False)
         assert passes_elsewhere(scene) == {}
     assert scene.shown.requests == []

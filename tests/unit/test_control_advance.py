@@ -7,9 +7,10 @@ import pytest
 from control_scenes import EVERY, Scene, make_haste
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.declare import SweepOf, Wanted, default_name
-from lvjobs.control.enter import enter
-from lvjobs.control.stages import ask, choose, go_on_without_held, retry_held, stop
+from lvjobs.control.stages import submit_runs
+from lvjobs.control.stages.requests import ask, choose, go_on_without_held, retry_held, stop
+from lvjobs.control.stages.submit_runs import enter
+from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Work
 from lvjobs.study.config import StudyConfig
@@ -455,8 +456,6 @@ def test_a_cell_that_waits_for_the_budget_is_not_left_out(sweep):
 
 def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
     """The stage's runs are in the ledger, and no job: the next pass submits them, once."""
-    from lvjobs.control import enter
-
     scene = sweep(FIRST, SECOND)
     scene.losses |= WINS
     scene.ask("first")
@@ -466,7 +465,7 @@ def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(enter, "send_in_turn", crash)
+        broken.setattr(submit_runs, "send_in_turn", crash)
         with pytest.raises(KeyboardInterrupt):
             scene.ask("second")
     assert len(scene.cells("second")) == 2

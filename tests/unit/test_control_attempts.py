@@ -5,8 +5,8 @@ from control_builders import NOW, TOKEN, a_done, a_job, a_member, a_run, a_view,
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.actions import SaveAttempt
-from lvjobs.control.decide import decide
+from lvjobs.control.reconcile.actions import SaveAttempt
+from lvjobs.control.reconcile.decide import decide
 from lvjobs.ledger.records import Member
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState

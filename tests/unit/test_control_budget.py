@@ -7,10 +7,10 @@ import pytest
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import declare
-from lvjobs.control.accounts import Terms
-from lvjobs.control.enter import OverBudget
-from lvjobs.control.submission import send
+from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.stages.submit_runs import OverBudget
+from lvjobs.control.submission import declare
+from lvjobs.control.submission.send import send
 from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.journal import Entry
 

@@ -4,8 +4,8 @@ from control_builders import a_run, an_attempt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.accounts import Terms, open_account
-from lvjobs.control.charges import charges_of, unseen_steps
+from lvjobs.control.budget.accounts import Terms, open_account
+from lvjobs.control.budget.charges import charges_of, unseen_steps
 from lvjobs.study.words import Cause
 
 

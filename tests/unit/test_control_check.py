@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.control.check import check
+from lvjobs.control.recovery.check import check
 from lvjobs.errors import UsageError
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_the_ledger_does_not_know_and_one_that_came_to_nothing(scene)
 
 
 def test_somebody_elses_directory(scene, monkeypatch):
-    monkeypatch.setattr("lvjobs.control.audit.is_foreign", lambda _path: True)
+    monkeypatch.setattr("lvjobs.control.recovery.audit.is_foreign", lambda _path: True)
     wrong(scene, "belongs to user")
 
 

@@ -3,8 +3,8 @@
 import pytest
 from control_builders import NOW, a_job, an_attempt
 
-from lvjobs.control.classify import classify, classify_unclaimed, execution
-from lvjobs.control.digest import fold
+from lvjobs.control.reconcile.classify import classify, classify_unclaimed, execution
+from lvjobs.control.reconcile.journal_fold import fold
 from lvjobs.records.journal import Entry
 from lvjobs.study.words import Cause
 

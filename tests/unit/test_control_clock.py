@@ -6,8 +6,8 @@ from control_scenes import Scene, begun, check, make_haste
 
 from lvjobs.control import loop
 from lvjobs.control.loop import open_session
-from lvjobs.control.policy import is_due
-from lvjobs.control.silence import Watch, grown_at, silent_for
+from lvjobs.control.reconcile.hang import Watch, grown_at, silent_for
+from lvjobs.control.reconcile.policy import is_due
 from lvjobs.study.tables import Policy
 
 HOUR = 3600.0

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from lvjobs.cluster import templates
-from lvjobs.control import closing
-from lvjobs.control.accounts import Terms, keep_books
-from lvjobs.control.charges import charges_of
-from lvjobs.control.check import check
-from lvjobs.control.closing import ORPHAN_SECONDS, books_of, closed_tally
-from lvjobs.control.efficiency import efficiency_of
-from lvjobs.control.intervals import advise, measure
-from lvjobs.control.left import read_summary
-from lvjobs.control.pace import samples_of
-from lvjobs.control.retelling import retell
-from lvjobs.control.statement import statement
-from lvjobs.control.submission import reservations_for
-from lvjobs.control.tally import Tally, parse_tally, tally_of, total
+from lvjobs.control.budget import archive
+from lvjobs.control.budget.accounts import Terms, keep_books
+from lvjobs.control.budget.archive import ORPHAN_SECONDS, books_of, closed_tally
+from lvjobs.control.budget.charges import charges_of
+from lvjobs.control.budget.efficiency import efficiency_of
+from lvjobs.control.budget.intervals import advise, measure
+from lvjobs.control.budget.pace import samples_of
+from lvjobs.control.budget.statement import statement
+from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
+from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.recovery.check import check
+from lvjobs.control.submission.send import reservations_for
+from lvjobs.control.summary_file import read_summary
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import Closed
 from lvjobs.ledger.transaction import Transaction
@@ -205,8 +205,8 @@ def test_a_profile_is_compiled_only_where_it_was_edited_and_other_gpus_work_ever
     monkeypatch.setattr(templates, "shipped", lambda _: profile)
     scene.make_pass()
     done = []
-    compiled, reopened = closing.gpus_by_default, Transaction.reopen_all
-    monkeypatch.setattr(closing, "gpus_by_default", lambda name: done.append("compiled") or compiled(name))
+    compiled, reopened = archive.gpus_by_default, Transaction.reopen_all
+    monkeypatch.setattr(archive, "gpus_by_default", lambda name: done.append("compiled") or compiled(name))
     monkeypatch.setattr(Transaction, "reopen_all", lambda self: done.append("reopened") or reopened(self))
 
     def of_a_pass():

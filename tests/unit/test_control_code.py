@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control import command, enter, why
-from lvjobs.control.code import drift, snapshot_code
+from lvjobs.control.code_copies import drift, snapshot_code
+from lvjobs.control.inspect import why
+from lvjobs.control.reconcile import run_commands
+from lvjobs.control.stages import submit_runs
 
 TASK = "package.train:train"
 
@@ -167,17 +169,17 @@ def test_many_paths_that_are_left_out_are_named_in_one_line(package, store):
 
 def test_commands_say_what_was_left_out(package, tmp_path, monkeypatch):
     make_haste(monkeypatch)
-    for module in (enter, command):
+    for module in (submit_runs, run_commands):
         monkeypatch.setattr(module, "snapshot_code", lambda store, _task: snapshot_code(store, TASK))
     (tmp_path / "study").mkdir()
     scene = Scene(tmp_path / "study")
     (package / "lock").symlink_to("nowhere")
     note = "left out of the code that jobs run: package/lock (dangling link)"
     with scene.session() as session:
-        assert enter.enter(session, scene.wanted("one")).note == note
-        assert enter.enter(session, scene.wanted("one")).note == ""  # it exists already: nothing was submitted
+        assert submit_runs.enter(session, scene.wanted("one")).note == note
+        assert submit_runs.enter(session, scene.wanted("one")).note == ""  # it exists already: nothing was submitted
     with scene.session() as session:
-        command.pause(session, ["one"], "a test", held_for="")
+        run_commands.pause(session, ["one"], "a test", held_for="")
     assert scene.take_up("one") == [note, "one: taken up by the user"]
 
 
@@ -186,7 +188,7 @@ def alone(tmp_path, monkeypatch):
     """A study and a module of one file in one directory, which is no project and not on sys.path."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     make_haste(monkeypatch)
-    for module in (enter, command):
+    for module in (submit_runs, run_commands):
         monkeypatch.setattr(module, "snapshot_code", snapshot_code)
     (tmp_path / "alone_in_a_file.py").write_text("one = 1\n")
     (tmp_path / "study").mkdir()
@@ -199,8 +201,8 @@ def submitted_by_name(scene):
     wanted = scene.wanted("one")
     configs = [config.model_copy(update={"task": "alone_in_a_file:train"}) for config in wanted.configs]
     with scene.session() as session:
-        enter.enter(session, replace(wanted, configs=configs))
-        command.pause(session, ["one"], "a test", held_for="")
+        submit_runs.enter(session, replace(wanted, configs=configs))
+        run_commands.pause(session, ["one"], "a test", held_for="")
     sys.path[:] = before
 
 

@@ -9,9 +9,9 @@ from test_control_advance import FIRST, REQUEST, SECOND, Sweep
 from test_control_driver import Driven, WithDrivers
 from test_control_rebuild import rebuilt, rows
 
-from lvjobs.control.check import check
-from lvjobs.control.clusters import driver_token
-from lvjobs.control.driving import MOST
+from lvjobs.control.backends import driver_token
+from lvjobs.control.driver.driver import MOST
+from lvjobs.control.recovery.check import check
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger import copies

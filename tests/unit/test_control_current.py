@@ -7,11 +7,11 @@ from control_builders import a_run, an_attempt
 from control_scenes import EVERY, Scene, begun, check, make_haste
 
 from lvjobs.cluster.protocol import SubmitRefused
-from lvjobs.control.charges import unseen_steps
-from lvjobs.control.check import check as check_ledger
-from lvjobs.control.current import file_of
-from lvjobs.control.declare import Wanted, declare
-from lvjobs.control.enter import enter
+from lvjobs.control.budget.charges import unseen_steps
+from lvjobs.control.recovery.check import check as check_ledger
+from lvjobs.control.stages.submit_runs import enter
+from lvjobs.control.submission.current_settings import file_of
+from lvjobs.control.submission.declare import Wanted, declare
 from lvjobs.errors import UsageError
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, RunFile, with_values

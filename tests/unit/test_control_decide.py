@@ -6,7 +6,7 @@ import pytest
 from control_builders import NOW, TOKEN, a_done, a_job, a_member, a_run, a_view, an_attempt
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.actions import (
+from lvjobs.control.reconcile.actions import (
     Adopt,
     AvoidNode,
     CancelJob,
@@ -19,7 +19,7 @@ from lvjobs.control.actions import (
     Settle,
     Submit,
 )
-from lvjobs.control.decide import decide, due
+from lvjobs.control.reconcile.decide import decide, due
 from lvjobs.ledger.records import Member, Submission
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState

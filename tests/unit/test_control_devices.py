@@ -4,10 +4,10 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.control.check import check
-from lvjobs.control.classify import Death, classify
-from lvjobs.control.digest import fold
-from lvjobs.control.policy import GoOn, Hold, verdict
+from lvjobs.control.reconcile.classify import Death, classify
+from lvjobs.control.reconcile.journal_fold import fold
+from lvjobs.control.reconcile.policy import GoOn, Hold, verdict
+from lvjobs.control.recovery.check import check
 from lvjobs.ledger.records import device_failed
 from lvjobs.records.journal import Entry
 from lvjobs.study.tables import Policy

@@ -12,10 +12,11 @@ from lvjobs.cli import cli
 from lvjobs.cli import driver as cli_driver
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import driving, loop
-from lvjobs.control.clusters import DRIVER_PROFILE, cluster_for, driver_name, driver_token
-from lvjobs.control.driver_ways import cron_entry, report
-from lvjobs.control.driving import Change, change, set_stopped
+from lvjobs.control import loop
+from lvjobs.control.backends import DRIVER_PROFILE, cluster_for, driver_name, driver_token
+from lvjobs.control.driver import driver
+from lvjobs.control.driver.driver import Change, change, set_stopped
+from lvjobs.control.driver.status import cron_entry, report
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
 from lvjobs.report.driver import driver_lines
@@ -313,10 +314,10 @@ def test_where_it_runs(make):
     scene.enter("one", partition="low,urgent", qos="short,long", account="me")
     with scene.session() as session, session.ledger.transaction() as transaction:
         run = transaction.runs()[0]
-    as_runs = driving.resources(scene.study, run)
+    as_runs = driver.resources(scene.study, run)
     assert as_runs == {"partition": "low,urgent", "qos": "short", "account": "me"}
     scene.declare(partition="cpu", memory_mb=300)
-    assert driving.resources(scene.study, run) == {"partition": "cpu", "account": "me", "memory_mb": 300}
+    assert driver.resources(scene.study, run) == {"partition": "cpu", "account": "me", "memory_mb": 300}
 
 
 def test_an_entry_for_cron(tmp_path, monkeypatch):

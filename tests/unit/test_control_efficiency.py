@@ -9,8 +9,8 @@ from control_builders import NOW, a_run, an_attempt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.efficiency import Share, efficiency_of
-from lvjobs.control.intervals import advise, duration, lost_steps, measure, overhead, percent
+from lvjobs.control.budget.efficiency import Share, efficiency_of
+from lvjobs.control.budget.intervals import advise, duration, lost_steps, measure, overhead, percent
 from lvjobs.study.words import Cause, RunState
 
 HOUR = 3600.0

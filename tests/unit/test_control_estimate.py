@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from control_builders import an_attempt
 
-from lvjobs.control.accounts import Account, Terms, keep_books
-from lvjobs.control.cost import rates_of
-from lvjobs.control.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
-from lvjobs.control.evaluations import Trial, evaluation
-from lvjobs.control.foresee import Seen, foresee
-from lvjobs.control.pace import Pace, Stopwatch, makespan, samples_of
-from lvjobs.control.plans import Need
+from lvjobs.control.budget.accounts import Account, Terms, keep_books
+from lvjobs.control.budget.cost import rates_of
+from lvjobs.control.budget.pace import Pace, Stopwatch, makespan, samples_of
+from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
+from lvjobs.control.planning.foresee import Seen, foresee
+from lvjobs.control.planning.plans import Need
+from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.ledger.records import Work
 from lvjobs.study.config import TrainSettings, load_study
 from lvjobs.study.tables import Resources

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.fit import Relief, largest_multiple, propose, relieve
+from lvjobs.control.planning.fit import Relief, largest_multiple, propose, relieve
 from lvjobs.study.run import RunConfig
 
 STEP, VALIDATION = 100, 70

@@ -6,8 +6,8 @@ import pytest
 from control_builders import NOW, TOKEN, a_job, a_member, a_run, a_view, an_attempt
 
 from lvjobs.cluster.parse import parse_history
-from lvjobs.control.actions import MarkMissing, Revoke, SetRun, Submit
-from lvjobs.control.decide import decide
+from lvjobs.control.reconcile.actions import MarkMissing, Revoke, SetRun, Submit
+from lvjobs.control.reconcile.decide import decide
 from lvjobs.ledger.records import Member
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState

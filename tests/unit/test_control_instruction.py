@@ -9,8 +9,8 @@ import tokenizers
 import transformers
 from forked import Forked
 
-from lvjobs.control.cost import rates_of, workload_of
-from lvjobs.control.evaluations import Trial, evaluation
+from lvjobs.control.budget.cost import rates_of, workload_of
+from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.forecasting.data import load_dataset, make_dataset

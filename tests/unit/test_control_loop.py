@@ -6,7 +6,7 @@ import pytest
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import enter
+from lvjobs.control.stages import submit_runs
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_done_marker_completes_whatever_slurm_says(make):
 
 def test_a_worker_that_finishes_while_a_pass_reads_is_charged_in_full(make, monkeypatch):
     """The journal's last lines and the done marker are written between two of the pass's looks."""
-    from lvjobs.control import observe
+    from lvjobs.control.reconcile import observe
 
     scene = begun(make(), taken=10)
     read = observe.read_attempts
@@ -320,7 +320,7 @@ def with_evaluation(scene, name):
 def test_an_evaluation_is_reserved_with_its_run_and_follows_it(make):
     scene = make(budget={"limit": 1600 + 600})  # 12 + 4 and 3 + 3 steps
     with scene.session() as session:
-        entered = enter.enter(session, with_evaluation(scene, "one"))
+        entered = submit_runs.enter(session, with_evaluation(scene, "one"))
     assert [run.name for run in entered.new] == ["one", "eval-one"]
     assert entered.sent.outcome == "submitted"
     assert scene.money() == (0, 2200, 0)
@@ -333,15 +333,15 @@ def test_an_evaluation_is_reserved_with_its_run_and_follows_it(make):
 
 def test_a_run_whose_evaluation_does_not_fit_is_refused_with_it(make):
     scene = make(budget={"limit": 1600 + 599})
-    with scene.session() as session, pytest.raises(enter.OverBudget):
-        enter.enter(session, with_evaluation(scene, "one"))
+    with scene.session() as session, pytest.raises(submit_runs.OverBudget):
+        submit_runs.enter(session, with_evaluation(scene, "one"))
     assert scene.rows("runs") == []
 
 
 def test_evaluations_of_runs_that_are_there_wait_for_them_or_start_at_once(scene):
     scene.enter("one")
     with scene.session() as session:
-        assert enter.enter(session, with_evaluation(scene, "one")).sent.outcome == "planned"
+        assert submit_runs.enter(session, with_evaluation(scene, "one")).sent.outcome == "planned"
     assert scene.state("eval-one") == "planned"
     assert scene.jobs("eval-one") == []
     scene.go(120)
@@ -349,7 +349,7 @@ def test_evaluations_of_runs_that_are_there_wait_for_them_or_start_at_once(scene
     wanted = with_evaluation(scene, "one")
     again = replace(wanted, evaluations=[(wanted.evaluations[0][0], "again")])
     with scene.session() as session:
-        assert enter.enter(session, again).sent.outcome == "submitted"
+        assert submit_runs.enter(session, again).sent.outcome == "submitted"
 
 
 def test_a_completed_runs_job_is_followed_until_accounting_tells_what_it_held(scene):

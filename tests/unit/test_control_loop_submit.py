@@ -7,7 +7,7 @@ from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.protocol import Cap, Limits, SubmitLimited, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.turns import Queue, send_in_turn
+from lvjobs.control.submission.dispatch import Queue, send_in_turn
 from lvjobs.errors import UsageError
 
 

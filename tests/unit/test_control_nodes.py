@@ -8,7 +8,7 @@ from control_scenes import Scene, begun, make_haste
 from lvjobs.cluster.nodes import expand_nodes, parse_nodes
 from lvjobs.cluster.protocol import Node, SubmitRefused
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.nodes import Avoidance, Avoided, Choice, choose
+from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, Choice, choose
 from lvjobs.doctor.places import check_study
 from lvjobs.report.status import render_status
 from lvjobs.report.tables import new_console

@@ -9,8 +9,8 @@ import pytest
 from control_builders import NOW, a_run
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.control import notify as module
-from lvjobs.control.notify import Told, due
+from lvjobs.control.driver import notify as module
+from lvjobs.control.driver.notify import Told, due
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import StageRecord
 from lvjobs.study.config import load_study

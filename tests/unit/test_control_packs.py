@@ -8,7 +8,7 @@ from control_crashes import Instants
 from control_scenes import Scene, make_haste, shared_by
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import command
+from lvjobs.control.reconcile import run_commands
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated
 from lvjobs.study.tables import Resources
@@ -297,7 +297,7 @@ def requeued_too_often(scene):
 
 def pause_all_but_the_last(scene):
     with scene.session() as session:
-        command.pause(session, FOUR[:3], "to see", held_for="")
+        run_commands.pause(session, FOUR[:3], "to see", held_for="")
     scene.make_pass()
 
 

@@ -13,14 +13,14 @@ from test_control_advance import FIRST, SECOND, Sweep
 from test_control_driver import Driven
 from test_control_rebuild import finish
 
-from lvjobs.control import place
-from lvjobs.control.check import check
-from lvjobs.control.clusters import driver_token
-from lvjobs.control.disown import stake_of
-from lvjobs.control.driving import set_stopped
+from lvjobs.control.backends import driver_token
+from lvjobs.control.driver.driver import set_stopped
 from lvjobs.control.loop import open_session
-from lvjobs.control.place import PlaceUnclear, Verdict, judge, read_place, recorded_place
-from lvjobs.control.rebuild import rebuild
+from lvjobs.control.recovery import place
+from lvjobs.control.recovery.check import check
+from lvjobs.control.recovery.disown import stake_of
+from lvjobs.control.recovery.place import PlaceUnclear, Verdict, judge, read_place, recorded_place
+from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.lease import acquire
 from lvjobs.records.place import Place, parse_place
@@ -233,7 +233,7 @@ def test_a_copy_sends_no_notice(make, monkeypatch):
     config = scene.study.config.model_copy(update={"notify": Notify(webhook="https://chat.example/hook")})
     scene.study = scene.study.model_copy(update={"config": config})
     sent = []
-    monkeypatch.setattr("lvjobs.control.notify._post", lambda _address, value: sent.append(value) or "")
+    monkeypatch.setattr("lvjobs.control.driver.notify._post", lambda _address, value: sent.append(value) or "")
     other = copied(begun(scene))
     passed(other)
     passed(other)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.plans import Demand, Need, judge, peak
+from lvjobs.control.planning.plans import Demand, Need, judge, peak
 
 EVERY = 250
 

@@ -3,8 +3,8 @@
 import pytest
 from control_builders import NOW, a_run, an_attempt
 
-from lvjobs.control.classify import Death
-from lvjobs.control.policy import GoOn, Hold, Stop, is_due, verdict
+from lvjobs.control.reconcile.classify import Death
+from lvjobs.control.reconcile.policy import GoOn, Hold, Stop, is_due, verdict
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 

@@ -13,9 +13,9 @@ from control_scenes import Scene, begun, make_haste
 from lvjobs.cli import cli
 from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile, render
-from lvjobs.control.clusters import DRIVER_PROFILE, NOTICE_PROFILE
-from lvjobs.control.rebuild import rebuild
-from lvjobs.control.why import why
+from lvjobs.control.backends import DRIVER_PROFILE, NOTICE_PROFILE
+from lvjobs.control.inspect.why import why
+from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import UsageError
 
 

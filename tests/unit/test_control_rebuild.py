@@ -9,10 +9,10 @@ import pytest
 from control_scenes import Scene, begun, make_haste
 from test_control_advance import FIRST, OTHER, Sweep
 
-from lvjobs.control.check import check
-from lvjobs.control.memos import MemoKeeper
-from lvjobs.control.rebuild import rebuild
-from lvjobs.control.stages import choose
+from lvjobs.control.recovery.backup import MemoKeeper
+from lvjobs.control.recovery.check import check
+from lvjobs.control.recovery.rebuild import rebuild
+from lvjobs.control.stages.requests import choose
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.ledger import database
 from lvjobs.ledger.memo import memos_of, parse_memo
@@ -237,7 +237,7 @@ def test_a_pass_in_the_way_of_a_death_between_two_steps_of_a_rebuild(make, monke
     """The old ledger is aside and the new one not yet there: it is as if it had been deleted."""
     scene = begun(make())
     before = rows(scene)
-    monkeypatch.setattr("lvjobs.control.rebuild.fsync_directory", lambda _path: None)
+    monkeypatch.setattr("lvjobs.control.recovery.rebuild.fsync_directory", lambda _path: None)
     monkeypatch.setattr("pathlib.Path.rename", _rename_until(scene.study.root / ".runs.db.rebuilt"))
     with pytest.raises(KeyboardInterrupt):
         rebuilt(scene, aside=True)
@@ -280,7 +280,7 @@ def test_directories_that_cannot_be_believed_are_told_and_passed_over(make, monk
 def test_somebody_elses_directory_is_not_believed(make, monkeypatch):
     scene = begun(make(), "one", "two")
     lose(scene)
-    monkeypatch.setattr("lvjobs.control.rebuild.is_foreign", lambda path: path.name == "two")
+    monkeypatch.setattr("lvjobs.control.recovery.rebuild.is_foreign", lambda path: path.name == "two")
     made = rebuilt(scene)
     assert [row["name"] for row in scene.rows("runs")] == ["one"]
     assert any("two belongs to user" in line for line in made.lost)
@@ -349,7 +349,7 @@ def test_a_job_id_that_is_learnt_by_itself_is_kept(make):
 def test_a_pass_that_learns_only_steps_writes_no_memo(make, monkeypatch):
     scene = begun(make(steps=200, every=100))
     written = []
-    monkeypatch.setattr("lvjobs.control.memos.write_many", lambda contents, **_: written.extend(contents))
+    monkeypatch.setattr("lvjobs.control.recovery.backup.write_many", lambda contents, **_: written.extend(contents))
     scene.cluster.advance(10)
     assert scene.one_pass() == []
     assert written == []
@@ -371,7 +371,7 @@ def test_a_memo_that_cannot_be_written_stops_the_submission(make, monkeypatch):
     def full(_contents, **_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lvjobs.control.memos.write_many", full)
+    monkeypatch.setattr("lvjobs.control.recovery.backup.write_many", full)
     with pytest.raises(LvjobsError, match=r"ledger\.json cannot be written \(No space left on device\)"):
         scene.enter("one")
     assert scene.cluster.jobs == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.cluster.protocol import Cap, Limits
-from lvjobs.control.room import MARGIN, Room, choices, halves, room_for, split, with_more
+from lvjobs.control.submission.slots import MARGIN, Room, choices, halves, room_for, split, with_more
 
 USER = Cap(("user", ""), 8, "max_queued = 8")
 QOS = Cap(("qos", "gpu"), 4, "QOS gpu: MaxSubmitJobsPU=4")

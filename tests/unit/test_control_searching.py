@@ -9,11 +9,11 @@ from control_scenes import EVERY, make_haste
 from test_control_advance import REQUEST, RULE, TABLE, Sweep
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import foresee
-from lvjobs.control.foresee import look
-from lvjobs.control.left import read_summary
-from lvjobs.control.stages import choose, go_on_without_held, retry_held, stop
-from lvjobs.control.unfold import unfold
+from lvjobs.control.planning import foresee
+from lvjobs.control.planning.foresee import look
+from lvjobs.control.stages.expand import unfold
+from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
+from lvjobs.control.summary_file import read_summary
 from lvjobs.report.stages import stage_line
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.sampling import History, propose
@@ -339,7 +339,7 @@ def test_a_search_from_a_winner(make):
 
 
 def test_a_crash_between_what_was_proposed_and_its_runs(make, monkeypatch):
-    from lvjobs.control import advance
+    from lvjobs.control.stages import advance
 
     scene = make(FIRST)
 

@@ -11,7 +11,7 @@ from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.parse import parse_estimate
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
+from lvjobs.control.inspect.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
 from lvjobs.errors import UsageError
 from lvjobs.report.queue import print_queue
 from lvjobs.report.status import print_status
@@ -103,7 +103,7 @@ def test_many_of_whom_the_same_is_to_be_said_are_told_of_once(scene):
 
 
 def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
-    monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
+    monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
     partitions = {"simulated": None, "closed": None}
     probe = scene.cluster.probe
     scene.cluster.probe = lambda: replace(probe(), partitions=partitions)

@@ -6,7 +6,7 @@ from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import ENDED_STATES
-from lvjobs.control.silence import Rest, Watch
+from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.ledger.records import Member
 
 UNKNOWN = ["RESV_DEL_HOLD", "EXPEDITING", "POWER_UP_NODE", "REVOKED", "?", "OF_A_LATER_RELEASE"]

@@ -5,8 +5,8 @@ import json
 import pytest
 from control_builders import a_run, an_attempt
 
-from lvjobs.control.accounts import Terms, keep_books
-from lvjobs.control.digest import fold
+from lvjobs.control.budget.accounts import Terms, keep_books
+from lvjobs.control.reconcile.journal_fold import fold
 from lvjobs.control.summary import run_row
 from lvjobs.records.journal import Entry
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig

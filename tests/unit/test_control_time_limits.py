@@ -7,12 +7,12 @@ from control_builders import NOW, a_job, a_member, a_run, a_view, an_attempt
 from control_scenes import Scene, make_haste
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import timing
-from lvjobs.control.actions import Extend, SetRun
-from lvjobs.control.decide import decide
-from lvjobs.control.pace import Pace, Stopwatch, samples_of
-from lvjobs.control.submission import same_job
-from lvjobs.control.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
+from lvjobs.control.budget.pace import Pace, Stopwatch, samples_of
+from lvjobs.control.reconcile.actions import Extend, SetRun
+from lvjobs.control.reconcile.decide import decide
+from lvjobs.control.submission import timing
+from lvjobs.control.submission.send import same_job
+from lvjobs.control.submission.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 

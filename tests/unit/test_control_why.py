@@ -8,12 +8,12 @@ from control_scenes import Scene, begun, make_haste
 from rich.console import Console
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control import why as module
-from lvjobs.control.code import drift, snapshot_code
-from lvjobs.control.policy import leniency
-from lvjobs.control.story import story
+from lvjobs.control.code_copies import drift, snapshot_code
+from lvjobs.control.inspect import why as module
+from lvjobs.control.inspect.history import story
+from lvjobs.control.inspect.why import why
+from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.summary import find_row
-from lvjobs.control.why import why
 from lvjobs.report.story import print_story, print_why
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import RunState
@@ -22,7 +22,7 @@ from lvjobs.study.words import RunState
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     make_haste(monkeypatch)
-    monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
+    monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
     monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
     monkeypatch.chdir(tmp_path)
     return Scene(tmp_path, backoff_seconds=30)
@@ -126,7 +126,7 @@ def test_of_one_that_backs_off(scene):
 
 def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, monkeypatch):
     make_haste(monkeypatch)
-    monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
+    monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
     monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
     monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, manners=Manners(slots=1)))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, one_thread
 
-from lvjobs.control.cost import rates_of
-from lvjobs.control.evaluations import Trial, evaluation
+from lvjobs.control.budget.cost import rates_of
+from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET

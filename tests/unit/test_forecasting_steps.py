@@ -5,7 +5,7 @@ import pytest
 import torch
 from forecasting_helpers import adapter_bytes, one_thread, run_through, small
 
-from lvjobs.control.cost import rates_of
+from lvjobs.control.budget.cost import rates_of
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.data import make_dataset
 

@@ -318,9 +318,11 @@ def surround(name, scene, monkeypatch):
         monkeypatch.setenv("LINES", "12")
         monkeypatch.setenv("COLUMNS", "200" if name.endswith("live view") else "80")
     if "another user" in name:
-        monkeypatch.setattr("lvjobs.control.observe.is_foreign", lambda _root: True)
+        monkeypatch.setattr("lvjobs.control.reconcile.observe.is_foreign", lambda _root: True)
     if "NFS" in name:
-        monkeypatch.setattr("lvjobs.control.check.storage_of", lambda root: replace(storage_of(root), kind="nfs4"))
+        monkeypatch.setattr(
+            "lvjobs.control.recovery.check.storage_of", lambda root: replace(storage_of(root), kind="nfs4")
+        )
     if name == "a driver that the site refuses":
         scene.shown = Refusing(scene.cluster)
     if name == "no crontab":
@@ -337,7 +339,7 @@ def test_a_command_that_is_shown_elsewhere_is_about_the_study_that_was_named(nam
     toml = toml_of(name)
     budget = {"limit": BUDGETS[name]} if name in BUDGETS else {}
     scene = typed_scene(root, monkeypatch, toml + "".join(f"\n[budget]\nlimit = {each}\n" for each in budget.values()))
-    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
+    monkeypatch.setattr("lvjobs.control.backends.cluster_for", lambda _study, _profile: scene.shown)
     beside(root)
     monkeypatch.chdir(elsewhere)
     (elsewhere / "mine.toml").write_text("steps = 12\ncheckpoint_every = 4\n")
@@ -396,7 +398,7 @@ def test_init_elsewhere_of_a_site_without_accounting_on_nfs(tmp_path, monkeypatc
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     site = SimpleNamespace(probe=lambda: Site("slurm"))
-    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: site)
+    monkeypatch.setattr("lvjobs.control.backends.cluster_for", lambda _study, _profile: site)
     monkeypatch.setattr("lvjobs.ledger.storage.storage_of", lambda root: replace(storage_of(root), kind="nfs4"))
     where = f"--study {tmp_path / 'study'}"
     _, out, err = typed("init", "--profile", "lab", *where.split())

@@ -11,7 +11,7 @@ from remedy_scenes import typed_scene
 from test_control_driver import WithDrivers
 
 from lvjobs import remedies
-from lvjobs.control.clusters import driver_token
+from lvjobs.control.backends import driver_token
 from lvjobs.ledger import storage
 from lvjobs.ledger.copies import examine
 from lvjobs.study.config import load_study
@@ -22,7 +22,7 @@ def scene(tmp_path, monkeypatch):
     root = tmp_path / "study"
     root.mkdir(mode=0o700)
     scene = typed_scene(root, monkeypatch)
-    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
+    monkeypatch.setattr("lvjobs.control.backends.cluster_for", lambda _study, _profile: scene.shown)
     return scene
 
 
@@ -132,7 +132,7 @@ def test_other_programs_want_to_read_a_ledger_on_a_network_file_system(scene, ty
     begun(scene)
     on_nfs = storage.storage_of(scene.study.root).__class__
     real = storage.storage_of(scene.study.root)
-    monkeypatch.setattr("lvjobs.control.check.storage_of", lambda _: on_nfs(**{**vars(real), "kind": "nfs4"}))
+    monkeypatch.setattr("lvjobs.control.recovery.check.storage_of", lambda _: on_nfs(**{**vars(real), "kind": "nfs4"}))
     _, shown, _ = typed("ledger", "check")
     code, exported, _ = take(remedies.LEDGER_EXPORT, shown)
     assert code == 0

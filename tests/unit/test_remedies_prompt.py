@@ -10,7 +10,7 @@ from remedy_tasks import GRID, beside, scene_task
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
-from lvjobs.control.left import read_summary
+from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor import room
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.report.status import print_status

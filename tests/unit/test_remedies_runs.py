@@ -12,7 +12,7 @@ from test_control_out_of_memory import KILLED_BY_SLURM, killed
 from lvjobs import remedies
 from lvjobs.cluster import templates
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.notify import Told, due
+from lvjobs.control.driver.notify import Told, due
 from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.run import RunFile
@@ -162,8 +162,8 @@ def test_a_limit_that_is_too_low_for_what_is_left_of_it(tmp_path, monkeypatch, t
 
 @pytest.mark.remedy("CANCEL", "RESUME_RUN")
 def test_runs_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, take, monkeypatch):
-    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
-    monkeypatch.setattr("lvjobs.control.recover.rates_of", lambda _config: {"official": {"training": 100}})
+    monkeypatch.setattr("lvjobs.control.backends.cluster_for", lambda _study, _profile: scene.shown)
+    monkeypatch.setattr("lvjobs.control.recovery.recover.rates_of", lambda _config: {"official": {"training": 100}})
     for name in ("one", "two"):
         scene.worker.failing[name] = 3
     begun(scene, "one", "two", taken=1)

@@ -123,7 +123,7 @@ def test_a_stage_that_waits_for_runs_that_are_held_goes_on_with_them(scene, type
 
 @pytest.mark.remedy("SWEEP_STAGE", "SWEEP_WINNER")
 def test_stages_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, take, monkeypatch):
-    monkeypatch.setattr("lvjobs.control.clusters.cluster_for", lambda _study, _profile: scene.shown)
+    monkeypatch.setattr("lvjobs.control.backends.cluster_for", lambda _study, _profile: scene.shown)
     typed("sweep", "all")
     go(scene, typed)
     one = next(name for name in runs_of(scene, "first") if scene.run(name)["id"] != stage(scene, "first")["winner"])
@@ -151,7 +151,7 @@ def test_a_stage_that_is_held_as_its_turn_comes(scene, typed, take, monkeypatch)
         raise UsageError("toy_task:priced fails in its first step")
 
     with monkeypatch.context() as patched:
-        patched.setattr("lvjobs.control.declare.learn", refuse)
+        patched.setattr("lvjobs.control.submission.declare.learn", refuse)
         go(scene, typed, 200)
     assert stage(scene, "second")["state"] == "held"
     code, _, _ = take(remedies.SWEEP_STAGE, shown(typed), stage="second")

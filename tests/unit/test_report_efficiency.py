@@ -6,7 +6,7 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 from rich.console import Console
 
-from lvjobs.control.efficiency import efficiency_of
+from lvjobs.control.budget.efficiency import efficiency_of
 from lvjobs.report.efficiency import print_efficiency
 from lvjobs.study.words import Cause
 

@@ -11,8 +11,8 @@ from control_builders import a_run
 from report_helpers import Finished, data
 from report_ledger import keep, large_study, small_study
 
+from lvjobs.control.inspect.report_data import retell
 from lvjobs.control.loop import open_session
-from lvjobs.control.retelling import retell
 from lvjobs.report.budget_table import budget_table
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.material import Point

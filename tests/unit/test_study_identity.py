@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control.directories import prepare
+from lvjobs.control.submission.run_directories import prepare
 from lvjobs.study import identity
 from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.identity import read_params, said, silence
