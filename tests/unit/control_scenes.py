@@ -326,3 +326,20 @@ def _check_charges(scene, run, data):
         ended = scene.worker.ending.get(run["name"])
         assert spent["useful"] == (ended or json.loads(run["config"])["steps"])
         assert scene.files(run["name"]).done.exists()
+
+
+KILLED_BY_SLURM = """\
+slurmstepd-n1: error: Exceeded job memory limit
+slurmstepd-n1: error: StepId=2.0 exceeded memory limit (328794112 > 104857600), being killed
+slurmstepd-n1: error: *** STEP 2.0 ON n1 CANCELLED AT 2026-11-25T22:26:16 ***
+srun: error: n1: task 0: Killed
+"""
+
+
+def killed(scene, log):
+    job = scene.job()
+    path = scene.study.layout.log_directory("one") / f"{job.id}.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x" * 100_000 + "\n" + log)
+    scene.cluster.kill(job.id)
+    scene.make_pass()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from control_scenes import Scene, begun, make_haste
 from rich.console import Console
-from test_control_advance import FIRST, Sweep
+from stage_scenes import FIRST, Sweep
 
 import lvjobs
 from lvjobs.cluster import inside, local
