@@ -84,12 +84,12 @@ def _check_models(study: Study, wanted: Wanted) -> None:
     """Refuse models that no job could load, before anything is written; runs that exist already are left alone.
 
     Raises:
-        UsageError: see `lvjobs.forecasting.hub.check_runs`.
+        UsageError: see `lvjobs.tasks.registry.check_needs`.
     """
-    from lvjobs.forecasting.hub import check_runs
+    from lvjobs.tasks.registry import check_needs
 
     named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
-    check_runs(config for config, name in named if not study.layout.run(name).config.exists())
+    check_needs(config for config, name in named if not study.layout.run(name).config.exists())
 
 
 def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", dict[str, Any]]:

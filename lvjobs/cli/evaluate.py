@@ -21,12 +21,11 @@ from lvjobs.cli.subjects import (
     sampling_options,
     subject_options,
 )
-from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name
-from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.control.submission.declare import EVALUATE, Wanted, default_name
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.evaluations import Trial, adapter_of, evaluation, training_of
 from lvjobs.study.config import Study, load_study
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
 
 
 @click.command()
@@ -85,11 +84,11 @@ def evaluate(
     settings, resources, used_profile = settle(study, options, pairs, profile)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
     configs = [_evaluation_of(subject, trial) for subject in subjects]
-    names = [evaluation_name(subject.name, config) for subject, config in zip(subjects, configs, strict=True)]
+    names = [default_name(config, subject.name) for subject, config in zip(subjects, configs, strict=True)]
     after = [subject.after for subject in subjects]
     wanted = Wanted(configs, names, EVALUATE, used_profile, resources, after=after)
     manner = Manner(dry_run, wait, as_json, fit=False, yes=False, patience=WRITE_WAIT_SECONDS)
-    enter_runs(study, wanted, lambda config: evaluation_name("", config), manner)
+    enter_runs(study, wanted, default_name, manner)
     if dry_run or as_json:
         return
     if len(names) == 1:
@@ -144,6 +143,6 @@ def _evaluation_of(subject: Subject, trial: Trial) -> RunConfig:
 
 def evaluation_to_come(study: Study, name: str, config: RunConfig) -> tuple[RunConfig, str]:
     """The evaluation, with its name, of a run that is not trained yet: all held-out series, greedily."""
-    training = TrainingConfig.model_validate(config.params)
-    made = _evaluation_of(Subject(name, training, adapter_of(study.layout.run(name)), training.format), Trial())
-    return made, evaluation_name(name, made)
+    training = training_of(name, config)
+    made = _evaluation_of(Subject(name, training, adapter_of(study.layout.run(name).final), training.format), Trial())
+    return made, default_name(made, name)

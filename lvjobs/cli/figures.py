@@ -11,11 +11,12 @@ from lvjobs.cli.settings import located
 from lvjobs.cli.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.forecasting.evaluations import training_of
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.settings import TrainSettings
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.training import TrainingConfig
+from lvjobs.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
@@ -51,8 +52,8 @@ def material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evalua
 
     losses: dict[str, Any] = {}
     for run in runs:
-        in_nats = run.config["task"] == TRAIN_TASK
-        if run.config["task"] != EVALUATE_TASK and (found := read_losses(study.layout.run(run.name), in_nats=in_nats)):
+        task, files = task_of(run.config), study.layout.run(run.name)
+        if not task.is_evaluation and (found := read_losses(files, in_nats=task.loss_is_in_nats)):
             losses.setdefault(run.stage, []).append(found)
     return Material(
         data=_data(study),
@@ -69,7 +70,7 @@ def _train(study: Study) -> TrainingConfig | None:
     settings = study.config.train
     if not isinstance(settings, TrainSettings):
         return None
-    return TrainingConfig.model_validate(located(settings, study).run_config().params)
+    return training_of("[train]", located(settings, study).run_config())
 
 
 def _data(study: Study) -> Any:

@@ -19,9 +19,9 @@ from lvjobs.cli.subjects import (
     subject_options,
     systems_in,
 )
-from lvjobs.control.stages.evaluations import Trial, evaluation, evaluation_name, same_forecast
-from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.control.submission.declare import EVALUATE, Wanted, default_name
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.evaluations import Trial, evaluation, same_forecast
 from lvjobs.study.config import Study, load_study
 from lvjobs.study.run import RunConfig
 
@@ -85,10 +85,10 @@ def forecast(
         return
     submitted = found is None
     if found is None:
-        name = evaluation_name(f"{subject.name}-series-{series}", config)
+        name = default_name(config, f"{subject.name}-series-{series}")
         wanted = Wanted([config], [name], EVALUATE, used_profile, resources, after=[subject.after])
         manner = Manner(dry_run, wait, as_json, fit=False, yes=False, patience=WRITE_WAIT_SECONDS)
-        enter_runs(study, wanted, lambda config: evaluation_name("", config), manner)
+        enter_runs(study, wanted, default_name, manner)
         found = None if dry_run else _found(study, config, series)
         if found is None:
             if not (dry_run or as_json):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, read_toml, validated
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, find_beside, settings_model
+from lvjobs.tasks.registry import rates_of
 
 ENTRY_POINTS = "lvjobs.tasks"
 

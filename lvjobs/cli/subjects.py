@@ -9,9 +9,9 @@ import click
 
 from lvjobs.cli.common import READ_WAIT_SECONDS
 from lvjobs.cli.settings import pinned
-from lvjobs.control.stages.evaluations import Trial, adapter_of, training_of
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.forecasting.evaluations import Trial, adapter_of, training_of
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import PromptName
@@ -102,9 +102,9 @@ def find_subjects(
             "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
         )
     if runs:
-        found = [(run, training_of(run)) for run in find_runs(study, runs)]
+        found = [(run, training_of(run.name, run.configuration)) for run in find_runs(study, runs)]
         return [
-            Subject(run.name, training, adapter_of(study.layout.run(run.name)), training.format, run.id)
+            Subject(run.name, training, adapter_of(study.layout.run(run.name).final), training.format, run.id)
             for run, training in found
         ]
     directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
@@ -116,7 +116,7 @@ def find_subjects(
             "another study with --study"
         )
     # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
-    training = TrainingConfig.model_validate(pinned(settings, study).run_config().params)
+    training = training_of("[train]", pinned(settings, study).run_config())
     name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, "instruct" if zero_shot == "instruct" else "raw")]
 

@@ -146,7 +146,7 @@ def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfi
     seen = look(study, READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None
-    ground = RunConfig.model_validate(seen.winners[one.origin].config) if one.origin else None
+    ground = seen.winners[one.origin].configuration if one.origin else None
     return asked.configs(one, study.config.stage, ground)
 
 
@@ -192,11 +192,11 @@ def _ask(study: Study, chosen: list[Stage], asked: "Request", manner: Manner) ->
 def _check_models(study: Study, chosen: list[Stage], asked: "Request") -> None:
     """Refuse models that no job could load, before anything is written."""
     from lvjobs.control.stages.expand import zero_shot
-    from lvjobs.forecasting.hub import check_runs
+    from lvjobs.tasks.registry import check_needs
 
     every = study.config.stage
     trained = [config for one in chosen if not one.evaluates for config in asked.configs(one, every)]
-    check_runs([*trained, *(config for one in chosen for config in zero_shot(one, every, asked))])
+    check_needs([*trained, *(config for one in chosen for _, config in zero_shot(one, every, asked))])
 
 
 def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
@@ -230,8 +230,7 @@ def _with_systems(study: Study, chosen: list[Stage], asked: "Request") -> "Reque
         UsageError: a stage of evaluations where study.toml wants none.
     """
     from lvjobs.cli.subjects import held_out
-    from lvjobs.control.stages.evaluations import Trial
-    from lvjobs.study.training import TrainingConfig
+    from lvjobs.forecasting.evaluations import Trial, training_of
 
     evaluating = [each for each in chosen if each.evaluates]
     if not evaluating:
@@ -242,7 +241,7 @@ def _with_systems(study: Study, chosen: list[Stage], asked: "Request") -> "Reque
             f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: ask for some, or take the "
             "stage out"
         )
-    training = TrainingConfig.model_validate(asked.configs(evaluating[0], study.config.stage)[0].params)
+    training = training_of("[train]", asked.configs(evaluating[0], study.config.stage)[0])
     return asked.model_copy(update={"systems": held_out(training, Trial(series=series), trained=True)})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lvjobs.cli.common import existing_study, study_option, tell
+from lvjobs.records.curves import LOSSES
 from lvjobs.study.config import Study
 
 _WAIT_POLL_SECONDS = 1.0
@@ -48,7 +49,7 @@ def is_at_rest(summary: dict[str, Any], names: Collection[str] | None = None) ->
 def _show_progress(summary: dict[str, Any], shown: dict[str, str]) -> None:
     """A line for each run whose state or last checkpoint is another than the last time."""
     for run in summary["runs"]:
-        known = [(name, run[name]) for name in ("loss", "loss_numeric") if run.get(name) is not None]
+        known = [(name, run[name]) for name in LOSSES if run.get(name) is not None]
         loss = "".join(f", {name} {value:.4f}" for name, value in known)
         text = f"{run['state']}, checkpoint at step {run['checkpoint_step']} of {run['steps']}"
         if shown.get(run["name"]) != text:

@@ -19,12 +19,13 @@ from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import task_of
 
 SCHEMA = 1
 
@@ -141,8 +142,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "untrained_loss": _finite([attempt.untrained_loss for attempt in started]),
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
     }
-    nothing: dict[str, float | None] = dict.fromkeys(losses)
-    full, numeric = (nothing, losses) if _is_numeric(run) else (losses, nothing)
+    own = task_of(run.config).loss_name(run.params)
     return {
         "id": run.id,
         "ordinal": run.ordinal,
@@ -156,8 +156,11 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
         "held_for": run.held_for,
-        **full,
-        **{f"{name}_numeric": value for name, value in numeric.items()},
+        **{
+            f"{key}{name.removeprefix('loss')}": value if name == own else None
+            for name in LOSSES
+            for key, value in losses.items()
+        },
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
         "executed_steps": sum(attempt.executed for attempt in attempts),
         "replayed_steps": account.units["replayed"] - account.estimated,
@@ -190,11 +193,6 @@ def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -
     if not last.executed or not last.train_seconds:
         return None
     return round((run.steps - last.step) * last.train_seconds / last.executed, 1)
-
-
-def _is_numeric(run: Run) -> bool:
-    """Whether its losses are a numeric head's: another objective, under keys of its own."""
-    return run.config.get("task") == TRAIN_TASK and run.config["params"].get("head") == "numeric"
 
 
 def _queue_row(run: Run, job: Job | None) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
 from lvjobs.study.words import Cause, RunState, StageState
 
 
@@ -49,6 +52,17 @@ class Run:
     def submitted_by(self) -> str:
         """The profile as it was last submitted: the hash of its copy, or else its name or file."""
         return self.profile_copy or self.profile
+
+    @cached_property
+    def configuration(self) -> RunConfig:
+        """Return `config`, typed. It is parsed when it is asked for: most runs of a pass are never asked."""
+        return RunConfig.model_validate(self.config)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Return the settings of the run's task."""
+        params: Mapping[str, Any] = self.config.get("params", {})
+        return params
 
     @property
     def steps(self) -> int:
@@ -100,7 +114,7 @@ class Attempt:
     as passes can tell (`lvjobs.control.reconcile.hang`). `cause` None means that it goes on. `executed` counts step
     lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
-    Losses are those of the run's own objective (`TrainingConfig.loss_name`): nothing here says which, and those of two
+    Losses are those of the run's own objective (`Task.loss_name`): nothing here says which, and those of two
     runs compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
@@ -277,6 +291,11 @@ class StageRecord:
     winner: str = ""
     because: str = ""
     by_hand: bool = False
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Return `definition`, typed."""
+        return Stage.model_validate(self.definition)
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,13 @@ class RunSettings(BaseModel):
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
         task = values.pop("task", TRAIN_TASK)
-        return RunConfig(task=task, params=self._params(values), **own)
-
-    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
-        return values
+        return RunConfig(task=task, params=values, **own)
 
 
 class TrainSettings(RunSettings, TrainingConfig):
     """[train] of the forecasting: defaults of `lvjobs submit train`, and what every stage starts from."""
 
     data: str = Field(default="data.h5", description="HDF5 with /time (T,) and /trajectories (N, T, 2)")
-
-    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
-        return TrainingConfig.model_validate(values).model_dump(mode="json")
 
 
 class OwnSettings(RunSettings):

@@ -11,6 +11,8 @@ TRAIN_TASK = "lvjobs.forecasting.train:train"
 NUMERIC_HEAD = 14
 """Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
 
+LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
+"""Name of the loss, by `head`: the two are losses of different objectives. `records.curves.LOSSES` has both names."""
 
 OBJECTIVE = frozenset({
     *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
@@ -96,7 +98,7 @@ class TrainingConfig(BaseModel):
     @property
     def loss_name(self) -> str:
         """What the loss is called wherever it is written: that of a numeric head is another objective."""
-        return "loss" if self.head == "full" else "loss_numeric"
+        return LOSS_NAMES[self.head]
 
     @property
     def tokens_per_step(self) -> int:

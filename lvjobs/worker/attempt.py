@@ -11,7 +11,6 @@ from typing import Any, SupportsFloat
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
@@ -127,9 +126,10 @@ class Attempt:
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one validation."""
+        from lvjobs.tasks.registry import task_of
+
         values = _numbers(metrics)
-        # What is charged for: of a task of one's own a validation is one, whatever it reads (`lvjobs.worker.task`).
-        charged = {} if self.config.task == TRAIN_TASK else {"windows": 1}
+        charged = {} if task_of(self.config).reports_windows else {"windows": 1}
         seconds = self._lap()
         self._validation_seconds = max(self._validation_seconds, seconds)
         self.journal.write("validation", step=step, **{"seconds": round(seconds, 6), **values, **charged})

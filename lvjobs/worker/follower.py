@@ -112,7 +112,7 @@ def _hold_on_to(leash: Any, meeting: Path) -> None:
 
 def follow(place: Assignment) -> None:
     """Train with the others until the training function returns."""
-    config = RunFile.model_validate_json(RunLayout(Path(place.root)).config.read_text(encoding="utf-8")).config
+    config = RunFile.read(RunLayout(Path(place.root)).config).config
     loading.begin()
     determinism.pin_threads(config.threads)
     determinism.make_deterministic(config.threads, config.seed)

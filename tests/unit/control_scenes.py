@@ -15,7 +15,6 @@ from sqlalchemy import event
 
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
@@ -27,6 +26,7 @@ from lvjobs.study.config import Study, StudyConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import CodeCopy
 
 STEPS = 12
 EVERY = 4

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
+from lvjobs.forecasting.evaluations import Trial, evaluation
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.ledger.records import Run
 from lvjobs.study.evaluation import EvaluationConfig

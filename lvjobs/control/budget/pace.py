@@ -9,21 +9,7 @@ from typing import Any
 from lvjobs.control.budget.cost import work_ahead
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.run import canonical_json
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
-
-_SAME = (
-    "model",
-    "batch_size",
-    "accumulate",
-    "context_length",
-    "lora_rank",
-    "lora_targets",
-    "precision",
-    "quantization",
-    "gradient_checkpointing",
-    "compile",
-)
-"""What two runs have in common whose steps take equally long, if they use the same cluster and number of threads."""
+from lvjobs.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,8 @@ def kind_of(run: Run) -> Kind:
     """Of a run."""
     params, official = run.config.get("params", {}), run.rates.get("official", {})
     rates = int(official.get("training", 0)), int(official.get("validation", 0))
-    return Kind(run.name, run.profile, _settings(run), str(params.get("model", "")), rates)
+    settings = [run.profile, run.config.get("threads"), *task_of(run.config).pace_settings(run.config)]
+    return Kind(run.name, run.profile, canonical_json(settings), str(params.get("model", "")), rates)
 
 
 @dataclass(frozen=True)
@@ -180,15 +167,6 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
         first = min(range(len(places)), key=places.__getitem__)
         places[first] += duration
     return max(places)
-
-
-def _settings(run: Run) -> str:
-    params = run.config.get("params", {})
-    if (task := run.config.get("task", TRAIN_TASK)) != TRAIN_TASK:  # all that a task of one's own takes may matter
-        return canonical_json([run.profile, run.config.get("threads"), task, params])
-    # A run that was declared before there was such a key is one with its default.
-    same = [params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME]
-    return canonical_json([run.profile, run.config.get("threads"), *same])
 
 
 def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:

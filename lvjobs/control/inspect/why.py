@@ -8,7 +8,6 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
-from lvjobs.control.code_copies import drift, find_tasks
 from lvjobs.control.inspect.logs import last_lines, newest_log
 from lvjobs.control.inspect.sooner import find_sooner
 from lvjobs.control.reconcile.policy import leniency
@@ -16,8 +15,9 @@ from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.tables import Policy
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import Cause, RunState
+from lvjobs.tasks.code_copies import drift, find_tasks
+from lvjobs.tasks.registry import task_of
 
 _TRACEBACK_LINES = 12
 _LOG_LINES = 8
@@ -227,7 +227,7 @@ def _remedies(
         yield remedies.LOGS(*where, run=name), "all that its last job printed"
     if row.get("queue_reason") is not None:
         yield remedies.QUEUE(*where, run=name), "asks Slurm what would start sooner"
-    if run.state is RunState.COMPLETED and run.config["task"] == TRAIN_TASK:
+    if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
         yield remedies.EVALUATE(*where, runs=name), "forecasts and scores held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
         yield remedies.WATCH(*where), "makes passes, and says what each did"

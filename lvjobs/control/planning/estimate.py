@@ -10,18 +10,13 @@ from lvjobs.control.budget.accounts import Account, Books, Terms
 from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
 from lvjobs.control.planning.plans import Demand, Need, judge
-from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import DEFAULT
-from lvjobs.flops.rules import adapted, linears
 from lvjobs.ledger.records import Run, Work
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import task_of
 
 PARTS = ("training", "validation", "evaluation", "replay")
-
-_BYTES_A_PARAMETER = 4 * 3
-"""Of a checkpoint: the adapter's weights and AdamW's two moments of each, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,8 @@ class Cell:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Of one checkpoint: adapter and optimizer."""
-        return lora_parameters(self.run.config) * _BYTES_A_PARAMETER
+        """Return the bytes of one checkpoint, as far as its task can tell."""
+        return task_of(self.run.config).checkpoint_bytes(self.run.params)
 
     @property
     def kept_bytes(self) -> int:
@@ -147,20 +142,6 @@ def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str
         created=0.0,
         rates=rates,
     )
-
-
-def lora_parameters(config: Mapping[str, Any]) -> int:
-    """Weights of the adapter, from the model's true widths: keys and values as narrow as they are.
-
-    None where nothing is trained: what an evaluation keeps is its forecasts, a few kB.
-    """
-    if config.get("task") != TRAIN_TASK:
-        return 0
-    training = TrainingConfig.model_validate(config["params"])
-    shape = architecture_of(training.model)
-    widths = linears(shape, shape.kv_width)
-    per_rank = sum(inner + outer for inner, outer in (widths[name] for name in adapted(training.lora_targets)))
-    return shape.layers * training.lora_rank * per_rank
 
 
 def estimate(stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: Place) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from typing import Any
 
 from lvjobs.control.backends import LOCAL
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
-from lvjobs.control.budget.cost import allowance, rates_of
+from lvjobs.control.budget.cost import allowance, work_ahead
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
-from lvjobs.control.budget.task_cost import learn
 from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.planning.fit import Price as PriceOfAll
 from lvjobs.control.planning.fit import Proposal, Relief, propose, relieve
@@ -27,14 +26,13 @@ from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import Attempt, Charge, Run, Work
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
-from lvjobs.study.evaluation import EVALUATE_TASK
-from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 from lvjobs.sweep.grid import Points, settings_of
 from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import learn, rates_of, task_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def look(study: Study, wait: float) -> Seen:
 
 def unfolded(study: Study, request: Request, seen: Seen) -> dict[str, list[RunConfig]]:
     """The runs of every stage, as study.toml declares them: built on winners where these are known."""
-    winners = {name: RunConfig.model_validate(run.config) for name, run in seen.winners.items()}
+    winners = {name: run.configuration for name, run in seen.winners.items()}
     price = price_by(terms_of(study.config.budget))
 
     def proposed(stage: Stage, ground: RunConfig | None) -> Points:
@@ -164,13 +162,13 @@ def _count(
     # Evaluations that exist are runs with reservations of their own, and are not foreseen once more.
     declared: dict[str, int] = defaultdict(int)
     for run in seen.runs:
-        if run.after and run.state is not RunState.CANCELLED and run.config["task"] == EVALUATE_TASK:
-            declared[run.after] = max(declared[run.after], len(run.config["params"]["systems"]))
+        if run.after and run.state is not RunState.CANCELLED:
+            declared[run.after] = max(declared[run.after], work_ahead(run.config, 0).generation)
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
         found = known.find(config)
-        series = study.config.evaluation.series if config.task == TRAIN_TASK and name in evaluated else 0
+        series = study.config.evaluation.series if task_of(config).can_be_evaluated and name in evaluated else 0
         earlier = first.setdefault(config.fingerprint, name)
         if earlier != name:
             return Cell(drawn, series, same_as=earlier)
@@ -225,14 +223,9 @@ def _to_fit(session: Session, wanted: Wanted) -> tuple[list[RunConfig], PriceOfA
 
 def price_by(terms: Terms) -> Price:
     """What a new run of some configuration is allowed in all, as the gate reserves it."""
-    rates: dict[str, Mapping[str, Mapping[str, int]]] = {}
 
     def price(config: RunConfig) -> int:
-        is_bundled = config.task in (TRAIN_TASK, EVALUATE_TASK)
-        key = canonical_json({"task": config.task, "params": config.params})
-        if not is_bundled or key not in rates:  # the same for any number of steps, and not quick to count
-            rates[key] = rates_of(config)
-        run = sketch(config, rates[key])
+        run = sketch(config, rates_of(config))
         return terms.price(run, allowance(run, Work(), 0))
 
     return price

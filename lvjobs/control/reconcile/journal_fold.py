@@ -7,6 +7,7 @@ from typing import Any
 from lvjobs.ledger.records import Attempt, device_failed
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
+from lvjobs.records.curves import LOSSES
 from lvjobs.records.journal import UNKNOWN, Entry
 from lvjobs.records.sketch import Sketch
 
@@ -105,7 +106,7 @@ def _leave_cause(fields: Mapping[str, Any]) -> str:
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:
     """Under either name: a run has the one that its configuration says, and is shown under that."""
-    return next((entry.fields[name] for name in ("loss", "loss_numeric") if name in entry.fields), before)
+    return next((entry.fields[name] for name in LOSSES if name in entry.fields), before)
 
 
 def _seconds(entry: Entry) -> float:

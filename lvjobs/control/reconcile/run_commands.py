@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.control.backends import profile_of
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
 from lvjobs.control.session import Session
@@ -15,6 +14,7 @@ from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.names import find_name
 from lvjobs.study.words import Cause, RunState
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[Run]:

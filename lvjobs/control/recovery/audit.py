@@ -95,7 +95,7 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> 
 def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(*where, run=run.name)}"
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
     except (OSError, ValueError) as error:
         then = "" if run.state.is_final else ", so no job will train it"
         what = f"{files.config} cannot be read{then} ({str(error).splitlines()[0]})"

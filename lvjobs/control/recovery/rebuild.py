@@ -19,7 +19,6 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.control.backends import watcher_of
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.recovery.backup import MemoKeeper
@@ -34,6 +33,7 @@ from lvjobs.ledger.records import Event, Reservation
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 @dataclass(frozen=True)

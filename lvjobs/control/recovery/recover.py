@@ -9,7 +9,6 @@ from typing import TypeAlias
 from lvjobs import remedies
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.backends import backend_of
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.errors import LvjobsError
@@ -21,6 +20,7 @@ from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import rates_of
 
 Code: TypeAlias = Callable[[str], str]
 
@@ -47,7 +47,7 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
         LvjobsError: it is no run directory that can be read; the message says why.
     """
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
         journals = {number: _journal(files, number) for number in claims}

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session
-from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.outcomes import measured, outcome_of
 from lvjobs.control.stages.pruning import PRUNED, prune
@@ -23,6 +21,7 @@ from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.words import RunState, StageState
 from lvjobs.sweep.request import Request
 from lvjobs.sweep.selection import rank, waits_for
+from lvjobs.tasks.registry import task_of
 
 OPEN = (StageState.ASKED, StageState.RUNNING)
 
@@ -43,7 +42,7 @@ class _Stages:
         """The run whose settings it takes over; None where it is from no stage."""
         if not stage.origin:
             return None
-        return RunConfig.model_validate(self.runs[self.records[stage.origin].winner].config)
+        return self.runs[self.records[stage.origin].winner].configuration
 
 
 def advance(session: Session) -> list[str]:
@@ -83,7 +82,7 @@ def _read(session: Session) -> _Stages:
         records = {record.name: record for record in transaction.stages()}
         if not anything_to_come(list(records.values())):
             return _Stages(records, [], {}, {})
-        stages = in_order([Stage.model_validate(record.definition) for record in records.values()])
+        stages = in_order([record.stage for record in records.values()])
         looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
         looked_at |= {name for stage in stages if stage.name in looked_at for name in stage.evaluate}
         cells = {name: run_ids for name, run_ids in transaction.cells().items() if name in looked_at}
@@ -257,14 +256,12 @@ def _sources(seen: _Stages, stage: Stage) -> list[Run]:
 def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> Wanted:
     """The evaluations that the stage wants, of the base model and of runs; save those that are `known`."""
     made: list[tuple[RunConfig, str, str]] = []
-    for prompt, config in zip(stage.zero_shot, zero_shot(stage, seen.stages, request), strict=True):
-        subject = f"zero-shot-{prompt}-{Path(config.params['training']['model']).name}"
-        made.append((config, evaluation_name(subject, config), ""))
+    for subject, config in zero_shot(stage, seen.stages, request):
+        made.append((config, default_name(config, subject), ""))
     for run in _sources(seen, stage):
-        training = training_of(run)
-        adapter = adapter_of(layout.run(run.name))
-        config = evaluation(training, Trial(), request.systems, adapter, training.format)
-        made.append((config, evaluation_name(run.name, config), run.id))
+        final = layout.run(run.name).final
+        config = task_of(run.config).evaluation(run.name, run.params, final, request.systems)
+        made.append((config, default_name(config, run.name), run.id))
     new = [each for each in made if known.find(each[0]) is None]
     configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
     file = request.file_of(stage)

@@ -62,7 +62,7 @@ def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
     """
     if not record.request:
         return False
-    before, now = (Stage.model_validate(each) for each in (record.definition, changes["definition"]))
+    before, now = record.stage, Stage.model_validate(changes["definition"])
     old, new = (Request.model_validate(each) for each in (record.request, changes["request"]))
     patience = {"on_hold": now.on_hold, "quorum": now.quorum}
     before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))
@@ -117,7 +117,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
         if run.id == record.winner and record.by_hand:
             return [f"{name}: {run.name} is its winner already"]
         if run.id != record.winner:
-            check_later(Stage.model_validate(record.definition), transaction.stages())
+            check_later(record.stage, transaction.stages())
         changes = {"winner": run.id, "because": because.strip(), "by_hand": True}
         transaction.update_stage(name, **changes, state=StageState.COMPLETED, reason="")
         text = f"{name}: {run.name} chosen by hand: {because.strip()}"
@@ -133,7 +133,7 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
     """
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
-        if quorum is not None and Stage.model_validate(record.definition).evaluates:
+        if quorum is not None and record.stage.evaluates:
             raise UsageError(
                 f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
                 "leave it out"

@@ -53,7 +53,7 @@ def next_trials(
     Raises:
         UsageError: a point that [train] refuses; names the stage.
     """
-    stage, request = Stage.model_validate(record.definition), Request.model_validate(record.request)
+    stage, request = record.stage, Request.model_validate(record.request)
     search = stage.search
     assert search is not None
     identity = request.search_identity(stage, stages, ground)
@@ -136,7 +136,7 @@ def _fitting(
 
 def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> Wanted:
     """Their runs: each once, also where two trials propose the same."""
-    stage = Stage.model_validate(record.definition)
+    stage = record.stage
     named: dict[str, tuple[RunConfig, str]] = {}
     for number, configs in trials:
         for config in configs:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.backends import keep_profile, used_profile
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.session import Session
 from lvjobs.control.stages.requests import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission.current_settings import file_of
@@ -34,6 +33,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 class OverBudget(UsageError):
@@ -227,7 +227,7 @@ def _refuse_anothers(files: RunLayout, run: Run) -> None:
     if not is_claimed(files):
         return
     try:
-        owner = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        owner = RunFile.read(files.config)
         is_own = is_run_of(run, with_values(owner.config.model_dump(mode="json"), owner.declared))
     except (OSError, ValueError):
         is_own = False

@@ -13,9 +13,9 @@ from lvjobs.control.submission.declare import check_profile_resources, requested
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.current import current, declared_settings, typed_over
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.tables import Resources
+from lvjobs.tasks.registry import task_of
 
 _CHANGED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
 
@@ -45,7 +45,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, wher
     check_profile_resources(profile, resources)
     check_sbatch_options(study, resources, profile)
     changes: dict[str, Any] = {}
-    if run.config["task"] != EVALUATE_TASK:  # an evaluation's interval is its own
+    if not task_of(run.config).is_evaluation:  # whose interval is its own
         changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}
     config = {**run.config, **changes}
     return replace(

@@ -4,26 +4,19 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from lvjobs.control.backends import LOCAL, gpus_by_default
-from lvjobs.control.budget.cost import rates_of
-from lvjobs.control.budget.task_cost import learn
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.current import typed_over
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"
 """The stage of evaluations."""
-
-_LONGEST = 70
-"""Characters of a name that is made here; what is evaluated is called a little longer."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class KnownRuns:
         self._exact: dict[str, Run] = {}
         self._alike: dict[str, Run] = {}
         for run in runs:
-            declared, now = declared_config(run), RunConfig.model_validate(run.config)
+            declared, now = declared_config(run), run.configuration
             self._exact.setdefault(declared.fingerprint, run)
             for identity in (*declared.identities, *now.identities):
                 self._alike.setdefault(identity, run)
@@ -126,8 +119,8 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
-    learn([RunConfig.model_validate(run.config) for run in new])
-    priced = [replace(run, rates=rates_of(RunConfig.model_validate(run.config))) for run in new]
+    learn([run.configuration for run in new])
+    priced = [replace(run, rates=rates_of(run.configuration)) for run in new]
     return Declaration(priced, existing, [run.id for run in first])
 
 
@@ -163,7 +156,7 @@ def _typed(config: RunConfig, wanted: Wanted) -> dict[str, list[Any]]:
     if wanted.file is None:
         return {}
     requested = {**wanted.resources.model_dump(), "profile": wanted.profile}
-    if config.task != EVALUATE_TASK:
+    if not task_of(config).is_evaluation:
         requested |= {key: getattr(config, key) for key in CARRIED}
     return typed_over(wanted.file, requested)
 
@@ -185,9 +178,7 @@ def _together(resources: Resources) -> dict[str, Any]:
 
 
 def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
-    """How many processes the run's job starts, where that is not one; and no more GPUs than they use.
-
-    A function of one's own is started once, whatever GPUs it has, unless `processes` says otherwise.
+    """Return how the task has the run's job started (see `Task.launch`); alone where it runs beside others.
 
     Raises:
         UsageError: the training cannot use as many.
@@ -200,58 +191,12 @@ def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
                 "by one process each, which share the job's GPUs; leave one of the two out"
             )
         return {}
-    if config.task == EVALUATE_TASK:
-        return {"gpus": 1} if gpus > 1 else {}
-    if config.task == TRAIN_TASK:
-        processes = processes or max(1, gpus)
-        _check_team(int(config.params["batch_size"]), gpus, processes)
-    return {"processes": processes} if processes and processes > 1 else {}
-
-
-def _check_team(batch_size: int, gpus: int, processes: int) -> None:
-    if gpus > 1 and gpus != processes:
-        raise UsageError(
-            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
-            "processes out"
-        )
-    if batch_size % processes:
-        word = "gpus" if gpus > 1 else "processes"
-        raise UsageError(
-            f"{word} = {processes}, and batch_size = {batch_size} does not divide among them, a share for each: set "
-            f"batch_size to a multiple of {processes}, or ask for fewer {word}"
-        )
+    return task_of(config).launch(config.params, gpus, processes)
 
 
 def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
-    """A name that says what matters and that no other configuration gets: `tiny-r4-lr1e-05-c512-s0-3fa9`.
-
-    Of a task of one's own what matters are the `varied` keys, as far as a name may be long: `train-hidden64-s0-3fa9`.
-    """
-    if config.task != TRAIN_TASK:
-        return _own_name(config, prefix, varied)
-    params: Mapping[str, Any] = config.params
-    model = Path(str(params.get("model", "run"))).name or "run"
-    parts = [
-        prefix or model,
-        f"r{params.get('lora_rank')}",
-        f"lr{params.get('learning_rate'):g}",
-        f"c{params.get('context_length')}",
-        f"s{config.seed}",
-        config.fingerprint[:4],
-    ]
-    return "-".join(parts)
-
-
-def _own_name(config: RunConfig, prefix: str, varied: Iterable[str]) -> str:
-    """Settings that a name cannot have, such as a path, are left to the fingerprint."""
-    known = {**config.model_dump(exclude={"params", "task", "seed"}), **config.params}
-    values = [(key, known[key]) for key in varied if key in known]
-    parts = [f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in values]
-    chosen = [part for part in parts if NAME.match(part)]
-    end = [f"s{config.seed}", config.fingerprint[:4]]
-    while len("-".join(made := [prefix or config.task.partition(":")[2], *chosen, *end])) > _LONGEST:
-        chosen.pop()
-    return "-".join(made)
+    """Return the name of a run that the user gave none (see `Task.default_name`)."""
+    return task_of(config).default_name(config, prefix, varied)
 
 
 def check_profile_resources(profile: str, resources: Resources) -> None:

@@ -9,7 +9,7 @@ from lvjobs.ledger.records import Member, Run, Work
 from lvjobs.records.allowance import Allowance
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.study.run import RunFile
 
 
 def prepare(study: Study, runs: Sequence[Run]) -> None:
@@ -23,8 +23,9 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
     make_private([study.layout.run(run.name).generations for run in runs])
     for run in runs:
         files = study.layout.run(run.name)
-        config = RunConfig.model_validate(run.config)
-        content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
+        content = RunFile(
+            id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=run.configuration
+        )
         if run.declared:
             content = content.model_copy(update={"declared": dict(run.declared)})
         # Only what was declared: its code, which reads this, knows no key that is newer.
@@ -46,7 +47,7 @@ def _is_lost(files: RunLayout, run: Run) -> bool:
     if is_foreign(files.root):
         return False
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
     except (OSError, ValueError):
         return True
     return found.id == run.id and is_edited(found, run)

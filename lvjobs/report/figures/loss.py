@@ -11,7 +11,7 @@ from lvjobs.report.figures.style import legend_below, new_figure, style
 from lvjobs.report.losses import Losses
 from lvjobs.report.palette import QUIET, line_styles
 
-_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
+_LABELS = dict(zip(LOSSES, ("loss (nats per token)", "loss of the numeric head\n(nats per token)"), strict=True))
 _TITLES = {
     True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
     False: ("training", "validation"),

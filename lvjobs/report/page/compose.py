@@ -17,7 +17,7 @@ from lvjobs.report.page.grids import efficiency_table, percent, published_tables
 from lvjobs.report.page.parts import Chart, Figure, Group, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.registry import task_of
 
 _MOST_CAUSES = 4
 _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
@@ -42,7 +42,7 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
     """The page; and the tables beside it, file name and content."""
     summary, spans = facts.retold["summary"], facts.retold["spans"]
     runs: Sequence[Run] = facts.retold["runs"]
-    forecasts = bool(facts.material.evaluations) or any(run.config["task"] == TRAIN_TASK for run in runs)
+    forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     answer = _answer(facts, forecasts=forecasts or not runs)
     chosen = list(choices(facts.material))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))

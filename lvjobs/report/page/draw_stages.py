@@ -24,7 +24,7 @@ _MOST_WRITTEN = 120
 _TALLEST = 58 * 12
 _TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
            False: ("training", "validation")}  # fmt: skip
-_LABELS = {"loss": "nats per token", "loss_numeric": "nats per token, numeric head"}
+_LABELS = dict(zip(LOSSES, ("nats per token", "nats per token, numeric head"), strict=True))
 
 
 def losses_chart(content: StageLosses) -> Chart:

@@ -6,6 +6,7 @@ from typing import Any
 from tabulate import tabulate
 
 from lvjobs import remedies
+from lvjobs.records.curves import LOSSES
 from lvjobs.report.budget_table import budget_rows, budget_table
 from lvjobs.report.numbers import short
 from lvjobs.report.page.draw_course import NOTHING_RAN
@@ -179,7 +180,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for run in runs
     ]
-    numeric = any(run["validation_loss_numeric"] is not None or run["loss_numeric"] is not None for run in runs)
+    numeric = any(run[f"{kind}{LOSSES[1]}"] is not None for run in runs for kind in ("validation_", ""))
     notes = ["Redone: steps that were lost with a death and executed again.", *([_NUMERIC] if numeric else [])]
     held: dict[str, list[str]] = {}
     for run in runs:

@@ -11,8 +11,8 @@ from lvjobs.records.journal import parse_line
 from lvjobs.report.evaluation import read_scores
 from lvjobs.report.page.course import Spans
 from lvjobs.report.page.parts import Table
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.layout import StudyLayout
+from lvjobs.tasks.registry import task_of
 
 _SHORT = 8
 """Digits of a hash that are shown: enough to tell it from others."""
@@ -44,7 +44,7 @@ def read_origin(layout: StudyLayout, run: Run) -> Origin:
             if entry.fields.get("python_path"):
                 versions["PYTHONPATH", str(entry.fields["python_path"])] += 1
     adapter = ""
-    if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)):
+    if task_of(run.config).is_evaluation and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
     try:
         done = parse_done(files.done.read_text(encoding="utf-8"))

@@ -14,7 +14,6 @@ from fake_hub import make_model, put_in_cache
 from lvjobs.cli import entering
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
-from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
@@ -22,6 +21,7 @@ from lvjobs.ledger.lease import acquire
 from lvjobs.ledger.records import Charge, Reservation, Work
 from lvjobs.study.config import load_study
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import CodeCopy
 
 PUBLISHED = """
 [train]

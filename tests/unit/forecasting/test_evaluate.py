@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, one_thread
 
-from lvjobs.control.budget.cost import rates_of
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.evaluate import Candidate, evaluate
+from lvjobs.forecasting.evaluations import Trial, evaluation
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
@@ -22,6 +21,7 @@ from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.tasks.registry import rates_of
 
 __all__ = ["one_thread"]
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]

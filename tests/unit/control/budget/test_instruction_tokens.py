@@ -9,17 +9,18 @@ import tokenizers
 import transformers
 from forked import Forked
 
-from lvjobs.control.budget.cost import rates_of, workload_of
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.forecasting.cost import workload_of
 from lvjobs.forecasting.data import load_dataset, make_dataset
+from lvjobs.forecasting.evaluations import Trial, evaluation
 from lvjobs.forecasting.models import TINY_DIRECTORY, load_tokenizer
 from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of, validation_windows
 from lvjobs.study.config import TrainSettings
 from lvjobs.study.training import TrainingConfig
+from lvjobs.tasks.registry import rates_of
 
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}<e>\n{% endfor %}"

@@ -6,17 +6,18 @@ import pytest
 from control_builders import an_attempt
 
 from lvjobs.control.budget.accounts import Account, Terms, keep_books
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan, samples_of
-from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
+from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, sketch
 from lvjobs.control.planning.foresee import Seen, foresee
 from lvjobs.control.planning.plans import Need
-from lvjobs.control.stages.evaluations import Trial, evaluation
+from lvjobs.forecasting.evaluations import Trial, evaluation
+from lvjobs.forecasting.tasks import adapter_parameters
 from lvjobs.ledger.records import Work
 from lvjobs.study.config import TrainSettings, load_study
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import rates_of
 
 RATES = {
     "official": {"training": 1000, "validation": 100, "generation": 10},
@@ -155,7 +156,7 @@ def test_what_another_stage_trains_already_is_told_and_not_needed_again():
 )
 def test_an_adapter_has_as_many_weights_as_was_observed(settings, parameters):
     """FACTS 5 and 11."""
-    assert lora_parameters(a_cell(**settings).run.config) == parameters
+    assert adapter_parameters(TrainingConfig(**a_cell(**settings).run.config["params"])) == parameters
 
 
 def test_a_checkpoint_holds_weights_and_two_moments():
