@@ -116,36 +116,33 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
 
 
 def _keys(section: Section, live: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+    known = {key: value for key, value in {**shown, **live}.items() if value is not None}
     lines = []
     for key, field in section.keys.items():
-        if key in live:
-            lines.append(_line(key, live[key], field, ""))
-            continue
-        value = field.get_default(call_default_factory=True)
-        if shown.get(key) is not None:
-            value = shown[key]
-        elif value is None:
-            (value,) = field.examples or [""]
-        lines.append(_line(key, value, field))
+        default = field.get_default(call_default_factory=True)
+        value = known.get(key, next(iter(field.examples or ()), "") if default is None else default)
+        lines.append(_line(key, value, field, "" if key in live else "# "))
     return "".join(lines)
 
 
 def _examples() -> Iterator[str]:
     """Yield the commented stages, each with the keys that no earlier one shows."""
-    inner = {section.header: section for section in sections()}
+    tables = {section.header: section for section in sections()}
     known: set[str] = set()
     for stage in _EXAMPLES:
+        text, inner = "# [[stage]]\n", ""
         values = stage.model_dump(mode="json", by_alias=True, exclude_none=True)
-        values = {key: value for key, value in values.items() if value not in ({}, []) and key not in known}
-        known |= set(values) - {"name"}
-        tables = {key: values.pop(key) for key in list(values) if f"[stage.{key}]" in inner}
-        text = "# [[stage]]\n"
-        text += "".join(_line(key, value, inner["[[stage]]"].keys[key]) for key, value in values.items())
-        for name, table in tables.items():
-            section = inner[f"[stage.{name}]"]
-            text += f"# {section.header:<{_COLUMN - 2}}# {inner['[[stage]]'].keys[name].description}\n"
-            text += "".join(_line(key, value, section.keys.get(key)) for key, value in table.items())
-        yield text
+        for key, value in values.items():
+            field = tables["[[stage]]"].keys[key]
+            if value in ({}, []) or key in known - {"name"}:
+                continue
+            if table := tables.get(f"[stage.{key}]"):
+                inner += f"# {table.header:<{_COLUMN - 2}}# {field.description}\n"
+                inner += "".join(_line(name, item, table.keys.get(name)) for name, item in value.items())
+            else:
+                text += _line(key, value, field)
+            known.add(key)
+        yield text + inner
 
 
 def _stage(stage: Stage) -> str:
