@@ -60,7 +60,7 @@ class KnownRuns:
         self._exact: dict[str, Run] = {}
         self._alike: dict[str, Run] = {}
         for run in runs:
-            declared, now = declared_config(run), run.configuration
+            declared, now = with_values(run.config, run.declared), run.configuration
             self._exact.setdefault(declared.fingerprint, run)
             for identity in (*declared.identities, *now.identities):
                 self._alike.setdefault(identity, run)
@@ -124,11 +124,6 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     return Declaration(priced, existing, [run.id for run in first])
 
 
-def declared_config(run: Run) -> RunConfig:
-    """Return the configuration that the run was declared with."""
-    return with_values(run.config, run.declared)
-
-
 def is_run_of(run: Run, config: RunConfig) -> bool:
     """Return whether the run computes what this configuration says."""
     return KnownRuns([run]).find(config) is not None
@@ -168,13 +163,8 @@ def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[
         UsageError: the training cannot use as many GPUs or processes.
     """
     gpus = gpus_by_default(profile) if resources.gpus is None else resources.gpus
-    return resources.variables() | _together(resources) | _team(config, gpus, resources)
-
-
-def _together(resources: Resources) -> dict[str, Any]:
-    """How a run shares its array or its job with others."""
-    names = ("max_parallel", "pack", "side_by_side")
-    return {name: value for name in names if (value := getattr(resources, name)) is not None}
+    shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
+    return resources.variables() | shared | _team(config, gpus, resources)
 
 
 def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
