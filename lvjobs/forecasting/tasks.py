@@ -89,7 +89,7 @@ class TrainingTask(Task):
         workload = workload_of(training, training.lora_rank, training.format)
         keys = ("model", "batch_size", "context_length", "lora_rank", "lora_targets", "accumulate")
         settings = {key: getattr(training, key) for key in keys}
-        return {**settings, "parts": {name: CONVENTIONS[name](workload).as_dict() for name in BINDING}}
+        return {**settings, "parts": {name: CONVENTIONS[name].count(workload).as_dict() for name in BINDING}}
 
     def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
         params = config["params"]

@@ -20,7 +20,7 @@ ARROWS = {
     "study": set(),
     "records": set(),
     "ledger": {"study"},
-    "flops": set(),
+    "flops": {"study"},
     "cluster": set(),
     "tasks": {"study", "flops", "records", "forecasting.tasks"},
     "control": {"tasks", "ledger", "cluster", "sweep", "flops", "study", "records"},
