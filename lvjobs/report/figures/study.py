@@ -1,63 +1,41 @@
-"""All figures that a study has data for, as matplotlib draws them: what `report.material` chose. docs/figures.md."""
+"""All figures that a study has data for: what `report.material` chose, as charts. docs/figures.md."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from matplotlib.figure import Figure
-
-from lvjobs.report.figures.errors import error_by_step, error_distribution
-from lvjobs.report.figures.loss import loss_figure
-from lvjobs.report.figures.series import example_series, forecast_figure
-from lvjobs.report.figures.stages import context_figure, heatmap
+from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
+from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.stages import contexts, heat, losses
 from lvjobs.report.material import (
-    Content,
+    Choice,
     Contexts,
     Examples,
     Forecast,
     Heat,
-    Material,
     StageLosses,
     StepErrors,
-    choices,
+    SystemErrors,
 )
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure: its file's name without suffix, and what it shows; `figure` is None where `missing` says why."""
-
-    stem: str
-    shows: str
-    figure: Figure | None = None
-    missing: str = ""
-
-
-def draw(material: Material) -> Iterator[Drawn]:
-    """Each figure in turn, drawn or not."""
-    for each in choices(material):
-        yield Drawn(each.stem, each.shows, None if each.content is None else _figure(each.content), each.missing)
+_DESCRIBED: dict[type, Callable[[Any], Chart]] = {
+    Examples: examples,
+    Heat: heat,
+    Contexts: contexts,
+    Forecast: forecast,
+    StepErrors: by_step,
+    SystemErrors: distribution,
+}
 
 
-def _figure(content: Content) -> Figure:
-    if isinstance(content, Examples):
-        return example_series(content.time, content.series, content.history)
-    if isinstance(content, StageLosses):
-        return loss_figure(content.runs)
-    if isinstance(content, Heat):
-        return heatmap(content.cells, content.quantity, content.title, content.baselines)
-    if isinstance(content, Contexts):
-        return context_figure(content.points, content.baselines, content.zero_shot)
-    if isinstance(content, Forecast):
-        return forecast_figure(
-            content.series,
-            content.time,
-            content.truth,
-            content.history,
-            content.forecast,
-            content.baselines,
-            quantiles=content.quantiles,
-            label=content.label,
-        )
-    if isinstance(content, StepErrors):
-        return error_by_step(content.models, content.baselines)
-    return error_distribution(content.models, content.baselines)
+def chart(choice: Choice, most_curves: int | None = None) -> Chart:
+    """Return the figure that was chosen, or why there is none; of a stage's losses at most so many runs'."""
+    number, title = f"Figure {choice.stem.split('-')[1]}", choice.shows.partition(";")[0].partition(":")[0]
+    bare = Chart(choice.stem, f"{title[0].upper()}{title[1:]}", number=number, missing=choice.missing)
+    content = choice.content
+    if content is None:
+        return bare
+    drawn = losses(content, most_curves) if isinstance(content, StageLosses) else _DESCRIBED[type(content)](content)
+    said = choice.shows[len(title) :].lstrip(":; ")
+    caption = ". ".join(part for part in (drawn.caption, said and f"Shown: {said}") if part)
+    return replace(drawn, id=bare.id, title=drawn.title or bare.title, caption=caption, number=number)

@@ -8,18 +8,21 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import Run
+from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
+from lvjobs.report.figures.forecasts import scores
+from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.stages import stage_heat
+from lvjobs.report.figures.study import chart
 from lvjobs.report.material import NOTHING_EVALUATED, Choice, Heat, Material, StageLosses, choices
 from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
-from lvjobs.report.page.draw_course import at_once, burn_down, by_stage, gantt
-from lvjobs.report.page.draw_forecasts import chart, scores
-from lvjobs.report.page.draw_stages import stage_heat
 from lvjobs.report.page.grids import efficiency_table, percent, published_tables, runs_table, stage_table
-from lvjobs.report.page.parts import Chart, Figure, Group, Page, Piece, Section, Text
+from lvjobs.report.page.parts import Figure, Group, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
 from lvjobs.study.training import TRAIN_TASK
 
 _MOST_CAUSES = 4
+_MOST_CURVES = 12
 _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
 
 
@@ -127,7 +130,7 @@ def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[
     drawn: dict[str, list[Chart]] = {}
     for each in chosen:
         assert isinstance(each.content, (StageLosses, Heat))
-        drawn.setdefault(each.content.stage, []).append(chart(each))
+        drawn.setdefault(each.content.stage, []).append(chart(each, _MOST_CURVES))
     groups: list[Piece | Group] = []
     for name in [*rows, *(name for name in drawn if name not in rows)]:
         pieces: list[Piece] = []
