@@ -34,7 +34,7 @@ def driver() -> None:
 @json_option
 def status(root: Path, as_json: bool) -> None:
     """Show who makes passes over the study."""
-    from lvjobs.control.driver_ways import report
+    from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
@@ -63,8 +63,8 @@ def stop(root: Path) -> None:
 
 
 def _set(root: Path, *, stopped: bool) -> None:
-    from lvjobs.control.driver_ways import report
-    from lvjobs.control.driving import end_driver, set_stopped
+    from lvjobs.control.driver.driver import end_driver, set_stopped
+    from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
     from lvjobs.report.driver import driver_lines
 
@@ -83,7 +83,7 @@ def _set(root: Path, *, stopped: bool) -> None:
 @study_option
 def run(root: Path) -> None:
     """What the driver's job does: a pass, and more while there is something to do. Exit code 75: more is to come."""
-    from lvjobs.control.driving import is_wanted
+    from lvjobs.control.driver.driver import is_wanted
     from lvjobs.control.loop import open_session
 
     _listen()
@@ -150,7 +150,7 @@ def _is_woken(seconds: float) -> bool:
 def install(root: Path, scrontab: bool, every: int) -> None:
     """Have passes made by cron instead, where no job may keep itself going; in this machine's crontab by default."""
     from lvjobs.cluster.crontab import install as install_entry
-    from lvjobs.control.driver_ways import cron_entry
+    from lvjobs.control.driver.status import cron_entry
 
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
@@ -165,7 +165,7 @@ def uninstall(root: Path) -> None:
     """Take the study out of crontab and scrontab."""
     from lvjobs.cluster.crontab import PROGRAMS
     from lvjobs.cluster.crontab import uninstall as uninstall_entry
-    from lvjobs.control.driving import driver_name
+    from lvjobs.control.backends import driver_name
 
     name = driver_name(existing_study(root))
     found = [program for program in PROGRAMS if uninstall_entry(program, name)]

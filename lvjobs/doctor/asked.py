@@ -9,12 +9,11 @@ from typing import Any
 
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.control.check import is_elsewhere
-from lvjobs.control.clusters import LOCAL
-from lvjobs.control.driving import driver_token
-from lvjobs.control.room import choices
-from lvjobs.control.submission import new_token
-from lvjobs.control.time_limits import is_automatic
+from lvjobs.control.backends import LOCAL, driver_token
+from lvjobs.control.recovery.check import is_elsewhere
+from lvjobs.control.submission.send import new_token
+from lvjobs.control.submission.slots import choices
+from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.study.config import Study
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
@@ -95,7 +94,7 @@ class Asked:
         first = {**self.variables, **choices(self.variables)[0]}
         resources = {**{name: first[name] for name in names if first.get(name)}, **own}
         layout = self.study.layout
-        token = driver_token(self.study)
+        token = driver_token(self.study.root)
         return JobRequest(
             token, "driver", [self.study.root], layout.logs / "driver", layout.code, sys.executable, resources
         )

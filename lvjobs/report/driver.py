@@ -7,7 +7,7 @@ from lvjobs import remedies
 
 
 def driver_lines(shown: Mapping[str, Any], now: float, where: Sequence[str] = ()) -> list[str]:
-    """What `lvjobs driver status` prints of `lvjobs.control.driver_ways.report`. `where`: see `Study.where`."""
+    """What `lvjobs driver status` prints of `lvjobs.control.driver.status.report`. `where`: see `Study.where`."""
     lines = [_line(job, now) for job in shown["jobs"] or ()]
     if shown["jobs"] is None:
         lines.append("the scheduler did not say whether there is a driver")

@@ -12,7 +12,7 @@ from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
 from lvjobs.report.losses import Losses
 from lvjobs.report.material import Contexts, Heat, StageLosses, is_scattered
-from lvjobs.report.numbers import short
+from lvjobs.report.numbers import setting, short
 
 SCORES = "forecasts.h5 and scores.json of the evaluations"
 _JOURNALS = "the runs' journals"
@@ -115,22 +115,18 @@ def _heat(
     best = (max if highest else min)(cells, key=lambda cell: (cells[cell], str(cell)))
     written = [["no run" if np.isnan(value) else digits(float(value)) for value in row] for row in values]
     x, y = (
-        Axis(name, "names", [_label(value) for value in found], (-0.5, len(found) - 0.5), grid=False)
+        Axis(name, "names", [setting(value) for value in found], (-0.5, len(found) - 0.5), grid=False)
         for name, found in ((names[1], columns), (names[0], rows))
     )
     place = rows.index(best[0]), columns.index(best[1])
     marks = [Cells(y.names, x.names, values, place, quantity, written if values.size <= _MOST_WRITTEN else ())]
-    label = f"{quantity} for each {names[0]} and {names[1]}; the best is {_label(best[0])} and {_label(best[1])}"
+    label = f"{quantity} for each {names[0]} and {names[1]}; the best is {setting(best[0])} and {setting(best[1])}"
     panel = Panel(marks, x, y, "", label, 110 + min(58 * len(rows), _TALLEST))
     return Chart("", "", caption="The best is framed", panels=[panel], width="full" if len(columns) > _FEW else "half")
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:
     return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, str(value))
-
-
-def _label(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _five(value: float) -> str:

@@ -14,8 +14,9 @@ from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import chart
 from lvjobs.report.material import NOTHING_EVALUATED, Choice, Heat, Material, StageLosses, choices
+from lvjobs.report.numbers import percent
 from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
-from lvjobs.report.page.grids import efficiency_table, percent, published_tables, runs_table, stage_table
+from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
 from lvjobs.report.page.parts import Figure, Group, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
@@ -30,7 +31,7 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 class Facts:
     """What a page is made from.
 
-    `retold` is what `control.retelling` says; `origins` are by the run's name; `declared` is study.toml.
+    `retold` is what `control.inspect.report_data` says; `origins` are by the run's name; `declared` is study.toml.
     """
 
     name: str

@@ -1,0 +1,226 @@
+"""Baselines: what each must forecast where the answer is known, and that none sees what it is to forecast."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, ode
+from lvjobs.forecasting.baselines.analogue import analogue_training
+from lvjobs.forecasting.baselines.simple import period
+from lvjobs.forecasting.splits import make_split
+from lvjobs.forecasting.systems import draw_systems, sample_times, solve
+
+pytestmark = pytest.mark.heavy
+
+NAMES = list(BASELINES)
+ALONE = [name for name, baseline in BASELINES.items() if "training" not in baseline.takes]
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    return solve(draw_systems(20, 0), sample_times()).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def cycles():
+    """Positive, of period 12 in both variables, three systems of different sizes and phases."""
+    angles = 2 * np.pi * (np.arange(100)[:, None] + [0, 3]) / 12
+    return np.stack([size * np.exp(np.sin(angles + phase)) for size, phase in ((1, 0), (10, 1), (0.1, 2))])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_and_determinism(name, trajectories):
+    split = make_split(20)
+    once = forecast_split(name, split, trajectories, sample_times())
+    assert (once.shape, once.dtype) == ((4, 20, 2), np.float64)
+    assert np.isfinite(once).all()
+    assert np.array_equal(once, forecast_split(name, split, trajectories, sample_times()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_baseline_sees_what_it_is_to_forecast(name, trajectories):
+    split = make_split(20, "random", seed=0)
+    changed = trajectories.copy()
+    changed[list(split.test), 80:] = 1e6
+    seen, unseen = (forecast_split(name, split, data, sample_times()) for data in (trajectories, changed))
+    assert np.array_equal(seen, unseen)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_system_is_forecast_alike_in_any_company(name, trajectories):
+    split = make_split(20)
+    history, training = split.histories(trajectories), split.training(trajectories)
+    whole = forecast(name, history, 20, training=training)
+    assert forecast(name, history[2:3], 20, training=training)[0] == pytest.approx(whole[2], rel=1e-6)
+    assert forecast(name, history[::-1], 20, training=training)[::-1] == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(name, trajectories):
+    if name.startswith("analogue"):
+        pytest.skip("a neighbour must be followed by the whole horizon, so there are others for another one")
+    history = trajectories[:, :80]
+    assert forecast(name, history, 7) == pytest.approx(forecast(name, history, 20)[:, :7], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_do_not_matter(name, trajectories):
+    split = make_split(20)
+    history, training = split.histories(trajectories), split.training(trajectories)
+    units = np.array([1000.0, 0.01])
+    plain = forecast(name, history, 20, training=training)
+    scaled = forecast(name, history * units, 20, training=training * units)
+    assert scaled / units == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("ode", "analogue-training")])
+def test_a_constant_series_stays_where_it_is(name):
+    history = np.full((2, 80, 3), 4.25)
+    assert forecast(name, history, 5) == pytest.approx(np.full((2, 5, 3), 4.25), rel=1e-6)
+
+
+def test_persistence_and_mean_are_what_they_say(trajectories):
+    history = trajectories[:, :80].astype(np.float64)
+    assert np.array_equal(forecast("persistence", history, 20), np.stack([history[:, 79]] * 20, axis=1))
+    assert forecast("mean", history, 20)[:, 19] == pytest.approx(history.mean(axis=1))
+
+
+def test_the_seasonal_forecast_goes_on_with_a_cycle(cycles):
+    history = cycles[:, :80]
+    assert (period(history) == 12).all()
+    assert forecast("seasonal-naive", history, 20) == pytest.approx(cycles[:, 80:])
+    centred = np.log(history)  # not positive: compared in levels
+    assert (period(centred) == 12).all()
+
+
+def test_a_horizon_beyond_the_period_repeats_it(cycles):
+    found = forecast("seasonal-naive", cycles[:, :80], 40)
+    assert found[:, 24:36] == pytest.approx(found[:, :12])
+
+
+@pytest.mark.parametrize("name", ["analogue", "var-12-log"])
+def test_methods_that_learn_dynamics_continue_a_cycle(name, cycles):
+    assert forecast(name, cycles[:, :80], 20) == pytest.approx(cycles[:, 80:], rel=0.02)
+
+
+def test_a_linear_law_is_recovered_by_var():
+    rng = np.random.default_rng(0)
+    law = np.array([[0.9, 0.3], [-0.3, 0.9]])
+    path = [rng.normal(size=(4, 2))]
+    for _ in range(99):
+        path.append(path[-1] @ law.T)
+    series = np.stack(path, axis=1) + np.array([5, -3])
+    assert forecast("var-8", series[:, :80], 20) == pytest.approx(series[:, 80:], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["var-8", "var-12-log"])
+@given(history=arrays(float, (2, 20, 2), elements=st.floats(1e-100, 1e100)))
+@settings(max_examples=30, deadline=None)
+def test_a_blow_up_stays_a_number(name, history):
+    found = forecast(name, history, 200)
+    assert np.isfinite(found**2).all()
+
+
+def test_a_neighbour_among_the_training_systems_gives_its_future():
+    rng = np.random.default_rng(0)
+    training = rng.random((6, 100, 2))
+    # One that looks the same from step 40 of its history on, and is another before.
+    history = np.concatenate([rng.random((1, 40, 2)), training[2:3, 40:80]], axis=1)
+    history[:, :40] = training[2:3, :40][:, ::-1]
+    found = forecast("analogue-training", history, 20, training=training)
+    assert found[0] == pytest.approx(training[2, 80:], abs=1e-6)
+
+
+def test_a_system_among_its_own_training_systems_is_a_leak(trajectories):
+    history = trajectories[:3, :80].astype(np.float64)
+    for training in (trajectories, trajectories[2:].astype(np.float64)):
+        with pytest.raises(UsageError, match="stands among the training systems"):
+            forecast("analogue-training", history, 20, training=training)
+
+
+def test_the_fitted_law_forecasts_what_comes(trajectories):
+    found = forecast("ode", trajectories[:, :80], 20, time=sample_times())
+    assert found == pytest.approx(trajectories[:, 80:].astype(np.float64), abs=2e-3)
+
+
+def test_the_files_own_times_are_used():
+    uneven = np.sort(np.random.default_rng(0).uniform(0, 200, 100))
+    uneven[0] = 0
+    series = solve(draw_systems(5, 1), uneven)
+    found = forecast("ode", series[:, :80], 20, time=uneven)
+    assert np.abs(found - series[:, 80:]).mean() < 0.01
+    assert np.abs(forecast("ode", series[:, :80], 20) - series[:, 80:]).mean() > 0.1
+
+
+@given(logs=arrays(float, (2, 12, 2), elements=st.floats(-200, 200)))
+@settings(max_examples=15, deadline=None)
+def test_the_law_fitted_to_anything_gives_numbers_or_says_so(logs):
+    try:
+        found = forecast("ode", np.exp(logs), 20)
+    except LvjobsError:
+        return
+    assert np.isfinite(found).all()
+
+
+def test_a_law_that_cannot_be_solved_names_its_series(trajectories, monkeypatch):
+    def explode(unknowns, times):
+        path = solved(unknowns, times)
+        path[3, 90:] = np.inf
+        return path
+
+    solved = ode._solve
+    fitted = ode._fit(np.log(trajectories[:5, :80]), np.arange(80.0))
+    monkeypatch.setattr(ode, "_fit", lambda *_: fitted)
+    monkeypatch.setattr(ode, "_solve", explode)
+    with pytest.raises(LvjobsError, match="series 3 cannot be solved"):
+        forecast("ode", trajectories[:5, :80], 20)
+
+
+POSITIVE = np.exp(np.random.default_rng(0).normal(size=(3, 30, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "history", "options", "words"),
+    [
+        ("arima", POSITIVE, {}, "persistence, mean"),
+        ("mean", POSITIVE[0], {}, "shape"),
+        ("mean", POSITIVE[:0], {}, "shape"),
+        ("mean", np.where(POSITIVE > 2, np.nan, POSITIVE), {}, "NaN"),
+        ("seasonal-naive", POSITIVE[:, :1], {}, "at least 2 steps"),
+        ("var-8", POSITIVE[:, :8], {}, "at least 9 steps"),
+        ("var-12-log", POSITIVE[:, :12], {}, "at least 13 steps"),
+        ("var-12-log", np.concatenate([POSITIVE, -POSITIVE]), {}, "series 3 is not positive"),
+        ("analogue", POSITIVE[:, :5], {}, "at least 6 steps"),
+        ("analogue-training", POSITIVE, {}, "needs the training systems"),
+        ("analogue-training", POSITIVE, {"training": POSITIVE[:, :, :1]}, "2 variables"),
+        ("analogue-training", POSITIVE, {"training": POSITIVE[:, :34]}, "at least 35 steps"),
+        ("ode", POSITIVE[:, :, :1], {}, "1 variables"),
+        ("ode", POSITIVE[:, :7], {}, "at least 8 steps"),
+        ("ode", -POSITIVE, {}, "series 0 is not positive"),
+        ("ode", POSITIVE, {"time": np.arange(34.0)}, "35 increasing times"),
+        ("ode", POSITIVE, {"time": np.zeros(35)}, "35 increasing times"),
+    ],
+)
+def test_what_will_not_do_is_refused_in_one_line(name, history, options, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        forecast(name, history, 5, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_horizon_is_refused():
+    with pytest.raises(UsageError, match="horizon of 0"):
+        forecast("mean", POSITIVE, 0)
+
+
+def test_every_baseline_says_in_a_line_what_it_does():
+    for baseline in BASELINES.values():
+        assert 0 < len(baseline.description) < 80
+        assert "\n" not in baseline.description
+
+
+def test_training_systems_may_be_fewer_than_the_neighbours_that_are_sought():
+    training = np.random.default_rng(1).random((1, 30, 2))
+    assert analogue_training(POSITIVE[:, :20], 10, training).shape == (3, 10, 2)
