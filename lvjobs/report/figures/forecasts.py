@@ -1,6 +1,6 @@
 """Figures of the data and of forecasts: series, one series' forecast, and errors, of models beside the baselines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,28 +19,20 @@ from lvjobs.report.figures.palette import (
     variable_names,
 )
 from lvjobs.report.figures.stages import SCORES
-from lvjobs.report.material import (
-    NOTHING_EVALUATED,
-    Examples,
-    Forecast,
-    StepErrors,
-    SystemErrors,
-    compared,
-    point,
-)
+from lvjobs.report.material import NOTHING_EVALUATED, Arrays, compared, point
 from lvjobs.report.numbers import short
 
 _TIME = Axis("time (units of the file)", grid=False)
 _START = Key("start of the forecast", QUIET, "dash", switches=False)
 
 
-def examples(content: Examples) -> Chart:
-    """Some series of the data; a line where forecasts of them begin."""
-    names = variable_names(next(iter(content.series.values())).shape[1])
+def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: int) -> Chart:
+    """Some series, (T, variables) each, by their index in the file; a line where forecasts of them begin."""
+    names = variable_names(next(iter(chosen.values())).shape[1])
     keys = [Key(name, PALETTE[n], ("solid", "dash")[n % 2]) for n, name in enumerate(names)]
     panels = []
-    for series, values in content.series.items():
-        marks: list[Mark] = [*_start(content), *(Line(key, content.time, values[:, n]) for n, key in enumerate(keys))]
+    for series, values in chosen.items():
+        marks: list[Mark] = [*_start(time, history), *(Line(key, time, values[:, n]) for n, key in enumerate(keys))]
         y = Axis("population", limits=(0 if values.min() >= 0 else None, None), grid=False)
         label = f"Series {series} of the data: {' and '.join(names)} over time"
         panels.append(Panel(marks, _TIME, y, f"series {series}", label, 210))
@@ -49,52 +41,80 @@ def examples(content: Examples) -> Chart:
     return Chart("", "", caption=caption, source="the data file", panels=panels, keys=entries, width="third")
 
 
-def _start(content: Examples | Forecast) -> list[Rule]:
+def _start(time: NDArray[Any], history: int) -> list[Rule]:
     """Between the last step that was seen and the first that was not."""
-    time, history = content.time, content.history
     return [Rule(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
 
 
-def forecast(content: Forecast, warning: str = "") -> Chart:
+def forecast(
+    series: int,
+    time: NDArray[Any],
+    truth: NDArray[Any],
+    history: int,
+    made: NDArray[Any],
+    baselines: Arrays,
+    *,
+    quantiles: Mapping[float, NDArray[Any]],
+    label: str,
+    warning: str = "",
+    again: Sequence[str] = (),
+) -> Chart:
     """One series: history, truth and forecast on the left; on the right the horizon alone, beside the baselines.
 
-    `warning` is what has to be said loudly, above the figure.
+    Args:
+        series: Its index in the file.
+        time: (T,), of history and horizon.
+        truth: (T, variables), or (history, variables) where nothing is known of the horizon.
+        history: How many steps the forecast has seen.
+        made: The forecast, (horizon, variables).
+        baselines: Each like the forecast; there has to be one.
+        quantiles: Level to values like the forecast, in pairs around the median; none where it was not sampled.
+        label: The forecast's name.
+        warning: What has to be said loudly, above the figure.
+        again: The words that follow `lvjobs evaluate` to evaluate the same model on these series.
 
     Raises:
         ValueError: there is no baseline.
     """
-    truth, model, history = Key("truth", INK), Key(content.label, MODEL), content.history
-    across, levels = baseline_keys(content.baselines), sorted(content.quantiles)
+    came, model = Key("truth", INK), Key(label, MODEL)
+    across, levels = baseline_keys(baselines), sorted(quantiles)
     bands = []
     for depth in range(len(levels) // 2):
         low, high = levels[depth], levels[-1 - depth]
         key = Key(f"{100 * (high - low):.0f} % of the samples", MODEL, kind="box", opacity=0.18 + 0.17 * depth)
-        bands.append((key, content.quantiles[low], content.quantiles[high]))
-    known = content.time[: len(content.truth)]
-    ahead = content.time[history : history + len(content.forecast)]
+        bands.append((key, quantiles[low], quantiles[high]))
+    known = time[: len(truth)]
+    ahead = time[history : history + len(made)]
     panels = []
-    for n, name in enumerate(variable_names(content.truth.shape[1])):
+    for n, name in enumerate(variable_names(truth.shape[1])):
         drawn = [Band(key, ahead, low[:, n], high[:, n]) for key, low, high in bands]
-        own = Line(model, ahead, content.forecast[:, n], 1.6)
-        came = content.truth[:, n]
-        whole: list[Mark] = [*_start(content), *drawn, Line(truth, known, came, 1.0), own]
+        own = Line(model, ahead, made[:, n], 1.6)
+        whole: list[Mark] = [*_start(time, history), *drawn, Line(came, known, truth[:, n], 1.0), own]
         # Mostly dots: a forecast that runs along the truth stays to be seen.
-        close: list[Mark] = [*drawn, Line(truth, known[history:], came[history:], 0.5, 3, "o")]
-        close += [Line(key, ahead, content.baselines[key.name][:, n]) for key in across]
-        in_sight = [content.forecast[:, n], *(values[:, n] for values in content.quantiles.values())]
-        beyond = [content.baselines[key.name][:, n] for key in across]
-        y = Axis(f"{name} (original units)", limits=_in_sight([came, *in_sight], []), grid=False)
-        y_close = Axis("", limits=_in_sight([came[history - 1 :], *in_sight], beyond), grid=False)
+        close: list[Mark] = [*drawn, Line(came, known[history:], truth[history:, n], 0.5, 3, "o")]
+        close += [Line(key, ahead, baselines[key.name][:, n]) for key in across]
+        in_sight = [made[:, n], *(values[:, n] for values in quantiles.values())]
+        beyond = [baselines[key.name][:, n] for key in across]
+        y = Axis(f"{name} (original units)", limits=_in_sight([truth[:, n], *in_sight], []), grid=False)
+        y_close = Axis("", limits=_in_sight([truth[history - 1 :, n], *in_sight], beyond), grid=False)
         left, right = f"{name}: history and forecast", f"{name}: the horizon, beside the baselines"
-        panels.append(Panel(whole, _TIME, y, left, f"Series {content.series}, {left}", 250))
-        panels.append(Panel([*close, own], _TIME, y_close, right, f"Series {content.series}, {right}", 250))
-    heading = f"series {content.series}"
+        panels.append(Panel(whole, _TIME, y, left, f"Series {series}, {left}", 250))
+        panels.append(Panel([*close, own], _TIME, y_close, right, f"Series {series}, {right}", 250))
+    heading = f"series {series}"
     if len(known) > history:
-        heading += f", MAE {short(float(np.abs(content.forecast - content.truth[history:]).mean()))}"
-    command = remedies.EVALUATE_SAMPLES(run=content.again)
+        heading += f", MAE {short(float(np.abs(made - truth[history:]).mean()))}"
+    command = remedies.EVALUATE_SAMPLES(run=again)
     caption = "" if bands else f"It is one greedy forecast, which has no bands; for bands, type: {command}"
-    keys = [truth, model, *(key for key, *_ in bands), *across, _START]
-    return Chart("", "", heading, warning, caption, source=SCORES, panels=panels, keys=keys)
+    return Chart(
+        "",
+        "",
+        heading=heading,
+        warning=warning,
+        caption=caption,
+        source=SCORES,
+        panels=panels,
+        keys=[came, model, *(key for key, *_ in bands), *across, _START],
+    )
 
 
 def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) -> tuple[float, float]:
@@ -108,15 +128,15 @@ def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) ->
     return bottom - margin, top + margin
 
 
-def by_step(content: StepErrors) -> Chart:
-    """Mean absolute error at each step of the horizon, a panel for each variable, on one logarithmic axis.
+def by_step(models: Arrays, baselines: Arrays) -> Chart:
+    """Mean absolute errors, (horizon, variables) each, by step: a panel for each variable, on one logarithmic axis.
 
     Raises:
         ValueError: there is no baseline.
     """
-    models, across = model_keys(content.models), baseline_keys(content.baselines)
-    drawn = [(key, content.baselines[key.name], 1.1, 0.0) for key in across]
-    drawn += [(key, content.models[key.name], 1.6, 3.0) for key in models]
+    own, across = model_keys(models), baseline_keys(baselines)
+    drawn = [(key, baselines[key.name], 1.1, 0.0) for key in across]
+    drawn += [(key, models[key.name], 1.6, 3.0) for key in own]
     positive = np.concatenate([errors[errors > 0] for _, errors, *_ in drawn])
     limits = (positive.min() / 1.2, positive.max() * 1.2) if positive.size else (None, None)
     panels = []
@@ -127,20 +147,20 @@ def by_step(content: StepErrors) -> Chart:
         label = f"mean absolute error of {name} at each step of the horizon, of models beside the baselines"
         panels.append(Panel(marks, Axis("step of the horizon", "whole", grid=False), y, name, label, 320))
     caption = "The axis is logarithmic: baselines differ by factors"
-    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*models, *across])
+    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*own, *across])
 
 
-def distribution(content: SystemErrors) -> Chart:
-    """The share of systems whose error is at most so much. A dot is the median, a cross the mean.
+def distribution(models: Arrays, baselines: Arrays) -> Chart:
+    """The share of systems whose error is at most so much, of errors (systems,). A dot is the median, a cross the mean.
 
     Raises:
         ValueError: there is no baseline.
     """
-    models, across = model_keys(content.models), baseline_keys(content.baselines)
+    own, across = model_keys(models), baseline_keys(baselines)
     marks = []
     for key, errors, width in [
-        *((key, content.baselines[key.name], 1.1) for key in across),
-        *((key, content.models[key.name], 1.8) for key in models),
+        *((key, baselines[key.name], 1.1) for key in across),
+        *((key, models[key.name], 1.8) for key in own),
     ]:
         values = np.sort(errors)
         mean, median = float(values.mean()), float(np.median(values))
@@ -156,7 +176,7 @@ def distribution(content: SystemErrors) -> Chart:
     )
     label = "For each model and baseline, the share of systems with at most so much error"
     panel = Panel(marks, x, y, "", label, 380)
-    return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*models, *across], width="full")
+    return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across], width="full")
 
 
 def scores(evaluations: Sequence[Evaluated]) -> Chart:

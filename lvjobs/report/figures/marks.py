@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs.report.material import Point
@@ -133,9 +134,9 @@ class Cells:
 
     def spots(self) -> Iterator[Spot]:
         """Yield each cell in its whole width."""
-        for y, row in enumerate(self.rows):
-            for x, column in enumerate(self.columns):
-                yield x - 0.5, x + 0.5, y, f"{row}, {column}: {self.values[y, x]:.5g}"
+        for (y, x), value in np.ndenumerate(self.values):
+            if not np.isnan(value):
+                yield x - 0.5, x + 0.5, y, f"{self.rows[y]}, {self.columns[x]}: {value:.5g}"
 
 
 Mark: TypeAlias = Line | Estimates | Band | Bars | Rule | Cells
@@ -176,8 +177,10 @@ class Chart:
     """A figure: panels side by side, as many as there is room for, with one legend. `missing` says why there is none.
 
     Attributes:
-        id: Its anchor in the page.
+        id: Its anchor in the page, and its file's name without suffix.
         title: Its name in the page.
+        shows: What it shows, and of which runs, for an index of files.
+        stage: The stage whose runs it compares.
         heading: What it is of. Stands above the figure in print, and begins the caption in the page.
         warning: What a reader has to see first, after the heading.
         caption: What one has to know to read it, in the page.
@@ -189,6 +192,8 @@ class Chart:
 
     id: str
     title: str
+    shows: str = ""
+    stage: str = ""
     heading: str = ""
     warning: str = ""
     caption: str = ""

@@ -66,13 +66,13 @@ def model_keys(names: Iterable[str]) -> list[Key]:
     return [Key(name, colour, marker=marker) for name, (colour, marker) in looks]
 
 
-def baseline_keys(names: Iterable[str]) -> list[Key]:
+def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
     """Return an entry for each baseline that is drawn.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, and one is `needed`.
     """
-    if not (drawn := shown(list(names))):
+    if not (drawn := shown(list(names))) and needed:
         raise ValueError("forecasts and errors are never shown without a baseline beside them")
     return [Key(name, *BASELINE_STYLES.get(name, (QUIET, "dash"))) for name in drawn]
 

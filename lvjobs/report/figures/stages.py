@@ -1,7 +1,7 @@
 """Figures that compare a stage's runs: their losses, pairs of settings as heatmaps, context lengths."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from lvjobs.records.curves import LOSSES
 from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line, Panel, Rule
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
 from lvjobs.report.losses import Losses
-from lvjobs.report.material import Contexts, Heat, StageLosses, is_scattered
+from lvjobs.report.material import Point
 from lvjobs.report.numbers import setting, short
 
 SCORES = "forecasts.h5 and scores.json of the evaluations"
@@ -20,12 +20,13 @@ _MOST_WRITTEN = 120
 """Cells of a heatmap up to which each has its figure in it."""
 _TALLEST = 58 * 12
 _FEW = 3
+_MOST_RATES = 8
 _TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
            False: ("training", "validation")}  # fmt: skip
 _LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
 
 
-def losses(content: StageLosses, most: int | None = None) -> Chart:
+def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Chart:
     """Training beside validation loss; the numeric head's, another objective, by itself.
 
     Of more runs than `most`, those with the lowest validation loss are drawn.
@@ -34,8 +35,8 @@ def losses(content: StageLosses, most: int | None = None) -> Chart:
     def last(run: Losses) -> tuple[float, str]:
         return (run.validation[run.best] if run.best is not None else float("inf"), run.run)
 
-    chosen = sorted(content.runs, key=last)[:most]
-    runs = [run for run in content.runs if run in chosen]
+    chosen = sorted(every, key=last)[:most]
+    runs = [run for run in every if run in chosen]
     keys = {key.name: key for key in line_keys([run.run for run in runs])}
     resumed = Key("taken up again", QUIET, "dot", switches=False)
     batches, panels = [], []
@@ -51,22 +52,22 @@ def losses(content: StageLosses, most: int | None = None) -> Chart:
         training += [Line(keys[run.run], *run.smooth) for run in of_metric]
         validation = [line for run in of_metric for line in _validation(run, keys[run.run])]
         y, (left, right) = Axis(_LABELS[metric] if in_nats else "loss"), _TITLES[in_nats]
-        what = f"{metric} of {len(of_metric)} runs of stage {content.stage}, by step"
+        what = f"{metric} of {len(of_metric)} runs of stage {stage}, by step"
         panels.append(Panel([*rules, *training], Axis("step", "whole"), y, left, f"Training {what}"))
         at = Axis("step (a ring marks the best)", "whole")
         panels.append(Panel([*rules, *validation], at, y, right, f"Validation {what}"))
     is_resumed = any(run.resumed for run in runs)
-    left_out = len(content.runs) - len(runs)
+    left_out = len(every) - len(runs)
     caption = (
-        f"The {len(runs)} runs with the lowest validation loss of {len(content.runs)}. " if left_out else "All runs. "
+        f"The {len(runs)} runs with the lowest validation loss of {len(every)}. " if left_out else "All runs. "
     ) + (
         "Training loss is drawn as means over a twentieth of a run; validation loss begins with the untrained model, "
         "and a ring marks each run's best"
     )
     caption += ". Dotted lines: where a run was taken up again after a death" if is_resumed else ""
     entries = [*keys.values(), *batches, *([resumed] if is_resumed else [])]
-    title = f"Losses of {content.stage}"
-    return Chart("", title, caption=caption, source=_JOURNALS, panels=panels, keys=entries)
+    title = f"Losses of {stage}"
+    return Chart("", title, caption=caption, source=_JOURNALS, panels=panels, keys=entries, stage=stage)
 
 
 def _validation(run: Losses, key: Key) -> list[Line]:
@@ -76,12 +77,12 @@ def _validation(run: Losses, key: Key) -> list[Line]:
     return lines
 
 
-def heat(content: Heat) -> Chart:
+def heat(cells: Mapping[tuple[int, float], float], heading: str, baselines: Mapping[str, float]) -> Chart:
     """An error for each LoRA rank and learning rate, beside the baselines' own."""
-    words = ", ".join(f"{name} {short(content.baselines[name])}" for name in shown(list(content.baselines)))
+    words = ", ".join(f"{name} {short(baselines[name])}" for name in shown(list(baselines)))
     beside = f"the same of the baselines: {words}" if words else ""
-    made = _heat(content.cells, ("LoRA rank", "learning rate"), content.quantity, short)
-    return replace(made, title="", heading=content.title, beside=beside, source=SCORES)
+    made = _heat(cells, ("LoRA rank", "learning rate"), "MAE (original units)", short)
+    return replace(made, heading=heading, beside=beside, source=SCORES)
 
 
 def stage_heat(found: Mapping[str, Any]) -> Chart | None:
@@ -100,6 +101,12 @@ def stage_heat(found: Mapping[str, Any]) -> Chart | None:
     title = f"What {found['stage']}'s rule compares: {found['rule']}"
     caption = f"{made.caption}. Means over seeds"
     return replace(made, id=f"rule-{found['stage']}", title=title, caption=caption, source=_JOURNALS)
+
+
+def is_scattered(cells: Collection[tuple[Any, Any]]) -> bool:
+    """Whether they are points that a sampler chose, each with a rate of its own, and most of a heatmap were holes."""
+    ranks, rates = {rank for rank, _ in cells}, {rate for _, rate in cells}
+    return len(rates) > _MOST_RATES and 2 * len(cells) < len(ranks) * len(rates)
 
 
 def _heat(
@@ -134,25 +141,34 @@ def _five(value: float) -> str:
     return f"{value:#.5g}"
 
 
-def contexts(content: Contexts) -> Chart:
-    """Error by the training window's length, with intervals; baselines and zero-shot are lines across."""
-    lengths = sorted({length for runs in content.points.values() for length in runs})
+def contexts(
+    points: Mapping[str, Mapping[int, Mapping[str, Point]]],
+    baselines: Mapping[str, Mapping[str, float]],
+    zero_shot: Mapping[str, Point] | None,
+) -> Chart:
+    """Error by the training window's length, with intervals; baselines and zero-shot are lines across.
+
+    Args:
+        points: Label of some runs -> context length -> metric -> figure.
+        baselines: Metric -> name -> figure, of the same series of data.
+        zero_shot: The base model's own figures, where it was evaluated.
+    """
+    lengths = sorted({length for runs in points.values() for length in runs})
     looks = zip(itertools.cycle(PALETTE), itertools.cycle(MARKERS), strict=False)
-    keys = [Key(name, colour, marker=marker) for name, (colour, marker) in zip(content.points, looks, strict=False)]
-    across, zero = baseline_keys(content.baselines["mae"]), Key("zero-shot", INK, "longdash")
+    keys = [Key(name, colour, marker=marker) for name, (colour, marker) in zip(points, looks, strict=False)]
+    across, zero = baseline_keys(baselines["mae"], needed=False), Key("zero-shot", INK, "longdash")
     x = Axis("training window (tokens)", "names", [str(length) for length in lengths], (-0.5, len(lengths) - 0.5))
     panels = []
     for metric in ("mae", "rmse"):
-        marks: list[Any] = [Rule(key, content.baselines[metric][key.name], "y") for key in across]
-        marks += [Rule(zero, content.zero_shot[metric].value, "y")] if content.zero_shot else []
-        for number, (key, runs) in enumerate(zip(keys, content.points.values(), strict=True)):
-            points = [runs[length][metric] for length in sorted(runs)]
+        marks: list[Any] = [Rule(key, baselines[metric][key.name], "y") for key in across]
+        marks += [Rule(zero, zero_shot[metric].value, "y")] if zero_shot else []
+        for number, (key, runs) in enumerate(zip(keys, points.values(), strict=True)):
             beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand beside each other
             places = [lengths.index(length) + beside for length in sorted(runs)]
-            marks.append(Estimates(key, places, points))
+            marks.append(Estimates(key, places, [runs[length][metric] for length in sorted(runs)]))
         label = f"{metric.upper()} by the training window's length, with 95 % intervals, beside the baselines"
         y = Axis(f"{metric.upper()} (original units)", limits=(0, None))
         panels.append(Panel(marks, x, y, "", label))
     caption = "Bars are 95 % intervals, by a bootstrap over series"
-    entries = [*keys, *across, *([zero] if content.zero_shot else [])]
+    entries = [*keys, *across, *([zero] if zero_shot else [])]
     return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=entries)

@@ -1,6 +1,7 @@
 """What figures draw, read back from their lines: the numbers that they were given, each where it belongs."""
 
 import json
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -10,25 +11,16 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.index import write_figures
-from lvjobs.report.figures.palette import SHOWN
+from lvjobs.report.figures.marks import Axis, Cells, Chart, Key, Line, Panel
+from lvjobs.report.figures.palette import INK, SHOWN
 from lvjobs.report.figures.printed import figure_of, save
 from lvjobs.report.figures.stages import contexts, heat, losses
-from lvjobs.report.figures.study import chart
+from lvjobs.report.figures.study import charts
 from lvjobs.report.losses import Losses, read_losses, smoothed
-from lvjobs.report.material import (
-    Contexts,
-    Examples,
-    Forecast,
-    Heat,
-    Material,
-    Point,
-    StageLosses,
-    StepErrors,
-    SystemErrors,
-    choices,
-)
+from lvjobs.report.material import Material, Point
 
 pytestmark = pytest.mark.heavy
 
@@ -45,7 +37,7 @@ def drawn(axes):
 
 
 def loss_figure(runs):
-    return figure_of(losses(StageLosses("stage1", runs)))
+    return figure_of(losses("stage1", runs))
 
 
 def context_figure(points, mae, zero_shot=None):
@@ -55,16 +47,16 @@ def context_figure(points, mae, zero_shot=None):
         for label, runs in points.items()
     }
     zero = None if zero_shot is None else {"mae": zero_shot, "rmse": zero_shot}
-    return figure_of(contexts(Contexts(both, {"mae": mae, "rmse": mae}, zero)))
+    return figure_of(contexts(both, {"mae": mae, "rmse": mae}, zero))
 
 
 def draw(material):
     """Stem -> the figure for print; those that cannot be drawn are left out."""
-    return {each.stem: figure_of(chart(each)) for each in choices(material) if each.content is not None}
+    return {each.id: figure_of(each) for each in charts(material) if not each.missing}
 
 
 def test_examples_are_the_series_that_their_titles_name():
-    figure = figure_of(examples(Examples(TIME, {3: SERIES, 900: SERIES + 1}, 80)))
+    figure = figure_of(examples(TIME, {3: SERIES, 900: SERIES + 1}, 80))
     for axes, values, title in zip(figure.axes, (SERIES, SERIES + 1), ("series 3", "series 900"), strict=True):
         assert axes.get_title(loc="left") == title
         assert np.array_equal(drawn(axes)["prey"], np.column_stack([TIME, values[:, 0]]))
@@ -72,9 +64,9 @@ def test_examples_are_the_series_that_their_titles_name():
         assert set(drawn(axes)["start of the forecast"][:, 0]) == {(TIME[79] + TIME[80]) / 2}
 
 
-def a_forecast(warning="", quantiles=None, baselines=BASELINES):
-    content = Forecast(17, TIME, SERIES, 80, SERIES[80:] + 0.1, baselines, quantiles or {}, "one")
-    return forecast(content, warning)
+def a_forecast(baselines=BASELINES, **more):
+    more = {"label": "one", "quantiles": {}, **more}
+    return forecast(17, TIME, SERIES, 80, SERIES[80:] + 0.1, baselines, **more)
 
 
 def test_a_forecast_stands_at_the_times_of_its_truth():
@@ -102,7 +94,7 @@ def test_bands_hold_the_quantiles():
 
 
 def test_a_forecast_of_training_data_says_so():
-    figure = figure_of(a_forecast("TRAINING DATA of this model"))
+    figure = figure_of(a_forecast(warning="TRAINING DATA of this model"))
     assert figure.get_suptitle() == "series 17, MAE .100: TRAINING DATA of this model"
 
 
@@ -110,9 +102,9 @@ def test_without_baselines_nothing_is_drawn():
     with pytest.raises(ValueError, match="never shown without"):
         a_forecast(baselines={})
     with pytest.raises(ValueError, match="never shown without"):
-        by_step(StepErrors({"one": SERIES[80:]}, {}))
+        by_step({"one": SERIES[80:]}, {})
     with pytest.raises(ValueError, match="never shown without"):
-        distribution(SystemErrors({"one": SERIES[80:, 0]}, {}))
+        distribution({"one": SERIES[80:, 0]}, {})
 
 
 def test_where_none_of_the_usual_baselines_could_be_made_all_others_are_drawn():
@@ -157,7 +149,7 @@ def test_many_runs_have_lines_of_their_own():
 
 def test_a_heatmap_has_each_cell_where_its_axes_say():
     cells = {(8, 1e-3): 0.3, (2, 4e-3): 0.1, (8, 4e-3): 0.2}
-    axes = figure_of(heat(Heat("stage1", cells, "stage1", {"persistence": 0.4, "var-8": 0.07}))).axes[0]
+    axes = figure_of(heat(cells, "stage1", {"persistence": 0.4, "var-8": 0.07})).axes[0]
     rates = {label.get_text(): place for place, label in enumerate(axes.get_xticklabels())}
     ranks = {label.get_text(): place for place, label in enumerate(axes.get_yticklabels())}
     image = axes.collections[0].get_array()
@@ -187,7 +179,7 @@ def test_contexts_have_intervals_and_baselines():
 
 def test_errors_by_step_of_each_variable():
     errors, other = RNG.random((20, 2)), RNG.random((20, 2))
-    figure = figure_of(by_step(StepErrors({"one": errors}, {"persistence": other})))
+    figure = figure_of(by_step({"one": errors}, {"persistence": other}))
     for variable, axes in enumerate(figure.axes):
         assert np.array_equal(drawn(axes)["one"], np.column_stack([np.arange(1, 21), errors[:, variable]]))
         assert np.array_equal(drawn(axes)["persistence"], np.column_stack([np.arange(1, 21), other[:, variable]]))
@@ -195,7 +187,7 @@ def test_errors_by_step_of_each_variable():
 
 def test_a_distribution_ends_at_one_and_marks_median_and_mean():
     errors = np.array([4.0, 1.0, 2.0, 100.0, 3.0])
-    (axes,) = figure_of(distribution(SystemErrors({"one": errors}, {"persistence": errors}))).axes
+    (axes,) = figure_of(distribution({"one": errors}, {"persistence": errors})).axes
     shares, median, mean = axes.get_lines()[3:]
     assert shares.get_xydata().tolist() == [[1, 0.2], [2, 0.4], [3, 0.6], [4, 0.8], [100, 1.0]]
     assert median.get_xydata().tolist() == [[3, 0.5]]
@@ -273,9 +265,9 @@ def test_points_that_a_sampler_chose_make_no_heatmap_of_holes(tmp_path, data, ra
     for number in range(rates):
         run = finished.trained(f"t{number}", learning_rate=1e-4 + number * 1e-5, lora_rank=2 ** (1 + number % 3))
         finished.evaluated(run)
-    (found,) = [each for each in choices(material(finished, data)) if each.stem.startswith("figure-3-heatmap")]
-    assert found.stem == "figure-3-heatmap-stage1"
-    assert (found.content is not None) == is_drawn
+    (found,) = [each for each in charts(material(finished, data)) if each.id.startswith("figure-3-heatmap")]
+    assert found.id == "figure-3-heatmap-stage1"
+    assert bool(found.panels) == is_drawn
     assert found.missing == ("" if is_drawn else "no grid; see: lvjobs sweep show stage1")
 
 
@@ -301,7 +293,7 @@ def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
 
 def test_a_study_with_nothing_says_why_for_every_figure(study, data):
     empty = Material("no such file", {}, [], None, None)
-    every = [chart(each) for each in choices(empty)]
+    every = list(charts(empty))
     assert {each.id.split("-")[1] for each in every} == set("1234567")
     assert all(each.missing and not each.panels for each in every)
 
@@ -352,15 +344,15 @@ def figures_with_long_words():
     points = {f"{LONG}{number}": {128: Point(0.3, 0.2, 0.5)} for number in range(3)}
     yield context_figure(points, dict.fromkeys(SHOWN, 0.1))
     cells = {(2, 1e-5): 0.1, (4, 1e-4): 1e3}
-    yield figure_of(heat(Heat("stage1", cells, "stage1: window 512, 500 steps", dict.fromkeys(SHOWN, 0.0001))))
-    yield figure_of(examples(Examples(TIME, dict.fromkeys(range(5), SERIES), 80)))
+    yield figure_of(heat(cells, "stage1: window 512, 500 steps", dict.fromkeys(SHOWN, 0.0001)))
+    yield figure_of(examples(TIME, dict.fromkeys(range(5), SERIES), 80))
     quantiles = {level: SERIES[80:] * 1e-9 + level for level in (0.05, 0.25, 0.75, 0.95)}
-    one = Forecast(999, TIME, SERIES * 1e-9, 80, SERIES[80:], BASELINES, quantiles, LONG)
-    yield figure_of(forecast(one, "TRAINING DATA of this model"))
+    more = {"quantiles": quantiles, "label": LONG, "warning": "TRAINING DATA of this model"}
+    yield figure_of(forecast(999, TIME, SERIES * 1e-9, 80, SERIES[80:], BASELINES, **more))
     models = [f"{LONG}{number}" for number in range(4)]
-    yield figure_of(by_step(StepErrors(dict.fromkeys(models, SERIES[80:]), BASELINES)))
+    yield figure_of(by_step(dict.fromkeys(models, SERIES[80:]), BASELINES))
     other = {"persistence": SERIES[:, 1]}
-    yield figure_of(distribution(SystemErrors(dict.fromkeys(models, SERIES[:, 0]), other)))
+    yield figure_of(distribution(dict.fromkeys(models, SERIES[:, 0]), other))
 
 
 def test_no_word_is_cut_off_and_none_lies_on_another():
@@ -384,3 +376,41 @@ def check_words(figure):
     for word, box in boxes.items():
         for other, another in boxes.items():
             assert word == other or not box.overlaps(another), (word, other)
+
+
+def test_contexts_are_drawn_where_no_baseline_could_be_made():
+    figure = context_figure({"one": {128: Point(0.3, 0.2, 0.5)}}, {})
+    assert set(drawn(figure.axes[0])) == {"one"}
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    name = r"$\nonsense{$"
+    save(losses("stage1", [Losses(name, "loss", {1: 1.0}, {0: 1.0})]), tmp_path, "f")
+    assert name in (tmp_path / "f.svg").read_text()
+
+
+def in_the_page(panel, key):
+    """The drawing of a panel in the page, as XML, and what can be pointed at in it."""
+    ((_, drawing, spots),) = drawings(Chart("one", "one", keys=[key]), panel)
+    return ET.fromstring(drawing), json.loads(spots)
+
+
+def test_the_values_that_can_be_pointed_at_lie_where_they_are_drawn():
+    key = Key("one", INK)
+    line = Line(key, [1.0, 2.0, 3.0], [5.0, 0.1, 40.0], size=4)
+    drawing, spots = in_the_page(Panel([line], Axis(), Axis(kind="log"), "", "a line"), key)
+    width, height = map(float, drawing.get("viewBox").split()[2:])
+    (group,) = [each for each in drawing.iter() if each.get("class") == "k0"]
+    at = [(float(each.get("x")) / width, float(each.get("y")) / height) for each in group.iter() if each.get("href")]
+    assert np.allclose([(left / 1000, top / 1000) for _, left, _, top, _ in spots], at, atol=0.002)
+    assert [words for *_, words in spots] == ["1, 5", "2, 0.1", "3, 40"]
+
+
+def test_a_cell_without_a_run_and_a_point_out_of_sight_cannot_be_pointed_at():
+    cells = Cells(["2", "8"], ["1e-3"], np.array([[0.5], [np.nan]]), (0, 0), "MAE")
+    _, spots = in_the_page(Panel([cells], Axis(), Axis(), "", "cells"), Key("", INK))
+    assert [words for *_, words in spots] == ["2, 1e-3: 0.5"]
+    key = Key("one", INK)
+    line = Line(key, [1.0, 2.0], [5.0, 50.0])
+    _, spots = in_the_page(Panel([line], Axis(), Axis(limits=(0, 10)), "", "a line"), key)
+    assert [words for *_, words in spots] == ["1, 5"]
