@@ -7,14 +7,9 @@ from pathlib import Path
 import click
 
 from lvjobs import remedies
-from lvjobs.cli.common import (
-    READ_WAIT_SECONDS,
-    WRITE_WAIT_SECONDS,
-    existing_study,
-    json_option,
-    print_json,
-    study_option,
-)
+from lvjobs.api.study import Study
+from lvjobs.api.updates import READ_WAIT_SECONDS, WRITE_WAIT_SECONDS
+from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.errors import UsageError
 
 _FOUND_SOMETHING = 1
@@ -36,7 +31,7 @@ def check(root: Path, as_json: bool) -> None:
     from lvjobs.control.recovery.check import check as check_study
     from lvjobs.report.ledger import check_lines
 
-    checked = check_study(existing_study(root), WRITE_WAIT_SECONDS)
+    checked = check_study(Study.open(root), WRITE_WAIT_SECONDS)
     if as_json:
         print_json({"schema": 1, **checked.to_dict()})
     else:
@@ -57,7 +52,7 @@ def backup(root: Path, file: Path | None) -> None:
     from lvjobs.control.session import held_study
     from lvjobs.ledger.copies import back_up
 
-    study = existing_study(root)
+    study = Study.open(root)
     name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
     target = study.root / name if file is None else file / name if file.is_dir() else file
     if not study.layout.database.exists():
@@ -80,7 +75,7 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
     from lvjobs.report.ledger import rebuild_lines
 
-    study = existing_study(root)
+    study = Study.open(root)
     made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
     if as_json:
         print_json({"schema": 1, **made.to_dict()})
@@ -108,7 +103,7 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
-    study = existing_study(root)
+    study = Study.open(root)
     with open_session(study, wait=READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
         found = tables(transaction, session.terms)
     names = [table] if table else list(found)
