@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/study-toml.md, from the commands and models themselves: python scripts/make_reference.py.
+"""Writes docs/cli.md, study-toml.md and api-reference.md from the code: python scripts/make_reference.py.
 
 tests/unit/test_docs.py fails where a page is no longer what this gives.
 """
@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -56,7 +56,7 @@ def cli_reference() -> str:
     top = click.Context(cli, info_name="lvjobs")
     commands = [(name, cli.get_command(top, name)) for name in cli.list_commands(top)]
     rows = [[f"[`lvjobs {name}`](#lvjobs-{name})", _first_sentence(found)] for name, found in commands if found]
-    parts.append(_table(["command", "what it does"], rows))
+    parts.append(table(["command", "what it does"], rows))
     for name, found in commands:
         if found is not None:
             parts.extend(_command(found, click.Context(found, info_name=name, parent=top), 2))
@@ -71,7 +71,7 @@ def _command(command: click.Command, context: click.Context, depth: int) -> Iter
     yield _prose(command.help or command.short_help or "")
     rows = [_option(each) for each in command.params if _is_shown(each)]
     if rows:
-        yield _table(["option", "default", "meaning"], rows)
+        yield table(["option", "default", "meaning"], rows)
     if not isinstance(command, click.Group):
         return
     if context.command_path == "lvjobs sweep":  # any word that is no command of it
@@ -93,7 +93,7 @@ def _option(parameter: click.Parameter) -> list[str]:
     default = ""
     if parameter.show_default and isinstance(parameter.default, (str, int, float)) and not parameter.is_flag:
         default = f"`{parameter.default}`"
-    return [f"`{', '.join(names)}{value}`", default, _inline(parameter.help or "")]
+    return [f"`{', '.join(names)}{value}`", default, inline(parameter.help or "")]
 
 
 def _value(parameter: click.Option) -> str:
@@ -107,21 +107,22 @@ def _value(parameter: click.Option) -> str:
 def _first_sentence(command: click.Command) -> str:
     """Up to the first full stop that ends a sentence."""
     text = " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
-    return _inline(re.split(r"(?<=[\w)])\.(?:\s|$)", text)[0])
+    return inline(re.split(r"(?<=[\w)])\.(?:\s|$)", text)[0])
 
 
 def _prose(text: str) -> str:
     paragraphs = inspect.cleandoc(text.replace("\b", "")).split("\n\n")
-    return "\n\n".join(_inline(" ".join(each.split())) for each in paragraphs) + "\n"
+    return "\n\n".join(inline(" ".join(each.split())) for each in paragraphs) + "\n"
 
 
-def _inline(text: str) -> str:
-    """Words of a terminal as Markdown: pages are linked, and nothing is markup by accident."""
+def inline(text: str) -> str:
+    """Return words of a terminal as Markdown: pages are linked, and nothing is markup by accident."""
     text = text if "`" in text else re.sub(r"([<*])", r"\\\1", text)
     return re.sub(r"docs/([\w-]+)\.md", r"[\1](\1.md)", text)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
 
@@ -184,12 +185,12 @@ def _keys(model: type[BaseModel], leave: set[str] = frozenset()) -> str:  # type
         for name, field in model.model_fields.items()
         if name not in leave
     ]
-    return _table(["key", "takes", "left out", "meaning"], rows)
+    return table(["key", "takes", "left out", "meaning"], rows)
 
 
 def _meaning(field: FieldInfo) -> str:
     """Its description, where None is what TOML has no word for."""
-    return _inline((field.description or "").replace("None:", "left out:"))
+    return inline((field.description or "").replace("None:", "left out:"))
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
@@ -239,12 +240,16 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-PAGES = {"cli.md": cli_reference, "study-toml.md": study_reference}
+def pages() -> dict[str, Callable[[], str]]:
+    """Return what makes each page, by its name."""
+    from make_api_reference import api_reference  # which takes the helpers of this script
+
+    return {"cli.md": cli_reference, "study-toml.md": study_reference, "api-reference.md": api_reference}
 
 
 def main() -> None:
     """Write the pages."""
-    for name, made in PAGES.items():
+    for name, made in pages().items():
         (DOCS / name).write_text(made(), encoding="utf-8")
         sys.stdout.write(f"docs/{name}\n")
 
