@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -75,11 +76,11 @@ def _docstring(thing: Any) -> Iterator[str]:
         if head not in ("Args:", "Raises:", "Returns:", "Example:"):
             yield inline(" ".join(section.split())) + "\n"
         elif head == "Example:":
-            yield f"```pycon\n{inspect.cleandoc(body)}\n```\n"
+            yield f"```pycon\n{textwrap.dedent(body)}\n```\n"
         elif head == "Returns:":
             yield f"Returns: {inline(' '.join(body.split()))}\n"
         else:
-            items = re.split(r"\n(?=\S)", inspect.cleandoc(body))
+            items = re.split(r"\n(?=\S)", textwrap.dedent(body))
             rows = [
                 [f"`{name}`", inline(" ".join(text.split()))] for name, _, text in (it.partition(": ") for it in items)
             ]
