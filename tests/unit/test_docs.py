@@ -190,7 +190,7 @@ def test_a_block_knows_what_is_typed_in_it(tmp_path):
 def test_a_generated_page_is_fresh(name):
     if name == "cli.md" and Version(version("click")) < Version("8.2"):
         pytest.skip("older releases of click word the usage of groups otherwise")
-    made = script("make_reference").pages()[name]()
+    made = script("make_reference").PAGES[name]()
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == made, f"docs/{name} is not what the code gives any more; type: python scripts/make_reference.py"
 
@@ -220,7 +220,7 @@ def test_each_test_that_slurms_behaviour_names_is_there():
 def test_every_key_and_every_option_says_what_it_means():
     """The last column of every table of the generated pages."""
     wordless = []
-    for name, made in script("make_reference").pages().items():
+    for name, made in script("make_reference").PAGES.items():
         rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]
         wordless += [f"{name}: {row[0]}" for row in rows if not row[-1].strip(" |")]
     assert wordless == []
