@@ -1,15 +1,18 @@
-"""Files for people and other programs: the report, the figures, and an export of all that is known."""
+"""Files for people and other programs: the report, the figures, exports, and a copy of runs.db."""
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lvjobs import remedies
 from lvjobs.api import updates
+from lvjobs.api.results import Published
 from lvjobs.api.settings import located
 from lvjobs.api.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
-from lvjobs.files import expand_home
+from lvjobs.files import expand_home, private, write_atomic
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
 from lvjobs.study.evaluation import EVALUATE_TASK
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "jsonl", "tensorboard")
 
 
-def write_report(study: Study, out: Path | None) -> dict[str, Any]:
-    """Write one HTML file and its tables into `out` (None: report/ in the study), and return the index.
+def write_report(study: Study, out: Path | None) -> Published:
+    """Write one HTML file and its tables into `out` (None: report/ in the study).
 
     It says what the last pass knew, and makes none.
 
@@ -51,11 +54,13 @@ def write_report(study: Study, out: Path | None) -> dict[str, Any]:
         origins={run.name: read_origin(layout, run) for run in runs},
     )
     page, tables = compose(facts)
-    return write(page, tables, out if out is not None else study.root / "report")
+    index = write(page, tables, out if out is not None else study.root / "report")
+    missing = {each["figure"]: each["why"] for each in index["missing"]}
+    return Published(Path(index["directory"]), index["files"], missing, index)
 
 
-def write_figures(study: Study, out: Path | None) -> dict[str, Any]:
-    """Draw all figures that there are data for into `out` (None: figures/ in the study), and return the index.
+def write_figures(study: Study, out: Path | None) -> Published:
+    """Draw all figures that there are data for into `out` (None: figures/ in the study).
 
     Raises:
         UsageError: The directory holds something else, or the ledger cannot be read.
@@ -63,7 +68,10 @@ def write_figures(study: Study, out: Path | None) -> dict[str, Any]:
     material = _material_of(study, seen_runs(study), done_evaluations(study))
     from lvjobs.report.figures.index import write_figures as write
 
-    return write(material, out if out is not None else study.root / "figures")
+    index = write(material, out if out is not None else study.root / "figures")
+    missing = {each["stem"]: each["why"] for each in index["missing"]}
+    files = [name for each in index["drawn"] for name in each["files"]]
+    return Published(Path(index["directory"]), files, missing, index)
 
 
 def _material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evaluated]") -> "Material":
@@ -109,6 +117,56 @@ def _data(study: Study) -> Any:
     return found.time, found.trajectories, train.history_steps
 
 
+def ledger_tables(study: Study) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Return what runs.db knows: rows of runs, attempts, charges and stages (docs/ledger.md), by table."""
+    from lvjobs.control.inspect.export import tables
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
+        return tables(transaction, session.terms)
+
+
+def write_tables(
+    found: Mapping[str, Sequence[Mapping[str, Any]]], directory: Path, forms: Sequence[str], *, force: bool
+) -> None:
+    """Write each table into a directory, once a format.
+
+    Raises:
+        UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
+    """
+    from lvjobs.report.export import as_text
+
+    paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
+    try:
+        with private():
+            directory.mkdir(parents=True, exist_ok=True)
+            for path, text in paths.items():
+                write_atomic(path, text)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
+
+
+def back_up(study: Study, file: Path | None) -> Path:
+    """Copy runs.db, also while others use it, to a file or into a directory (None: beside it); return the copy's path.
+
+    Raises:
+        UsageError: There is no runs.db, or the copy exists or cannot be written.
+    """
+    from lvjobs.control.session import held_study
+    from lvjobs.ledger.copies import back_up as copy
+
+    name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
+    target = study.root / name if file is None else file / name if file.is_dir() else file
+    if not study.layout.database.exists():
+        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
+    with held_study(study, wait=updates.WRITE_WAIT_SECONDS):
+        copy(study.layout.database, target.absolute(), study.where)
+    return target
+
+
 def export(study: Study, directory: Path, forms: Sequence[str] = FORMATS, *, force: bool = False) -> int:
     """Write the ledger's tables and the runs' metrics into a directory; return the number of metrics.
 
@@ -133,15 +191,11 @@ def export(study: Study, directory: Path, forms: Sequence[str] = FORMATS, *, for
 
 
 def _export(study: Study, directory: Path, forms: Sequence[str]) -> int:
-    from lvjobs.control.inspect.export import tables
-    from lvjobs.control.loop import open_session
-    from lvjobs.files import private, write_atomic
     from lvjobs.records.measurements import measurements, rows
     from lvjobs.report.export import as_text
     from lvjobs.report.tensorboard import write_events
 
-    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
-        found: Mapping[str, Any] = tables(transaction, session.terms)
+    found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
     with private():
         for run in found["runs"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lvjobs.study.words import RunState
@@ -164,6 +165,19 @@ class WaitingJobs:
     runs: Sequence[RunStatus]
     alternatives: Sequence["Answer"]
     status: Status
+
+
+@dataclass(frozen=True)
+class Published:
+    """Files that were written into a directory. `missing` says of each figure that was not drawn why.
+
+    `details` is what `lvjobs report --json` or `figures --json` prints (docs/json.md).
+    """
+
+    directory: Path
+    files: Sequence[str]
+    missing: Mapping[str, str]
+    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

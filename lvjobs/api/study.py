@@ -1,13 +1,12 @@
 """The public class `lvjobs.Study`. What it needs is imported when it is called, so that opening a study is quick."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
 from lvjobs.api import costs, create, updates
-from lvjobs.api.results import Preview, Status, Submission
+from lvjobs.api.results import Preview, Published, Status, Submission
 from lvjobs.api.view import StudyView, Values, given
 from lvjobs.errors import UsageError
 from lvjobs.study import config
@@ -274,14 +273,11 @@ class Study(StudyView):
 
         return updates.update(self, lambda session: stop(session, stage))
 
-    def report(self, out: Path | None = None) -> Mapping[str, Any]:
+    def report(self, out: Path | None = None) -> Published:
         """Write the report: one HTML file, and its tables as Markdown and LaTeX. It reconciles nothing.
 
         Args:
             out: The directory; None: report/ in the study.
-
-        Returns:
-            The index: `directory`, `files`, `answer`, and what is `missing` and why.
 
         Raises:
             UsageError: The directory holds something else.
@@ -290,8 +286,8 @@ class Study(StudyView):
 
         return write_report(self, out)
 
-    def figures(self, out: Path | None = None) -> Mapping[str, Any]:
-        """Draw all figures that there are data for into `out` (None: figures/ in the study), and return the index."""
+    def figures(self, out: Path | None = None) -> Published:
+        """Draw all figures that there are data for into `out` (None: figures/ in the study)."""
         from lvjobs.api.publish import write_figures
 
         return write_figures(self, out)

@@ -14,7 +14,7 @@ from lvjobs.cli.common import json_option, print_json, study_option
 @json_option
 def figures(out: Path | None, root: Path, as_json: bool) -> None:
     """Draw all figures that the study has data for, as PNG and SVG, with an index that says what could not be drawn."""
-    index = Study.open(root).figures(out)
+    index = Study.open(root).figures(out).details
     if as_json:
         print_json(index)
         return

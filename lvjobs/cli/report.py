@@ -17,7 +17,7 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
 
     It says what the last pass knew, and makes none.
     """
-    index = Study.open(root).report(out)
+    index = Study.open(root).report(out).details
     if as_json:
         print_json(index)
         return

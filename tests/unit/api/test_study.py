@@ -155,3 +155,11 @@ def test_a_study_is_created_and_opened(tmp_path):
 def test_a_task_of_ones_own_is_not_evaluated(study):
     with pytest.raises(UsageError, match="makes no forecasts"):
         study.submit(name="one", evaluate=True)
+
+
+def test_a_report_says_what_was_written(study):
+    study.submit(name="one")
+    report = study.report()
+    assert report.directory == study.root / "report"
+    assert [name for name in report.files if not (report.directory / name).is_file()] == []
+    assert report.missing
