@@ -12,6 +12,7 @@ from lvjobs.study.tables import Budget
 
 if TYPE_CHECKING:
     from lvjobs.api.settings import Overrides
+    from lvjobs.study.run import RunConfig
     from lvjobs.study.stages import Stage
     from lvjobs.sweep.request import Request
 
@@ -28,36 +29,34 @@ def estimate(study: Study, what: str | None, given: "Overrides", flops_per_secon
         UsageError: No such stage, or a value that is not allowed.
     """
     from lvjobs.api.settings import located, request
-    from lvjobs.control.planning.foresee import foresee, look, unfolded
     from lvjobs.study.stages import Stage
 
     asked = request(study, given, located)
-    seen = look(study, updates.READ_WAIT_SECONDS)
     if what == RUN:
         (settings,) = asked.settings(Stage(name=RUN), ())
-        configs = {RUN: [settings.run_config()]}
-    else:
-        if not study.config.stage:
-            one = remedies.ESTIMATE_TRAIN(*study.where)
-            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
-        configs = unfolded(study, asked, seen)
-        if what is not None:
-            configs = {what: configs[study.config.stage_named(what).name]}
-    return _estimate(foresee(study, configs, seen, asked.resources, asked.profile, flops_per_second), seen.problem)
+        return foresee_stages(study, (), asked, flops_per_second, {RUN: [settings.run_config()]})
+    if not study.config.stage:
+        one = remedies.ESTIMATE_TRAIN(*study.where)
+        raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
+    chosen = study.config.stage if what is None else [study.config.stage_named(what)]
+    return foresee_stages(study, chosen, asked, flops_per_second)
 
 
-def foresee_stages(study: Study, chosen: "Sequence[Stage]", asked: "Request") -> Estimate:
-    """Return what stages will cost as they are requested."""
+def foresee_stages(
+    study: Study,
+    chosen: "Sequence[Stage]",
+    asked: "Request",
+    flops_per_second: float | None = None,
+    others: "Mapping[str, Sequence[RunConfig]] | None" = None,
+) -> Estimate:
+    """Return what stages will cost as they are requested, or else what `others` will."""
     from lvjobs.control.planning.foresee import foresee, look, unfolded
 
     seen = look(study, updates.READ_WAIT_SECONDS)
     names = {each.name for each in chosen}
-    configs = {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
-    return _estimate(foresee(study, configs, seen, asked.resources, asked.profile), seen.problem)
-
-
-def _estimate(found: Mapping[str, Any], problem: str) -> Estimate:
-    return Estimate(found["needed"], found["free"], found["fits"], found, problem)
+    configs = others or {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
+    found = foresee(study, configs, seen, asked.resources, asked.profile, flops_per_second)
+    return Estimate(found["needed"], found["free"], found["fits"], found, seen.problem)
 
 
 def budget(study: Study, status: Status) -> BudgetStatus:

@@ -163,3 +163,18 @@ def test_a_report_says_what_was_written(study):
     assert report.directory == study.root / "report"
     assert [name for name in report.files if not (report.directory / name).is_file()] == []
     assert report.missing
+
+
+def test_two_studies_in_one_process_have_each_its_own_task(tmp_path):
+    """Their files are called the same."""
+    studies = []
+    for name, cost in (("a", 1000), ("b", 3000)):
+        root = tmp_path / name
+        root.mkdir()
+        (root / "twin.py").write_text(
+            f"import lvjobs\n\n\n@lvjobs.task(flops={{'training': {cost}, 'validation': 0}})\ndef train(run): ...\n"
+        )
+        (root / "study.toml").write_text('[train]\ntask = "twin:train"\nsteps = 10\ncheckpoint_every = 5\n')
+        studies.append(lvjobs.Study.open(root))
+    needed = [study.estimate("train").needed for study in (*studies, *studies)]
+    assert needed == [15_000, 45_000] * 2, "ten steps, and an interval of replay"
