@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from forked import Forked
 
 import lvjobs
+from lvjobs.api.own import own_settings
 from lvjobs.cli import cli
-from lvjobs.cli.own import own_settings
 from lvjobs.control.budget.cost import work_ahead
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
