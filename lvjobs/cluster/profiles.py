@@ -1,4 +1,6 @@
-"""Profiles: how one cluster is used. Each is a Jinja2 template of a whole batch script, with its defaults at the top.
+"""Profiles: how one cluster is used. Each is a Jinja2 template of a batch script, with its defaults at the top.
+
+Lines that are the same at every site are in shared parts, which a template includes (`slurm_templates/_*.sh.j2`).
 
 Everything that a template interpolates is quoted for the shell, and so for sbatch, whose `#SBATCH` lines understand the
 same quotes. What no quoting can carry (a newline in a comment line is the end of it) is refused by name.
@@ -18,7 +20,7 @@ import jinja2.meta
 
 from lvjobs.cluster.options import check_options
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped
+from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped, with_parts
 from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 
@@ -80,6 +82,13 @@ def _variables(source: str) -> frozenset[str]:
     return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
 
 
+@lru_cache(_PROFILES)
+def _whole(source: str) -> str:
+    """Return the template with its shared parts."""
+    _environment(strict=True).parse(source)  # without them: the line of an error is one of the user's file
+    return with_parts(source)
+
+
 def load_driver() -> "Profile":
     """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
     return _read(shipped("driver"))
@@ -101,7 +110,7 @@ def load_profile(name_or_path: str | Path) -> "Profile":
 
 def _read(path: Path) -> "Profile":
     try:
-        profile = Profile(path.name.removesuffix(SUFFIX), path, path.read_text(encoding="utf-8"))
+        profile = Profile(path.name.removesuffix(SUFFIX), path, _whole(path.read_text(encoding="utf-8")))
         _check_defaults(profile.defaults())
     except (OSError, UnicodeDecodeError) as error:
         problem = f"profile {path} cannot be read ({getattr(error, 'strerror', None) or error})"

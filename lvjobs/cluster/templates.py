@@ -1,5 +1,6 @@
 """Where the templates of batch scripts lie: those that lvjobs ships, those of other packages, and a user's own."""
 
+import re
 from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
 _OTHERS = ("driver", "notice")
 """The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
+
+_INCLUDE = re.compile(r'^\{% include "(.*)" %\}\n', re.MULTILINE)
 
 
 class ProfileError(UsageError):
@@ -50,7 +53,23 @@ def shipped(name: str) -> Path:
 def available_profiles() -> list[str]:
     """The names of the profiles that lvjobs ships."""
     names = (path.name.removesuffix(SUFFIX) for path in _directory().glob(f"*{SUFFIX}"))
-    return sorted(name for name in names if name not in _OTHERS)
+    return sorted(name for name in names if name not in _OTHERS and not name.startswith("_"))
+
+
+def with_parts(source: str) -> str:
+    """Return a template with the text of each shared part (`_worker.sh.j2`) in the place of its `{% include %}` line.
+
+    The parts become text before Jinja2 reads the template. So a study's copy of a profile is whole: another release of
+    lvjobs, whose parts may differ, renders it as it was submitted.
+
+    Raises:
+        ValueError: lvjobs has no part of that name.
+    """
+    parts = {path.name: path for path in _directory().glob(f"_*{SUFFIX}")}
+    for name in _INCLUDE.findall(source):
+        if name not in parts:
+            raise ValueError(f"{name!r} cannot be included; the shared parts are {', '.join(sorted(parts))}")
+    return _INCLUDE.sub(lambda match: parts[match[1]].read_text(encoding="utf-8"), source)
 
 
 def installed_profiles() -> dict[str, Path]:
