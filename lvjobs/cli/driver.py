@@ -13,6 +13,7 @@ from lvjobs import remedies
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell
 from lvjobs.cli.watch import is_at_rest
 from lvjobs.cluster.inside import WAKE_SIGNAL
+from lvjobs.study.config import Study
 
 _MOST_PASSES = 20
 _TURN_SECONDS = 270.0
@@ -36,7 +37,6 @@ def status(root: Path, as_json: bool) -> None:
     """Show who makes passes over the study."""
     from lvjobs.control.driver_ways import report
     from lvjobs.control.loop import open_session
-    from lvjobs.report.driver import driver_lines
 
     study = existing_study(root)
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
@@ -44,8 +44,7 @@ def status(root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, **shown})
         return
-    for line in driver_lines(shown, time.time(), study.where):
-        click.echo(line)
+    _show(shown, study)
 
 
 @driver.command()
@@ -62,11 +61,19 @@ def stop(root: Path) -> None:
     _set(root, stopped=True)
 
 
+def _show(shown: Mapping[str, Any], study: Study) -> None:
+    from lvjobs.control.driver_ways import job_lines
+    from lvjobs.report.driver import driver_lines
+
+    now = time.time()
+    for line in driver_lines(shown, job_lines(shown, now), now, study.where):
+        click.echo(line)
+
+
 def _set(root: Path, *, stopped: bool) -> None:
     from lvjobs.control.driver_ways import report
     from lvjobs.control.driving import end_driver, set_stopped
     from lvjobs.control.loop import open_session
-    from lvjobs.report.driver import driver_lines
 
     study = existing_study(root)
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
@@ -75,8 +82,7 @@ def _set(root: Path, *, stopped: bool) -> None:
         if stopped:
             end_driver(session)
         shown = report(session)
-    for line in driver_lines(shown, time.time(), study.where):
-        click.echo(line)
+    _show(shown, study)
 
 
 @driver.command()

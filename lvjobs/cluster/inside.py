@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs.cluster.states import SOON_SECONDS, is_held_back, parse_hold
 from lvjobs.errors import LvjobsError
 from lvjobs.foreign import cleaned
 
@@ -28,7 +29,6 @@ TIMEOUT = 4.0
 WAKE_SIGNAL = signal.SIGURG
 """What tells the driver, while it runs, that a worker has ended: nobody dies of it who does not expect it."""
 
-_SOON_ENOUGH_SECONDS = 10
 _FAR_TOO_LONG_SECONDS = 300
 _LOOKS, _LOOK_AGAIN_SECONDS = 4, 1.5
 
@@ -58,6 +58,31 @@ class JobView:
     start_time: float | None = None
     end_time: float | None = None
     partition: str = ""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether somebody ended the job for good."""
+        return "CANCELLED" in self.state
+
+    @property
+    def is_requeued(self) -> bool:
+        """Return whether the job is back in the queue, also while its last execution is ending."""
+        return "PENDING" in self.state
+
+    @property
+    def is_preempted(self) -> bool:
+        """Return whether another job takes its place."""
+        return self.preempt_time is not None or "PREEMPTED" in self.state
+
+    @property
+    def is_timed_out(self) -> bool:
+        """Return whether its time limit has ended the job."""
+        return "TIMEOUT" in self.state
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the job runs, says Slurm."""
+        return "RUNNING" in self.state
 
 
 def _number(value: Any) -> int | None:
@@ -237,10 +262,10 @@ def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
             else:
                 _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
         return True
-    if "requeued held" in reason.lower().replace("_", " "):
+    if parse_hold(reason).needs_release:
         _scontrol("release", job_id)
         return True
-    if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
-        _scontrol("update", f"jobid={job_id}", "starttime=now+2")
+    if is_held_back(reason, float(start) if start.isdecimal() else None, time.time()):
+        _scontrol("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
         return True
     return False

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from lvjobs.cluster.states import ACTIVE_STATES, ENDED_STATES, PENDING_STATES, SUSPENDED_STATES
+from lvjobs.cluster.states import (
+    ACTIVE_STATES,
+    ENDED_STATES,
+    ENDINGS,
+    PENDING_STATES,
+    SUSPENDED_STATES,
+    Ending,
+    Hold,
+    is_held_back,
+    parse_hold,
+)
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"
@@ -107,6 +117,16 @@ class Job:
         return self.state in PENDING_STATES
 
     @property
+    def is_queued(self) -> bool:
+        """Return whether the job waits in the queue, and no earlier execution of it is still ending."""
+        return self.state == "PENDING"
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the job runs, and is neither suspended nor ending."""
+        return self.state == "RUNNING"
+
+    @property
     def is_active(self) -> bool:
         """On a node, or leaving it."""
         return self.state in ACTIVE_STATES
@@ -120,6 +140,25 @@ class Job:
     def is_ended(self) -> bool:
         """Over: Slurm will not run it again by itself. A job in a state that lvjobs does not know is not."""
         return self.state in ENDED_STATES
+
+    @property
+    def has_run(self) -> bool:
+        """Return whether this execution is over: the job has ended, or was put back in the queue."""
+        return self.is_ended or self.ending is Ending.REQUEUED
+
+    @property
+    def ending(self) -> Ending:
+        """Return how this execution ended, as far as the state proves something."""
+        return ENDINGS.get(self.state, Ending.OTHER)
+
+    @property
+    def hold(self) -> Hold:
+        """Return why the job waits, as far as lvjobs does something about it."""
+        return parse_hold(self.reason)
+
+    def is_held_back(self, now: float) -> bool:
+        """Return whether the job waits only for Slurm's hold after a requeue, and for long enough to lift that."""
+        return self.is_queued and is_held_back(self.reason, self.start, now)
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]

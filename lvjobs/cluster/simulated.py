@@ -35,15 +35,13 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
+from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
 """lost: the job is created, the reply is not heard. vanished: neither. refused, deferred: as sbatch words it."""
 
 Accounting: TypeAlias = Literal["on", "off", "dead"]
-
-_MARGIN_SECONDS = 10.0
-_SOON_SECONDS = 2.0
 
 
 class SimulatedCluster(Engine):
@@ -184,9 +182,8 @@ class SimulatedCluster(Engine):
         self._hear()
         self.calls.append(("lift_hold", job_id))
         for job in self.find(job_id):
-            far = job.eligible > self.clock.now + _MARGIN_SECONDS
-            if job.state == "PENDING" and job.reason == "BeginTime" and far:
-                job.eligible = self.clock.now + _SOON_SECONDS
+            if job.view().is_held_back(self.clock.now):
+                job.eligible = self.clock.now + SOON_SECONDS
 
     def estimate_start(self, request: JobRequest) -> float:
         """At once where a slot is free; else in as many seconds as the job asks for minutes."""

@@ -35,13 +35,8 @@ from lvjobs.cluster.protocol import (
     Site,
     Snapshot,
 )
+from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
-
-_MARGIN_SECONDS = 10.0
-"""A hold that ends sooner is left alone: lifting it would only push the start away."""
-
-_SOON = "now+2"
-"""`now` can revoke the credential of a job that just left its node ("Job credential revoked"); now+1 never did."""
 
 _MOST_IDS = 500
 """On one command line; the rest is asked for in a later pass."""
@@ -235,11 +230,8 @@ class SlurmCluster:
         """
         arguments = ["squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT]
         text = answered(run(arguments, self._patience.ask)).stdout
-        jobs = [job for job in parse_queue(text, None) if job.id == job_id]
-        for job in jobs:
-            far = job.start is not None and job.start > self._clock() + _MARGIN_SECONDS
-            if job.state == "PENDING" and job.reason == "BeginTime" and far:
-                self._tell("update", f"jobid={job_id}", f"starttime={_SOON}")
+        if any(job.id == job_id and job.is_held_back(self._clock()) for job in parse_queue(text, None)):
+            self._tell("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
 
     def estimate_start(self, request: JobRequest) -> float:
         """When such a job would start. Raises ClusterError where sbatch would refuse it."""

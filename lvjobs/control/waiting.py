@@ -71,7 +71,7 @@ def _waiting(views: Sequence[RunView]) -> Mapping[str, Run]:
     return {
         job_key(view.live.member.token, view.live.job.id): view.run
         for view in views
-        if view.live is not None and view.live.job is not None and view.live.job.state == "PENDING"
+        if view.live is not None and view.live.job is not None and view.live.job.is_queued
     }
 
 

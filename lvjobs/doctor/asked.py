@@ -11,7 +11,7 @@ from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.check import is_elsewhere
 from lvjobs.control.clusters import LOCAL
-from lvjobs.control.driving import driver_token
+from lvjobs.control.driving import driver_request
 from lvjobs.control.room import choices
 from lvjobs.control.submission import new_token
 from lvjobs.control.time_limits import is_automatic
@@ -90,12 +90,4 @@ class Asked:
 
     def driver(self) -> JobRequest:
         """The study's driver, to be looked at and not to be submitted."""
-        own = self.study.config.driver.variables()
-        names = ("account", "modules") if "partition" in own else ("partition", "account", "qos", "modules")
-        first = {**self.variables, **choices(self.variables)[0]}
-        resources = {**{name: first[name] for name in names if first.get(name)}, **own}
-        layout = self.study.layout
-        token = driver_token(self.study)
-        return JobRequest(
-            token, "driver", [self.study.root], layout.logs / "driver", layout.code, sys.executable, resources
-        )
+        return driver_request(self.study, {**self.variables, **choices(self.variables)[0]})

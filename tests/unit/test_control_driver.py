@@ -14,7 +14,7 @@ from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, Sub
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import driving, loop
 from lvjobs.control.clusters import DRIVER_PROFILE, cluster_for
-from lvjobs.control.driver_ways import cron_entry, report
+from lvjobs.control.driver_ways import cron_entry, job_lines, report
 from lvjobs.control.driving import Change, change, driver_name, driver_token, set_stopped
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
@@ -77,7 +77,8 @@ class Driven(Scene):
 
     def lines(self):
         with self.session() as session:
-            return driver_lines(report(session), self.clock())
+            shown = report(session)
+            return driver_lines(shown, job_lines(shown, self.clock()), self.clock())
 
 
 @pytest.fixture
