@@ -1,7 +1,7 @@
 """A job's own view of Slurm: what the controller says of the job this process runs in, and what it may ask of it.
 
-The worker is the one room beside `control` that talks to a cluster, and this module is all it may use: stdlib and
-errors only, nothing that a compute node would have to load submitit for. Every call is bounded in time.
+The worker is the one package beside `control` that talks to a cluster, and this module is all that it may use. Nothing
+here loads submitit on a compute node. Every call is bounded in time.
 
 Call it under `lvjobs.worker.signals.deafen()` (or `shielded()`): with GraceTime=0 Slurm sends SIGTERM twice, to all
 processes of the step, and the second one would kill the scontrol that is asking why the first one came.
@@ -9,19 +9,17 @@ processes of the step, and the second one would kill the scontrol that is asking
 
 import contextlib
 import json
-import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lvjobs.cluster.commands import answered, run
+from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.states import SOON_SECONDS, is_held_back, parse_hold
-from lvjobs.errors import LvjobsError
-from lvjobs.foreign import cleaned
 
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
@@ -37,10 +35,6 @@ _SUBMISSION_SECONDS = 15.0
 TRIES = 3
 _PAUSE = 0.3
 _PREEMPT_MODE = re.compile(r"(?:^|\s)PreemptMode=(\S+)")
-
-
-class SchedulerSilent(LvjobsError):
-    """scontrol failed or did not answer in time; its own words, in one line."""
 
 
 @dataclass(frozen=True)
@@ -133,29 +127,8 @@ def parse_preempt_mode(text: str) -> str | None:
     return match[1].lower() if match else None
 
 
-def _scontrol(*arguments: str) -> str:
-    return _run("scontrol", *arguments)
-
-
-def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SchedulerSilent(f"{command[0]} {command[1]}: {error}") from None
-    if done.returncode != 0:
-        said = " ".join(cleaned(done.stderr or done.stdout).split())
-        raise SchedulerSilent(f"{' '.join(command)}: exit {done.returncode}: {said}")
-    return done.stdout
+def _hear(*words: str) -> str:
+    return answered(run(words, TIMEOUT)).stdout
 
 
 def query_self(job_id: str) -> JobView | None:
@@ -163,8 +136,8 @@ def query_self(job_id: str) -> JobView | None:
     for attempt in range(TRIES):
         if attempt:
             time.sleep(_PAUSE)
-        with contextlib.suppress(SchedulerSilent, ValueError):
-            view = parse_job_json(_scontrol("show", "job", job_id, "--json"), job_id)
+        with contextlib.suppress(ClusterError, ValueError):
+            view = parse_job_json(_hear("scontrol", "show", "job", job_id, "--json"), job_id)
             if view is not None:
                 return view
     return None
@@ -174,8 +147,8 @@ def query_preempt_mode(partition: str) -> str | None:
     """What becomes of a preempted job in `partition`: `requeue`, `cancel`, ...; None when Slurm does not answer."""
     if not partition:
         return None
-    with contextlib.suppress(SchedulerSilent):
-        return parse_preempt_mode(_scontrol("-o", "show", "partition", partition))
+    with contextlib.suppress(ClusterError):
+        return parse_preempt_mode(_hear("scontrol", "-o", "show", "partition", partition))
     return None
 
 
@@ -183,41 +156,27 @@ def requeue_self(job_id: str) -> None:
     """Put the job back in the queue. Give an array's task as `A_i`: the raw id of the last one is the whole array's.
 
     Raises:
-        SchedulerSilent: Slurm refused, or did not answer.
+        ClusterError: Slurm refused, or did not answer.
     """
-    _scontrol("requeue", job_id)
+    _hear("scontrol", "requeue", job_id)
 
 
 def forbid_requeue(job_id: str) -> bool:
     """Ask that Slurm not run the job again; say whether it agreed. Best effort: a job that ended well or in error."""
     try:
-        _scontrol("update", f"jobid={job_id}", "requeue=0")
-    except SchedulerSilent:
+        _hear("scontrol", "update", f"jobid={job_id}", "requeue=0")
+    except ClusterError:
         return False
     return True
 
 
 def would_refuse(script: Path) -> str:
-    """Why Slurm would take no such job from here (`sbatch --test-only`: nothing is submitted); empty where it would."""
-    from lvjobs.cluster.commands import clean_environment, one_line
-
-    command = ("sbatch", "--test-only", str(script))
-    environment = clean_environment(os.environ)  # a job's own SLURM_* would be taken for the new job's
+    """Return why Slurm would take no such job from here; empty where it would. Nothing is submitted."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SUBMISSION_SECONDS,
-            check=False,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"sbatch: {error}"
-    return "" if done.returncode == 0 else one_line(cleaned(done.stderr or done.stdout)) or f"exit {done.returncode}"
+        answered(run(("sbatch", "--test-only", str(script)), _SUBMISSION_SECONDS))
+    except ClusterError as error:
+        return str(error)
+    return ""
 
 
 def wake(name: str) -> bool:
@@ -235,7 +194,7 @@ def wake(name: str) -> bool:
         if look:
             time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
         try:
-            rows = _run(
+            rows = _hear(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
             )
             jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
@@ -246,7 +205,7 @@ def wake(name: str) -> bool:
                 if "RUNNING" not in states:
                     return True
                 told = True
-        except SchedulerSilent:
+        except ClusterError:
             break
         if not told and "COMPLETING" not in states:
             return False
@@ -256,16 +215,16 @@ def wake(name: str) -> bool:
 def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
     """One job of that name; say whether it was the one."""
     if state == "RUNNING":
-        with contextlib.suppress(SchedulerSilent):  # it has left since: the next look finds it
+        with contextlib.suppress(ClusterError):  # it has left since: the next look finds it
             if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
-                _scontrol("requeue", job_id)
+                _hear("scontrol", "requeue", job_id)
             else:
-                _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+                _hear("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
         return True
     if parse_hold(reason).needs_release:
-        _scontrol("release", job_id)
+        _hear("scontrol", "release", job_id)
         return True
     if is_held_back(reason, float(start) if start.isdecimal() else None, time.time()):
-        _scontrol("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
+        _hear("scontrol", "update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
         return True
     return False

@@ -246,9 +246,7 @@ class Site:
     requeue: bool | None = None
     preempt_mode: str | None = None
     requeue_hold_seconds: float | None = None
-    kill_wait_seconds: float | None = None
     min_job_age_seconds: float | None = None
-    max_array_size: int | None = None
     accounting: bool = False
     partitions: Mapping[str, float | None] = field(default_factory=dict)
     """Partition -> longest time limit in minutes (None: no limit)."""
@@ -302,9 +300,6 @@ class Cluster(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """End the job for good. A job that is no more is no error."""
-
-    def requeue(self, job_id: str) -> None:
-        """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
 
     def release(self, job_id: str) -> None:
         """Release a job that Slurm holds ('launch failed requeued held')."""

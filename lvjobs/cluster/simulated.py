@@ -156,19 +156,6 @@ class SimulatedCluster(Engine):
             if job.end is None:
                 self.end_run(job, "CANCELLED")
 
-    def requeue(self, job_id: str) -> None:
-        """Put the job back in the queue, held."""
-        self._hear()
-        self.calls.append(("requeue", job_id))
-        found = self.find(job_id)
-        if not found:
-            raise ClusterError(f"Invalid job id specified for job {job_id}")
-        for job in found:
-            if job.end is None and job.state in ("RUNNING", "SUSPENDED"):
-                self.end_run(job, "REQUEUED")
-            if job.state != "PENDING":
-                self.put_back(job)
-
     def release(self, job_id: str) -> None:
         """Release a held job."""
         self._hear()
@@ -257,6 +244,19 @@ class SimulatedCluster(Engine):
             if job.state == "SUSPENDED" and job.suspended_since is not None:
                 job.state = "RUNNING"
                 job.suspended += self.clock.now - job.suspended_since
+
+    def requeue(self, job_id: str) -> None:
+        """Put the job back in the queue, held, as its worker or an operator does (`scontrol requeue`)."""
+        self._hear()
+        self.calls.append(("requeue", job_id))
+        found = self.find(job_id)
+        if not found:
+            raise ClusterError(f"Invalid job id specified for job {job_id}")
+        for job in found:
+            if job.end is None and job.state in ("RUNNING", "SUSPENDED"):
+                self.end_run(job, "REQUEUED")
+            if job.state != "PENDING":
+                self.put_back(job)
 
     def call(self, job_id: str, state: str) -> None:
         """Have the scheduler show a state of this name, which may be one that nobody knows; "" ends that."""

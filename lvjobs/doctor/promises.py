@@ -30,7 +30,7 @@ def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
             "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
         )
         return
-    for name in facts.partitions_of(asked):
+    for name in facts.partitions_for(asked.variables):
         if name in facts.partitions:
             mode, grace = _manner(facts, asked, name, kind)
             yield _promise(name, mode, grace, every, asked.study.where)
@@ -98,7 +98,7 @@ def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
     """Whether jobs can be put back in the queue, and how often."""
     if not facts.is_heard:
         return
-    hold, most = facts.site.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
+    hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
     if facts.config.get("JobRequeue") == "0":
         what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
         yield fine("requeue", what, "lvjobs's profiles do (--requeue); a profile of your own has to")
@@ -119,7 +119,7 @@ def check_driver(
         end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
         yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
         return
-    offers = "enable" in facts.config.get("ScronParameters", "").split(",")
+    offers = facts.offers_scrontab
     other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
     if offers:
         other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
@@ -129,7 +129,7 @@ def check_driver(
         )
         return
     own = asked.driver().resources.get("partition")
-    names = [name for name in str(own or "").split(",") if name] or facts.partitions_of(asked)
+    names = [name for name in str(own or "").split(",") if name] or facts.partitions_for(asked.variables)
     closed = {
         name: nodes
         for name in names

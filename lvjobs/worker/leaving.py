@@ -18,6 +18,7 @@ from typing import Literal
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
+from lvjobs.errors import LvjobsError
 from lvjobs.records.journal import UNKNOWN
 from lvjobs.worker.environment import JobEnvironment
 
@@ -127,6 +128,6 @@ def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
         return "asked", leave.detail
     try:
         inside.requeue_self(environment.job_id)
-    except inside.SchedulerSilent as error:
+    except LvjobsError as error:
         return "none", f"{leave.detail}; could not requeue: {error}"
     return "requeued", leave.detail
