@@ -31,8 +31,8 @@ from submission import STUDY, drained_lab, requests
 from lvjobs.cluster.protocol import Job, Snapshot
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
-from lvjobs.control import observe
 from lvjobs.control.loop import open_session
+from lvjobs.control.reconcile import observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger

@@ -44,7 +44,8 @@ grid = {{ seed = {seeds} }}
 
 _OURS = """
 import time
-import lvjobs.cluster.sbatch, lvjobs.control.loop, lvjobs.control.enter, lvjobs.report.status, lvjobs.cli.sweep
+import lvjobs.cluster.sbatch, lvjobs.control.loop, lvjobs.control.stages.submit_runs
+import lvjobs.report.status, lvjobs.cli.sweep
 from lvjobs.cli import cli
 began = time.monotonic()
 cli(["sweep", "many"], standalone_mode=False)

@@ -1,6 +1,6 @@
 """Write docs/errors.md from lvjobs.remedies: `python scripts/make_errors.py`.
 
-tests/unit/test_remedies.py fails where the page is no longer what this gives.
+tests/unit/remedies/test_remedies.py fails where the page is no longer what this gives.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Remedies, typed: a test marked `remedy("RESUME", ...)` brings a trouble about, types what the message says, and sees it gone.
 
 The fixture `take` types a remedy exactly as it stands in a message. A test that is marked and does not take all of its
-remedies fails, and so does one that takes another (`remedies_are_taken`); tests/unit/test_remedies.py fails where a
+remedies fails, and so does one that takes another (`remedies_are_taken`); tests/unit/remedies/test_remedies.py fails where a
 remedy of lvjobs.remedies is in no mark.
 """
 

@@ -59,7 +59,7 @@ def _still_fits(study: Study, summary: Mapping[str, Any]) -> list[dict[str, Any]
     if all(stage.name in over for stage in study.config.stage):
         return []
     from lvjobs.cli.settings import declared
-    from lvjobs.control.foresee import look, unfolded, what_still_fits
+    from lvjobs.control.planning.foresee import look, unfolded, what_still_fits
 
     try:
         asked = declared(study)
@@ -81,7 +81,7 @@ def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_js
 
     What runs goes on. What waits and no longer fits is held, with a reason; a raised limit lets it go on.
     """
-    from lvjobs.control.limit import change_limit
+    from lvjobs.control.budget.limit import change_limit
     from lvjobs.control.loop import open_session
 
     if root == Path() and context.parent is not None:

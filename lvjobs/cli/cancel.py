@@ -14,8 +14,8 @@ from lvjobs.cli.completion import complete_runs
 @json_option
 def cancel(root: Path, runs: tuple[str, ...], as_json: bool) -> None:
     """End RUNS for good. Their checkpoints stay."""
-    from lvjobs.control.command import cancel as cancel_runs
     from lvjobs.control.loop import open_session
+    from lvjobs.control.reconcile.run_commands import cancel as cancel_runs
 
     with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
         told = cancel_runs(session, runs)

@@ -101,9 +101,9 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
     """The summary of a pass made now; the last one's where none can be made (`stale` then says why)."""
-    from lvjobs.control.left import read_summary
     from lvjobs.control.loop import open_session
-    from lvjobs.control.place import PlaceUnclear
+    from lvjobs.control.recovery.place import PlaceUnclear
+    from lvjobs.control.summary_file import read_summary
     from lvjobs.ledger.lease import LeaseTaken
 
     stale = "no pass was made (--no-pass)"

@@ -26,7 +26,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The runs of the study, by the last pass's summary: no cluster is asked while somebody types."""
-    from lvjobs.control.left import read_summary
+    from lvjobs.control.summary_file import read_summary
     from lvjobs.study.layout import StudyLayout
 
     root = Path(ctx.params.get("root") or ".")

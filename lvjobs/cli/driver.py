@@ -35,7 +35,7 @@ def driver() -> None:
 @json_option
 def status(root: Path, as_json: bool) -> None:
     """Show who makes passes over the study."""
-    from lvjobs.control.driver_ways import report
+    from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
 
     study = existing_study(root)
@@ -62,7 +62,7 @@ def stop(root: Path) -> None:
 
 
 def _show(shown: Mapping[str, Any], study: Study) -> None:
-    from lvjobs.control.driver_ways import job_lines
+    from lvjobs.control.driver.status import job_lines
     from lvjobs.report.driver import driver_lines
 
     now = time.time()
@@ -71,8 +71,8 @@ def _show(shown: Mapping[str, Any], study: Study) -> None:
 
 
 def _set(root: Path, *, stopped: bool) -> None:
-    from lvjobs.control.driver_ways import report
-    from lvjobs.control.driving import end_driver, set_stopped
+    from lvjobs.control.driver.driver import end_driver, set_stopped
+    from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
 
     study = existing_study(root)
@@ -89,7 +89,7 @@ def _set(root: Path, *, stopped: bool) -> None:
 @study_option
 def run(root: Path) -> None:
     """What the driver's job does: a pass, and more while there is something to do. Exit code 75: more is to come."""
-    from lvjobs.control.driving import is_wanted
+    from lvjobs.control.driver.driver import is_wanted
     from lvjobs.control.loop import open_session
 
     _listen()
@@ -156,7 +156,7 @@ def _is_woken(seconds: float) -> bool:
 def install(root: Path, scrontab: bool, every: int) -> None:
     """Have passes made by cron instead, where no job may keep itself going; in this machine's crontab by default."""
     from lvjobs.cluster.crontab import install as install_entry
-    from lvjobs.control.driver_ways import cron_entry
+    from lvjobs.control.driver.status import cron_entry
 
     study = existing_study(root)
     program = "scrontab" if scrontab else "crontab"
@@ -171,7 +171,7 @@ def uninstall(root: Path) -> None:
     """Take the study out of crontab and scrontab."""
     from lvjobs.cluster.crontab import PROGRAMS
     from lvjobs.cluster.crontab import uninstall as uninstall_entry
-    from lvjobs.control.driving import driver_name
+    from lvjobs.control.backends import driver_name
 
     name = driver_name(existing_study(root))
     found = [program for program in PROGRAMS if uninstall_entry(program, name)]

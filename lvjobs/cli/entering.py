@@ -9,15 +9,15 @@ import click
 
 from lvjobs import remedies
 from lvjobs.cli.common import print_json, tell
-from lvjobs.control.declare import Wanted
+from lvjobs.control.submission.declare import Wanted
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 from lvjobs.study.run import RunConfig
 
 if TYPE_CHECKING:
-    from lvjobs.control.enter import Entered, OverBudget
-    from lvjobs.control.fit import Proposal
-    from lvjobs.control.submission import Sent
+    from lvjobs.control.planning.fit import Proposal
+    from lvjobs.control.stages.submit_runs import Entered, OverBudget
+    from lvjobs.control.submission.send import Sent
     from lvjobs.ledger.records import Run
 
 
@@ -51,7 +51,7 @@ def enter_runs(
     """
     if evaluation_for is not None:
         wanted = _with_evaluations(wanted, evaluation_for)
-    from lvjobs.control.enter import OverBudget
+    from lvjobs.control.stages.submit_runs import OverBudget
 
     _check_models(study, wanted)
     if manner.dry_run:
@@ -93,8 +93,8 @@ def _check_models(study: Study, wanted: Wanted) -> None:
 
 
 def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", dict[str, Any]]:
-    from lvjobs.control.enter import enter
     from lvjobs.control.loop import open_session
+    from lvjobs.control.stages.submit_runs import enter
 
     with open_session(study, wait=manner.patience) as session:
         entered = enter(session, wanted)
@@ -103,9 +103,9 @@ def _submit(study: Study, wanted: Wanted, manner: Manner) -> tuple["Entered", di
 
 def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], manner: Manner) -> None:
     """The script, and below it, as comments of it, what it would cost: together they are a script still."""
-    from lvjobs.control.enter import script
-    from lvjobs.control.foresee import foresee, read, what_fits
     from lvjobs.control.loop import open_session
+    from lvjobs.control.planning.foresee import foresee, read, what_fits
+    from lvjobs.control.stages.submit_runs import script
     from lvjobs.report.estimate import estimate_lines, proposal_lines
 
     with open_session(study, wait=manner.patience) as session:
@@ -130,8 +130,8 @@ def _dry_run(study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], 
 def _what_fits(
     study: Study, wanted: Wanted, name_of: Callable[[RunConfig], str], error: "OverBudget", manner: Manner
 ) -> tuple["Proposal", Wanted]:
-    from lvjobs.control.foresee import what_fits, what_helps
     from lvjobs.control.loop import open_session
+    from lvjobs.control.planning.foresee import what_fits, what_helps
 
     with open_session(study, wait=manner.patience) as session:
         found = what_fits(session, wanted, name_of)
@@ -205,7 +205,7 @@ def _tell_outcome(
 
 def _outcome(study: Study, new: Sequence["Run"], sent: "Sent") -> str:
     what = new[0].name if len(new) == 1 else f"{len(new)} runs"
-    from lvjobs.control.packs import is_packed
+    from lvjobs.control.submission.slots import is_packed
 
     if sent.outcome == "submitted":
         gone = {run.id for run in sent.runs}

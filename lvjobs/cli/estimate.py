@@ -42,7 +42,7 @@ def estimate(
     need not be there. A stage whose ground is not known yet is counted as if the dearest run had won; evaluation is
     [evaluation] series forecasts with each run of the stages that one evaluates.
     """
-    from lvjobs.control.foresee import foresee, look, unfolded
+    from lvjobs.control.planning.foresee import foresee, look, unfolded
 
     study = load_study(root)
     speed = _speed(flops_per_second)

@@ -21,8 +21,8 @@ from lvjobs.cli.subjects import (
     sampling_options,
     subject_options,
 )
-from lvjobs.control.declare import EVALUATE, Wanted
-from lvjobs.control.evaluations import Trial, adapter_of, evaluation, evaluation_name
+from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name
+from lvjobs.control.submission.declare import EVALUATE, Wanted
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, load_study
 from lvjobs.study.run import RunConfig

@@ -40,7 +40,7 @@ def export(directory: Path, forms: tuple[str, ...], force: bool, root: Path) -> 
 
 
 def _write(study: Study, directory: Path, forms: tuple[str, ...]) -> int:
-    from lvjobs.control.export import tables
+    from lvjobs.control.inspect.export import tables
     from lvjobs.control.loop import open_session
     from lvjobs.files import private, write_atomic
     from lvjobs.records.measurements import measurements, rows

@@ -19,8 +19,8 @@ from lvjobs.cli.subjects import (
     subject_options,
     systems_in,
 )
-from lvjobs.control.declare import EVALUATE, Wanted
-from lvjobs.control.evaluations import Trial, evaluation, evaluation_name, same_forecast
+from lvjobs.control.stages.evaluations import Trial, evaluation, evaluation_name, same_forecast
+from lvjobs.control.submission.declare import EVALUATE, Wanted
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, load_study
 from lvjobs.study.run import RunConfig

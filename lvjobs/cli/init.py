@@ -23,7 +23,7 @@ from lvjobs.study.presets import STUDIES
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
-    from lvjobs.control.clusters import LOCAL
+    from lvjobs.control.backends import LOCAL
     from lvjobs.files import close_to_others, private, write_atomic
     from lvjobs.study.template import study_toml
 
@@ -53,7 +53,7 @@ def init(root: Path, profile: str, account: str | None, preset: str | None, forc
 
 def _tell_of_storage(root: Path, profile: str) -> None:
     """Where the study lies, if there is something to say of that."""
-    from lvjobs.control.check import is_elsewhere
+    from lvjobs.control.recovery.check import is_elsewhere
     from lvjobs.ledger import storage
     from lvjobs.study.config import load_study
 
@@ -65,7 +65,7 @@ def _tell_of_storage(root: Path, profile: str) -> None:
 def _tell_of_site(root: Path, profile: str) -> None:
     """What requeue and preemption can promise here, if a scheduler can be asked."""
     from lvjobs.cluster.protocol import ClusterError
-    from lvjobs.control.clusters import cluster_for
+    from lvjobs.control.backends import cluster_for
     from lvjobs.report.site import site_lines
     from lvjobs.study.config import load_study
 

@@ -33,7 +33,7 @@ def check(root: Path, as_json: bool) -> None:
 
     Exit code 1: something is wrong. Notes are not.
     """
-    from lvjobs.control.check import check as check_study
+    from lvjobs.control.recovery.check import check as check_study
     from lvjobs.report.ledger import check_lines
 
     checked = check_study(existing_study(root), WRITE_WAIT_SECONDS)
@@ -54,7 +54,7 @@ def backup(root: Path, file: Path | None) -> None:
 
     What exists is not written over. To go back to a copy: put it in the place of runs.db; run directories stay.
     """
-    from lvjobs.control.loop import held_study
+    from lvjobs.control.session import held_study
     from lvjobs.ledger.copies import back_up
 
     study = existing_study(root)
@@ -76,8 +76,8 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
 
     Submits nothing. Says what could not be restored.
     """
-    from lvjobs.control.clusters import cluster_for
-    from lvjobs.control.rebuild import rebuild as rebuild_ledger
+    from lvjobs.control.backends import cluster_for
+    from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
     from lvjobs.report.ledger import rebuild_lines
 
     study = existing_study(root)
@@ -100,7 +100,7 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
 
     There it is JSON lines, each with its "table", or with --table and --format csv one table.
     """
-    from lvjobs.control.export import tables
+    from lvjobs.control.inspect.export import tables
     from lvjobs.control.loop import open_session
     from lvjobs.files import private, write_atomic
     from lvjobs.report.export import FORMATS, as_text

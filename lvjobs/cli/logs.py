@@ -37,9 +37,9 @@ def logs(root: Path, run: str, follow: bool, lines: int) -> None:
 
 
 def _newest_log(study: Study, run: str) -> Path:
-    from lvjobs.control.left import read_summary
-    from lvjobs.control.logs import newest_log
+    from lvjobs.control.inspect.logs import newest_log
     from lvjobs.control.summary import find_row
+    from lvjobs.control.summary_file import read_summary
 
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, run, study.where)
     found = newest_log(study, row)

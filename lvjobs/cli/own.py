@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.cost import rates_of
+from lvjobs.control.budget.cost import rates_of
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study, read_toml, validated
 from lvjobs.study.run import RunConfig

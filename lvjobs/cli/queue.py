@@ -17,8 +17,8 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
 
     Asks Slurm a handful of times when other jobs would start (sbatch --test-only); nothing is submitted or changed.
     """
+    from lvjobs.control.inspect.sooner import find_sooner, waiting_rows
     from lvjobs.control.loop import open_session
-    from lvjobs.control.sooner import find_sooner, waiting_rows
 
     study = existing_study(root)
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:

@@ -18,8 +18,8 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
     It says what the last pass knew, and makes none.
     """
     from lvjobs import __version__
+    from lvjobs.control.inspect.report_data import retell
     from lvjobs.control.loop import open_session
-    from lvjobs.control.retelling import retell
     from lvjobs.report.evaluated import evaluated
     from lvjobs.report.page.compose import Facts, compose
     from lvjobs.report.page.provenance import read_origin

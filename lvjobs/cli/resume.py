@@ -25,8 +25,8 @@ def resume(root: Path, runs: tuple[str, ...], as_json: bool, **options: Any) -> 
     These are the profile and [resources], checkpoint_every and keep_last of study.toml, and what is typed here. What a
     run trains stays as it was declared.
     """
-    from lvjobs.control.command import take_up
     from lvjobs.control.loop import open_session
+    from lvjobs.control.reconcile.run_commands import take_up
 
     study = existing_study(root)
     typed = carried_settings(study, options)

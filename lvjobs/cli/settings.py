@@ -187,7 +187,7 @@ def settle_own(
 
 def _asked(study: Study, resources: dict[str, Any], profile: str | None) -> tuple[Resources, str]:
     """Return the resources and the profile: what was typed before study.toml."""
-    from lvjobs.control.clusters import check_sbatch_options
+    from lvjobs.control.backends import check_sbatch_options
 
     asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
     used = _profile(profile, study)

@@ -52,8 +52,8 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
 
 
 def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
+    from lvjobs.control.inspect.history import story
     from lvjobs.control.loop import open_session
-    from lvjobs.control.story import story
     from lvjobs.control.summary import find_row
     from lvjobs.report.story import print_story
 

@@ -8,7 +8,7 @@ import click
 from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, study_option, tell
 
 if TYPE_CHECKING:
-    from lvjobs.control.place import Verdict
+    from lvjobs.control.recovery.place import Verdict
 
 
 @click.group()
@@ -20,7 +20,7 @@ def study() -> None:
 @study_option
 def moved(root: Path) -> None:
     """Say that the study was moved here: keep its jobs, and continue it from here."""
-    from lvjobs.control.place import Verdict
+    from lvjobs.control.recovery.place import Verdict
 
     _answer(root, Verdict.MOVED)
 
@@ -29,7 +29,7 @@ def moved(root: Path) -> None:
 @study_option
 def copied(root: Path) -> None:
     """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
-    from lvjobs.control.place import Verdict
+    from lvjobs.control.recovery.place import Verdict
 
     _answer(root, Verdict.COPIED)
 

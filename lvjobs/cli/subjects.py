@@ -9,7 +9,7 @@ import click
 
 from lvjobs.cli.common import READ_WAIT_SECONDS
 from lvjobs.cli.settings import pinned
-from lvjobs.control.evaluations import Trial, adapter_of, training_of
+from lvjobs.control.stages.evaluations import Trial, adapter_of, training_of
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.ledger.records import Run
@@ -153,7 +153,7 @@ def systems_in(training: TrainingConfig) -> int:
 
 def seen_runs(study: Study) -> Sequence[Run]:
     """All runs of the study. Raises UsageError where the ledger cannot be read."""
-    from lvjobs.control.foresee import look
+    from lvjobs.control.planning.foresee import look
 
     seen = look(study, READ_WAIT_SECONDS)
     if seen.problem:

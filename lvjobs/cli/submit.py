@@ -57,7 +57,7 @@ def train(
 ) -> None:
     """Submit one training. The same settings again are the same run: it is not submitted twice."""
     from lvjobs.cli.evaluate import evaluation_to_come
-    from lvjobs.control.declare import Wanted, default_name
+    from lvjobs.control.submission.declare import Wanted, default_name
 
     study = load_study(root)
     if isinstance(study.config.train, OwnSettings):
@@ -107,7 +107,7 @@ def run(
     It is marked with @lvjobs.task, which says what it costs, or has its first step made here to count that; see
     docs/tasks.md. The same settings again are the same run: it is not submitted twice.
     """
-    from lvjobs.control.declare import Wanted, default_name
+    from lvjobs.control.submission.declare import Wanted, default_name
 
     study = load_study(root)
     base = own_settings(study, task, file)

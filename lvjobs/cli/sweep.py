@@ -138,7 +138,7 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
 
 def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfig] | None:
     """The runs of one stage whose ground is known; None where stages have to wait for others, or for a sampler."""
-    from lvjobs.control.foresee import look
+    from lvjobs.control.planning.foresee import look
 
     if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
         return None
@@ -151,8 +151,8 @@ def _ready(study: Study, chosen: list[Stage], asked: "Request") -> list[RunConfi
 
 
 def _enter(study: Study, one: Stage, asked: "Request", configs: list[RunConfig], manner: Manner) -> None:
-    from lvjobs.control.declare import SweepOf, Wanted, default_name
-    from lvjobs.control.stages import asked_for
+    from lvjobs.control.stages.requests import asked_for
+    from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
 
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
@@ -167,7 +167,7 @@ def _enter(study: Study, one: Stage, asked: "Request", configs: list[RunConfig],
 def _ask(study: Study, chosen: list[Stage], asked: "Request", manner: Manner) -> None:
     """Leave it to the passes; this command makes the first."""
     from lvjobs.control.loop import open_session
-    from lvjobs.control.stages import ask
+    from lvjobs.control.stages.requests import ask
 
     _check_models(study, chosen, asked)
     _check_budget(study, chosen, asked)
@@ -191,7 +191,7 @@ def _ask(study: Study, chosen: list[Stage], asked: "Request", manner: Manner) ->
 
 def _check_models(study: Study, chosen: list[Stage], asked: "Request") -> None:
     """Refuse models that no job could load, before anything is written."""
-    from lvjobs.control.unfold import zero_shot
+    from lvjobs.control.stages.expand import zero_shot
     from lvjobs.forecasting.hub import check_runs
 
     every = study.config.stage
@@ -213,7 +213,7 @@ def _check_budget(study: Study, chosen: list[Stage], asked: "Request") -> None:
 
 
 def _foreseen(study: Study, chosen: list[Stage], asked: "Request") -> dict[str, Any]:
-    from lvjobs.control.foresee import foresee, look, unfolded
+    from lvjobs.control.planning.foresee import foresee, look, unfolded
 
     seen = look(study, READ_WAIT_SECONDS)
     if seen.problem:
@@ -230,7 +230,7 @@ def _with_systems(study: Study, chosen: list[Stage], asked: "Request") -> "Reque
         UsageError: a stage of evaluations where study.toml wants none.
     """
     from lvjobs.cli.subjects import held_out
-    from lvjobs.control.evaluations import Trial
+    from lvjobs.control.stages.evaluations import Trial
     from lvjobs.study.training import TrainingConfig
 
     evaluating = [each for each in chosen if each.evaluates]
@@ -250,7 +250,7 @@ def _decide_by_hand(
     study: Study, name: str, winner: str | None, because: str, quorum: int | None, *, as_json: bool
 ) -> None:
     from lvjobs.control.loop import open_session
-    from lvjobs.control.stages import choose, go_on_without_held
+    from lvjobs.control.stages.requests import choose, go_on_without_held
 
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         told = choose(session, name, winner, because) if winner else go_on_without_held(session, name, quorum)
@@ -304,7 +304,7 @@ def show(name: str, root: Path, as_json: bool) -> None:
     """Show a stage's runs, the best first, and why the winner won."""
     from lvjobs.cli.evaluate import show_tables
     from lvjobs.control.loop import open_session
-    from lvjobs.control.standing import standing
+    from lvjobs.control.stages.comparison import standing
     from lvjobs.report.stages import print_standing
 
     study = existing_study(root)
@@ -327,7 +327,7 @@ def show(name: str, root: Path, as_json: bool) -> None:
 def retry(name: str, root: Path) -> None:
     """Take up all held runs of a stage again, with the code as it is now."""
     from lvjobs.control.loop import open_session
-    from lvjobs.control.stages import retry_held
+    from lvjobs.control.stages.requests import retry_held
 
     with open_session(existing_study(root), wait=WRITE_WAIT_SECONDS) as session:
         told = retry_held(session, name)
@@ -341,7 +341,7 @@ def retry(name: str, root: Path) -> None:
 def stop(name: str, root: Path) -> None:
     """Ask no more for a stage, or for all; pause what of it is open. Asked for again, it goes on from there."""
     from lvjobs.control.loop import open_session
-    from lvjobs.control.stages import stop as stop_stages
+    from lvjobs.control.stages.requests import stop as stop_stages
 
     study = existing_study(root)
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:

@@ -18,9 +18,9 @@ def why(root: Path, run: str, as_json: bool) -> None:
     Enough of its name will do, such as the four characters at its end. Of a run whose job waits Slurm is asked what
     would start sooner (as lvjobs queue does); nothing is submitted or changed.
     """
+    from lvjobs.control.inspect.why import why as explain
     from lvjobs.control.loop import open_session
     from lvjobs.control.summary import find_row
-    from lvjobs.control.why import why as explain
 
     study = existing_study(root)
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:

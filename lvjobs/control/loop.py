@@ -9,32 +9,38 @@ from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.cluster.templates import ProfileError
-from lvjobs.control.accounts import Account, Books, open_account
-from lvjobs.control.act import act
-from lvjobs.control.actions import SaveAttempt
-from lvjobs.control.advance import advance
-from lvjobs.control.charges import VANISHED, charges_of
-from lvjobs.control.closing import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
-from lvjobs.control.clusters import backend_of, cluster_for, left_alone, profile_of, used_profile, watcher_of
-from lvjobs.control.decide import decide, due
-from lvjobs.control.directories import put_back
-from lvjobs.control.driving import driver_token, end_former_driver, keep_driver, waits_for_flops
-from lvjobs.control.gate import Case, gate
-from lvjobs.control.left import read_closed, whole, write_closed, write_summary
-from lvjobs.control.limit import note_limit, reread_budget
-from lvjobs.control.memos import MemoKeeper, catch_up, refuse_lost
-from lvjobs.control.notify import notify
-from lvjobs.control.observe import Known, observe
-from lvjobs.control.place import Arrival, Verdict, arrive, keep_place, recorded_place
-from lvjobs.control.session import ClusterFactory, Session
-from lvjobs.control.silence import Watch
+from lvjobs.control.backends import (
+    backend_of,
+    cluster_for,
+    driver_token,
+    left_alone,
+    profile_of,
+    used_profile,
+    watcher_of,
+)
+from lvjobs.control.budget.accounts import Account, Books, open_account
+from lvjobs.control.budget.archive import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
+from lvjobs.control.budget.charges import VANISHED, charges_of
+from lvjobs.control.budget.limit import note_limit, reread_budget
+from lvjobs.control.driver.driver import end_former_driver, keep_driver, waits_for_flops
+from lvjobs.control.driver.notify import notify
+from lvjobs.control.reconcile.act import act
+from lvjobs.control.reconcile.actions import SaveAttempt
+from lvjobs.control.reconcile.decide import decide, due
+from lvjobs.control.reconcile.gate import Case, gate
+from lvjobs.control.reconcile.hang import Watch
+from lvjobs.control.reconcile.observe import Known, observe
+from lvjobs.control.reconcile.views import RunView
+from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
+from lvjobs.control.recovery.backup import MemoKeeper, catch_up, refuse_lost
+from lvjobs.control.recovery.place import Arrival, Verdict, arrive, keep_place, recorded_place
+from lvjobs.control.session import ClusterFactory, Session, held_study
+from lvjobs.control.stages.advance import advance
+from lvjobs.control.submission.run_directories import put_back
 from lvjobs.control.summary import build_summary, read_unclosed
-from lvjobs.control.views import RunView
-from lvjobs.control.waiting import tell_waiting_jobs
-from lvjobs.errors import UsageError
-from lvjobs.files import close_to_others, private
+from lvjobs.control.summary_file import read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger
-from lvjobs.ledger.lease import Lease, acquire, machine
+from lvjobs.ledger.lease import machine
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 
@@ -63,7 +69,7 @@ class Loop(Session):
         self.absences.clear()
         for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
             self.absence(profile)
-        driver, where = driver_token(self.study), self.study.where
+        driver, where = driver_token(self.study.root), self.study.where
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
@@ -177,28 +183,6 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
 
 
 @contextmanager
-def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
-    """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
-
-    Raises:
-        LeaseTaken, UsageError: as `open_session`.
-    """
-    with private():
-        try:
-            study.layout.internal.mkdir(exist_ok=True)
-            for directory in (study.layout.internal, study.layout.checkpoints, study.layout.logs):
-                close_to_others(directory)
-            lease = acquire(study.layout.lease, wait=wait)
-        except OSError as error:
-            raise UsageError(
-                f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "
-                "another --study"
-            ) from error
-        with lease:
-            yield lease
-
-
-@contextmanager
 def open_session(
     study: Study,
     *,
@@ -207,7 +191,7 @@ def open_session(
     clock: Callable[[], float] = time.time,
     answer: Verdict | None = None,
 ) -> Iterator[Loop]:
-    """Take the study's lease and open its ledger. `answer`: see `lvjobs.control.place.arrive`.
+    """Take the study's lease and open its ledger. `answer`: see `lvjobs.control.recovery.place.arrive`.
 
     Raises:
         LeaseTaken: another process is making a pass, for longer than `wait` seconds.

@@ -1,15 +1,19 @@
 """A study under the lease: what commands and passes work on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Cluster
-from lvjobs.control.accounts import Books, Terms, keep_books
-from lvjobs.control.closing import books_of
-from lvjobs.control.clusters import cluster_for, profile_of
-from lvjobs.control.limit import terms_of
+from lvjobs.control.backends import cluster_for, profile_of
+from lvjobs.control.budget.accounts import Books, Terms, keep_books
+from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.limit import terms_of
+from lvjobs.errors import UsageError
+from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.lease import Lease, acquire
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
@@ -67,3 +71,26 @@ class Session:
     def full_books(self, transaction: Transaction) -> Books:
         """The accounts of all runs, one by one."""
         return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())
+
+
+@contextmanager
+def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
+    """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
+
+    Raises:
+        LeaseTaken: another process is making a pass, for longer than `wait` seconds.
+        UsageError: the study directory cannot be written.
+    """
+    with private():
+        try:
+            study.layout.internal.mkdir(exist_ok=True)
+            for directory in (study.layout.internal, study.layout.checkpoints, study.layout.logs):
+                close_to_others(directory)
+            lease = acquire(study.layout.lease, wait=wait)
+        except OSError as error:
+            raise UsageError(
+                f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "
+                "another --study"
+            ) from error
+        with lease:
+            yield lease

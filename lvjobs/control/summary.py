@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.accounts import Books
-from lvjobs.control.closing import closed_tally
-from lvjobs.control.clusters import gpus_by_default, used_profile
-from lvjobs.control.efficiency import Efficiency, Share
-from lvjobs.control.intervals import advise
-from lvjobs.control.nodes import avoided_rows
-from lvjobs.control.pace import Stopwatch
-from lvjobs.control.searching import kept_of
-from lvjobs.control.statement import statement
-from lvjobs.control.tally import Tally, tally_of, total
-from lvjobs.ledger.records import Attempt, Run, StageRecord
+from lvjobs.control.backends import gpus_by_default, used_profile
+from lvjobs.control.budget.accounts import Books
+from lvjobs.control.budget.archive import closed_tally
+from lvjobs.control.budget.efficiency import Efficiency, Share
+from lvjobs.control.budget.intervals import advise
+from lvjobs.control.budget.pace import Stopwatch
+from lvjobs.control.budget.statement import statement
+from lvjobs.control.budget.tally import Tally, tally_of, total
+from lvjobs.control.stages.search import trials_of
+from lvjobs.control.submission.avoided_nodes import avoided_rows
+from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.config import Study
@@ -128,14 +128,6 @@ def stage_rows(transaction: Transaction) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:
-    """How many trials a search has, and of how many it is known what they are; nulls where the stage has no space."""
-    search = record.definition.get("search")
-    if not search:
-        return {"trials": None, "proposed": None}
-    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).history.trials)}
 
 
 def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.control.check import is_elsewhere
-from lvjobs.control.clusters import LOCAL
-from lvjobs.control.driving import driver_request
-from lvjobs.control.room import choices
-from lvjobs.control.submission import new_token
-from lvjobs.control.time_limits import is_automatic
+from lvjobs.control.backends import LOCAL
+from lvjobs.control.driver.driver import driver_request
+from lvjobs.control.recovery.check import is_elsewhere
+from lvjobs.control.submission.send import new_token
+from lvjobs.control.submission.slots import choices
+from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.study.config import Study
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig

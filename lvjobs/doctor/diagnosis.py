@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lvjobs.control.findings import Finding
+from lvjobs.control.recovery.findings import Finding
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
 from lvjobs.cluster.reasons import explain
 from lvjobs.cluster.states import Ending
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code_copies import snapshot_code
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.inputs import data_of, models_of
 from lvjobs.files import private, write_json

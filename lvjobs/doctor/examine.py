@@ -11,9 +11,8 @@ from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
 from lvjobs.cluster.profiles import Profile, load_driver
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import Patience, SlurmCluster
-from lvjobs.control.clusters import LOCAL
-from lvjobs.control.driving import driver_name
-from lvjobs.control.room import choices
+from lvjobs.control.backends import LOCAL, driver_name
+from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, note

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 
 from lvjobs import remedies
-from lvjobs.control.check import around
-from lvjobs.control.left import read_summary
-from lvjobs.control.memos import refuse_lost
+from lvjobs.control.recovery.backup import refuse_lost
+from lvjobs.control.recovery.check import around
+from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.quotas import Quota, quota_of

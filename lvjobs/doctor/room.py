@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.nodes import NodeGroup
-from lvjobs.control.room import room_for
+from lvjobs.control.submission.slots import room_for
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts

@@ -97,8 +97,8 @@ class Attempt:
     """One execution of a run, and what its journal said up to byte `journal_offset`.
 
     `generation` is None for an execution that died before it claimed one. `grown` is when its journal last grew, as far
-    as passes can tell (`lvjobs.control.silence`). `cause` None means that it goes on. `executed` counts step lines;
-    `step` is the last.
+    as passes can tell (`lvjobs.control.reconcile.hang`). `cause` None means that it goes on. `executed` counts step
+    lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
     Losses are those of the run's own objective (`TrainingConfig.loss_name`): nothing here says which, and those of two
     runs compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
@@ -152,6 +152,11 @@ class Attempt:
     died: str = ""
     curve: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_every: int | None = None
+
+    @property
+    def execution(self) -> tuple[str, int]:
+        """Return which execution of the run's jobs it is: two attempts share one where a launch failed first."""
+        return self.token, self.restart_count
 
     @property
     def has_started(self) -> bool:
@@ -278,7 +283,7 @@ class StageRecord:
 class Closed:
     """What a run came to that is over: nothing more is read of it, until something of it changes.
 
-    `row` is its row of the summary, `tally` what it adds to sums (`lvjobs.control.tally`); both are JSON.
+    `row` is its row of the summary, `tally` what it adds to sums (`lvjobs.control.budget.tally`); both are JSON.
     """
 
     run_id: str

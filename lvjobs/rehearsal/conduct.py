@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.declare import Wanted
-from lvjobs.control.enter import enter
 from lvjobs.control.loop import open_session
+from lvjobs.control.stages.submit_runs import enter
+from lvjobs.control.submission.declare import Wanted
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.claim import Claim, parse_claim

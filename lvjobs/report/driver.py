@@ -7,7 +7,7 @@ from lvjobs import remedies
 
 
 def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
-    """Return what `lvjobs driver status` prints of `lvjobs.control.driver_ways.report`.
+    """Return what `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
 
     `jobs` has a line for each of the driver's jobs. `where`: see `Study.where`.
     """

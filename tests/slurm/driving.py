@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lvjobs.cli import cli
 from lvjobs.cli.common import READ_WAIT_SECONDS
-from lvjobs.control.left import read_summary
+from lvjobs.control.summary_file import read_summary
 from lvjobs.lab import LabError
 
 STUDY_TOML = """\

@@ -5,7 +5,7 @@ import time
 import pytest
 from driving import Study, kill_worker, until
 
-from lvjobs.control.efficiency import efficiency_of
+from lvjobs.control.budget.efficiency import efficiency_of
 from lvjobs.ledger.database import open_ledger
 
 pytestmark = pytest.mark.slurm

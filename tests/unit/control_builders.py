@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.views import MemberView, RunView
+from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
 from lvjobs.records.done import Done
 from lvjobs.study.words import RunState

@@ -15,10 +15,12 @@ from sqlalchemy import event
 
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.control import command, declare, enter
-from lvjobs.control.code import CodeCopy
-from lvjobs.control.declare import Wanted
+from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
+from lvjobs.control.reconcile import run_commands
+from lvjobs.control.stages import submit_runs
+from lvjobs.control.submission import declare
+from lvjobs.control.submission.declare import Wanted
 from lvjobs.ledger import database
 from lvjobs.records.allowance import parse_allowance
 from lvjobs.study.config import Study, StudyConfig
@@ -46,7 +48,7 @@ def _empty_ledger():
 
 def make_haste(monkeypatch):
     """No waiting for the disk (no test here pulls the plug), and no copy of the package in each study."""
-    for module in (enter, command):
+    for module in (submit_runs, run_commands):
         monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
     monkeypatch.setattr(declare, "rates_of", lambda _config: RATES)
     monkeypatch.setattr(declare, "learn", lambda _configs: None)
@@ -100,16 +102,16 @@ class Scene:
             return self.enter_in(session, *names, **resources)
 
     def enter_in(self, session, *names, **resources):
-        return enter.enter(session, self.wanted(*names, **resources)).sent
+        return submit_runs.enter(session, self.wanted(*names, **resources)).sent
 
     def cancel(self, *names):
         """As `lvjobs cancel` does: and then a pass."""
         with self.session() as session:
-            return command.cancel(session, names) + session.make_pass()["did"]
+            return run_commands.cancel(session, names) + session.make_pass()["did"]
 
     def take_up(self, *names, **resources):
         with self.session() as session:
-            return command.take_up(session, names, resources)
+            return run_commands.take_up(session, names, resources)
 
     def one_pass(self):
         with self.session() as session:
@@ -324,3 +326,20 @@ def _check_charges(scene, run, data):
         ended = scene.worker.ending.get(run["name"])
         assert spent["useful"] == (ended or json.loads(run["config"])["steps"])
         assert scene.files(run["name"]).done.exists()
+
+
+KILLED_BY_SLURM = """\
+slurmstepd-n1: error: Exceeded job memory limit
+slurmstepd-n1: error: StepId=2.0 exceeded memory limit (328794112 > 104857600), being killed
+slurmstepd-n1: error: *** STEP 2.0 ON n1 CANCELLED AT 2026-11-25T22:26:16 ***
+srun: error: n1: task 0: Killed
+"""
+
+
+def killed(scene, log):
+    job = scene.job()
+    path = scene.study.layout.log_directory("one") / f"{job.id}.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x" * 100_000 + "\n" + log)
+    scene.cluster.kill(job.id)
+    scene.make_pass()

@@ -55,5 +55,5 @@ def typed_scene(tmp_path, monkeypatch, toml=TOML, **options):
     defaults = loop.open_session.__wrapped__.__kwdefaults__
     monkeypatch.setitem(defaults, "factory", lambda _study, _profile: scene.shown)
     monkeypatch.setitem(defaults, "clock", scene.clock)
-    monkeypatch.setattr("lvjobs.control.clusters.defaults_of", lambda _profile: {})
+    monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
     return scene

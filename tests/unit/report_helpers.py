@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lvjobs.control.evaluations import Trial, evaluation
+from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.ledger.records import Run

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from report_helpers import Finished, journal, lines
 
-from lvjobs.control.charges import charges_of
+from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.loop import open_session
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.records.done import Done

@@ -1,4 +1,4 @@
-"""The house's plan, held: which room may know which, and that no command of the control plane loads torch."""
+"""Who may import whom, package by package; and no command of the control plane loads torch."""
 
 import ast
 import shutil
@@ -13,7 +13,7 @@ from lvjobs.cli import _COMMANDS
 
 PACKAGE = Path(lvjobs.__file__).parent
 BASE = {"errors", "files", "foreign", "processes", "remedies"}
-"""What stands beside the rooms that every room may use."""
+"""Modules that every package may use."""
 
 ARROWS = {
     "study": set(),
@@ -45,6 +45,21 @@ ARROWS = {
         "worker",
     },
 }
+CONTROL = [
+    {"backends", "code_copies"},
+    {"budget"},
+    {"session"},
+    {"submission"},
+    {"reconcile"},
+    {"stages"},
+    {"summary", "summary_file"},
+    {"driver"},
+    {"recovery"},
+    {"planning", "inspect"},
+    {"loop"},
+]
+"""The layers of `control`, lowest first: each imports only from those below it."""
+
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 MAY_LOAD_TORCH = {"worker", "forecasting"}
 
@@ -86,6 +101,40 @@ def is_allowed(parts, room):
     # `from lvjobs.cluster import inside` names the package on the way to the one module that may be known
     on_the_way = any(arrow.startswith(".".join(parts[1:]) + ".") for arrow in ARROWS[room])
     return bool(prefixes & ARROWS[room]) or on_the_way
+
+
+def parts_of_control():
+    return sorted(
+        path.stem for path in (PACKAGE / "control").iterdir() if (path / "__init__.py").exists() or path.suffix == ".py"
+    )
+
+
+def test_every_part_of_control_has_its_layer():
+    layered = sorted(part for layer in CONTROL for part in layer)
+    assert [part for part in parts_of_control() if part != "__init__"] == layered
+
+
+@pytest.mark.parametrize("part", sorted(set().union(*CONTROL)))
+def test_a_part_of_control_imports_only_from_layers_below(part):
+    place = next(number for number, layer in enumerate(CONTROL) if part in layer)
+    allowed = {part}.union(*CONTROL[:place])
+    control = PACKAGE / "control"
+    files = (control / part).rglob("*.py") if (control / part).is_dir() else [control / f"{part}.py"]
+    upward = {
+        f"{path.relative_to(control)} -> {name}"
+        for path in files
+        for name in imports(path)
+        if name.startswith("lvjobs.control.") and name.split(".")[2] not in allowed
+    }
+    assert upward == set()
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in (PACKAGE / "control").glob("*/__init__.py")))
+def test_a_package_of_control_names_each_of_its_modules(package):
+    """Its paragraph is how a stranger finds the place for a change."""
+    directory = PACKAGE / "control" / package
+    paragraph = ast.get_docstring(ast.parse((directory / "__init__.py").read_text()))
+    assert [path.stem for path in directory.glob("[!_]*.py") if f"`{path.stem}`" not in paragraph] == []
 
 
 @pytest.mark.parametrize("room", sorted(set(ARROWS) - MAY_LOAD_TORCH))

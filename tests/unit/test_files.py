@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lvjobs import files
-from lvjobs.control.code import snapshot_code
+from lvjobs.control.code_copies import snapshot_code
 from lvjobs.ledger.copies import back_up
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import acquire

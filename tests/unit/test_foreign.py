@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 from control_scenes import Scene, begun, make_haste
 from rich.console import Console
-from test_control_advance import FIRST, Sweep
+from stage_scenes import FIRST, Sweep
 
 import lvjobs
 from lvjobs.cluster import inside, local
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.slurm import SlurmCluster
-from lvjobs.control import declare, own_cost
-from lvjobs.control.why import why
+from lvjobs.control.budget import task_cost
+from lvjobs.control.inspect.why import why
+from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
@@ -103,7 +104,7 @@ def first_step(world):
     """A task that fails in its first step, tried when a stage begins in a pass: nobody is there."""
     (world.root / "broken.py").write_text(f"import sys\nsys.stderr.write({TEXT!r})\nraise ValueError({TEXT!r})\n")
     world.patch.syspath_prepend(world.root)
-    world.patch.setattr(declare, "rates_of", lambda _: own_cost.own_rates(RunConfig(task="broken:train", steps=1)))
+    world.patch.setattr(declare, "rates_of", lambda _: task_cost.own_rates(RunConfig(task="broken:train", steps=1)))
     scene = world.scene(Sweep, FIRST)
     world.printed += scene.ask()
     assert scene.stage("first")["state"] == "held"
@@ -254,9 +255,9 @@ def followers_report(world):
 
 
 PLACES = {
-    "control.asking": first_step,
-    "control.notify": webhook,
-    "control.logs": log_tails,
+    "control.budget.ask_process": first_step,
+    "control.driver.notify": webhook,
+    "control.inspect.logs": log_tails,
     "cli.logs": log_tails,
     "cli": errors,
     "records.journal": journal,

@@ -13,9 +13,9 @@ from forked import Forked
 import lvjobs
 from lvjobs.cli import cli
 from lvjobs.cli.own import own_settings
-from lvjobs.control import asking, own_cost
-from lvjobs.control.cost import rates_of, work_ahead
-from lvjobs.control.declare import default_name
+from lvjobs.control.budget import ask_process, task_cost
+from lvjobs.control.budget.cost import rates_of, work_ahead
+from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
 from lvjobs.study.config import load_study
@@ -91,7 +91,7 @@ def place(tmp_path, monkeypatch, forked):
     forked.answers(monkeypatch)
     (tmp_path / "own_tasks_here.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(own_cost, "_known", {})
+    monkeypatch.setattr(task_cost, "_known", {})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -135,10 +135,10 @@ def test_one_that_cannot_be_asked_says_why_and_what_to_do(place, name, said):
 
 def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
     asked = []
-    ask = own_cost._ask
-    monkeypatch.setattr(own_cost, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
+    ask = task_cost._ask
+    monkeypatch.setattr(task_cost, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
     cells = [config("declared", width) for width in (1, 2, 3)]
-    own_cost.learn([*cells, *cells])
+    task_cost.learn([*cells, *cells])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [7, 14, 21]
     assert asked == [3]
 
@@ -146,14 +146,14 @@ def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
 def test_a_cost_that_is_a_function_of_the_configuration_is_asked_for_each_run(place):
     """Whatever it looks at: it is given all of it."""
     cells = [config("by_the_run", steps=steps, seed=seed) for steps in (5, 40) for seed in (0, 1)]
-    own_cost.learn(cells[:2])
+    task_cost.learn(cells[:2])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [5000, 5001, 40_000, 40_001]
 
 
 def test_a_step_is_counted_once_for_runs_that_differ_in_seed_or_length(place, monkeypatch):
     asked = []
-    ask = own_cost._ask
-    monkeypatch.setattr(own_cost, "_ask", lambda configs: asked.append(configs) or ask(configs))
+    ask = task_cost._ask
+    monkeypatch.setattr(task_cost, "_ask", lambda configs: asked.append(configs) or ask(configs))
     rates = [rates_of(config("counted", steps=steps, seed=steps)) for steps in (5, 40)]
     assert rates[0] == rates[1]
     assert len(asked) == 1
@@ -292,7 +292,7 @@ def test_a_table_of_the_tasks_own_in_train_is_one_of_its_settings(place):
 
 def test_a_dry_run_shows_the_script_and_what_it_would_cost(place, monkeypatch):
     """Asked in a process that begins with nothing, as users' are."""
-    monkeypatch.setattr(asking, "subprocess", subprocess)
+    monkeypatch.setattr(ask_process, "subprocess", subprocess)
     study(place)
     done = typed("submit", "run", "--dry-run", "--json", "--steps", "80")
     assert done.exception is None, done.output

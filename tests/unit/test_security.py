@@ -17,10 +17,10 @@ from lvjobs.cluster.local_files import jobs_in
 from lvjobs.cluster.profiles import load_driver, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.templates import available_profiles
-from lvjobs.control.check import check
-from lvjobs.control.declare import Wanted
-from lvjobs.control.enter import enter
 from lvjobs.control.loop import open_session
+from lvjobs.control.recovery.check import check
+from lvjobs.control.stages.submit_runs import enter
+from lvjobs.control.submission.declare import Wanted
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
 from lvjobs.study.run import NAME, RunConfig

@@ -27,7 +27,7 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 class Facts:
     """What a page is made from.
 
-    `retold` is what `control.retelling` says; `origins` are by the run's name; `declared` is study.toml.
+    `retold` is what `control.inspect.report_data` says; `origins` are by the run's name; `declared` is study.toml.
     """
 
     name: str

@@ -13,7 +13,7 @@ _PARTS = 150
 _MOST_RUNS = 40
 
 Spans = Sequence[Mapping[str, Any]]
-"""Attempts as `control.retelling` tells of them."""
+"""Attempts as `control.inspect.report_data` tells of them."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Runs that are over are closed: their row of the summary and what they add to sums are kept, and not read again.
+
+A run is closed when nothing can change of it by itself. What a user does to it later opens it again, and so does every
+other change in the ledger (triggers, `lvjobs.ledger.tables.closed`).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lvjobs.control.backends import digest_of, gpus_by_default
+from lvjobs.control.budget.accounts import Books, Terms, keep_books
+from lvjobs.control.budget.charges import VANISHED, charges_of
+from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
+from lvjobs.ledger.records import Attempt, Closed, Run
+from lvjobs.ledger.transaction import Transaction
+
+ORPHAN_SECONDS = 2 * 86400.0
+"""How long the journal of an attempt that vanished is looked at, also after its run has ended."""
+
+_FORMAT = 3
+"""Raise it when charges, a row of the summary, or what is tallied, are made in another way: all is then made anew."""
+
+_SUMS, _BASIS = "closed sums", "closed by"
+
+
+def closed_tally(transaction: Transaction) -> Tally:
+    """What all closed runs come to."""
+    mark = transaction.closed_mark()
+    kept = json.loads(transaction.setting(_SUMS) or "{}")
+    if kept.get("mark") == [*mark]:
+        return parse_tally(kept["tally"])
+    tally = total([parse_tally(text) for text in transaction.closed_tallies()])
+    _keep(transaction, tally)
+    return tally
+
+
+def _keep(transaction: Transaction, tally: Tally) -> None:
+    kept = {"mark": transaction.closed_mark(), "tally": tally.to_json()}
+    transaction.set_setting(_SUMS, json.dumps(kept))
+
+
+def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ()) -> Books:
+    """The accounts of all runs that are not closed, and the sums of the others.
+
+    One by one of all runs, where one of `naming` is closed: whoever names it wants its account.
+    """
+    reserved = transaction.reservations()
+    if transaction.closed_among([run.id for run in naming]):
+        return keep_books(terms, transaction.runs(), transaction.charges(), reserved)
+    runs = transaction.unclosed()
+    charges = transaction.charges([run.id for run in runs])
+    return keep_books(terms, runs, charges, reserved, closed_tally(transaction).accounts)
+
+
+def reopen_older(transaction: Transaction) -> None:
+    """Open all again that another release closed, and charge all runs anew: its rules were others."""
+    kept = transaction.setting(_BASIS)
+    if kept is not None and json.loads(kept)["format"] != _FORMAT:
+        transaction.reopen_all()
+        attempts: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in transaction.attempts():
+            attempts[attempt.run_id].append(attempt)
+        charges = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs() if attempts[run.id]}
+        transaction.replace_charges_of(charges)
+
+
+def check_basis(transaction: Transaction, terms: Terms) -> None:
+    """Open all again where rows were made by other rules than now: another convention, another profile's GPUs."""
+    basis = {"format": _FORMAT, **{key: value for key, value in asdict(terms).items() if key != "limit"}}
+    before = json.loads(transaction.setting(_BASIS) or "{}")
+    known, digests = before.pop("gpus", {}), before.pop("profiles", {})
+    profiles = {profile: digest_of(profile) for profile in sorted(closed_tally(transaction).profiles)}
+    gpus = {
+        profile: known[profile] if profile in known and digests.get(profile) == digest else gpus_by_default(profile)
+        for profile, digest in profiles.items()
+    }
+    if before != basis or any(known.get(profile, count) != count for profile, count in gpus.items()):
+        transaction.reopen_all()
+        gpus, profiles = {}, {}
+    if (before, known, digests) != (basis, gpus, profiles):
+        transaction.set_setting(_BASIS, json.dumps({**basis, "gpus": gpus, "profiles": profiles}))
+
+
+def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
+    """By what runs of these profiles were closed just now: the next pass compares it with what is then so."""
+    basis = json.loads(transaction.setting(_BASIS) or "{}")
+    kept = basis.setdefault("gpus", {})
+    if any(kept.get(profile) != count for profile, count in gpus.items()):
+        kept.update(gpus)
+        transaction.set_setting(_BASIS, json.dumps(basis))
+
+
+def close_what_is_over(
+    transaction: Transaction,
+    books: Books,
+    rows: Mapping[str, Mapping[str, Any]],
+    attempts: Mapping[str, Sequence[Attempt]],
+    now: float,
+    gpus: Mapping[str, int],
+) -> set[str]:
+    """Close what can be; returns the ids. `rows` are those of runs that are not closed, by id, `attempts` theirs."""
+    busy = {member.run_id for member in transaction.members()} | transaction.reservations().keys()
+    busy |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
+    over = [run for run in transaction.unclosed() if run.state.is_final and run.id not in busy]
+    over = [run for run in over if all(attempt.cause is not None for attempt in attempts.get(run.id, ()))]
+    if not over:
+        return set()
+    before = closed_tally(transaction)
+    tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
+    transaction.close_runs([Closed(run.id, json.dumps(rows[run.id]), tallies[run.id].to_json()) for run in over])
+    _keep(transaction, total([before, *tallies.values()]))
+    # A profile's copy does not change: only GPUs of profiles that are used as they are can.
+    _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})
+    return set(tallies)

@@ -1,0 +1,184 @@
+"""How often to checkpoint, by what deaths have cost so far: advice, never applied. Pure; seconds unless it says so.
+
+Young, "A first order approximation to the optimum checkpoint interval" (CACM 17(9), 1974); Daly, "A higher order
+estimate of the optimum checkpoint interval for restart dumps" (FGCS 22(3), 2006), whose first-order model is the same.
+With a checkpoint that costs delta and a death each M, an interval tau costs delta / tau + tau / (2 M) of the time:
+checkpoints, and on average half an interval redone a death. sqrt(2 delta M) is where that is least.
+
+Deaths that count are those that lost steps without a last word in the journal: an attempt that was warned in time
+checkpoints and leaves, and would not have wanted more checkpoints. They are the cluster's doing, so all runs of a
+profile share their M; what a checkpoint and a step take is the stage's own.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import add
+from typing import Any, TypeAlias
+
+from lvjobs.control.budget.charges import unseen_steps
+from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.words import Cause
+
+_NO_DEATHS = (None, Cause.COMPLETED, Cause.CANCELLED)
+"""Not ended, or as the run or its user meant it."""
+
+_TENTH = 0.1
+_MINUTE = 60.0
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """On one stage's runs with one `checkpoint_every` (in steps) on one profile.
+
+    `deaths` are those that count, `between_deaths` is M, `checkpoint` delta, `step` the mean step. `interval` is the
+    Young/Daly interval and `steps` the same in whole steps. `cost` and `least_cost` are the expected shares of the time
+    that `checkpoint_every` and `steps` take. None where there is nothing to base it on, which `words` say.
+    """
+
+    stage: str
+    profile: str
+    checkpoint_every: int
+    deaths: int
+    words: str
+    checkpoint: float | None = None
+    step: float | None = None
+    between_deaths: float | None = None
+    interval: float | None = None
+    steps: int | None = None
+    cost: float | None = None
+    least_cost: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; `_seconds` where a number is one of seconds."""
+        seconds = ("checkpoint", "step", "between_deaths", "interval")
+        return {f"{key}_seconds" if key in seconds else key: value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What attempts took together. Adds up. `longest` is the longest run, in steps."""
+
+    executing: float = 0.0
+    deaths: int = 0
+    executed: int = 0
+    stepping: float = 0.0
+    checkpoints: int = 0
+    checkpointing: float = 0.0
+    longest: int = 1
+
+    def __add__(self, other: "Measured") -> "Measured":
+        sums: list[Any] = [*map(add, vars(self).values(), vars(other).values())]
+        return replace(Measured(*sums), longest=max(self.longest, other.longest))
+
+
+Groups: TypeAlias = Mapping[tuple[str, str, int], Measured]
+"""By stage, profile and `checkpoint_every` in force."""
+
+
+def measure(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> Groups:
+    """What the attempts of these runs took."""
+    groups: dict[tuple[str, str, int], Measured] = {}
+    for run in runs:
+        group = run.stage, run.profile, min(run.checkpoint_every, run.steps)
+        for attempt in attempts.get(run.id, ()):
+            groups[group] = groups.get(group, Measured()) + _of(run, attempt)
+    return groups
+
+
+def _of(run: Run, attempt: Attempt) -> Measured:
+    return Measured(
+        attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds,
+        lost_steps(run, attempt),
+        attempt.executed,
+        attempt.train_seconds,
+        attempt.checkpoints,
+        attempt.checkpoint_seconds,
+        run.steps,
+    )
+
+
+def lost_steps(run: Run, attempt: Attempt) -> bool:
+    """Whether it died without a last word, and steps with it that were in no checkpoint."""
+    if attempt.generation is None or attempt.cause in _NO_DEATHS or attempt.has_last_word:
+        return False
+    return attempt.step > attempt.checkpoint_step or unseen_steps(run, attempt) > 0
+
+
+def advise(groups: Groups) -> list[Advice]:
+    """Advice for each stage, profile and `checkpoint_every` in force of which anything was attempted.
+
+    Runs of one step (most evaluations) have no choice.
+    """
+    profiles: dict[str, Measured] = defaultdict(Measured)
+    for (_, profile, _), measured in groups.items():
+        profiles[profile] += measured
+    chosen = {group: measured for group, measured in groups.items() if measured.longest > 1}
+    return [_advice(*group, measured, profiles[group[1]]) for group, measured in chosen.items()]
+
+
+def overhead(interval: float, delta: float, between: float) -> float:
+    """The share of the time that checkpoints and deaths are expected to cost at this interval. Seconds, all three."""
+    return delta / interval + interval / (2 * between)
+
+
+def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measured) -> Advice:
+    step = mine.stepping / mine.executed if mine.executed else 0.0
+    delta = mine.checkpointing / mine.checkpoints if mine.checkpoints else 0.0
+    told = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
+    if not step or not delta:
+        return replace(told, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
+    if not cluster.deaths:
+        since = f"no death has cost a step in {duration(cluster.executing)} of execution"
+        return replace(told, words=f"{_every(every)}; {since}: there is nothing to base advice on")
+    between = cluster.executing / cluster.deaths
+    interval = math.sqrt(2 * delta * between)
+
+    def cost(steps: int) -> float:
+        return overhead(steps * step, delta, between)
+
+    # the cost falls down to the interval and rises behind it, so the best whole number is beside it
+    beside = (math.floor(interval / step), math.ceil(interval / step))
+    best = min((min(max(1, steps), mine.longest) for steps in beside), key=cost)
+    return replace(
+        told,
+        words=f"{_compared(every, best, cost(every), cost(best))} ({_basis(cluster.deaths, between)})",
+        between_deaths=between,
+        interval=interval,
+        steps=best,
+        cost=cost(every),
+        least_cost=cost(best),
+    )
+
+
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps} steps"
+
+
+def _compared(every: int, best: int, cost: float, least: float) -> str:
+    now, then = percent(cost), percent(least)
+    if every == best:
+        return f"{_every(every)} costs {now} of the time, and no other interval less"
+    if now == then:
+        return f"{_every(every)} costs {now} of the time, and every {best} would cost no less"
+    return f"{_every(every)} costs {now} of the time, every {best} would cost {then}"
+
+
+def _basis(deaths: int, between: float) -> str:
+    if deaths == 1:
+        return f"by one death that lost steps, in {duration(between)} of execution"
+    return f"by {deaths} deaths that lost steps, one in {duration(between)} of execution"
+
+
+def percent(share: float) -> str:
+    """A share in words: `0.64 %`, `12.3 %`."""
+    return f"{100 * share:.{1 if share >= _TENTH else 2}f} %"
+
+
+def duration(seconds: float) -> str:
+    """A time span in words: `45 s`, `12 min`, `5.3 h`."""
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"

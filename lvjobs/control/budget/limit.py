@@ -1,0 +1,85 @@
+"""The limit: study.toml's, changed by hand or by `lvjobs budget set`, and every change of it on record."""
+
+from lvjobs.control.budget.accounts import Terms
+from lvjobs.errors import UsageError
+from lvjobs.files import write_atomic
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Event
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study, load_study
+from lvjobs.study.tables import Budget
+
+_KEY = "limit"
+
+
+def terms_of(budget: Budget) -> Terms:
+    """What binds, as study.toml says it."""
+    return Terms(budget.limit, budget.convention, budget.count_inference)
+
+
+def reread_budget(study: Study) -> Study:
+    """The study with [budget] as study.toml has it now: it may have been changed while this process waited."""
+    if not study.layout.config.exists():
+        return study
+    budget = load_study(study.root).config.budget
+    return study.model_copy(update={"config": study.config.model_copy(update={"budget": budget})})
+
+
+def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "") -> None:
+    """Put a limit that is not the last known one on record. It says so where no reason was given."""
+    known = transaction.setting(_KEY)
+    if known == str(limit):
+        return
+    transaction.set_setting(_KEY, str(limit))
+    if known is not None:
+        verb = "raised" if limit > int(known) else "lowered"
+        text = f"the limit was {verb} from {int(known):.4g} to {limit:.4g} FLOPs: "
+        text += reason or "study.toml was edited, and no reason given"
+        details = {"from": known, "to": str(limit), "reason": reason}
+        transaction.add_event(Event(now, "budget", text, details=details))
+
+
+def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
+    """Set the limit, `typed` so, in study.toml and on record.
+
+    Raises:
+        UsageError: it is raised and no reason given; or study.toml cannot be written. The limit is as it was.
+    """
+    with ledger.transaction() as transaction:
+        known = transaction.setting(_KEY)
+    if known is not None and limit > int(known) and not reason:
+        raise UsageError(
+            f"{limit:.4g} FLOPs is more than the limit of {int(known):.4g}, which stays: say why it may be raised, for "
+            'the record, with --because "..."'
+        )
+    _write(study, limit, typed)
+    with ledger.transaction() as transaction:
+        note_limit(transaction, limit, now, reason or "by a command, and no reason given")
+
+
+def _write(study: Study, limit: int, typed: str) -> None:
+    """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too."""
+    import tomlkit
+
+    path = study.layout.config
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        table = document.setdefault("budget", tomlkit.table())
+        table["limit"] = tomlkit.value(typed) if _is_toml_number(typed, limit) else limit
+        write_atomic(path, tomlkit.dumps(document))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror}); the limit is as it was: see that the file may be written, "
+            "and type it again"
+        ) from error
+
+
+def _is_toml_number(typed: str, limit: int) -> bool:
+    """Whether what was typed may stand in the file as it is: `1e17` reads better than its 18 digits."""
+    import tomlkit
+
+    try:
+        value = tomlkit.parse(f"limit = {typed}").unwrap()["limit"]
+    except tomlkit.exceptions.ParseError:
+        return False
+    return isinstance(value, (int, float)) and int(value) == limit

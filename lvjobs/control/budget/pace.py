@@ -1,0 +1,196 @@
+"""How long a run takes: from what attempts of such runs took, or scaled by FLOPs from the nearest. Pure."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lvjobs.control.budget.cost import work_ahead
+from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.run import canonical_json
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+
+_SAME = (
+    "model",
+    "batch_size",
+    "accumulate",
+    "context_length",
+    "lora_rank",
+    "lora_targets",
+    "precision",
+    "quantization",
+    "gradient_checkpointing",
+    "compile",
+)
+"""What two runs have in common whose steps take equally long, if they use the same cluster and number of threads."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a step, of a validation window and of a checkpoint.
+
+    `source`: `measured` with runs of the same settings; `scaled` by official FLOPs from a run named `of`; or `given`,
+    as FLOPs a second.
+    """
+
+    step: float
+    window: float
+    checkpoint: float
+    source: str
+    of: str = ""
+    start_up: float | None = None
+    """The longest that an execution held its machine without such work; None where no accounting told."""
+
+    def of_run(self, config: Mapping[str, Any], step: int = 0) -> float:
+        """Seconds of what a run still has to do after `step` if nothing interrupts: steps, validation, checkpoints."""
+        work = work_ahead(config, step)
+        checkpoints = -(-work.training // int(config.get("checkpoint_every", work.training)))
+        return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What there is to know of a run to tell how long its steps take beside another's.
+
+    `settings` are those in which runs agree whose steps take equally long, as one text; `rates` the official FLOPs of
+    a step and of a validation window, 0 where it trains nothing.
+    """
+
+    name: str
+    profile: str
+    settings: str
+    model: str
+    rates: tuple[int, int]
+
+    def ratio(self, other: "Kind", at: int) -> float:
+        """How many times as many FLOPs a step (0) or a window (1) of this takes."""
+        return self.rates[at] / max(1, other.rates[at])
+
+
+def kind_of(run: Run) -> Kind:
+    """Of a run."""
+    params, official = run.config.get("params", {}), run.rates.get("official", {})
+    rates = int(official.get("training", 0)), int(official.get("validation", 0))
+    return Kind(run.name, run.profile, _settings(run), str(params.get("model", "")), rates)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the attempts of runs with the same settings took together; `kind` is the first one's. Adds up."""
+
+    kind: Kind
+    steps: int = 0
+    step_seconds: float = 0.0
+    windows: int = 0
+    window_seconds: float = 0.0
+    checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
+    start_up: float | None = None
+
+    def __add__(self, other: "Sample") -> "Sample":
+        known = [each for each in (self.start_up, other.start_up) if each is not None]
+        return Sample(
+            self.kind,
+            self.steps + other.steps,
+            self.step_seconds + other.step_seconds,
+            self.windows + other.windows,
+            self.window_seconds + other.window_seconds,
+            self.checkpoints + other.checkpoints,
+            self.checkpoint_seconds + other.checkpoint_seconds,
+            max(known, default=None),
+        )
+
+    def pace(self, kind: Kind) -> Pace:
+        """Of such a run, by the ratios of its official FLOPs to this one's."""
+        step = self.step_seconds / self.steps
+        window = step * self.kind.rates[1] / self.kind.rates[0]
+        if self.windows and self.window_seconds:
+            window = self.window_seconds / self.windows
+        is_same = kind.settings == self.kind.settings
+        return Pace(
+            step * kind.ratio(self.kind, 0),
+            window * kind.ratio(self.kind, 1),
+            self.checkpoint_seconds / max(1, self.checkpoints),
+            "measured" if is_same else "scaled",
+            "" if is_same else self.kind.name,
+            self.start_up,
+        )
+
+
+def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sample]:
+    """What was measured, by the settings of runs."""
+    by_run: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
+            by_run[attempt.run_id].append(attempt)
+    samples: dict[str, Sample] = {}
+    for run in runs:
+        if by_run[run.id] and (kind := kind_of(run)).rates[0]:
+            for attempt in by_run[run.id]:
+                sample = _sample(kind, attempt)
+                samples[kind.settings] = samples[kind.settings] + sample if kind.settings in samples else sample
+    return samples
+
+
+def _sample(kind: Kind, attempt: Attempt) -> Sample:
+    start_up = None
+    if attempt.allocated_seconds is not None and attempt.sharing == 1:
+        working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
+        start_up = max(0.0, attempt.allocated_seconds - working)
+    return Sample(
+        kind,
+        attempt.executed,
+        attempt.train_seconds,
+        attempt.validation_windows,
+        attempt.validation_seconds,
+        attempt.checkpoints,
+        attempt.checkpoint_seconds,
+        start_up,
+    )
+
+
+class Stopwatch:
+    """What is known of how long steps take."""
+
+    def __init__(self, samples: Mapping[str, Sample], flops_per_second: float | None = None) -> None:
+        """`flops_per_second` (official ones) stands in where runs of the same settings were not measured."""
+        self._samples = samples
+        self._flops_per_second = flops_per_second
+
+    def pace(self, run: Run) -> Pace | None:
+        """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
+        kind = kind_of(run)
+        if not kind.rates[0]:
+            return None
+        measured = self._samples.get(kind.settings)
+        if measured is not None:
+            return measured.pace(kind)
+        if self._flops_per_second:
+            step, window = (rate / self._flops_per_second for rate in kind.rates)
+            return Pace(step, window, 0.0, "given")
+        near = [sample for sample in self._samples.values() if sample.kind.profile == run.profile]
+        return min(near, key=lambda sample: _distance(kind, sample.kind)).pace(kind) if near else None
+
+
+def makespan(seconds: Sequence[float], at_once: int | None) -> float:
+    """How long runs take that start in order, `at_once` of them side by side (None: all)."""
+    places = [0.0] * max(1, min(at_once or len(seconds), len(seconds)))
+    for duration in seconds:
+        first = min(range(len(places)), key=places.__getitem__)
+        places[first] += duration
+    return max(places)
+
+
+def _settings(run: Run) -> str:
+    params = run.config.get("params", {})
+    if (task := run.config.get("task", TRAIN_TASK)) != TRAIN_TASK:  # all that a task of one's own takes may matter
+        return canonical_json([run.profile, run.config.get("threads"), task, params])
+    # A run that was declared before there was such a key is one with its default.
+    same = [params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME]
+    return canonical_json([run.profile, run.config.get("threads"), *same])
+
+
+def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:
+    """Another model is farther away than any other size of step."""
+    return kind.model != other.model, abs(math.log(kind.ratio(other, 0)))

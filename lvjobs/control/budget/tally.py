@@ -1,0 +1,123 @@
+"""What runs add to a study's sums: work by its price, hours and goodput, how long steps take. Pure; `total` adds up.
+
+A tally is kept of each run that is closed, and of all of them together: so a pass looks at no row of theirs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from operator import add
+from typing import Any, TypeVar
+
+from lvjobs.control.budget.accounts import KINDS, Account, Priced
+from lvjobs.control.budget.efficiency import Share, shares_of
+from lvjobs.control.budget.intervals import Groups, Measured, measure
+from lvjobs.control.budget.pace import Kind, Sample, samples_of
+from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.run import canonical_json
+
+_Key = TypeVar("_Key")
+_Part = TypeVar("_Part", "Work", Share, Measured, Sample)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Units by kind of charge, `estimated` ones among the replayed, of runs from the `first` (its ordinal) on."""
+
+    first: int
+    useful: int
+    replayed: int
+    validation: int
+    generation: int
+    estimated: int
+
+    def __add__(self, other: "Work") -> "Work":
+        _, *sums = map(add, vars(self).values(), vars(other).values())
+        return Work(min(self.first, other.first), *sums)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over runs: `work` by stage and rates (as JSON), `shares` by stage, `groups` and `samples` as `measure` and
+    `samples_of` have them.
+    """  # noqa: D205
+
+    work: Mapping[tuple[str, str], Work] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    groups: Groups = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+
+    @property
+    def accounts(self) -> list[Account]:
+        """What was executed, in one account for each stage and price."""
+        return [
+            Account(
+                Priced(stage, json.loads(rates), work.first),
+                {kind: getattr(work, kind) for kind in KINDS},
+                work.estimated,
+            )
+            for (stage, rates), work in self.work.items()
+        ]
+
+    @property
+    def profiles(self) -> set[str]:
+        """Where anything of it was executed."""
+        return {profile for _, profile, _ in self.groups}
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        value = {
+            "work": [[*key, *astuple(work)] for key, work in self.work.items()],
+            "shares": [[stage, *astuple(share)] for stage, share in self.shares.items()],
+            "groups": [[*key, *astuple(group)] for key, group in self.groups.items()],
+            "samples": [[*astuple(sample)] for sample in self.samples.values()],
+        }
+        return json.dumps(value)
+
+
+def parse_tally(text: str) -> Tally:
+    """The tally that `Tally.to_json` wrote."""
+    value: dict[str, list[Any]] = json.loads(text)
+    samples = [Sample(_kind(kind), *rest) for kind, *rest in value["samples"]]
+    return Tally(
+        {(stage, rates): Work(*rest) for stage, rates, *rest in value["work"]},
+        {stage: Share(*rest) for stage, *rest in value["shares"]},
+        {(stage, profile, every): Measured(*rest) for stage, profile, every, *rest in value["groups"]},
+        {sample.kind.settings: sample for sample in samples},
+    )
+
+
+def _kind(row: Sequence[Any]) -> Kind:
+    name, profile, settings, model, (step, window) = row
+    return Kind(name, profile, settings, model, (step, window))
+
+
+def tally_of(account: Account, run: Run, attempts: Sequence[Attempt], now: float, gpus: Mapping[str, int]) -> Tally:
+    """Of one run; `gpus` are those that a job gets by its profile, where nothing tells."""
+    units = {kind: account.units.get(kind, 0) for kind in KINDS}
+    by_run = {run.id: attempts}
+    return Tally(
+        {(run.stage, canonical_json(run.rates)): Work(run.ordinal, **units, estimated=account.estimated)},
+        shares_of([run], by_run, now, gpus),
+        measure([run], by_run),
+        samples_of([run], attempts),
+    )
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """All of them together."""
+    work: dict[tuple[str, str], Work] = {}
+    shares: dict[str, Share] = {}
+    groups: dict[tuple[str, str, int], Measured] = {}
+    samples: dict[str, Sample] = {}
+    for tally in tallies:
+        _add(work, tally.work)
+        _add(shares, tally.shares)
+        _add(groups, tally.groups)
+        _add(samples, tally.samples)
+    return Tally(work, shares, groups, samples)
+
+
+def _add(mine: dict[_Key, _Part], others: Mapping[_Key, _Part]) -> None:
+    for key, part in others.items():
+        mine[key] = mine[key] + part if key in mine else part

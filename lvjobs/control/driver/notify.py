@@ -1,0 +1,226 @@
+"""Notices: one when a study has ended, or something in it is held; by the site's mail, or to a webhook.
+
+Mail needs nothing installed: a job of a second has `--mail-type=END`, and its name says what there is to say.
+"""
+
+import http.client
+import json
+import re
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from lvjobs import remedies
+from lvjobs.cluster.protocol import ClusterError, JobRequest
+from lvjobs.control.backends import LOCAL, NOTICE_PROFILE, backend_of
+from lvjobs.control.driver.driver import resources
+from lvjobs.control.session import Session
+from lvjobs.foreign import cleaned
+from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
+from lvjobs.study.tables import Notify
+from lvjobs.study.words import RunState, StageState
+
+_SETTING = "notified"
+_QUIET_SECONDS = 3600.0
+"""After a notice of something held, so long no other: what is held meanwhile is told of together."""
+
+_PATIENCE_SECONDS = 10.0
+_NAMED = 3
+_SECRET_CHARACTERS = 4
+"""A shorter part of an address is a word like any other."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user was told of: names of runs and stages that are held, whether all has ended, and when that was.
+
+    `failed` is why the last notice did not go out by every way; if it did by none, the next pass tries again.
+    """
+
+    held: tuple[str, ...] = ()
+    ended: bool = False
+    at: float = 0.0
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is to be told: in a few words for a job's name, and in sentences."""
+
+    subject: str
+    text: str
+    event: str
+    held: Sequence[str] = ()
+
+
+def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
+    """The notice that is due, and what will have been told with it. Pure.
+
+    What is no longer held is forgotten, so that it is told of when it is held again.
+    """
+    held = [run.name for run in runs if run.state is RunState.HELD]
+    held += [f"stage {stage.name}" for stage in stages if stage.state is StageState.HELD]
+    is_open = any(_is_open(run) for run in runs)
+    is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
+    ended = bool(runs) and not is_open and not held
+    new = [name for name in held if name not in told.held]
+    after = replace(told, held=tuple(held), ended=ended)
+    if ended and not told.ended:
+        return _of_the_end(runs, stages), replace(after, at=now)
+    if new:
+        if is_open and 0 <= now - told.at < _QUIET_SECONDS:
+            return None, replace(after, held=tuple(name for name in held if name in told.held))
+        return _of_held(new, runs, stages), replace(after, at=now)
+    return None, after
+
+
+_BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
+
+
+def _is_open(run: Run) -> bool:
+    return not run.state.is_at_rest
+
+
+def count_as_told(transaction: Transaction) -> None:
+    """Take what is held, and that nothing is open, as reported: a copy has no news that its original has not."""
+    held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
+    transaction.set_setting(_SETTING, json.dumps(asdict(Told(tuple(held), ended=True))))
+
+
+def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+    counted = [(state.value, sum(run.state is state for run in runs)) for state in RunState]
+    words = ", ".join(f"{count} {state}" for state, count in counted if count)
+    by_id = {run.id: run.name for run in runs}
+    won = [f"{stage.name}: {by_id[stage.winner]} ({stage.because})" for stage in stages if stage.winner in by_id]
+    text = f"has ended: {words}" + "".join(f"; {each}" for each in won[-1:]) + f"; type: {remedies.REPORT}"
+    return Notice("study-ended", text, "ended")
+
+
+def _of_one(new: Sequence[str], runs: Sequence[Run]) -> str:
+    """Return the command that says more: of the first run, for it takes one; of all where stages alone are held."""
+    held = {run.name for run in runs} & set(new)
+    return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
+
+
+def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+    reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
+    shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
+    more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
+    what = "is held and waits" if len(new) == 1 else "are held and wait"
+    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {_of_one(new, runs)}"
+    return Notice(f"{len(new)}-held", text, "held", tuple(new))
+
+
+@dataclass(frozen=True)
+class Notified:
+    """What was done, and what went wrong, in words; and whether there was something to tell that nobody was told."""
+
+    did: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    is_owed: bool = False
+
+
+def notify(session: Session) -> Notified:
+    """Tell whoever is to be told, if there is something to tell."""
+    asked = session.study.config.notify
+    if asked.mail is None and asked.webhook is None:
+        return Notified()
+    now = session.clock()
+    with session.ledger.transaction() as transaction:
+        known = json.loads(transaction.setting(_SETTING) or "{}")
+        told = Told(**{**known, "held": tuple(known.get("held", ()))})
+        runs, stages = transaction.unclosed(), transaction.stages()
+        if not any(_is_open(run) for run in runs):
+            busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
+            if told.ended and not busy:
+                return Notified()
+            runs = transaction.runs()  # it may have ended: all that became of it is told
+    notice, after = due(told, runs, stages, now)
+    did: list[str] = []
+    if notice is not None:
+        sent, failed = _send(session, asked, notice, runs[-1] if runs else None)
+        after = replace(after if sent else told, failed=failed)
+        did = [f"told you that the study {notice.text}"] if sent else []
+    if after != told:
+        with session.ledger.transaction() as transaction:
+            transaction.set_setting(_SETTING, json.dumps(asdict(after)))
+            for line in did:
+                transaction.add_event(Event(now, "notice", line))
+    is_news = after.failed and after.failed != told.failed
+    problems = [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
+    return Notified(did, problems, is_owed=notice is not None and not did)
+
+
+def _send(session: Session, asked: Notify, notice: Notice, run: Run | None) -> tuple[bool, str]:
+    """By every way that is asked for: whether one worked, and why the others did not."""
+    problems = []
+    if asked.webhook is not None:
+        problems.append(_post(asked.webhook, message(session.study, notice)))
+    if asked.mail is not None:
+        problems.append(_mail(session, asked.mail, notice, run))
+    return "" in problems, "; ".join(filter(None, problems))
+
+
+def message(study: Study, notice: Notice) -> dict[str, Any]:
+    """What a webhook gets: `text` and `content` are what chats show of it."""
+    text = f"lvjobs: study {study.root.name} {notice.text}"
+    facts = {"schema": 1, "study": str(study.root), "event": notice.event, "held": list(notice.held)}
+    return {"text": text, "content": text, **facts}
+
+
+def _post(address: str, value: Mapping[str, Any]) -> str:
+    """Send it; return what went wrong, or nothing. The address is a secret, as a rule, and is in no message."""
+    request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
+        address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
+    )
+    host = urlsplit(address).hostname
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS):  # noqa: S310 - as above
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{host} answered {error.code} {_without_address(str(error.reason), address)}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"{host} was not reached ({_without_address(str(getattr(error, 'reason', error)), address)})"
+
+
+def _without_address(said: str, address: str) -> str:
+    """Return what a library or server says of a webhook without the parts of its address that let others post there.
+
+    One that is sent elsewhere, or whose address is malformed, has it quoted in the error.
+    """
+    parts = urlsplit(address)
+    path = parts.path.removeprefix("/")
+    hidden = [address, path, parts.query, parts.fragment, parts.username or "", parts.password or ""]
+    for part in sorted({*hidden, *path.split("/"), *(quote(each, safe="/") for each in hidden)}, key=len, reverse=True):
+        said = said.replace(part, "***") if len(part) >= _SECRET_CHARACTERS else said
+    return cleaned(said)
+
+
+def _mail(session: Session, address: str, notice: Notice, run: Run | None) -> str:
+    if run is None:
+        return "no run is declared yet, and a mail's job goes where runs go: set webhook under [notify]"
+    if backend_of(run.profile) == LOCAL:
+        return "there is no Slurm here to mail by: set webhook under [notify]"
+    study = session.study
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(study.root).name) or "study"
+    request = JobRequest(
+        token=secrets.token_hex(6),
+        name=f"{name[:40]}.{notice.subject}",
+        run_directories=[study.root],
+        log_directory=study.layout.log_directory("notice"),
+        code_directory=study.layout.code,
+        python="",
+        resources={**resources(study, run), **({} if address == "me" else {"mail": address})},
+    )
+    try:
+        session.cluster(NOTICE_PROFILE).submit(request)
+    except ClusterError as error:
+        return f"the job that was to mail it was not submitted ({error})"
+    return ""

@@ -1,0 +1,96 @@
+"""Who makes passes over a study, what its site allows, and the crontab entry for one that allows no driver."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.cluster.crontab import find_entries
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
+from lvjobs.cluster.states import Hold
+from lvjobs.control.backends import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, driver_name
+from lvjobs.control.driver.driver import driven, look, standing
+from lvjobs.control.session import Session
+from lvjobs.control.summary_file import read_summary
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+
+
+def report(session: Session) -> dict[str, Any]:
+    """Who makes passes: the driver's jobs, why there are none, and what this site allows. See docs/json.md."""
+    study = session.study
+    with session.ledger.transaction() as transaction:
+        kept, left = standing(transaction), driven(transaction.runs(only_open=True))
+    on_slurm = backend_of(study.config.profile) != LOCAL or bool(left)
+    jobs = look(session) if on_slurm else ()
+    return {
+        "name": driver_name(study),
+        "enabled": study.config.driver.job,
+        "stopped": kept.stopped,
+        "refused": kept.refused,
+        "left": len(left),
+        "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
+        "cron": find_entries(driver_name(study)),
+        "site": _ways(session) if on_slurm else [f"no Slurm, so keep {remedies.WATCH(*study.where)} running"],
+        "last_pass": last_pass(study.layout.summary),
+    }
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "state": job.state, "reason": job.reason, "start": job.start}
+
+
+def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:
+    """Return what each of the driver's jobs in a report does, or waits for."""
+    return [_line(Job(row["id"], "", 0, row["state"], row["reason"], row["start"]), now) for row in shown["jobs"] or ()]
+
+
+def _line(job: Job, now: float) -> str:
+    if job.is_running:
+        return f"job {job.id} makes passes now"
+    if job.hold is Hold.BEGIN_TIME and job.start:
+        return f"job {job.id} makes the next pass in {max(0, job.start - now):.0f} s, or when a run ends"
+    if job.hold is Hold.DEPENDENCY:
+        return f"job {job.id} stands by"
+    return f"job {job.id} is {job.state.lower()}" + (f" ({job.reason})" if job.reason else "")
+
+
+def last_pass(path: Path) -> float | None:
+    """When the last pass was made, in seconds since the epoch."""
+    summary = read_summary(path)
+    return None if summary is None else float(summary["time"])
+
+
+def _ways(session: Session) -> list[str]:
+    try:
+        site = session.cluster(DRIVER_PROFILE).probe()
+    except ClusterError as error:
+        return [f"did not answer ({error})"]
+    hold = site.requeue_hold_seconds
+    ways = (
+        [f"a job that requeues itself is held for {hold:.0f} s, which is the time between two passes"] if hold else []
+    )
+    return ways + [note for note in site.notes if any(word in note for word in ("scrontab", "AllocNodes"))]
+
+
+def cron_entry(study: Study, minutes: int, *, of_slurm: bool) -> tuple[str, list[str]]:
+    """The name and the lines of an entry of (s)crontab that makes a pass every so many minutes."""
+    log = study.layout.log_directory(DRIVER) / "cron.out"
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # cron's own environment has next to nothing in it
+    known = [f"{name}={os.environ[name]}" for name in ("PATH", "PYTHONPATH", "SLURM_CONF") if name in os.environ]
+    command = ["env", *known, sys.executable, "-m", "lvjobs", "driver", "run", "--study", str(study.root)]
+    if any(character in part for part in (*command, str(log)) for character in "%\n"):
+        raise UsageError(f"{study.root}: no crontab can carry a % in a path; move the study elsewhere")
+    when = "*" if minutes == 1 else f"*/{minutes}"  # scrontab knows no */1
+    line = f"{when} * * * * cd / && {shlex.join(command)} >>{shlex.quote(str(log))} 2>&1"
+    if not of_slurm:
+        return driver_name(study), [line]
+    own = study.config.driver.variables()
+    asked = {**defaults_of(study.config.profile), **study.config.resources.variables(), **own}
+    options = [f"--{key}={asked[key]}" for key in ("partition", "account", "qos") if asked.get(key)]
+    options += [f"--job-name={DRIVER}", "--time=15", "--mem=1000M"]
+    return driver_name(study), [f"#SCRON {shlex.quote(option)}" for option in options] + [line]

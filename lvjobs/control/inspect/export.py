@@ -1,0 +1,42 @@
+"""The ledger's rows for other programs: runs, attempts, charges and stages as plain tables."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lvjobs.control.budget.accounts import Terms
+from lvjobs.ledger.transaction import Transaction
+
+TABLES = ("runs", "attempts", "charges", "stages")
+Rows = Sequence[Mapping[str, Any]]
+
+
+def tables(transaction: Transaction, terms: Terms) -> dict[str, Rows]:
+    """Each table's rows, oldest first; a row's keys are the same for all of a table.
+
+    A charge has its run's name, and what it costs by the convention that binds: `flops`, whether or not it `counts`
+    against the limit.
+    """
+    runs = transaction.runs()
+    by_id = {run.id: run for run in runs}
+    cells = transaction.cells()
+    charges = []
+    for charge in transaction.charges():
+        run = by_id[charge.run_id]
+        counts = terms.counts_inference or charge.kind in ("useful", "replayed")
+        flops = charge.units * terms.rate(run, charge.kind)
+        charges.append({**asdict(charge), "run": run.name, "flops": flops, "counts": counts})
+    attempts = [{**asdict(attempt), "run": by_id[attempt.run_id].name} for attempt in transaction.attempts()]
+    stages = [
+        {**asdict(stage), "cells": [by_id[run_id].name for run_id in cells.get(stage.name, ())]}
+        for stage in transaction.stages()
+    ]
+    found = {"runs": [asdict(run) for run in runs], "attempts": attempts, "charges": charges, "stages": stages}
+    return {name: [_plain(row) for row in rows] for name, rows in found.items()}
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it: words for states and causes."""
+    plain: dict[str, Any] = json.loads(json.dumps(row))
+    return plain

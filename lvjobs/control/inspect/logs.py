@@ -1,0 +1,29 @@
+"""What a run's jobs printed: the file of its latest job that has one."""
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvjobs.control.reconcile.observe import read_claims
+from lvjobs.foreign import cleaned
+from lvjobs.study.config import Study
+
+
+def newest_log(study: Study, row: Mapping[str, Any]) -> Path | None:
+    """Of the run in this row of a summary; None where no job of it has printed anything.
+
+    Logs are named by job id, so the jobs that claimed the run tell.
+    """
+    claims = read_claims(study.layout.run(row["name"]), known=frozenset())
+    for job in filter(None, [row["job_id"], *(claim.job_id for claim in reversed(claims))]):
+        found = sorted(study.layout.logs.glob(f"*/{job}.out"), key=lambda path: path.stat().st_mtime)
+        if found:
+            return found[-1]
+    return None
+
+
+def last_lines(path: Path, most: int) -> list[str]:
+    """The last lines of a log, cleaned, without their newlines; bytes that are no text are replaced."""
+    with path.open(errors="replace", encoding="utf-8") as stream:
+        return [cleaned(line.rstrip("\n")) for line in deque(stream, maxlen=most)]

@@ -1,0 +1,111 @@
+"""What a report tells of a study: the ledger at one moment, as plain rows. It makes no pass."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lvjobs.control.budget.accounts import Books
+from lvjobs.control.budget.archive import check_basis
+from lvjobs.control.budget.cost import workload_of
+from lvjobs.control.budget.efficiency import end_of
+from lvjobs.control.session import Session
+from lvjobs.control.stages.comparison import standing
+from lvjobs.control.summary import build_summary, read_unclosed
+from lvjobs.control.summary_file import ClosedRows, read_summary, whole
+from lvjobs.errors import UsageError
+from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.study.stages import Stage
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+
+
+def retell(session: Session) -> dict[str, Any]:
+    """All of it.
+
+    `summary` is as a pass leaves it, made now of the ledger's rows and as old as the last pass. `spans` are the
+    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare; `step` the parts of what
+    one step costs (see `_step`); `runs` the records themselves.
+    """
+    last = read_summary(session.study.layout.summary)
+    with session.ledger.transaction() as transaction:
+        check_basis(transaction, session.terms)  # study.toml may say something else than when the last pass was made
+        runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
+        books = session.full_books(transaction)
+        now = last["time"] if last else _newest(runs, attempts)
+        closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
+        unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
+        summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
+        cells = transaction.cells()
+        stages = [each for each in transaction.stages() if cells.get(each.name)]
+    compared = [each.name for each in stages if not Stage.model_validate(each.definition).evaluates]
+    return {
+        "summary": summary,
+        "runs": runs,
+        "spans": spans(runs, attempts, charges, books, now),
+        "standings": [standing(session, name) for name in compared],
+        "step": _step(runs, books),
+    }
+
+
+def _newest(runs: Sequence[Run], attempts: Sequence[Attempt]) -> float:
+    """When something last happened, where no pass left word of when it was made."""
+    known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
+    return max(known, default=0.0)
+
+
+def spans(
+    runs: Sequence[Run], attempts: Sequence[Attempt], charges: Sequence[Charge], books: Books, now: float
+) -> list[dict[str, Any]]:
+    """Each attempt's time and end, and its FLOPs by kind; their sums are the budget's own."""
+    by_id = {run.id: run for run in runs}
+    spent: dict[int, dict[str, int]] = defaultdict(dict)
+    for charge in charges:
+        rate = books.terms.rate(by_id[charge.run_id], charge.kind)
+        spent[charge.attempt_id][charge.kind] = charge.units * rate
+    return [
+        {
+            "run": by_id[attempt.run_id].name,
+            "stage": by_id[attempt.run_id].stage,
+            "generation": attempt.generation,
+            "job": attempt.job_id,
+            "host": attempt.host,
+            "started": attempt.started,
+            "ended": max(attempt.started, end_of(attempt, now)),
+            "cause": attempt.cause.value if attempt.cause else None,
+            "evidence": attempt.evidence,
+            "resumed_from": attempt.resumed_from,
+            "step": attempt.step,
+            "flops": spent[attempt.id],
+        }
+        for attempt in attempts
+    ]
+
+
+def _step(runs: Sequence[Run], books: Books) -> dict[str, Any]:
+    """The FLOPs of one step of the training that cost most, part by part and convention by convention.
+
+    `problem` says why, where there are none.
+    """
+    trained = [run for run in runs if run.config["task"] == TRAIN_TASK]
+    if not trained:
+        return {"problem": "no run is a training of the bundled task, whose steps lvjobs can take apart"}
+    run = max(trained, key=lambda each: books.accounts[each.id].spent(books.terms))
+    training = TrainingConfig.model_validate(run.config["params"])
+    try:
+        workload = workload_of(training, training.lora_rank, training.format)
+        counts = {name: CONVENTIONS[name](workload) for name in BINDING}
+    except UsageError as error:
+        return {"problem": str(error)}
+    parts: Mapping[str, dict[str, int]] = {name: each.as_dict() for name, each in counts.items()}
+    return {
+        "problem": "",
+        "run": run.name,
+        "model": training.model,
+        "batch_size": training.batch_size,
+        "context_length": training.context_length,
+        "lora_rank": training.lora_rank,
+        "lora_targets": training.lora_targets,
+        "accumulate": training.accumulate,
+        "parts": parts,
+    }

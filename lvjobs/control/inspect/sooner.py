@@ -1,0 +1,138 @@
+"""What would start sooner: Slurm is asked when jobs would start that ask for something else. On demand only.
+
+Each question is an `sbatch --test-only`, which burns a job id and makes the scheduler think, so there are few of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
+from lvjobs.control.backends import defaults_of, profile_of
+from lvjobs.control.session import Session
+from lvjobs.control.submission.send import request_for
+from lvjobs.control.submission.slots import choices
+from lvjobs.control.submission.timing import measured_limit
+from lvjobs.control.summary import find_row
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Run
+
+MOST_QUESTIONS = 6
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What else a job may ask for: in words, as changed variables of the profile, and what to type to have it so."""
+
+    words: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    typed: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """When such a job would start (seconds since the epoch), or why it would not (`said`)."""
+
+    alternative: Alternative
+    start: float | None
+    said: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "what": self.alternative.words,
+            "start": self.start,
+            "said": self.said,
+            "type": self.alternative.typed,
+        }
+
+
+def alternatives(
+    asked: Mapping[str, Any],
+    job_id: str,
+    partitions: Mapping[str, float | None],
+    measured: int | None,
+    batch: int | None,
+) -> list[Alternative]:
+    """What to ask for besides what a waiting job does (`asked`: the profile's variables as they are): at most a few.
+
+    `partitions` are the site's, with their longest time limits in minutes. `measured` is the time limit that the run is
+    known to need, `batch` what its GPUs have to divide; None where that is not known.
+    """
+    found = [Alternative("a job like it, sent now")]
+    minutes = int(asked.get("time_limit_minutes") or 0)
+    shorter = {measured} if measured else {minutes // 2, minutes // 4}
+    for less in sorted((one for one in shorter if 0 < one < minutes), reverse=True):
+        source = "as measured: " if measured else ""
+        typed = remedies.SCONTROL_UPDATE(job=job_id, setting=f"timelimit={less}")
+        found.append(Alternative(f"{source}{less} min instead of {minutes}", {"time_limit_minutes": less}, typed))
+    mine = set(str(asked.get("partition") or "").split(","))
+    for name, most in partitions.items():
+        if name not in mine and (most is None or minutes <= most):
+            typed = remedies.SCONTROL_UPDATE(job=job_id, setting=f"partition={name}")
+            found.append(Alternative(f"partition {name}", {"partition": name}, typed))
+    gpus = int(asked.get("gpus") or 0)
+    fewer = gpus // 2
+    if fewer and batch is not None and batch % fewer == 0:
+        typed = f"gpus = {fewer} under [resources] in study.toml, for runs to come"
+        found.insert(
+            min(len(found), MOST_QUESTIONS - 1), Alternative(f"{fewer} of {gpus} GPUs", {"gpus": fewer}, typed)
+        )
+    return found[:MOST_QUESTIONS]
+
+
+def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
+    """When jobs would start that take this run on (its `row` of the summary, whose job waits), soonest first.
+
+    Raises:
+        UsageError: nobody here can tell.
+    """
+    with session.ledger.transaction() as transaction:
+        run = transaction.find_run(id=row["id"])
+    assert run is not None
+    cluster = session.cluster_of(run)
+    try:
+        partitions = cluster.probe().partitions
+        limit = measured_limit(session.study.layout, session.ledger, run)
+        wanted = alternatives(
+            _asked(session, run), row["job_id"], partitions, limit, run.config["params"].get("batch_size")
+        )
+        answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
+    except ClusterError as error:
+        status = remedies.STATUS(*session.study.where)
+        raise UsageError(
+            f"nobody can tell when a job would start here ({error}); see how the runs wait: {status}"
+        ) from None
+    return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
+
+
+def _asked(session: Session, run: Run) -> dict[str, Any]:
+    set_here = {key: value for key, value in run.resources.items() if value is not None}
+    return {**defaults_of(profile_of(session.study.layout, run)), **set_here}
+
+
+def _ask(session: Session, cluster: Cluster, run: Run, alternative: Alternative) -> Answer:
+    choice = {**choices(run.resources)[0], **alternative.changes}
+    try:
+        return Answer(alternative, cluster.estimate_start(request_for(session.study, [run], "0" * 12, choice)))
+    except ClusterSilent:  # nor will it answer the next time
+        raise
+    except ClusterError as error:
+        return Answer(alternative, None, str(error))
+
+
+def waiting_rows(
+    summary: Mapping[str, Any], names: Sequence[str], where: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
+    """The runs (all, where none is named) whose jobs wait in the queue. `where`: see `Study.where`.
+
+    Raises:
+        UsageError: one that is named is none of them.
+    """
+    names = [find_row(summary, name, where)["name"] for name in names]
+    waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]
+    for name in names:
+        if not any(row["name"] == name for row in waiting):
+            raise UsageError(f"{name} has no job that waits in the queue; type: {remedies.STATUS(*where)}")
+    return [row for row in waiting if not names or row["name"] in names]

@@ -1,0 +1,251 @@
+"""`lvjobs why`: how a run stands and why, with the evidence; what is being done about it; what the user can type."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.cluster.protocol import ClusterError
+from lvjobs.control.budget.intervals import duration
+from lvjobs.control.code_copies import drift, find_tasks
+from lvjobs.control.inspect.logs import last_lines, newest_log
+from lvjobs.control.inspect.sooner import find_sooner
+from lvjobs.control.reconcile.policy import leniency
+from lvjobs.control.session import Session
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Attempt, Run
+from lvjobs.study.tables import Policy
+from lvjobs.study.training import TRAIN_TASK
+from lvjobs.study.words import Cause, RunState
+
+_TRACEBACK_LINES = 12
+_LOG_LINES = 8
+_FILES = 3
+_DONE = 3
+"""Of what lvjobs did about the last death, so many of the latest deeds are told."""
+
+
+@dataclass(frozen=True)
+class Why:
+    """An answer on one screen. `evidence` and `remedies` are pairs: what it is and what it says; what to type and why.
+
+    `log` is the file whose last lines are `printed`.
+    """
+
+    headline: str
+    evidence: Sequence[tuple[str, str]] = ()
+    then: Sequence[str] = ()
+    remedies: Sequence[tuple[str, str]] = ()
+    traceback: Sequence[str] = ()
+    log: str = ""
+    printed: Sequence[str] = ()
+    place: str = ""
+    alternatives: Sequence[Mapping[str, Any]] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it (docs/json.md)."""
+        return {
+            "headline": self.headline,
+            "evidence": [{"what": what, "said": said} for what, said in self.evidence],
+            "then": list(self.then),
+            "remedies": [{"type": typed, "why": why} for typed, why in self.remedies],
+            "traceback": list(self.traceback),
+            "log": self.log or None,
+            "printed": list(self.printed),
+            "place": self.place or None,
+            "alternatives": [dict(each) for each in self.alternatives],
+        }
+
+
+def why(session: Session, row: Mapping[str, Any]) -> Why:
+    """Of a run, by its row of the summary of a pass made just now."""
+    with session.ledger.transaction() as transaction:
+        run = transaction.find_run(id=row["id"])
+        attempts = transaction.attempts([row["id"]])
+        events = transaction.events(row["id"], limit=1000)
+    assert run is not None
+    now = session.clock()
+    died = _last_death(attempts)
+    log = newest_log(session.study, row) if _is_unwell(run, died) else None
+    since = died.ended if died is not None and died.ended else run.created
+    noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
+    traceback = died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else []
+    printed = last_lines(log, _LOG_LINES) if log else ()
+    place, alternatives = _in_the_queue(session, run, row)
+    return Why(
+        headline=headline(run, row, attempts, now),
+        evidence=[
+            *evidence(run, attempts, session.study.config.policy),
+            *noted[-_DONE:],
+            *_of_the_code(session, run),
+        ],
+        then=list(_then(run, row, attempts)),
+        remedies=list(_remedies(run, row, died, session.study.where, has_log=log is not None)),
+        traceback=traceback,
+        log=str(log) if log else "",
+        printed=_after(traceback, printed),
+        place=place,
+        alternatives=alternatives,
+    )
+
+
+def _last_death(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The last attempt that ended before the run was completed."""
+    ended = [attempt for attempt in attempts if attempt.cause not in (None, Cause.COMPLETED)]
+    return ended[-1] if ended else None
+
+
+def _is_unwell(run: Run, died: Attempt | None) -> bool:
+    """Whether what its jobs printed may say more: it was not preempted, nor cancelled."""
+    if run.state is RunState.COMPLETED or died is None:
+        return False
+    return died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
+
+
+def _after(traceback: Sequence[str], printed: Sequence[str]) -> Sequence[str]:
+    """What was printed below the traceback, where that is told already."""
+    ends = [at for at, line in enumerate(printed) if traceback and line == traceback[-1]]
+    return printed[ends[-1] + 1 :] if ends else printed
+
+
+# -- how it stands ----------------------------------------------------------------------------------------------------
+
+
+def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now: float) -> str:
+    """One sentence."""
+    last = attempts[-1] if attempts else None
+    job = f"job {row['job_id']}" if row["job_id"] else "its job"
+    if run.state is RunState.COMPLETED:
+        tries = "one attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
+        return f"it is completed, at step {row['step']}, after {tries}"
+    if run.state is RunState.RUNNING:
+        if last is None or last.cause is not None:
+            return f"{job} runs; {run.reason or 'its worker has not begun yet'}"
+        since = duration(max(0.0, now - last.started))
+        left = f", {duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
+        which = f"attempt {len(attempts)}, {job}"
+        now_so = f"; {run.reason}" if run.reason else ""
+        return f"it runs on {last.host} for {since} ({which}), step {row['step']} of {run.steps}{left}{now_so}"
+    if run.state is RunState.SUBMITTING:
+        return "it was submitted, and nobody knows yet whether the scheduler took it"
+    if row.get("queue_reason") is not None:
+        begun = f"it was interrupted ({_cause(run)}), and " if run.state is RunState.INTERRUPTED else "it "
+        return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
+    words = {
+        RunState.HELD: "it is held, and waits for " + ("FLOPs" if run.held_for == "budget" else "you"),
+        RunState.PAUSED: "it is paused, at its last checkpoint",
+        RunState.CANCELLED: "it was cancelled",
+        RunState.PLANNED: "it is planned, and not submitted yet",
+        RunState.INTERRUPTED: f"it was interrupted ({_cause(run)}), and is to go on",
+        RunState.QUEUED: f"it waits in the queue as {job}",
+    }[run.state]
+    return words + (f": {run.reason}" if run.reason else "")
+
+
+def _cause(run: Run) -> str:
+    return run.cause.value if run.cause is not None else "its end is not known yet"
+
+
+def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[tuple[str, str]]:
+    """What is known of the last death, and what it cost."""
+    died = _last_death(attempts)
+    if died is not None:
+        number = attempts.index(died) + 1
+        where = f" on {died.host}" if died.host else ""
+        yield (
+            f"attempt {number}",
+            f"{died.cause.value if died.cause else ''}{where}, job {died.job_id}: {died.evidence}",
+        )
+        if died.ended:
+            yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(died.ended))
+        if died.has_started:
+            lost = max(0, died.step - died.checkpoint_step)
+            again = "; no step is lost"
+            if lost:
+                again = f"; {lost} steps are done again" if lost > 1 else "; one step is done again"
+            yield (
+                "last step",
+                f"{died.step}, newest checkpoint {died.checkpoint_step}" + ("" if run.state.is_final else again),
+            )
+        if words := leniency(run, [each for each in attempts if each.cause is not None], policy):
+            yield "forgiven", words
+    waiting = run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before
+    if waiting:
+        yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
+
+
+def _of_the_code(session: Session, run: Run) -> Iterator[tuple[str, str]]:
+    """Whether the code is another by now than the run's."""
+    if run.state.is_final:
+        return
+    find_tasks(session.study.root, [run.config["task"]])
+    files = drift(session.study.layout.code, run.code, run.config["task"])
+    if files:
+        shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")
+        yield "code", f"edited since it was submitted ({shown}); it runs as it was then, also when it is requeued"
+
+
+# -- what follows -----------------------------------------------------------------------------------------------------
+
+
+def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iterator[str]:
+    """What lvjobs, or Slurm, does next."""
+    checkpoint = row["checkpoint_step"]
+    where = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
+    if run.state is RunState.INTERRUPTED and row.get("queue_reason") is not None:
+        yield f"Slurm starts its job again by itself, and it goes on {where}"
+    elif run.state in (RunState.INTERRUPTED, RunState.PLANNED):
+        when = "once its back-off is over" if run.not_before else "as soon as it may"
+        yield f"a pass submits it {when}; it then {'goes on' if attempts else 'begins'} {where}"
+    elif run.state is RunState.QUEUED:
+        yield f"it begins {where} when Slurm starts the job"
+    elif run.state is RunState.RUNNING:
+        yield f"it checkpoints every {run.checkpoint_every} steps; whatever ends it, it goes on from there"
+    elif run.state is RunState.SUBMITTING:
+        yield "the next pass looks for its token in the queue, and adopts the job or submits anew"
+    elif run.state is RunState.HELD:
+        yield "nothing, until you take it up" if run.held_for != "budget" else "it goes on by itself when its FLOPs fit"
+    if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
+        yield f"its checkpoints stay: the newest is of step {checkpoint}"
+
+
+def _remedies(
+    run: Run, row: Mapping[str, Any], died: Attempt | None, where: Sequence[str], *, has_log: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield what to type, and what for. `where`: see `Study.where`."""
+    name = run.name
+    if run.state in (RunState.HELD, RunState.PAUSED):
+        after = "once it is mended: takes it up, with the code as it is now"
+        if run.held_for == "budget":
+            yield remedies.BUDGET_SET(*where), "raises the limit"
+            after = "takes it up"
+        if died is not None and died.cause is Cause.OUT_OF_MEMORY:
+            yield remedies.RESUME_MEMORY(*where, run=name), "takes it up with more memory"
+        yield remedies.RESUME_RUN(*where, run=name), after
+    if has_log:
+        yield remedies.LOGS(*where, run=name), "all that its last job printed"
+    if row.get("queue_reason") is not None:
+        yield remedies.QUEUE(*where, run=name), "asks Slurm what would start sooner"
+    if run.state is RunState.COMPLETED and run.config["task"] == TRAIN_TASK:
+        yield remedies.EVALUATE(*where, runs=name), "forecasts and scores held-out series"
+    if not run.state.is_final and run.state is not RunState.HELD:
+        yield remedies.WATCH(*where), "makes passes, and says what each did"
+    yield remedies.STATUS_RUN(*where, run=name), "its whole story"
+    if not run.state.is_final:
+        yield remedies.CANCEL(*where, run=name), "ends it for good"
+
+
+def _in_the_queue(session: Session, run: Run, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """Of a run whose job waits: where in the queue it stands, in words, and what would start sooner."""
+    if row.get("queue_reason") is None:
+        return "", ()
+    try:
+        place = session.cluster_of(run).place(row["job_id"])
+        words = place.words if place is not None else ""
+    except (ClusterError, UsageError) as error:
+        words = str(error)
+    try:
+        return words, [answer.to_dict() for answer in find_sooner(session, row)]
+    except UsageError as error:
+        return words or str(error), ()

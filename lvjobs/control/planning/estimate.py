@@ -1,0 +1,248 @@
+"""What runs will cost before any is submitted: FLOPs by each convention, time, and room on disk. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from lvjobs.control.budget.accounts import Account, Books, Terms
+from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
+from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
+from lvjobs.control.planning.plans import Demand, Need, judge
+from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.conventions import DEFAULT
+from lvjobs.flops.rules import adapted, linears
+from lvjobs.ledger.records import Run, Work
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.words import RunState
+
+PARTS = ("training", "validation", "evaluation", "replay")
+
+_BYTES_A_PARAMETER = 4 * 3
+"""Of a checkpoint: the adapter's weights and AdamW's two moments of each, in fp32."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that is declared, or would be; and what the ledger has of it, if it has.
+
+    `series` are the held-out systems that it forecasts once it is trained; `checkpoint` is the step of its newest one.
+    `same_as` is the earlier stage that trains it already: it takes nothing more.
+    """
+
+    run: Run
+    series: int = 0
+    account: Account | None = None
+    checkpoint: int = 0
+    same_as: str = ""
+
+    def work(self, part: str) -> Work:
+        """All of one part, from the run's beginning; `replay` is the interval that is set aside for one death."""
+        if part == "replay":
+            return replay_of_an_interval(self.run.config, 0)
+        if part == "evaluation":
+            return Work(generation=self.series + work_ahead(self.run.config, 0).generation)
+        ahead = work_ahead(self.run.config, 0)
+        return Work(training=ahead.training) if part == "training" else Work(validation=ahead.validation)
+
+    def flops(self, convention: str, part: str) -> int | None:
+        """FLOPs of one part, whether or not it counts; None where the run does not know the convention."""
+        if convention not in self.run.rates:
+            return None
+        return Terms(limit=0, convention=convention).price(self.run, self.work(part))
+
+    def need(self, terms: Terms) -> Need:
+        """What it takes of what is free now: nothing that is spent already, or set aside."""
+        if self.same_as:
+            return Need()
+        is_provided_for = self.run.state.is_final or (self.account is not None and self.account.reserved is not None)
+        ahead, replay = Work(), Work()
+        if not is_provided_for:
+            ahead = work_ahead(self.run.config, self.checkpoint)
+            replay = replay_of_an_interval(self.run.config, self.checkpoint)
+        return Need(terms.price(self.run, ahead) + self.evaluation(terms), terms.price(self.run, replay))
+
+    def evaluation(self, terms: Terms) -> int:
+        """FLOPs that count of the forecasts it has not made yet. No reservation provides for them."""
+        made = self.account.executed.generation if self.account else 0
+        is_wanted = self.run.state is not RunState.CANCELLED and not self.same_as
+        return terms.price(self.run, Work(generation=max(0, self.series - made))) if is_wanted else 0
+
+    def cut(self, steps: int) -> "Cell":
+        """With so many steps, where it has more."""
+        if steps >= self.run.steps:
+            return self
+        return replace(self, run=replace(self.run, config={**self.run.config, "steps": steps}), same_as="")
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint: adapter and optimizer."""
+        return lora_parameters(self.run.config) * _BYTES_A_PARAMETER
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the checkpoints that stay: the last ones, and the best."""
+        config = self.run.config
+        written = -(-self.run.steps // self.run.checkpoint_every)
+        return min(written, int(config["keep_last"]) + bool(config["keep_best"])) * self.checkpoint_bytes
+
+
+@dataclass(frozen=True)
+class StageCells:
+    """The runs of one stage."""
+
+    name: str
+    cells: Sequence[Cell]
+
+    def flops(self, convention: str, part: str) -> int | None:
+        """FLOPs of one part; None where a run does not know the convention."""
+        return _sum(cell.flops(convention, part) for cell in self.cells)
+
+    def demand(self, terms: Terms) -> Demand:
+        """What the stage still takes, and would with fewer steps."""
+        return Demand(
+            self.name,
+            len(self.cells),
+            max(cell.run.steps for cell in self.cells),
+            math.lcm(*(cell.run.checkpoint_every for cell in self.cells)),
+            partial(self._need, terms),
+            is_new=all(cell.account is None for cell in self.cells),
+        )
+
+    def _need(self, terms: Terms, steps: int) -> Need:
+        return sum((cell.cut(steps).need(terms) for cell in self.cells), start=Need())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them).
+
+    `pack` runs share a job, `side_by_side` of them at a time.
+    """
+
+    gpus: int = 0
+    at_once: int | None = None
+    pack: int = 1
+    side_by_side: int = 1
+
+    def jobs(self, seconds: Sequence[float]) -> list[float]:
+        """How long each job takes, of runs that take `seconds`."""
+        packs = [seconds[first : first + self.pack] for first in range(0, len(seconds), self.pack)]
+        return [makespan(pack, self.side_by_side) for pack in packs]
+
+
+def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str = "", profile: str = "") -> Run:
+    """A run that is not in the ledger, as far as it takes to count what it costs."""
+    return Run(
+        id="",
+        name="",
+        stage=stage,
+        fingerprint=config.fingerprint,
+        config=config.model_dump(mode="json"),
+        profile=profile,
+        resources={},
+        code="",
+        created=0.0,
+        rates=rates,
+    )
+
+
+def lora_parameters(config: Mapping[str, Any]) -> int:
+    """Weights of the adapter, from the model's true widths: keys and values as narrow as they are.
+
+    None where nothing is trained: what an evaluation keeps is its forecasts, a few kB.
+    """
+    if config.get("task") != TRAIN_TASK:
+        return 0
+    training = TrainingConfig.model_validate(config["params"])
+    shape = architecture_of(training.model)
+    widths = linears(shape, shape.kv_width)
+    per_rank = sum(inner + outer for inner, outer in (widths[name] for name in adapted(training.lora_targets)))
+    return shape.layers * training.lora_rank * per_rank
+
+
+def estimate(stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: Place) -> dict[str, Any]:
+    """All that `lvjobs estimate --json` shows, without the study; integers of FLOPs, bytes and whole seconds."""
+    terms = books.terms
+    known = [name for name in DEFAULT if all(name in cell.run.rates for stage in stages for cell in stage.cells)]
+    rows = [_row(stage, known, stopwatch, place) for stage in stages]
+    return {
+        "convention": terms.convention,
+        "counts_inference": terms.counts_inference,
+        "limit": terms.limit,
+        "spent": books.spent,
+        "reserved": books.reserved,
+        "free": books.free,
+        "conventions": known,
+        "stages": rows,
+        "total": _total(rows, known),
+        **judge([stage.demand(terms) for stage in stages], books.free).as_dict(),
+        "needed_for_evaluation": sum(cell.evaluation(terms) for stage in stages for cell in stage.cells),
+        "reuse": _reuse(stages, terms),
+    }
+
+
+def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, place: Place) -> dict[str, Any]:
+    cells = stage.cells
+    return {
+        "name": stage.name,
+        "runs": len(cells),
+        "existing": sum(cell.account is not None for cell in cells),
+        "steps": sum(cell.run.steps for cell in cells),
+        "windows": sum(cell.work("validation").validation for cell in cells),
+        "series": sum(cell.series for cell in cells),
+        **{part: {name: stage.flops(name, part) for name in conventions} for part in PARTS},
+        **_times(cells, [stopwatch.pace(cell.run) for cell in cells], place),
+        "checkpoint_bytes": max(cell.checkpoint_bytes for cell in cells),
+        "kept_bytes": sum(cell.kept_bytes for cell in cells),
+    }
+
+
+def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: Place) -> dict[str, Any]:
+    """Of the longest step and run, and of the stage; nulls where a run's pace is not known."""
+    known = [pace for pace in paces if pace is not None]
+    if len(known) < len(paces):
+        keys = ("time_source", "time_from", "step_seconds", "run_seconds", "stage_seconds", "gpu_seconds")
+        return dict.fromkeys(keys)
+    seconds = [pace.of_run(cell.run.config) for cell, pace in zip(cells, known, strict=True)]
+    jobs = place.jobs(seconds)
+    scaled = next((pace for pace in known if pace.source == "scaled"), None)
+    worst = scaled or next((pace for pace in known if pace.source == "given"), known[0])
+    return {
+        "time_source": worst.source,
+        "time_from": worst.of or None,
+        "step_seconds": max(pace.step for pace in known),
+        "run_seconds": math.ceil(max(seconds)),
+        "stage_seconds": math.ceil(makespan(jobs, place.at_once)),
+        "gpu_seconds": math.ceil(sum(jobs) * place.gpus),
+    }
+
+
+def _total(rows: Sequence[Mapping[str, Any]], conventions: Sequence[str]) -> dict[str, Any]:
+    counts = ("runs", "existing", "steps", "windows", "series", "stage_seconds", "gpu_seconds", "kept_bytes")
+    return {
+        **{key: _sum(row[key] for row in rows) for key in counts},
+        **{part: {name: _sum(row[part][name] for row in rows) for name in conventions} for part in PARTS},
+    }
+
+
+def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
+    """Runs that an earlier stage trains already: they are trained once, and what that saves is not needed."""
+    shared: dict[tuple[str, str], list[int]] = {}
+    for stage in stages:
+        for cell in stage.cells:
+            if cell.same_as:
+                shared.setdefault((stage.name, cell.same_as), []).append(replace(cell, same_as="").need(terms).work)
+    return [
+        {"stage": stage, "same_as": origin, "runs": len(saved), "saves": sum(saved)}
+        for (stage, origin), saved in shared.items()
+    ]
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """None if one of them is."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None

@@ -1,0 +1,151 @@
+"""A run's attempts while a pass decides about it: what the journals said, and the ends it concludes. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.states import Ending
+from lvjobs.control.reconcile.actions import SaveAttempt
+from lvjobs.control.reconcile.classify import Death, classify, execution
+from lvjobs.control.reconcile.views import MemberView, RunView
+from lvjobs.ledger.records import Attempt
+from lvjobs.study.words import Cause
+
+
+class Attempts:
+    """The attempts of one run, oldest first; iterable."""
+
+    def __init__(self, view: RunView, now: float) -> None:
+        self._view = view
+        self._now = now
+        self._all = list(view.attempts)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self._all)
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    @property
+    def current(self) -> Attempt | None:
+        """The latest attempt, if it has not ended."""
+        return self._all[-1] if self._all and self._all[-1].cause is None else None
+
+    @property
+    def ended(self) -> list[Attempt]:
+        """Those that have ended."""
+        return [attempt for attempt in self._all if attempt.cause is not None]
+
+    def learned(self) -> Iterator[SaveAttempt]:
+        """What is new of them: journal lines, ends, late rows of accounting, executions that claimed no generation."""
+        for index in range(len(self._all)):
+            attempt = self._accounted(index)
+            known = index < len(self._view.attempts) and attempt is self._view.attempts[index]
+            if not known or attempt.id == 0 or attempt.generation in self._view.changed:
+                yield SaveAttempt(attempt)
+
+    def close_followed(self) -> None:
+        """An attempt that a newer one or another submission follows is over for us, whatever its process still does."""
+        live = self._view.live if self._view.done is None else None
+        for index, attempt in enumerate(self._all):
+            is_followed = attempt is not self._all[-1] or (live is not None and live.member.token != attempt.token)
+            if attempt.cause is None and is_followed:
+                self._end(index, self._left_behind(index))
+
+    def is_over(self, attempt: Attempt, job: Job) -> bool:
+        """Whether a job that is back in the queue, or runs, has left this attempt behind.
+
+        The queue was asked before the journals were read, so an attempt that is new to us may have begun after the
+        queue called its job pending: the restart count decides, and where there is none, the next pass does.
+        """
+        if job.restart_count is not None:
+            return job.restart_count > attempt.restart_count
+        return attempt.id != 0 and job.is_pending
+
+    def left_behind(self) -> Death:
+        """How the latest attempt ended, whose job has gone on without it."""
+        return self._left_behind(len(self._all) - 1)
+
+    def ended_with(self, job: Job) -> Death:
+        """How the latest attempt ended, whose job ended in this way."""
+        index = len(self._all) - 1
+        return classify(self._all[index], job, flag_is_stale=self._is_stale(index))
+
+    def end(self, death: Death, *, finished: bool = False) -> None:
+        """Conclude the latest attempt."""
+        self._end(len(self._all) - 1, death)
+        if finished:
+            self._all[-1] = replace(self._all[-1], finished=True)
+
+    def failed_node(self) -> str:
+        """Return the node of the last attempt that ended, unless accounting says that it ended otherwise."""
+        last = self.ended[-1]
+        row = execution(self._history(last), last.restart_count)
+        if row is None:
+            return last.host
+        return row.nodes if row.ending is Ending.NODE_FAILED else ""
+
+    def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
+        """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
+        newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
+        self._all.append(
+            Attempt(
+                id=0,
+                run_id=self._view.run.id,
+                token=live.member.token,
+                job_id=job.id if job else live.job_id,
+                restart_count=(job.restart_count or 0) if job else 0,
+                started=(job.start if job else None) or self._now,
+                host=job.nodes if job else "",
+                ended=self._now,
+                cause=death.cause,
+                evidence=death.evidence,
+                resumed_from=newest,
+                checkpoint_step=newest,
+                grown=self._now,
+            )
+        )
+
+    def _left_behind(self, index: int) -> Death:
+        attempt = self._all[index]
+        seen = execution(self._history(attempt), attempt.restart_count)
+        return classify(attempt, seen, flag_is_stale=self._is_stale(index))
+
+    def _end(self, index: int, death: Death) -> None:
+        self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
+
+    def _accounted(self, index: int) -> Attempt:
+        """The attempt, once it has ended with what it held: as soon as accounting says so, which may be a later pass.
+
+        An execution that failed to launch and was released goes on under the same count: its row is the last one's.
+        """
+        attempt = self._all[index]
+        if attempt.cause is None or attempt.allocated_seconds is not None:
+            return attempt
+        if any(later.execution == attempt.execution for later in self._all[index + 1 :]):
+            return attempt
+        row = execution(self._history(attempt), attempt.restart_count)
+        if row is None or row.elapsed is None:
+            return attempt
+        place = self._place(attempt)
+        others = place is not None and place.pack is not None and place.sharing(attempt.restart_count) > 0
+        if attempt.generation is None and others:  # the runs that trained in the shared job held all of it
+            return replace(attempt, allocated_seconds=0.0, gpus=row.gpus)
+        sharing = max(1, place.sharing(attempt.restart_count)) if place else 1
+        return replace(attempt, allocated_seconds=row.elapsed / sharing, gpus=row.gpus, sharing=sharing)
+
+    def _history(self, attempt: Attempt) -> Sequence[Job]:
+        place = self._place(attempt)
+        return place.history if place else ()
+
+    def _place(self, attempt: Attempt) -> MemberView | None:
+        places = self._view.others if self._view.live is None else [self._view.live, *self._view.others]
+        return next((place for place in places if place.member.token == attempt.token), None)
+
+    def _is_stale(self, index: int) -> bool:
+        """Whether an earlier run of the same job was killed at the end of its grace (its flag then sticks)."""
+        token = self._all[index].token
+        return any(
+            earlier.token == token and earlier.cause is Cause.PREEMPTED and not earlier.leave_cause
+            for earlier in self._all[:index]
+        )

@@ -1,0 +1,281 @@
+"""What to do about one run: a pure function of what is known of it, the policy and the clock."""
+
+from collections.abc import Iterator
+
+from lvjobs.cluster.out_of_memory import with_accounting
+from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.reasons import explain
+from lvjobs.cluster.states import Hold
+from lvjobs.control.reconcile.actions import (
+    Action,
+    Adopt,
+    CancelJob,
+    LiftHold,
+    MarkMissing,
+    Release,
+    Report,
+    Revoke,
+    SetRun,
+    Settle,
+    Submit,
+)
+from lvjobs.control.reconcile.attempts import Attempts
+from lvjobs.control.reconcile.classify import Death, classify, classify_unclaimed
+from lvjobs.control.reconcile.hang import silence_of
+from lvjobs.control.reconcile.outcome import Conclusions, give_up
+from lvjobs.control.reconcile.policy import is_due
+from lvjobs.control.reconcile.views import MemberView, RunView
+from lvjobs.ledger.records import Attempt
+from lvjobs.records.journal import UNKNOWN
+from lvjobs.study.tables import Policy
+from lvjobs.study.words import Cause, RunState
+
+
+def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:
+    """The actions for one run, in the order they are to be taken. `watched`: see `lvjobs.control.reconcile.hang`."""
+    case = _Case(view, policy, now, watched)
+    conclusions = list(case.actions())
+    return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]
+
+
+def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> float | None:
+    """When there is something to decide next about the run though nothing happens until then; None: never."""
+    if view.done is not None or view.run.state.is_at_rest:
+        return None
+    if view.live is None:
+        return view.run.not_before if view.run.not_before > now else None
+    job, current = view.live.job, Attempts(view, now).current
+    if job is None or not job.is_running or (current is not None and current.generation in view.changed):
+        return None  # what has grown is looked at again long before a silence can be too long
+    silence = silence_of(view.live, current, job, watched, now)
+    return now + max(0.0, policy.hung_seconds - silence)
+
+
+def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
+    """Jobs that may train this run no more: cancel them while they are somewhere, settle them when they are not."""
+    for other in view.others:
+        if other.is_gone(now, policy.lost_seconds):
+            yield Settle(other.member.token, view.run.id)
+        elif other.job is not None and not other.job.is_ended:
+            if not other.is_needed:
+                yield CancelJob(other.job_id, view.run.id, other.submission.backend)
+        elif other.queue_known and not other.is_marked(now):
+            yield MarkMissing(other.member.token, view.run.id, now)
+
+
+class _Case(Conclusions):
+    """One run's case: the evidence at hand, and what follows from it."""
+
+    def actions(self) -> Iterator[Action]:
+        self.attempts.close_followed()
+        if self.run.state is RunState.COMPLETED:
+            yield from self._settle_completed()
+            return
+        if self.view.done is not None:
+            yield from self._complete()
+        elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
+            self._wind_down()
+        elif self.view.live is None:
+            yield from self._start()
+        else:
+            yield from self._follow(self.view.live)
+
+    def _start(self) -> Iterator[Action]:
+        first = self.view.after
+        if first is None or first.state is RunState.COMPLETED:
+            if is_due(self.run, self.policy, self.now):
+                yield Submit(self.run.id)
+        elif first.state is RunState.CANCELLED:
+            note = f"{first.name}, which it was to come after, was cancelled"
+            yield SetRun(self.run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note)
+        else:
+            yield SetRun(self.run.id, self.waiting_state, reason=f"comes after {first.name}", cause=self.run.cause)
+
+    def _complete(self) -> Iterator[Action]:
+        done = self.view.done
+        assert done is not None
+        if self.attempts.current is not None:
+            self.attempts.end(Death(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
+        yield from self._settle_completed()
+        yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
+
+    def _settle_completed(self) -> Iterator[Action]:
+        """A completed run's job is followed to its end, and until accounting has told what it held."""
+        live = self.view.live
+        if live is None:
+            return
+        waited = live.is_gone(self.now, self.policy.lost_seconds) and live.job is None
+        is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
+        if waited or (is_told and live.last_word is not None and live.last_word.is_ended):
+            yield Settle(live.member.token, self.run.id)
+        elif live.queue_known and live.job is None and not live.is_marked(self.now):
+            yield MarkMissing(live.member.token, self.run.id, self.now)
+
+    def _wind_down(self) -> None:
+        """The run is not to go on; its last attempt may still be on its way out."""
+        current = self.attempts.current
+        if current is None:
+            return
+        jobs = [other for other in self.view.others if other.member.token == current.token]
+        if all(other.is_gone(self.now, self.policy.lost_seconds) for other in jobs):
+            obeyed = current.leave_cause in ("", "stopped", UNKNOWN) and not current.error
+            cancelled = self.run.state is RunState.CANCELLED and obeyed
+            word = jobs[0].last_word if jobs else None
+            death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
+            self.attempts.end(death)
+
+    def _follow(self, live: MemberView) -> Iterator[Action]:
+        current = self.attempts.current
+        if current is not None and current.error:
+            yield from self.died(live, classify(current, None), requeued=False)
+            return
+        if live.last_word is None:
+            yield from self._missing(live)
+            return
+        if live.member.missing_since is not None:
+            yield MarkMissing(live.member.token, self.run.id, None)
+        if live.submission.job_id is None:
+            yield Adopt(live.member.token, live.job_id.partition("_")[0])
+        word = live.last_word
+        assert word is not None
+        if word.is_ended:
+            yield from self._ended(live, word)
+        elif word.is_active:
+            yield from self._active(live, word)
+        else:
+            if not word.is_pending:
+                text = f"Slurm reports its job as {word.state}, a state that lvjobs does not know; treated as live"
+                yield Report(self.run.id, text)
+            yield from self._waiting(live, word)
+
+    def _missing(self, live: MemberView) -> Iterator[Action]:
+        """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
+        current = self.attempts.current
+        if not live.queue_known:
+            return
+        if current is not None:
+            if current.leave_cause not in ("", UNKNOWN):
+                yield from self.died(live, classify(current, None), requeued=False)
+                return
+            if live.submission.job_id is None:
+                yield Adopt(live.member.token, current.job_id.partition("_")[0])
+                yield SetRun(self.run.id, RunState.RUNNING, cause=self.run.cause)
+        since = live.member.missing_since
+        if since is None or not live.is_marked(self.now):
+            yield MarkMissing(live.member.token, self.run.id, self.now)
+            return
+        submitted = live.submission.job_id is not None or bool(live.history)
+        patience = self.policy.lost_seconds if submitted else self.policy.unclear_seconds
+        if self.now - since < patience or not live.history_known:
+            return
+        if submitted:
+            where = "not in squeue, and sacct saw no end of it," if live.history else "in neither squeue nor sacct"
+            evidence = f"job {live.job_id} is {where} for {self.now - since:.0f} s"
+            yield from self.ended_as(live, Death(Cause.LOST, evidence), None)
+        else:
+            yield Revoke(live.member.token, self.run.id)
+            note = f"no job ever carried token {live.member.token}: it was not submitted"
+            yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
+
+    def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
+        """The job is pending, or in a state that lvjobs does not know: then its journal says whether it runs."""
+        if job.hold is Hold.REQUEUED_TOO_OFTEN:
+            yield from self._replace(live, job)
+            return
+        current, cause = self.attempts.current, self.run.cause
+        if current is not None and self.attempts.is_over(current, job):
+            death = self.attempts.left_behind()
+            cause = death.cause
+            yield from self.died(live, death, requeued=True)
+            if not self.goes_on:
+                return
+        state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
+        if not job.is_pending and self.attempts.current is not None:
+            state = RunState.RUNNING
+        said = () if job.is_pending else (f"Slurm says {job.state}",)
+        reason = ": ".join(filter(None, (*said, explain(job.reason, job.id))))
+        yield SetRun(self.run.id, state, reason=reason, cause=cause)
+        if job.hold is Hold.LAUNCH_FAILED:
+            yield from self._failed_launch(live, job)
+        elif job.is_held_back(self.now):
+            restart = job.restart_count or 0
+            if self.attempts and live.member.hold_lifted < restart:
+                yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
+
+    def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
+        """Slurm requeued the job so often that it holds it now; a new job is counted from the beginning."""
+        if self.attempts.current is not None:
+            yield from self.died(live, self.attempts.left_behind(), requeued=False)
+            return
+        yield from give_up(live, self.run.id)
+        note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
+        yield SetRun(
+            self.run.id,
+            self.waiting_state,
+            reason="its job was requeued too often",
+            cause=self.run.cause,
+            not_before=self.run.not_before,
+            note=note,
+        )
+        if is_due(self.run, self.policy, self.now):
+            yield Submit(self.run.id)
+
+    def _failed_launch(self, live: MemberView, job: Job) -> Iterator[Action]:
+        restart = job.restart_count or 0
+        if any(a.token == live.member.token and a.restart_count == restart for a in self.attempts):
+            yield Release(job.id, self.run.id, live.submission.backend)
+            return
+        death = Death(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
+        self.attempts.add_unclaimed(live, job, death)
+        yield from self.judge(live, death, requeued=True)
+        if self.goes_on:
+            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=explain(job.reason), cause=death.cause)
+            yield Release(job.id, self.run.id, live.submission.backend)
+
+    def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
+        current = self.attempts.current
+        if current is not None and self.attempts.is_over(current, job):
+            death = self.attempts.left_behind()
+            yield from self.died(live, death, requeued=True)
+            if self.goes_on:
+                yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=death.cause)
+            return
+        if live.pack is not None and current is not None and self._left_alone(current):
+            yield from self.ended_as(live, classify(current, None), job)
+            return
+        silence = silence_of(live, current, job, self.watched, self.now)
+        if job.is_running and silence > self.policy.hung_seconds:
+            death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
+            if current is not None and current.is_over:  # it left a job that it shares, and that goes on
+                death = classify(current, None)
+            yield from self.ended_as(live, death, job)
+            return
+        yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
+
+    def _begins(self, live: MemberView, job: Job) -> str:
+        """What a run whose job runs waits for."""
+        if job.is_suspended:
+            return f"job {job.id} is suspended ({job.state})"
+        if self.attempts.current is not None:
+            return ""
+        return f"waits for its turn in job {job.id}, which it shares" if live.is_shared(job) else "starting"
+
+    @staticmethod
+    def _left_alone(current: Attempt) -> bool:
+        """Whether it left a shared job that goes on: what else ends it ends the job, which is seen for itself."""
+        return bool(current.died) or current.leave_cause in ("exhausted", "stopped", "superseded")
+
+    def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
+        seen = with_accounting(job, live.history)
+        if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
+            self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
+        claimed = self.attempts.current is not None
+        waited = not claimed and live.is_shared(job)
+        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
+        if waited and death.cause is not Cause.CANCELLED:  # who cancelled it is not lvjobs: see `Pack.needed`
+            yield from give_up(live, self.run.id)  # the shared job ended before its turn came: no death of its own
+            note = f"job {job.id}, which it shared, ended before its turn came"
+            yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
+            yield Submit(self.run.id)
+            return
+        yield from self.ended_as(live, death, job)

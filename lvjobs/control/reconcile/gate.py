@@ -1,0 +1,220 @@
+"""The budget gate of a pass: nothing starts unless spent + reserved + wanted <= limit. Pure.
+
+It looks at all runs at once, after each was decided about by itself: a limit is shared. What runs goes on. What waits
+and no longer fits is held, with a reason; what was held for the budget alone and fits now goes on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lvjobs import remedies
+from lvjobs.control.budget.accounts import Account, Books
+from lvjobs.control.budget.cost import allowance, replay_of_an_interval, work_ahead
+from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
+from lvjobs.control.reconcile.outcome import give_up
+from lvjobs.control.reconcile.views import RunView
+from lvjobs.ledger.records import Run, Work
+from lvjobs.study.words import Cause, RunState
+
+BUDGET = "budget"
+"""`held_for` of a run that waits for FLOPs and for nothing else."""
+
+REPLAYS = "replays"
+"""`held_for` of a run that was to have no more than one reservation, and used it up."""
+
+
+@dataclass
+class Case:
+    """One run in this pass: what is known of it, and what was decided about it so far."""
+
+    view: RunView
+    actions: list[Action]
+    checkpoint: int = field(init=False)
+    state: RunState = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Where it would go on from, and how it stands once the actions are taken."""
+        self.checkpoint = newest_checkpoint(self.view)
+        self.state = self._change.state if self._change else self.view.run.state
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.view.run
+
+    @property
+    def _change(self) -> SetRun | None:
+        return next((action for action in reversed(self.actions) if isinstance(action, SetRun)), None)
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why its last attempt ended."""
+        return self._change.cause if self._change else self.run.cause
+
+    @property
+    def reason(self) -> str:
+        """Why it waits."""
+        return self._change.reason if self._change else self.run.reason
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether this pass submits it."""
+        return any(isinstance(action, Submit) for action in self.actions)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job of its own is anywhere."""
+        return self.view.live is None and not self.view.others
+
+    @property
+    def has_job(self) -> bool:
+        """Whether a job of its own waits or runs, and is to go on."""
+        given_up = any(isinstance(action, Revoke) for action in self.actions)
+        return self.view.live is not None and not given_up and not self.state.is_final
+
+    def ahead(self) -> Work:
+        """What it still has to do: from its last step where it runs, else from its checkpoint."""
+        last = self.view.attempts[-1] if self.view.attempts else None
+        if self.state is RunState.RUNNING and last is not None and last.cause is None and last.has_started:
+            return work_ahead(self.run.config, last.step)
+        return work_ahead(self.run.config, self.checkpoint)
+
+    def allowance(self, account: Account) -> Work:
+        """All that it may execute if it is submitted now."""
+        return allowance(self.run, account.executed, self.checkpoint)
+
+
+def newest_checkpoint(view: RunView) -> int:
+    """The step that the run's next attempt would begin from."""
+    return max((attempt.checkpoint_step for attempt in view.attempts), default=0)
+
+
+def gate(cases: Sequence[Case], books: Books, *, renew: bool) -> list[Action]:
+    """The actions of all cases, with what the budget changes about them.
+
+    `books` hold what the journals show now. `renew`: a run whose reservation was used up by replays is given another
+    interval, as long as one is free; else it is held.
+    """
+    return _Gate(cases, books, renew=renew).actions()
+
+
+class _Gate:
+    def __init__(self, cases: Sequence[Case], books: Books, *, renew: bool) -> None:
+        self._cases = cases
+        self._books = books
+        self._terms = books.terms
+        self._renew = renew
+        self._free = books.free
+
+    def actions(self) -> list[Action]:
+        for case in self._cases:
+            if case.has_job and case.run.rates:
+                self._follow_replays(case)
+        self._make_room()
+        for case in self._in_order():
+            if case.is_submitted:
+                self._admit(case)
+            elif case.run.held_for == BUDGET and case.state is RunState.HELD and case.is_idle:
+                self._release(case)
+        return [action for case in self._cases for action in case.actions]
+
+    def _account(self, case: Case) -> Account:
+        return self._books.accounts[case.run.id]
+
+    def _in_order(self) -> list[Case]:
+        """Who is served first: what has come far already, then what was asked for first."""
+        return sorted(self._cases, key=lambda case: (case.checkpoint == 0, case.run.ordinal))
+
+    def _extra(self, case: Case, wanted: Work) -> int:
+        """FLOPs that `wanted` (from the run's beginning) takes beyond what is spent and set aside for it already."""
+        account = self._account(case)
+        return self._terms.price(case.run, wanted.beyond(account.executed)) - account.set_aside(self._terms)
+
+    # -- what has a job ------------------------------------------------------------------------------------------
+
+    def _follow_replays(self, case: Case) -> None:
+        """A run that has to do more than is left of its reservation has replayed more than was provided for."""
+        account = self._account(case)
+        wanted = account.executed + case.ahead() + replay_of_an_interval(case.run.config, case.checkpoint)
+        extra = self._extra(case, wanted)
+        if account.reserved is None:  # submitted by a release that made no reservations: it is underway already
+            self._reserve(case, wanted, extra)
+        elif self._is_short(case):
+            if self._renew and extra <= self._free:
+                self._reserve(case, wanted, extra)
+                note = f"{account.units['replayed']} steps were replayed: its reservation was renewed"
+                case.actions.append(SetRun(case.run.id, case.state, case.reason, case.cause, note=note))
+            else:
+                self._refuse_replays(case, extra)
+
+    def _is_short(self, case: Case) -> bool:
+        account = self._account(case)
+        return account.reserved is not None and case.ahead().beyond(account.outstanding) != Work()
+
+    def _refuse_replays(self, case: Case, extra: int) -> None:
+        used_up = f"{self._account(case).units['replayed']} replayed steps used up what was reserved for it"
+        if self._renew:
+            self._hold(case, f"{used_up}, and {self._too_much(extra)}")
+        else:
+            command = remedies.RESUME_RUN(run=case.run.name)
+            reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: {command}"
+            self._hold(case, reason, held_for=REPLAYS)
+
+    def _reserve(self, case: Case, wanted: Work, extra: int) -> None:
+        self._free -= extra
+        case.actions.append(Reserve(case.run.id, wanted))
+
+    # -- a limit that was lowered --------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """While more is reserved than the limit allows, what waits gives way: first what has no job, then jobs."""
+        for case in reversed(self._in_order()):
+            rests = case.state in (RunState.HELD, RunState.PAUSED, RunState.PLANNED) and not case.is_submitted
+            if self._free < 0 and rests and case.is_idle and self._account(case).reserved is not None:
+                self._give_back(case)
+        for case in reversed(self._in_order()):
+            if self._free < 0 and case.has_job and case.state in (RunState.QUEUED, RunState.INTERRUPTED):
+                self._hold(case, self._too_much(0))
+
+    # -- what would start ----------------------------------------------------------------------------------------
+
+    def _admit(self, case: Case) -> None:
+        extra = self._extra(case, case.allowance(self._account(case)))
+        if not self._renew and case.run.rates and self._is_short(case):
+            self._refuse_replays(case, extra)
+        elif extra <= self._free:
+            self._free -= extra
+        else:
+            self._hold(case, self._too_much(extra))
+
+    def _release(self, case: Case) -> None:
+        extra = self._extra(case, case.allowance(self._account(case)))
+        if extra <= self._free:
+            self._free -= extra
+            state = RunState.INTERRUPTED if case.view.attempts else RunState.PLANNED
+            note = "the budget allows it now: it goes on"
+            case.actions += [SetRun(case.run.id, state, cause=case.cause, note=note), Submit(case.run.id)]
+
+    # -- what must wait ------------------------------------------------------------------------------------------
+
+    def _hold(self, case: Case, reason: str, held_for: str = BUDGET) -> None:
+        """Held; a job that trains writes a checkpoint first, and leaves. What it was to spend is free for others."""
+        if held_for == BUDGET:
+            reason += f"; it goes on by itself once they are free, or the limit is raised: {remedies.BUDGET_SET}"
+        is_training = case.state is RunState.RUNNING
+        case.actions[:] = [action for action in case.actions if not isinstance(action, Submit)]
+        if case.has_job and case.view.live is not None:
+            case.actions += give_up(case.view.live, case.run.id)
+        note = f"held: {reason}"
+        case.actions.append(SetRun(case.run.id, RunState.HELD, reason, case.cause, note=note, held_for=held_for))
+        case.state = RunState.HELD
+        if not is_training:  # what trains may spend until it is gone: see `act`
+            self._give_back(case)
+
+    def _give_back(self, case: Case) -> None:
+        self._free += self._account(case).set_aside(self._terms)
+        case.actions.append(GiveBack(case.run.id))
+
+    def _too_much(self, extra: int) -> str:
+        limit = self._terms.limit
+        return f"{extra - self._free:.4g} FLOPs more are needed than the limit of {limit:.4g} leaves free"

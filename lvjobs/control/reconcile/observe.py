@@ -1,0 +1,226 @@
+"""Observe: Slurm's word on our jobs first, then what the workers wrote. Reads only new bytes of journals.
+
+The order matters: a job that the snapshot calls ended has written all it will, so its journal is read whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from lvjobs import remedies
+from lvjobs.cluster.out_of_memory import with_its_log
+from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
+from lvjobs.control.backends import DRIVER_PROFILE, backend_of
+from lvjobs.control.reconcile.hang import grown_at
+from lvjobs.control.reconcile.journal_fold import begin, fold
+from lvjobs.control.reconcile.packs import with_packs
+from lvjobs.control.reconcile.views import MemberView, RunView
+from lvjobs.files import is_foreign
+from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.done import Done, parse_done
+from lvjobs.records.journal import parse_entries
+from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.words import RunState
+
+_SACCT_MARGIN_SECONDS = 3600.0
+"""How much further back than the oldest live submission sacct is asked: clocks of two hosts differ."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger knows at the beginning of a pass: open runs, and those with jobs still to be seen off."""
+
+    runs: Sequence[Run]
+    attempts: Mapping[str, Sequence[Attempt]]
+    submissions: Mapping[str, Submission]
+    members: Sequence[Member]
+    before: Mapping[str, Run] = field(default_factory=dict)
+    """Runs that others wait for, by their ids."""
+    packed: Sequence[Attempt] = ()
+    """Attempts in jobs that several runs share, as far as these are still looked at."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A view of each run, what is wrong with the scheduler, if anything is, and how full each backend's queue is."""
+
+    views: Sequence[RunView]
+    problems: Sequence[str]
+    loads: Mapping[str, Load | None] = field(default_factory=dict)
+    drivers: Sequence[Job] | None = None
+    """The study's driver and what stands by, where they run or wait; None where nobody looked, or was answered."""
+
+    @property
+    def waiting(self) -> dict[str, Job]:
+        """The jobs that wait in the queue, by their run's id."""
+        live = {view.run.id: view.live.job for view in self.views if view.live is not None}
+        return {run_id: job for run_id, job in live.items() if job is not None and job.is_pending}
+
+
+def observe(
+    known: Known,
+    clusters: Mapping[str, Cluster],
+    layout: StudyLayout,
+    now: float,
+    growing_from: float,
+    driver: str = "",
+    where: Sequence[str] = (),
+) -> Observed:
+    """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to.
+
+    Journals that have grown did so since `growing_from`. `driver` is the token of the study's driver.
+    `where`: see `Study.where`.
+    """
+    snapshots = take_snapshots(known, clusters, driver)
+    jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
+    places = defaultdict(list)
+    for member in known.members:
+        places[member.run_id].append(_member_view(member, known, snapshots, jobs, layout))
+    views = []
+    problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
+    for run in known.runs:
+        files = layout.run(run.name)
+        try:
+            if is_foreign(files.root):
+                check = remedies.LEDGER_CHECK(*where)
+                raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
+            view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, (growing_from, now))
+            views.append(replace(view, after=known.before.get(run.after)))
+        except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
+            problems.append(
+                f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
+            )
+    unfinished = {run.id for run in known.runs if run.state is not RunState.COMPLETED} - {view.run.id for view in views}
+    unread = [member for member in known.members if member.run_id in unfinished]
+    views = with_packs(views, known.packed, unread)
+    loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
+    backend = backend_of(DRIVER_PROFILE)
+    queue = snapshots[backend].queue if backend in snapshots else None
+    drivers = None if queue is None else [job for job in queue if job.token == driver]
+    return Observed(views, problems, loads, drivers)
+
+
+def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = "") -> dict[str, Snapshot]:
+    """One snapshot a backend, of the jobs that this study sent there and that are not settled, and of its driver."""
+    snapshots = {}
+    for backend, cluster in clusters.items():
+        sent = [submission for submission in known.submissions.values() if submission.backend == backend]
+        if sent and not cluster.absent:
+            since = min(submission.created for submission in sent) - _SACCT_MARGIN_SECONDS
+            companions = [driver] if driver else []
+            snapshots[backend] = cluster.observe([submission.token for submission in sent], since, companions)
+    return snapshots
+
+
+_Place: TypeAlias = tuple[str, int]
+"""A token and a member's index."""
+
+
+@dataclass
+class _Jobs:
+    queue: list[Job] = field(default_factory=list)
+    history: list[Job] = field(default_factory=list)
+
+
+def _by_member(snapshot: Snapshot) -> dict[_Place, _Jobs]:
+    jobs: dict[_Place, _Jobs] = defaultdict(_Jobs)
+    for job in snapshot.queue or ():
+        jobs[job.token, job.member].queue.append(job)
+    for job in snapshot.history or ():
+        jobs[job.token, job.member].history.append(job)
+    return jobs
+
+
+def _member_view(
+    member: Member,
+    known: Known,
+    snapshots: Mapping[str, Snapshot],
+    jobs: Mapping[str, Mapping[_Place, _Jobs]],
+    layout: StudyLayout,
+) -> MemberView:
+    submission = known.submissions[member.token]
+    snapshot = snapshots.get(submission.backend)
+    if snapshot is None:
+        return MemberView(member, submission, None, (), queue_known=False, history_known=False)
+    index = 0 if submission.packed else member.member
+    mine = jobs[submission.backend].get((member.token, index), _Jobs())
+    job = next((job for job in mine.queue if not job.is_ended), mine.queue[-1] if mine.queue else None)
+    return MemberView(
+        member=member,
+        submission=submission,
+        job=None if job is None else with_its_log(job, layout.logs),
+        history=tuple(with_its_log(row, layout.logs) if row is mine.history[-1] else row for row in mine.history),
+        queue_known=snapshot.queue is not None,
+        history_known=snapshot.history is not None or not snapshot.accounting,
+    )
+
+
+def _run_view(
+    run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, growing: tuple[float, float]
+) -> RunView:
+    # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
+    done = read_done(files)
+    attempts, changed = read_attempts(run.id, known, files, growing)
+    live = next((view for view in members if view.member.state == "live"), None)
+    others = [view for view in members if view.member.state == "revoked"]
+    return RunView(run, attempts, changed, live, others, done)
+
+
+def read_attempts(
+    run_id: str, known: Sequence[Attempt], files: RunLayout, growing: tuple[float, float]
+) -> tuple[list[Attempt], frozenset[int | None]]:
+    """The run's attempts brought up to date from its journals, oldest first, and which generations' grew.
+
+    They grew between the two times of `growing`.
+    """
+    by_generation = {attempt.generation: attempt for attempt in known if attempt.generation is not None}
+    attempts = [attempt for attempt in known if attempt.generation is None]
+    changed = set()
+    for claim in read_claims(files, known=frozenset(by_generation)):
+        by_generation[claim.generation] = begin(claim, run_id, grown_at(claim.time, *growing))
+    for generation, attempt in by_generation.items():
+        data = _read_from(files.journal(generation), attempt.journal_offset)
+        entries, consumed = parse_entries(data)
+        if consumed:
+            changed.add(generation)
+        said = entries[-1].time if entries else attempt.grown
+        attempts.append(fold(attempt, entries, consumed, grown_at(said, *growing)))
+    # rows of the ledger in their order; new ones (id 0) behind them, by generation
+    attempts.sort(key=lambda attempt: (attempt.id == 0, attempt.id, attempt.generation or 0))
+    return attempts, frozenset(changed)
+
+
+def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
+    """The claims of generations that are not `known`, in order."""
+    paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
+    claims = [parse_claim(path.read_text(encoding="utf-8")) for path in paths]
+    return sorted(claims, key=lambda claim: claim.generation)
+
+
+def read_done(files: RunLayout) -> Done | None:
+    """The run's done marker."""
+    try:
+        return parse_done(files.done.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        if path.stat().st_size <= offset:
+            return b""
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _listdir(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []

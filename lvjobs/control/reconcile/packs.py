@@ -1,0 +1,64 @@
+"""Runs that share a job: what each has to know of the others before a pass decides about it. Pure."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from lvjobs.control.reconcile.views import MemberView, Pack, RunView
+from lvjobs.ledger.records import Attempt, Member
+from lvjobs.study.words import RunState
+
+
+def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Collection[Member] = ()) -> list[RunView]:
+    """The views, each place in a shared job with what there is to know of the others there.
+
+    Args:
+        views: The runs that this pass could read.
+        known: The attempts in shared jobs that the ledger has, also of runs that no longer have a view.
+        unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
+    """
+    places = [(view, place) for view in views for place in _places(view) if place.submission.packed]
+    if not places:
+        return list(views)
+    waiting: dict[str, set[str]] = defaultdict(set)
+    for view, place in places:
+        if place.member.state == "live" and view.done is None and view.run.state is not RunState.COMPLETED:
+            waiting[place.member.token].add(view.run.id)
+    for member in unread:
+        if member.state == "live":
+            waiting[member.token].add(member.run_id)
+    attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
+    for view in views:
+        attempts |= {(view.run.id, each.token, each.generation, each.restart_count): each for each in view.attempts}
+    by_token: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in attempts.values():
+        by_token[attempt.token].append(attempt)
+    return [_with_packs(view, waiting, by_token) for view in views]
+
+
+def _places(view: RunView) -> list[MemberView]:
+    return [*([view.live] if view.live else []), *view.others]
+
+
+def _with_packs(view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[Attempt]]) -> RunView:
+    def told(place: MemberView) -> MemberView:
+        if not place.submission.packed:
+            return place
+        token, run_id = place.member.token, view.run.id
+        attempts = by_token.get(token, ())
+        executions: dict[int, set[str]] = defaultdict(set)
+        for attempt in attempts:
+            if attempt.generation is not None:
+                executions[attempt.restart_count].add(attempt.run_id)
+        own = [attempt for attempt in view.attempts if attempt.token == token]
+        pack = Pack(
+            needed=bool(waiting.get(token, set()) - {run_id}),
+            grown=max((attempt.grown for attempt in attempts), default=0.0),
+            sharing={restart: len(runs) for restart, runs in executions.items()},
+            # never started again under a token that was revoked, also not where the job is
+            left=place.member.state == "revoked" and bool(own) and own[-1].is_over,
+        )
+        return replace(place, pack=pack)
+
+    live = told(view.live) if view.live else None
+    return replace(view, live=live, others=[told(place) for place in view.others])

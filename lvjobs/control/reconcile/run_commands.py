@@ -1,0 +1,116 @@
+"""What a user may ask of runs that exist: cancel them, take up held ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lvjobs.control.backends import profile_of
+from lvjobs.control.code_copies import find_tasks, snapshot_code
+from lvjobs.control.reconcile.act import act
+from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
+from lvjobs.control.session import Session
+from lvjobs.control.submission.current_settings import changes_of, differences, renewed
+from lvjobs.control.submission.run_directories import prepare, write_again
+from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.names import find_name
+from lvjobs.study.words import Cause, RunState
+
+
+def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[Run]:
+    """The runs with these names (or enough of them, see `study.names`) or ids. `where`: see `Study.where`.
+
+    Raises:
+        UsageError: one of them is not a run of this study.
+    """
+    runs = {run.name: run for run in transaction.runs()}
+    by_id = {run.id: run for run in runs.values()}
+    return [by_id.get(word) or runs[find_name(word, runs, where)] for word in wanted]
+
+
+def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
+    """End runs for good. Their jobs are revoked: from now on they train nothing; the next pass cancels them.
+
+    Not here, by the ids that the ledger remembers: since a scheduler lost its state, they may be those of other jobs.
+    """
+    return _end(session, wanted, SetRun("", RunState.CANCELLED, cause=Cause.CANCELLED, note="cancelled by the user"))
+
+
+def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: str) -> list[str]:
+    """End the runs' jobs, as `cancel` does; they can be taken up again, at their last checkpoints."""
+    cause = Cause.CANCELLED
+    return _end(session, wanted, SetRun("", RunState.PAUSED, why, cause, note=f"paused: {why}", held_for=held_for))
+
+
+def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
+    with session.ledger.transaction() as transaction:
+        runs = find_runs(transaction, wanted, session.study.where)
+        tokens = {member.run_id: member.token for member in transaction.members() if member.state == "live"}
+    actions: list[Action] = []
+    told = []
+    for run in runs:
+        if run.state.is_final:
+            told.append(f"{run.name}: is {run.state.value} already")
+            continue
+        if run.id in tokens:
+            actions.append(Revoke(tokens[run.id], run.id))
+        actions.append(replace(change, run_id=run.id))
+    return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
+
+
+def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()) -> list[str]:
+    """Let held and paused runs go on, with the code and the settings as they are now and earlier failures forgiven.
+
+    The run.json of any other run is written again where it is lost, damaged or edited: no submission will do so.
+
+    Args:
+        session: The study.
+        wanted: Names or ids of runs.
+        typed: Settings of `lvjobs.study.current` that the user typed, over those of study.toml.
+        where: `Study.where` for commands at the prompt. A pass leaves it out: the ledger keeps what it is refused.
+
+    Returns:
+        What was done, a line a run.
+
+    Raises:
+        UsageError: a run is not there, or the settings do not fit it; nothing was changed.
+    """
+    with session.ledger.transaction() as transaction:
+        runs = find_runs(transaction, wanted, session.study.where)
+    resting = (RunState.HELD, RunState.PAUSED)
+    now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
+    there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
+    tasks = {run.config["task"] for run in runs if run.id in there}
+    find_tasks(session.study.root, tasks)
+    copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
+    # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
+    prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
+    others = [run for run in runs if run.id not in now and session.study.layout.run(run.name).root.is_dir()]
+    written = {run.id for run in write_again(session.study, others)}
+    told = [copy.note for copy in copies.values() if copy.note]
+    with session.ledger.transaction() as transaction:
+        for run in runs:
+            if run.id not in now:
+                done = "run.json is written again" if run.id in written else "there is nothing to take up"
+                told.append(f"{run.name}: is {run.state.value}; {done}")
+                continue
+            if run.id not in there:
+                told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")
+                continue
+            attempts, code = transaction.attempts([run.id]), copies[run.config["task"]].name
+            transaction.update_run(
+                run.id,
+                state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
+                reason="taken up by the user",
+                held_for="",
+                not_before=0.0,
+                forgiven_until=max((attempt.id for attempt in attempts), default=0),
+                code=code,
+                **changes_of(run, now[run.id]),
+            )
+            note = "taken up by the user" + (", with the code as it is now" if code != run.code else "")
+            if changed := differences(run, now[run.id]):
+                note += f"; {changed}"
+            transaction.add_event(Event(session.clock(), "resumed", note, run.id))
+            told.append(f"{run.name}: {note}")
+    return told

@@ -1,0 +1,83 @@
+"""Jobs that wait are told when the nodes that the study avoids change.
+
+A node that ends jobs soon is free again soon: it draws whatever waits, such as the other members of an array.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lvjobs.cluster.protocol import ClusterError
+from lvjobs.cluster.templates import ProfileError
+from lvjobs.control.backends import backend_of, watcher_of
+from lvjobs.control.reconcile.views import RunView
+from lvjobs.control.session import Session
+from lvjobs.control.submission.avoided_nodes import (
+    Avoidance,
+    Choice,
+    choice_for,
+    excluding,
+    job_key,
+    noted,
+    read_avoidance,
+    write_avoidance,
+)
+from lvjobs.control.submission.send import request_for, same_job
+from lvjobs.ledger.records import Run
+
+
+def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) -> list[str]:
+    """Bring the jobs that wait up to date with the study's list; return what was done, a line for each change."""
+    with session.ledger.transaction() as transaction:
+        avoidance = read_avoidance(transaction)
+        if not avoidance.nodes and not avoidance.told:
+            return []
+        tokens = {member.token for member in transaction.members() if member.state == "live"}
+    told = {key: nodes for key, nodes in avoidance.told.items() if _token(key) in tokens}
+    avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), told)
+    waiting = {key: run for key, run in _waiting(views).items() if _token(key) in tokens}
+    # Runs that are alike in this may share an array: the same nodes can run their jobs.
+    alike = {same_job(run): run for run in waiting.values()}
+    choices = {kind: _choose(session, run, avoidance) for kind, run in alike.items()}
+    for kind, choice in choices.items():
+        avoidance = noted(avoidance, choice or Choice(), str(alike[kind].resources.get("partition") or ""))
+    changes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+    for key, run in waiting.items():
+        choice = choices[same_job(run)]
+        if choice is not None and list(choice.avoided) != list(told.get(key, ())):
+            excluded = tuple(excluding(run.resources, choice.avoided))
+            changes[backend_of(run.profile), tuple(choice.avoided), excluded].append(key)
+    did = []
+    for (backend, avoided, excluded), keys in changes.items():
+        jobs = [key.partition("/")[2] for key in keys]
+        try:
+            session.cluster(watcher_of(backend)).avoid(jobs, excluded)
+        except ClusterError as error:  # one has begun meanwhile, or Slurm is silent: the next pass tries again
+            did.append(f"job {', '.join(jobs)} could not be told which nodes to avoid: {error}")
+        else:
+            told |= dict.fromkeys(keys, avoided)
+            did.append(f"job {', '.join(jobs)} avoids {', '.join(avoided) or 'no failed node any more'}")
+    with session.ledger.transaction() as transaction:
+        write_avoidance(transaction, replace(avoidance, told={key: nodes for key, nodes in told.items() if nodes}))
+    return did
+
+
+def _token(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _waiting(views: Sequence[RunView]) -> Mapping[str, Run]:
+    """Return the jobs that wait, each with a run of it."""
+    return {
+        job_key(view.live.member.token, view.live.job.id): view.run
+        for view in views
+        if view.live is not None and view.live.job is not None and view.live.job.is_queued
+    }
+
+
+def _choose(session: Session, run: Run, avoidance: Avoidance) -> Choice | None:
+    """Return None where the cluster does not say which nodes there are, or the profile is gone: jobs are left alone."""
+    try:
+        return choice_for(session.cluster_of(run), request_for(session.study, [run], ""), avoidance.nodes)
+    except (ClusterError, ProfileError):
+        return None

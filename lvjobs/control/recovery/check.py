@@ -1,0 +1,147 @@
+"""`lvjobs ledger check`: the file, what it says against what lies beside it, and where it lies."""
+
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.control.backends import LOCAL
+from lvjobs.control.budget.accounts import Books, keep_books
+from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.limit import terms_of
+from lvjobs.control.budget.statement import statement
+from lvjobs.control.recovery.audit import audit, read_rows
+from lvjobs.control.recovery.backup import refuse_lost
+from lvjobs.control.recovery.findings import Finding
+from lvjobs.control.recovery.place import other_place
+from lvjobs.control.session import held_study
+from lvjobs.errors import UsageError
+from lvjobs.ledger.copies import Soundness, examine
+from lvjobs.ledger.database import HEAD, open_ledger
+from lvjobs.ledger.lease import claim_path
+from lvjobs.ledger.storage import Storage, concerns, storage_of
+from lvjobs.study.config import Study
+from lvjobs.study.layout import StudyLayout
+
+_LAB = "lab"
+"""All of whose nodes are this machine."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was looked at, and what was found. `facts`: how many rows there are, and FLOPs spent; empty if unread."""
+
+    storage: Storage
+    sound: Soundness
+    facts: dict[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing is wrong. Notes are nothing wrong."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it (docs/json.md)."""
+        return {
+            "fine": self.is_fine,
+            "revision": self.sound.revision,
+            "storage": asdict(self.storage),
+            "facts": self.facts,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check(study: Study, wait: float) -> Checked:
+    """Check everything, and change nothing. Waits `wait` seconds for another process to end its pass.
+
+    Raises:
+        LeaseTaken: it did not.
+        UsageError: there is no ledger.
+    """
+    layout = study.layout
+    refuse_lost(study)
+    if not layout.database.exists():
+        raise UsageError(f"{study.root} has no runs.db yet, so there is nothing to check; type: {study.begin}")
+    storage = storage_of(study.root)
+    if storage.read_only:
+        return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
+    with held_study(study, wait=wait) as lease:
+        sound = examine(layout.database)
+        findings = [*around(study, storage), *_of_file(sound, study, lease.number)]
+        facts: dict[str, int] = {}
+        if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
+            ledger = open_ledger(layout.database, lease.number, where=study.where)
+            try:
+                with ledger.transaction() as transaction:
+                    findings += other_place(transaction, study)
+                    rows, terms = read_rows(transaction), terms_of(study.config.budget)
+                    books = keep_books(terms, rows.runs, transaction.charges(), rows.reservations)
+                    shown = statement(books_of(transaction, terms))
+            finally:
+                ledger.close()
+            findings += audit(rows, layout, study.where)
+            findings += _sums(books, shown)
+            counts = {"attempts": rows.attempts, "charges": rows.charges}
+            facts = {"runs": len(rows.runs), **{key: sum(map(len, each.values())) for key, each in counts.items()}}
+            facts["spent"] = books.spent
+    return Checked(storage, sound, facts, tuple(findings))
+
+
+def _of_file(sound: Soundness, study: Study, number: int) -> Iterator[Finding]:
+    path = study.layout.database
+    for problem in sound.problems:
+        remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+        yield Finding("error", "runs.db", f"{path} is damaged: {problem}", remedy)
+    if sound.problems:
+        return
+    if sound.revision is None:
+        what = f"{path} is no ledger of lvjobs"
+        remedy = f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+        yield Finding("error", "runs.db", what, remedy)
+    elif sound.revision < HEAD:
+        what = f"has schema {sound.revision}, and this lvjobs reads {HEAD}"
+        yield Finding("note", "runs.db", what, "the next command migrates it, and leaves a copy beside it")
+    elif sound.revision > HEAD:
+        what = f"has schema {sound.revision}, which is of a newer lvjobs than this one ({HEAD})"
+        yield Finding("error", "runs.db", what, "use that release")
+    elif sound.epoch is not None and sound.epoch > number:
+        claim = claim_path(study.layout.lease, sound.epoch)
+        what = f"was written under lease {sound.epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?"
+        remedy = f"if no other lvjobs runs on this study, type: {remedies.TOUCH(path=claim)}"
+        yield Finding("error", "runs.db", what, remedy)
+
+
+def is_elsewhere(profile: str) -> bool:
+    """Whether jobs of this profile run on other machines than this one."""
+    return profile not in (LOCAL, _LAB)
+
+
+def around(study: Study, storage: Storage) -> Iterator[Finding]:
+    """Where the study lies, and who may look into it."""
+    for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile), where=study.where):
+        yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
+    yield from _open_to_others(study.layout)
+
+
+def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
+    for path in (layout.root, layout.config, layout.database, layout.checkpoints, layout.logs, layout.internal):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            what = f"{path} is open to others (mode {stat.S_IMODE(mode):o})"
+            yield Finding("note", "storage", what, f"if that is not meant, type: {remedies.CHMOD_PRIVATE(path=path)}")
+
+
+def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the ledger's owner is `shown` adds up, exactly, to what the runs spent one by one."""
+    kinds = ("useful", "replayed") + (("validation", "generation") if shown["counts_inference"] else ())
+    parts = {"the kinds": sum(shown[kind] for kind in kinds), "the stages": sum(shown["by_stage"].values())}
+    parts["the runs"] = sum(account.spent(books.terms) for account in books.accounts.values())
+    for name, total in parts.items():
+        if total != shown["spent"]:
+            what = f"{name} add up to {total} FLOPs, and {shown['spent']} are spent"
+            yield Finding("error", "runs.db", what, "this is a fault of lvjobs: please report it")

@@ -1,0 +1,120 @@
+"""The copy of a study gives up what belongs to its original: jobs, and what would start by itself.
+
+Nothing is revoked or cancelled: the tokens are the original's, and its jobs train on. What the copied journals show was
+executed stays charged.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from lvjobs import remedies
+from lvjobs.control.budget.charges import charges_of
+from lvjobs.control.driver.driver import Standing, set_standing
+from lvjobs.control.driver.notify import count_as_told
+from lvjobs.control.reconcile.classify import Death, classify
+from lvjobs.control.reconcile.gate import BUDGET
+from lvjobs.control.reconcile.observe import read_attempts, read_done
+from lvjobs.control.stages.requests import STOPPED, UNDECIDED
+from lvjobs.ledger.records import Attempt, Event, Run
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.words import Cause, RunState, StageState
+
+_BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
+
+
+@dataclass(frozen=True)
+class Stake:
+    """The counts of what a study would follow or start by itself: submissions that are not settled, runs and stages."""
+
+    jobs: int
+    runs: int
+    stages: int
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.jobs or self.runs or self.stages)
+
+    def __str__(self) -> str:
+        return f"{_counted(self.jobs, 'job')}, {_counted(self.runs, 'open run')}, {_counted(self.stages, 'open stage')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def stake_of(transaction: Transaction) -> Stake:
+    """Count what the study would follow or start by itself."""
+    jobs = {member.token for member in transaction.members()}
+    runs = [run for run in transaction.unclosed() if _starts_by_itself(run)]
+    stages = [stage for stage in transaction.stages() if stage.state in _BUSY]
+    return Stake(len(jobs), len(runs), len(stages))
+
+
+def _starts_by_itself(run: Run) -> bool:
+    return not run.state.is_at_rest or run.held_for == BUDGET
+
+
+def disown(transaction: Transaction, study: Study, original: str, now: float) -> Stake:
+    """Settle all submissions, pause what is open, stop stages and the driver. Returns the counts of what was given up.
+
+    `original` is the path of the study that was copied.
+    """
+    stake = stake_of(transaction)
+    members = transaction.members()
+    for member in members:
+        transaction.update_member(member.token, member.run_id, state="settled")
+    followed = {member.run_id for member in members}
+    for run in transaction.unclosed():
+        if run.id in followed or not run.state.is_final:
+            _disown_run(transaction, run, study.layout.run(run.name), original, now)
+    for stage in transaction.stages():
+        if stage.state in _BUSY:
+            transaction.update_stage(stage.name, state=StageState.DECLARED, **UNDECIDED)
+            transaction.add_event(Event(now, "stage", f"{stage.name}: stopped in this copy of {original}"))
+    set_standing(transaction, Standing(stopped=True))
+    count_as_told(transaction)
+    return stake
+
+
+def _disown_run(transaction: Transaction, run: Run, files: RunLayout, original: str, now: float) -> None:
+    known = transaction.attempts([run.id])
+    try:
+        if read_done(files) is not None:
+            return  # the next pass completes it: its job has nothing more to do
+        attempts: Sequence[Attempt] = read_attempts(run.id, known, files, (now, now))[0]
+    except (OSError, ValueError, TypeError):  # the next pass reports what cannot be read
+        attempts = known
+    ended = [_ended(attempt, original, now) for attempt in attempts]
+    _save(transaction, run, ended, known=known)
+    if not _starts_by_itself(run):
+        return
+    command = remedies.RESUME_RUN(run=run.name)
+    reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
+    has_ended = any(attempt.cause is None for attempt in attempts)
+    cause = Cause.CANCELLED if has_ended else run.cause
+    changes = {"state": RunState.PAUSED, "reason": reason, "cause": cause, "held_for": STOPPED, "not_before": 0.0}
+    transaction.update_run(run.id, **changes)
+    transaction.add_event(Event(now, RunState.PAUSED.value, f"paused: {reason}", run.id))
+
+
+def _ended(attempt: Attempt, original: str, now: float) -> Attempt:
+    """Return the attempt as it ended for the copy: without a charge for steps that its journal does not show."""
+    if attempt.cause is not None:
+        return attempt
+    death = Death(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
+    if attempt.has_last_word:
+        death = classify(attempt, None)
+    return replace(attempt, cause=death.cause, evidence=death.evidence, ended=now)
+
+
+def _save(transaction: Transaction, run: Run, attempts: Sequence[Attempt], *, known: Collection[Attempt]) -> None:
+    if list(attempts) == list(known):
+        return
+    transaction.save_attempts([attempt for attempt in attempts if attempt.id])
+    for attempt in attempts:
+        if not attempt.id:
+            transaction.add_attempt(attempt)
+    transaction.replace_charges(run.id, charges_of(run, transaction.attempts([run.id])))

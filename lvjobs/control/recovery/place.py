@@ -1,0 +1,195 @@
+"""The study's place: whether its directory was moved or copied since the last command.
+
+Two directories with the same submission tokens would both follow the same jobs. The journals of a copy stand still: it
+would call the jobs hung and cancel them. So a study records where it lives, and each command that opens it compares.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import NoReturn
+
+from lvjobs import remedies
+from lvjobs.control.recovery.disown import Stake, disown, stake_of
+from lvjobs.control.recovery.findings import Finding
+from lvjobs.control.recovery.relocate import relocate
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.files import write_atomic
+from lvjobs.ledger.copies import examine
+from lvjobs.ledger.records import Event
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.place import Place, parse_place
+from lvjobs.study.config import Study
+from lvjobs.study.layout import StudyLayout
+
+_SETTING = "place"
+
+
+class PlaceUnclear(UsageError):
+    """The study is not where it was, and only the user knows whether it was moved or copied."""
+
+
+class Verdict(str, Enum):
+    """What became of the study since its place was recorded."""
+
+    HERE = "here"
+    MOVED = "moved"
+    COPIED = "copied"
+    UNCLEAR = "unclear"
+
+
+def judge(recorded: Place, here: Place) -> Verdict:
+    """Compare the recorded place with the directory that the study was opened in.
+
+    The same path is the same place, whatever the inode: a backup was restored there, or another host mounts it with
+    other numbers. So is the same directory under another name. The original of a copy is known by its own record.
+    """
+    names = [name for name in (recorded.path, *recorded.former) if name != here.path]
+    if recorded.path == here.path or any(_is_same_directory(name, here.path) for name in names):
+        return Verdict.HERE
+    if any(_lives_at(recorded.study, name) for name in names):
+        return Verdict.COPIED
+    # The root of a file system has the same inode number on many of them.
+    is_root = recorded.device != here.device and os.path.ismount(here.path)
+    if recorded.inode == here.inode and not is_root:
+        return Verdict.HERE if here.path in recorded.former else Verdict.MOVED
+    return Verdict.UNCLEAR
+
+
+def _is_same_directory(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # it is gone, or cannot be seen from here
+        return False
+
+
+def _lives_at(study: str, path: str) -> bool:
+    """Whether the study with this id lives at `path`, by its own record there."""
+    found = read_place(StudyLayout(Path(path)))
+    return found is not None and (found.study, found.path) == (study, path)
+
+
+def read_place(layout: StudyLayout) -> Place | None:
+    """Return the place that is kept beside runs.db, None where it is missing or cannot be read."""
+    with suppress(OSError, ValueError):
+        return parse_place(layout.place.read_text(encoding="utf-8"))
+    return None
+
+
+def recorded_place(transaction: Transaction) -> Place | None:
+    """Return the study's recorded place, None in a ledger that no release with this record has opened."""
+    text = transaction.setting(_SETTING)
+    return None if text is None else parse_place(text)
+
+
+def restore_place(transaction: Transaction, layout: StudyLayout) -> None:
+    """Give a ledger that is made anew the place that the lost one had: the directory may be a copy."""
+    found = read_place(layout)
+    if found is not None:
+        transaction.set_setting(_SETTING, found.to_json())
+
+
+def keep_place(layout: StudyLayout, recorded: Place | None) -> None:
+    """Keep the recorded place beside runs.db. Call it once the transaction that recorded it is committed."""
+    if recorded is not None and recorded != read_place(layout):
+        write_atomic(layout.place, recorded.to_json())
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What opening a study in another place did, a line each; `left` is the root that a moved study was in."""
+
+    news: Sequence[str] = ()
+    left: str = ""
+
+
+def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict | None = None) -> Arrival:
+    """Record where the study lives; disown the original's jobs in a copy.
+
+    `answer` is the user's word on a place that is unclear: MOVED or COPIED.
+
+    Raises:
+        PlaceUnclear: the user has to answer first.
+        LvjobsError: runs.db was copied in the middle of a write.
+    """
+    here = _place_of(study.root)
+    recorded = recorded_place(transaction)
+    if recorded is None:
+        transaction.set_setting(_SETTING, here.to_json())
+        return Arrival()
+    verdict = judge(recorded, here)
+    if verdict is Verdict.UNCLEAR:
+        stake = stake_of(transaction)
+        if answer is None and stake.is_any:
+            _ask(study, recorded, here, stake)
+        verdict = answer or Verdict.MOVED
+    if verdict is Verdict.HERE:
+        if recorded.path == here.path and recorded.inode != here.inode:
+            now_here = replace(recorded, device=here.device, inode=here.inode)
+            transaction.set_setting(_SETTING, now_here.to_json())
+        return Arrival()
+    relocate(transaction, study, Path(recorded.path))
+    names = dict.fromkeys((*recorded.former, recorded.path))
+    former = tuple(name for name in names if name != here.path)
+    if verdict is Verdict.MOVED:
+        here = replace(here, study=recorded.study)
+        text = news = f"the study was moved here from {recorded.path}; its jobs are followed from here"
+    else:
+        _check_sound(study)
+        stake = disown(transaction, study, recorded.path, now)
+        text, news = _disowned(recorded.path, stake), _disowned(recorded.path, stake, study.where)
+    transaction.set_setting(_SETTING, replace(here, former=former).to_json())
+    transaction.add_event(Event(now, "place", text))
+    return Arrival([news], recorded.path if verdict is Verdict.MOVED else "")
+
+
+def other_place(transaction: Transaction, study: Study) -> Iterator[Finding]:
+    """Yield a note where the study is not in its recorded place."""
+    recorded = recorded_place(transaction)
+    verdict = Verdict.HERE if recorded is None else judge(recorded, _place_of(study.root))
+    status = remedies.STATUS(*study.where)
+    moved_on = {
+        Verdict.MOVED: ("was moved here", f"the next command that makes a pass records it: {status}"),
+        Verdict.COPIED: ("is in use there, and this is a copy", f"the next command leaves its jobs to it: {status}"),
+        Verdict.UNCLEAR: ("was moved or copied here", f"type: {status}, which asks you which"),
+    }
+    if recorded is not None and verdict in moved_on:
+        happened, follows = moved_on[verdict]
+        yield Finding("note", "runs.db", f"the study of {recorded.path} {happened}", follows)
+
+
+def _place_of(root: Path) -> Place:
+    path = root.resolve()
+    status = path.stat()
+    return Place(secrets.token_hex(8), str(path), status.st_dev, status.st_ino)
+
+
+def _ask(study: Study, recorded: Place, here: Place, stake: Stake) -> NoReturn:
+    raise PlaceUnclear(
+        f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
+        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type "
+        f"{remedies.STUDY_MOVED(*study.where)} if nothing is left there, or "
+        f"{remedies.STUDY_COPIED(*study.where)} if the original is still in use"
+    )
+
+
+def _disowned(original: str, stake: Stake, where: Sequence[str] = ()) -> str:
+    resume, start = remedies.RESUME_RUN(*where, run="RUN"), remedies.DRIVER_START(*where)
+    return (
+        f"this study is a copy of {original}, and jobs that were submitted there stay there ({stake}); nothing starts "
+        f"here by itself: {resume} trains a run here, {start} starts a driver"
+    )
+
+
+def _check_sound(study: Study) -> None:
+    database = study.layout.database
+    problems = examine(database).problems
+    if problems:
+        raise LvjobsError(
+            f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or make the file "
+            f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+        )

@@ -1,0 +1,214 @@
+"""`lvjobs ledger rebuild`: runs.db made anew from the run directories, and from what the scheduler has of their jobs.
+
+Nothing is submitted, revoked or cancelled here. What was submitted and has not ended is followed again by the next
+pass, under the token that it was submitted with; where the scheduler has never heard of it, that pass submits it anew.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from lvjobs import remedies
+from lvjobs.cluster.protocol import Snapshot
+from lvjobs.cluster.sent import SentJob, sent_locally, sent_to_slurm
+from lvjobs.cluster.templates import located_profile
+from lvjobs.control.backends import watcher_of
+from lvjobs.control.budget.charges import charges_of
+from lvjobs.control.budget.limit import note_limit
+from lvjobs.control.code_copies import find_tasks, snapshot_code
+from lvjobs.control.reconcile.observe import Known, take_snapshots
+from lvjobs.control.recovery.audit import foreign
+from lvjobs.control.recovery.backup import MemoKeeper
+from lvjobs.control.recovery.place import restore_place
+from lvjobs.control.recovery.recover import Recovered, recover
+from lvjobs.control.session import ClusterFactory, held_study
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.files import fsync_directory, is_foreign
+from lvjobs.ledger.copies import put_aside
+from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.records import Event, Reservation
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import Study
+from lvjobs.study.words import RunState
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How it went. `lost` is what could not be restored, in words; `aside` where the old ledger lies now."""
+
+    runs: int = 0
+    attempts: int = 0
+    jobs: int = 0
+    lost: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    aside: Sequence[Path] = field(default=())
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it (docs/json.md)."""
+        counts = {"runs": self.runs, "attempts": self.attempts, "jobs": self.jobs}
+        return {**counts, "lost": list(self.lost), "notes": list(self.notes), "aside": [str(p) for p in self.aside]}
+
+
+def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
+    """Make the ledger anew. `aside`: a ledger that is there is renamed, else it is left alone.
+
+    Raises:
+        UsageError: a ledger is there, or no run directory.
+        LeaseTaken: another process makes a pass.
+    """
+    path = study.layout.database
+    with held_study(study, wait=wait) as lease:
+        if path.exists() and path.stat().st_size and not aside:
+            raise UsageError(
+                f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK(*study.where)}, or put it aside "
+                f"and make another from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+            )
+        found, lost = _recover_all(study, now)
+        if not found:
+            raise UsageError(
+                f"{study.layout.checkpoints} holds no run directory to make a ledger from{_and(lost)}; name the study "
+                "with --study"
+            )
+        snapshots, notes = _ask(study, found, factory)
+        new = path.with_name(f".{path.name}.rebuilt")
+        _remove(new)
+        try:
+            made = open_ledger(new, lease.number, MemoKeeper(study.layout), study.where)
+            with made.transaction() as transaction:
+                attempts = _fill(transaction, found, snapshots, now)
+                note_limit(transaction, study.config.budget.limit, now)
+                restore_place(transaction, study.layout)
+                transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from the run directories"))
+            made.close()
+            word = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+            moved = list(put_aside(path, word))
+            new.rename(path)
+            fsync_directory(path.parent)
+        finally:
+            _remove(new)
+    jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
+    lost += [f"{each.run.name}: {what}" for each in found for what in each.lost]
+    return Rebuilt(len(found), attempts, jobs, [*lost, *_of_the_study(study, found)], notes, moved)
+
+
+def _and(lost: Sequence[str]) -> str:
+    return f" ({'; '.join(lost)})" if lost else ""
+
+
+def _remove(path: Path) -> None:
+    for each in (path, path.with_name(path.name + "-journal")):
+        with suppress(FileNotFoundError):
+            each.unlink()
+
+
+def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
+    """The runs, in the order that they were declared; and the directories that were passed over, in words."""
+    layout = study.layout
+    config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
+    sent: dict[str, list[SentJob]] = defaultdict(list)
+    for job in (*sent_locally(layout.local_jobs), *sent_to_slurm(layout.submissions)):
+        for directory in job.run_directories:
+            sent[directory.name].append(job)
+    found, lost = [], []
+
+    @cache
+    def code(task: str) -> str:
+        find_tasks(study.root, [task])
+        return snapshot_code(layout.code, task).name
+
+    for root in sorted(path.parent for path in layout.checkpoints.glob("*/run.json")):
+        files = layout.run(root.name)
+        if is_foreign(root):
+            lost.append(foreign(root.name, root).what)
+            continue
+        try:
+            found.append(recover(files, config, sent[root.name], code, now))
+        except LvjobsError as error:
+            lost.append(str(error))
+    found.sort(key=lambda each: (each.run.ordinal or 10**9, each.run.created))
+    return list(_once(found, lost)), lost
+
+
+def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
+    """Each run once, and no attempt's id twice: a ledger has both for keys."""
+    runs: set[str] = set()
+    ids: set[int] = set()
+    for each in found:
+        if each.run.id in runs:
+            lost.append(f"{each.run.name}: another directory is of the same run")
+            continue
+        runs.add(each.run.id)
+        attempts = [replace(one, id=0) if one.id in ids else one for one in each.memo.attempts]
+        ids.update(one.id for one in attempts if one.id)
+        yield replace(each, memo=replace(each.memo, attempts=attempts))
+
+
+def _ask(study: Study, found: Sequence[Recovered], factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
+    """What the schedulers have of jobs under our tokens, and what is wrong with a scheduler that does not answer."""
+    members = [member for each in found for member in each.memo.members if member.state != "settled"]
+    tokens = {member.token for member in members}
+    submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
+    clusters = {
+        backend: factory(study, watcher_of(backend)) for backend in {one.backend for one in submissions.values()}
+    }
+    snapshots = take_snapshots(Known((), {}, submissions, members), clusters)
+    problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
+    return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
+
+
+def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:
+    """Write all rows; returns how many attempts there are."""
+    jobs: dict[str, str] = {}
+    for snapshot in snapshots.values():
+        for job in (*(snapshot.history or ()), *(snapshot.queue or ())):
+            jobs[job.token] = job.id.partition("_")[0]
+    for each in found:
+        transaction.add_run(each.run)
+    submissions = {
+        one.token: replace(one, job_id=one.job_id or jobs.get(one.token))
+        for each in found
+        for one in each.memo.submissions
+    }
+    for one in sorted(submissions.values(), key=lambda submission: submission.created):
+        transaction.add_submission(one, ())
+    stages = defaultdict(list)
+    for each in found:
+        for member in each.memo.members:
+            transaction.add_member(member)
+        if each.memo.reservation is not None:
+            transaction.reserve(Reservation(each.run.id, each.memo.reservation))
+        for stage, position in each.memo.cells.items():
+            stages[stage].append((position, each.run.id))
+    for stage, cells in stages.items():
+        transaction.add_cells(stage, [run_id for _, run_id in sorted(cells)])
+    attempts = [attempt for each in found for attempt in each.memo.attempts]
+    for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
+        transaction.add_attempt(attempt)
+    for each in found:
+        own = transaction.attempts([each.run.id])
+        transaction.replace_charges(each.run.id, charges_of(each.run, own))
+        live = [submissions[member.token] for member in each.memo.members if member.state == "live"]
+        if each.run.state is RunState.SUBMITTING and any(one.job_id for one in live):
+            transaction.update_run(each.run.id, state=RunState.INTERRUPTED if own else RunState.QUEUED)
+        transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
+    return len(attempts)
+
+
+def _of_the_study(study: Study, found: Sequence[Recovered]) -> Iterator[str]:
+    """What no run directory tells of, as far as this study had it."""
+    stages = {stage for each in found for stage in each.memo.cells} | {each.run.stage for each in found}
+    for stage in study.config.stage:
+        if stage.name in stages:
+            yield (
+                f"stage {stage.name}: that it was asked for, with what, and its winner; a winner that was chosen by "
+                f"hand, with the reason: {remedies.SWEEP_STAGE(*study.where, stage=stage.name)} asks for it again "
+                f"(what is there is not trained again), then {remedies.SWEEP_WINNER(*study.where, stage=stage.name)}"
+            )
+            if stage.prune:
+                yield f"stage {stage.name}: when its runs reported; which of them were paused for it is known"
+    yield "the history: events, earlier limits and why they were changed; the limit is study.toml's"
+    yield f"whether the driver was stopped, or refused by the site; to stop it: {remedies.DRIVER_STOP(*study.where)}"

@@ -1,0 +1,176 @@
+"""What a run directory tells of its run: the rows that a lost ledger had of it, and what of them it cannot tell."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from json import JSONDecodeError
+from typing import TypeAlias
+
+from lvjobs import remedies
+from lvjobs.cluster.sent import SentJob
+from lvjobs.control.backends import backend_of
+from lvjobs.control.budget.cost import rates_of
+from lvjobs.control.reconcile.journal_fold import begin, fold
+from lvjobs.control.reconcile.observe import read_claims, read_done
+from lvjobs.errors import LvjobsError
+from lvjobs.ledger.memo import Memo, parse_memo
+from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.records.claim import Claim
+from lvjobs.records.journal import parse_entries
+from lvjobs.study.config import StudyConfig
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.run import RunFile
+from lvjobs.study.words import RunState
+
+Code: TypeAlias = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One run's rows. `lost`: what of them is a guess, or is missing, in words."""
+
+    memo: Memo
+    lost: Sequence[str] = ()
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.memo.run
+
+
+def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code: Code, now: float) -> Recovered:
+    """Read a run directory. `sent` are submissions that name it.
+
+    `code` gives the snapshot of a task's code as it is now, for a run that does not tell which was its own.
+
+    Raises:
+        LvjobsError: it is no run directory that can be read; the message says why.
+    """
+    try:
+        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
+        done = read_done(files)
+        journals = {number: _journal(files, number) for number in claims}
+        memo, lost = _memo(files, found, config, claims, sent, code)
+    except (OSError, ValueError, TypeError) as error:
+        raise LvjobsError(
+            f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
+        ) from None
+    if found.name != files.root.name:
+        raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
+    known = {attempt.generation: attempt for attempt in memo.attempts if attempt.generation is not None}
+    attempts = []
+    for attempt in memo.attempts:
+        if attempt.generation in journals:
+            attempts.append(_told(attempt, claims[attempt.generation], journals[attempt.generation], now))
+        else:
+            attempts.append(replace(attempt, grown=now))
+            if attempt.generation is not None:
+                lost.append(f"attempt {attempt.generation}: its claim is gone, and what it executed is not charged")
+    for number, claim in sorted(claims.items()):
+        if number not in known:
+            attempts.append(_told(begin(claim, memo.run.id, now), claim, journals[number], now))
+    run = replace(memo.run, state=RunState.COMPLETED) if done is not None and not memo.run.state.is_final else memo.run
+    if done is None and run.state is RunState.COMPLETED:
+        lost.append("its done marker: a job of it would train again")
+    return Recovered(replace(memo, run=run, attempts=attempts), lost=lost)
+
+
+def _journal(files: RunLayout, generation: int) -> bytes:
+    try:
+        return files.journal(generation).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _told(attempt: Attempt, claim: Claim, journal: bytes, now: float) -> Attempt:
+    """An attempt by its journal, and by what passes concluded of it."""
+    seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
+    own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
+    kept = {key: getattr(attempt, key) for key in own}
+    is_done = attempt.cause is not None and attempt.cause.value == "completed"
+    return replace(seen, **kept, finished=seen.finished or is_done)
+
+
+def _memo(
+    files: RunLayout,
+    found: RunFile,
+    config: StudyConfig,
+    claims: Mapping[int, Claim],
+    sent: Sequence[SentJob],
+    code: Code,
+) -> tuple[Memo, list[str]]:
+    values = found.config.model_dump(mode="json")
+    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # torn as the machine lost its power: none
+        memo = parse_memo(files.memo.read_text(encoding="utf-8"), values)
+        if memo.run.id == found.id:
+            return memo, []
+    return _guess(files, found, config, claims, sent, code)
+
+
+def _guess(
+    files: RunLayout,
+    found: RunFile,
+    config: StudyConfig,
+    claims: Mapping[int, Claim],
+    sent: Sequence[SentJob],
+    code: Code,
+) -> tuple[Memo, list[str]]:
+    """The rows of a run whose directory an earlier release made: it says less, and the rest is as study.toml has it."""
+    made = files.config.stat().st_mtime
+    submissions, members = _submissions(files, found.id, config, claims, sent)
+    live = any(member.state == "live" for member in members)
+    state, reason = RunState.SUBMITTING if live else RunState.HELD, ""
+    if not live:
+        reason = (
+            "the ledger was made anew, and whether the run was held, paused, cancelled or waited for another is not "
+            f"known; to go on with it: {remedies.RESUME_RUN(run=found.name)}; to end it: "
+            f"{remedies.CANCEL(run=found.name)}"
+        )
+    run = Run(
+        id=found.id,
+        name=found.name,
+        stage=found.stage,
+        fingerprint=found.fingerprint,
+        config=found.config.model_dump(mode="json"),
+        profile=submissions[-1].profile if submissions else config.profile,
+        resources=config.resources.variables(),
+        code=code(found.config.task),
+        created=made,
+        state=RunState.COMPLETED if files.done.exists() else state,
+        reason="" if files.done.exists() else reason,
+        rates=rates_of(found.config),
+    )
+    lost = ["what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"]
+    if not live and not files.done.exists():
+        lost.append("whether it was held, paused or cancelled: it is held now")
+    return Memo(run, (), submissions, members), lost
+
+
+def _submissions(
+    files: RunLayout, run_id: str, config: StudyConfig, claims: Mapping[int, Claim], sent: Sequence[SentJob]
+) -> tuple[list[Submission], list[Member]]:
+    """Those that its claims and `sent` tell of, oldest first. All but the newest that may train it are over."""
+    seen: dict[str, Submission] = {}
+    places: dict[str, int] = {}
+    made = files.config.stat().st_mtime
+    for each in sorted(sent, key=lambda one: one.created):
+        profile = config.profile if backend_of(config.profile) == each.backend else each.backend
+        job_id = each.job_id
+        seen[each.token] = Submission(
+            each.token, profile, each.backend, each.created, len(each.run_directories), job_id
+        )
+        places[each.token] = [path.name for path in each.run_directories].index(files.root.name)
+    for claim in claims.values():
+        if claim.token and claim.token not in seen:
+            job, _, index = claim.job_id.partition("_")
+            size = int(index) + 1 if index else 1
+            backend = backend_of(config.profile)
+            seen[claim.token] = Submission(claim.token, config.profile, backend, made, size, job)
+            places[claim.token] = int(index or 0)
+    may = [token for token in seen if not (files.revoked / token).exists()]
+    members = []
+    for token in seen:
+        state = "revoked" if token not in may else "live" if token == may[-1] else "settled"
+        members.append(Member(token, places[token], run_id, state))
+    return list(seen.values()), members

@@ -1,0 +1,271 @@
+"""Stages follow one another: a pass declares the next stage's runs when the stage before is decided, and decides it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lvjobs import remedies
+from lvjobs.control.reconcile.gate import BUDGET
+from lvjobs.control.session import Session
+from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
+from lvjobs.control.stages.expand import zero_shot
+from lvjobs.control.stages.outcomes import measured, outcome_of
+from lvjobs.control.stages.pruning import PRUNED, prune
+from lvjobs.control.stages.search import next_trials
+from lvjobs.control.stages.submit_runs import enter
+from lvjobs.control.submission.declare import KnownRuns, SweepOf, Wanted, declare, default_name
+from lvjobs.control.submission.send import Shortfall, reservations_for
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage, in_order
+from lvjobs.study.words import RunState, StageState
+from lvjobs.sweep.request import Request
+from lvjobs.sweep.selection import rank, waits_for
+
+OPEN = (StageState.ASKED, StageState.RUNNING)
+
+
+@dataclass
+class _Stages:
+    """All stages as the ledger has them now, with the runs of those that are open and of those that these evaluate."""
+
+    records: dict[str, StageRecord]
+    stages: Sequence[Stage]
+    cells: Mapping[str, Sequence[str]]
+    runs: Mapping[str, Run]
+
+    def runs_of(self, name: str) -> list[Run]:
+        return [self.runs[run_id] for run_id in self.cells.get(name, ())]
+
+    def ground_of(self, stage: Stage) -> RunConfig | None:
+        """The run whose settings it takes over; None where it is from no stage."""
+        if not stage.origin:
+            return None
+        return RunConfig.model_validate(self.runs[self.records[stage.origin].winner].config)
+
+
+def advance(session: Session) -> list[str]:
+    """Take each stage that was asked for as far as it can go now; returns what was done, in words, a line each."""
+    told: list[str] = []
+    try:
+        names = [stage.name for stage in _read(session).stages]
+    except ValueError as error:  # some were asked for before others were declared anew
+        return _hold_all(session, str(error))
+    for name in names:
+        seen = _read(session)
+        record = seen.records[name]
+        if record.state in OPEN:
+            stage = next(each for each in seen.stages if each.name == name)
+            told += _step(session, seen, stage, record)
+    return told
+
+
+def _hold_all(session: Session, problem: str) -> list[str]:
+    """Stages that make no sense together wait for the user; their runs go on."""
+    with session.ledger.transaction() as transaction:
+        waiting = [record for record in transaction.stages() if record.state in OPEN]
+    told: list[str] = []
+    for record in waiting:
+        reason = f"{problem}; mend study.toml, then: {remedies.SWEEP_STAGE(stage=record.name)}"
+        told += _set(session, record, StageState.HELD, reason)
+    return told
+
+
+def anything_to_come(records: Sequence[StageRecord]) -> bool:
+    """Whether a pass may still have something to do for a stage."""
+    return any(record.state in OPEN for record in records)
+
+
+def _read(session: Session) -> _Stages:
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        if not anything_to_come(list(records.values())):
+            return _Stages(records, [], {}, {})
+        stages = in_order([Stage.model_validate(record.definition) for record in records.values()])
+        looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
+        looked_at |= {name for stage in stages if stage.name in looked_at for name in stage.evaluate}
+        cells = {name: run_ids for name, run_ids in transaction.cells().items() if name in looked_at}
+        wanted = {run_id for run_ids in cells.values() for run_id in run_ids}
+        wanted |= {record.winner for record in records.values()} - {""}
+        return _Stages(records, stages, cells, {run.id: run for run in transaction.find_runs(wanted)})
+
+
+def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    try:
+        if stage.evaluates:
+            return _evaluate(session, seen, stage, record)
+        told: list[str] = []
+        if record.state is StageState.ASKED:
+            waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
+            if waiting:
+                return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+            if not stage.space:
+                return _begin(session, seen, stage, record)
+        elif stage.prune:
+            told = prune(session, stage, seen.runs_of(stage.name))
+            seen = _read(session) if told else seen
+        if stage.space:
+            return told + _search(session, stage)
+        return told + _decide(session, seen, stage, record)
+    except UsageError as error:
+        return _set(session, record, StageState.HELD, f"{error}; then: {remedies.SWEEP_STAGE(stage=stage.name)}")
+
+
+def _set(session: Session, record: StageRecord, state: StageState, reason: str, *, loud: bool = True) -> list[str]:
+    """Change how a stage stands, and say so once."""
+    if (record.state, record.reason) == (state, reason):
+        return []
+    text = f"{record.name}: {state.value}" + (f": {reason}" if reason else "")
+    with session.ledger.transaction() as transaction:
+        transaction.update_stage(record.name, state=state, reason=reason)
+        if loud:
+            transaction.add_event(Event(session.clock(), "stage", text))
+    return [text] if loud else []
+
+
+# -- a stage begins -----------------------------------------------------------------------------------------------
+
+
+def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    request = Request.model_validate(record.request)
+    configs = request.configs(stage, seen.stages, seen.ground_of(stage))
+    names = [default_name(config, stage.name, stage.varied) for config in configs]
+    file = request.file_of(stage)
+    return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources, file=file))
+
+
+def _search(session: Session, stage: Stage) -> list[str]:
+    """Trials are proposed as others end, as far as there is room; once all are, the stage is decided."""
+    told: list[str] = []
+    while True:
+        seen = _read(session)
+        if session.absence(Request.model_validate(seen.records[stage.name].request).profile):
+            return told
+        record = seen.records[stage.name]
+        turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
+        if turn.wanted is None:
+            break
+        told += _enter(session, record, turn.wanted)  # all of it may be there, and over: then others are next, at once
+    if turn.shortfall is not None:
+        return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
+    return told + _decide(session, seen, stage, record)  # which waits: while trials are to come, one is open
+
+
+def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
+    """All of the stage's new runs, or none where the budget has no room for all: then it waits."""
+    if session.absence(wanted.profile):
+        return []  # it stays due
+    sweep = SweepOf(record.definition, record.request)
+    wanted = replace(wanted, sweep=sweep)
+    with session.ledger.transaction() as transaction:
+        new = declare(transaction, wanted, code="").new
+        _, shortfall = reservations_for(transaction, new, session.terms) if new else ({}, None)
+    if shortfall is not None:
+        return _set(session, record, record.state, _waits_for_budget(shortfall))
+    entered = enter(session, wanted)
+    told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
+    if entered.new:
+        sent = entered.sent
+        how = f"submitted as job {sent.job_id}" if sent and sent.job_id else "planned"
+        why = f" ({sent.said})" if sent and not sent.job_id else ""
+        told.append(f"{record.name}: {len(entered.new)} new run{'s' if len(entered.new) > 1 else ''}, {how}{why}")
+    if entered.note:
+        told.append(f"{record.name}: {entered.note}")
+    return told
+
+
+def _waits_for_budget(shortfall: Shortfall) -> str:
+    return f"waits for the budget: {shortfall}; see {remedies.BUDGET}"
+
+
+# -- a stage is decided -------------------------------------------------------------------------------------------
+
+
+def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    runs = seen.runs_of(stage.name)
+    plain = [outcome_of(run, session.terms) for run in runs]
+    waiting = waits_for(plain, stage.on_hold, stage.quorum)
+    if waiting:
+        held = [outcome.name for outcome in waiting if outcome.standing == "held"]
+        reason = ""
+        if held and len(held) == len(waiting):
+            reason = (
+                f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
+                f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
+            )
+        return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
+    ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in runs], stage.select)
+    winner = ranking.winner
+    if winner is None:
+        why = "; ".join(f"{each.name}: {each.why}" for each in ranking.others)
+        reason = f"no run can win ({why}); choose: {remedies.SWEEP_WINNER(stage=stage.name)}"
+        return _set(session, record, StageState.HELD, reason)
+    text = f"{stage.name}: decided: {winner.name}, {ranking.why}"
+    with session.ledger.transaction() as transaction:
+        changes = {"winner": winner.run_id, "because": ranking.why, "by_hand": False, "reason": ""}
+        transaction.update_stage(stage.name, state=StageState.COMPLETED, **changes)
+        transaction.add_event(Event(session.clock(), "stage", text, winner.run_id))
+    return [text]
+
+
+# -- evaluations follow -------------------------------------------------------------------------------------------
+
+
+def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    """Evaluations are declared with the runs that they follow, and wait for them one by one."""
+    request = Request.model_validate(record.request)
+    waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
+    if waiting:
+        return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+    known = KnownRuns(seen.runs_of(stage.name))
+    wanted = evaluations_of(stage, request, seen, session.study.layout, known)
+    if wanted.configs:
+        return _enter(session, record, wanted)
+    runs = seen.runs_of(stage.name)
+    left = [run for run in runs if not run.state.is_final and run.held_for != PRUNED]
+    if stage.on_hold == "skip":
+        held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
+        left = [run for run in left if run.id not in held and run.after not in held]
+    to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
+    if to_come or left:
+        unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
+        reason = (
+            f"comes after {', '.join(unasked)}, which nobody asked for; type: {remedies.SWEEP_ALL}" if unasked else ""
+        )
+        return _set(session, record, StageState.RUNNING, reason, loud=False)
+    return _set(session, record, StageState.COMPLETED, "")
+
+
+def _is_for_the_user(run: Run) -> bool:
+    """Whether it is held until somebody takes it up."""
+    return run.state is RunState.HELD and run.held_for != BUDGET
+
+
+def _sources(seen: _Stages, stage: Stage) -> list[Run]:
+    """The runs that the stage evaluates, as far as they are declared: each once, whatever stages have it in common."""
+    every = [
+        run
+        for name in stage.evaluate
+        for run in seen.runs_of(name)
+        if run.state is not RunState.CANCELLED and run.held_for != PRUNED
+    ]
+    return list({run.id: run for run in every}.values())
+
+
+def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> Wanted:
+    """The evaluations that the stage wants, of the base model and of runs; save those that are `known`."""
+    made: list[tuple[RunConfig, str, str]] = []
+    for prompt, config in zip(stage.zero_shot, zero_shot(stage, seen.stages, request), strict=True):
+        subject = f"zero-shot-{prompt}-{Path(config.params['training']['model']).name}"
+        made.append((config, evaluation_name(subject, config), ""))
+    for run in _sources(seen, stage):
+        training = training_of(run)
+        adapter = adapter_of(layout.run(run.name))
+        config = evaluation(training, Trial(), request.systems, adapter, training.format)
+        made.append((config, evaluation_name(run.name, config), run.id))
+    new = [each for each in made if known.find(each[0]) is None]
+    configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
+    file = request.file_of(stage)
+    return Wanted(configs, names, stage.name, request.profile, request.resources, after=after, file=file)

@@ -1,0 +1,45 @@
+"""How a stage's runs stand, and what they reached by its rule."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.budget.cost import work_ahead
+from lvjobs.control.reconcile.gate import BUDGET
+from lvjobs.control.stages.pruning import PRUNED
+from lvjobs.ledger.records import Run
+from lvjobs.records.curves import curves, value_at
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.run import canonical_json
+from lvjobs.study.stages import Select
+from lvjobs.study.words import RunState
+from lvjobs.sweep.selection import Outcome, Standing
+
+_STANDINGS: Mapping[RunState, Standing] = {
+    RunState.COMPLETED: "done",
+    RunState.CANCELLED: "cancelled",
+    RunState.HELD: "held",
+    RunState.PAUSED: "held",
+}
+
+
+def outcome_of(run: Run, terms: Terms) -> Outcome:
+    """How a run stands for its stage, without its value."""
+    candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
+    flops = terms.price(run, work_ahead(run.config, 0))
+    goes_on = run.state is RunState.HELD and run.held_for == BUDGET  # by itself, once there is room
+    standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
+    if run.state is RunState.PAUSED and run.held_for == PRUNED:
+        standing = "pruned"
+    return Outcome(run.id, run.name, candidate, standing, flops=flops)
+
+
+def measured(run: Run, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
+    """How a run stands, with the value that the rule looks for in its journals."""
+    return replace(outcome_of(run, terms), value=value_at(curve_of(run, rule, layout), rule.at, rule.mode))
+
+
+def curve_of(run: Run, rule: Select, layout: StudyLayout) -> Mapping[int, float]:
+    """Step -> the rule's metric, by the run's journals."""
+    journals = sorted(layout.run(run.name).journals.glob("*.jsonl"))
+    return curves(path.read_bytes() for path in journals).of(rule.metric)

@@ -1,0 +1,102 @@
+"""Runs that compare badly are paused before their last step; one that proves better than most that came is taken up."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from lvjobs import remedies
+from lvjobs.control.reconcile.run_commands import pause
+from lvjobs.control.session import Session
+from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.curves import curves
+from lvjobs.study.stages import Stage
+from lvjobs.study.words import RunState
+from lvjobs.sweep.pruning import Report, new_reports, pruned
+
+PRUNED = "pruned"
+"""`held_for` of a run that was paused because others of its stage are better, and of what was to come after it."""
+
+
+def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
+    """Take down what the stage's runs have reached, and pause those that are not worth going on with. In words.
+
+    One that belongs to the best after all, now that others have come so far, is taken up again. One that the user takes
+    up goes on to its end.
+    """
+    rule = stage.prune
+    assert rule is not None
+    compared = [run for run in runs if run.state is not RunState.CANCELLED]
+    steps = {run.id: run.steps for run in compared}
+    with session.ledger.transaction() as transaction:
+        known, before = _read(transaction, stage.name)
+    layout = session.study.layout
+    seen = {run.id: _curve(sorted(layout.run(run.name).journals.glob("*.jsonl")), stage) for run in compared}
+    reports = [*known, *new_reports(seen, steps, known, rule)]
+    if len(reports) > len(known):  # written down before anything follows from it
+        with session.ledger.transaction() as transaction:
+            _write(transaction, stage.name, reports, before)
+    found = pruned([report for report in reports if report.run_id in steps], steps, rule, stage.select.mode)
+    told: list[str] = []
+    fresh = [run for run in compared if run.id in found and run.id not in before]
+    for run in fresh:
+        if not run.state.is_final:
+            names = _with_followers(session, run)
+            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=PRUNED)
+    before = [*before, *(run.id for run in fresh)]
+    back = [run for run in compared if run.id in before and run.id not in found and _is_pruned(run)]
+    if fresh or back:
+        with session.ledger.transaction() as transaction:
+            told += _take_up(session, transaction, stage, back)
+            _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
+    return told
+
+
+def _is_pruned(run: Run) -> bool:
+    return run.state is RunState.PAUSED and run.held_for == PRUNED
+
+
+def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[Run]) -> list[str]:
+    """The runs, and what was to come after them, go on at their checkpoints."""
+    told = []
+    assert stage.prune is not None
+    why = f"goes on: of {stage.name}'s runs that came as far it is among the best 1/{stage.prune.factor} after all"
+    for run in runs:
+        followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
+        for each in (run, *followers):
+            state = RunState.INTERRUPTED if transaction.attempts([each.id]) else RunState.PLANNED
+            transaction.update_run(each.id, state=state, reason=why if each is run else "", held_for="", not_before=0.0)
+        transaction.add_event(Event(session.clock(), "resumed", why, run.id))
+        told.append(f"{run.name}: {why}")
+    return told
+
+
+def _curve(journals: Sequence[Path], stage: Stage) -> Mapping[int, float]:
+    return curves(path.read_bytes() for path in journals).of(stage.select.metric)
+
+
+def _with_followers(session: Session, run: Run) -> list[str]:
+    """The run, and what comes after it and never will."""
+    with session.ledger.transaction() as transaction:
+        return [run.name, *(other.name for other in transaction.runs(only_open=True) if other.after == run.id)]
+
+
+def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
+    rule = stage.prune
+    assert rule is not None
+    than = "the median" if rule.kind == "median" else f"the best 1/{rule.factor}"
+    return (
+        f"pruned at step {report.step} of {run.steps}: its {stage.select.metric}, {report.value:.6g}, is worse than "
+        f"{than} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
+    )
+
+
+def _read(transaction: Transaction, stage: str) -> tuple[list[Report], list[str]]:
+    kept = json.loads(transaction.setting(f"pruning:{stage}") or '{"reports": [], "pruned": []}')
+    return [Report(*each) for each in kept["reports"]], kept["pruned"]
+
+
+def _write(transaction: Transaction, stage: str, reports: Sequence[Report], pruned_: Sequence[str]) -> None:
+    value = {"reports": [astuple(each) for each in reports], "pruned": list(pruned_)}
+    transaction.set_setting(f"pruning:{stage}", json.dumps(value))

@@ -1,0 +1,217 @@
+"""What a user may ask of stages: that they go ahead by themselves, that a winner be this one, that they stop."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
+from lvjobs.control.session import Session
+from lvjobs.control.stages.pruning import PRUNED
+from lvjobs.errors import UsageError
+from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.stages import Stage
+from lvjobs.study.words import RunState, StageState
+from lvjobs.sweep.request import Request, without_carried
+
+STOPPED = "stopped"
+"""`held_for` of a run that was paused with its stage."""
+
+BEGUN = (StageState.RUNNING, StageState.COMPLETED)
+
+
+def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str]:
+    """Let stages go ahead as soon as those before them are decided; returns what was done, in words.
+
+    Stages that began already, and were asked for in the same way, are left alone.
+
+    Raises:
+        UsageError: one comes after a stage that nobody asked for; or was asked for in another way and began.
+    """
+    told, again = [], []
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        named = {stage.name for stage in stages}
+        for stage in stages:
+            record = records[stage.name]
+            check_earlier(stage, records, named, session.study.where)
+            changes = asked_for(stage, request)
+            if record.state in BEGUN and is_same(record, changes):
+                told.append(f"{stage.name}: {record.state.value} already")
+                continue
+            check_later(stage, records.values())
+            transaction.update_stage(stage.name, **changes, state=StageState.ASKED, **UNDECIDED)
+            transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
+            again.append(stage.name)
+    return told + [line for name in again for line in revive(session, name, session.study.where)]
+
+
+UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
+"""What the ledger has of a stage whose winner is not known."""
+
+
+def asked_for(stage: Stage, request: Request) -> dict[str, Any]:
+    """What the ledger keeps of it."""
+    return {"definition": stage.model_dump(mode="json", by_alias=True), "request": request.model_dump(mode="json")}
+
+
+def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
+    """Whether the same was asked for before: the same runs, to be compared in the same way.
+
+    What a user may change underway, and what only says where and on what runs are trained, makes no difference.
+    """
+    if not record.request:
+        return False
+    before, now = (Stage.model_validate(each) for each in (record.definition, changes["definition"]))
+    old, new = (Request.model_validate(each) for each in (record.request, changes["request"]))
+    patience = {"on_hold": now.on_hold, "quorum": now.quorum}
+    before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))
+    same_systems = old.systems == new.systems or not now.evaluates
+    return before.model_copy(update=patience) == now and old.trains_as(new) and same_systems
+
+
+def check_earlier(
+    stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str], where: Sequence[str] = ()
+) -> None:
+    """Refuse a stage that would wait for ever. `where`: see `Study.where`.
+
+    Raises:
+        UsageError: it comes after a stage that nobody asked for.
+    """
+    for name in stage.awaited:
+        if records[name].state is StageState.DECLARED and name not in asked_now:
+            raise UsageError(
+                f"{stage.name} comes after {name}, which nobody asked for; type: "
+                f"{remedies.SWEEP_STAGE(*where, stage=name)}, or for everything: {remedies.SWEEP_ALL(*where)}"
+            )
+
+
+def check_later(stage: Stage, records: Iterable[StageRecord]) -> None:
+    """Refuse to change what a later stage was built on.
+
+    Raises:
+        UsageError: a stage from this one has begun.
+    """
+    for record in records:
+        if record.definition.get("from") == stage.name and record.state in BEGUN:
+            raise UsageError(
+                f"{record.name} has begun with the settings of {stage.name}'s winner, and its runs would no longer "
+                f"follow from it; give the changed stage a name of its own in study.toml"
+            )
+
+
+def choose(session: Session, name: str, word: str, because: str) -> list[str]:
+    """Make a run of the stage its winner, whatever the rule says, and say why.
+
+    Raises:
+        UsageError: no reason, no such run in the stage, or a later stage has begun with another.
+    """
+    if not because.strip():
+        raise UsageError('--winner needs a reason, which stays with the results: give --because "..."')
+    with session.ledger.transaction() as transaction:
+        record = _begun(session, transaction, name)
+        (run,) = find_runs(transaction, [word], session.study.where)
+        if run.id not in transaction.cells().get(name, ()):
+            show = remedies.SWEEP_SHOW(*session.study.where, stage=name)
+            raise UsageError(f"{run.name} is no run of {name}; see: {show}")
+        if run.id == record.winner and record.by_hand:
+            return [f"{name}: {run.name} is its winner already"]
+        if run.id != record.winner:
+            check_later(Stage.model_validate(record.definition), transaction.stages())
+        changes = {"winner": run.id, "because": because.strip(), "by_hand": True}
+        transaction.update_stage(name, **changes, state=StageState.COMPLETED, reason="")
+        text = f"{name}: {run.name} chosen by hand: {because.strip()}"
+        transaction.add_event(Event(session.clock(), "stage", text, run.id))
+    return [text]
+
+
+def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[str]:
+    """Let a stage be decided without its held runs, once at least `quorum` candidates are done (None: one).
+
+    Raises:
+        UsageError: the stage has not begun; or a quorum of evaluations.
+    """
+    with session.ledger.transaction() as transaction:
+        record = _begun(session, transaction, name)
+        if quorum is not None and Stage.model_validate(record.definition).evaluates:
+            raise UsageError(
+                f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
+                "leave it out"
+            )
+        definition = {**record.definition, "on_hold": "skip", "quorum": quorum}
+        transaction.update_stage(name, definition=definition)
+        text = f"{name}: goes on without its held runs"
+        transaction.add_event(Event(session.clock(), "stage", text))
+    return [text]
+
+
+def retry_held(session: Session, name: str) -> list[str]:
+    """Take up the stage's held runs, and the stage where it is held itself.
+
+    Raises:
+        UsageError: the stage has no runs.
+    """
+    with session.ledger.transaction() as transaction:
+        record = _begun(session, transaction, name)
+        cells = set(transaction.cells()[name])
+        held = [run.name for run in transaction.runs() if run.id in cells and run.state is RunState.HELD]
+        if record.state is StageState.HELD:
+            transaction.update_stage(name, state=StageState.RUNNING, reason="")
+    return take_up(session, held, {}, session.study.where) or [f"{name}: none of its runs is held"]
+
+
+def stop(session: Session, name: str) -> list[str]:
+    """Ask no more for a stage (or for "all"), and pause what of it is open. What is done stays.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    told = []
+    with session.ledger.transaction() as transaction:
+        records = {record.name: record for record in transaction.stages()}
+        if name != "all" and name not in records:
+            raise UsageError(
+                f"no stage {name!r} in study.toml (declared: {', '.join(records) or 'none'}); "
+                f"see: {remedies.SWEEP_PLAN(*session.study.where)}"
+            )
+        asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
+        names = [name] if name != "all" else asked
+        shared = _cells_of_others(transaction, names)
+        cells, runs = transaction.cells(), {run.id: run for run in transaction.runs()}
+        for each in names:
+            if records[each].state is StageState.DECLARED:
+                told.append(f"{each}: nobody asked for it")
+            elif records[each].state is not StageState.COMPLETED:
+                transaction.update_stage(each, state=StageState.DECLARED, **UNDECIDED)
+                transaction.add_event(Event(session.clock(), "stage", f"{each}: stopped by the user"))
+                told.append(f"{each}: stopped")
+    open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if _is_stoppable(runs[id_])]
+    mine = [run for run in dict.fromkeys(open_) if run not in shared]
+    return told + (pause(session, mine, "its stage was stopped", held_for=STOPPED) if mine else [])
+
+
+def _is_stoppable(run: Run) -> bool:
+    """Not what was pruned: it would be taken up with the others."""
+    return not run.state.is_final and run.held_for != PRUNED
+
+
+def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
+    """Take up what was paused when the stage was stopped: it is asked for again. `where`: see `take_up`."""
+    with session.ledger.transaction() as transaction:
+        cells = set(transaction.cells().get(name, ()))
+        runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for == STOPPED]
+    return take_up(session, [run.name for run in runs], {}, where) if runs else []
+
+
+def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:
+    """Names of runs that other stages, which go on, compare too."""
+    by_id = {run.id: run.name for run in transaction.runs()}
+    on = {record.name for record in transaction.stages() if record.state is not StageState.DECLARED} - set(names)
+    return {by_id[id_] for name, ids in transaction.cells().items() if name in on for id_ in ids}
+
+
+def _begun(session: Session, transaction: Transaction, name: str) -> StageRecord:
+    record = next((each for each in transaction.stages() if each.name == name), None)
+    if record is None or not transaction.cells().get(name):
+        raise UsageError(f"{name} has no runs yet; type: {remedies.SWEEP_STAGE(*session.study.where, stage=name)}")
+    return record

@@ -1,0 +1,156 @@
+"""A stage with a space: what became of its trials is written down, and the next are proposed, as far as there is room.
+
+Both are in the ledger before any run follows from them. A pass that died between the two finds what it had proposed,
+and declares just that.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.control.session import Session
+from lvjobs.control.stages.outcomes import curve_of, measured, outcome_of
+from lvjobs.control.submission.declare import KnownRuns, SweepOf, Wanted, declare, default_name
+from lvjobs.control.submission.send import Shortfall, reservations_for
+from lvjobs.ledger.records import Run, StageRecord
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
+from lvjobs.sweep.request import Request
+from lvjobs.sweep.sampling import History, Verdict, propose, room, verdict
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a search does next. `wanted` are the runs of trials that were proposed and are no cells of the stage yet.
+
+    None where there are none, or where the budget has no room for the first of them (`shortfall`). With neither, a
+    trial is open, or all that there will be have ended.
+    """
+
+    wanted: Wanted | None
+    shortfall: Shortfall | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the ledger has of a search; `identity` says of which (`Request.search_identity`)."""
+
+    identity: str
+    history: History
+
+
+def next_trials(
+    session: Session,
+    record: StageRecord,
+    stages: Sequence[Stage],
+    ground: RunConfig | None,
+    runs: Sequence[Run],
+) -> Turn:
+    """Tell the sampler what has ended since, and let it propose. `runs` are the stage's, `ground` its origin's winner.
+
+    Raises:
+        UsageError: a point that [train] refuses; names the stage.
+    """
+    stage, request = Stage.model_validate(record.definition), Request.model_validate(record.request)
+    search = stage.search
+    assert search is not None
+    identity = request.search_identity(stage, stages, ground)
+    with session.ledger.transaction() as transaction:
+        kept = kept_of(transaction, stage.name)
+    history = kept.history if kept.identity == identity else History()
+    known = KnownRuns(runs)
+    verdicts: dict[int, Verdict] = {}
+    pending: list[tuple[int, Sequence[RunConfig]]] = []
+    passed_over = []
+    for number, trial in enumerate(history.trials):
+        if trial.verdict is not None:
+            continue
+        configs = request.configs(stage, stages, ground, [trial.point])
+        cells = [cell for config in configs if (cell := known.find(config)) is not None]
+        if len(cells) < len(configs):
+            pending.append((number, configs))
+        elif found := _verdict(session, stage, cells):
+            verdicts[number] = found
+        elif stage.on_hold == "skip" and not any(_stands(session, cell) == "open" for cell in cells):
+            passed_over.append(number)
+    now = history.told(verdicts)
+    trials = now.trials
+    count = room(search, trials, passed_over)
+    points = propose(request.space(stage), search, stage.select.mode, trials, count, request.model)
+    proposed = [
+        (number, request.configs(stage, stages, ground, [point])) for number, point in enumerate(points, len(trials))
+    ]
+    wanted, fitting, shortfall = _fitting(session, record, request, [*pending, *proposed])
+    new = points[: max(0, fitting - len(pending))]
+    if verdicts or new:
+        with session.ledger.transaction() as transaction:
+            _keep(transaction, stage.name, Kept(identity, now.proposed(new)))
+    return Turn(wanted, shortfall if wanted is None else None)
+
+
+def kept_of(transaction: Transaction, stage: str) -> Kept:
+    """What was proposed for a stage, and learned; nothing where nothing was."""
+    kept = json.loads(transaction.setting(f"search:{stage}") or '{"identity": "", "history": []}')
+    return Kept(kept["identity"], History.from_json(kept["history"]))
+
+
+def _keep(transaction: Transaction, stage: str, kept: Kept) -> None:
+    value = {"identity": kept.identity, "history": kept.history.to_json()}
+    transaction.set_setting(f"search:{stage}", json.dumps(value))
+
+
+def _stands(session: Session, run: Run) -> str:
+    return outcome_of(run, session.terms).standing
+
+
+def _verdict(session: Session, stage: Stage, runs: Sequence[Run]) -> Verdict | None:
+    if any(_stands(session, run) in ("open", "held") for run in runs):
+        return None
+    layout = session.study.layout
+    curves = {run.id: curve_of(run, stage.select, layout) for run in runs}
+    last = {run_id: (max(curve), curve[max(curve)]) for run_id, curve in curves.items() if curve}
+    return verdict([measured(run, session.terms, stage.select, layout) for run in runs], last)
+
+
+def _fitting(
+    session: Session, record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]
+) -> tuple[Wanted | None, int, Shortfall | None]:
+    """As many of the trials, the first of them first, as the budget has room for; and what the next one lacks."""
+    if not trials:
+        return None, 0, None
+    with session.ledger.transaction() as transaction:
+        declared = declare(transaction, _wanted(record, request, trials), code="")
+        new = {run.fingerprint: run for run in declared.new}
+
+        def lacks(count: int) -> Shortfall | None:
+            prints = {config.fingerprint for _, configs in trials[:count] for config in configs}
+            asked = [run for fingerprint, run in new.items() if fingerprint in prints]
+            return reservations_for(transaction, asked, session.terms)[1] if asked else None
+
+        fitting = bisect_left(range(1, len(trials) + 1), 1, key=lambda count: lacks(count) is not None)
+        shortfall = lacks(fitting + 1) if fitting < len(trials) else None
+    return _wanted(record, request, trials[:fitting]) if fitting else None, fitting, shortfall
+
+
+def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> Wanted:
+    """Their runs: each once, also where two trials propose the same."""
+    stage = Stage.model_validate(record.definition)
+    named: dict[str, tuple[RunConfig, str]] = {}
+    for number, configs in trials:
+        for config in configs:
+            name = default_name(config, f"{record.name}-t{number}", request.space(stage))
+            named.setdefault(config.fingerprint, (config, name))
+    sweep = SweepOf(record.definition, record.request)
+    wanted, names = zip(*named.values(), strict=True)
+    file = request.file_of(stage)
+    return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)
+
+
+def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:
+    """How many trials a search has, and of how many it is known what they are; nulls where the stage has no space."""
+    search = record.definition.get("search")
+    if not search:
+        return {"trials": None, "proposed": None}
+    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).history.trials)}

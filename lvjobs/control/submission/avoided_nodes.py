@@ -1,0 +1,136 @@
+"""The nodes that a study avoids: those on which a run failed through the node, each for `[policy] exclude_hours`.
+
+The list is one JSON value among the ledger's settings. Jobs are submitted with it (`placement`), and jobs that wait are
+told of each change (`lvjobs.control.reconcile.waiting_jobs`). A node stays in use where no other can run the job.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lvjobs.cluster.nodes import expand_nodes
+from lvjobs.cluster.protocol import Cluster, JobRequest, Node
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.tables import Policy
+
+_SETTING = "avoided_nodes"
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Avoided:
+    """A node that the study avoids, since when and why. `used_in`: partitions whose jobs may use it all the same."""
+
+    node: str
+    since: float
+    reason: str
+    used_in: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Avoidance:
+    """The study's list, oldest first, and which of its nodes each job was told to avoid (by `job_key`)."""
+
+    nodes: Sequence[Avoided] = ()
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def in_force(self, policy: Policy, now: float) -> list[Avoided]:
+        """Return what has not expired. A clock that was set back cannot make an entry last longer than twice."""
+        return [entry for entry in self.nodes if abs(now - entry.since) < policy.exclude_hours * _HOUR]
+
+    def with_node(self, node: str, reason: str, now: float) -> "Avoidance":
+        """Return the list with a node that failed now; one that is on it already counts anew."""
+        others = [entry for entry in self.nodes if entry.node != node]
+        return replace(self, nodes=[*others, Avoided(node, now, reason)])
+
+
+def job_key(token: str, job_id: str) -> str:
+    """Return the name of a job in `Avoidance.told`. A controller that lost its state gives ids again, never tokens."""
+    return f"{token}/{job_id}"
+
+
+def read_avoidance(transaction: Transaction) -> Avoidance:
+    """Return the study's list as the ledger has it."""
+    kept = json.loads(transaction.setting(_SETTING) or '{"nodes": [], "told": {}}')
+    return Avoidance([Avoided(**entry) for entry in kept["nodes"]], kept["told"])
+
+
+def write_avoidance(transaction: Transaction, avoidance: Avoidance) -> None:
+    """Keep the list, if it is another than the ledger has."""
+    text = json.dumps({"nodes": [asdict(entry) for entry in avoidance.nodes], "told": avoidance.told})
+    if text != transaction.setting(_SETTING):
+        transaction.set_setting(_SETTING, text)
+
+
+def avoid_node(transaction: Transaction, node: str, reason: str, now: float) -> None:
+    """Put a node on the study's list."""
+    write_avoidance(transaction, read_avoidance(transaction).with_node(node, reason, now))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The nodes of the study's list that a job is to avoid, and those that it may use all the same."""
+
+    avoided: Sequence[str] = ()
+    used: Sequence[str] = ()
+
+
+def choose(entries: Sequence[Avoided], own: Iterable[str], nodes: Sequence[Node]) -> Choice:
+    """Choose which of `entries` (oldest first) a job avoids that could run on `nodes`. Pure.
+
+    `own` are the nodes that the user excludes. One node at least is left to the job, and one that is up where there is
+    one: else the oldest entry gives way. Names that none of `nodes` has are left out: sbatch refuses unknown ones.
+    """
+    excluded = expand_nodes(list(own))
+    allowed = {node.name: node.is_up for node in nodes if node.name not in excluded}
+    pool = {name for name, is_up in allowed.items() if is_up} or set(allowed)
+    listed = [entry.node for entry in entries if entry.node in allowed]
+    if pool and pool <= set(listed):
+        oldest = next(name for name in listed if name in pool)
+        return Choice(sorted({*listed} - {oldest}), [oldest])
+    return Choice(sorted(listed))
+
+
+def choice_for(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]) -> Choice:
+    """Ask the cluster for the nodes that could run the job, and choose; nothing is asked where the list is empty.
+
+    Raises:
+        ClusterError: the cluster did not say.
+    """
+    if not entries:
+        return Choice()
+    return choose(entries, request.resources.get("exclude_nodes") or (), cluster.nodes(request))
+
+
+def excluding(resources: Mapping[str, Any], avoided: Sequence[str]) -> list[str]:
+    """Return all that a job excludes: the user's own list, then the study's."""
+    own = list(resources.get("exclude_nodes") or ())
+    return [*own, *(name for name in avoided if name not in own)]
+
+
+def noted(avoidance: Avoidance, choice: Choice, partition: str) -> Avoidance:
+    """Return the list with what was chosen for jobs of this partition (empty: the site's default)."""
+    place = partition or "default"
+
+    def places(entry: Avoided) -> Sequence[str]:
+        others = [name for name in entry.used_in if name != place]
+        if entry.node in choice.used:
+            return [*others, place]
+        return others if entry.node in choice.avoided else entry.used_in
+
+    return replace(avoidance, nodes=[replace(entry, used_in=places(entry)) for entry in avoidance.nodes])
+
+
+def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[dict[str, Any]]:
+    """Return the list as the summary shows it."""
+    return [
+        {
+            "node": entry.node,
+            "reason": entry.reason,
+            "since": entry.since,
+            "until": entry.since + policy.exclude_hours * _HOUR,
+            "used_in": list(entry.used_in),
+        }
+        for entry in read_avoidance(transaction).in_force(policy, now)
+    ]

@@ -1,0 +1,82 @@
+"""A run's settings as they are now: for a run that the user resumes, and for one that is no longer held.
+
+What Slurm requeues, and what is submitted again after a failure, keeps the settings of its last submission.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lvjobs.cluster.templates import located_profile
+from lvjobs.control.backends import check_sbatch_options, renew_profile
+from lvjobs.control.submission.declare import check_profile_resources, requested_of
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import Study
+from lvjobs.study.current import current, declared_settings, typed_over
+from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.run import CARRIED, RunConfig
+from lvjobs.study.tables import Resources
+
+_CHANGED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
+
+
+def file_of(study: Study, stage: str) -> dict[str, Any]:
+    """Return what study.toml says now of how runs of this stage are carried out (`study.current`)."""
+    return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
+
+
+def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()) -> Run:
+    """Return the run with the settings that its next submission is to have.
+
+    Args:
+        run: A run without a live job.
+        study: Its study, with study.toml as it is now.
+        typed: Settings of `lvjobs.study.current` that the user types now, over all others.
+        where: `Study.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
+
+    Raises:
+        UsageError: the settings do not fit the run, or one another.
+    """
+    file = file_of(study, run.stage)
+    kept = {**run.typed, **typed_over(file, typed or {})}
+    settings = {**current(file, kept), **(typed or {})}
+    resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
+    profile = str(settings["profile"])
+    check_profile_resources(profile, resources)
+    check_sbatch_options(study, resources, profile)
+    changes: dict[str, Any] = {}
+    if run.config["task"] != EVALUATE_TASK:  # an evaluation's interval is its own
+        changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}
+    config = {**run.config, **changes}
+    return replace(
+        run,
+        profile=profile,
+        profile_copy=renew_profile(study.layout, replace(run, profile=profile), where),
+        resources=requested_of(RunConfig.model_validate(config), resources, profile),
+        typed=typed_over(file, settings),
+        config=config,
+        declared={**{key: run.config.get(key) for key in changes}, **run.declared},
+    )
+
+
+def changes_of(old: Run, new: Run) -> dict[str, Any]:
+    """Return the columns of the run that differ."""
+    return {key: getattr(new, key) for key in _CHANGED if getattr(new, key) != getattr(old, key)}
+
+
+def differences(old: Run, new: Run) -> str:
+    """Return the settings that changed, in words: "memory_mb 1000 -> 2000"; empty where none did."""
+    return ", ".join(_differences(old, new))
+
+
+def _differences(old: Run, new: Run) -> Iterator[str]:
+    before, after = ({"profile": run.profile, **run.resources, **_carried(run)} for run in (old, new))
+    computed = {"time_limit_most", *(["time_limit_minutes"] if "time_limit" in after else [])}
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key) and key not in computed:
+            was, now = (("unset" if values.get(key) is None else str(values[key])) for values in (before, after))
+            yield f"{key} {was} -> {now}"
+
+
+def _carried(run: Run) -> dict[str, Any]:
+    return {key: run.config.get(key) for key in CARRIED}

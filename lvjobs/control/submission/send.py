@@ -1,0 +1,255 @@
+"""Submit: the row with its token is durable before sbatch, and every answer that sbatch can give is provided for."""
+
+import secrets
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from lvjobs import remedies
+from lvjobs.cluster.protocol import (
+    Cluster,
+    JobRequest,
+    SubmitDeferred,
+    SubmitLimited,
+    SubmitRefused,
+    SubmitUnclear,
+)
+from lvjobs.control.backends import LOCAL, backend_of, driver_name
+from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.cost import allowance
+from lvjobs.control.submission.avoided_nodes import read_avoidance
+from lvjobs.control.submission.placement import note_placed, place
+from lvjobs.control.submission.run_directories import allow, write_again
+from lvjobs.control.submission.slots import choices, is_packed, waits
+from lvjobs.control.submission.time_limits import is_automatic
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
+from lvjobs.ledger.transaction import Transaction
+from lvjobs.remedies.remedy import Remedy
+from lvjobs.study.config import Study
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.words import RunState
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How a submission went, and why so. `outcome`: submitted, limited, deferred, unclear, refused or over_budget."""
+
+    runs: Sequence[Run]
+    token: str
+    outcome: str
+    job_id: str | None = None
+    said: str = ""
+    choice: int = 0
+    """Which of the choices the cluster took."""
+
+
+def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[str, str] | None = None) -> JobRequest:
+    """The job that would train these runs: same profile, resources, code. Several are an array, or share the job.
+
+    `choice` is of what the user would have either way (see `choices`): the first where none is named.
+    """
+    first = runs[0]
+    name = first.name if len(runs) == 1 else first.stage
+    own = ("max_parallel", "processes", "time_limit", "time_limit_most", "pack", "side_by_side")
+    resources = {key: value for key, value in first.resources.items() if key not in own}
+    resources |= choices(first.resources)[0] if choice is None else choice
+    packed = is_packed(runs)
+    directories = [study.layout.run(run.name).root for run in runs]
+    return JobRequest(
+        token=token,
+        name=name,
+        run_directories=directories[:1] if packed else directories,
+        log_directory=study.layout.log_directory(name),
+        code_directory=study.layout.code / first.code,
+        python=sys.executable,
+        resources=resources,
+        environment=_environment(study, first) | (_pack(runs) if packed else {}),
+        max_parallel=None if packed else first.resources.get("max_parallel"),
+    )
+
+
+def _pack(runs: Sequence[Run]) -> dict[str, str]:
+    """What the one job of several runs is told: see `lvjobs.worker.environment`."""
+    at_once = runs[0].resources.get("side_by_side") or 1
+    return {"LVJOBS_PACK": " ".join(run.name for run in runs), "LVJOBS_SIDE_BY_SIDE": str(at_once)}
+
+
+def _environment(study: Study, run: Run) -> dict[str, str]:
+    """What its workers are told beside the profile's own: see `lvjobs.worker.environment`."""
+    processes = run.resources.get("processes")
+    told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
+    if study.config.driver.job and backend_of(run.profile) != LOCAL:
+        told["LVJOBS_DRIVER"] = driver_name(study)
+    return told
+
+
+def new_token() -> str:
+    """12 hex digits that no other submission carries."""
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Runs that the budget does not allow: FLOPs wanted for them, and free."""
+
+    wanted: int
+    free: int
+    limit: int
+
+    def __str__(self) -> str:
+        over = self.wanted - self.free
+        return (
+            f"{self.wanted:.4g} FLOPs are wanted (with a checkpoint interval of replay for each run), and "
+            f"{self.free:.4g} of the limit of {self.limit:.4g} are free: {over:.4g} too many"
+        )
+
+
+def reservations_for(
+    transaction: Transaction, runs: Sequence[Run], terms: Terms
+) -> tuple[dict[str, Work], Shortfall | None]:
+    """What each run would be allowed in all, and by how much that is more than the budget has, if it is.
+
+    Runs of a task that declares no cost have none.
+    """
+    books = books_of(transaction, terms, naming=runs)
+    wanted, extra = {}, 0
+    steps: dict[str, int] = defaultdict(int)
+    for attempt in transaction.attempts([run.id for run in runs]):
+        steps[attempt.run_id] = max(steps[attempt.run_id], attempt.checkpoint_step)
+    for run in runs:
+        if not run.rates:
+            continue
+        step = steps[run.id]
+        account = books.accounts.get(run.id)
+        executed = account.executed if account else Work()
+        wanted[run.id] = allowance(run, executed, step)
+        extra += terms.price(run, wanted[run.id].beyond(executed)) - (account.set_aside(terms) if account else 0)
+    return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
+
+
+def send(
+    study: Study,
+    ledger: Ledger,
+    cluster: Cluster,
+    runs: Sequence[Run],
+    terms: Terms,
+    now: float,
+    later: Sequence[Run] = (),
+    choice: Sequence[Mapping[str, str]] = (),
+) -> Sent:
+    """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
+
+    `choice` is tried in order (see `choices`). All have the same profile, resources and code, and none a live
+    submission. `later` ones come after them: for these it is reserved as well, so that what was begun can be ended.
+    """
+    write_again(study, runs)
+    token = new_token()
+    requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
+    requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    backend, packed = backend_of(runs[0].profile), is_packed(runs)
+    submission = Submission(token, runs[0].profile, backend, now, len(runs), packed=packed)
+    with ledger.transaction() as transaction:
+        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
+        if shortfall is not None:
+            return Sent(runs, token, "over_budget", said=str(shortfall))
+        entries = read_avoidance(transaction).in_force(study.config.policy, now)
+        bounded = [run for run in (*runs, *later) if run.id in wanted]
+        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
+        allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job of it begins unbounded
+        transaction.add_submission(submission, [run.id for run in runs])
+        changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
+        transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
+    try:
+        placed = place(cluster, requests, entries)
+    except SubmitUnclear as error:
+        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
+        return Sent(runs, token, "unclear", said=str(error))
+    except SubmitLimited as error:
+        reason = waits(str(error))
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
+        return Sent((), token, "limited", said=reason)
+    except SubmitDeferred as error:
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
+        return Sent(runs, token, "deferred", said=str(error))
+    except SubmitRefused as error:
+        reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
+        _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
+        return Sent(runs, token, "refused", said=str(error))
+    submission = replace(submission, job_id=placed.job_id)
+    with ledger.transaction() as transaction:
+        transaction.update_submission(token, job_id=placed.job_id)
+        states = {run.id: RunState.QUEUED if run.cause is None else RunState.INTERRUPTED for run in runs}
+        transaction.update_runs({run_id: {"state": state, "reason": ""} for run_id, state in states.items()})
+        jobs = [(run.id, submission.job_of(index)) for index, run in enumerate(runs)]
+        note_placed(transaction, placed, requests[placed.taken], [job for _, job in jobs if job])
+        more = f"; {placed.words}" if placed.words else ""
+        transaction.add_events(
+            [Event(now, "submitted", f"submitted as job {job}{more}", run_id) for run_id, job in jobs]
+        )
+    return Sent(runs, token, "submitted", job_id=placed.job_id, said=placed.words, choice=placed.taken)
+
+
+def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:
+    with ledger.transaction() as transaction:
+        transaction.update_runs({run.id: {"state": state, "reason": reason} for run in runs})
+        transaction.add_events([Event(now, state.value, reason, run.id) for run in runs])
+
+
+def _withdraw(
+    ledger: Ledger,
+    runs: Sequence[Run],
+    token: str,
+    now: float,
+    state: RunState,
+    reason: str,
+    *,
+    is_news: bool = True,
+    then: Remedy | None = None,
+) -> None:
+    """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain.
+
+    `then`: what to type for each run, at the end of the reason.
+    """
+    with ledger.transaction() as transaction:
+        transaction.delete_submission(token)
+        for run in runs:
+            waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
+            said = reason + (then(run=run.name) if then else "")
+            transaction.update_run(run.id, state=waiting, reason=said)
+            if is_news and said != run.reason:
+                transaction.add_event(Event(now, waiting.value, said, run.id))
+
+
+def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
+    """Undo runs whose very first submission was refused: nothing half-made stays behind."""
+    with ledger.transaction() as transaction:
+        for run in runs:
+            transaction.delete_run(run.id)
+    clear(study, runs)
+    with suppress(OSError):  # other jobs' logs may be there
+        request_for(study, runs, "").log_directory.rmdir()
+
+
+def clear(study: Study, runs: Sequence[Run]) -> None:
+    """Remove the directories that `prepare` made, save those that were there before and hold a worker's checkpoints."""
+    for run in runs:
+        files = study.layout.run(run.name)
+        if not is_claimed(files):
+            shutil.rmtree(files.root, ignore_errors=True)
+
+
+def is_claimed(files: RunLayout) -> bool:
+    """Whether a worker has ever claimed the run directory."""
+    return any(files.generations.glob("*"))
+
+
+def same_job(run: Run) -> tuple[str, str, str, str]:
+    """What runs must have in common to be members of one array."""
+    computed = ("time_limit_minutes", "time_limit_most") if is_automatic(run.resources) else ()
+    resources = {key: value for key, value in run.resources.items() if key not in computed}
+    return (run.stage, f"{run.profile} {run.profile_copy}", run.code, repr(sorted(resources.items())))

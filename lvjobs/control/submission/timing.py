@@ -1,0 +1,71 @@
+"""The time limits of runs that are about to be submitted, by what the ledger knows of how long such runs take."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lvjobs.cluster.protocol import Limits
+from lvjobs.control.backends import LOCAL, defaults_of, profile_of
+from lvjobs.control.budget.pace import Stopwatch, samples_of
+from lvjobs.control.submission.slots import pack_size
+from lvjobs.control.submission.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
+from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.records import Run
+from lvjobs.study.layout import StudyLayout
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time limit of each run (by its id) that is to have one computed."""
+
+    bounds: Bounds = field(default_factory=Bounds)
+    limits: Mapping[str, TimeLimit] = field(default_factory=dict)
+    runs: Sequence[Run] = ()
+
+    def applied(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """The members of an array as they are to be submitted."""
+        return with_time_limit(runs, self.limits, self.bounds) if self.limits else runs
+
+    @property
+    def words(self) -> str:
+        """What the first job of them all, or their array, would ask for, and why; empty where nothing is computed."""
+        if not self.limits:
+            return ""
+        pack = pack_size(self.runs[0])
+        chosen = shared(self.runs[:pack] if pack > 1 else self.runs, self.limits, self.bounds)
+        asked = "the profile's" if chosen.minutes is None else f"{chosen.minutes} min"
+        return f"time limit: {asked} ({chosen.words})"
+
+
+def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
+    """The time limits of runs that have a job in common; none for those whose limit is given."""
+    first = runs[0]
+    if not is_automatic(first.resources) or first.profile == LOCAL:
+        return Timing()
+    bounds = _bounds(layout, first, limits)
+    paces, newest = _paces(ledger)
+    return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs}, runs)
+
+
+def measured_limit(layout: StudyLayout, ledger: Ledger, run: Run) -> int | None:
+    """The minutes that a job of this run is known to need; None where nothing like it was measured."""
+    paces, newest = _paces(ledger)
+    pace = paces.pace(run)
+    return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(layout, run, Limits())).minutes
+
+
+def _bounds(layout: StudyLayout, run: Run, limits: Limits) -> Bounds:
+    defaults = defaults_of(profile_of(layout, run))
+    known = [int(most) for most in (defaults.get("time_limit_minutes"), limits.minutes) if most]
+    lead = run.resources.get("signal_lead_seconds") or defaults.get("signal_lead_seconds") or 0
+    return Bounds(min(known, default=None), float(lead))
+
+
+def _paces(ledger: Ledger) -> tuple[Stopwatch, Mapping[str, int]]:
+    """What was measured, and each run's newest checkpoint."""
+    with ledger.transaction() as transaction:
+        runs, attempts = transaction.runs(), transaction.attempts()
+    newest: dict[str, int] = defaultdict(int)
+    for attempt in attempts:
+        newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
+    return Stopwatch(samples_of(runs, attempts)), newest

@@ -1,0 +1,129 @@
+"""Slurm's reasons in words."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import lvjobs
+from lvjobs.cluster.reasons import _WORDS, explain
+from lvjobs.cluster.states import (
+    _HOLDS,
+    _REQUEUE_HOLDS,
+    ACTIVE_STATES,
+    ENDED_STATES,
+    PENDING_STATES,
+    Hold,
+    parse_hold,
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Priority", "other jobs come first (Priority)"),
+        (
+            "Reservation r1 was deleted",
+            "its reservation was deleted, and Slurm holds it (Reservation r1 was deleted)",
+        ),
+        ("Resources", "it is next, as soon as what it asks for is free (Resources)"),
+        (
+            "(launch failed requeued held)",
+            "its node could not start it, and Slurm holds it (launch failed requeued held)",
+        ),
+        (
+            "launch_failed_requeued_held",
+            "its node could not start it, and Slurm holds it (launch_failed_requeued_held)",
+        ),
+        (
+            "ReqNodeNotAvail, UnavailableNodes:n[1-4]",
+            "a node that it needs is down, drained or kept for a maintenance (ReqNodeNotAvail, UnavailableNodes:n[1-4])",
+        ),
+        (
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+            "the nodes that it could use are down, drained or kept for others (Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions)",
+        ),
+        ("QOSMaxJobsPerUserLimit", "its QOS allows one user no more at once (running jobs) (QOSMaxJobsPerUserLimit)"),
+        ("AssocMaxJobsLimit", "its account allows one user no more at once (running jobs) (AssocMaxJobsLimit)"),
+        ("AssocGrpGRES", "its account allows all together no more at once (GPUs) (AssocGrpGRES)"),
+        ("QOSGrpCpuLimit", "its QOS allows all together no more at once (cores) (QOSGrpCpuLimit)"),
+        ("QOSMaxGRESPerUser", "its QOS allows one user no more at once (GPUs) (QOSMaxGRESPerUser)"),
+        ("MaxGRESPerAccount", "the site allows one account no more at once (GPUs) (MaxGRESPerAccount)"),
+        (
+            "AssocGrpCPUMinutesLimit",
+            "its account allows all together no more at once (time times what is used) (AssocGrpCPUMinutesLimit)",
+        ),
+        (
+            "QOSMaxWallDurationPerJobLimit",
+            "it asks for more than its QOS allows one job (time): it never starts (QOSMaxWallDurationPerJobLimit)",
+        ),
+        ("QOSMinGRES", "it asks for less than its QOS allows (GPUs): it never starts (QOSMinGRES)"),
+        ("SomethingNew", "SomethingNew"),
+        ("", ""),
+    ],
+)
+def test_reasons(reason, words):
+    assert explain(reason) == words
+
+
+def test_a_held_job_is_told_with_the_command_that_releases_it():
+    assert (
+        explain("JobHeldUser", "12")
+        == "Slurm holds the job for its user; to let it start, type: scontrol release 12 (JobHeldUser)"
+    )
+    assert explain("JobHeldUser") == "Slurm holds the job for its user (JobHeldUser)"
+    assert "scontrol release 12" in explain("Reservation r1 was deleted", "12")
+    assert "scontrol" not in explain("JobHeldAdmin", "12"), "its user may not"
+
+
+def test_every_reason_that_was_captured_has_words():
+    text = (Path(__file__).parents[1] / "captured" / "squeue.txt").read_text()
+    waiting = re.findall(r"PENDING\s+(\w+)", text)
+    assert waiting
+    assert all(explain(reason) != reason for reason in waiting)
+
+
+@pytest.mark.parametrize(
+    ("reason", "hold", "needs_release"),
+    [
+        ("", Hold.NONE, False),
+        ("Priority", Hold.NONE, False),
+        ("JobHeldUser", Hold.NONE, False),
+        ("BeginTime", Hold.BEGIN_TIME, False),
+        ("Dependency", Hold.DEPENDENCY, False),
+        ("DependencyNeverSatisfied", Hold.NONE, False),
+        ("launch failed requeued held", Hold.LAUNCH_FAILED, True),
+        ("launch_failed_requeued_held", Hold.LAUNCH_FAILED, True),
+        ("launch_failure_limit_exceeded_requeued_held", Hold.REQUEUED_TOO_OFTEN, True),
+        ("JobHoldMaxRequeue", Hold.REQUEUED_TOO_OFTEN, True),
+        ("user env retrieval failed requeued held", Hold.REQUEUED, True),
+        ("PartitionTimeLimit", Hold.NO_PLACE, False),
+        ("InvalidQOS", Hold.NO_PLACE, False),
+    ],
+)
+def test_reasons_on_which_lvjobs_acts_are_values(reason, hold, needs_release):
+    assert parse_hold(reason) is hold
+    assert hold.needs_release is needs_release
+
+
+PACKAGE = Path(lvjobs.__file__).parent
+LAB = PACKAGE / "lab"
+"""It speaks to a Slurm of its own."""
+
+
+def slurms_words(path):
+    """The strings in a module that are states or reasons of jobs, each with its line."""
+    words = (
+        ENDED_STATES | ACTIVE_STATES | PENDING_STATES | set(_HOLDS) | set(_WORDS) - {"Resources"}
+    )  # which study.toml's table is called, too
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if text in words or any(hold in text.lower() for hold in _REQUEUE_HOLDS):
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno}: {text}"
+
+
+def test_slurms_words_for_states_and_reasons_are_in_cluster_alone():
+    others = [path for path in PACKAGE.rglob("*.py") if not {PACKAGE / "cluster", LAB} & set(path.parents)]
+    assert [word for path in others for word in slurms_words(path)] == []
+    assert [*slurms_words(PACKAGE / "cluster" / "states.py")] != []

@@ -1,0 +1,191 @@
+"""`lvjobs ledger check`: each way in which the ledger and what lies beside it can disagree is found, and told."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from control_scenes import Scene, begun, make_haste
+
+from lvjobs.control.recovery.check import check
+from lvjobs.errors import UsageError
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    study = tmp_path / "study"
+    study.mkdir(mode=0o700)
+    scene = begun(Scene(study))
+    scene.cluster.kill(scene.job().id)
+    scene.make_pass()
+    scene.cluster.advance(4)
+    scene.make_pass()
+    assert len(scene.causes()) == 2
+    return scene
+
+
+def found(scene):
+    checked = check(scene.study, 5)
+    return checked, [(each.level, each.what) for each in checked.findings if each.subject != "storage"]
+
+
+def change(scene, query, *values):
+    with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:
+        connection.execute(query, values)
+
+
+def wrong(scene, *words):
+    """The check fails, once, and says so; with what to do."""
+    checked = check(scene.study, 5)
+    (finding,) = [each for each in checked.findings if each.level == "error"]
+    assert not checked.is_fine
+    assert finding.remedy
+    for word in words:
+        assert word in finding.what
+
+
+def test_a_study_as_it_should_be(scene):
+    before = scene.dump()
+    checked, findings = found(scene)
+    assert findings == []
+    assert checked.is_fine
+    assert checked.facts["runs"] == 1
+    assert checked.facts["attempts"] == 2
+    assert checked.facts["spent"] == scene.money()[0]
+    assert scene.dump() == before, "a check changes nothing"
+
+
+def test_a_charge_that_follows_from_no_journal(scene):
+    change(scene, "UPDATE charges SET units = units + 1 WHERE attempt_id = 1 AND kind = 'useful'")
+    wrong(scene, "useful of attempt 1: charged are 5, and the journals show 4")
+
+
+def test_a_charge_that_is_missing(scene):
+    change(scene, "DELETE FROM charges WHERE attempt_id = 1 AND kind = 'useful'")
+    wrong(scene, "charged are 0, and the journals show 4")
+
+
+def test_a_ledger_that_counted_what_no_journal_has(scene):
+    """The row and its charges agree; both are wrong."""
+    change(scene, "UPDATE attempts SET executed = executed + 3 WHERE id = 1")
+    checked, findings = found(scene)
+    assert not checked.is_fine
+    assert any("ledger and journal say different things (executed" in what for _, what in findings)
+
+
+def test_a_journal_that_lost_its_end_and_one_that_was_changed(scene):
+    path = scene.files().journal(1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    wrong(scene, "of attempt 1 a part of the journal, or its claim, is gone")
+    path.write_bytes(whole.replace(b'"kind":"step"', b'"kind":"stap"', 1))
+    checked, _ = found(scene)
+    assert not checked.is_fine
+
+
+def test_what_a_pass_has_not_read_yet_is_a_note(scene):
+    scene.cluster.advance(1)
+    checked, findings = found(scene)
+    assert checked.is_fine
+    assert findings == [("note", "attempt 2 has written more since the last pass")]
+
+
+def test_a_directory_that_is_gone(scene):
+    scene.files().root.rename(scene.study.root / "elsewhere")
+    wrong(scene, "is gone, and with it its checkpoints")
+
+
+def test_a_done_marker_that_is_gone_and_one_that_nobody_has_seen(scene):
+    change(scene, "UPDATE runs SET state = 'completed'")
+    wrong(scene, "its done marker is gone")
+    change(scene, "UPDATE runs SET state = 'running'")
+    scene.files().done.write_text('{"generation": 2, "step": 12, "checkpoint": "000002-00000012", "time": 1.0}')
+    checked, findings = found(scene)
+    assert checked.is_fine
+    assert ("note", "is done, and the ledger has it as running") in findings
+
+
+def test_a_configuration_of_another_run(scene):
+    value = json.loads(scene.files().config.read_text())
+    scene.files().config.write_text(json.dumps({**value, "id": "other"}))
+    wrong(scene, "is of another run than the ledger's")
+    scene.files().config.write_text("{")
+    wrong(scene, "so no job will train it")
+
+
+def test_a_revoked_submission_that_no_worker_is_told_of(scene):
+    change(scene, "UPDATE members SET state = 'revoked' WHERE state != 'live'")
+    for path in scene.files().revoked.iterdir():
+        path.unlink()
+    wrong(scene, "and no worker is told")
+
+
+def test_an_allowance_beyond_what_is_reserved_and_one_that_is_gone(scene):
+    scene.files().allowance.write_text('{"training": 10000}')
+    wrong(scene, "may execute 10000 steps")
+    scene.files().allowance.unlink()
+    wrong(scene, "without a bound")
+
+
+def test_a_run_that_the_ledger_does_not_know_and_one_that_came_to_nothing(scene):
+    other = scene.study.layout.run("other")
+    other.generations.mkdir(parents=True)
+    other.config.write_text("{}")
+    checked, findings = found(scene)
+    assert checked.is_fine
+    assert findings == [("note", f"{other.root} was made for a run that came to nothing")]
+    other.generation(1).write_text("{}")
+    wrong(scene, "holds a run that the ledger does not know")
+
+
+def test_somebody_elses_directory(scene, monkeypatch):
+    monkeypatch.setattr("lvjobs.control.recovery.audit.is_foreign", lambda _path: True)
+    wrong(scene, "belongs to user")
+
+
+def test_a_damaged_checkpoint_is_told(scene):
+    with scene.files().journal(2).open("a") as stream:
+        stream.write('{"kind":"invalid_checkpoint","time":1,"name":"000001-00000004","problem":"a.bin is missing"}\n')
+    checked, findings = found(scene)
+    assert checked.is_fine
+    assert any("checkpoint 000001-00000004 was damaged (a.bin is missing)" in what for _, what in findings)
+
+
+def test_a_lease_that_begins_anew_below_the_ledgers_epoch(scene):
+    for path in scene.study.layout.lease.iterdir():
+        path.unlink()
+    checked = check(scene.study, 5)
+    (finding,) = [each for each in checked.findings if each.level == "error"]
+    assert "and .lvjobs/lease begins anew at 1" in finding.what
+    _, _, path = finding.remedy.partition("type: touch ")
+    Path(path).touch()
+    assert check(scene.study, 5).is_fine
+    scene.one_pass()
+
+
+def test_a_schema_that_is_older_or_newer(scene):
+    change(scene, "UPDATE alembic_version SET version_num = '0002'")
+    checked, findings = found(scene)
+    assert checked.is_fine
+    assert checked.facts == {}
+    assert "has schema 0002" in findings[0][1]
+    change(scene, "UPDATE alembic_version SET version_num = '9999'")
+    wrong(scene, "of a newer lvjobs")
+
+
+def test_what_others_may_read_is_a_note(scene):
+    scene.study.root.chmod(0o755)
+    scene.study.layout.database.chmod(0o644)
+    notes = [each.what for each in check(scene.study, 5).findings if each.subject == "storage"]
+    assert f"{scene.study.root} is open to others (mode 755)" in notes
+
+
+def test_nothing_to_check(tmp_path, scene):
+    scene.study.layout.database.unlink()
+    with pytest.raises(UsageError, match="lvjobs ledger rebuild"):
+        check(scene.study, 5)
+    scene.study.layout.checkpoints.rename(tmp_path / "away")
+    with pytest.raises(UsageError, match=r"has no runs\.db yet"):
+        check(scene.study, 5)

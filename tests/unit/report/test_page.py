@@ -1,0 +1,438 @@
+"""The report's sentences, sums and rows; and its page as text: whole, escaped, the same from the same data."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from control_builders import a_run
+from report_helpers import Finished, data
+from report_ledger import keep, large_study, small_study
+
+from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.loop import open_session
+from lvjobs.report.budget_table import budget_table
+from lvjobs.report.evaluated import evaluated
+from lvjobs.report.material import Point
+from lvjobs.report.page.answer import answer_forecasts, answer_stages, compare
+from lvjobs.report.page.course import KINDS, course, crowd, rows
+from lvjobs.report.page.draw_course import gantt
+from lvjobs.report.page.look import CAUSES
+from lvjobs.report.page.provenance import read_origin
+from lvjobs.report.page.write import plot_json
+from lvjobs.study.config import load_study
+from lvjobs.study.layout import StudyLayout
+from lvjobs.study.words import Cause
+
+pytestmark = pytest.mark.heavy
+
+__all__ = ["data"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, data):
+    return small_study(tmp_path_factory.mktemp("report") / "study", data)
+
+
+def told(finished_or_root):
+    root = getattr(finished_or_root, "layout", None)
+    with open_session(load_study(root.root if root else finished_or_root), wait=1) as session:
+        return retell(session)
+
+
+def said(finished):
+    return answer_forecasts(evaluated(finished.layout, finished.runs), finished.training())
+
+
+# -- the answer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "verdict"),
+    [
+        (Point(1, 0.5, 1.5), Point(3, 2, 4), "better"),
+        (Point(3, 2, 4), Point(1, 0.5, 1.5), "worse"),
+        (Point(1, 0.5, 2), Point(3, 2, 4), "overlap"),
+        (Point(3, 1.4, 4), Point(1, 0.5, 1.5), "overlap"),
+    ],
+)
+def test_errors_are_compared_by_their_intervals(own, other, verdict):
+    assert compare(own, other) == verdict
+
+
+def test_a_better_run_is_said_to_improve_with_both_intervals(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.evaluated(finished.trained("good"), noise=0.001)
+    finished.evaluated(noise=5)
+    answer = said(finished)
+    assert answer.verdict == "answered"
+    assert answer.sentences[0].startswith(
+        "Yes, fine-tuning improves on the base model: the best run, good, has a MAE of ."
+    )
+    assert answer.sentences[0].count("[") == 2
+    assert answer.sentences[0].endswith("the intervals do not overlap.")
+
+
+def test_a_worse_run_is_said_to_be_worse(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.evaluated(finished.trained("bad"), noise=5)
+    finished.evaluated(noise=0.001)
+    answer = said(finished)
+    assert answer.sentences[0].startswith("No, fine-tuning makes forecasts worse than the base model's")
+    assert answer.sentences[1].startswith("It does not reach the best baseline that does not know the law")
+
+
+def test_overlapping_intervals_answer_nothing_and_prove_nothing(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.evaluated(finished.trained("one"), noise=0.10)
+    finished.evaluated(noise=0.11)
+    answer = said(finished)
+    assert answer.sentences[0].startswith("Fine-tuning is not shown to improve on the base model")
+    assert answer.sentences[0].endswith("the intervals overlap.")
+    assert any("do not prove two methods equal" in note for note in answer.notes)
+
+
+def test_the_best_baseline_is_named_apart_from_one_that_knows_the_law(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    made = finished.evaluated(finished.trained("one"), noise=0.1)
+    scores = json.loads((finished.layout.run(made.name).final / "result/scores.json").read_text())
+    plain = {
+        name: found["overall"]["mae"]
+        for name, found in scores["baselines"].items()
+        if "problem" not in found and name != "ode"
+    }
+    answer = said(finished)
+    assert f"law behind the data, {min(plain, key=plain.get)} with" in answer.sentences[1]
+    known = [
+        sentence for sentence in answer.sentences if sentence.startswith("With the law behind the data known, ode")
+    ]
+    assert len(known) == ("problem" not in scores["baselines"]["ode"])
+
+
+def test_without_zero_shot_the_question_stays_open_and_says_what_to_type(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.evaluated(finished.trained("one"))
+    answer = said(finished)
+    assert answer.verdict == "open"
+    assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --series 3")
+
+
+def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
+    """As where a study began with another model: that one is no zero-shot of this one."""
+    finished = Finished(tmp_path, data)
+    finished.evaluated(noise=5)
+    finished.evaluated(finished.trained("one", decimals=3))
+    answer = said(finished)
+    assert answer.verdict == "open"
+    assert answer.sentences[0].startswith("Against zero-shot this is not answered yet")
+    assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --set decimals=3 --series 3")
+    finished.evaluated(noise=0.001, decimals=3)
+    assert said(finished).verdict == "answered"
+
+
+def test_without_evaluations_nothing_is_answered(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.trained("one")
+    assert said(finished).sentences == ["Not answered yet: nothing has been evaluated. Type: lvjobs evaluate RUN"]
+    finished.evaluated(noise=1)
+    assert said(finished).sentences[0].startswith("Not answered yet: of these models the base model alone")
+
+
+def test_that_the_best_was_picked_by_its_own_score_is_said(study):
+    assert any(
+        note.startswith("The best of 6 evaluated runs was picked by the very score") for note in said(study).notes
+    )
+
+
+def test_a_model_that_was_validated_on_scored_series_is_named(tmp_path, data):
+    finished = Finished(tmp_path, data)
+    finished.evaluated(finished.trained("peeked", validation_systems=0))
+    assert any("validation_systems = 0): peeked" in note for note in said(finished).notes)
+
+
+def test_a_study_that_forecasts_nothing_is_answered_by_its_winners():
+    stage = {"name": "wide", "winner": "w8", "because": "highest accuracy at the end: 0.9"}
+    assert answer_stages([stage], []).sentences == ["wide: w8, highest accuracy at the end: 0.9."]
+    none = {**stage, "winner": None}
+    running = [{"state": "completed"}, {"state": "running"}]
+    assert answer_stages([none], running).sentences == [
+        "Not answered yet: no stage has a winner; 1 of 2 runs are completed."
+    ]
+    assert answer_stages([], []).verdict == "open"
+
+
+# -- sums ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    return large_study(tmp_path_factory.mktemp("large") / "wide", 120)
+
+
+def test_a_burn_down_ends_at_what_the_ledger_says_to_the_last_flop(study, wide):
+    for each in (study, wide):
+        found = told(each)
+        budget = found["summary"]["budget"]
+        made = course(found["spans"], budget)
+        assert {kind: made.spent[kind][-1] for kind in KINDS} == {kind: budget[kind] for kind in KINDS}
+        assert made.left[-1] == budget["limit"] - budget["spent"]
+        assert budget["replayed"] > 0
+        for kind in KINDS:
+            assert made.spent[kind] == sorted(made.spent[kind])
+        assert list(made.times) == sorted(made.times)
+
+
+def test_what_does_not_count_does_not_burn(study):
+    found = told(study)
+    budget = {**found["summary"]["budget"], "counts_inference": False}
+    made = course(found["spans"], budget)
+    assert made.left[-1] == budget["limit"] - budget["useful"] - budget["replayed"]
+
+
+def test_an_attempt_is_charged_evenly_over_its_time():
+    span = {"started": 100.0, "ended": 300.0, "flops": {"useful": 1000}, "cause": "completed", "run": "one"}
+    other = {**span, "started": 200.0, "ended": 200.0, "flops": {"replayed": 7}}
+    made = course([span, other], {"limit": 5000, "counts_inference": True})
+    assert list(zip(made.times, made.spent["useful"], strict=True)) == [(100, 0), (200, 500), (300, 1000)]
+    assert made.spent["replayed"][-1] == 7
+    assert made.left == [5000, 4500, 3993]
+    assert course([], {"limit": 1}) is None
+
+
+def test_an_attempt_that_goes_on_is_there_until_the_last_pass(wide):
+    found = told(wide)
+    running = [span for span in found["spans"] if span["cause"] is None]
+    assert running
+    assert all(span["ended"] >= span["started"] for span in found["spans"])
+    assert "running" in crowd(found["spans"]).by_cause
+
+
+def test_attempts_are_counted_once_each_over_time(wide):
+    spans = told(wide)["spans"]
+    found = crowd(spans)
+    width = found.times[1] - found.times[0]
+    seconds = sum(sum(values) for values in found.by_cause.values()) * width
+    assert seconds == pytest.approx(sum(span["ended"] - span["started"] for span in spans))
+
+
+def test_rows_are_of_the_runs_with_most_attempts_in_the_order_of_time(wide):
+    spans = told(wide)["spans"]
+    shown, left_out = rows(spans)
+    assert (len(shown), left_out) == (40, 80)
+    counts = [sum(span["run"] == run for span in spans) for run in shown]
+    others = {span["run"] for span in spans} - set(shown)
+    assert min(counts) >= max(sum(span["run"] == run for span in spans) for run in others)
+    begins = [min(span["started"] for span in spans if span["run"] == run) for run in shown]
+    assert begins == sorted(begins)
+
+
+def test_each_attempt_is_one_bar_by_its_cause(study):
+    spans = told(study)["spans"]
+    chart = gantt(spans)
+    bars = {trace["meta"]: len(trace["x"]) for trace in chart.panels[0].plot["data"]}
+    assert bars == {"preempted": len(spans) / 2, "completed": len(spans) / 2}
+    assert "13 preempted" in chart.caption
+    (first,) = {trace["base"][0] for trace in chart.panels[0].plot["data"] if trace["meta"] == "preempted"}
+    assert first.startswith("2027-01-15 08:00:00")  # 1.8e9, in UTC
+
+
+def test_every_cause_has_a_look_that_no_other_has():
+    assert {cause.value for cause in Cause} <= set(CAUSES)
+    assert len(set(CAUSES.values())) == len(CAUSES)
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+def written(typed, root, *arguments):
+    code, out, errors = typed("report", "--study", root, *arguments)
+    assert (code, errors) == (0, "")
+    return (root / "report" / "index.html").read_text(), out
+
+
+def plots(page):
+    found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return [json.loads(text) for text in found]
+
+
+def test_each_figure_of_the_published_study_has_its_counterpart(typed, study):
+    page, _ = written(typed, study.layout.root)
+    index = json.loads((study.layout.root / "report" / "report.json").read_text())
+    assert index["missing"] == []
+    assert {name.split("-")[1] for name in index["drawn"] if name.startswith("figure-")} == set("1234567")
+    assert {"scores", "burn-down", "spent-by-stage", "attempts-over-time", "attempts-at-once"} <= set(index["drawn"])
+    for name in ("persistence", "mean", "seasonal-naive", "var-8"):
+        assert f">{name}</span>" in page
+    assert "90 % of the samples" in page
+    assert "lowest validation_loss" in page
+
+
+def test_tables_lie_beside_it_as_markdown_and_latex(typed, study):
+    written(typed, study.layout.root)
+    tables = study.layout.root / "report" / "tables"
+    assert {path.name for path in tables.iterdir()} == {
+        f"table-{name}.{suffix}"
+        for name in ("1-flops-of-a-step", "2-rank-and-rate", "3-context", "4-flops")
+        for suffix in ("md", "tex")
+    }
+    for path in tables.iterdir():
+        assert ("\\toprule" in path.read_text()) == (path.suffix == ".tex")
+    _, out, _ = typed("evaluate", "--table", "--study", study.layout.root)
+    assert (tables / "table-2-rank-and-rate.md").read_text().strip() in out
+    assert (tables / "table-3-context.tex").read_text().strip() in out
+    summary = told(study)["summary"]
+    assert budget_table(summary["budget"], summary["runs"]) in (tables / "table-4-flops.md").read_text()
+
+
+def test_equal_data_give_equal_bytes_and_a_report_typed_again_is_written_anew(typed, study, tmp_path):
+    page, _ = written(typed, study.layout.root)
+    stray = study.layout.root / "report" / "tables" / "table-9-old.md"
+    stray.write_text("of an earlier release")
+    assert written(typed, study.layout.root)[0] == page
+    assert not stray.exists()
+    written(typed, study.layout.root, "--out", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "index.html").read_text() == page
+
+
+def test_it_makes_no_pass(typed, study):
+    written(typed, study.layout.root)
+    assert not study.layout.summary.exists()
+
+
+def test_a_directory_with_other_files_is_left_alone(typed, study, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, errors = typed("report", "--study", study.layout.root, "--out", tmp_path)
+    assert code == 2
+    assert "thesis.tex" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_json_says_what_was_drawn_and_what_not(typed, study):
+    _, out = written(typed, study.layout.root, "--json")
+    found = json.loads(out)
+    assert (found["schema"], found["kind"], found["verdict"]) == (1, "lvjobs report", "answered")
+    assert found["files"][0] == "index.html"
+
+
+def test_provenance_names_attempt_checkpoint_code_and_versions(typed, study):
+    page, _ = written(typed, study.layout.root)
+    for words in ("000002-00000040", "NVIDIA A100-SXM4-80GB", "c0de", "node2", study.runs[0].fingerprint[:8]):
+        assert words in page
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too' %{x}"
+
+
+def test_what_others_wrote_is_text_and_never_markup(typed, tmp_path, data):
+    finished = Finished(tmp_path / "hostile", data)
+    finished.layout.root.mkdir()
+    (finished.layout.root / "study.toml").write_text(f"# {HOSTILE}\n")
+    finished.trained("one", stage="stage1")
+    keep(finished)
+    with open_session(load_study(finished.layout.root), wait=1) as session:
+        with session.ledger.transaction() as transaction:
+            (run,) = transaction.runs()
+            transaction.update_run(run.id, state="held", reason=HOSTILE)
+            attempts = transaction.attempts()
+            transaction.save_attempt(replace(attempts[0], evidence=HOSTILE, host=HOSTILE))
+    page, _ = written(typed, finished.layout.root)
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    (bars,) = [plot for plot in plots(page) if plot["layout"].get("barmode") == "overlay"]
+    hover = "".join(text for trace in bars["data"] for text in trace["hovertext"])
+    assert "&lt;img src=x" in hover
+    assert "<img" not in hover
+    assert page.count("</html>") == 1
+
+
+def test_a_plot_cannot_end_the_script_that_holds_it():
+    text = str(plot_json({"meta": HOSTILE, "line": "\u2028"}))
+    assert "<" not in text
+    assert json.loads(text)["meta"] == HOSTILE
+
+
+def test_a_study_that_was_moved_shows_its_runs_evaluations_and_says_what_it_cannot_read(typed, tmp_path, data):
+    finished = Finished(tmp_path / "before", data)
+    finished.layout.root.mkdir()
+    (finished.layout.root / "study.toml").write_text("")
+    run = finished.trained("one")
+    made = finished.evaluated(run)
+    finished.runs[-1] = replace(made, after=run.id)
+    keep(finished)
+    finished.layout.root.rename(tmp_path / "after")
+    moved = tmp_path / "after"
+    page, _ = written(typed, moved)
+    assert "the best fine-tuned run, one, has a MAE of" in page
+    scores = moved / "checkpoints" / made.name / "final" / "result" / "scores.json"
+    changed = json.loads(scores.read_text())
+    changed["scores"]["overall"]["mae"] *= 2
+    scores.write_text(json.dumps(changed))
+    page, out = written(typed, moved)
+    assert "they do not belong together" in out
+    assert "figure-2-loss-stage1" in page
+
+
+def test_a_study_of_another_task_has_stages_curves_budget_and_attempts(typed, wide):
+    page, _ = written(typed, wide)
+    index = json.loads((wide / "report" / "report.json").read_text())
+    assert {"figure-2-loss-wide", "burn-down", "attempts-over-time"} <= set(index["drawn"])
+    assert "Which settings did best by the stages" in page
+    assert "nats per token" not in page
+    for each in index["missing"]:
+        assert "lvjobs" in each["why"] or "data" in each["why"], each
+    assert "12 runs with the lowest validation loss of 120" in page
+    assert "Show all 120 rows" in page
+    assert "a layer has no such width" in page
+
+
+def test_a_study_in_which_nothing_ran_says_for_each_section_what_to_type(typed, tmp_path):
+    (tmp_path / "study.toml").write_text("")
+    page, out = written(typed, tmp_path)
+    index = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert index["drawn"] == []
+    assert index["files"] == ["index.html"]
+    assert page.count("Not drawn: ") == len(index["missing"])
+    assert "Not answered yet" in out
+    assert plots(page) == []
+
+
+def test_links_in_the_page_lead_somewhere(typed, study):
+    page, _ = written(typed, study.layout.root)
+    names = re.findall(r'\bid="([^"]+)"', page[: page.index("</main>")])
+    assert len(names) == len(set(names))
+    for target in re.findall(r'href="#([^"]+)"', page):
+        assert target in names
+    for file in re.findall(r'href="(tables/[^"]+)"', page):
+        assert (study.layout.root / "report" / file).is_file()
+
+
+def test_no_address_of_the_network_is_in_what_it_loads(typed, study):
+    page, _ = written(typed, study.layout.root)
+    loads = re.findall(r'(?:src|href)="(https?:[^"]*)"', page[: page.index("<script>")])
+    assert loads == []
+    assert "default-src 'none'" in page
+
+
+def test_it_needs_no_torch_and_no_other_command_needs_plotly(tmp_path):
+    (tmp_path / "study.toml").write_text("")
+    for arguments, wanted in ((["report"], True), (["figures"], False), (["status"], False)):
+        code = "import sys; from lvjobs.cli import cli; cli(sys.argv[1:], standalone_mode=False); print('LOADED', *sys.modules)"
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        loaded = {name.split(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
+        assert ("plotly" in loaded) == wanted, arguments
+        assert loaded & {"torch", "transformers", "peft"} == set(), arguments
+
+
+def test_where_packages_were_found_is_told_with_the_versions(tmp_path):
+    layout = StudyLayout(tmp_path)
+    run = a_run(config={"task": "toy_task:train"})
+    journals = layout.run(run.name).journals
+    journals.mkdir(parents=True)
+    for number, path in enumerate(["/site/torch", "/site/torch", ""], 1):
+        fields = {"kind": "start", "time": 1.0, "versions": {"torch": "2.13.0"}, "python_path": path}
+        (journals / f"{number:06d}.jsonl").write_text(json.dumps(fields) + "\n")
+    assert read_origin(layout, run).versions == {("torch", "2.13.0"): 3, ("PYTHONPATH", "/site/torch"): 2}
