@@ -23,7 +23,7 @@ from lvjobs.study.presets import STUDIES
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
-    from lvjobs.control.backends import LOCAL
+    from lvjobs.cluster.backends import LOCAL
     from lvjobs.files import close_to_others, private, write_atomic
     from lvjobs.study.template import study_toml
 

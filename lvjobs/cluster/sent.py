@@ -58,7 +58,13 @@ class SentJob:
     job_id: str | None = None
 
 
-def sent_locally(directory: Path) -> Iterator[SentJob]:
+def sent_jobs(local_jobs: Path, submissions: Path) -> Iterator[SentJob]:
+    """Yield what a study sent to any backend."""
+    yield from _sent_locally(local_jobs)
+    yield from _sent_to_slurm(submissions)
+
+
+def _sent_locally(directory: Path) -> Iterator[SentJob]:
     """The local backend's jobs."""
     for job in jobs_in(directory):
         spec = job.spec()
@@ -66,7 +72,7 @@ def sent_locally(directory: Path) -> Iterator[SentJob]:
         yield SentJob(spec.token, "local", members, spec.submitted, job.id)
 
 
-def sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
+def _sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
     """What was handed to sbatch, by the scripts that were kept; those that name no run directories are passed over."""
     for folder in sorted(submissions.glob("*")):
         scripts = sorted(folder.glob("*.sh"))

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.control.backends import LOCAL
 from lvjobs.control.driver.driver import driver_request
 from lvjobs.control.recovery.check import is_elsewhere
 from lvjobs.control.submission.send import new_token

@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
 from lvjobs.cluster.profiles import Profile, load_driver
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import Patience, SlurmCluster
-from lvjobs.control.backends import LOCAL, driver_name
+from lvjobs.control.backends import driver_name
 from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
 from lvjobs.doctor.asked import Asked

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import defaults_of
 from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
-from lvjobs.control.backends import defaults_of, profile_of
+from lvjobs.control.backends import profile_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.send import request_for
 from lvjobs.control.submission.slots import choices
