@@ -133,10 +133,6 @@ class Transaction(Closing, Staging):
         assert key is not None
         return int(key[0])
 
-    def save_attempt(self, attempt: Attempt) -> None:
-        """Write an attempt's row anew."""
-        self.save_attempts([attempt])
-
     def save_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Write attempts' rows anew."""
         if not attempts:

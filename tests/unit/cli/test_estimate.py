@@ -47,7 +47,7 @@ steps = 10_000
 name = "evaluate"
 evaluate = ["base", "stage1", "stage2", "final"]
 """
-"""The study that FACTS 7 and 8 speak of."""
+"""The published study."""
 
 SMALL = """
 [train]

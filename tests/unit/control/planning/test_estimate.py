@@ -154,7 +154,6 @@ def test_what_another_stage_trains_already_is_told_and_not_needed_again():
     ],
 )
 def test_an_adapter_has_as_many_weights_as_was_observed(settings, parameters):
-    """FACTS 5 and 11."""
     assert lora_parameters(a_cell(**settings).run.config) == parameters
 
 
