@@ -5,16 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.errors import UsageError
 
 LOCAL = "local"
 """The backend and the profile of jobs that are processes of this machine."""
 _SLURM = "slurm"
-
-DRIVER_PROFILE = "(driver)"
-"""Stands for the script of a study's driver where a profile is asked for."""
-NOTICE_PROFILE = "(notice)"
-"""Stands for the script of a notice by mail."""
 
 
 def backend_of(profile: str) -> str:
@@ -37,12 +33,10 @@ def open_cluster(profile: str, local_jobs: Path, submissions: Path, *, slots: in
         from lvjobs.cluster.local import LocalCluster
 
         return LocalCluster(local_jobs, slots=slots)
-    from lvjobs.cluster.profiles import load_driver, load_notice, load_profile
+    from lvjobs.cluster.profiles import load_profile
     from lvjobs.cluster.slurm import SlurmCluster
 
-    own = {DRIVER_PROFILE: load_driver, NOTICE_PROFILE: load_notice}
-    script = own[profile]() if profile in own else load_profile(profile)
-    return SlurmCluster(script, submissions)
+    return SlurmCluster(load_profile(profile), submissions)
 
 
 def defaults_of(profile: str) -> Mapping[str, Any]:

@@ -89,26 +89,13 @@ def _whole(source: str) -> str:
     return with_parts(source)
 
 
-def load_driver() -> "Profile":
-    """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
-    return _read(shipped("driver"))
-
-
-def load_notice() -> "Profile":
-    """The script of a notice, as if it were a profile."""
-    return _read(shipped("notice"))
-
-
 def load_profile(name_or_path: str | Path) -> "Profile":
     """The profile of that name, or the one in that file (a path has a `/`, or ends in `.j2`).
 
     Raises:
         ProfileError: there is none, or it is no template.
     """
-    return _read(path_of(str(name_or_path)))
-
-
-def _read(path: Path) -> "Profile":
+    path = path_of(str(name_or_path))
     try:
         profile = Profile(path.name.removesuffix(SUFFIX), path, _whole(path.read_text(encoding="utf-8")))
         _check_defaults(profile.defaults())

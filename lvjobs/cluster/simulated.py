@@ -58,7 +58,7 @@ class SimulatedCluster(Engine):
         self.foreign_jobs = 0
         """Of the same user's, sent by something else."""
         self.submit_faults: deque[SubmitFault] = deque()
-        self.calls: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, ...]] = []
         self.down: set[str] = set()
         """Nodes that are out of service, says the site; jobs are started on them all the same."""
 
@@ -100,8 +100,7 @@ class SimulatedCluster(Engine):
 
     def limits(self, request: JobRequest) -> Limits:
         """What the site tells of its limit, if it does."""
-        self._hear()
-        self.calls.append(("limits", request.token))
+        self._hear("limits", request.token)
         most = self.manners.max_submit if self.manners.tells_limits else None
         caps = () if most is None else (Cap(("user", ""), most, f"QOS normal: MaxSubmitJobsPU={most}"),)
         longest = self.manners.max_minutes
@@ -109,8 +108,7 @@ class SimulatedCluster(Engine):
 
     def load(self) -> Load:
         """How many jobs wait or run, foreign ones too."""
-        self._hear()
-        self.calls.append(("load", ""))
+        self._hear("load", "")
         return self._load()
 
     def _load(self) -> Load:
@@ -150,32 +148,28 @@ class SimulatedCluster(Engine):
 
     def cancel(self, job_id: str) -> None:
         """End the job for good."""
-        self._hear()
-        self.calls.append(("cancel", job_id))
+        self._hear("cancel", job_id)
         for job in self.find(job_id):
             if job.end is None:
                 self.end_run(job, "CANCELLED")
 
     def release(self, job_id: str) -> None:
         """Release a held job."""
-        self._hear()
-        self.calls.append(("release", job_id))
+        self._hear("release", job_id)
         for job in self.find(job_id):
             if "held" in job.reason:
                 job.reason = "Priority"
 
     def lift_hold(self, job_id: str) -> None:
         """Let a requeued job start in a few seconds."""
-        self._hear()
-        self.calls.append(("lift_hold", job_id))
+        self._hear("lift_hold", job_id)
         for job in self.find(job_id):
             if job.view().is_held_back(self.clock.now):
                 job.eligible = self.clock.now + SOON_SECONDS
 
     def estimate_start(self, request: JobRequest) -> float:
         """At once where a slot is free; else in as many seconds as the job asks for minutes."""
-        self._hear()
-        self.calls.append(("estimate_start", request.token))
+        self._hear("estimate_start", request.token)
         if request.resources.get("partition") == "closed":
             raise ClusterError("Invalid account or account/partition combination specified")
         is_full = sum(job.state == "RUNNING" for job in self.jobs) >= self.manners.slots
@@ -189,16 +183,14 @@ class SimulatedCluster(Engine):
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit."""
-        self._hear()
-        self.calls.append(("extend", job_id))
+        self._hear("extend", job_id)
         for job in self.find(job_id):
             if job.state == "PENDING":
                 job.request = replace(job.request, resources={**job.request.resources, "time_limit_minutes": minutes})
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
         """All of them, whatever the job asks for."""
-        self._hear()
-        self.calls.append(("nodes", request.token))
+        self._hear("nodes", request.token)
         return [Node(name, is_up=name not in self.down) for name in NAMES]
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
@@ -225,11 +217,14 @@ class SimulatedCluster(Engine):
             partitions={"simulated": self.manners.max_minutes},
         )
 
-    def _hear(self) -> None:
+    def _hear(self, *call: str) -> None:
+        """Answer a call, `(name, id or token)` where tests ask for it, or be silent."""
         if self.absent:
             raise ClusterSilent(self.absent)
         if self.silent:
             raise ClusterSilent("Unable to contact slurm controller (connect failure)")
+        if call:
+            self.calls.append(call)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
 
@@ -247,8 +242,7 @@ class SimulatedCluster(Engine):
 
     def requeue(self, job_id: str) -> None:
         """Put the job back in the queue, held, as its worker or an operator does (`scontrol requeue`)."""
-        self._hear()
-        self.calls.append(("requeue", job_id))
+        self._hear("requeue", job_id)
         found = self.find(job_id)
         if not found:
             raise ClusterError(f"Invalid job id specified for job {job_id}")

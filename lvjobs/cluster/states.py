@@ -29,8 +29,7 @@ class Ending(Enum):
     NODE_FAILED = auto()
     OUT_OF_MEMORY = auto()
     PREEMPTED = auto()
-    REQUEUED = auto()
-    """What accounting calls an earlier execution of a job that was put back in the queue."""
+    REQUEUED = auto()  # what accounting calls an earlier execution of a job that was put back in the queue
     TIMED_OUT = auto()
     OTHER = auto()
 
@@ -51,17 +50,12 @@ class Hold(Enum):
     """Why a job waits, as far as lvjobs does something about it. `lvjobs.cluster.reasons` words all reasons."""
 
     NONE = auto()
-    BEGIN_TIME = auto()
-    """Slurm holds a requeued job back for a while."""
+    BEGIN_TIME = auto()  # Slurm holds a requeued job back for a while
     DEPENDENCY = auto()
-    LAUNCH_FAILED = auto()
-    """Its node could not start it, and Slurm holds it until somebody releases it."""
-    REQUEUED = auto()
-    """The same, for another reason than the launch."""
-    REQUEUED_TOO_OFTEN = auto()
-    """It was requeued too often: from the fifth time on, where the site set no other number."""
-    NO_PLACE = auto()
-    """Its partition, account or QOS starts no such job."""
+    LAUNCH_FAILED = auto()  # its node could not start it, and Slurm holds it until somebody releases it
+    REQUEUED = auto()  # the same, for another reason than the launch
+    REQUEUED_TOO_OFTEN = auto()  # from the fifth time on, where the site set no other number
+    NO_PLACE = auto()  # its partition, account or QOS starts no such job
 
     @property
     def needs_release(self) -> bool:

@@ -12,8 +12,12 @@ from lvjobs.files import expand_home
 
 ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
-_OTHERS = ("driver", "notice")
-"""The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
+DRIVER_PROFILE = "(driver)"
+"""Stands for the script of a study's driver where a profile is asked for."""
+NOTICE_PROFILE = "(notice)"
+"""Stands for the script of a notice by mail."""
+_OTHERS = {DRIVER_PROFILE: "driver", NOTICE_PROFILE: "notice"}
+"""The templates beside the profiles that no user names."""
 
 _INCLUDE = re.compile(r'^\{% include "(.*)" %\}\n', re.MULTILINE)
 
@@ -53,7 +57,7 @@ def shipped(name: str) -> Path:
 def available_profiles() -> list[str]:
     """The names of the profiles that lvjobs ships."""
     names = (path.name.removesuffix(SUFFIX) for path in _directory().glob(f"*{SUFFIX}"))
-    return sorted(name for name in names if name not in _OTHERS and not name.startswith("_"))
+    return sorted(name for name in names if name not in _OTHERS.values() and not name.startswith("_"))
 
 
 def with_parts(source: str) -> str:
@@ -96,8 +100,8 @@ def path_of(name_or_path: str) -> Path:
     """
     if names_file(name_or_path):
         return expand_home(name_or_path)
-    if name_or_path in available_profiles():
-        return shipped(name_or_path)
+    if name_or_path in _OTHERS or name_or_path in available_profiles():
+        return shipped(_OTHERS.get(name_or_path, name_or_path))
     installed = installed_profiles()
     if name_or_path in installed:
         return installed[name_or_path]

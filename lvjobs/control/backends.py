@@ -9,7 +9,7 @@ from pathlib import Path
 from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of, open_cluster
 from lvjobs.cluster.protocol import DRIVER, Cluster
-from lvjobs.cluster.templates import ProfileError, names_file, path_of
+from lvjobs.cluster.templates import DRIVER_PROFILE, ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
 from lvjobs.ledger.records import Run
@@ -94,11 +94,11 @@ def check_sbatch_options(study: Study, resources: Resources, profile: str) -> No
     """
     if backend_of(profile) == LOCAL:
         return
-    from lvjobs.cluster.profiles import check_profile_options, load_driver, load_profile
+    from lvjobs.cluster.profiles import check_profile_options, load_profile
 
     with suppress(ProfileError):  # a profile that cannot be used is refused where it is to be used
         check_profile_options(load_profile(profile), resources.extra_sbatch)
-    check_profile_options(load_driver(), study.config.driver.extra_sbatch)
+    check_profile_options(load_profile(DRIVER_PROFILE), study.config.driver.extra_sbatch)
 
 
 def digest_of(profile: str) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
+from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
 from lvjobs.cluster.states import Hold
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.backends import driver_token, profile_of
 from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session

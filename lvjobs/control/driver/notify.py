@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, NOTICE_PROFILE, backend_of
+from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import ClusterError, JobRequest
+from lvjobs.cluster.templates import NOTICE_PROFILE
 from lvjobs.control.driver.driver import resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned

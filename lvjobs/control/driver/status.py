@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import DRIVER_PROFILE, LOCAL, backend_of, defaults_of
+from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.cluster.states import Hold
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.backends import driver_name
 from lvjobs.control.driver.driver import driven, look, standing
 from lvjobs.control.session import Session

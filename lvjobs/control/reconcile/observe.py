@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import DRIVER_PROFILE, backend_of
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.out_of_memory import with_its_log
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.reconcile.hang import grown_at
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.packs import with_packs

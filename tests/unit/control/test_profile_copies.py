@@ -12,8 +12,8 @@ from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cli import cli
 from lvjobs.cluster import profiles, templates
-from lvjobs.cluster.backends import DRIVER_PROFILE, NOTICE_PROFILE
 from lvjobs.cluster.profiles import load_profile, render
+from lvjobs.cluster.templates import DRIVER_PROFILE, NOTICE_PROFILE
 from lvjobs.control.inspect.why import why
 from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import UsageError

@@ -11,9 +11,9 @@ from driver_scenes import Driven
 
 from lvjobs.cli import cli
 from lvjobs.cli import driver as cli_driver
-from lvjobs.cluster.backends import DRIVER_PROFILE
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control import loop
 from lvjobs.control.backends import cluster_for, driver_name, driver_token
 from lvjobs.control.driver import driver
