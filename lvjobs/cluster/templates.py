@@ -19,7 +19,7 @@ NOTICE_PROFILE = "(notice)"
 _OTHERS = {DRIVER_PROFILE: "driver", NOTICE_PROFILE: "notice"}
 """The templates beside the profiles that no user names."""
 
-_INCLUDE = re.compile(r'^\{% include "(.*)" %\}\n', re.MULTILINE)
+_INCLUDE = re.compile(r"""^[ \t]*\{%-?\s*include\s+["'](.*?)["']\s*-?%\}[ \t]*(?:\n|\Z)""", re.MULTILINE)
 
 
 class ProfileError(UsageError):

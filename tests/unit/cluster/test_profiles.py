@@ -198,6 +198,10 @@ def test_a_profile_of_ones_own_may_include_the_shared_parts_or_have_their_lines(
     assert "{% include" not in mine.source
     path.write_text(mine.source)
     assert load_profile(path) == mine
+    path.write_text(
+        shipped(name).read_text().replace('{% include "_worker.sh.j2" %}\n', "  {%- include '_worker.sh.j2' -%}")
+    )
+    assert load_profile(path) == mine, "as Jinja2 lets one write it"
 
 
 def test_only_shared_parts_can_be_included(tmp_path):
