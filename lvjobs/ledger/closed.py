@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, CursorResult, Select, delete, func, i
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.records import Closed, Run
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import FORMER_CONVENTIONS, Cause, RunState
 
 _SET = "closed set"
 
@@ -119,8 +119,14 @@ def rows_among(
         yield from rows_of(connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))))
 
 
+def current_rates(rates: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's rates with each convention under the name that it has now."""
+    return {FORMER_CONVENTIONS.get(name, name): rate for name, rate in rates.items()}
+
+
 def run_of(values: dict[str, Any]) -> Run:
     """The run of a row."""
     values["state"] = RunState(values["state"])
     values["cause"] = Cause(values["cause"]) if values["cause"] else None
+    values["rates"] = current_rates(values["rates"])
     return Run(**values)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from lvjobs.ledger.closed import current_rates
 from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import Cause, RunState
@@ -104,6 +105,7 @@ def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
     try:
         value = json.loads(text)
         run = _made(Run, {**value["run"], "config": config})
+        run = replace(run, rates=current_rates(run.rates))
         attempts = [_made(Attempt, {**row, "run_id": run.id}) for row in value["attempts"]]
         reservation = value["reservation"]
         return Memo(

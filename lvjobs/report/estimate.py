@@ -12,7 +12,6 @@ from lvjobs import remedies
 from lvjobs.report.numbers import four_digits
 from lvjobs.report.tables import new_console
 
-_RULES = {"official": "the official rules", "exact": "the exact convention", "report": "the report's formula"}
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -146,12 +145,12 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
             f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
             f"{_point(item['dearest'])}."
         )
-    rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
     taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
     yield (
-        f"Under {rules} this {fits} the limit of {short(limit)}: {short(estimate['needed'])} FLOPs are needed"
+        f"Under the {estimate['convention']} convention this {fits} the limit of {short(limit)}: "
+        f"{short(estimate['needed'])} FLOPs are needed"
         f"{at_once}, {short(free)} are free{taken}."
     )
     if not estimate["fits"]:
@@ -167,8 +166,8 @@ def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
     """Return why none of it may start, in a line; empty where all of it fits. `where`: see `Study.where`."""
     if estimate["fits"]:
         return ""
-    rules = _RULES.get(estimate["convention"], estimate["convention"])
-    words = f"under {rules} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
+    under = f"under the {estimate['convention']} convention"
+    words = f"{under} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
     several = len(estimate["stages"]) > 1
     causes = list(_several_cause_lines(estimate, where)) if several else []
     plans = "; ".join(_in_words(plan) for plan in estimate["plans"])

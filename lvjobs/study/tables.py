@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from lvjobs.study.lists import Texts
 from lvjobs.study.numbers import Float, Int
+from lvjobs.study.words import FORMER_CONVENTIONS
 
 
 class Table(BaseModel):
@@ -222,13 +223,18 @@ class Budget(Table):
     limit: Int = Field(
         default=10**17, gt=0, description="FLOPs for everything; lvjobs starts nothing that could exceed it"
     )
-    convention: Literal["official", "exact", "report"] = Field(
+    convention: Literal["official", "exact", "published-formula"] = Field(
         default="official", description="how FLOPs are counted (`lvjobs flops`)"
     )
     count_inference: bool = Field(default=True, description="count validation, generation and evaluation, too")
     renew: bool = Field(
         default=True, description="renew a reservation that repeated steps used up; false: hold the run"
     )
+
+    @field_validator("convention", mode="before")
+    @classmethod
+    def _as_it_is_named_now(cls, value: Any) -> Any:
+        return FORMER_CONVENTIONS.get(value, value) if isinstance(value, str) else value
 
 
 class Evaluation(Table):

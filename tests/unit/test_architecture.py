@@ -19,7 +19,7 @@ ARROWS = {
     "study": set(),
     "records": set(),
     "ledger": {"study"},
-    "flops": set(),
+    "flops": {"study"},
     "cluster": set(),
     "control": {"ledger", "cluster", "sweep", "flops", "study", "records"},
     "sweep": {"study"},

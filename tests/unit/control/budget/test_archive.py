@@ -167,16 +167,18 @@ def test_what_is_kept_of_open_runs_follows(scene):
         assert transaction.find_runs([run_id])[0].reason == "because"
 
 
-def test_other_rules_work_everything_out_anew(scene):
+@pytest.mark.parametrize(("convention", "rate"), [("exact", 7), ("published-formula", 1), ("report", 1)])
+def test_other_rules_work_everything_out_anew(scene, convention, rate):
+    """`report` is what earlier releases called `published-formula`, in study.toml and in the rates of their runs."""
     spent = seen(scene)["budget"]["spent"]
     with scene.session() as session, session.ledger.transaction() as transaction:
         ids = [run.id for run in transaction.runs()]
         rates = {"official": {"training": 100}, "exact": {"training": 7}, "report": {"training": 1}}
         transaction.update_runs({run_id: {"rates": rates} for run_id in ids})
     scene.make_pass()
-    scene.bind(convention="exact")
+    scene.bind(convention=convention)
     shown = seen(scene)
-    assert shown["budget"]["spent"] * 100 == spent * 7
+    assert shown["budget"]["spent"] * 100 == spent * rate
     assert sum(row["flops"] for row in shown["runs"]) == shown["budget"]["spent"]
 
 
