@@ -84,7 +84,5 @@ def _ask(name: str, seconds: float) -> str:
 def _reply(ask: Ask) -> Reply:
     try:
         return Reply(ask())
-    except ClusterSilent as error:
-        return Reply(problem=str(error), is_silent=True)
     except ClusterError as error:
-        return Reply(problem=str(error))
+        return Reply(problem=str(error), is_silent=isinstance(error, ClusterSilent))

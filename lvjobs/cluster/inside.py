@@ -9,7 +9,6 @@ processes of the step, and the second one would kill the scontrol that is asking
 
 import contextlib
 import json
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.commands import answered, run
-from lvjobs.cluster.protocol import ClusterError
-from lvjobs.cluster.states import SOON_SECONDS, is_held_back, parse_hold
+from lvjobs.cluster.parse import parse_time
+from lvjobs.cluster.protocol import ClusterError, Job
+from lvjobs.cluster.sites import parse_partitions
+from lvjobs.cluster.states import SOON_SECONDS
 
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
@@ -34,7 +35,6 @@ _SUBMISSION_SECONDS = 15.0
 
 TRIES = 3
 _PAUSE = 0.3
-_PREEMPT_MODE = re.compile(r"(?:^|\s)PreemptMode=(\S+)")
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def parse_job_json(text: str, job_id: str) -> JobView | None:
 
 
 def parse_preempt_mode(text: str) -> str | None:
-    """The PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
-    match = _PREEMPT_MODE.search(text)
-    return match[1].lower() if match else None
+    """Return the PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
+    partitions = parse_partitions(text).values()
+    return next((fields["PreemptMode"].lower() for fields in partitions if "PreemptMode" in fields), None)
 
 
 def _hear(*words: str) -> str:
@@ -197,34 +197,35 @@ def wake(name: str) -> bool:
             rows = _hear(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
             )
-            jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
-            states = {state for *_, state in jobs}
-            if told and "RUNNING" in states:
+            fields = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
+            jobs = [Job(each, "", 0, state, reason, parse_time(start)) for each, reason, start, state in fields]
+            runs = any(job.is_running for job in jobs)
+            if told and runs:
                 return True
-            if any(_wake(*job) for job in jobs):
-                if "RUNNING" not in states:
+            if any(_wake(job) for job in jobs):
+                if not runs:
                     return True
                 told = True
         except ClusterError:
             break
-        if not told and "COMPLETING" not in states:
+        if not told and not any(job.state == "COMPLETING" for job in jobs):
             return False
     return told
 
 
-def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
-    """One job of that name; say whether it was the one."""
-    if state == "RUNNING":
+def _wake(job: Job) -> bool:
+    """Wake one job of that name; return whether it was the one."""
+    if job.is_running:
         with contextlib.suppress(ClusterError):  # it has left since: the next look finds it
-            if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
-                _hear("scontrol", "requeue", job_id)
+            if job.start is not None and job.start < time.time() - _FAR_TOO_LONG_SECONDS:
+                _hear("scontrol", "requeue", job.id)
             else:
-                _hear("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+                _hear("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job.id)
         return True
-    if parse_hold(reason).needs_release:
-        _hear("scontrol", "release", job_id)
+    if job.hold.needs_release:
+        _hear("scontrol", "release", job.id)
         return True
-    if is_held_back(reason, float(start) if start.isdecimal() else None, time.time()):
-        _hear("scontrol", "update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
+    if job.is_held_back(time.time()):
+        _hear("scontrol", "update", f"jobid={job.id}", f"starttime=now+{SOON_SECONDS}")
         return True
     return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Node
+from lvjobs.cluster.sites import parse_number
 
 NODES_FORMAT = "%N|%P|%T|%c|%m|%G"
 """sinfo's, with -N: one line for each node and partition. `*` marks the default partition."""
@@ -43,13 +44,9 @@ def parse_groups(text: str) -> list[NodeGroup]:
         values = line.split("|")
         if len(values) == GROUPS_FORMAT.count("|") + 1:
             partition, nodes, cpus, memory, gres, state = values
-            found.append(NodeGroup(partition, _number(nodes), _number(cpus), _number(memory), _gpus_of(gres), state))
+            count, cores, megabytes = (parse_number(size) or 0 for size in (nodes, cpus, memory))
+            found.append(NodeGroup(partition, count, cores, megabytes, _gpus_of(gres), state))
     return found
-
-
-def _number(text: str) -> int:
-    match = re.match(r"\d+", text)
-    return int(match[0]) if match else 0
 
 
 def _gpus_of(gres: str) -> int:

@@ -10,11 +10,11 @@ from lvjobs.cluster.states import (
     ACTIVE_STATES,
     ENDED_STATES,
     ENDINGS,
+    MARGIN_SECONDS,
     PENDING_STATES,
     SUSPENDED_STATES,
     Ending,
     Hold,
-    is_held_back,
     parse_hold,
 )
 from lvjobs.errors import LvjobsError
@@ -158,7 +158,8 @@ class Job:
 
     def is_held_back(self, now: float) -> bool:
         """Return whether the job waits only for Slurm's hold after a requeue, and for long enough to lift that."""
-        return self.is_queued and is_held_back(self.reason, self.start, now)
+        is_late = self.start is not None and self.start > now + MARGIN_SECONDS
+        return self.is_queued and self.hold is Hold.BEGIN_TIME and is_late
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]

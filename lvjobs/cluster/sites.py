@@ -1,7 +1,7 @@
 """What a Slurm site says of itself, in the words of `scontrol show config`, `show partition` and sacctmgr. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvjobs.cluster.protocol import Cap, Limits, Site
@@ -18,8 +18,9 @@ _CRED_EXPIRE = re.compile(r"cred_expire=(\d+)")
 _USUAL_CRED_EXPIRE = 120
 _MINUTES_A_DAY = 1440
 _USUAL_QOS = "normal"
-_LIMITS = frozenset({"limits", "safe", "all"})
-_RIGHTS = _LIMITS | {"associations", "qos"}
+LIMITS = frozenset({"limits", "safe", "all"})
+RIGHTS = LIMITS | {"associations", "qos"}
+"""Words of AccountingStorageEnforce by which limits apply, or a job needs an account and a QOS that are its user's."""
 
 _KINDS = (
     ("MaxSubmitJobsPU", "MaxSubmitJobs", False),
@@ -96,7 +97,7 @@ def parse_associations(text: str, cluster: str) -> list[Association]:
     ]
 
 
-def _number(text: object) -> int | None:
+def parse_number(text: object) -> int | None:
     """Return the number at the beginning of a text: `300 sec` is 300."""
     match = re.match(r"\d+", str(text))
     return int(match[0]) if match else None
@@ -121,19 +122,10 @@ class SlurmSite:
         """Return whether the site keeps accounts (slurmdbd)."""
         return self.config.get("AccountingStorageType", "").endswith("slurmdbd")
 
-    @property
-    def enforces_limits(self) -> bool:
-        """Return whether the limits of QOS and associations apply."""
-        return self._enforces(_LIMITS)
-
-    @property
-    def enforces_rights(self) -> bool:
-        """Return whether a job needs an account and a QOS that are its user's."""
-        return self._enforces(_RIGHTS)
-
-    def _enforces(self, what: frozenset[str]) -> bool:
+    def enforces(self, what: Collection[str]) -> bool:
+        """Return whether the site enforces LIMITS, or RIGHTS."""
         enforced = {word.strip() for word in self.config.get("AccountingStorageEnforce", "").lower().split(",")}
-        return self.has_accounting and bool(what & enforced)
+        return self.has_accounting and not enforced.isdisjoint(what)
 
     @property
     def offers_scrontab(self) -> bool:
@@ -175,7 +167,7 @@ class SlurmSite:
         Where several levels set one, Slurm obeys the first of: the partition's QOS, the job's QOS, the association.
         Where a job may run in several partitions, it is not known whose own QOS applies.
         """
-        known, mine = (self.qos, self.associations) if self.enforces_limits else ({}, ())
+        known, mine = (self.qos, self.associations) if self.enforces(LIMITS) else ({}, ())
         names = self.partitions_for(asked)
         rows = _charged(mine, str(asked.get("account") or ""), names)
         qos = str(asked.get("qos") or next((row.default_qos for row in rows if row.default_qos), _USUAL_QOS))
@@ -186,9 +178,9 @@ class SlurmSite:
         levels.append((known.get(qos, {}), ("qos", qos), f"QOS {qos}"))
         levels += [(row.fields, ("account", row.account), f"account {row.account}") for row in rows]
         caps = list(_caps(levels))
-        if most := _number(asked.get("max_queued") or ""):
+        if most := parse_number(asked.get("max_queued") or ""):
             caps.append(Cap(("user", ""), most, f"max_queued = {most}"))
-        largest = _number(self.config.get("MaxArraySize"))
+        largest = parse_number(self.config.get("MaxArraySize"))
         minutes = self._longest_of(names, parse_minutes(known.get(qos, {}).get("MaxWall", "")))
         return Limits(tuple(caps), None if largest is None else max(largest - 1, 1), minutes)
 
@@ -205,7 +197,7 @@ class SlurmSite:
         preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
         mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
         expire = _CRED_EXPIRE.search(config.get("AuthInfo", ""))
-        requeue, age = config.get("JobRequeue"), _number(config.get("MinJobAge"))
+        requeue, age = config.get("JobRequeue"), parse_number(config.get("MinJobAge"))
         return Site(
             backend="slurm",
             requeue=requeue == "1" if requeue in ("0", "1") else None,
@@ -254,7 +246,7 @@ def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> I
     for of_qos, of_association, shared in _KINDS:
         for row, place, name in levels:
             key = of_association if place[0] == "account" else of_qos
-            if (most := _number(row.get(key))) is not None:
+            if (most := parse_number(row.get(key))) is not None:
                 yield Cap(place, most, f"{name}: {key}={most}", shared)
                 break
 

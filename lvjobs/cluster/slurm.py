@@ -128,7 +128,7 @@ class SlurmCluster:
     def limits(self, request: JobRequest) -> Limits:
         """What the site allows of such jobs, and what the profile says of it. Raises ClusterError, ClusterSilent."""
         site = self._site()
-        if site.enforces_limits:
+        if site.enforces(sites.LIMITS):
             user = self._hear(*question("user"))
             site = replace(site, qos=self._qos(), associations=sites.parse_associations(user, site.cluster))
         return site.limits_of(self._asked(request))

@@ -18,7 +18,7 @@ SOON_SECONDS = 2
 """A hold is lifted to this time from now. At once can revoke the credential of a job that has just left its node ("Job
 credential revoked"); 1 second never did."""
 
-_MARGIN_SECONDS = 10.0
+MARGIN_SECONDS = 10.0
 """A hold that ends sooner is left alone: lifting it would only delay the start."""
 
 
@@ -83,8 +83,3 @@ def parse_hold(reason: str) -> Hold:
     text = reason.lower().replace("_", " ")
     known = _HOLDS.get(reason, Hold.NONE)
     return next((hold for words, hold in _REQUEUE_HOLDS.items() if words in text), known)
-
-
-def is_held_back(reason: str, start: float | None, now: float) -> bool:
-    """Return whether Slurm holds a requeued job back for so long that lifting the hold lets it start sooner."""
-    return parse_hold(reason) is Hold.BEGIN_TIME and start is not None and start > now + _MARGIN_SECONDS

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of, open_cluster
@@ -79,6 +80,12 @@ def renew_profile(layout: StudyLayout, run: Run, where: Sequence[str] = ()) -> s
         command = remedies.RESUME_RUN(*where, run=run.name)
         text = f"{error.problem}; {run.name} stays {run.state.value}: {fix}, then type: {command}"
         raise ProfileError(error.problem, fix, text) from None
+
+
+def variables_of(layout: StudyLayout, run: Run) -> dict[str, Any]:
+    """Return the profile's variables as the run's jobs have them: what is set, else the profile's defaults."""
+    set_here = {key: value for key, value in run.resources.items() if value is not None}
+    return {**defaults_of(profile_of(layout, run)), **set_here}
 
 
 def gpus_by_default(profile: str) -> int:

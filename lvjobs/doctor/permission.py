@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs.cluster.commands import user_name
 from lvjobs.cluster.rights import Barrier, barriers
-from lvjobs.cluster.sites import Association
+from lvjobs.cluster.sites import RIGHTS, Association
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts, group_names
@@ -24,7 +24,7 @@ def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         yield note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
         return
     mine = sorted({each.account for each in facts.associations})
-    bound = facts.enforces_rights
+    bound = facts.enforces(RIGHTS)
     if not mine:
         what = f"user {user_name()} has none on cluster {facts.cluster}"
         if bound:
@@ -154,7 +154,7 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         what = f"there is no {name!r}" if name in unknown else f"{name!r} is not yours"
         some_left = len(bad) < len(wanted)
         means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
-        level = note if some_left or not facts.enforces_rights else error
+        level = note if some_left or not facts.enforces(RIGHTS) else error
         remedy = f'qos = "{min(mine)}" under [resources] in study.toml' if mine else "leave qos out"
         yield level("QOS", what + others, means, remedy)
     for name in wanted:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
+from lvjobs.cluster.sites import parse_minutes, parse_number
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, fine, note
 from lvjobs.doctor.facts import Facts
@@ -40,13 +41,13 @@ def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str,
     """The mode (`requeue`, `cancel`, ..., `off`) and the seconds of grace that count for a job of this partition."""
     fields: Mapping[str, str] = facts.partitions[partition]
     whole = facts.config.get("PreemptMode", "OFF").lower()
-    mode, grace = fields.get("PreemptMode", "").lower() or whole, _number(fields.get("GraceTime", ""))
+    mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
     if kind == "qos":
         names = facts.qos_of(asked)
         row = facts.qos.get(names[0], {}) if names else {}
         own = row.get("PreemptMode", "").lower()
         mode = whole if own in _CLUSTER else own
-        grace = max(grace, _seconds(row.get("GraceTime", "")))
+        grace = max(grace, round(60 * (parse_minutes(row.get("GraceTime", "")) or 0)))
     return mode, grace
 
 
@@ -79,19 +80,6 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
         )
     means = "a job ends by its time limit or with its node; the run goes on from its last checkpoint"
     return fine("preemption", f"jobs of {name} are not preempted (PreemptMode=OFF)", means)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
-
-
-def _seconds(text: str) -> int:
-    parts = text.split(":")
-    return sum(int(part) * 60**place for place, part in enumerate(reversed(parts))) if _is_clock(parts) else 0
-
-
-def _is_clock(parts: list[str]) -> bool:
-    return all(part.isdecimal() for part in parts)
 
 
 def check_requeue(facts: Facts) -> Iterator[Diagnosis]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
+from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
 from lvjobs.cluster.states import Hold
 from lvjobs.cluster.templates import DRIVER_PROFILE
-from lvjobs.control.backends import driver_token, profile_of
+from lvjobs.control.backends import driver_token, variables_of
 from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
@@ -121,7 +121,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     wanted = bool(left) and study.config.driver.job and not kept.stopped
     if wanted and session.absence(DRIVER_PROFILE):
         return []
-    request = driver_request(study, _asked(study, left[0])) if wanted else None
+    request = driver_request(study, asked_by(study, left[0])) if wanted else None
     if request is not None and _is_refused(kept, request, session.clock()):
         return []
     if seen is None:
@@ -214,7 +214,7 @@ def _key(request: JobRequest) -> str:
 
 
 def driver_request(study: Study, asked: Mapping[str, Any]) -> JobRequest:
-    """Return the submission of the driver of runs that ask for this (see `driver_resources`)."""
+    """Return the submission of the driver of runs that ask for this (see `resources`)."""
     return JobRequest(
         token=driver_token(study.root),
         name=DRIVER,
@@ -222,20 +222,16 @@ def driver_request(study: Study, asked: Mapping[str, Any]) -> JobRequest:
         log_directory=study.layout.log_directory(DRIVER),
         code_directory=study.layout.code,
         python=sys.executable,
-        resources=driver_resources(study, asked),
+        resources=resources(study, asked),
     )
 
 
-def resources(study: Study, run: Run) -> dict[str, Any]:
-    """Return what the driver of this run asks for."""
-    return driver_resources(study, _asked(study, run))
+def asked_by(study: Study, run: Run) -> Mapping[str, Any]:
+    """Return the profile's variables as the first of the run's submissions has them."""
+    return {**variables_of(study.layout, run), **choices(run.resources)[0]}
 
 
-def _asked(study: Study, run: Run) -> Mapping[str, Any]:
-    return {**defaults_of(profile_of(study.layout, run)), **run.resources, **choices(run.resources)[0]}
-
-
-def driver_resources(study: Study, asked: Mapping[str, Any]) -> dict[str, Any]:
+def resources(study: Study, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the driver asks for: what [driver] says, else the place and account of runs that ask for `asked`."""
     own = study.config.driver.variables()
     elsewhere = "partition" in own

@@ -155,13 +155,13 @@ def test_the_longest_array(largest, members):
 def test_whether_limits_bind():
     def enforced(**changes):
         site = SlurmSite(ENFORCED | changes)
-        return site.enforces_limits, site.enforces_rights
+        return site.enforces(sites.LIMITS), site.enforces(sites.RIGHTS)
 
     assert enforced() == (True, True)
     assert enforced(AccountingStorageEnforce="safe") == (True, True)
     assert enforced(AccountingStorageEnforce="associations") == (False, True)
     assert enforced(AccountingStorageType="(null)") == (False, False)
-    assert not SlurmSite().enforces_limits
+    assert not SlurmSite().enforces(sites.RIGHTS)
 
 
 def test_the_script_that_submitit_filed(tmp_path):
