@@ -23,13 +23,13 @@ from lvjobs.cluster.protocol import (
     Limits,
     Load,
     Node,
-    Place,
     Site,
     Snapshot,
     SubmitDeferred,
     SubmitRefused,
     SubmitUnclear,
 )
+from lvjobs.cluster.reasons import Place
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
 from lvjobs.foreign import cleaned
 
@@ -219,7 +219,6 @@ class LocalCluster:
         note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
         return Site(
             backend="local",
-            requeue=False,
             preempt_mode="off",
             requeue_hold_seconds=0.0,
             notes=(note,),

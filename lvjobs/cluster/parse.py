@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, Place, token_of
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
+from lvjobs.cluster.reasons import Place
 from lvjobs.cluster.sites import parse_minutes
 from lvjobs.cluster.states import ENDED_STATES
 

@@ -26,7 +26,6 @@ from lvjobs.cluster.protocol import (
     Limits,
     Load,
     Node,
-    Place,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -34,6 +33,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
+from lvjobs.cluster.reasons import Place
 from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
@@ -53,10 +53,8 @@ class SimulatedCluster(Engine):
         super().__init__(clock, on_step, manners)
         self.accounting: Accounting = "on"
         self.silent = False
-        self.absent = ""
-        """Why this host does not reach the cluster: then every call fails."""
-        self.foreign_jobs = 0
-        """Of the same user's, sent by something else."""
+        self.absent = ""  # why this host does not reach the cluster: then every call fails
+        self.foreign_jobs = 0  # of the same user's, sent by something else
         self.submit_faults: deque[SubmitFault] = deque()
         self.calls: list[tuple[str, ...]] = []
         self.down: set[str] = set()
@@ -209,7 +207,6 @@ class SimulatedCluster(Engine):
         self._hear()
         return Site(
             backend="simulated",
-            requeue=True,
             preempt_mode=self.manners.preempt_mode,
             requeue_hold_seconds=self.manners.hold,
             min_job_age_seconds=self.manners.min_job_age,

@@ -197,14 +197,12 @@ class SlurmSite:
         preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
         mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
         expire = _CRED_EXPIRE.search(config.get("AuthInfo", ""))
-        requeue, age = config.get("JobRequeue"), parse_number(config.get("MinJobAge"))
         return Site(
             backend="slurm",
-            requeue=requeue == "1" if requeue in ("0", "1") else None,
             preempt_mode=mode if config else None,
             # Slurm holds a requeued job until its old credentials have expired, and one second more
             requeue_hold_seconds=(int(expire[1]) if expire else _USUAL_CRED_EXPIRE) + 1.0 if config else None,
-            min_job_age_seconds=age,
+            min_job_age_seconds=parse_number(config.get("MinJobAge")),
             accounting=self.has_accounting,
             partitions={name: self._longest(name) for name in self.partitions},
             notes=tuple(self._notes(mode)),

@@ -24,17 +24,8 @@ from lvjobs.cluster.parse import (
     parse_queue,
 )
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import (
-    ClusterError,
-    Job,
-    JobRequest,
-    Limits,
-    Load,
-    Node,
-    Place,
-    Site,
-    Snapshot,
-)
+from lvjobs.cluster.protocol import ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
+from lvjobs.cluster.reasons import Place
 from lvjobs.cluster.sent import filed_job, overlooked
 from lvjobs.cluster.sites import SlurmSite
 from lvjobs.cluster.states import SOON_SECONDS

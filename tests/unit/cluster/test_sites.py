@@ -26,7 +26,7 @@ def partitions():
 def test_a_site(config, partitions):
     qos = sites.parse_qos((CAPTURED / "sacctmgr_qos.txt").read_text())
     site = SlurmSite(config, partitions, qos).promises
-    assert (site.backend, site.requeue, site.preempt_mode, site.accounting) == ("slurm", True, "requeue", True)
+    assert (site.backend, site.preempt_mode, site.accounting) == ("slurm", "requeue", True)
     assert (site.requeue_hold_seconds, site.min_job_age_seconds) == (121, 300)
     assert site.partitions == {"low": 2160, "high": 2160}
     assert site.notes == ("qos normal: MaxWall=12:00:00, MaxSubmitJobsPU=8",)
@@ -42,7 +42,7 @@ def test_a_site_that_cancels(config, partitions):
         "AccountingStorageType": "(null)",
     }
     site = SlurmSite(changed, partitions | {"old": {"PartitionName": "old", "State": "DOWN"}}).promises
-    assert (site.preempt_mode, site.requeue, site.requeue_hold_seconds, site.accounting) == ("cancel", False, 6, False)
+    assert (site.preempt_mode, site.requeue_hold_seconds, site.accounting) == ("cancel", 6, False)
     notes = " ".join(site.notes)
     for word in (
         "JobRequeue=0",
@@ -57,7 +57,7 @@ def test_a_site_that_cancels(config, partitions):
 
 def test_a_site_that_said_nothing():
     site = SlurmSite().promises
-    assert (site.requeue, site.preempt_mode, site.requeue_hold_seconds) == (None, None, None)
+    assert (site.preempt_mode, site.requeue_hold_seconds) == (None, None)
     assert not site.accounting
 
 
