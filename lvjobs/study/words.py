@@ -56,8 +56,3 @@ class Cause(str, Enum):
     LAUNCH_FAILED = "launch_failed"
     CODE_ERROR = "code_error"
     LOST = "lost"
-
-    @property
-    def is_infrastructure(self) -> bool:
-        """Whether the cluster, not the run, is to blame: such a death costs the run nothing."""
-        return self in (Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lvjobs.control.backends import LOCAL, gpus_by_default
+from lvjobs.cluster.backends import LOCAL
+from lvjobs.control.backends import gpus_by_default
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Run
 from lvjobs.ledger.transaction import Transaction
