@@ -13,6 +13,7 @@ from lvjobs.control.submission.declare import Wanted
 from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 from lvjobs.study.run import RunConfig
+from lvjobs.study.words import SubmitOutcome
 
 if TYPE_CHECKING:
     from lvjobs.control.planning.fit import Proposal
@@ -192,11 +193,11 @@ def _tell_outcome(
         print_json(
             {
                 "schema": summary["schema"],
-                "outcome": sent.outcome if sent else "exists",
+                "outcome": sent.outcome.value if sent else "exists",
                 "job_id": sent.job_id if sent else None,
                 "token": sent.token if sent else None,
                 "said": sent.said if sent else "",
-                "submitted": len(sent.runs) if sent and sent.outcome == "submitted" else 0,
+                "submitted": len(sent.runs) if sent and sent.outcome is SubmitOutcome.SUBMITTED else 0,
                 "fit": proposal.as_dict() if proposal else None,
                 "runs": rows,
             }
@@ -207,7 +208,7 @@ def _outcome(study: Study, new: Sequence["Run"], sent: "Sent") -> str:
     what = new[0].name if len(new) == 1 else f"{len(new)} runs"
     from lvjobs.control.submission.slots import is_packed
 
-    if sent.outcome == "submitted":
+    if sent.outcome is SubmitOutcome.SUBMITTED:
         gone = {run.id for run in sent.runs}
         waiting = [run for run in new if not run.after and run.id not in gone]
         shared = ", which they share" if is_packed(sent.runs) else ""
@@ -216,11 +217,11 @@ def _outcome(study: Study, new: Sequence["Run"], sent: "Sent") -> str:
             return f"{what}: the first {len(sent.runs)} submitted as job {sent.job_id}{shared}; {len(waiting)} {then}"
         return f"{what}: submitted as job {sent.job_id}{shared}; follow with: {remedies.STATUS(*study.where)}"
     resume = remedies.RESUME(*study.where)
-    if sent.outcome == "planned":
+    if sent.outcome is SubmitOutcome.PLANNED:
         return f"{what}: planned ({sent.said}); the pass that sees that they are submits: {resume}"
-    if sent.outcome == "limited":
+    if sent.outcome is SubmitOutcome.LIMITED:
         return f"{what}: {sent.said}; the next pass that finds room submits: {resume}"
-    if sent.outcome == "deferred":
+    if sent.outcome is SubmitOutcome.DEFERRED:
         return f"{what}: not submitted yet ({sent.said}); kept as planned, the next pass submits: {resume}"
     return (
         f"{what}: the scheduler did not say whether it took the job ({sent.said}); nothing is lost: it carries token "

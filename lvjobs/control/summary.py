@@ -24,7 +24,7 @@ from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
 from lvjobs.study.training import TRAIN_TASK
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 
 SCHEMA = 1
 
@@ -71,7 +71,7 @@ def build_summary(
     runs, attempts = unclosed.runs, unclosed.attempts
     tally = total([closed_tally(transaction), *_tallies(unclosed, books, now)])
     stopwatch = Stopwatch(tally.samples)
-    jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
+    jobs = {member.run_id: member for member in transaction.members() if member.state is MemberState.LIVE}
     submissions = {submission.token: submission for submission in transaction.submissions()}
     rows = []
     for run in runs:
@@ -155,7 +155,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),
         "reason": run.reason,
-        "held_for": run.held_for,
+        "held_for": run.held_for.value,
         **full,
         **{f"{name}_numeric": value for name, value in numeric.items()},
         "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),

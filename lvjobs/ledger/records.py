@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
-from lvjobs.study.words import Cause, RunState, StageState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,11 @@ class Run:
     is of these.
 
     `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
-    task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
-    `after` is the id of the run that has to be completed first, empty for none. `not_before` is when a back-off ends.
-    `forgiven_until` is the attempt (its row id) up to which deaths no longer count, moved on when the user takes up a
-    held run. `profile_copy` is the hash under which the study keeps the profile's file as it was last submitted; empty
-    for a profile that is no file of the user's, and for runs that an older release declared.
+    task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
+    `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
+    count; it moves on when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
+    profile's file as it was last submitted; empty for a profile that is no file of the user's, and for runs that an
+    older release declared.
     """
 
     id: str
@@ -39,7 +40,7 @@ class Run:
     not_before: float = 0.0
     forgiven_until: int = 0
     rates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    held_for: str = ""
+    held_for: HeldFor = HeldFor.NOTHING
     after: str = ""
     typed: Mapping[str, list[Any]] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
@@ -133,7 +134,7 @@ class Attempt:
     validation_step: int | None = None
     validation_windows: int = 0
     signal: str = ""
-    leave_cause: str = ""
+    leave_cause: LeaveCause = LeaveCause.NONE
     leave_action: str = ""
     error: str = ""
     traceback: str = ""
@@ -212,7 +213,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Member:
-    """A run's place in a submission: `live`, `revoked` (its job must not train, and is cancelled) or `settled`.
+    """A run's place in a submission.
 
     `missing_since` is when passes began to find its job nowhere; `hold_lifted` the restart count for which the requeue
     hold was lifted (once each).
@@ -221,7 +222,7 @@ class Member:
     token: str
     member: int
     run_id: str
-    state: str = "live"
+    state: MemberState = MemberState.LIVE
     missing_since: float | None = None
     hold_lifted: int = -1
 
@@ -289,3 +290,20 @@ class Closed:
     run_id: str
     row: str
     tally: str
+
+
+_Record = TypeVar("_Record", Run, Attempt, Member, StageRecord)
+_WORDS: Mapping[type, Mapping[str, type[Enum]]] = {
+    Run: {"state": RunState, "cause": Cause, "held_for": HeldFor},
+    Attempt: {"cause": Cause, "leave_cause": LeaveCause},
+    Member: {"state": MemberState},
+    StageRecord: {"state": StageState},
+}
+
+
+def record_of(kind: type[_Record], values: dict[str, Any]) -> _Record:
+    """Return the record with these values, whose words are still texts; they become enums in place."""
+    for name, words in _WORDS[kind].items():
+        if values.get(name) is not None:
+            values[name] = words(values[name])
+    return kind(**values)

@@ -16,6 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from lvjobs.study.words import MemberState
+
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
 )
@@ -146,7 +148,7 @@ members = Table(
     Column("hold_lifted", Integer, nullable=False),
 )
 # One run, one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
-Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == "live")
+Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE.value)
 
 events = Table(
     "events",

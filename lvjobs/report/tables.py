@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lvjobs.study.words import HeldFor
+
 COLOURS = {
     "running": "green",
     "completed": "bold green",
@@ -113,7 +115,7 @@ def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> No
 
 def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
     """Runs that the budget has no room for each want another number of FLOPs: the first's will do."""
-    short = [key for key, runs in found.items() if runs[0].get("held_for") == "budget"]
+    short = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
     if len(short) > 1:
         runs = [run for key in short for run in found.pop(key)]
         found["held", f"for the first, {short[0][1]}"] = runs

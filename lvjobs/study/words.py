@@ -56,3 +56,64 @@ class Cause(str, Enum):
     def is_infrastructure(self) -> bool:
         """Whether the cluster, not the run, is to blame: such a death costs the run nothing."""
         return self in (Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT)
+
+
+class HeldFor(str, Enum):
+    """What a held or paused run waits for, where that is not the user alone."""
+
+    NOTHING = ""
+    BUDGET = "budget"
+    """FLOPs: the run resumes by itself once they are free."""
+    REPLAYS = "replays"
+    """The user: the run may have one reservation only, and used it up."""
+    STOPPED = "stopped"
+    """Its stage, which was stopped."""
+    PRUNED = "pruned"
+    """A better value than most: other runs of its stage, or of the stage of the run that it follows, are better."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "HeldFor":
+        return cls.NOTHING  # a word of another release: the user decides
+
+
+class MemberState(str, Enum):
+    """The state of a run's place in a submission."""
+
+    LIVE = "live"
+    REVOKED = "revoked"
+    """Its job must not train the run, and is cancelled."""
+    SETTLED = "settled"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "MemberState":
+        return cls.LIVE  # a word of another release: a second submission of the run would be worse than none
+
+
+class LeaveCause(str, Enum):
+    """The cause that a worker gives in its journal when it leaves."""
+
+    NONE = ""
+    PREEMPTED = "preempted"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    STOPPED = "stopped"
+    EXHAUSTED = "exhausted"
+    UNKNOWN = "unknown"
+    """Slurm gave no answer, and the signal of scancel is that of a preemption."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "LeaveCause":
+        return cls.UNKNOWN
+
+
+class SubmitOutcome(str, Enum):
+    """The outcome of a submission."""
+
+    SUBMITTED = "submitted"
+    PLANNED = "planned"
+    LIMITED = "limited"
+    DEFERRED = "deferred"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    OVER_BUDGET = "over_budget"

@@ -23,14 +23,13 @@ from lvjobs.control.backends import (
     driver_token,
     profile_of,
 )
-from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.words import StageState
+from lvjobs.study.words import HeldFor, StageState
 
 MOST = 2
 """Of a study: the one that drives, and the one that stands by."""
@@ -68,7 +67,7 @@ def driven(runs: Sequence[Run]) -> list[Run]:
 
 def waits_for_flops(transaction: Transaction) -> bool:
     """Whether there is a run or a stage that goes on by itself once the budget has room for it."""
-    if any(run.held_for == BUDGET for run in transaction.runs(only_open=True)):
+    if any(run.held_for is HeldFor.BUDGET for run in transaction.runs(only_open=True)):
         return True
     return any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in transaction.stages())
 

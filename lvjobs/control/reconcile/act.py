@@ -41,7 +41,7 @@ from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.current import typed_over
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
 _MOST_EVENTS = 10_000
 """Of a run, among which one is looked for that was reported before."""
@@ -135,9 +135,9 @@ def _write_one(
         transaction.update_member(action.token, action.run_id, missing_since=action.since)
     elif isinstance(action, Revoke):
         # missing for the live run is not yet missing for good: its job is looked for anew, and cancelled if it comes
-        transaction.update_member(action.token, action.run_id, state="revoked", missing_since=None)
+        transaction.update_member(action.token, action.run_id, state=MemberState.REVOKED, missing_since=None)
     elif isinstance(action, Settle):
-        transaction.update_member(action.token, action.run_id, state="settled")
+        transaction.update_member(action.token, action.run_id, state=MemberState.SETTLED)
     elif isinstance(action, LiftHold):
         transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
     elif isinstance(action, AvoidNode):
@@ -239,15 +239,15 @@ def _submit(
         if clusters[profile].absent:  # the runs stay due, for a pass on a host that reaches it
             continue
         for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
-            if sent.outcome != "limited":
+            if sent.outcome is not SubmitOutcome.LIMITED:
                 told.append(_outcome(sent))
-            if sent.outcome == "unclear":  # until its token was looked up, nothing more goes there
+            if sent.outcome is SubmitOutcome.UNCLEAR:  # until its token was looked up, nothing more goes there
                 return told
     return told
 
 
 def _outcome(sent: Sent) -> str:
     names = ", ".join(run.name for run in sent.runs)
-    outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome
+    outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome.value
     outcome += f": {sent.said}" if sent.said else ""
     return f"{names}: {outcome}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from lvjobs.ledger.records import Attempt, Work
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, RunState
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SetRun:
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    held_for: str = ""
+    held_for: HeldFor = HeldFor.NOTHING
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.ledger.records import Attempt
-from lvjobs.records.journal import UNKNOWN
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, LeaveCause
 
 _SLURM_CAUSES = {
     "CANCELLED": Cause.CANCELLED,
@@ -22,10 +21,10 @@ _SLURM_CAUSES = {
     "DEADLINE": Cause.TIMEOUT,
 }
 _LEAVE_CAUSES = {
-    "preempted": Cause.PREEMPTED,
-    "timeout": Cause.TIMEOUT,
-    "cancelled": Cause.CANCELLED,
-    "stopped": Cause.PREEMPTED,
+    LeaveCause.PREEMPTED: Cause.PREEMPTED,
+    LeaveCause.TIMEOUT: Cause.TIMEOUT,
+    LeaveCause.CANCELLED: Cause.CANCELLED,
+    LeaveCause.STOPPED: Cause.PREEMPTED,
 }
 
 _TIME_LIMIT = ("SIGUSR2", "deadline", "")
@@ -59,7 +58,7 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         return Death(Cause.COMPLETED, "the journal says done")
     if attempt.error and not attempt.blames_device:
         return Death(Cause.CODE_ERROR, attempt.error)
-    if attempt.leave_cause == "exhausted":
+    if attempt.leave_cause is LeaveCause.EXHAUSTED:
         return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
@@ -69,10 +68,10 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
     if attempt.died:
         said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
         return Death(Cause.KILLED, f"{attempt.died}{said}; last step {attempt.step}")
-    if attempt.leave_cause == "superseded":
+    if attempt.leave_cause is LeaveCause.SUPERSEDED:
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
-        if attempt.leave_cause == UNKNOWN:
+        if attempt.leave_cause is LeaveCause.UNKNOWN:
             return Death(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
         if attempt.signal:
             return Death(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
@@ -94,7 +93,7 @@ def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
     said = describe(job)
     if job.state in _SLURM_CAUSES:
         return Death(_SLURM_CAUSES[job.state], f"{said}; last step {attempt.step}")
-    if attempt.leave_cause == UNKNOWN:
+    if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
         is_told = job.state in ("PREEMPTED", "REQUEUED")
         return Death(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")

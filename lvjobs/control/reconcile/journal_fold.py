@@ -7,8 +7,9 @@ from typing import Any
 from lvjobs.ledger.records import Attempt, device_failed
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
-from lvjobs.records.journal import UNKNOWN, Entry
+from lvjobs.records.journal import Entry
 from lvjobs.records.sketch import Sketch
+from lvjobs.study.words import LeaveCause
 
 
 def begin(claim: Claim, run_id: str, grown: float) -> Attempt:
@@ -99,8 +100,8 @@ _GUESSED = "the scheduler did not answer, so the cause is read off the signal"
 """Part of the detail that older workers wrote beside a cause that they had guessed. Runs keep their code snapshot."""
 
 
-def _leave_cause(fields: Mapping[str, Any]) -> str:
-    return UNKNOWN if _GUESSED in str(fields.get("detail", "")) else str(fields.get("cause", ""))
+def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
+    return LeaveCause.UNKNOWN if _GUESSED in str(fields.get("detail", "")) else LeaveCause(str(fields.get("cause", "")))
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:

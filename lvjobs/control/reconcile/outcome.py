@@ -11,7 +11,7 @@ from lvjobs.control.reconcile.policy import GoOn, Hold, Stop, verdict
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.control.submission.time_limits import after_a_timeout
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 
 class Conclusions:
@@ -48,7 +48,7 @@ class Conclusions:
     def judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """What the run does after this death: it goes on, is held, or ends. `requeued`: its job goes on by itself."""
         last = self.attempts.ended[-1] if self.attempts.ended else None
-        if last is not None and last.leave_cause == "exhausted":
+        if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
             outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
         else:
             outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now)

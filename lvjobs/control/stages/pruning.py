@@ -12,11 +12,8 @@ from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
-from lvjobs.study.words import RunState
+from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.pruning import Report, new_reports, pruned
-
-PRUNED = "pruned"
-"""`held_for` of a run that was paused because others of its stage are better, and of what was to come after it."""
 
 
 def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
@@ -43,7 +40,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
     for run in fresh:
         if not run.state.is_final:
             names = _with_followers(session, run)
-            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=PRUNED)
+            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
     back = [run for run in compared if run.id in before and run.id not in found and _is_pruned(run)]
     if fresh or back:
@@ -54,7 +51,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
 
 
 def _is_pruned(run: Run) -> bool:
-    return run.state is RunState.PAUSED and run.held_for == PRUNED
+    return run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED
 
 
 def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[Run]) -> list[str]:
@@ -66,7 +63,9 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
         followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
         for each in (run, *followers):
             state = RunState.INTERRUPTED if transaction.attempts([each.id]) else RunState.PLANNED
-            transaction.update_run(each.id, state=state, reason=why if each is run else "", held_for="", not_before=0.0)
+            transaction.update_run(
+                each.id, state=state, reason=why if each is run else "", held_for=HeldFor.NOTHING, not_before=0.0
+            )
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))
         told.append(f"{run.name}: {why}")
     return told

@@ -20,6 +20,7 @@ from lvjobs.control.submission.timing import timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
+from lvjobs.study.words import SubmitOutcome
 
 _SETTING = "limits"
 _FRESH_SECONDS = 3600.0
@@ -95,7 +96,7 @@ def send_in_turn(
     while waiting:
         rooms = {offer: queue.room(cluster, profile, offer.limits) for offer in offers}
         fit = [offer for offer in offers if rooms[offer].jobs != 0]
-        sent = Sent((), "", "limited", said=rooms[offers[0]].reason)
+        sent = Sent((), "", SubmitOutcome.LIMITED, said=rooms[offers[0]].reason)
         pack = pack_size(waiting[0])
         sizes: Sequence[int] = ()
         if fit and pack > 1:
@@ -110,12 +111,12 @@ def send_in_turn(
             array, others = timing.applied(waiting[:tried]), (*waiting[tried:], *later)
             choice = [dict(offer.choice) for offer in fit]
             sent = send(study, queue.ledger, cluster, array, terms, now, others, choice)
-            if sent.outcome != "limited":
+            if sent.outcome is not SubmitOutcome.LIMITED:
                 break
-        if sent.outcome == "limited":
+        if sent.outcome is SubmitOutcome.LIMITED:
             wait(queue.ledger, waiting, sent.said)
         yield sent
-        if sent.outcome != "submitted":
+        if sent.outcome is not SubmitOutcome.SUBMITTED:
             break
         queue.add(profile, fit[sent.choice].limits, 1 if pack > 1 else len(sent.runs))
         waiting = waiting[len(sent.runs) :]

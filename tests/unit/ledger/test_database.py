@@ -20,7 +20,7 @@ from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.records import Attempt, Charge, Event, Reservation, Submission, Work
 from lvjobs.ledger.tables import metadata
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
 
 
 def an_attempt(**changes):
@@ -36,7 +36,7 @@ def ledger(tmp_path):
 
 def test_what_goes_in_comes_out(ledger):
     rates = {"official": {"training": 6_771_659_802_624, "validation": 10**25}}
-    run = a_run(state=RunState.HELD, cause=Cause.KILLED, rates=rates, held_for="budget")
+    run = a_run(state=RunState.HELD, cause=Cause.KILLED, rates=rates, held_for=HeldFor.BUDGET)
     with ledger.transaction() as transaction:
         transaction.add_run(run)
         attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
@@ -47,6 +47,23 @@ def test_what_goes_in_comes_out(ledger):
         assert transaction.attempts() == [an_attempt(id=attempt_id, loss=0.5, cause=Cause.NODE_FAIL)]
         assert transaction.charges() == [Charge("oneone", attempt_id, "replayed", 3, 1)]
         assert transaction.events("oneone") == [Event(1.0, "held", "because", "oneone", {"a": [1]})]
+
+
+def test_words_of_another_release_are_read_with_caution(ledger):
+    with ledger.transaction() as transaction:
+        transaction.add_run(a_run())
+        transaction.add_attempt(an_attempt())
+        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+        for change in (
+            "UPDATE runs SET held_for = 'moonlight'",
+            "UPDATE attempts SET leave_cause = 'bored'",
+            "UPDATE members SET state = 'dreaming'",
+        ):
+            transaction._connection.exec_driver_sql(change)
+        transaction._known.clear()
+        assert [run.held_for for run in transaction.runs()] == [HeldFor.NOTHING]
+        assert [attempt.leave_cause for attempt in transaction.attempts()] == [LeaveCause.UNKNOWN]
+        assert [member.state for member in transaction.members()] == [MemberState.LIVE]
 
 
 def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch):
@@ -133,7 +150,7 @@ def test_a_run_has_one_live_submission(ledger):
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
         transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
     with ledger.transaction() as transaction:
-        transaction.update_member("a" * 12, "oneone", state="revoked")
+        transaction.update_member("a" * 12, "oneone", state=MemberState.REVOKED)
         transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
         assert [member.state for member in transaction.members()] == ["revoked", "live"]
 
@@ -151,9 +168,9 @@ def test_only_settled_submissions_are_forgotten(ledger):
         transaction.add_run(a_run())
         transaction.add_run(a_run("two"))
         transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
-        transaction.update_member("a" * 12, "oneone", state="settled")
+        transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
         assert [submission.token for submission in transaction.submissions()] == ["a" * 12]
-        transaction.update_member("a" * 12, "twotwo", state="settled")
+        transaction.update_member("a" * 12, "twotwo", state=MemberState.SETTLED)
         assert transaction.submissions() == []
         assert len(transaction.submissions(unsettled=False)) == 1
 

@@ -12,6 +12,7 @@ from lvjobs.control.reconcile import run_commands
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated
 from lvjobs.study.tables import Resources
+from lvjobs.study.words import HeldFor
 
 FOUR = ("one", "two", "three", "four")
 
@@ -297,7 +298,7 @@ def requeued_too_often(scene):
 
 def pause_all_but_the_last(scene):
     with scene.session() as session:
-        run_commands.pause(session, FOUR[:3], "to see", held_for="")
+        run_commands.pause(session, FOUR[:3], "to see", held_for=HeldFor.NOTHING)
     scene.make_pass()
 
 
