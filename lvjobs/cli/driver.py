@@ -42,6 +42,7 @@ def status(root: Path, as_json: bool) -> None:
     with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
         shown = report(session)
     if as_json:
+        del shown["scrontab"]
         print_json({"schema": 1, **shown})
         return
     for line in driver_lines(shown, time.time(), study.where):

@@ -214,6 +214,9 @@ class Site:
     partitions: Mapping[str, float | None] = field(default_factory=dict)
     """Partition -> longest time limit in minutes (None: no limit)."""
     notes: Sequence[str] = ()
+    ways: Sequence[str] = ()
+    """Notes on how a study can be kept going: where jobs may be submitted from, and whether scrontab is offered."""
+    scrontab: bool = False
 
 
 class Cluster(Protocol):

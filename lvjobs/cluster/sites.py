@@ -1,7 +1,7 @@
 """What a site promises, read off `scontrol show config`, `scontrol -o show partition` and sacctmgr. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lvjobs.cluster.protocol import Site
 from lvjobs.errors import UsageError
@@ -59,6 +59,7 @@ def site_of(config: Mapping[str, str], partitions: Mapping[str, Mapping[str, str
     mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
     expire = _CRED_EXPIRE.search(config.get("AuthInfo", ""))
     requeue = config.get("JobRequeue")
+    scrontab = "enable" in config.get("ScronParameters", "").split(",")
     return Site(
         backend="slurm",
         requeue=requeue == "1" if requeue in ("0", "1") else None,
@@ -71,7 +72,17 @@ def site_of(config: Mapping[str, str], partitions: Mapping[str, Mapping[str, str
         accounting=config.get("AccountingStorageType", "").endswith("slurmdbd"),
         partitions={name: parse_minutes(fields.get("MaxTime", "")) for name, fields in partitions.items()},
         notes=tuple(_notes(config, partitions, mode, qos_text)),
+        ways=tuple(_ways(partitions, scrontab=scrontab)),
+        scrontab=scrontab,
     )
+
+
+def _ways(partitions: Mapping[str, Mapping[str, str]], *, scrontab: bool) -> Iterator[str]:
+    for name, fields in partitions.items():
+        if fields.get("AllocNodes", "ALL") != "ALL":
+            yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
+    if scrontab:
+        yield "scrontab is offered: it can keep a study going"
 
 
 def _notes(
@@ -84,16 +95,12 @@ def _notes(
         own = fields.get("PreemptMode", "").lower()
         if own and own not in (mode, "off"):
             notes.append(f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}")
-        if fields.get("AllocNodes", "ALL") != "ALL":
-            notes.append(f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only")
         if fields.get("State", "UP") != "UP":
             notes.append(f"partition {name} is {fields['State']}")
     if "cancel" in mode:
         notes.append("a preempted job is cancelled, not requeued: it puts itself back in the queue, or is sent anew")
     if "send_user_signal" in config.get("PreemptParameters", ""):
         notes.append("a preempted job is told by its own --signal, not by SIGTERM")
-    if "enable" in config.get("ScronParameters", "").split(","):
-        notes.append("scrontab is offered: it can keep a study going")
     for name, row in parse_qos(qos_text).items():
         limits = [
             f"{key}={row[key]}" for key in ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU") if row.get(key)

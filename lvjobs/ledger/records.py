@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
-from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
+from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,6 @@ class Work:
         )
 
 
-_DEVICE_FAILED = "a device failed"
-_ON_NODE = f"{_DEVICE_FAILED} on node "
-
-
-def device_failed(node: str) -> str:
-    """`Attempt.died` of one whose device failed, on the node of this name, empty where Slurm has none for it."""
-    return f"{_ON_NODE}{node}" if node else _DEVICE_FAILED
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One execution of a run, and what its journal said up to byte `journal_offset`.
@@ -106,8 +97,9 @@ class Attempt:
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
-    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
-    run that shares its job ended, if it did without a word of its own; or that a device failed, which `error` tells of.
+    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `failed_node`
+    is the node of a device that failed, empty where Slurm has no name for the node; `error` has the device's error.
+    `exit_status` is that of a process that broke down, None where it is not known.
     `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`). `checkpoint_every` is the
     interval that it kept, in steps, None where its journal does not say.
     """
@@ -150,7 +142,9 @@ class Attempt:
     allocated_seconds: float | None = None
     gpus: int | None = None
     sharing: int = 1
-    died: str = ""
+    died: Breakdown = Breakdown.NONE
+    failed_node: str = ""
+    exit_status: int | None = None
     curve: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_every: int | None = None
 
@@ -177,12 +171,7 @@ class Attempt:
     @property
     def blames_device(self) -> bool:
         """Whether its error was a device's, and not the code's."""
-        return self.died.startswith(_DEVICE_FAILED)
-
-    @property
-    def bad_node(self) -> str:
-        """The node that has the device which failed, where one did and Slurm has a name for it."""
-        return self.died.removeprefix(_ON_NODE) if self.died.startswith(_ON_NODE) else ""
+        return self.died is Breakdown.DEVICE
 
     @property
     def gained(self) -> bool:
@@ -229,13 +218,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a pass or a command did, in words."""
+    """Something a pass or a command did, in words.
+
+    `attempt_id`: the end of this attempt; `text` is then what follows from it.
+    """
 
     time: float
     kind: str
     text: str
     run_id: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    attempt_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -295,7 +288,7 @@ class Closed:
 _Record = TypeVar("_Record", Run, Attempt, Member, StageRecord)
 _WORDS: Mapping[type, Mapping[str, type[Enum]]] = {
     Run: {"state": RunState, "cause": Cause, "held_for": HeldFor},
-    Attempt: {"cause": Cause, "leave_cause": LeaveCause},
+    Attempt: {"cause": Cause, "leave_cause": LeaveCause, "died": Breakdown},
     Member: {"state": MemberState},
     StageRecord: {"state": StageState},
 }

@@ -122,6 +122,8 @@ attempts = Table(
     Column("died", String, nullable=False),
     Column("curve", JSON, nullable=False),
     Column("checkpoint_every", Integer),
+    Column("failed_node", String, nullable=False),
+    Column("exit_status", Integer),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 
@@ -159,6 +161,7 @@ events = Table(
     Column("text", Text, nullable=False),
     Column("run_id", String, index=True),
     Column("details", JSON, nullable=False),
+    Column("attempt_id", Integer),
 )
 
 charges = Table(

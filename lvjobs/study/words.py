@@ -107,6 +107,19 @@ class LeaveCause(str, Enum):
         return cls.UNKNOWN
 
 
+class Breakdown(str, Enum):
+    """A failure of an attempt that its code is not to blame for, as its journal has it."""
+
+    NONE = ""
+    PROCESS = "process"
+    """The process ended without a last word, in a job that other runs share."""
+    DEVICE = "device"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "Breakdown":
+        return cls.PROCESS
+
+
 class SubmitOutcome(str, Enum):
     """The outcome of a submission."""
 

@@ -24,8 +24,8 @@ def retell(session: Session) -> dict[str, Any]:
     """All of it.
 
     `summary` is as a pass leaves it, made now of the ledger's rows and as old as the last pass. `spans` are the
-    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare; `step` the parts of what
-    one step costs (see `_step`); `runs` the records themselves.
+    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare, and the `mode` of its
+    rule; `step` the parts of what one step costs (see `_step`); `runs` the records themselves.
     """
     last = read_summary(session.study.layout.summary)
     with session.ledger.transaction() as transaction:
@@ -37,13 +37,15 @@ def retell(session: Session) -> dict[str, Any]:
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
         cells = transaction.cells()
-        stages = [each for each in transaction.stages() if cells.get(each.name)]
-    compared = [each.name for each in stages if not Stage.model_validate(each.definition).evaluates]
+        begun = [each for each in transaction.stages() if cells.get(each.name)]
+    stages = [Stage.model_validate(each.definition) for each in begun]
     return {
         "summary": summary,
         "runs": runs,
         "spans": spans(runs, attempts, charges, books, now),
-        "standings": [standing(session, name) for name in compared],
+        "standings": [
+            {**standing(session, stage.name), "mode": stage.select.mode} for stage in stages if not stage.evaluates
+        ],
         "step": _step(runs, books),
     }
 

@@ -74,8 +74,9 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
         runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
         saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
         transaction.save_attempts([attempt for attempt in saved if attempt.id])
+        latest = {attempt.run_id: attempt.id for attempt in saved}
         for action in actions:
-            told += _write_one(action, transaction, runs, study, now)
+            told += _write_one(action, transaction, runs, study, now, latest)
         spenders = {attempt.run_id for attempt in saved}
         attempts = defaultdict(list)
         for attempt in transaction.attempts(sorted(spenders)):
@@ -92,11 +93,17 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
 
 
 def _write_one(
-    action: Action, transaction: Transaction, runs: dict[str, Run], study: Study, now: float
+    action: Action,
+    transaction: Transaction,
+    runs: dict[str, Run],
+    study: Study,
+    now: float,
+    latest: dict[str, int],
 ) -> Iterable[str]:
+    """Write it. `latest` are the ids of the attempts that are new or changed, the last one of each run."""
     if isinstance(action, SaveAttempt):
         if not action.attempt.id:
-            transaction.add_attempt(action.attempt)
+            latest[action.attempt.run_id] = transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
         run, problem = runs[action.run_id], ""
         changes: dict[str, Any] = {
@@ -117,9 +124,13 @@ def _write_one(
         if changes:
             transaction.update_run(run.id, **changes)
             runs[run.id] = replace(run, **changes)
-        notes = list(filter(None, (action.note, problem)))
-        transaction.add_events([Event(now, action.state.value, note, run.id) for note in notes])
-        return [f"{run.name}: {note}" for note in notes]
+        ended = latest.get(run.id) if action.death else None
+        if action.words:
+            text = action.note if ended else action.words
+            transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
+        if problem:
+            transaction.add_event(Event(now, action.state.value, problem, run.id))
+        return [f"{run.name}: {words}" for words in (action.words, problem) if words]
     elif isinstance(action, Report):
         if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
             transaction.add_event(Event(now, "state", action.text, action.run_id))

@@ -38,6 +38,11 @@ class Death:
     cause: Cause
     evidence: str
 
+    @property
+    def words(self) -> str:
+        """Return both."""
+        return f"{self.cause.value}: {self.evidence}"
+
 
 def execution(history: Sequence[Job], restart_count: int) -> Job | None:
     """What accounting says of the end of a job's run number `restart_count` (its rows are oldest first).
@@ -67,7 +72,7 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
     if attempt.died:
         said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
-        return Death(Cause.KILLED, f"{attempt.died}{said}; last step {attempt.step}")
+        return Death(Cause.KILLED, f"{_broke_down(attempt)}{said}; last step {attempt.step}")
     if attempt.leave_cause is LeaveCause.SUPERSEDED:
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
@@ -100,6 +105,12 @@ def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
     if job.state in ("PREEMPTED", "REQUEUED") and (attempt.signal or not flag_is_stale):
         return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
+
+
+def _broke_down(attempt: Attempt) -> str:
+    if attempt.blames_device:
+        return "a device failed" + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
+    return f"its process died ({attempt.exit_status}) in a job that other runs share"
 
 
 def _left(attempt: Attempt) -> str:

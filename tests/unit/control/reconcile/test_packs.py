@@ -166,7 +166,9 @@ def test_one_that_is_cancelled_leaves_and_the_last_takes_the_job_along(make):
 
 def notes(scene, name):
     run_id = scene.run(name)["id"]
-    return [row["text"] for row in scene.rows("events") if row["run_id"] == run_id and row["kind"] == "cancelled"]
+    ends = {row["id"]: f"{row['cause']}: {row['evidence']}" for row in scene.rows("attempts")}
+    rows = [row for row in scene.rows("events") if row["run_id"] == run_id and row["kind"] == "cancelled"]
+    return ["; ".join(filter(None, (ends.get(row["attempt_id"]), row["text"]))) for row in rows]
 
 
 def advance_until(scene, condition):
