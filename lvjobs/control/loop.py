@@ -28,7 +28,7 @@ from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import SaveAttempt
 from lvjobs.control.reconcile.decide import decide, due
 from lvjobs.control.reconcile.gate import Case, gate
-from lvjobs.control.reconcile.hang import Watch
+from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
@@ -134,15 +134,15 @@ class Loop(Session):
 
 _ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
 
-_WATCH = "watch"
-"""The ledger's setting of when passes were made."""
-
 
 def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watch, float]:
     """The watch that passes keep, with this one; and from when on a journal may have grown that has."""
-    before = Watch.from_json(transaction.setting(_WATCH))
+    before = replace(
+        transaction.row("watch", Watch) or Watch(),
+        rests={rest.place: rest for rest in transaction.rows("suspensions", Rest)},
+    )
     watch = before.at(now, closely, machine(), time.clock_gettime(time.CLOCK_BOOTTIME))
-    transaction.set_setting(_WATCH, watch.to_json())
+    transaction.set_rows("watch", [watch])
     return watch, before.growing_from(now, closely)
 
 
@@ -151,7 +151,7 @@ def _with_rests(ledger: Ledger, watch: Watch, views: Sequence[RunView], now: flo
     seen = watch.with_rests([view.live for view in views if view.live is not None], now)
     if seen.rests != watch.rests:
         with ledger.transaction() as transaction:
-            transaction.set_setting(_WATCH, seen.to_json())
+            transaction.set_rows("suspensions", seen.rests.values())
     return seen
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, inser
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing, rows_among, rows_of
+from lvjobs.ledger.kept import Keeping
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work, record_of
 from lvjobs.ledger.staging import Staging, plain, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState
@@ -16,7 +17,7 @@ _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 """What memos keep of an attempt that a journal told of."""
 
 
-class Transaction(Closing, Staging):
+class Transaction(Closing, Keeping, Staging):
     """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def __init__(self, connection: Connection, known: dict[str, Any]) -> None:

@@ -34,7 +34,6 @@ from lvjobs.study.words import HeldFor, StageState
 MOST = 2
 """Of a study: the one that drives, and the one that stands by."""
 
-_SETTING = "driver"
 _ASK_AGAIN_SECONDS = 3600.0
 """For so long a site that refused the driver is not asked again, unless it would be asked for something else."""
 
@@ -52,12 +51,12 @@ class Standing:
 
 def standing(transaction: Transaction) -> Standing:
     """What the ledger keeps of the driver."""
-    return Standing(**json.loads(transaction.setting(_SETTING) or "{}"))
+    return transaction.row("driver", Standing) or Standing()
 
 
 def set_standing(transaction: Transaction, value: Standing) -> None:
     """Keep it."""
-    transaction.set_setting(_SETTING, json.dumps(value.__dict__))
+    transaction.set_rows("driver", [value])
 
 
 def driven(runs: Sequence[Run]) -> list[Run]:

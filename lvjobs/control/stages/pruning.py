@@ -1,8 +1,7 @@
 """Runs that compare badly are paused before their last step; one that proves better than most that came is taken up."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from lvjobs import remedies
@@ -14,6 +13,15 @@ from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.pruning import Report, new_reports, pruned
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the ledger has of a stage's pruning: the reports, oldest first, and the ids of the runs that are pruned."""
+
+    stage: str
+    reports: Sequence[tuple[str, int, float]] = ()
+    pruned: Sequence[str] = ()
 
 
 def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
@@ -92,10 +100,9 @@ def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
 
 
 def _read(transaction: Transaction, stage: str) -> tuple[list[Report], list[str]]:
-    kept = json.loads(transaction.setting(f"pruning:{stage}") or '{"reports": [], "pruned": []}')
-    return [Report(*each) for each in kept["reports"]], kept["pruned"]
+    kept = transaction.row("prunings", Kept, stage=stage) or Kept(stage)
+    return [Report(*each) for each in kept.reports], list(kept.pruned)
 
 
 def _write(transaction: Transaction, stage: str, reports: Sequence[Report], pruned_: Sequence[str]) -> None:
-    value = {"reports": [astuple(each) for each in reports], "pruned": list(pruned_)}
-    transaction.set_setting(f"pruning:{stage}", json.dumps(value))
+    transaction.set_rows("prunings", [Kept(stage, [astuple(each) for each in reports], pruned_)], stage=stage)

@@ -20,7 +20,7 @@ from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.records import Attempt, Charge, Event, Reservation, Submission, Work
 from lvjobs.ledger.tables import metadata
-from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberState, RunState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
 
 
 def an_attempt(**changes):
@@ -301,72 +301,6 @@ def _dump(path):
     dump = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
     connection.close()
     return dump
-
-
-def at(path, revision):
-    """A ledger of the first release, as a later one has migrated it; returns a connection to it."""
-    at_0001(path)
-    config = migrations()
-    engine = config.attributes["engine"] = database._engine(path)
-    command.upgrade(config, revision)
-    engine.dispose()
-    return sqlite3.connect(path)
-
-
-ENDS = [
-    ("killed", "a device failed on node gpu-3: ECC; last step 7", "a device failed on node gpu-3"),
-    ("killed", "a device failed: ECC; last step 7", "a device failed"),
-    ("killed", "it was: killed", "its process died (-9) in a job that other runs share"),
-    ("killed", "it was: killed", "its process died (None) in a job that other runs share"),
-    ("killed", "it", ""),
-]
-
-
-def test_sentences_of_earlier_releases_become_values(tmp_path):
-    connection = at(tmp_path / "runs.db", "0008")
-    for cause, evidence, died in ENDS:
-        connection.execute(
-            "INSERT INTO attempts SELECT NULL, run_id, NULL, token, job_id, restart_count, host, started, 2.0, ?, ?, "
-            "resumed_from, resumed_generation, step, executed, checkpoint_step, loss, untrained_loss, validation_loss, "
-            "validation_step, validation_windows, signal, leave_cause, leave_action, error, traceback, finished, "
-            "journal_offset, grown, generated, train_seconds, validation_seconds, checkpoint_seconds, checkpoints, "
-            "checkpoint_bytes, allocated_seconds, gpus, sharing, ?, curve, NULL FROM attempts WHERE id = 1",
-            (cause, evidence, died),
-        )
-    told = [
-        ("submitted as job 17", "aa"),
-        ("killed: a device failed on node gpu-3: ECC; last step 7; the study avoids node gpu-3; goes on", "aa"),
-        ("killed: it was: killed; goes on", "aa"),
-        ("killed: it was: killed", "aa"),
-        ("killed: it was: killed; held: no progress", "aa"),
-        ("killed: a device failed: ECC; last step 7; goes on", "bb"),
-        ("the limit was raised", None),
-    ]
-    events = "INSERT INTO events (time, kind, text, run_id, details) VALUES (1, 'interrupted', ?, ?, '{}')"
-    connection.executemany(events, told)
-    connection.commit()
-    connection.close()
-    ledger = open_ledger(tmp_path / "runs.db", 1)
-    with ledger.transaction() as transaction:
-        found = [(each.died, each.failed_node, each.exit_status) for each in transaction.attempts()]
-        assert found == [
-            (Breakdown.NONE, "", None),
-            (Breakdown.DEVICE, "gpu-3", None),
-            (Breakdown.DEVICE, "", None),
-            (Breakdown.PROCESS, "", -9),
-            (Breakdown.PROCESS, "", None),
-            (Breakdown.NONE, "", None),
-        ]
-        assert [(event.text, event.attempt_id) for event in transaction.events()] == [
-            ("submitted as job 17", None),
-            ("the study avoids node gpu-3; goes on", 2),
-            ("goes on", 4),
-            ("", 5),
-            ("killed: it was: killed; held: no progress", None),
-            ("killed: a device failed: ECC; last step 7; goes on", None),
-            ("the limit was raised", None),
-        ]
-    ledger.close()
 
 
 def test_the_head_is_the_newest_migration():

@@ -42,7 +42,7 @@ CHOICES = {
     "FUNCTION": "priced",
 }
 """The reader's choice for each word in CAPITALS."""
-STORED = ("runs", "stages", "events", "settings")
+STORED = ("runs", "stages", "events", "settings", "driver", "notices")
 
 
 # -- what there is before the command is typed ----------------------------------------------------------------------
