@@ -102,15 +102,15 @@ class Loop(Session):
             check_basis(transaction, self.terms)
             books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction, self.study.layout)
             summary = build_summary(transaction, self.study, books, unclosed, told, problems, now, waiting or {})
-            rows = {row["id"]: row for row in summary["runs"]}
+            rows = {row.id: row for row in summary.runs}
             over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
             mark, closed = transaction.closed_mark(), read_closed(path)
             fresh = None if closed.mark == mark else transaction.closed_rows()
         if fresh is not None:
             closed = write_closed(path, mark, fresh)
-        summary["runs"] = [row for row in summary["runs"] if row["id"] not in over]
-        write_summary(path, summary, mark)
-        return whole(summary, closed)
+        shown = replace(summary, runs=[row for row in summary.runs if row.id not in over]).to_dict()
+        write_summary(path, shown, mark)
+        return whole(shown, closed)
 
     def _clusters_for(self, known: Known) -> tuple[Mapping[str, Cluster], Mapping[str, ProfileError]]:
         """By profile, for submissions to come; and one a backend, for all there is to observe there.

@@ -107,7 +107,7 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
 
 def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
     """Evaluations each wait for another run: nobody wants to read which."""
-    awaiting = [key for key in found if key[0] == "planned" and key[1].startswith("comes after ")]
+    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
     if len(awaiting) > 1:
         runs = [run for key in awaiting for run in found.pop(key)]
         found["planned", "each comes after a run that is not completed yet"] = runs

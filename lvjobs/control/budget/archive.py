@@ -16,12 +16,10 @@ from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Closed, Run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import FORMAT, RunRow
 
 ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
-
-_FORMAT = 3
-"""Raise it when charges, a row of the summary, or what is tallied, are made in another way: all is then made anew."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ())
 def reopen_older(transaction: Transaction) -> None:
     """Open all again that another release closed, and charge all runs anew: its rules were others."""
     kept = transaction.row("closed_basis", _Basis)
-    if kept is not None and kept.format != _FORMAT:
+    if kept is not None and kept.format != FORMAT:
         transaction.reopen_all()
         attempts: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in transaction.attempts():
@@ -92,11 +90,11 @@ def check_basis(transaction: Transaction, terms: Terms) -> None:
         profile: known[profile] if profile in known and digests.get(profile) == digest else gpus_by_default(profile)
         for profile, digest in profiles.items()
     }
-    is_other = (before.format, before.terms) != (_FORMAT, binding)
+    is_other = (before.format, before.terms) != (FORMAT, binding)
     if is_other or any(known.get(profile, count) != count for profile, count in gpus.items()):
         transaction.reopen_all()
         gpus, profiles = {}, {}
-    basis = _Basis(_FORMAT, binding, gpus, profiles)
+    basis = _Basis(FORMAT, binding, gpus, profiles)
     if basis != before:
         transaction.set_rows("closed_basis", [basis])
 
@@ -111,7 +109,7 @@ def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
 def close_what_is_over(
     transaction: Transaction,
     books: Books,
-    rows: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, RunRow],
     attempts: Mapping[str, Sequence[Attempt]],
     now: float,
     gpus: Mapping[str, int],
@@ -125,7 +123,7 @@ def close_what_is_over(
         return set()
     before = closed_tally(transaction)
     tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
-    transaction.close_runs([Closed(run.id, json.dumps(rows[run.id]), tallies[run.id].to_json()) for run in over])
+    transaction.close_runs([Closed(run.id, json.dumps(vars(rows[run.id])), tallies[run.id].to_json()) for run in over])
     _keep(transaction, total([before, *tallies.values()]))
     # A profile's copy does not change: only GPUs of profiles that are used as they are can.
     _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})

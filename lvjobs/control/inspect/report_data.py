@@ -35,7 +35,8 @@ def retell(session: Session) -> dict[str, Any]:
         now = last["time"] if last else _newest(runs, attempts)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
-        summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
+        open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
+        summary = whole(open_.to_dict(), closed)
         cells = transaction.cells()
         begun = [each for each in transaction.stages() if cells.get(each.name)]
     stages = [Stage.model_validate(each.definition) for each in begun]

@@ -11,6 +11,7 @@ from typing import Any
 from lvjobs.cluster.nodes import expand_nodes
 from lvjobs.cluster.protocol import Cluster, JobRequest, Node
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import AvoidedRow
 from lvjobs.study.tables import Policy
 
 _HOUR = 3600.0
@@ -126,15 +127,15 @@ def noted(avoidance: Avoidance, choice: Choice, partition: str) -> Avoidance:
     return replace(avoidance, nodes=[replace(entry, used_in=places(entry)) for entry in avoidance.nodes])
 
 
-def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[dict[str, Any]]:
+def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[AvoidedRow]:
     """Return the list as the summary shows it."""
     return [
-        {
-            "node": entry.node,
-            "reason": entry.reason,
-            "since": entry.since,
-            "until": entry.since + policy.exclude_hours * _HOUR,
-            "used_in": list(entry.used_in),
-        }
+        AvoidedRow(
+            node=entry.node,
+            reason=entry.reason,
+            since=entry.since,
+            until=entry.since + policy.exclude_hours * _HOUR,
+            used_in=list(entry.used_in),
+        )
         for entry in read_avoidance(transaction).in_force(policy, now)
     ]
