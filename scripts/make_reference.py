@@ -18,10 +18,7 @@ from pydantic.fields import FieldInfo
 
 from lvjobs.cli import cli
 from lvjobs.cli.sweep import stage
-from lvjobs.study.config import StudyConfig
-from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
-from lvjobs.study.space import Range, Search
-from lvjobs.study.stages import Prune, Select, Stage
+from lvjobs.study.template import model_of, sections, toml_value
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- Written by `python scripts/make_reference.py`: mend what it reads, never this page. -->\n"
@@ -127,77 +124,20 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def study_reference() -> str:
-    """docs/study-toml.md."""
-    parts = [NOTE, TOML_HEAD]
-    tables = {name: field for name, field in StudyConfig.model_fields.items() if _model_of(field.annotation)}
-    parts += ["## At the top\n", _keys(StudyConfig, leave=set(tables))]
-    for name, field in tables.items():
-        model = _model_of(field.annotation)
-        assert model is not None
-        if name == "train":
-            parts += _train()
-        elif name == "stage":
-            parts += _stage()
-        else:
-            parts += [f"## [{name}]\n", _said(model), _keys(model)]
+    """Return docs/study-toml.md."""
+    parts, header = [NOTE, TOML_HEAD, "## At the top\n"], ""
+    for section in sections():
+        if section.header != header:
+            header = section.header
+            parts.append(f"{'###' if header.startswith('[stage.') else '##'} {header}\n")
+        if header:
+            parts.append(_inline(section.about) + "\n")
+        rows = [
+            [f"`{key}`", _kind(field.annotation), _default(field), _inline(field.description or "")]
+            for key, field in section.keys.items()
+        ]
+        parts.append(_table(["key", "takes", "left out", "meaning"], rows))
     return "\n".join(parts)
-
-
-def _train() -> list[str]:
-    own = set(OwnSettings.model_fields) - set(RunSettings.model_fields)
-    return [
-        "## [train]\n",
-        "Defaults of `lvjobs submit train`, and what every stage starts from. Of every training:\n",
-        _keys(RunSettings),
-        "Of the forecasting that comes with lvjobs ([training](training.md)):\n",
-        _keys(TrainSettings, leave=set(RunSettings.model_fields)),
-        "Of [a function of your own](tasks.md), whose further keys are those that `[train]` gives a value:\n",
-        _keys(OwnSettings, leave=set(OwnSettings.model_fields) - own),
-    ]
-
-
-def _stage() -> list[str]:
-    inner = {"select": Select, "prune": Prune, "search": Search}
-    parts = [
-        "## [[stage]]\n",
-        "Runs that are compared, or evaluations ([sweeps](sweeps.md)). Left out: the published study's.\n",
-        _keys(Stage),
-        "### space\n",
-        "Keys of `[train]`, each with a list of values, or a range:\n",
-        _keys(Range),
-    ]
-    for name, model in inner.items():
-        parts += [f"### {name}\n", _keys(model)]
-    return parts
-
-
-def _said(model: type[BaseModel]) -> str:
-    """The model's docstring, without the name of its table."""
-    text = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0]
-    text = " ".join(re.sub(r"^\[+\w+\]+: ", "", text).split())
-    return f"{text[0].upper()}{text[1:]}\n"
-
-
-def _keys(model: type[BaseModel], leave: set[str] = frozenset()) -> str:  # type: ignore[assignment]
-    rows = [
-        [f"`{field.alias or name}`", _kind(field.annotation), _default(field), _meaning(field)]
-        for name, field in model.model_fields.items()
-        if name not in leave
-    ]
-    return _table(["key", "takes", "left out", "meaning"], rows)
-
-
-def _meaning(field: FieldInfo) -> str:
-    """Its description, where None is what TOML has no word for."""
-    return _inline((field.description or "").replace("None:", "left out:"))
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The model of a table, or of a list of tables."""
-    for each in (annotation, *get_args(annotation)):
-        if isinstance(each, type) and get_origin(each) is None and issubclass(each, BaseModel):
-            return each
-    return None
 
 
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}
@@ -216,7 +156,7 @@ def _kind(annotation: Any) -> str:
         return f"a list: {_kind(arguments[0])}"
     if origin is dict:
         return "a table"
-    if isinstance(annotation, type) and origin is None and issubclass(annotation, BaseModel):
+    if model_of(annotation):
         return "a table"
     return _KINDS.get(annotation, "text")
 
@@ -227,16 +167,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value in ({}, []):
         return ""
-    if isinstance(value, BaseModel):
-        text = ", ".join(f"{key} = {_toml(each)}" for key, each in value.model_dump(mode="json").items())
-        return f"`{{ {text} }}`"
-    return f"`{_toml(value)}`"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
-        return f"{value:.0e}".replace("e+", "e")
-    return json.dumps(value)
+    return f"`{toml_value(value.model_dump(mode='json') if isinstance(value, BaseModel) else value)}`"
 
 
 PAGES = {"cli.md": cli_reference, "study-toml.md": study_reference}

@@ -77,8 +77,8 @@ def _default(key: str) -> str:
     "names",
     multiple=True,
     metavar="NAME",
-    help="report, official, exact, measured (loads torch, takes seconds) or all; may be given again.  "
-    "[default: report, official, exact]",
+    help="published-formula, official, exact, measured (loads torch, takes seconds) or all; may be given again.  "
+    "[default: the first three]",
 )
 @click.option("--published", is_flag=True, help="Show instead what the published study printed, beside its formula.")
 @json_option
@@ -93,7 +93,7 @@ def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool
         return
     wanted = chosen(names)
     workload = Workload(shape=architecture_of(model), kv_cache=not no_kv_cache, **given)
-    results = {name: CONVENTIONS[name](workload) for name in wanted}
+    results = {name: CONVENTIONS[name].count(workload) for name in wanted}
     if as_json:
         configuration = {
             "model": model,

@@ -9,7 +9,7 @@
 
 `on_step(job)` is a job's worker: called for each step of each running job, it returns an exit code to end, or None to
 go on; `job.signals` are those it got. It writes what it likes into `job.run_directory`; this module writes nothing.
-What happens when follows FACTS that were measured on Slurm 24.11; each fault names what it imitates.
+It behaves as Slurm was seen to (docs/slurm-behaviour.md); each fault names what it imitates.
 """
 
 from collections import deque

@@ -5,7 +5,6 @@ the forward pass, whatever learns and whatever is kept or recomputed for it; tok
 free, adding them is not. No rotary embedding, biases, loss or optimizer. Precision changes nothing.
 """
 
-from lvjobs.flops.architecture import Architecture
 from lvjobs.flops.rules import (
     ATTENTION,
     MLP,
@@ -19,7 +18,7 @@ from lvjobs.flops.rules import (
     linears,
     matmul,
 )
-from lvjobs.flops.workload import Counts, LoraTargets, Workload
+from lvjobs.flops.workload import Counts, Workload
 
 
 def count(workload: Workload) -> Counts:
@@ -31,18 +30,6 @@ def count(workload: Workload) -> Counts:
         backward=2 * one.total,
         generation=generation(workload, lambda new, keys: _pass(workload, 1, new, keys).total),
     )
-
-
-def forward(shape: Architecture, batch: int, length: int, lora_rank: int = 0, lora_targets: LoraTargets = "qv") -> int:
-    """One forward pass over `batch` sequences of `length` tokens, with adapters of `lora_rank` (0: none)."""
-    return count(Workload(shape, batch, length, lora_rank, lora_targets)).forward
-
-
-def training_step(
-    shape: Architecture, batch: int, length: int, lora_rank: int, lora_targets: LoraTargets = "qv"
-) -> int:
-    """Forward and backward: exactly three forward passes."""
-    return count(Workload(shape, batch, length, lora_rank, lora_targets)).step
 
 
 def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:

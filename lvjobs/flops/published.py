@@ -7,7 +7,7 @@ says why.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lvjobs.flops import report
+from lvjobs.flops import published_formula
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.workload import Workload
 
@@ -41,7 +41,7 @@ class Published:
 def published() -> Published:
     """Every figure, the formula's computed now."""
     shape = architecture_of(MODEL)
-    lora = report.count(Workload(shape, BATCH, 512, 4))
+    lora = published_formula.count(Workload(shape, BATCH, 512, 4))
     table_1 = (
         Figure("embedding", "1,835,008", lora.embedding),
         Figure("attention, a layer", "11,444,391,936", lora.attention_per_layer),
@@ -51,7 +51,7 @@ def published() -> Published:
         Figure("final", "1,095,809,546", lora.final),
         Figure("forward", "1,564,297,280,490", lora.forward),
         Figure("LoRA step", "1,592,231,160,498", lora.step),
-        Figure("regular step", "4,692,891,841,470", report.count(Workload(shape, BATCH, 512)).step),
+        Figure("regular step", "4,692,891,841,470", published_formula.count(Workload(shape, BATCH, 512)).step),
     )
     base = 5000 * _step(512, 4)
     stage_1 = sum(3 * 500 * _step(512, rank) for rank in (2, 4, 8))
@@ -80,4 +80,4 @@ def published() -> Published:
 
 
 def _step(length: int, rank: int) -> int:
-    return report.count(Workload(architecture_of(MODEL), BATCH, length, rank)).step
+    return published_formula.count(Workload(architecture_of(MODEL), BATCH, length, rank)).step

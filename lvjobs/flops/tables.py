@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lvjobs.flops.conventions import MEANINGS, caveats
+from lvjobs.flops.conventions import CONVENTIONS, caveats
 from lvjobs.flops.published import Figure, Published
 from lvjobs.flops.workload import PARTS, Counts, Workload
 
@@ -15,16 +15,21 @@ _ANY_WIDTH = 10_000
 
 
 def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], console: Console | None = None) -> None:
-    """One column a convention, in full where they fit and to four digits where they do not."""
+    """Print a column for each convention: in full where they fit, else to four digits, last with names on two lines."""
     console = console or _console()
     _say(console, f"{model}: {_described(workload)}")
     rows = [(part.replace("_", " "), [getattr(counts, part) for counts in results.values()]) for part in PARTS]
-    table = _table(results, rows, "{:,}")
-    if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum > console.width:
-        table = _table(results, rows, "{:.3e}")
-    console.print(table)
+    broken = [name.replace("-", "-\n") for name in results]
+    tables = (
+        _table(list(results), rows, "{:,}"),
+        _table(list(results), rows, "{:.3e}"),
+        _table(broken, rows, "{:.3e}"),
+    )
+    wide = console.options.update(width=_ANY_WIDTH)
+    fits = (table for table in tables if console.measure(table, options=wide).maximum <= console.width)
+    console.print(next(fits, tables[-1]))
     for name in results:
-        _say(console, f"{name}: {MEANINGS[name]}")
+        _say(console, f"{name}: {CONVENTIONS[name].meaning}")
     for note in caveats(workload, tuple(results)):
         _say(console, f"note: {note}")
 
@@ -71,10 +76,10 @@ def _described(workload: Workload) -> str:
     return f"{', '.join(words)}; {forecast}"
 
 
-def _table(results: Mapping[str, Counts], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:
+def _table(names: Sequence[str], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("FLOPs", no_wrap=True)
-    for name in results:
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for part, values in rows:
         table.add_row(part, *(style.format(value) for value in values))

@@ -7,7 +7,7 @@ value is written with a fixed number of decimals, `,` between the variables of a
 
 No signs or leading digits are fixed: a value that leaves the usual range (`-0.12`, `10.30`) is written as it is.
 
-The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back: `Codec.error_bound`.
+The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back.
 Doubles could not hold that everywhere, so two things keep it true. A history whose width is nothing beside its level
 (1e15, 1e15 + 1) is scaled by a little more than its width. And a value that lies millions of widths outside its history
 is refused (`Unwritable`), since no double near it is as fine as the last decimal.
@@ -130,11 +130,6 @@ class Codec:
         """How large (6 |x - offset| + |offset|) / unit may be: six roundings of the one and one of the other."""
         return 0.99 * SLACK * 10.0**-self.decimals / _ROUNDOFF
 
-    def error_bound(self, scale: Scale) -> Floats:
-        """The largest |decode(encode(x)) - x|, of shape (..., variables), in the data's own units."""
-        bound: Floats = (0.5 + SLACK) * 10.0**-self.decimals * scale.unit
-        return bound
-
     def format(self, scaled: Floats) -> str:
         """The text of one series that is scaled already, of shape (steps, variables)."""
         return self.write(scaled[None])[0]
@@ -203,7 +198,7 @@ class Codec:
         """The text of each series: `values` has the shape (series, steps, variables), `scale` fits it.
 
         Raises:
-            Unwritable: a value is not finite, or too far outside its history to be read back within `error_bound`.
+            Unwritable: a value is not finite, or too far outside its history to be read back as exactly.
         """
         values = np.asarray(values, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -229,12 +224,3 @@ class Codec:
         if len({len(rows) for rows in parsed}) > 1:
             raise Undecodable(f"series of {min(map(len, parsed))} to {max(map(len, parsed))} steps: decode one by one")
         return scale.invert(np.stack(parsed))
-
-
-TINY = Codec()
-"""What `tiny` was pretrained on."""
-PUBLISHED = Codec(decimals=3, target=1.0)
-"""The report's settings: alpha .99, beta .3, three decimals."""
-LLMTIME = Codec(decimals=3, target=1.0, alpha=0.95)
-"""LLMTime's own defaults: `get_scaler(alpha=0.95, beta=0.3)` in models/llmtime.py and `prec=3` in demo.py of
-github.com/ngruver/llmtime, which truncates where this rounds and leaves out the point."""

@@ -89,24 +89,9 @@ class Grammar:
         ends: NDArray[np.bool_] = np.isin(np.arange(len(ALPHABET)), _places(VALUE_SEPARATOR + STEP_SEPARATOR))
         return ends
 
-    @property
-    def is_lockstep(self) -> bool:
-        """Whether the next state never hangs on which character was chosen, so that all rows of a batch go in step."""
-        return self.digits == 1 and not self.signed
-
     def longest(self, steps: int) -> int:
         """The most characters that so many steps can take: what a forecast needs room for."""
         return steps * self.variables * (self.signed + self.digits + 1 + self.decimals + 1)
-
-    def accepts(self, text: str, steps: int) -> bool:
-        """Whether it is exactly `steps` steps of this layout."""
-        state, values = START, 0
-        for character in text:
-            place = ALPHABET.find(character)
-            if place < 0 or values == steps * self.variables or (state := int(self.next[state, place])) < 0:
-                return False
-            values += int(self.ends[place])
-        return values == steps * self.variables
 
     def pairs(self) -> Iterator[str]:
         """Every two characters that can stand next to each other, each pair once."""

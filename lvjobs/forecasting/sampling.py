@@ -66,10 +66,6 @@ class Sampling:
         return result
 
 
-REPORT = Sampling(temperature=0.2)
-"""The report's temperature. Its repetition penalty of 2.9, which spoilt every number, is not here to be set."""
-
-
 @dataclass(frozen=True)
 class Bands:
     """What samples say of each value: `median` (series, steps, variables), `quantiles` (levels, series, ...)."""

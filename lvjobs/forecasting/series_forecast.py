@@ -117,26 +117,3 @@ class SeriesForecast:
             for name, values in whole.items():
                 file.create_dataset(f"/{name}", data=values)
         write_atomic(path, memory.getvalue())
-
-    @classmethod
-    def read_hdf5(cls, path: Path) -> "SeriesForecast":
-        """What `write_hdf5` wrote.
-
-        Raises:
-            LvjobsError: the file holds something else.
-        """
-        try:
-            with h5py.File(path, "r") as file:
-                return cls(
-                    series=int(file.attrs["series"]),
-                    time=file["/time"][()],
-                    truth=file["/truth"][()],
-                    history=int(file.attrs["history"]),
-                    samples=file["/samples"][()],
-                    baselines={name: values[()] for name, values in file["/baselines"].items()},
-                    evidence=json.loads(file.attrs["evidence"]),
-                )
-        except (OSError, KeyError, ValueError) as error:
-            raise LvjobsError(
-                f"{path} holds no forecast of a series ({error}); name the forecast.h5 of a forecast"
-            ) from None

@@ -117,26 +117,6 @@ class Split:
         chosen: Floats = trajectories[list(self.train)].astype(np.float64)
         return chosen
 
-    def gather(self, forecasts: Mapping[int, Floats]) -> Floats:
-        """Forecasts by system, (horizon, V) each, made one array (S, horizon, V) in the order of `truths`.
-
-        A forecast is known by its system and never by its place in a list, so no shuffle can part it from its truth.
-
-        Raises:
-            UsageError: a scored system has no forecast, another one has, or one has not the whole horizon.
-        """
-        if missing := [system for system in self.test if system not in forecasts]:
-            raise UsageError(f"{len(missing)} scored system(s) have no forecast, system {missing[0]} first")
-        if foreign := sorted(set(forecasts) - set(self.test)):
-            raise UsageError(f"system {foreign[0]} has a forecast, but this split does not score it")
-        for system, values in forecasts.items():
-            if np.ndim(values) != 2 or len(values) != self.horizon:  # noqa: PLR2004
-                raise UsageError(
-                    f"the forecast of system {system} has the shape {np.shape(values)}; "
-                    f"it must be ({self.horizon}, variables): the whole horizon is scored"
-                )
-        return np.stack([np.asarray(forecasts[system], dtype=np.float64) for system in self.test])
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -55,11 +55,6 @@ class Windows:
         """How many labels count: nothing precedes a window's first token, so nothing predicts it."""
         return int((self.labels[:, 1:] != IGNORED).sum())
 
-    @property
-    def position_ids(self) -> NDArray[np.int64]:
-        """Each token's place in its own series, 0 on padding: (M, L)."""
-        return (np.arange(self.ids.shape[1]) if self.positions is None else self.positions) * self.attention
-
 
 def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
     """Windows of those rows of ids, of which the first `unlearnt` are context only."""

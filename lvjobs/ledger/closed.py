@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, CursorResult, Select, delete, func, insert, select
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.records import Closed, Run, record_of
+from lvjobs.ledger.reading import record_of
+from lvjobs.ledger.records import Closed, Run
 from lvjobs.study.words import RunState
 
 _SET = "closed set"

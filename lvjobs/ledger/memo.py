@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work, record_of
+from lvjobs.ledger.reading import record_of
+from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import RunState
 

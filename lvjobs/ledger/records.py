@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
-from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
+from lvjobs.study.words import (
+    Breakdown,
+    Cause,
+    HeldFor,
+    LeaveCause,
+    MemberState,
+    RunState,
+    StageState,
+)
 
 
 @dataclass(frozen=True)
@@ -283,20 +290,3 @@ class Closed:
     run_id: str
     row: str
     tally: str
-
-
-_Record = TypeVar("_Record", Run, Attempt, Member, StageRecord)
-_WORDS: Mapping[type, Mapping[str, type[Enum]]] = {
-    Run: {"state": RunState, "cause": Cause, "held_for": HeldFor},
-    Attempt: {"cause": Cause, "leave_cause": LeaveCause, "died": Breakdown},
-    Member: {"state": MemberState},
-    StageRecord: {"state": StageState},
-}
-
-
-def record_of(kind: type[_Record], values: dict[str, Any]) -> _Record:
-    """Return the record with these values, whose words are still texts; they become enums in place."""
-    for name, words in _WORDS[kind].items():
-        if values.get(name) is not None:
-            values[name] = words(values[name])
-    return kind(**values)

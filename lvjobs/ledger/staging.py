@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.records import StageRecord, record_of
+from lvjobs.ledger.reading import record_of
+from lvjobs.ledger.records import StageRecord
 from lvjobs.study.words import StageState
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, inser
 from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing, rows_among, rows_of
 from lvjobs.ledger.kept import Keeping
-from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work, record_of
+from lvjobs.ledger.reading import record_of
+from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
 from lvjobs.ledger.staging import Staging, plain, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState
 
@@ -133,10 +134,6 @@ class Transaction(Closing, Keeping, Staging):
         key = self._connection.execute(insert(tables.attempts).values(**values)).inserted_primary_key
         assert key is not None
         return int(key[0])
-
-    def save_attempt(self, attempt: Attempt) -> None:
-        """Write an attempt's row anew."""
-        self.save_attempts([attempt])
 
     def save_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Write attempts' rows anew."""

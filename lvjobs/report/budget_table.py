@@ -5,6 +5,8 @@ from typing import Any, Literal, TypeAlias
 
 from tabulate import tabulate
 
+from lvjobs.report.numbers import four_digits
+
 Style: TypeAlias = Literal["github", "latex_booktabs"]
 
 _KINDS = ("useful", "replayed", "validation", "generation")
@@ -48,10 +50,4 @@ def budget_rows(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
 
 def _texts(stage: str, row: Sequence[int], limit: int) -> list[str]:
     runs, steps, *flops = row
-    return [stage, f"{runs:,}", f"{steps:,}", *map(_figure, flops), f"{100 * flops[-1] / limit:.2f} %"]
-
-
-def _figure(flops: int) -> str:
-    """Four digits: 1.000e17."""
-    mantissa, _, exponent = f"{flops:.3e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if flops else "0"
+    return [stage, f"{runs:,}", f"{steps:,}", *map(four_digits, flops), f"{100 * flops[-1] / limit:.2f} %"]

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lvjobs.report.numbers import percent
 from lvjobs.report.tables import new_console
 
 _FIGURES = ("hours", "GPU-hours", "used", "goodput", "ETTR", "attempts")
@@ -39,8 +40,8 @@ def _figures(share: Mapping[str, Any]) -> tuple[str, ...]:
         _hours(share["allocated_hours"]),
         _hours(allocated),
         f"{_hours(used)} ({100 * used / allocated:.0f} %)" if allocated else _hours(used),
-        _percent(share["goodput"]),
-        _percent(share["ettr"]),
+        percent(share["goodput"]),
+        percent(share["ettr"]),
         str(share["attempts"]),
     )
 
@@ -67,7 +68,3 @@ def _notes(efficiency: Mapping[str, Any]) -> list[str]:
 
 def _hours(hours: float) -> str:
     return f"{hours:.3g}" if hours < 1 else f"{hours:.2f}"
-
-
-def _percent(ratio: float | None) -> str:
-    return "" if ratio is None else f"{100 * ratio:.1f} %"

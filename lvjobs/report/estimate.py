@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
+from lvjobs.report.numbers import four_digits
 from lvjobs.report.tables import new_console
 
-_RULES = {"official": "the official rules", "exact": "the exact convention", "report": "the report's formula"}
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -74,7 +74,7 @@ def _print_flops(
     table = _table("stage", *counts.values(), *conventions)
     for row in _rows(estimate):
         sums = [sum(row[part][name] for part in parts) for name in conventions]
-        table.add_row(row["name"], *(f"{row[key]:,}" for key in counts), *map(_figure, sums))
+        table.add_row(row["name"], *(f"{row[key]:,}" for key in counts), *map(four_digits, sums))
     console.print(f"\n{title}, FLOPs:")
     console.print(table)
 
@@ -84,7 +84,7 @@ def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) ->
     for row in _rows(estimate):
         figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
         share = 100 * sum(figures) / estimate["limit"]
-        table.add_row(row["name"], *map(_figure, (*figures, sum(figures))), f"{share:.2f} %")
+        table.add_row(row["name"], *map(four_digits, (*figures, sum(figures))), f"{share:.2f} %")
     console.print(f"\nand one interval of replay, set aside for each run until it is completed, {binding} FLOPs:")
     console.print(table)
     if not estimate["counts_inference"]:
@@ -145,12 +145,12 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
             f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
             f"{_point(item['dearest'])}."
         )
-    rules = _RULES.get(estimate["convention"], estimate["convention"])
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
     taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
     yield (
-        f"Under {rules} this {fits} the limit of {short(limit)}: {short(estimate['needed'])} FLOPs are needed"
+        f"Under the {estimate['convention']} convention this {fits} the limit of {short(limit)}: "
+        f"{short(estimate['needed'])} FLOPs are needed"
         f"{at_once}, {short(free)} are free{taken}."
     )
     if not estimate["fits"]:
@@ -166,8 +166,8 @@ def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
     """Return why none of it may start, in a line; empty where all of it fits. `where`: see `Study.where`."""
     if estimate["fits"]:
         return ""
-    rules = _RULES.get(estimate["convention"], estimate["convention"])
-    words = f"under {rules} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
+    under = f"under the {estimate['convention']} convention"
+    words = f"{under} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
     several = len(estimate["stages"]) > 1
     causes = list(_several_cause_lines(estimate, where)) if several else []
     plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
@@ -226,9 +226,9 @@ def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> I
 def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
     table = _table("stage", "runs", "steps each", "FLOPs", "replay")
     for part in plan["stages"]:
-        figures = (_figure(part["work"]), _figure(part["replay"]))
+        figures = (four_digits(part["work"]), four_digits(part["replay"]))
         table.add_row(part["name"], f"{part['runs']:,}", f"{part['steps']:,}", *figures)
-    table.add_row("sum", "", "", _figure(plan["work"]), "")
+    table.add_row("sum", "", "", four_digits(plan["work"]), "")
     console.print(f"\nA plan that fits: {_in_words(plan)}")
     console.print(table)
     console.print(
@@ -251,15 +251,9 @@ def _table(first: str, *numbers: str) -> Table:
     return table
 
 
-def _figure(flops: int) -> str:
-    """Four digits: 1.000e17."""
-    mantissa, _, exponent = f"{flops:.3e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if flops else "0"
-
-
 def short(flops: int) -> str:
     """At most four digits, as people write them: 1e17."""
-    mantissa, _, exponent = _figure(flops).partition("e")
+    mantissa, _, exponent = four_digits(flops).partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}" if exponent else "0"
 
 

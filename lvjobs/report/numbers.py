@@ -1,5 +1,7 @@
 """Numbers as the tables and figures of a report write them."""
 
+from typing import Any
+
 
 def short(value: float) -> str:
     """Three significant digits, zeros at the end too; `.0710` as the tables of the field have it."""
@@ -27,3 +29,19 @@ def counted(number: int, words: str) -> str:
 def flops(count: int) -> str:
     """FLOPs in two digits: `1.2e+15`; `0` for none."""
     return f"{count:.1e}" if count else "0"
+
+
+def four_digits(flops: int) -> str:
+    """Return FLOPs in four digits: `1.000e17`; `0` for none."""
+    mantissa, _, exponent = f"{flops:.3e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if flops else "0"
+
+
+def percent(ratio: float | None) -> str:
+    """Return a ratio as `12.3 %`; empty where there is none."""
+    return "" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def setting(value: Any) -> str:
+    """Return the value of a key of [train] as a table shows it; empty where there is none."""
+    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)

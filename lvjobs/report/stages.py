@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import short
+from lvjobs.report.numbers import setting, short
 from lvjobs.report.tables import new_console
 from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
@@ -92,7 +92,7 @@ def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
         table.add_row(
             "*" if row["won"] else "",
             row["runs"][0],
-            *(_plain(row["settings"][key]) for key in found["varied"]),
+            *(setting(row["settings"][key]) for key in found["varied"]),
             value,
             *((error, str(len(row["runs"]))) if has_seeds else ()),
             str(row["steps"]),
@@ -110,7 +110,3 @@ def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
     if found["reason"]:
         console.print(Text(found["reason"]), soft_wrap=True)
     console.print(Text(f"curves and heatmaps: {remedies.REPORT(*where)}"), soft_wrap=True)
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

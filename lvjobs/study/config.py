@@ -43,16 +43,19 @@ _SECRET = frozenset({"notify.webhook"})
 class StudyConfig(Table):
     """The whole of study.toml."""
 
-    profile: str = Field(default="local", description="how the cluster is used (docs/profiles.md)")
-    local_slots: Int = Field(default=1, gt=0, description="jobs at once on the local backend")
+    profile: str = Field(
+        default="local",
+        description="how the cluster is used: local, lab, generic, a site, or a file (docs/profiles.md)",
+    )
+    local_slots: Int = Field(default=1, gt=0, description="jobs that run at the same time with profile local")
     resources: Resources = Resources()
-    driver: Driver = Driver()
-    notify: Notify = Notify()
-    train: RunSettings = Field(default_factory=TrainSettings)
     budget: Budget = Budget()
-    evaluation: Evaluation = Evaluation()
-    policy: Policy = Policy()
+    train: RunSettings = Field(default_factory=TrainSettings)
     stage: list[Stage] = Field(default_factory=lambda: list(PUBLISHED))
+    evaluation: Evaluation = Evaluation()
+    notify: Notify = Notify()
+    driver: Driver = Driver()
+    policy: Policy = Policy()
 
     @field_validator("stage")
     @classmethod

@@ -14,27 +14,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from lvjobs.errors import UsageError
 from lvjobs.study.lists import List
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.run import TASK, RunConfig
+from lvjobs.study.tables import Table
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 
-class RunSettings(BaseModel):
-    """What every run has, whatever it trains."""
+class RunSettings(Table):
+    """The settings of every run: defaults of `lvjobs submit train`, from which every stage starts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    seed: Int = Field(default=0, ge=0, description="of everything that is drawn")
-    steps: Int = Field(default=5000, gt=0, description="of the run")
+    seed: Int = Field(default=0, ge=0, description="seed of every random number")
+    steps: Int = Field(default=5000, gt=0, description="optimizer steps of a run")
     checkpoint_every: Int = Field(default=250, gt=0, description="steps between checkpoints")
-    validate_every: Int | None = Field(default=None, gt=0, description="None: with every checkpoint")
-    threads: Int = Field(default=1, gt=0, description="of a process; another number is another arithmetic")
-    keep_last: Int = Field(default=2, gt=0, description="checkpoints that stay")
-    keep_best: bool = Field(default=True, description="whether that with the lowest validation loss stays too")
+    validate_every: Int | None = Field(
+        default=None, gt=0, description="steps between validations; default: with every checkpoint", examples=[250]
+    )
+    threads: Int = Field(
+        default=1, gt=0, description="threads per process; with another number, a resumed run is no longer bit-exact"
+    )
+    keep_last: Int = Field(default=2, gt=0, description="newest checkpoints that are kept")
+    keep_best: bool = Field(default=True, description="also keep the checkpoint with the lowest validation loss")
 
     def run_config(self) -> RunConfig:
         """The immutable configuration these settings declare: the run's own keys apart from the task's."""
@@ -49,18 +52,20 @@ class RunSettings(BaseModel):
 
 
 class TrainSettings(RunSettings, TrainingConfig):
-    """[train] of the forecasting: defaults of `lvjobs submit train`, and what every stage starts from."""
+    """The settings of the forecasting that comes with lvjobs (docs/training.md)."""
 
-    data: str = Field(default="data.h5", description="HDF5 with /time (T,) and /trajectories (N, T, 2)")
+    data: str = Field(
+        default="data.h5", description="HDF5 file: /time (T,), /trajectories (N, T, 2); `lvjobs data make` writes one"
+    )
 
     def _params(self, values: dict[str, Any]) -> dict[str, Any]:
         return TrainingConfig.model_validate(values).model_dump(mode="json")
 
 
 class OwnSettings(RunSettings):
-    """[train] of a function of one's own; its keys are added by `settings_model`."""
+    """Instead of these, `task` names a function of your own, and all further keys are its settings (docs/tasks.md)."""
 
-    task: str = Field(pattern=TASK.pattern, description="module:function, or package.module:function")
+    task: str = Field(pattern=TASK.pattern, description="the function: module:function, or package.module:function")
 
 
 def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:

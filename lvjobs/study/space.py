@@ -6,9 +6,10 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from lvjobs.study.numbers import Float, Int
+from lvjobs.study.tables import Table
 
 _STARTUP, _PARALLEL = 10, 4
 _MOST_CORNERS = 512
@@ -18,39 +19,40 @@ _MOST_CORNERS = 512
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Range(Table):
+    """A range of numbers, both ends included. For a key that takes whole numbers, they are whole."""
 
-
-class Range(_Table):
-    """Numbers from `low` to `high`, both included; `log`: alike in each order of magnitude; `step`: low + n * step.
-
-    Of a key that takes whole numbers they are whole.
-    """
-
-    low: Float = Field(allow_inf_nan=False, description="included")
-    high: Float = Field(allow_inf_nan=False, description="included")
-    log: bool = Field(default=False, description="alike in each order of magnitude")
-    step: Float | None = Field(default=None, gt=0, allow_inf_nan=False, description="only low, low + step, ...")
+    low: Float = Field(allow_inf_nan=False, description="lowest value")
+    high: Float = Field(allow_inf_nan=False, description="highest value")
+    log: bool = Field(default=False, description="sample on a logarithmic scale")
+    step: Float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="only low, low + step, low + 2 step, ..."
+    )
 
 
 Values: TypeAlias = Range | list[Any]
 """What a key may be: of a range, or one of a list."""
 
 
-class Search(_Table):
-    """How a space is searched. `lvjobs.sweep.sampling` has the meaning; Optuna has the algorithms.
+class Search(Table):
+    """The search of a space, by a sampler of Optuna.
+
+    `lvjobs.sweep.sampling` has the meaning; Optuna has the algorithms.
 
     `trials` are proposed in all, the first `startup` of them at random (None: 10, or a third where that is fewer), and
     no more than `parallel` are open at once (None: 4; all where the sampler is random, for it learns nothing).
     """
 
-    sampler: Literal["tpe", "random"] = Field(default="tpe", description="tpe learns from what trials reached")
-    trials: Int = Field(gt=0, description="that are proposed in all")
-    seed: Int = Field(default=0, ge=0, description="of the sampler")
-    parallel: Int | None = Field(default=None, gt=0, description="that may be open at once; None: 4, all if random")
+    sampler: Literal["tpe", "random"] = Field(
+        default="tpe", description="tpe learns from earlier trials; random does not"
+    )
+    trials: Int = Field(gt=0, description="trials in all")
+    seed: Int = Field(default=0, ge=0, description="seed of the sampler")
+    parallel: Int | None = Field(
+        default=None, gt=0, description="trials that may be open at once; default: 4, or all of them with random"
+    )
     startup: Int | None = Field(
-        default=None, gt=0, description="drawn at random before it learns; None: 10, or a third where that is fewer"
+        default=None, gt=0, description="random trials at the beginning; default: 10, or a third of fewer than 30"
     )
 
     @property

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.numbers import Int
 from lvjobs.study.run import NAME
 from lvjobs.study.space import Search, Values, read_search, read_space
+from lvjobs.study.tables import Table
 
 WORDS = ("all", "plan", "show", "retry", "stop")
 """What follows `lvjobs sweep` and is no stage."""
@@ -21,21 +22,19 @@ LOSSES = ("validation_loss", "training_loss")
 At: TypeAlias = Literal["last", "best"]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
-
-
-class Select(_Table):
-    """How a stage's winner is chosen.
+class Select(Table):
+    """The choice of a stage's winner.
 
     `metric` is what the runs' journals report: `validation_loss`, `training_loss`, or what a function of one's own
     calls it. Never an error on the scored series: choosing by those would make of them a training set.
     """
 
-    metric: str = Field(default="validation_loss", min_length=1, description="what the runs' journals report")
-    mode: Literal["min", "max"] = Field(default="min", description="whether the lowest wins")
-    at: Int | At = Field(default="last", description="the last value, the best, or that of a step")
-    ties: Literal["cheapest", "first"] = Field(default="cheapest", description="of equal ones; then the first declared")
+    metric: str = Field(default="validation_loss", min_length=1, description="metric in the runs' journals")
+    mode: Literal["min", "max"] = Field(default="min", description="whether the lowest or the highest value wins")
+    at: Int | At = Field(default="last", description="compare last values, best values, or those at a step")
+    ties: Literal["cheapest", "first"] = Field(
+        default="cheapest", description="which of equal runs wins; first: the first declared"
+    )
 
     @field_validator("at", mode="before")
     @classmethod
@@ -56,21 +55,25 @@ class Select(_Table):
         return f"{extreme} {self.metric} at {where}"
 
 
-class Prune(_Table):
-    """Early stopping of runs that compare badly. `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
+class Prune(Table):
+    """The pruning of runs that compare badly, by a pruner of Optuna.
+
+    `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
 
     `successive_halving` (ASHA): at the steps first, first * factor, first * factor ** 2, ... a run goes on if it is
     among the best 1/factor of those that came so far. `median`: at each multiple of `first`, if it is no worse than the
     median of what completed runs had there.
     """
 
-    kind: Literal["successive_halving", "median"] = Field(default="successive_halving", description="the rule")
-    first: Int = Field(gt=0, description="the step at which runs are first compared")
-    factor: Int = Field(default=3, gt=1, description="of successive_halving: one in so many goes on")
+    kind: Literal["successive_halving", "median"] = Field(default="successive_halving", description="pruning rule")
+    first: Int = Field(gt=0, description="step at which runs are first compared")
+    factor: Int = Field(default=3, gt=1, description="successive_halving: one of so many runs continues")
 
 
-class Stage(_Table):
-    """[[stage]]: runs that are compared, every combination of the grid's values; or evaluations of other stages' runs.
+class Stage(Table):
+    """A set of runs that are compared, or of evaluations (docs/sweeps.md). Without any, the published study's stages.
+
+    Its runs are every combination of the `grid`'s values.
 
     In place of a `grid` it may have a `space`, of which a sampler proposes trials one after another (`search`).
 
@@ -86,32 +89,45 @@ class Stage(_Table):
 
     name: str = Field(description="letters, digits, `.`, `_`, `+`, `-`")
     origin: str | None = Field(
-        default=None, alias="from", description="the stage whose winner's settings are taken over; it is waited for"
+        default=None,
+        alias="from",
+        description="stage whose winner's settings this stage takes over; it is waited for",
     )
     take: list[str] | None = Field(
-        default=None, description="the keys that are taken over; None: all that it varied, set or took over"
+        default=None,
+        description="keys to take over; default: all that the other stage varied, set or took over",
     )
-    after: list[str] = Field(default_factory=list, description="stages that are waited for, too")
+    after: list[str] = Field(default_factory=list, description="other stages to wait for")
     grid: dict[str, list[Any]] = Field(
-        default_factory=dict, description="keys of [train], each with a list: a run for every combination"
+        default_factory=dict,
+        description="keys of [train], each with a list of values: one run per combination",
     )
     space: dict[str, Values] = Field(
-        default_factory=dict, description="in place of a grid: lists or ranges, from which a sampler chooses"
+        default_factory=dict,
+        description="instead of a grid: lists or ranges, from which a sampler chooses",
     )
-    search: Search | None = Field(default=None, description="how many trials of the space, and by which sampler")
-    set: dict[str, Any] = Field(default_factory=dict, description="keys of [train] with one value for all runs")
-    steps: Int | None = Field(default=None, gt=0, description="of each run; None: [train]'s")
+    search: Search | None = Field(default=None, description="sampler of the space, and its number of trials")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keys of [train] with one value for all runs",
+    )
+    steps: Int | None = Field(default=None, gt=0, description="optimizer steps of each run; default: those of [train]")
     seeds: list[Int] | None = Field(
-        default=None, min_length=1, description="each combination once a seed, and means are compared; None: one"
+        default=None,
+        min_length=1,
+        description="train each combination once per seed, and compare means; default: one seed",
     )
     select: Select = Field(default=Select(), description="how the winner is chosen")
-    prune: Prune | None = Field(default=None, description="pauses runs that compare badly before their last step")
-    on_hold: Literal["wait", "skip"] = Field(default="wait", description="what a held run does to the stage")
-    quorum: Int | None = Field(
-        default=None, gt=0, description="with skip: combinations that have to be done; None: one"
+    prune: Prune | None = Field(
+        default=None,
+        description="pause runs that compare badly before their last step; default: none",
     )
-    zero_shot: list[PromptName] = Field(default_factory=list, description="evaluates the base model, so prompted")
-    evaluate: list[str] = Field(default_factory=list, description="evaluates each run of these stages")
+    on_hold: Literal["wait", "skip"] = Field(default="wait", description="a held run blocks the stage, or is left out")
+    quorum: Int | None = Field(
+        default=None, gt=0, description="with on_hold skip: combinations that have to finish; default: 1"
+    )
+    zero_shot: list[PromptName] = Field(default_factory=list, description="evaluate the base model with these prompts")
+    evaluate: list[str] = Field(default_factory=list, description="evaluate each run of these stages")
 
     @field_validator("name")
     @classmethod

@@ -1,4 +1,4 @@
-"""The tables of study.toml that say how runs are run: resources, driver, notices, budget, evaluation, policy."""
+"""The tables of study.toml about how runs are run: resources, driver, notices, budget, evaluation, policy."""
 
 import re
 from typing import Any, Literal
@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from lvjobs.study.lists import Texts
 from lvjobs.study.numbers import Float, Int
+from lvjobs.study.words import FORMER_CONVENTIONS
 
 
 class Table(BaseModel):
-    """One table of study.toml: frozen, and an unknown key is an error."""
+    """A table of study.toml: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
 
 
 def parse_time_limit(text: str) -> int:
@@ -47,31 +48,75 @@ AUTO = "auto"
 
 
 class Resources(Table):
-    """[resources]: what a job asks for. Unset keys are the profile's defaults (`slurm_templates/<profile>.sh.j2`)."""
+    """The resources of each job. A key that is left out has the profile's default (docs/profiles.md)."""
 
-    partition: str | None = Field(default=None, description="or a list: Slurm takes what lets the job start first")
-    account: str | None = Field(default=None, description="who pays")
-    qos: str | None = Field(default=None, description="or a list, in order of preference")
-    time_limit: str | None = Field(
-        default=None, description='of one job, as Slurm writes it, or 36h, 90m; "auto": from measured step times'
+    partition: str | None = Field(
+        default=None,
+        description="Slurm partition, or a list: Slurm takes the one that starts the job first",
+        examples=["icelake"],
     )
-    gpus: Int | None = Field(default=None, ge=0, description="of one node; a training uses them all")
-    processes: Int | None = Field(default=None, gt=0, description="that train one run together; None: one a GPU")
-    cpus: Int | None = Field(default=None, gt=0, description="cores of one job")
-    memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
+    account: str | None = Field(default=None, description="Slurm account that is charged", examples=["MYPROJECT-CPU"])
+    qos: str | None = Field(
+        default=None, description="quality of service, or a list in order of preference", examples=["normal"]
+    )
+    time_limit: str | None = Field(
+        default=None,
+        description='walltime of one job (12:00:00, 36h, 90m), or "auto": from measured step times',
+        examples=["12:00:00"],
+    )
+    gpus: Int | None = Field(
+        default=None, ge=0, description="GPUs of one job, on one node; its run trains on all of them", examples=[1]
+    )
+    processes: Int | None = Field(
+        default=None, gt=0, description="processes that train one run together; default: one per GPU", examples=[1]
+    )
+    cpus: Int | None = Field(default=None, gt=0, description="CPU cores of one job", examples=[1])
+    memory_mb: Int | None = Field(
+        default=None,
+        ge=0,
+        description="memory of one job in MB, raised after a job ran out of it; 0: the site's default",
+        examples=[8000],
+    )
     signal_lead_seconds: Int | None = Field(
-        default=None, gt=0, description="how long before the time limit the worker is told; a tenth of it at most"
+        default=None,
+        gt=0,
+        description="seconds before the time limit at which a job is warned; at most a tenth of it",
+        examples=[90],
     )
     max_queued: Int | None = Field(
-        default=None, ge=0, description="jobs you may have in the queue; 0: as the site says"
+        default=None, ge=0, description="jobs you may have in the queue at once; 0: the site's limit", examples=[0]
     )
-    exclude_nodes: Texts | None = Field(default=None, description="to keep away from, always")
-    modules: Texts | None = Field(default=None, description="what `module load` is to load")
-    extra_sbatch: Texts | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
-    extra: dict[str, Any] = Field(default_factory=dict, description="variables of a profile of one's own")
-    max_parallel: Int | None = Field(default=None, gt=0, description="members of one array that may run at once")
-    pack: Int | None = Field(default=None, gt=0, le=200, description="runs that share one job; None: each has its own")
-    side_by_side: Int | None = Field(default=None, gt=0, description="of a pack's runs; None: one after another")
+    exclude_nodes: Texts | None = Field(
+        default=None, description="nodes that no job of the study may use", examples=[["node17"]]
+    )
+    modules: Texts | None = Field(
+        default=None, description="environment modules that each job loads (`module load`)", examples=[["gcc"]]
+    )
+    extra_sbatch: Texts | None = Field(
+        default=None, description="further options of sbatch, one per entry", examples=[["--mail-type=END"]]
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="values for variables of a profile of your own (docs/profiles.md)"
+    )
+    max_parallel: Int | None = Field(
+        default=None,
+        gt=0,
+        description="members of a job array that may run at the same time; default: all",
+        examples=[4],
+    )
+    pack: Int | None = Field(
+        default=None,
+        gt=0,
+        le=200,
+        description="runs that share one job and its wait in the queue; default: one job per run",
+        examples=[9],
+    )
+    side_by_side: Int | None = Field(
+        default=None,
+        gt=0,
+        description="runs of a pack that train at the same time; default: one after another",
+        examples=[3],
+    )
 
     @field_validator("partition", "qos", mode="before")
     @classmethod
@@ -109,15 +154,25 @@ class Resources(Table):
 
 
 class Driver(Table):
-    """[driver]: the tiny job that makes passes while nobody is there. Unset keys are the runs' own."""
+    """The driver, a small job that keeps the study going (docs/driver.md). Keys left out are those of [resources]."""
 
-    job: bool = Field(default=True, description="false: no such job; make passes by lvjobs watch, or scrontab")
-    partition: str | None = Field(default=None, description="best is one without GPUs")
-    account: str | None = Field(default=None, description="who pays")
-    qos: str | None = Field(default=None, description="quality of service")
-    memory_mb: Int | None = Field(default=None, ge=0, description="0: what the site gives by itself")
-    modules: Texts | None = Field(default=None, description="what `module load` is to load")
-    extra_sbatch: Texts | None = Field(default=None, description='more options of sbatch: ["--mail-type=END"]')
+    job: bool = Field(
+        default=True, description="false: submit no driver; run `lvjobs watch` or `lvjobs driver install` instead"
+    )
+    partition: str | None = Field(
+        default=None, description="partition of the driver; best is one without GPUs", examples=["icelake"]
+    )
+    account: str | None = Field(default=None, description="Slurm account that is charged", examples=["MYPROJECT-CPU"])
+    qos: str | None = Field(default=None, description="quality of service", examples=["normal"])
+    memory_mb: Int | None = Field(
+        default=None, ge=0, description="memory of the driver in MB; 0: the site's default", examples=[500]
+    )
+    modules: Texts | None = Field(
+        default=None, description="environment modules that the driver loads (`module load`)", examples=[["gcc"]]
+    )
+    extra_sbatch: Texts | None = Field(
+        default=None, description="further options of sbatch, one per entry", examples=[["--mail-type=END"]]
+    )
 
     def variables(self) -> dict[str, Any]:
         """The variables of its script that are set here."""
@@ -133,11 +188,18 @@ def _has_a_host(address: str) -> bool:
 
 
 class Notify(Table):
-    """[notify]: who is told, once, that the study has ended, or that something waits for the user."""
+    """The notice that lvjobs sends once when the study has ended, or when a run or stage is held."""
 
-    mail: str | None = Field(default=None, description='an address, or "me": the one that the site has of you')
+    mail: str | None = Field(
+        default=None,
+        description='e-mail address, or "me": the address that the site has of you; Slurm only',
+        examples=["me"],
+    )
     webhook: str | None = Field(
-        default=None, repr=False, description="an https address that takes JSON, such as a chat's"
+        default=None,
+        repr=False,
+        description="URL that receives JSON, in the form that Slack, Mattermost and Discord accept",
+        examples=["https://chat.example.org/hook"],
     )
 
     @field_validator("webhook")
@@ -156,34 +218,65 @@ class Notify(Table):
 
 
 class Budget(Table):
-    """[budget]: FLOPs for everything, by one convention (docs/flops.md)."""
+    """The budget of the whole study, in FLOPs of one convention (docs/flops.md)."""
 
-    limit: Int = Field(default=10**17, gt=0, description="FLOPs; nothing starts that would go beyond")
-    convention: Literal["official", "exact", "report"] = Field(default="official", description="by which they count")
-    count_inference: bool = Field(default=True, description="whether validation, generation and evaluation count")
-    renew: bool = Field(default=True, description="reserve another interval for a run whose replays used up its own")
+    limit: Int = Field(
+        default=10**17, gt=0, description="FLOPs for everything; lvjobs starts nothing that could exceed it"
+    )
+    convention: Literal["official", "exact", "published-formula"] = Field(
+        default="official", description="how FLOPs are counted (`lvjobs flops`)"
+    )
+    count_inference: bool = Field(default=True, description="count validation, generation and evaluation, too")
+    renew: bool = Field(
+        default=True, description="renew a reservation that repeated steps used up; false: hold the run"
+    )
+
+    @field_validator("convention", mode="before")
+    @classmethod
+    def _as_it_is_named_now(cls, value: Any) -> Any:
+        return FORMER_CONVENTIONS.get(value, value) if isinstance(value, str) else value
 
 
 class Evaluation(Table):
-    """[evaluation]: what is asked of each run of a stage once it is trained."""
+    """The evaluation of each run of a stage once it is trained (docs/evaluate.md)."""
 
-    series: Int = Field(default=200, ge=0, description="held-out systems that it forecasts; 0: none")
+    series: Int = Field(
+        default=200, ge=0, description="held-out series that each trained run of a stage forecasts; 0: none"
+    )
 
 
 class Policy(Table):
-    """[policy]: how often each cause of death is forgiven, and how long a pass waits before it believes in one."""
+    """The retries after each cause of failure, and the time until a failure is believed (docs/resume.md)."""
 
-    killed_retries: Int = Field(default=5, ge=0, description="times in a row that a run goes on after it")
-    launch_failed_retries: Int = Field(default=5, ge=0, description="the same of a job that did not start")
-    hung_retries: Int = Field(default=5, ge=0, description="the same of one that showed no life")
-    lost_retries: Int = Field(default=5, ge=0, description="the same of one that nobody knows")
-    out_of_memory_retries: Int = Field(default=2, ge=0, description="the same of one that took too much memory")
-    out_of_memory_factor: Float = Field(default=1.5, gt=1, description="times so much memory the next time")
-    no_progress_deaths: Int = Field(default=3, gt=0, description="in a row, without a new checkpoint: held")
-    no_progress_preemptions_warn: Int = Field(default=3, gt=0, description="of preempted and node_fail: says so")
-    no_progress_preemptions: Int = Field(default=10, gt=0, description="of preempted and node_fail: held")
-    backoff_seconds: Float = Field(default=30.0, ge=0, description="doubled from the second time on; an hour at most")
-    exclude_hours: Float = Field(default=24.0, ge=0, description="that the study avoids a node that failed; 0: none")
-    hung_seconds: Float = Field(default=1800.0, gt=0, description="no journal line for longer: hung")
-    lost_seconds: Float = Field(default=120.0, ge=0, description="in neither squeue nor sacct for longer: lost")
-    unclear_seconds: Float = Field(default=30.0, ge=0, description="a token nobody knows for longer: no job was made")
+    killed_retries: Int = Field(default=5, ge=0, description="retries in a row after the worker was killed")
+    launch_failed_retries: Int = Field(default=5, ge=0, description="retries in a row after a job failed to start")
+    hung_retries: Int = Field(default=5, ge=0, description="retries in a row after a run hung")
+    lost_retries: Int = Field(default=5, ge=0, description="retries in a row after Slurm lost a job")
+    out_of_memory_retries: Int = Field(default=2, ge=0, description="retries in a row after a job ran out of memory")
+    out_of_memory_factor: Float = Field(
+        default=1.5, gt=1, description="memory of each such retry, as a multiple of the last"
+    )
+    no_progress_deaths: Int = Field(
+        default=3, gt=0, description="failures in a row without a new checkpoint after which the run is held"
+    )
+    no_progress_preemptions_warn: Int = Field(
+        default=3, gt=0, description="preemptions and node failures in a row without a new checkpoint: warn"
+    )
+    no_progress_preemptions: Int = Field(
+        default=10, gt=0, description="preemptions and node failures in a row without a new checkpoint: hold the run"
+    )
+    backoff_seconds: Float = Field(
+        default=30.0, ge=0, description="wait before the second retry in a row; doubles each time, up to an hour"
+    )
+    exclude_hours: Float = Field(
+        default=24.0, ge=0, description="hours for which the study avoids a node that failed; 0: avoid none"
+    )
+    hung_seconds: Float = Field(
+        default=1800.0, gt=0, description="seconds without a journal line after which a run counts as hung"
+    )
+    lost_seconds: Float = Field(
+        default=120.0, ge=0, description="seconds in neither squeue nor sacct after which a job counts as lost"
+    )
+    unclear_seconds: Float = Field(
+        default=30.0, ge=0, description="seconds without a trace of its job until an unclear sbatch counts as failed"
+    )

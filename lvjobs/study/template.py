@@ -1,139 +1,185 @@
-"""The study.toml that `lvjobs init` writes: every key, with its default and what it means."""
+"""The tables of study.toml, read from their models, and the commented file that `lvjobs init` writes from them."""
 
+import inspect
 import json
-from collections.abc import Mapping
-from typing import Any
+import textwrap
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lvjobs.study.config import StudyConfig
 from lvjobs.study.presets import STUDIES
-from lvjobs.study.stages import Stage
+from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
+from lvjobs.study.space import Range, Search
+from lvjobs.study.stages import Prune, Stage
 
-_TEMPLATE = """\
-# A study: what is trained, where, and what it may cost. Lines that begin with # show defaults.
-# Numbers may be written as people write them: 1e-5, 1e17, 5_000.
+_COLUMN, _WIDTH = 36, 120
+"""Where comments begin and end."""
 
-profile = {profile}            # local, lab, generic, csd3-ampere, csd3-icelake, isambard-ai, jade, perlmutter, a file
-# local_slots = 1              # jobs at once on the local backend
+_HEAD = """\
+# study.toml: what is trained, where, and how many FLOPs it may cost. All keys: docs/study-toml.md
+# A line such as `# seed = 0` shows a key that is not set, with its default: remove the # to set it. Where the comment
+# names the default, the value is an example.
+# Numbers may be written as 1e-5, 1e17 or 5_000.
+"""
+_STAGES = """\
+# Stages: sets of runs that are compared, and evaluations (docs/sweeps.md). `lvjobs sweep plan` shows what they cost;
+# `lvjobs sweep all` runs each of them once the stages that it needs are done.
+"""
+_MORE_STAGES = "# Every key that a stage may have, in three examples:\n"
+_EXAMPLES = (
+    Stage(
+        name="my_grid",
+        origin="stage1",
+        take=["learning_rate"],
+        after=["base"],
+        grid={"batch_size": [4, 8]},
+        set={"context_length": 512},
+        steps=500,
+        seeds=[0, 1, 2],
+        prune=Prune(first=100),
+        quorum=1,
+    ),
+    Stage(
+        name="my_search",
+        space={"learning_rate": Range(low=1e-5, high=1e-3, log=True), "lora_rank": Range(low=2, high=8, step=2)},
+        search=Search(trials=20, parallel=4, startup=10),
+    ),
+    Stage(name="my_scores", zero_shot=["raw"], evaluate=["base"]),
+)
+"""Stages that show each key once, for not every key goes with every other."""
 
-[resources]                    # what a job asks for; keys left out are the profile's
-{resources}
-[driver]                       # the tiny job that makes passes while nobody is there (docs/driver.md); Slurm only
-# job = true                   # false: no such job; keep lvjobs watch running, or lvjobs driver install
-# partition = "icelake"        # left out: the runs' own; so are account and qos. Best is one without GPUs
 
-[notify]                       # who is told, once, that the study has ended or something is held
-# mail = "me"                  # an address; "me": the one that the site has of you. Slurm only
-# webhook = "https://..."      # gets JSON, as the chats of Slack, Mattermost and Discord take it
+@dataclass(frozen=True)
+class Section:
+    """A table of study.toml, or a group of its keys, as a model declares it."""
 
-[train]                        # defaults of `lvjobs submit train`, and what every stage starts from
-# model = "tiny"               # tiny, a directory, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct"
-# data = "data.h5"             # HDF5 with /time (T,) and /trajectories (N, T, 2); `lvjobs data make` writes one
-# steps = 5000
-# context_length = 512         # tokens of a training window
-# batch_size = 4
-# accumulate = 1               # batches whose gradients make one step; each is paid for
-# compile = false              # true: steps by torch.compile; needs a compiler where the job runs
-# gradient_checkpointing = false # true: less memory, layers run again (docs/training.md)
-# lora_rank = 4
-# lora_alpha =                 # left out: the rank
-# lora_dropout = 0.05
-# lora_targets = "qv"          # "qv" or "all-linear"
-# learning_rate = 1e-5
-# schedule = "cosine"          # "cosine", "linear" or "constant"
-# warmup_steps = 0
-# validation_systems =         # left out: a tenth of the systems that may train; 0: those that are scored
-# early_stopping_patience =    # left out: never; else validations in a row without a better loss that end the run
-# early_stopping_delta = 0     # how much lower a better loss is at least
-# seed = 0
-# checkpoint_every = 250
-# validate_every =             # left out: with every checkpoint
-# threads = 1                  # pinned: another number is another arithmetic, and resuming is no longer bitwise
+    header: str
+    about: str
+    keys: Mapping[str, FieldInfo]
 
-[budget]
-# limit = 1e17                 # FLOPs for everything; nothing starts that would go beyond (lvjobs budget set)
-# convention = "official"      # or "exact", "report": see lvjobs flops
-# count_inference = true       # whether validation and evaluation count
-# renew = true                 # false: a run whose replays used up its reservation is held, even if FLOPs are free
 
-[evaluation]
-# series = 200                 # held-out systems forecast with each run of a stage once it is trained; 0: none
+def sections() -> Iterator[Section]:
+    """Yield all tables of study.toml in the order in which a reader needs them."""
+    tables = {name: model for name, field in StudyConfig.model_fields.items() if (model := model_of(field.annotation))}
+    yield _section("", StudyConfig, leave=tables)
+    for name, model in tables.items():
+        if name == "train":
+            yield _section("[train]", RunSettings)
+            yield _section("[train]", TrainSettings, leave=RunSettings.model_fields)
+            yield _section("[train]", OwnSettings, leave=RunSettings.model_fields)
+        elif name == "stage":
+            yield _section("[[stage]]", Stage)
+            for key, field in Stage.model_fields.items():
+                if inner := model_of(field.annotation):
+                    yield _section(f"[stage.{key}]", inner)
+        else:
+            yield _section(f"[{name}]", model)
 
-[policy]                       # how often each cause of death is forgiven; see docs/design.md
-# killed_retries = 5
-# out_of_memory_retries = 2
-# no_progress_deaths = 3       # deaths in a row without a new checkpoint
-# backoff_seconds = 30         # doubled each time, from the second death on; an hour at most
-# hung_seconds = 1800          # no journal line for longer: hung
-# lost_seconds = 120           # in neither squeue nor sacct for longer: lost
 
-# Stages follow one another by themselves: lvjobs sweep STAGE, or lvjobs sweep all; lvjobs sweep plan says what they
-# cost. A stage `from` another takes over what that one's winner differs in. More keys: docs/sweeps.md.
-{stages}"""
+def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -> Section:
+    about = " ".join(inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].split())
+    keys = {field.alias or name: field for name, field in model.model_fields.items() if name not in leave}
+    return Section(header, about, keys)
 
-_KEYS = {
-    "partition": ("", 'Slurm partition, or several: ["ampere", "ampere-long"]'),
-    "account": ("", "who pays"),
-    "qos": ("", "quality of service, or several in order of preference"),
-    "time_limit": ("12:00:00", 'of one job; a run may take many. "auto": by measured step times'),
-    "gpus": (1, "of one node; a training uses them all"),
-    "processes": (1, "that train one run together; left out: one a GPU"),
-    "cpus": (1, ""),
-    "memory_mb": (8000, "raised by half after an out-of-memory, twice at most"),
-    "signal_lead_seconds": (90, "how long before the time limit the worker is told"),
-    "max_parallel": (4, "members of one array that may run at once"),
-    "pack": (9, "runs that share one job, and wait in the queue once; left out: each has its own"),
-    "side_by_side": (3, "of a pack's runs; left out: one after another"),
-    "max_queued": (0, "jobs you may have in the queue; the rest follows. 0: what the site says"),
-}
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a table, of a list of tables, or of a table's values."""
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(model_of, get_args(annotation))), None)
 
 
 def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], preset: str) -> str:
-    """The text of a study.toml for `profile`, whose own `defaults` are shown as comments; with a preset's stages."""
+    """Return a study.toml for `profile` with a preset's stages; the profile's own `defaults` stand in its comments."""
     train, stages = STUDIES[preset]
+    live = {"": {"profile": profile}, "[resources]": {"account": account} if account else {}, "[train]": train}
+    shown = dict(defaults)
+    if minutes := shown.get("time_limit_minutes"):
+        shown["time_limit"] = f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:00"
+    parts, header = [_HEAD], ""
+    for section in sections():
+        opening = _comment(section.about) if section.header else ""
+        if section.header != header:
+            header = section.header
+            opening = f"{header}\n{opening}"
+        if header == "[[stage]]":
+            parts += [_STAGES, *map(_stage, stages), _MORE_STAGES, *_examples()]
+        elif "task" in section.keys:  # goes with no other settings than its own
+            parts.append(opening)
+        elif not header.startswith("[stage."):
+            parts.append(opening + _keys(section, live.get(header, {}), shown if header == "[resources]" else {}))
+    return "\n".join(parts)
+
+
+def _keys(section: Section, live: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+    known = {key: value for key, value in {**shown, **live}.items() if value is not None}
     lines = []
-    for key, (example, comment) in _KEYS.items():
-        value = account if key == "account" and account else _default(key, defaults, example)
-        entry = f"{key} = {json.dumps(value)}"
-        text = entry if key == "account" and account else f"# {entry}"
-        lines.append(f"{text:<30} # {comment}" if comment else text)
-    blocks = "\n".join(_stage_toml(stage) for stage in stages)
-    text = _TEMPLATE.format(profile=json.dumps(profile), resources="\n".join(lines) + "\n", stages=blocks)
-    return _with_settings(text, train)
+    for key, field in section.keys.items():
+        default = field.get_default(call_default_factory=True)
+        value = known.get(key, next(iter(field.examples or ()), "") if default is None else default)
+        lines.append(_line(key, value, field, "" if key in live else "# "))
+    return "".join(lines)
 
 
-def _with_settings(text: str, train: Mapping[str, Any]) -> str:
-    """With these keys of [train] set where their defaults stand as comments, or at the table's end."""
-    lines = text.split("\n")
-    begins = next(number for number, line in enumerate(lines) if line.startswith("[train]"))
-    ends = lines.index("", begins)
-    for key, value in train.items():
-        entry = f"{key} = {_toml(value)}"
-        place = next((n for n in range(begins, ends) if lines[n].startswith(f"# {key} =")), None)
-        if place is None:
-            lines.insert(ends, entry)
-            ends += 1
-        else:
-            _, hash_, comment = lines[place][2:].partition("#")
-            lines[place] = f"{entry:<30} # {comment.strip()}" if hash_ else entry
-    return "\n".join(lines)
+def _examples() -> Iterator[str]:
+    """Yield the commented stages, each with the keys that no earlier one shows."""
+    tables = {section.header: section for section in sections()}
+    known: set[str] = set()
+    for stage in _EXAMPLES:
+        text, inner = "# [[stage]]\n", ""
+        values = stage.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for key, value in values.items():
+            field = tables["[[stage]]"].keys[key]
+            if value in ({}, []) or key in known - {"name"}:
+                continue
+            if table := tables.get(f"[stage.{key}]"):
+                inner += f"# {table.header:<{_COLUMN - 2}}# {field.description}\n"
+                inner += "".join(_line(name, item, table.keys.get(name)) for name, item in value.items())
+            else:
+                text += _line(key, value, field)
+            known.add(key)
+        yield text + inner
 
 
-def _stage_toml(stage: Stage) -> str:
+def _stage(stage: Stage) -> str:
     values = stage.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return "[[stage]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    return "[[stage]]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items())
 
 
-def _toml(value: Any) -> str:
-    """On one line: tables within a stage are inline."""
+def _line(key: str, value: Any, field: FieldInfo | None, mark: str = "# ") -> str:
+    """Return the key with its value, behind `mark`, and what it means."""
+    entry = f"{mark}{key} = {toml_value(value)}"
+    if field is None:
+        return entry + "\n"
+    text = field.description or ""
+    if choices := _choices(field.annotation):
+        text += f" ({', '.join(choices[:-1])} or {choices[-1]})"
+    if len(entry) >= _COLUMN:
+        return f"{entry}\n{_comment(text, ' ' * _COLUMN)}"
+    return entry + _comment(text, " " * _COLUMN)[len(entry) :]
+
+
+def _comment(text: str, indent: str = "") -> str:
+    lines = textwrap.wrap(text, _WIDTH - len(indent) - 2, break_on_hyphens=False)
+    return "".join(f"{indent}# {line}\n" for line in lines)
+
+
+def _choices(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [json.dumps(value) for value in get_args(annotation)]
+    return [choice for each in get_args(annotation) for choice in _choices(each)]
+
+
+def toml_value(value: Any) -> str:
+    """Return the value as TOML on one line: tables are inline, large numbers short."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }" if value else "{}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
-
-
-def _default(key: str, defaults: Mapping[str, Any], example: Any) -> Any:
-    if key == "time_limit" and "time_limit_minutes" in defaults:
-        minutes = int(defaults["time_limit_minutes"])
-        return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
-    value = defaults.get(key, example)
-    return example if value is None else value
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
+        return f"{value:.0e}".replace("e+", "e")
+    return json.dumps(value).replace("e-0", "e-") if isinstance(value, float) else json.dumps(value)

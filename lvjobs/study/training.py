@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
+from lvjobs.study.tables import Table
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"
 
@@ -22,7 +23,7 @@ A decimal less, say, lowers it by some 2.3 nats a number, whatever the forecasts
 """
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Table):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.
 
     `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of
@@ -38,54 +39,83 @@ class TrainingConfig(BaseModel):
     characters of a series alone: its loss (`loss_numeric`) is another objective, never compared with "full"'s.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    model: str = Field(default="tiny", min_length=1, description="tiny, a directory, or a hub id")
+    model: str = Field(
+        default="tiny", min_length=1, description="tiny (comes with lvjobs), a directory, or a Hugging Face id"
+    )
     data: str = Field(min_length=1)
-    data_sha256: str = Field(default="", description="of the file; written when a run is declared")
-    context_length: Int = Field(default=512, ge=16, description="tokens of a training window")
-    batch_size: Int = Field(default=4, gt=0, description="windows of a batch")
-    accumulate: Int = Field(default=1, gt=0, description="batches whose gradients make one step")
-    lora_rank: Int = Field(default=4, gt=0, description="of the adapter")
-    lora_alpha: Float | None = Field(default=None, gt=0, description="None: the rank")
-    lora_dropout: Float = Field(default=0.05, ge=0, lt=1, description="of the adapter's input")
-    lora_targets: Literal["qv", "all-linear"] = Field(default="qv", description="which layers are adapted")
-    learning_rate: Float = Field(default=1e-5, gt=0, description="the highest")
-    weight_decay: Float = Field(default=0.0, ge=0, description="of AdamW")
-    warmup_steps: Int = Field(default=0, ge=0, description="in which the rate rises")
-    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="how the rate falls")
-    max_grad_norm: Float = Field(default=1.0, gt=0, description="to which gradients are clipped")
-    compile: bool = Field(default=False, description="steps by torch.compile; needs a compiler where the job runs")
+    data_sha256: str = Field(default="", description="checksum of the data; lvjobs sets it when a run is declared")
+    context_length: Int = Field(default=512, ge=16, description="training window in tokens")
+    batch_size: Int = Field(default=4, gt=0, description="windows per batch")
+    accumulate: Int = Field(
+        default=1, gt=0, description="batches per optimizer step; a step costs as many times as much"
+    )
+    lora_rank: Int = Field(default=4, gt=0, description="rank of the LoRA adapter")
+    lora_alpha: Float | None = Field(
+        default=None, gt=0, description="scale of the LoRA adapter; default: the rank", examples=[8]
+    )
+    lora_dropout: Float = Field(default=0.05, ge=0, lt=1, description="dropout on the adapter's input")
+    lora_targets: Literal["qv", "all-linear"] = Field(
+        default="qv", description="adapted layers; qv: query and value projections"
+    )
+    learning_rate: Float = Field(default=1e-5, gt=0, description="peak learning rate")
+    weight_decay: Float = Field(default=0.0, ge=0, description="weight decay of AdamW")
+    warmup_steps: Int = Field(default=0, ge=0, description="steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="decay of the learning rate"
+    )
+    max_grad_norm: Float = Field(default=1.0, gt=0, description="norm to which gradients are clipped")
+    compile: bool = Field(default=False, description="use torch.compile; needs a compiler where the job runs")
     early_stopping_patience: Int | None = Field(
-        default=None, gt=0, description="validations in a row without a better loss that end the run; None: never"
+        default=None,
+        gt=0,
+        description="stop after so many validations in a row without a lower loss; default: never",
+        examples=[3],
     )
-    early_stopping_delta: Float = Field(default=0.0, ge=0, description="how much lower a better loss is at least")
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="in which the base model computes")
+    early_stopping_delta: Float = Field(default=0.0, ge=0, description="least decrease that counts as a lower loss")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="number format in which the base model computes"
+    )
     quantization: Literal["auto", "none", "nf4"] = Field(
-        default="auto", description="of frozen weights; auto: nf4 on a GPU, except for tiny"
+        default="auto", description="quantization of the frozen weights; auto: nf4 on a GPU, except for tiny"
     )
-    gradient_checkpointing: bool = Field(default=False, description="layers run again in the backward pass")
-    decimals: Int = Field(default=2, ge=1, le=6, description="of a number in the text")
-    scale_target: Float = Field(default=6.0, gt=0, description="what the history's alpha-quantile is written as")
-    scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="the quantile")
-    scale_beta: Float = Field(default=0.3, ge=0, description="what lies below the history's minimum, in its widths")
+    gradient_checkpointing: bool = Field(
+        default=False, description="save memory by recomputing layers in the backward pass (docs/training.md)"
+    )
+    decimals: Int = Field(default=2, ge=1, le=6, description="decimals of each number in the text")
+    scale_target: Float = Field(
+        default=6.0, gt=0, description="value to which the `scale_alpha` quantile of a series' history is scaled"
+    )
+    scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="quantile of the history that sets the scale")
+    scale_beta: Float = Field(
+        default=0.3, ge=0, description="offset below the history's minimum, as a fraction of the history's range"
+    )
     scaling: Literal["series", "global"] = Field(
-        default="series", description="by each series' own history, or by the histories of all that train"
+        default="series", description="scale by each series' own history, or by all training histories"
     )
-    history_steps: Int = Field(default=80, gt=0, description="that a forecast sees")
-    horizon_steps: Int = Field(default=20, gt=0, description="that it gives")
+    history_steps: Int = Field(default=80, gt=0, description="time steps that a forecast sees")
+    horizon_steps: Int = Field(default=20, gt=0, description="time steps that a forecast predicts")
     format: Literal["raw", "instruct"] = Field(
-        default="raw", description="instruct: within an instruction, in the model's chat template"
+        default="raw", description="the series alone, or within an instruction (chat template)"
     )
-    packing: bool = Field(default=False, description="windows of several series, without padding (format raw only)")
+    packing: bool = Field(
+        default=False, description="fill windows with several series instead of padding; needs format raw"
+    )
     head: Literal["full", "numeric"] = Field(
-        default="full", description="numeric: over the characters of a series alone, another objective"
+        default="full", description="loss over all tokens, or only over the characters of numbers"
     )
-    train_systems: Int | None = Field(default=None, gt=0, description="None: all of the first 80 % that may train")
+    train_systems: Int | None = Field(
+        default=None,
+        gt=0,
+        description="systems to train on (the first ones); default: the whole training set",
+        examples=[100],
+    )
     validation_systems: Int | None = Field(
-        default=None, ge=0, description="held out of the first 80 %; None: a tenth of them; 0: none, the scored ones"
+        default=None,
+        ge=0,
+        description="systems held out for validation; default: a tenth; 0: use the scored ones",
+        examples=[50],
     )
-    validation_limit: Int = Field(default=32, gt=0, description="validation windows")
+    validation_limit: Int = Field(default=32, gt=0, description="systems that a validation uses, at most")
 
     @model_validator(mode="after")
     def _packs_raw_series_only(self) -> "TrainingConfig":

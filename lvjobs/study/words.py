@@ -1,6 +1,11 @@
 """The words for how runs stand and why attempts end. One word per thing, everywhere."""
 
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
+
+FORMER_CONVENTIONS: Mapping[str, str] = MappingProxyType({"report": "published-formula"})
+"""FLOP conventions by the names that earlier releases had for them; ledgers and study.toml may still use these."""
 
 
 class RunState(str, Enum):

@@ -1,4 +1,4 @@
-"""Leaving: why the run was asked to go, and whether it has to put itself back in the queue. FACTS 10 has the evidence.
+"""The decision how to leave: why the job was signalled, and whether it requeues itself (docs/slurm-behaviour.md).
 
     event                    job_state            preempt_time   restart count    decision
     preempted, in grace      RUNNING              set            mine             leave; Slurm requeues

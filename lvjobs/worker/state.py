@@ -114,16 +114,6 @@ def _pack_key(packer: _Packer, key: Any, where: str) -> Any:
     raise TypeError(f"{where}: a key of type {type(key).__name__} cannot be checkpointed; use a string or a number")
 
 
-def pack(tree: Any, where: str = "state") -> tuple[Any, dict[str, Any]]:
-    """Split a tree into what JSON can hold, and the tensors and arrays (as their bytes) that it refers to.
-
-    Raises:
-        TypeError: the tree holds something else; the message names the place (`where` is its root's name).
-    """
-    packer = _Packer()
-    return packer.pack(tree, where), {**packer.tensors, **packer.arrays}
-
-
 def unpack(structure: Any, tensors: Mapping[str, Any]) -> Any:
     """Return the tree that `pack` split. An array's bytes come as an array, or as a tensor where torch read them."""
     if isinstance(structure, list):

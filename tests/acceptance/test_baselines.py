@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from lvjobs.forecasting.baselines import forecast, forecast_split
-from lvjobs.forecasting.baselines.rounding import rounding_floor
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.splits import make_split
@@ -66,12 +65,6 @@ def test_a_baseline_scores_what_is_known(name, data, split):
     # Through the split, as an evaluation goes: the same systems, steps and figures.
     through = score(split.truths(data.trajectories), forecast_split(name, split, data.trajectories, data.time))
     assert through.overall.mae == pytest.approx(scores.overall.mae, rel=1e-6)
-
-
-def test_two_decimals_alone_cost_what_is_known(data):
-    series = data.trajectories.astype(np.float64)
-    scores = score(series[:, 80:], rounding_floor(series[:, :80], series[:, 80:]))
-    assert prints_as(scores.overall.mae, ".0015")
 
 
 def test_training_systems_help(data, split):

@@ -120,7 +120,7 @@ def test_what_the_page_shows_is_what_these_commands_print():
     """Every block of output follows the block that prints it, in the words of today."""
     shown = "\n".join(block.text for block in blocks_of(PAGE, "text"))
     for words in (
-        "Under the official rules this fits the limit of 2e13",
+        "Under the official convention this fits the limit of 2e13",
         "lowest validation_loss at the end",
         "goes on",
         "what is known",

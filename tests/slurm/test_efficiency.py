@@ -3,9 +3,9 @@
 import time
 
 import pytest
+from control_builders import efficiency_of
 from driving import Study, kill_worker, until
 
-from lvjobs.control.budget.efficiency import efficiency_of
 from lvjobs.ledger.database import open_ledger
 
 pytestmark = pytest.mark.slurm

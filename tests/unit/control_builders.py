@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from lvjobs.cluster.protocol import Job
+from lvjobs.control.budget.efficiency import Efficiency, shares_of
+from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt, Member, Run, Submission
 from lvjobs.records.done import Done
@@ -32,6 +34,11 @@ def a_run(**changes):
 def an_attempt(number=1, **changes):
     base = Attempt(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1, journal_offset=1)
     return replace(base, **changes)
+
+
+def efficiency_of(runs, attempts, now, profile_gpus=None):
+    """Return what a study made of the machines that it held, as a pass that sees all of its runs works it out."""
+    return Efficiency(shares_of(runs, attempts, now, profile_gpus or {}), advise(measure(runs, attempts)))
 
 
 def a_job(state, **changes):

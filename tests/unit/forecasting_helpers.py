@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from lvjobs.forecasting import train as task
+from lvjobs.forecasting.codec import SLACK
 from lvjobs.forecasting.tokenizer import VOCABULARY
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import Alone, Resumed
@@ -24,6 +25,11 @@ def one_thread():
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=strict)
+
+
+def error_bound(codec, scale):
+    """Return the largest error that encoding and decoding may make, in the data's own units: (..., variables)."""
+    return (0.5 + SLACK) * 10.0**-codec.decimals * scale.unit
 
 
 class Killed(Exception):

@@ -2,12 +2,14 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
+from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.ledger.records import Run
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.layout import StudyLayout
@@ -16,6 +18,18 @@ from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 HISTORY, HORIZON = 60, 5
 SYSTEMS = [16, 19, 17]
+
+
+def read_forecast(path):
+    """Return what `SeriesForecast.write_hdf5` wrote, read as a user would."""
+    with h5py.File(path) as file:
+        arrays = {name: file[name][()] for name in ("time", "truth", "samples")}
+        baselines = {name: values[()] for name, values in file["baselines"].items()}
+        said = dict(file.attrs)
+    evidence = json.loads(said["evidence"])
+    return SeriesForecast(
+        int(said["series"]), history=said["history"], baselines=baselines, evidence=evidence, **arrays
+    )
 
 
 @pytest.fixture(scope="module")

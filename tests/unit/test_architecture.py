@@ -1,4 +1,4 @@
-"""The house's plan, held: which room may know which, and that no command of the control plane loads torch."""
+"""Who may import whom, package by package; and no command of the control plane loads torch."""
 
 import ast
 import shutil
@@ -13,13 +13,13 @@ from lvjobs.cli import _COMMANDS
 
 PACKAGE = Path(lvjobs.__file__).parent
 BASE = {"errors", "files", "foreign", "processes", "remedies"}
-"""What stands beside the rooms that every room may use."""
+"""Modules that every package may use."""
 
 ARROWS = {
     "study": set(),
     "records": set(),
     "ledger": {"study"},
-    "flops": set(),
+    "flops": {"study"},
     "cluster": set(),
     "control": {"ledger", "cluster", "sweep", "flops", "study", "records"},
     "sweep": {"study"},

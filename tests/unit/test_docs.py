@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -199,6 +200,21 @@ def test_the_page_of_errors_is_fresh():
     assert module.PAGE.read_text(encoding="utf-8") == module.page(registry()), "type: python scripts/make_errors.py"
     headings = [line for line in module.PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
     assert headings == [f"## {title}" for title in module._BEGIN.values()]
+
+
+def test_each_test_that_slurms_behaviour_names_is_there():
+    text = (ROOT / "docs" / "slurm-behaviour.md").read_text(encoding="utf-8")
+    shown, _, rest = text.partition("## Not shown by a test")
+    rows = [line for line in shown.splitlines() if line.startswith("| ") and not line.startswith("| observation ")]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row) for row in rows]
+    assert len(rows) > 40
+    assert rest
+    assert [row for row, tests in zip(rows, named, strict=True) if len(tests) != 1] == [], "a line without its test"
+    files = {path for tests in named for path, _ in tests}
+    there = {
+        path: set(re.findall(r"(?m)^def (test_\w+)\(", (ROOT / path).read_text(encoding="utf-8"))) for path in files
+    }
+    assert [name for tests in named for path, name in tests if name not in there[path]] == []
 
 
 def test_every_key_and_every_option_says_what_it_means():

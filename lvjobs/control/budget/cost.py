@@ -81,7 +81,7 @@ def _rates(name: str, step: Workload, *, steps: int) -> dict[str, int]:
 @lru_cache(maxsize=1024)
 def _count(name: str, step: Workload) -> Counts:
     """The cells of a sweep differ in a rate or a seed, and cost the same."""
-    return CONVENTIONS[name](step)
+    return CONVENTIONS[name].count(step)
 
 
 def work_ahead(config: Mapping[str, Any], step: int) -> Work:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lvjobs.control.backends import LOCAL
 from lvjobs.control.budget.charges import charges_of
-from lvjobs.control.budget.intervals import Advice, advise, measure
+from lvjobs.control.budget.intervals import Advice
 from lvjobs.ledger.records import Attempt, Run
 
 _HOUR = 3600.0
@@ -88,16 +88,6 @@ class Efficiency:
             "by_stage": {stage: share.to_dict() for stage, share in self.by_stage.items()},
             "checkpoint_advice": [item.to_dict() for item in self.advice],
         }
-
-
-def efficiency_of(
-    runs: Sequence[Run],
-    attempts: Mapping[str, Sequence[Attempt]],
-    now: float,
-    profile_gpus: Mapping[str, int] | None = None,
-) -> Efficiency:
-    """How efficient a study has been up to `now`; see `shares_of`."""
-    return Efficiency(shares_of(runs, attempts, now, profile_gpus or {}), advise(measure(runs, attempts)))
 
 
 def shares_of(

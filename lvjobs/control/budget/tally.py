@@ -13,6 +13,7 @@ from lvjobs.control.budget.accounts import KINDS, Account, Priced
 from lvjobs.control.budget.efficiency import Share, shares_of
 from lvjobs.control.budget.intervals import Groups, Measured, measure
 from lvjobs.control.budget.pace import Kind, Sample, samples_of
+from lvjobs.ledger.reading import current_rates
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.run import canonical_json
 
@@ -52,7 +53,7 @@ class Tally:
         """What was executed, in one account for each stage and price."""
         return [
             Account(
-                Priced(stage, json.loads(rates), work.first),
+                Priced(stage, current_rates(json.loads(rates)), work.first),
                 {kind: getattr(work, kind) for kind in KINDS},
                 work.estimated,
             )

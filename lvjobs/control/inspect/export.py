@@ -8,7 +8,6 @@ from typing import Any
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.ledger.transaction import Transaction
 
-TABLES = ("runs", "attempts", "charges", "stages")
 Rows = Sequence[Mapping[str, Any]]
 
 

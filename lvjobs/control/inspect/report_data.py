@@ -97,7 +97,7 @@ def _step(runs: Sequence[Run], books: Books) -> dict[str, Any]:
     training = TrainingConfig.model_validate(run.config["params"])
     try:
         workload = workload_of(training, training.lora_rank, training.format)
-        counts = {name: CONVENTIONS[name](workload) for name in BINDING}
+        counts = {name: CONVENTIONS[name].count(workload) for name in BINDING}
     except UsageError as error:
         return {"problem": str(error)}
     parts: Mapping[str, dict[str, int]] = {name: each.as_dict() for name, each in counts.items()}

@@ -11,7 +11,7 @@ from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
 from lvjobs.control.planning.plans import Demand, Need, judge
 from lvjobs.flops.architecture import architecture_of
-from lvjobs.flops.conventions import DEFAULT
+from lvjobs.flops.conventions import BINDING
 from lvjobs.flops.rules import adapted, linears
 from lvjobs.ledger.records import Run, Work
 from lvjobs.study.run import RunConfig
@@ -166,7 +166,7 @@ def lora_parameters(config: Mapping[str, Any]) -> int:
 def estimate(stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: Place) -> dict[str, Any]:
     """All that `lvjobs estimate --json` shows, without the study; integers of FLOPs, bytes and whole seconds."""
     terms = books.terms
-    known = [name for name in DEFAULT if all(name in cell.run.rates for stage in stages for cell in stage.cells)]
+    known = [name for name in BINDING if all(name in cell.run.rates for stage in stages for cell in stage.cells)]
     rows = [_row(stage, known, stopwatch, place) for stage in stages]
     return {
         "convention": terms.convention,

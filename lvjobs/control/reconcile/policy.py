@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from lvjobs import remedies
@@ -10,11 +11,37 @@ from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
-_OWN = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.OUT_OF_MEMORY, Cause.TIMEOUT)
-_SITE = (Cause.PREEMPTED, Cause.NODE_FAIL)
 _HOUR = 3600.0
 _MOST_DOUBLINGS = 64  # which is more than any hour has seconds
-_BACKED_OFF = (Cause.KILLED, Cause.LAUNCH_FAILED, Cause.HUNG, Cause.LOST)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What failures of one cause count towards.
+
+    `retries` is the key of [policy] that limits them in a row ("": no limit of their own). `counts_as` is the key of
+    [policy] that limits those without a new checkpoint. `backs_off`: the next attempt waits, longer each time.
+    `more_memory`: the next attempt asks for more memory, and a new checkpoint does not reset the count.
+    """
+
+    retries: str = ""
+    counts_as: str = ""
+    backs_off: bool = False
+    more_memory: bool = False
+
+
+_RUN, _SITE = "no_progress_deaths", "no_progress_preemptions"
+_RULES = {
+    Cause.PREEMPTED: Rule(counts_as=_SITE),
+    Cause.NODE_FAIL: Rule(counts_as=_SITE),
+    Cause.TIMEOUT: Rule(counts_as=_RUN),
+    Cause.KILLED: Rule("killed_retries", _RUN, backs_off=True),
+    Cause.LAUNCH_FAILED: Rule("launch_failed_retries", _RUN, backs_off=True),
+    Cause.HUNG: Rule("hung_retries", _RUN, backs_off=True),
+    Cause.LOST: Rule("lost_retries", backs_off=True),
+    Cause.OUT_OF_MEMORY: Rule("out_of_memory_retries", _RUN, more_memory=True),
+}
+"""The causes after which a run goes on by itself. The others stop it or hold it (`verdict`)."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +75,12 @@ def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, no
         names_it = command in death.evidence  # an error of lvjobs itself says what to do
         return Hold(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
-    stuck = _since_last_gain(counted)
-    own = [attempt for attempt in stuck if attempt.cause in _OWN]
-    site = [attempt for attempt in stuck if attempt.cause in _SITE]
+    own, site = (_stuck(counted, key) for key in (_RUN, _SITE))
     if len(own) >= policy.no_progress_deaths:
-        causes = ", ".join(attempt.cause.value for attempt in own if attempt.cause)
+        causes = ", ".join(each.value for each in own)
         return Hold(
             f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: "
-            f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1].cause)}"
+            f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1])}"
         )
     if len(site) >= policy.no_progress_preemptions:
         return Hold(
@@ -74,59 +99,53 @@ def leniency(run: Run, ended: Sequence[Attempt], policy: Policy) -> str:
     cause = counted[-1].cause if counted else None
     if cause is None:
         return ""
-    words = []
-    if cause in (limits := _limits(policy)):
-        deaths = _in_a_row(counted, cause)
-        row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
-        words.append(f"{_times(deaths)} {cause.value}{row}: held after more than {limits[cause]}")
-    stuck = [attempt.cause for attempt in _since_last_gain(counted)]
-    for causes, most in ((_OWN, policy.no_progress_deaths), (_SITE, policy.no_progress_preemptions)):
-        if cause in causes and (deaths := sum(each in causes for each in stuck)):
-            words.append(f"{_times(deaths)} without a new checkpoint: held at {most}")
+    words, rule = [], _rule(cause)
+    if rule.retries:
+        most = getattr(policy, rule.retries)
+        words.append(f"{_times(_in_a_row(counted, cause))} {cause.value}{_row(rule)}: held after more than {most}")
+    if rule.counts_as and (deaths := len(_stuck(counted, rule.counts_as))):
+        words.append(f"{_times(deaths)} without a new checkpoint: held at {getattr(policy, rule.counts_as)}")
     return "; ".join(words)
+
+
+def _rule(cause: Cause) -> Rule:
+    return _RULES.get(cause, Rule())
+
+
+def _row(rule: Rule) -> str:
+    return "" if rule.more_memory else " in a row"
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _limits(policy: Policy) -> dict[Cause, int]:
-    return {
-        Cause.KILLED: policy.killed_retries,
-        Cause.LAUNCH_FAILED: policy.launch_failed_retries,
-        Cause.HUNG: policy.hung_retries,
-        Cause.LOST: policy.lost_retries,
-        Cause.OUT_OF_MEMORY: policy.out_of_memory_retries,
-    }
-
-
 def _forgive(run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, stuck: int) -> GoOn | Hold:
     deaths = _in_a_row(counted, cause)
-    limits = _limits(policy)
-    if cause in limits and deaths > limits[cause]:
-        row = "" if cause is Cause.OUT_OF_MEMORY else " in a row"
+    rule = _rule(cause)
+    if rule.retries and deaths > getattr(policy, rule.retries):
         look = remedies.LOGS(run=run.name)
-        return Hold(f"{cause.value} {deaths} times{row}; look at: {look}; then type: {_again(run, cause)}")
-    if cause is Cause.OUT_OF_MEMORY:
+        return Hold(f"{cause.value} {deaths} times{_row(rule)}; look at: {look}; then type: {_again(run, cause)}")
+    if rule.more_memory:
         memory = run.resources.get("memory_mb")
         if not memory:
             return Hold(
                 f"out of memory, and study.toml sets no memory_mb that could be raised; type: {_again(run, cause)}"
             )
         return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
-    delay = _backoff(policy, deaths) if cause in _BACKED_OFF and deaths > 1 else 0.0
+    delay = _backoff(policy, deaths) if rule.backs_off and deaths > 1 else 0.0
     return GoOn(now + delay if delay else 0.0, warning=_warning(stuck, policy))
 
 
-def _again(run: Run, cause: Cause | None) -> str:
+def _again(run: Run, cause: Cause) -> str:
     """Return the command that resumes the run after a failure of this cause."""
-    remedy = remedies.RESUME_MEMORY if cause is Cause.OUT_OF_MEMORY else remedies.RESUME_RUN
+    remedy = remedies.RESUME_MEMORY if _rule(cause).more_memory else remedies.RESUME_RUN
     return remedy(run=run.name)
 
 
 def is_due(run: Run, policy: Policy, now: float) -> bool:
     """Whether the run's back-off is over, or ends later than any can: then a clock that was ahead set its end."""
-    most = max(policy.killed_retries, policy.launch_failed_retries, policy.hung_retries, policy.lost_retries)
+    most = max(getattr(policy, rule.retries) for rule in _RULES.values() if rule.backs_off)
     return not now < run.not_before <= now + _backoff(policy, most)
 
 
@@ -152,16 +171,12 @@ def _in_a_row(counted: Sequence[Attempt], cause: Cause) -> int:
     for attempt in reversed(counted):
         if attempt.cause is cause:
             deaths += 1
-        elif attempt.gained and cause is not Cause.OUT_OF_MEMORY:
+        elif attempt.gained and not _rule(cause).more_memory:
             break
     return deaths
 
 
-def _since_last_gain(ended: Sequence[Attempt]) -> list[Attempt]:
-    """The deaths at the end of `ended` that left no new checkpoint. One that did is where counting begins again."""
-    stuck: list[Attempt] = []
-    for attempt in reversed(ended):
-        if attempt.gained:
-            break
-        stuck.append(attempt)
-    return stuck[::-1]
+def _stuck(ended: Sequence[Attempt], counts_as: str) -> list[Cause]:
+    """Return the causes of the last failures without a new checkpoint that count towards this key of [policy]."""
+    since = takewhile(lambda attempt: not attempt.gained, reversed(ended))
+    return [each.cause for each in since if each.cause and _rule(each.cause).counts_as == counts_as][::-1]

@@ -26,7 +26,6 @@ from scipy.interpolate import CubicSpline
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines.checks import need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
-from lvjobs.forecasting.systems import Systems
 
 STEPS = 8
 """Steps of history that are needed: as many as there are unknowns, with two values each."""
@@ -68,24 +67,6 @@ def rosenzweig_macarthur(history: Floats, horizon: int, time: NDArray[Any] | Non
             f"the law fitted to series {int(np.argmin(solved))} cannot be solved: leave out the baseline 'ode'"
         )
     return forecast
-
-
-def fit(history: Floats, time: NDArray[Any] | None = None) -> Systems:
-    """The parameters that fit each system, in units of the history (S, T, 2) and of `time` (T,). Raises UsageError."""
-    times, middle = _units(history, 0, time)
-    log_unit = 0.0 if time is None else float(np.log(np.diff(np.asarray(time)[: history.shape[1]]).mean()))
-    growth, capacity, predation, handling, conversion, death, prey, predator = _fit(np.log(history) - middle, times).T
-    prey_unit, predator_unit = middle[:, 0].T
-    return Systems(
-        growth=np.exp(growth - log_unit),
-        predation=np.exp(predation - predator_unit - log_unit),
-        death=np.exp(death - log_unit),
-        capacity=np.exp(capacity + prey_unit),
-        handling=np.exp(handling - prey_unit),
-        efficiency=np.exp((conversion - prey_unit) - (predation - predator_unit)),
-        prey=np.exp(prey + prey_unit),
-        predator=np.exp(predator + predator_unit),
-    )
 
 
 def _units(history: Floats, horizon: int, time: NDArray[Any] | None) -> tuple[Floats, Floats]:

@@ -9,11 +9,12 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.ledger.records import Run
 from lvjobs.report.material import NOTHING_EVALUATED, Choice, Heat, Material, StageLosses, choices
+from lvjobs.report.numbers import percent
 from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
 from lvjobs.report.page.draw_course import at_once, burn_down, by_stage, gantt
 from lvjobs.report.page.draw_forecasts import chart, scores
 from lvjobs.report.page.draw_stages import stage_heat
-from lvjobs.report.page.grids import efficiency_table, percent, published_tables, runs_table, stage_table
+from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
 from lvjobs.report.page.parts import Chart, Figure, Group, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables

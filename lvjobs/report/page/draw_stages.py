@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 from lvjobs.records.curves import LOSSES
 from lvjobs.report.losses import Losses
 from lvjobs.report.material import Contexts, Point, StageLosses, is_scattered
-from lvjobs.report.numbers import short
+from lvjobs.report.numbers import setting, short
 from lvjobs.report.page.look import MARKERS, axis, baseline_key, dash, line, named, numbers, plot, upright, words
 from lvjobs.report.page.parts import Chart, Key, Panel
 from lvjobs.report.palette import INK, PALETTE, QUIET, line_styles, shown
@@ -103,18 +103,18 @@ def heat(
         xgap=2,
         ygap=2,
         colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": quantity, "side": "right"}},
-        customdata=[[words(f"{_label(row)}, {_label(column)}") for column in columns] for row in rows],
+        customdata=[[words(f"{setting(row)}, {setting(column)}") for column in columns] for row in rows],
         hovertemplate="%{customdata}: %{z:.5g}<extra></extra>",
     )
     bare = {"showgrid": False, "ticks": ""}
     made = plot(
         [trace],
-        axis(words(names[1]), **bare, **named([_label(column) for column in columns], 12)),
-        axis(words(names[0]), **bare, **named([_label(row) for row in rows], 24)),
+        axis(words(names[1]), **bare, **named([setting(column) for column in columns], 12)),
+        axis(words(names[0]), **bare, **named([setting(row) for row in rows], 24)),
         shapes=[{**frame, "line": {"color": PALETTE[1], "width": 3}}],
         annotations=_written(values, digits) if len(rows) * len(columns) <= _MOST_WRITTEN else [],
     )
-    label = f"{quantity} for each {names[0]} and {names[1]}; the best is {_label(best[0])} and {_label(best[1])}"
+    label = f"{quantity} for each {names[0]} and {names[1]}; the best is {setting(best[0])} and {setting(best[1])}"
     caption = "The best is framed; a cell without a run is empty."
     return Chart("", "", caption, panels=[Panel(made, label, 110 + min(58 * len(rows), _TALLEST))], width="full")
 
@@ -138,10 +138,6 @@ def _written(values: Sequence[Sequence[float | None]], digits: Callable[[float],
 
 def _sortable(value: Any) -> tuple[int, float, str]:
     return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, str(value))
-
-
-def _label(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def stage_heat(found: Mapping[str, Any]) -> Chart | None:

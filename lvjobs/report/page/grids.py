@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from lvjobs import remedies
 from lvjobs.report.budget_table import budget_rows, budget_table
-from lvjobs.report.numbers import short
+from lvjobs.report.numbers import percent, setting, short
 from lvjobs.report.page.draw_course import NOTHING_RAN
 from lvjobs.report.page.parts import Table
 from lvjobs.report.study_tables import StudyTable
@@ -125,7 +125,7 @@ def stage_table(found: Mapping[str, Any]) -> Table:
         error = "" if row["standard_error"] is None else short(row["standard_error"])
         cells = [
             row["runs"][0],
-            *(_plain(row["settings"][key]) for key in found["varied"]),
+            *(setting(row["settings"][key]) for key in found["varied"]),
             value,
             *([error, str(len(row["runs"]))] if seeds else []),
             f"{row['steps']:,}",
@@ -144,10 +144,6 @@ def stage_table(found: Mapping[str, Any]) -> Table:
         notes,
         marked=frozenset(won),
     )
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
@@ -222,8 +218,3 @@ def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
     missing = "" if efficiency["attempts"] else NOTHING_RAN
     return Table("efficiency", "How the machines were used", headers, rows, notes, missing=missing,
                  rule=len(rows) - 1 if len(rows) > 1 else None)  # fmt: skip
-
-
-def percent(ratio: float | None) -> str:
-    """`12.3 %`; empty where there is none."""
-    return "" if ratio is None else f"{100 * ratio:.1f} %"

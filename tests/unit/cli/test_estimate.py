@@ -47,7 +47,7 @@ steps = 10_000
 name = "evaluate"
 evaluate = ["base", "stage1", "stage2", "final"]
 """
-"""The study that FACTS 7 and 8 speak of."""
+"""The published study."""
 
 SMALL = """
 [train]
@@ -124,7 +124,7 @@ def test_the_three_totals_of_training(study, lvjobs):
     code, out, err = lvjobs("estimate")
     assert (code, err) == (0, "")
     table = rows(out, "training only, FLOPs:")
-    assert table["stage"] == ["runs", "steps", "report", "official", "exact"]
+    assert table["stage"] == ["runs", "steps", "published-formula", "official", "exact"]
     assert table["total"] == ["14", "21,000", "4.243e16", "1.775e17", "1.146e17"]
     assert table["base"] == ["1", "5,000", "7.961e15", "3.386e16", "2.171e16"]
     assert table["stage1"] == ["9", "4,500", "7.186e15", "3.048e16", "1.954e16"]
@@ -134,7 +134,7 @@ def test_the_three_totals_of_training(study, lvjobs):
 
 def test_validation_and_evaluation_come_on_top(study, lvjobs):
     told = asked(lvjobs)
-    for convention in ("report", "official", "exact"):
+    for convention in ("published-formula", "official", "exact"):
         for part in ("training", "validation", "evaluation", "replay"):
             assert told["total"][part][convention] == sum(stage[part][convention] for stage in told["stages"]) > 0
     by_name = {stage["name"]: stage for stage in told["stages"]}
@@ -155,7 +155,7 @@ def test_no_evaluation_is_asked_for(study, lvjobs):
 def test_it_does_not_fit_and_the_final_run_alone_is_the_cause(study, lvjobs):
     _, out, _ = lvjobs("estimate")
     words = " ".join(out.split())
-    assert "Under the official rules this does not fit the limit of 1e17" in words
+    assert "Under the official convention this does not fit the limit of 1e17" in words
     assert re.search(r"The final run alone is the cause: it needs 1\.\d+e17, more than the whole limit; without", words)
     cause = asked(lvjobs)["cause"]
     assert cause["remedies"] == ["final"]
@@ -189,7 +189,7 @@ def test_under_another_convention_that_binds_other_plans(study, lvjobs):
     assert told["fits"]
     assert told["plans"] == []
     _, out, _ = lvjobs("estimate")
-    assert "Under the report's formula this fits the limit of 1e17" in " ".join(out.split())
+    assert "Under the published-formula convention this fits the limit of 1e17" in " ".join(out.split())
 
 
 def test_what_is_trained_once_for_two_stages_is_said(study, lvjobs):
@@ -483,7 +483,7 @@ def test_a_dry_run_is_a_script_and_what_it_would_cost(study, lvjobs, command):
     assert script.startswith("#!/bin/bash\n#SBATCH")
     assert '-m lvjobs.worker "$RUN_DIRECTORY"\n' in script
     assert "training only, FLOPs:" in cost
-    assert "Under the official rules this fits" in cost
+    assert "Under the official convention this fits" in cost
     assert all(line.startswith("#") for line in cost.splitlines()[1:])
     subprocess.run(["bash", "-n"], input=out, text=True, check=True)
 

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from report_helpers import read_forecast
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.models import add_adapter, load_base, save_adapter
-from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.study.training import TrainingConfig
 
 pytestmark = pytest.mark.heavy
@@ -61,7 +61,7 @@ def test_a_series_that_trained_is_forecast_and_loudly_said_to_be_one(tmp_path, l
     assert "series 3 is TRAINING DATA of mine" in err
     made = tmp_path / "forecasts" / "mine-series-3"
     assert {path.name for path in made.iterdir()} == {f"forecast.{end}" for end in ("csv", "h5", "json", "png", "svg")}
-    found = SeriesForecast.read_hdf5(made / "forecast.h5")
+    found = read_forecast(made / "forecast.h5")
     assert np.array_equal(found.truth, load_dataset(tmp_path / "data.h5").trajectories[3, :83].astype(np.float64))
     assert found.samples.shape == (2, 3, 2)
     assert found.evidence["trained_on"] is True

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lvjobs.flops.architecture import architecture_of
-from lvjobs.flops.conventions import BINDING, CONVENTIONS, DEFAULT
+from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import PARTS, Workload
+from lvjobs.study.tables import Budget
 
 PAGE = Path(__file__).parents[3] / "docs" / "flops.md"
 QWEN = architecture_of("qwen2.5-0.5b")
@@ -24,10 +25,10 @@ def table(head, rows):
 
 def figures():
     rows = []
-    for name in DEFAULT:
+    for name in BINDING:
 
         def step(length, rank, name=name):
-            return CONVENTIONS[name](Workload(QWEN, 4, length, rank)).step
+            return CONVENTIONS[name].count(Workload(QWEN, 4, length, rank)).step
 
         stages = [
             5000 * step(512, 4),
@@ -40,9 +41,9 @@ def figures():
 
 
 def parts():
-    columns = [CONVENTIONS[name](Workload(QWEN, 4, 512, 4)).as_dict() for name in DEFAULT]
+    columns = [CONVENTIONS[name].count(Workload(QWEN, 4, 512, 4)).as_dict() for name in BINDING]
     rows = [[f"`{part}`", *(f"{counts[part]:,}" for counts in columns)] for part in PARTS if part != "generation"]
-    return table(["FLOPs", *(f"`{name}`" for name in DEFAULT)], rows)
+    return table(["FLOPs", *(f"`{name}`" for name in BINDING)], rows)
 
 
 def generation():
@@ -50,9 +51,9 @@ def generation():
     for prompt, new in ((800, 200), (960, 240)):
         for kv_cache in (True, False):
             workload = Workload(QWEN, 1, 16, prompt_tokens=prompt, new_tokens=new, kv_cache=kv_cache)
-            flops = [short(CONVENTIONS[name](workload).generation) for name in DEFAULT]
+            flops = [short(CONVENTIONS[name].count(workload).generation) for name in BINDING]
             rows.append([f"{prompt} + {new}", "yes" if kv_cache else "no", *flops])
-    return table(["tokens", "KV cache", *(f"`{name}`" for name in DEFAULT)], rows)
+    return table(["tokens", "KV cache", *(f"`{name}`" for name in BINDING)], rows)
 
 
 @pytest.mark.parametrize("made", [figures, parts, generation], ids=lambda made: made.__name__)
@@ -65,5 +66,5 @@ def test_every_convention_and_every_part_is_on_the_page():
     text = PAGE.read_text()
     for word in (*CONVENTIONS, *PARTS):
         assert f"`{word}`" in text, word
-    assert BINDING[0] == "official"
+    assert Budget().convention == "official"
     assert "**`official` binds**" in text

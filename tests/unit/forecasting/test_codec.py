@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from forecasting_helpers import error_bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import ALPHABET, LLMTIME, PUBLISHED, TINY, Codec, Undecodable, Unwritable
+from lvjobs.forecasting.codec import ALPHABET, Codec, Undecodable, Unwritable
 
 pytestmark = pytest.mark.heavy
 
@@ -31,8 +32,8 @@ codecs = st.builds(
 def holds(codec, scale, x):
     texts = codec.encode(x, scale)
     assert set("".join(texts)) <= set(ALPHABET)
-    assert (np.abs(codec.decode(texts, scale) - x) <= codec.error_bound(scale)[..., None, :]).all()
-    assert (codec.error_bound(scale) <= (0.5 + 1.001e-6) * 10.0**-codec.decimals * scale.unit).all()
+    assert (np.abs(codec.decode(texts, scale) - x) <= error_bound(codec, scale)[..., None, :]).all()
+    assert (error_bound(codec, scale) <= (0.5 + 1.001e-6) * 10.0**-codec.decimals * scale.unit).all()
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,10 +100,8 @@ def test_absurd_settings_are_refused(wrong):
         Codec(**wrong)
 
 
-def test_the_presets_are_the_published_ones():
-    assert Codec(decimals=3, target=1.0, alpha=0.99, beta=0.3) == PUBLISHED
-    assert Codec(decimals=3, target=1.0, alpha=0.95, beta=0.3) == LLMTIME
-    assert Codec() == TINY == Codec(decimals=2, target=6.0, alpha=0.99, beta=0.3, scaling="series")
+def test_the_default_is_what_tiny_was_pretrained_on():
+    assert Codec() == Codec(decimals=2, target=6.0, alpha=0.99, beta=0.3, scaling="series")
 
 
 @settings(max_examples=100, deadline=None)

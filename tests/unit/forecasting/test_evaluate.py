@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, one_thread
+from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, error_bound, one_thread
 
 from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.stages.evaluations import Trial, evaluation
@@ -99,7 +99,7 @@ def test_a_perfect_model_scores_exactly_the_codecs_rounding_error(monkeypatch, t
     assert np.array_equal(samples[0], rounded)
     assert scores["scores"] == scores["rounding"] == score(truth, rounded).to_dict()
     assert scores["valid"] == 1.0
-    assert (np.abs(samples[0] - truth) <= codec.error_bound(scale)[:, None, :]).all()
+    assert (np.abs(samples[0] - truth) <= error_bound(codec, scale)[:, None, :]).all()
 
 
 def test_a_persistence_model_scores_the_persistence_baseline(monkeypatch, training, data, tmp_path):
@@ -111,7 +111,7 @@ def test_a_persistence_model_scores_the_persistence_baseline(monkeypatch, traini
     last = codec.decode(codec.encode(history, scale), scale)[:, -1:]
     assert np.array_equal(samples[0], np.repeat(last, 5, axis=1))
     assert scores["scores"] == score(truth, np.repeat(last, 5, axis=1)).to_dict()
-    bound = float(codec.error_bound(scale).max())
+    bound = float(error_bound(codec, scale).max())
     assert abs(scores["scores"]["overall"]["mae"] - scores["baselines"]["persistence"]["overall"]["mae"]) <= bound
     assert scores["baselines"]["persistence"] == score(truth, np.repeat(history[:, -1:], 5, axis=1)).to_dict()
 

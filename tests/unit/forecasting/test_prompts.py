@@ -7,11 +7,13 @@ import pytest
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
-from lvjobs.forecasting.codec import PUBLISHED, Codec
+from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.prompts import RAW, SYSTEM, instruct, instruction, prompts_of
 from lvjobs.study.training import TrainingConfig
 
 pytestmark = pytest.mark.heavy
+
+CODEC = Codec(decimals=3, target=1.0)
 
 
 class Chatting:
@@ -35,18 +37,18 @@ class Chatting:
 
 
 def test_the_instruction_says_what_the_numbers_are():
-    text = instruction(PUBLISHED, 2, 20)
+    text = instruction(CODEC, 2, 20)
     for said in ("2 quantities", "3 decimals", "','", "';'", "next 20 steps", "nothing else"):
         assert said in text
-    assert "','" not in instruction(PUBLISHED, 1, 20)
+    assert "','" not in instruction(CODEC, 1, 20)
 
 
 def test_the_series_stands_in_the_users_message_and_the_answer_is_begun():
     tokenizer = Chatting()
-    prompt = instruct(tokenizer, "some/model", PUBLISHED, 2, 20)
+    prompt = instruct(tokenizer, "some/model", CODEC, 2, 20)
     series = np.array([ord(character) for character in "1.000,2.000;"])
     text = tokenizer.decode(prompt.wrap(series).tolist())
-    asked = instruction(PUBLISHED, 2, 20)
+    asked = instruction(CODEC, 2, 20)
     assert text == f"<s>system\n{SYSTEM}<e>\n<s>user\n{asked}\n\n1.000,2.000;<e>\n<s>assistant\n"
     assert prompt.end.tolist() == [2]
     assert prompt.length == len(prompt.wrap(series)) - len(series) + 1
@@ -55,11 +57,11 @@ def test_the_series_stands_in_the_users_message_and_the_answer_is_begun():
 def test_raw_is_the_series_alone():
     assert RAW.wrap(np.arange(3)).tolist() == [0, 1, 2]
     assert RAW.length == 0
-    assert prompts_of("raw", None, "some/model", PUBLISHED, 2)(20) is RAW
+    assert prompts_of("raw", None, "some/model", CODEC, 2)(20) is RAW
 
 
 def test_a_prompt_is_made_once_for_each_horizon():
-    prompts = prompts_of("instruct", Chatting(), "some/model", PUBLISHED, 2)
+    prompts = prompts_of("instruct", Chatting(), "some/model", CODEC, 2)
     assert prompts(20) is prompts(20)
     assert prompts(5).before.tolist() != prompts(20).before.tolist()
 
@@ -94,4 +96,4 @@ def test_a_template_that_does_not_serve_is_refused(spoil, message):
             return spoil(super().apply_chat_template(*args, **options))
 
     with pytest.raises(LvjobsError, match=message):
-        instruct(Spoilt(), "some/model", PUBLISHED, 2, 20)
+        instruct(Spoilt(), "some/model", CODEC, 2, 20)

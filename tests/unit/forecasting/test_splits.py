@@ -185,32 +185,6 @@ def test_training_systems_are_never_the_scored_ones(trajectories):
     assert (split.training(trajectories)[:, 0, 0] / 1000).tolist() == list(split.train)
 
 
-def test_a_forecast_stays_with_its_system(trajectories):
-    split = make_split(30, "random", seed=1)
-    truth = split.truths(trajectories)
-    shuffled = sorted(split.test)
-    assert shuffled != list(split.test)
-    done = {system: trajectories[system, 80:] for system in shuffled}
-    assert np.array_equal(split.gather(done), truth)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda done: done.pop(8), "system 8 first"),
-        (lambda done: done.update({0: done[8]}), "system 0 has a forecast"),
-        (lambda done: done.update({8: done[8][:19]}), "whole horizon"),
-        (lambda done: done.update({8: done[8].ravel()}), "whole horizon"),
-    ],
-)
-def test_forecasts_that_do_not_match_the_split_are_refused(spoil, words):
-    split = make_split(10)
-    done = {system: np.zeros((20, 2)) for system in split.test}
-    spoil(done)
-    with pytest.raises(UsageError, match=words):
-        split.gather(done)
-
-
 def test_another_file_is_refused(trajectories):
     split = make_split(30)
     for data, words in (

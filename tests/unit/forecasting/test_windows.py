@@ -189,14 +189,6 @@ def test_packed_windows_are_full_and_keep_every_token_once(lengths, length):
     goes_on = (ids[:, 1:] == ids[:, :-1] + 1) & real[:, 1:]
     assert (places[:, 1:] == np.where(goes_on, places[:, :-1] + 1, 0)).all()
     assert (windows.labels == np.where(real & (places > 0), ids, IGNORED)).all()
-    assert (windows.position_ids[~real] == 0).all()
-
-
-def test_positions_of_windows_that_are_not_packed_are_columns():
-    windows = chunks([np.arange(5, 45), np.arange(5, 15)], 40, PAD)
-    assert windows.positions is None
-    assert windows.position_ids[0].tolist() == list(range(40))
-    assert windows.position_ids[-1].tolist() == [*range(10), *[0] * 30]
 
 
 @pytest.fixture(scope="module")

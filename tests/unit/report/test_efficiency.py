@@ -3,10 +3,9 @@
 import io
 
 import pytest
-from control_builders import NOW, a_run, an_attempt
+from control_builders import NOW, a_run, an_attempt, efficiency_of
 from rich.console import Console
 
-from lvjobs.control.budget.efficiency import efficiency_of
 from lvjobs.report.efficiency import print_efficiency
 from lvjobs.study.words import Cause
 

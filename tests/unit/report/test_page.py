@@ -336,7 +336,7 @@ def test_what_others_wrote_is_text_and_never_markup(typed, tmp_path, data):
             (run,) = transaction.runs()
             transaction.update_run(run.id, state="held", reason=HOSTILE)
             attempts = transaction.attempts()
-            transaction.save_attempt(replace(attempts[0], evidence=HOSTILE, host=HOSTILE))
+            transaction.save_attempts([replace(attempts[0], evidence=HOSTILE, host=HOSTILE)])
     page, _ = written(typed, finished.layout.root)
     assert "alert(1)" in page
     assert "<script>alert" not in page

@@ -250,7 +250,7 @@ def test_the_budget_adds_up_before_the_eyes():
         "estimated": 0,
         "by_stage": {"stage1": 3 * 10**16},
         "by_run": {f"run{number}": number for number in range(15)},
-        "by_convention": {"official": 3 * 10**16, "exact": 2 * 10**16, "report": None},
+        "by_convention": {"official": 3 * 10**16, "exact": 2 * 10**16, "published-formula": None},
     }
     text = shown(print_budget, budget, 80)
     assert max(map(len, text.splitlines())) <= 80

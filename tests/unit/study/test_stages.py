@@ -7,11 +7,10 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyConfig, load_study
-from lvjobs.study.presets import PUBLISHED, STUDIES
+from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, in_words
 from lvjobs.study.stages import Stage, carried, in_order, taken
-from lvjobs.study.template import study_toml
 from lvjobs.sweep.grid import cells, combinations, settings_of
 
 TRAIN = {"data": "/d.h5"}
@@ -28,16 +27,6 @@ def test_the_published_study_is_the_default():
     assert len(combinations(first)) == 9
     assert set(taken(second, PUBLISHED)) == {"lora_rank", "learning_rate", "context_length"}
     assert set(taken(third, PUBLISHED)) == {"lora_rank", "learning_rate", "context_length"}
-
-
-@pytest.mark.parametrize("preset", STUDIES)
-def test_what_init_writes_is_the_preset(tmp_path, preset):
-    (tmp_path / "study.toml").write_text(study_toml("local", None, {}, preset))
-    found = load_study(tmp_path).config
-    train, stages = STUDIES[preset]
-    assert found.stage == list(stages)
-    assert {key: getattr(found.train, key) for key in train} == dict(train)
-    assert found.train.model_dump(exclude=set(train)) == StudyConfig().train.model_dump(exclude=set(train))
 
 
 def test_stages_come_after_what_they_name_and_else_as_declared():

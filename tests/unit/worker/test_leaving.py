@@ -1,4 +1,4 @@
-"""Leaving: the table of FACTS 10, row by row, and what must never happen in any row."""
+"""Leaving: the table in `lvjobs/worker/leaving.py`, row by row, and what must never happen in any row."""
 
 from dataclasses import replace
 

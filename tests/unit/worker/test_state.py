@@ -11,13 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvjobs.worker.state import load_trees, pack, save_trees, unpack
+from lvjobs.worker.state import _Packer, load_trees, save_trees, unpack
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
     torch.float8_e4m3fn, torch.float8_e5m2,
 ]  # fmt: skip
+
+
+def pack(tree, where="state"):
+    packer = _Packer()
+    return packer.pack(tree, where), {**packer.tensors, **packer.arrays}
 
 
 def equal(left, right):

@@ -21,7 +21,7 @@ from lvjobs.study.layout import RunLayout
 RATES = {
     "official": {"training": 10**19 + 1, "validation": 10**17 + 3, "generation": 7},
     "exact": {"training": 5, "validation": 3, "generation": 2},
-    "report": {"training": 1, "validation": 1, "generation": 1},
+    "published-formula": {"training": 1, "validation": 1, "generation": 1},
 }
 
 
@@ -54,7 +54,11 @@ def test_the_statement_is_exact_and_its_parts_sum_to_the_whole():
     assert said["spent"] == sum(said["by_stage"].values())
     assert said["spent"] == sum(account.spent(kept.terms) for account in kept.accounts.values())
     assert said["by_stage"] == {"train": said["spent"] - 35, "stage1": 35}
-    assert said["by_convention"] == {"official": said["spent"], "exact": 320 * 5 + 64 * 3 + 10, "report": 320 + 64 + 5}
+    assert said["by_convention"] == {
+        "official": said["spent"],
+        "exact": 320 * 5 + 64 * 3 + 10,
+        "published-formula": 320 + 64 + 5,
+    }
     assert json.loads(json.dumps(said)) == said
 
 
@@ -80,7 +84,7 @@ def test_a_run_of_an_earlier_release_is_counted_by_the_convention_it_knows():
     old = replace(a_priced_run(), rates={"official": RATES["official"]})
     opened = keep_books(Terms(10**25, convention="exact"), [old], [Charge("r1", 1, "useful", 2)], {})
     assert opened.spent == 2 * (10**19 + 1)
-    assert statement(opened)["by_convention"]["report"] is None
+    assert statement(opened)["by_convention"]["published-formula"] is None
 
 
 attempts = st.lists(

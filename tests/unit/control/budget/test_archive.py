@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from control_builders import NOW, a_run, an_attempt
+from control_builders import NOW, a_run, an_attempt, efficiency_of
 from control_scenes import Scene, make_haste
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,6 @@ from lvjobs.control.budget import archive
 from lvjobs.control.budget.accounts import Terms, keep_books
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, books_of, closed_tally
 from lvjobs.control.budget.charges import charges_of
-from lvjobs.control.budget.efficiency import efficiency_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.budget.pace import samples_of
 from lvjobs.control.budget.statement import statement
@@ -111,7 +110,7 @@ def test_an_orphan_may_yet_write(scene):
     """A dead node's attempt without a last word is looked at for two days, so its run is not closed before."""
     with scene.session() as session, session.ledger.transaction() as transaction:
         silent = next(each for each in transaction.attempts() if not each.has_last_word)
-        transaction.save_attempt(replace(silent, cause=Cause.NODE_FAIL))
+        transaction.save_attempts([replace(silent, cause=Cause.NODE_FAIL)])
     scene.make_pass()
     assert unclosed(scene) == ["one"]
     scene.clock.now += ORPHAN_SECONDS
@@ -160,7 +159,7 @@ def test_what_is_kept_of_open_runs_follows(scene):
     with scene.session() as session, session.ledger.transaction() as transaction:
         run_id = scene.run()["id"]
         assert transaction.unclosed() == []
-        transaction.save_attempt(transaction.attempts([run_id])[0])
+        transaction.save_attempts([transaction.attempts([run_id])[0]])
         assert [run.name for run in transaction.unclosed()] == ["one"]
         transaction.reopen_all()
         assert len(transaction.unclosed()) == 2
@@ -168,16 +167,18 @@ def test_what_is_kept_of_open_runs_follows(scene):
         assert transaction.find_runs([run_id])[0].reason == "because"
 
 
-def test_other_rules_work_everything_out_anew(scene):
+@pytest.mark.parametrize(("convention", "rate"), [("exact", 7), ("published-formula", 1), ("report", 1)])
+def test_other_rules_work_everything_out_anew(scene, convention, rate):
+    """`report` is what earlier releases called `published-formula`, in study.toml and in the rates of their runs."""
     spent = seen(scene)["budget"]["spent"]
     with scene.session() as session, session.ledger.transaction() as transaction:
         ids = [run.id for run in transaction.runs()]
         rates = {"official": {"training": 100}, "exact": {"training": 7}, "report": {"training": 1}}
         transaction.update_runs({run_id: {"rates": rates} for run_id in ids})
     scene.make_pass()
-    scene.bind(convention="exact")
+    scene.bind(convention=convention)
     shown = seen(scene)
-    assert shown["budget"]["spent"] * 100 == spent * 7
+    assert shown["budget"]["spent"] * 100 == spent * rate
     assert sum(row["flops"] for row in shown["runs"]) == shown["budget"]["spent"]
 
 

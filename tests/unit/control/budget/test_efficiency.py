@@ -5,11 +5,11 @@ import math
 from dataclasses import replace
 
 import pytest
-from control_builders import NOW, a_run, an_attempt
+from control_builders import NOW, a_run, an_attempt, efficiency_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.budget.efficiency import Share, efficiency_of
+from lvjobs.control.budget.efficiency import Share
 from lvjobs.control.budget.intervals import advise, duration, lost_steps, measure, overhead, percent
 from lvjobs.study.words import Cause, LeaveCause, RunState
 

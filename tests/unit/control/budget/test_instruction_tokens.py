@@ -74,7 +74,7 @@ def counts(training, rank, tokens, **changes):
     step = workload_of(training, rank, "raw")
     step = replace(step, prompt_tokens=step.prompt_tokens + tokens, inference=True, batch=1, **changes)
     step = replace(step, length=step.prompt_tokens + step.new_tokens)
-    return {name: CONVENTIONS[name](step) for name in BINDING}
+    return {name: CONVENTIONS[name].count(step) for name in BINDING}
 
 
 @pytest.mark.parametrize("settings", [{}, {"horizon_steps": 5, "decimals": 3}])

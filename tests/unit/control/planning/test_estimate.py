@@ -20,7 +20,7 @@ from lvjobs.study.words import RunState
 
 RATES = {
     "official": {"training": 1000, "validation": 100, "generation": 10},
-    "report": {"training": 300, "validation": 30, "generation": 3},
+    "published-formula": {"training": 300, "validation": 30, "generation": 3},
 }
 TERMS = Terms(limit=10**9)
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -60,13 +60,13 @@ def test_each_part_of_a_run_is_counted():
     assert a_cell(validation_systems=3).flops("official", "validation") == 5 * 3 * 100
     for no_fewer in (0, 8, 100):
         assert a_cell(validation_systems=no_fewer).flops("official", "validation") == 5 * 8 * 100
-    assert cell.flops("report", "training") == 300_000
+    assert cell.flops("published-formula", "training") == 300_000
     assert cell.flops("exact", "training") is None
 
 
 def test_a_new_run_needs_all_of_it():
     assert a_cell().need(TERMS) == Need(1_000_000 + 4000 + 200, 250_000 + 1600)
-    assert a_cell().need(Terms(10**9, convention="report")) == Need(300_000 + 1200 + 60, 75_000 + 480)
+    assert a_cell().need(Terms(10**9, convention="published-formula")) == Need(300_000 + 1200 + 60, 75_000 + 480)
 
 
 def test_inference_that_does_not_count_is_not_needed():
@@ -95,10 +95,10 @@ def test_a_stage_sums_its_runs_by_each_convention():
     rows = foreseen(StageCells("s", [a_cell(), a_cell(steps=500)]), StageCells("t", [a_cell(series=0)]))
     row = rows["stages"][0]
     assert (row["runs"], row["existing"], row["steps"], row["windows"], row["series"]) == (2, 0, 1500, 64, 40)
-    assert row["training"] == {"report": 450_000, "official": 1_500_000}
-    assert rows["total"]["training"] == {"report": 750_000, "official": 2_500_000}
+    assert row["training"] == {"published-formula": 450_000, "official": 1_500_000}
+    assert rows["total"]["training"] == {"published-formula": 750_000, "official": 2_500_000}
     assert rows["total"]["steps"] == 2500
-    assert rows["conventions"] == ["report", "official"]
+    assert rows["conventions"] == ["published-formula", "official"]
     # the last stage holds what it needs, the first has given back its intervals
     assert rows["needed"] == (1_504_000 + 400 + 2400) + 1_004_000 + 251_600
     assert rows["needed_for_evaluation"] == 400
@@ -107,7 +107,7 @@ def test_a_stage_sums_its_runs_by_each_convention():
 def test_a_convention_that_a_run_does_not_know_is_left_out():
     rows = foreseen(StageCells("s", [a_cell(), a_cell(rates={"official": RATES["official"]})]))
     assert rows["conventions"] == ["official"]
-    assert "report" not in rows["total"]["training"]
+    assert "published-formula" not in rows["total"]["training"]
 
 
 def test_a_stage_in_the_ledger_cannot_be_cut():
@@ -154,7 +154,6 @@ def test_what_another_stage_trains_already_is_told_and_not_needed_again():
     ],
 )
 def test_an_adapter_has_as_many_weights_as_was_observed(settings, parameters):
-    """FACTS 5 and 11."""
     assert lora_parameters(a_cell(**settings).run.config) == parameters
 
 

@@ -161,7 +161,7 @@ def test_the_first_of_its_kind_asks_for_the_profiles_limit_and_the_next_for_less
     assert scene.state() == "completed"
     with scene.session() as session, session.ledger.transaction() as transaction:
         attempt = transaction.attempts()[0]
-        transaction.save_attempt(replace(attempt, train_seconds=120.0, allocated_seconds=150.0))
+        transaction.save_attempts([replace(attempt, train_seconds=120.0, allocated_seconds=150.0)])
     sent = scene.enter("two", "three", time_limit="auto")
     assert len(sent.runs) == 2
     # scaled: of a task of one's own nobody knows which of its parameters matter

@@ -1,4 +1,4 @@
-"""The `report` convention: the published study's formula, to the last digit of its Table 1.
+"""The `published-formula` convention: the published study's formula, to the last digit of its Table 1.
 
 It counts grouped-query attention as it is, lm_head on the *last* token of each sequence only, one square root a tensor
 in RMSNorm, and no adapter in the forward pass. Its cost of a LoRA step is the forward pass scaled by the adapters'
