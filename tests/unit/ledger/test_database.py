@@ -2,7 +2,6 @@
 
 import sqlite3
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -277,30 +276,6 @@ def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision, f
     assert backups == ([] if revision == HEAD else [f"runs.db.{revision}.bak"])
     assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
     fault("old_schema", None, saw="migrated, and a copy kept beside it")
-
-
-def test_a_migrated_ledger_can_be_taken_back(tmp_path):
-    path = tmp_path / "runs.db"
-    at_0001(path)
-    before = _dump(path)
-    open_ledger(path, 1).close()
-    config = Config()
-    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
-    engine = config.attributes["engine"] = database._engine(path)
-    command.downgrade(config, "0001")
-    engine.dispose()
-    after = _dump(path)
-    after["settings"] = before["settings"]  # the lease's epoch
-    assert after == before
-
-
-def _dump(path):
-    connection = sqlite3.connect(path)
-    connection.row_factory = sqlite3.Row
-    tables = ("settings", "runs", "attempts", "charges", "members", "submissions")
-    dump = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
-    connection.close()
-    return dump
 
 
 def test_the_head_is_the_newest_migration():

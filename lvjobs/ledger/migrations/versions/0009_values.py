@@ -172,12 +172,3 @@ def _rows(key: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         kept = json.loads(text)
         yield from (("suspensions", {"place": place, **rest}) for place, rest in kept.pop("rests", {}).items())
         yield "watch", kept
-
-
-def downgrade() -> None:
-    """Migrate back; what the tables hold is lost, and ends and breakdowns are no longer in words."""
-    for name in _TABLES:
-        op.drop_table(name)
-    op.drop_column("events", "attempt_id")
-    op.drop_column("attempts", "exit_status")
-    op.drop_column("attempts", "failed_node")
