@@ -164,8 +164,9 @@ def render(profile: Profile, request: JobRequest) -> str:
         missing = re.search(r"'(\w+)' is undefined", str(error))
         key = missing[1] if missing else str(error)
         raise UsageError(
-            f"{key}: profile {profile.name} has no default for it; set it under [resources] in study.toml"
-            + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else "")
+            f"{key}: profile {profile.name} has no default for it",
+            "set it under [resources] in study.toml"
+            + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else ""),
         ) from None
     except _WRONG as error:
         raise UsageError(f"profile {profile.path}: {error}", "mend it there") from None
