@@ -170,7 +170,7 @@ def damaged(scene, _typed):
     begun(scene)
     path = scene.study.layout.database
     with path.open("r+b") as stream:
-        stream.seek(path.stat().st_size // 2)
+        stream.seek(-8192, 2)
         stream.write(b"\xff" * 8192)
 
 
