@@ -164,8 +164,8 @@ def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
         UsageError: the directory holds something else.
     """
     from lvjobs.files import write_atomic, write_json
-    from lvjobs.report.figures.series import forecast_figure
-    from lvjobs.report.figures.style import save
+    from lvjobs.report.figures.forecasts import forecast as forecast_chart
+    from lvjobs.report.figures.printed import save
     from lvjobs.report.outputs import claim
 
     keys = ("name", "adapter_sha256", "data_sha256", "prompt", "samples", "temperature", "top_p", "seed")
@@ -173,7 +173,7 @@ def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
     claim(directory, _MARKER, identity)
     write_atomic(directory / "forecast.csv", made.to_csv())
     made.write_hdf5(directory / "forecast.h5")
-    figure = forecast_figure(
+    chart = forecast_chart(
         made.series,
         made.time,
         made.truth,
@@ -182,9 +182,9 @@ def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
         made.baselines,
         quantiles=made.quantiles,
         label=f"{made.evidence['name']}{' (median)' if made.quantiles else ''}",
-        note="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
+        warning="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
     )
-    drawn = save(figure, directory, "forecast")
+    drawn = save(chart, directory, "forecast")
     described = {**made.evidence, "series": made.series, "errors": made.errors()}
     write_json(directory / _MARKER, described)
     return {"directory": str(directory), "files": ["forecast.csv", "forecast.h5", *drawn, _MARKER], **described}

@@ -15,9 +15,9 @@ from report_ledger import large_study, small_study
 __all__ = ["data"]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 DRAWN = (
-    "[...document.querySelectorAll('.panel')].filter(one => one.querySelector('svg.main-svg .trace, svg.main-svg .hm'))"
+    "[...document.querySelectorAll('.panel')].filter(one => [...one.querySelectorAll('svg')].some("
+    "svg => svg.getBoundingClientRect().width > 100 && svg.querySelector('.cells, [class^=k]')))"
 )
 
 
@@ -78,20 +78,6 @@ def visit(browser):
         context.close()
 
 
-def scrolled(page):
-    """To the end and back, as a reader would: figures are drawn when they come near."""
-    deadline = time.monotonic() + 300
-    while True:
-        for at in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
-            page.evaluate(f"scrollTo(0, {at})")
-            page.evaluate(TWO_FRAMES)  # what has come near is seen when a frame is drawn
-        page.evaluate("scrollTo(0, 0)")
-        page.wait_for_timeout(50)
-        if not page.evaluate("document.querySelectorAll('.panel:not([data-drawn])').length"):
-            return
-        assert time.monotonic() < deadline, "a figure is not drawn"
-
-
 def every_figure_is_drawn(page):
     total = page.evaluate("document.querySelectorAll('.panel').length")
     return total > 0 and page.evaluate(f"{DRAWN}.length") == total
@@ -99,18 +85,35 @@ def every_figure_is_drawn(page):
 
 def test_every_figure_is_drawn_with_no_error_and_no_network(report, visit):
     page, seen = visit(report)
-    scrolled(page)
     assert every_figure_is_drawn(page)
     assert page.evaluate("document.querySelectorAll('figure.chart .missing').length") == 0
     assert seen.errors == []
     assert seen.requests == [report]
 
 
-def test_a_figure_is_drawn_only_when_it_comes_near(report, visit):
-    page, _ = visit(report)
-    page.wait_for_selector(".panel[data-drawn]")
-    total = page.evaluate("document.querySelectorAll('.panel').length")
-    assert 0 < page.evaluate("document.querySelectorAll('.panel[data-drawn]').length") < total
+def test_every_figure_is_there_where_no_script_may_run(report, visit):
+    page, seen = visit(report, java_script_enabled=False)
+    panels = page.locator(".panel").all()
+    assert panels
+    for panel in panels:
+        panel.locator("svg:visible").wait_for()
+    assert seen.requests == [report]
+
+
+def test_the_value_at_the_pointer_is_shown_as_text(report, visit):
+    page, seen = visit(report)
+    assert page.locator("#hint").is_hidden()
+    panel = page.locator("figure#scores .panel")
+    box = panel.bounding_box()
+    spots = page.evaluate("JSON.parse(document.querySelector('figure#scores .wide script').textContent)")
+    drawing = page.locator("figure#scores .wide svg").bounding_box()
+    _, left, _, top, words = spots[0]
+    page.mouse.move(drawing["x"] + drawing["width"] * left / 1000, drawing["y"] + drawing["height"] * top / 1000)
+    assert page.locator("#hint").inner_text().endswith(words)
+    assert "[" in words
+    page.mouse.move(box["x"] - 60, box["y"])
+    assert page.locator("#hint").is_hidden()
+    assert seen.errors == []
 
 
 def test_every_link_leads_to_its_place(report, visit):
@@ -131,11 +134,10 @@ def test_every_link_leads_to_its_place(report, visit):
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(report, visit):
     page, seen = visit(report, PHONE, is_mobile=True, has_touch=True)
-    scrolled(page)
     assert every_figure_is_drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     widest = page.evaluate(
-        "Math.max(...[...document.querySelectorAll('.panel svg')].map(one => one.getBoundingClientRect().right))"
+        "Math.max(...[...document.querySelectorAll('.panel svg, .panel svg text')].map(one => one.getBoundingClientRect().right))"
     )
     assert widest <= PHONE["width"]
     assert seen.errors == []
@@ -145,7 +147,7 @@ def ink(page):
     """The colours of page and text, and of the text in the first figure that has some."""
     return page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,"
-        " getComputedStyle(document.querySelector('.panel[data-drawn] text')).fill]"
+        " getComputedStyle(document.querySelector('.panel text')).fill]"
     )
 
 
@@ -157,7 +159,6 @@ def bright(colour):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_and_figures_follow_the_readers_theme_and_the_button(report, visit, scheme):
     page, seen = visit(report, color_scheme=scheme)
-    page.wait_for_selector(".panel[data-drawn] text")
     is_light = scheme == "light"
     assert [bright(colour) for colour in ink(page)] == [is_light, not is_light, not is_light]
     page.click("#theme")
@@ -170,15 +171,14 @@ def test_page_and_figures_follow_the_readers_theme_and_the_button(report, visit,
 def test_an_entry_of_a_legend_switches_its_lines_off_and_on(report, visit):
     page, _ = visit(report)
     figure = page.locator("figure#scores")
-    figure.locator(".panel[data-drawn]").wait_for()
-    traces = "document.querySelectorAll('figure#scores .trace').length"
-    before = page.evaluate(traces)
+    marks = "[...document.querySelectorAll('figure#scores .wide [class]')].filter(one => one.getClientRects().length).length"
+    before = page.evaluate(marks)
     entry = figure.locator("button.key", has_text="baseline")
     entry.click()
     assert entry.get_attribute("aria-pressed") == "false"
-    assert page.evaluate(traces) == before - 1
+    assert 0 < page.evaluate(marks) < before
     entry.click()
-    assert page.evaluate(traces) == before
+    assert page.evaluate(marks) == before
 
 
 def test_figures_are_named_for_those_who_cannot_see_them_and_headings_are_in_order(report, visit):
@@ -226,7 +226,7 @@ def test_all_text_stands_out_from_what_is_behind_it(report, visit, scheme):
     assert page.evaluate(CONTRAST) == []
 
 
-def test_on_paper_every_figure_is_drawn_though_nobody_scrolled(report, visit, tmp_path):
+def test_on_paper_every_figure_is_drawn(report, visit, tmp_path):
     page, seen = visit(report, color_scheme="dark")
     page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
     pages = (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n")
@@ -240,12 +240,11 @@ def test_a_thousand_runs_open(tmp_path, visit, capsys):
     address = written(large_study(tmp_path / "wide"))
     begin = time.monotonic()
     page, seen = visit(address)
-    page.wait_for_selector(".panel[data-drawn]")
+    page.wait_for_selector(".panel svg")
     opened = time.monotonic() - begin
     with capsys.disabled():
         size = (tmp_path / "wide" / "report" / "index.html").stat().st_size / 1e6
         sys.stdout.write(f"\n1,000 runs: {size:.1f} MB, the first figure after {opened:.2f} s\n")
-    scrolled(page)
     assert every_figure_is_drawn(page)
     assert seen.errors == []
     page.locator("#runs summary").click()

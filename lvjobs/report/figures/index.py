@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.files import write_atomic, write_json
-from lvjobs.report.figures.study import draw
-from lvjobs.report.figures.style import save
+from lvjobs.report.figures.printed import save
+from lvjobs.report.figures.study import charts
 from lvjobs.report.material import Material
 from lvjobs.report.outputs import claim
 
@@ -23,11 +23,11 @@ def write_figures(material: Material, directory: Path) -> dict[str, Any]:
     """
     before = claim(directory, MARKER, _KIND)
     drawn, missing = [], []
-    for each in draw(material):
-        if each.figure is None:
-            missing.append({"stem": each.stem, "shows": each.shows, "why": each.missing})
+    for each in charts(material):
+        if each.missing:
+            missing.append({"stem": each.id, "shows": each.shows, "why": each.missing})
         else:
-            drawn.append({"stem": each.stem, "shows": each.shows, "files": save(each.figure, directory, each.stem)})
+            drawn.append({"stem": each.id, "shows": each.shows, "files": save(each, directory, each.id)})
     index = {**_KIND, "drawn": drawn, "missing": missing}
     kept = {name for each in drawn for name in each["files"]}
     for name in {name for each in before.get("drawn", ()) for name in each["files"]} - kept:

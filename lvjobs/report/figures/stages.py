@@ -1,106 +1,174 @@
-"""Figures that compare a stage's runs: learning rate by rank, and context lengths; baselines always beside them."""
+"""Figures that compare a stage's runs: their losses, pairs of settings as heatmaps, context lengths."""
 
-import textwrap
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from lvjobs.report.figures.style import legend_below, new_figure, style
+from lvjobs.records.curves import LOSSES
+from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line, Panel, Rule
+from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
+from lvjobs.report.losses import Losses
 from lvjobs.report.material import Point
-from lvjobs.report.numbers import short
-from lvjobs.report.palette import INK, PALETTE, QUIET, baseline_style, shown
+from lvjobs.report.numbers import setting, short
 
-Baselines = Mapping[str, Mapping[str, float]]
-"""By metric (`mae`, ...), then by name: of the same series as the runs' own figures."""
+SCORES = "forecasts.h5 and scores.json of the evaluations"
+_JOURNALS = "the runs' journals"
+_MOST_WRITTEN = 120
+"""Cells of a heatmap up to which each has its figure in it."""
+_TALLEST = 58 * 12
+_FEW = 3
+_MOST_RATES = 8
+_TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
+           False: ("training", "validation")}  # fmt: skip
+_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
 
 
-def heatmap(
-    cells: Mapping[tuple[int, float], float], quantity: str, title: str, baselines: Mapping[str, float]
-) -> Figure:
-    """A figure for each (rank, learning rate); the best is framed, a cell without a run says so.
+def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Chart:
+    """Training beside validation loss; the numeric head's, another objective, by itself.
 
-    `quantity` is what the figures are, with its unit; `baselines` are the same figure of each, and stand below.
+    Of more runs than `most`, those with the lowest validation loss are drawn.
     """
-    ranks, rates = sorted({rank for rank, _ in cells}), sorted({rate for _, rate in cells})
-    values = np.array([[cells.get((rank, rate), np.nan) for rate in rates] for rank in ranks])
-    with style():
-        figure = new_figure(1.9 + 0.95 * len(rates), 1.5 + 0.6 * len(ranks) + 0.25 * bool(baselines))
-        axes = figure.subplots()
-        image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto", origin="lower")
-        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-        axes.set_yticks(range(len(ranks)), [str(rank) for rank in ranks])
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("LoRA rank")
-        axes.set_title(title)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        _write_cells(axes, values, image)
-        figure.colorbar(image, ax=axes, label=quantity, aspect=12)
-        if baselines:
-            words = ", ".join(f"{name} {short(baselines[name])}" for name in shown(list(baselines)))
-            figure.supxlabel(_wrapped(f"the same of the baselines: {words}", figure), fontsize=7.5, color=INK)
-    return figure
+
+    def last(run: Losses) -> tuple[float, str]:
+        return (run.validation[run.best] if run.best is not None else float("inf"), run.run)
+
+    chosen = sorted(every, key=last)[:most]
+    runs = [run for run in every if run in chosen]
+    keys = {key.name: key for key in line_keys([run.run for run in runs])}
+    resumed = Key("taken up again", QUIET, "dot", switches=False)
+    batches, panels = [], []
+    for metric in [metric for metric in LOSSES if any(run.metric == metric for run in runs)]:
+        of_metric = [run for run in runs if run.metric == metric]
+        in_nats = all(run.in_nats for run in of_metric)
+        rules = [Rule(resumed, step) for step in sorted({step for run in of_metric for step in run.resumed})]
+        training: list[Line] = []
+        if len(of_metric) == 1 and len(of_metric[0].smooth[0]) < len(of_metric[0].training):
+            (run,) = of_metric
+            batches.append(Key(f"{run.run}: each batch", keys[run.run].colour))
+            training.append(Line(batches[-1], [*run.training], [*run.training.values()], 0.6, opacity=0.35, texts=()))
+        training += [Line(keys[run.run], *run.smooth) for run in of_metric]
+        validation = [line for run in of_metric for line in _validation(run, keys[run.run])]
+        y, (left, right) = Axis(_LABELS[metric] if in_nats else "loss"), _TITLES[in_nats]
+        what = f"{metric} of {len(of_metric)} runs of stage {stage}, by step"
+        panels.append(Panel([*rules, *training], Axis("step", "whole"), y, left, f"Training {what}"))
+        at = Axis("step (a ring marks the best)", "whole")
+        panels.append(Panel([*rules, *validation], at, y, right, f"Validation {what}"))
+    is_resumed = any(run.resumed for run in runs)
+    left_out = len(every) - len(runs)
+    caption = (
+        f"The {len(runs)} runs with the lowest validation loss of {len(every)}. " if left_out else "All runs. "
+    ) + (
+        "Training loss is drawn as means over a twentieth of a run; validation loss begins with the untrained model, "
+        "and a ring marks each run's best"
+    )
+    caption += ". Dotted lines: where a run was taken up again after a death" if is_resumed else ""
+    entries = [*keys.values(), *batches, *([resumed] if is_resumed else [])]
+    title = f"Losses of {stage}"
+    return Chart("", title, caption=caption, source=_JOURNALS, panels=panels, keys=entries, stage=stage)
 
 
-def _write_cells(axes: Axes, values: Any, image: Any) -> None:
-    for row, column in np.ndindex(*values.shape):
-        value = values[row, column]
-        if np.isnan(value):
-            axes.text(column, row, "no run", ha="center", va="center", color=QUIET, fontsize=7)
-            continue
-        shade = image.cmap(image.norm(value))
-        dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < 0.5  # noqa: PLR2004 - luma by ITU-R BT.601
-        axes.text(column, row, short(float(value)), ha="center", va="center", color="white" if dark else INK)
-    best = np.unravel_index(np.nanargmin(values), values.shape)
-    corner = float(best[1]) - 0.47, float(best[0]) - 0.47
-    axes.add_patch(Rectangle(corner, 0.94, 0.94, fill=False, edgecolor=PALETTE[1], linewidth=2.2))
+def _validation(run: Losses, key: Key) -> list[Line]:
+    lines = [Line(key, [*run.validation], [*run.validation.values()], size=3)]
+    if run.best is not None:
+        lines.append(Line(key, [run.best], [run.validation[run.best]], 0, 8, "ring"))
+    return lines
 
 
-def context_figure(
+def heat(cells: Mapping[tuple[int, float], float], heading: str, baselines: Mapping[str, float]) -> Chart:
+    """An error for each LoRA rank and learning rate, beside the baselines' own."""
+    words = ", ".join(f"{name} {short(baselines[name])}" for name in shown(list(baselines)))
+    beside = f"the same of the baselines: {words}" if words else ""
+    made = _heat(cells, ("LoRA rank", "learning rate"), "MAE (original units)", short)
+    return replace(made, heading=heading, beside=beside, source=SCORES)
+
+
+def stage_heat(found: Mapping[str, Any]) -> Chart | None:
+    """What the stage's rule compares, for each pair of the two settings that were varied; None where not two were."""
+    if len(found["varied"]) != 2:  # noqa: PLR2004 - a heatmap has two axes
+        return None
+    one, two = found["varied"]
+    cells = {
+        (row["settings"][one], row["settings"][two]): float(row["value"])
+        for row in found["candidates"]
+        if row["value"] is not None
+    }
+    if len({first for first, _ in cells}) < 2 or len({second for _, second in cells}) < 2 or is_scattered(cells):  # noqa: PLR2004
+        return None
+    made = _heat(cells, (one, two), "value", _five, highest=found["mode"] == "max")
+    title = f"What {found['stage']}'s rule compares: {found['rule']}"
+    caption = f"{made.caption}. Means over seeds"
+    return replace(made, id=f"rule-{found['stage']}", title=title, caption=caption, source=_JOURNALS)
+
+
+def is_scattered(cells: Collection[tuple[Any, Any]]) -> bool:
+    """Whether they are points that a sampler chose, each with a rate of its own, and most of a heatmap were holes."""
+    ranks, rates = {rank for rank, _ in cells}, {rate for _, rate in cells}
+    return len(rates) > _MOST_RATES and 2 * len(cells) < len(ranks) * len(rates)
+
+
+def _heat(
+    cells: Mapping[tuple[Any, Any], float],
+    names: tuple[str, str],
+    quantity: str,
+    digits: Callable[[float], str],
+    *,
+    highest: bool = False,
+) -> Chart:
+    rows, columns = (sorted({cell[place] for cell in cells}, key=_sortable) for place in (0, 1))
+    values = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows])
+    best = (max if highest else min)(cells, key=lambda cell: (cells[cell], str(cell)))
+    written = [["no run" if np.isnan(value) else digits(float(value)) for value in row] for row in values]
+    x, y = (
+        Axis(name, "names", [setting(value) for value in found], (-0.5, len(found) - 0.5), grid=False)
+        for name, found in ((names[1], columns), (names[0], rows))
+    )
+    place = rows.index(best[0]), columns.index(best[1])
+    marks = [Cells(y.names, x.names, values, place, quantity, written if values.size <= _MOST_WRITTEN else ())]
+    label = f"{quantity} for each {names[0]} and {names[1]}; the best is {setting(best[0])} and {setting(best[1])}"
+    panel = Panel(marks, x, y, "", label, 110 + min(58 * len(rows), _TALLEST))
+    return Chart("", "", caption="The best is framed", panels=[panel], width="full" if len(columns) > _FEW else "half")
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, str(value))
+
+
+def _five(value: float) -> str:
+    """Of losses, whose first digits are often the same."""
+    return f"{value:#.5g}"
+
+
+def contexts(
     points: Mapping[str, Mapping[int, Mapping[str, Point]]],
-    baselines: Baselines,
-    zero_shot: Mapping[str, Point] | None = None,
-    metrics: Sequence[str] = ("mae", "rmse"),
-) -> Figure:
-    """Error by the training window's length, with confidence intervals; baselines and zero-shot are lines across.
+    baselines: Mapping[str, Mapping[str, float]],
+    zero_shot: Mapping[str, Point] | None,
+) -> Chart:
+    """Error by the training window's length, with intervals; baselines and zero-shot are lines across.
 
     Args:
-        points: Label of a series of runs -> context length -> metric -> figure.
-        baselines: Of the same series of data.
+        points: Label of some runs -> context length -> metric -> figure.
+        baselines: Metric -> name -> figure, of the same series of data.
         zero_shot: The base model's own figures, where it was evaluated.
-        metrics: A panel each.
     """
-    with style():
-        figure = new_figure(7.2, 3.4)
-        grid = figure.subplots(1, len(metrics), squeeze=False)[0]
-        lengths = sorted({length for runs in points.values() for length in runs})
-        places = {length: place for place, length in enumerate(lengths)}
-        for axes, metric in zip(grid, metrics, strict=True):
-            for number, (label, runs) in enumerate(points.items()):
-                chosen = [(places[length], runs[length][metric]) for length in sorted(runs)]
-                # Runs of one length stand beside each other, not on each other.
-                x = [place + 0.06 * (number - (len(points) - 1) / 2) for place, _ in chosen]
-                bars = [[p.value - p.low for _, p in chosen], [p.high - p.value for _, p in chosen]]
-                look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": "osD^v"[number % 5]}
-                axes.errorbar(x, [p.value for _, p in chosen], yerr=bars, capsize=3, ms=5, label=label, **look)
-            for name in shown(list(baselines[metric])):
-                colour, dashes = baseline_style(name)
-                axes.axhline(baselines[metric][name], color=colour, ls=dashes, lw=1.0, label=name)
-            if zero_shot:
-                axes.axhline(zero_shot[metric].value, color=INK, ls=(0, (6, 3)), lw=1.0, label="zero-shot")
-            axes.set_xticks(range(len(lengths)), [str(length) for length in lengths])
-            axes.set_xlim(-0.5, len(lengths) - 0.5)
-            axes.set_ylim(bottom=0)
-            axes.set_xlabel("training window (tokens)")
-            axes.set_ylabel(f"{metric.upper()} (original units)")
-        legend_below(figure, list(grid), 4)
-    return figure
-
-
-def _wrapped(text: str, figure: Figure) -> str:
-    return "\n".join(textwrap.wrap(text, int(figure.get_figwidth() * 17)))
+    lengths = sorted({length for runs in points.values() for length in runs})
+    looks = zip(itertools.cycle(PALETTE), itertools.cycle(MARKERS), strict=False)
+    keys = [Key(name, colour, marker=marker) for name, (colour, marker) in zip(points, looks, strict=False)]
+    across, zero = baseline_keys(baselines["mae"], needed=False), Key("zero-shot", INK, "longdash")
+    x = Axis("training window (tokens)", "names", [str(length) for length in lengths], (-0.5, len(lengths) - 0.5))
+    panels = []
+    for metric in ("mae", "rmse"):
+        marks: list[Any] = [Rule(key, baselines[metric][key.name], "y") for key in across]
+        marks += [Rule(zero, zero_shot[metric].value, "y")] if zero_shot else []
+        for number, (key, runs) in enumerate(zip(keys, points.values(), strict=True)):
+            beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand beside each other
+            places = [lengths.index(length) + beside for length in sorted(runs)]
+            marks.append(Estimates(key, places, [runs[length][metric] for length in sorted(runs)]))
+        label = f"{metric.upper()} by the training window's length, with 95 % intervals, beside the baselines"
+        y = Axis(f"{metric.upper()} (original units)", limits=(0, None))
+        panels.append(Panel(marks, x, y, "", label))
+    caption = "Bars are 95 % intervals, by a bootstrap over series"
+    entries = [*keys, *across, *([zero] if zero_shot else [])]
+    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=entries)

@@ -1,63 +1,176 @@
-"""All figures that a study has data for, as matplotlib draws them: what `report.material` chose. docs/figures.md."""
+"""All figures that a study has data for, as charts, and why there is no other. docs/figures.md says what each shows."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from matplotlib.figure import Figure
+import numpy as np
 
-from lvjobs.report.figures.errors import error_by_step, error_distribution
-from lvjobs.report.figures.loss import loss_figure
-from lvjobs.report.figures.series import example_series, forecast_figure
-from lvjobs.report.figures.stages import context_figure, heatmap
-from lvjobs.report.material import (
-    Content,
-    Contexts,
-    Examples,
-    Forecast,
-    Heat,
-    Material,
-    StageLosses,
-    StepErrors,
-    choices,
-)
+from lvjobs import remedies
+from lvjobs.errors import LvjobsError
+from lvjobs.report.again import sampled_like, subject_again
+from lvjobs.report.evaluated import Evaluated, groups
+from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
+from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses
+from lvjobs.report.material import NOTHING_EVALUATED, Arrays, Forecasted, Material, Point, compared, overall, point
+from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
+
+_EXAMPLES = 6
+_LEVELS = (0.05, 0.25, 0.75, 0.95)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure: its file's name without suffix, and what it shows; `figure` is None where `missing` says why."""
-
-    stem: str
-    shows: str
-    figure: Figure | None = None
-    missing: str = ""
-
-
-def draw(material: Material) -> Iterator[Drawn]:
-    """Each figure in turn, drawn or not."""
-    for each in choices(material):
-        yield Drawn(each.stem, each.shows, None if each.content is None else _figure(each.content), each.missing)
+def charts(material: Material, most_curves: int | None = None) -> Iterator[Chart]:
+    """Yield each figure in turn, drawn or not; of a stage's losses those of at most so many runs."""
+    yield _examples(material)
+    if not any(material.losses.values()):
+        yield _figure("figure-2-loss", "training and validation loss", "no run has trained yet")
+    for stage, runs in material.losses.items():
+        if runs:
+            shows = f"training and validation loss, stage {stage}"
+            yield _figure(f"figure-2-loss-{stage}", shows, losses(stage, runs, most_curves))
+    yield from _heatmaps(material)
+    yield _contexts(material)
+    yield from _forecasts(material)
 
 
-def _figure(content: Content) -> Figure:
-    if isinstance(content, Examples):
-        return example_series(content.time, content.series, content.history)
-    if isinstance(content, StageLosses):
-        return loss_figure(content.runs)
-    if isinstance(content, Heat):
-        return heatmap(content.cells, content.quantity, content.title, content.baselines)
-    if isinstance(content, Contexts):
-        return context_figure(content.points, content.baselines, content.zero_shot)
-    if isinstance(content, Forecast):
-        return forecast_figure(
-            content.series,
-            content.time,
-            content.truth,
-            content.history,
-            content.forecast,
-            content.baselines,
-            quantiles=content.quantiles,
-            label=content.label,
+def _figure(stem: str, shows: str, drawn: Chart | str) -> Chart:
+    """Name a chart as the published study's figures are, or say in words why there is none."""
+    title = shows.partition(";")[0].partition(":")[0]
+    bare = Chart(stem, f"{title[0].upper()}{title[1:]}", number=f"Figure {stem.split('-')[1]}", shows=shows)
+    if isinstance(drawn, str):
+        return replace(bare, missing=drawn)
+    said = shows[len(title) :].lstrip(":; ")
+    caption = ". ".join(part for part in (drawn.caption, said and f"Shown: {said}") if part)
+    return replace(drawn, id=stem, title=drawn.title or bare.title, number=bare.number, shows=shows, caption=caption)
+
+
+def _examples(material: Material) -> Chart:
+    stem, shows = "figure-1-example-series", "example series of the data, evenly over the file"
+    if isinstance(material.data, str):
+        return _figure(stem, shows, material.data)
+    time, trajectories, history = material.data
+    chosen = [round(place) for place in np.linspace(0, len(trajectories) - 1, min(len(trajectories), _EXAMPLES))]
+    return _figure(stem, shows, examples(time, {series: trajectories[series] for series in chosen}, history))
+
+
+def _heatmaps(material: Material) -> Iterator[Chart]:
+    shows, found = "MAE by learning rate and LoRA rank", False
+    by_stage: dict[str, list[Evaluated]] = defaultdict(list)
+    for each in material.evaluations:
+        if each.trained is not None and each.scores["split"] != "asked":
+            by_stage[each.trained.stage].append(each)
+    for stage, runs in by_stage.items():
+        several = families(max(groups(runs), key=len), CELL)
+        for number, family in enumerate(several):
+            found = True
+            stem = f"figure-3-heatmap-{stage}" + (f"-{number + 1}" if len(several) > 1 else "")
+            cells: dict[tuple[int, float], list[float]] = defaultdict(list)
+            for each in family:
+                rank, rate = cell_of(each, CELL)
+                cells[rank, rate].append(each.scores["scores"]["overall"]["mae"])
+            if is_scattered(cells):
+                yield _figure(stem, f"{shows}, stage {stage}", f"no grid; see: {remedies.SWEEP_SHOW(stage=stage)}")
+                continue
+            means = {cell: float(np.mean(values)) for cell, values in cells.items()}
+            seeds = max(map(len, cells.values()))
+            window = f"window {family[0].config.training.context_length}"
+            heading = f"{stage}: {window}, {family[0].steps} steps" + (f", mean of {seeds} seeds" * (seeds > 1))
+            drawn = replace(heat(means, heading, overall(family[0], "mae")), stage=stage)
+            yield _figure(stem, f"{shows}, stage {stage}; {family[0].circumstances}", drawn)
+    if not found:
+        why = "no stage has two evaluated runs that differ in rank or learning rate alone; type: "
+        yield _figure("figure-3-heatmap", shows, why + remedies.EVALUATE(runs="RUN"))
+
+
+def _contexts(material: Material) -> Chart:
+    stem, shows = "figure-4-context", "error by the training window's length"
+    for group in groups(material.evaluations):
+        several = families([each for each in group if each.trained], CONTEXT)
+        if not several:
+            continue
+        zero_shot = next((_points(each) for each in group if each.is_base_of(several[0][0])), None)
+        baselines = {metric: overall(group[0], metric) for metric in ("mae", "rmse")}
+        drawn = contexts(_lines(several), baselines, zero_shot)
+        return _figure(stem, f"{shows}; {group[0].circumstances}", drawn)
+    why = f"no two evaluated runs differ in context length alone; type: {remedies.EVALUATE(runs='RUN')}"
+    return _figure(stem, shows, why)
+
+
+def _lines(several: Sequence[Sequence[Evaluated]]) -> dict[str, dict[int, Mapping[str, Point]]]:
+    """Label -> context length -> figures: a line for each family and seed, none of them over another."""
+    lines: dict[str, dict[int, Mapping[str, Point]]] = {}
+    for family in several:
+        by_seed: dict[int, list[Evaluated]] = defaultdict(list)
+        for each in family:
+            by_seed[int(each.trained.config["seed"]) if each.trained else 0].append(each)
+        for seed, runs in by_seed.items():
+            training = runs[0].config.training
+            label = f"rank {training.lora_rank}, rate {training.learning_rate:g}, {runs[0].steps} steps, seed {seed}"
+            if label in lines:  # they differ in something else
+                label = f"{label} ({runs[0].subject}...)"
+            lines[label] = {each.config.training.context_length: _points(each) for each in runs}
+    return lines
+
+
+def _points(each: Evaluated) -> dict[str, Point]:
+    return {name: point(each.scores["scores"], name) for name in ("mae", "mse", "rmse")}
+
+
+def _forecasts(material: Material) -> Iterator[Chart]:
+    kinds = {
+        "figure-5-forecast-typical": "forecast against truth of the series with the median error",
+        "figure-5-forecast-worst": "forecast against truth of the series with the largest error",
+        "figure-6-error-by-step": "mean absolute error by step of the horizon",
+        "figure-7-error-distribution": "distribution of the error over systems",
+    }
+    chosen = compared(material.evaluations)
+    of = f"; {chosen[0].circumstances}" if chosen else ""
+    drawn = _compared(material, chosen) if chosen else NOTHING_EVALUATED
+    for place, (stem, shows) in enumerate(kinds.items()):
+        if isinstance(drawn, str):
+            yield _figure(stem, shows + of, drawn)
+        else:
+            yield _figure(stem, f"{shows}{drawn[place][0] or of}", drawn[place][1])
+
+
+def _compared(material: Material, chosen: Sequence[Evaluated]) -> list[tuple[str, Chart]] | str:
+    """Return figures 5 to 7, each with words on what it is of where it is not of all; or why there are none."""
+    shown = sampled_like(chosen[0], material.evaluations) or chosen[0]
+    try:
+        results = {each.subject: material.load(each) for each in chosen}
+        best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
+        baselines = material.baselines(chosen[0])
+    except LvjobsError as error:  # the data are elsewhere, or not what was forecast: all else is shown
+        return str(error)
+    if not baselines:
+        return "no baseline can be made of these series"
+    order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
+    of, again = f": {shown.subject}; {shown.circumstances}", subject_again(shown, material.train)
+    drawn = [
+        (of, _forecast(best, int(row), baselines, shown.subject, again)) for row in (order[len(order) // 2], order[-1])
+    ]
+    models = {name: result.errors for name, result in results.items()}
+    others = {name: best.errors_of(values) for name, values in baselines.items()}
+    for describe, axis in ((by_step, 0), (distribution, (1, 2))):
+        of_models, of_others = (
+            {name: errors.mean(axis=axis) for name, errors in found.items()} for found in (models, others)
         )
-    if isinstance(content, StepErrors):
-        return error_by_step(content.models, content.baselines)
-    return error_distribution(content.models, content.baselines)
+        drawn.append(("", describe(of_models, of_others)))
+    return drawn
+
+
+def _forecast(result: Forecasted, row: int, baselines: Arrays, label: str, again: Sequence[str]) -> Chart:
+    samples = result.samples[:, row]
+    levels = _LEVELS if len(samples) > 1 else ()
+    return forecast(
+        result.systems[row],
+        result.time,
+        result.values[row],
+        result.history,
+        np.median(samples, axis=0),
+        {name: values[row] for name, values in baselines.items()},
+        quantiles=dict(zip(levels, np.quantile(samples, levels, axis=0), strict=True)),
+        label=label,
+        again=again,
+    )

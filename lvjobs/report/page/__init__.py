@@ -1,1 +1,1 @@
-"""The report: one HTML file, and tables beside it. Only `lvjobs report` imports this package: plotly takes a second."""
+"""The report: one HTML file, and tables beside it. Only `lvjobs report` imports this package."""

@@ -8,19 +8,22 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import Run
-from lvjobs.report.material import NOTHING_EVALUATED, Choice, Heat, Material, StageLosses, choices
+from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
+from lvjobs.report.figures.forecasts import scores
+from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.stages import stage_heat
+from lvjobs.report.figures.study import charts
+from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
 from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
-from lvjobs.report.page.draw_course import at_once, burn_down, by_stage, gantt
-from lvjobs.report.page.draw_forecasts import chart, scores
-from lvjobs.report.page.draw_stages import stage_heat
 from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
-from lvjobs.report.page.parts import Chart, Figure, Group, Page, Piece, Section, Text
+from lvjobs.report.page.parts import Figure, Group, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
 from lvjobs.study.training import TRAIN_TASK
 
 _MOST_CAUSES = 4
+_MOST_CURVES = 12
 _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
 
 
@@ -45,16 +48,15 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
     runs: Sequence[Run] = facts.retold["runs"]
     forecasts = bool(facts.material.evaluations) or any(run.config["task"] == TRAIN_TASK for run in runs)
     answer = _answer(facts, forecasts=forecasts or not runs)
-    chosen = list(choices(facts.material))
+    drawn = list(charts(facts.material, _MOST_CURVES))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
-    of_stages = [each for each in chosen if isinstance(each.content, (StageLosses, Heat))]
-    lone = [each for each in chosen if each.content is None and each.stem.startswith(("figure-2", "figure-3"))]
-    others = [each for each in chosen if each not in of_stages and each not in lone]
+    of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
+    others = [each for each in drawn if each not in of_stages]
     if not facts.material.evaluations:
-        lone = [each for each in lone if each.stem.startswith("figure-2")]
+        of_stages = [each for each in of_stages if each.number == "Figure 2"]
     budget = summary["budget"]
     sections = [
-        Section("stages", "Stages", _stages(facts.retold, of_stages, lone)),
+        Section("stages", "Stages", _stages(facts.retold, of_stages)),
         Section("tables", "Tables 1 to 4", tables),
         Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
         Section("budget", "Budget", _budget(spans, budget)),
@@ -121,14 +123,14 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
     ]
 
 
-def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[Choice]) -> list[Piece | Group]:
+def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | Group]:
     """A group for each stage: why its winner won, its runs, what they lost, and how they compare."""
     rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
     standings = {found["stage"]: found for found in retold["standings"]}
     drawn: dict[str, list[Chart]] = {}
-    for each in chosen:
-        assert isinstance(each.content, (StageLosses, Heat))
-        drawn.setdefault(each.content.stage, []).append(chart(each))
+    for each in found:
+        drawn.setdefault(each.stage, []).append(each)
+    lone = drawn.pop("", [])
     groups: list[Piece | Group] = []
     for name in [*rows, *(name for name in drawn if name not in rows)]:
         pieces: list[Piece] = []
@@ -145,7 +147,7 @@ def _stages(retold: Mapping[str, Any], chosen: Sequence[Choice], lone: Sequence[
         groups.append(Group(f"stage-{name}", name, pieces, badge))
     if not groups:
         groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
-    return [*groups, *(chart(each) for each in lone)]
+    return [*groups, *lone]
 
 
 def _stands(row: Mapping[str, Any]) -> str:
@@ -156,11 +158,11 @@ def _stands(row: Mapping[str, Any]) -> str:
     return f"{counted} {row['reason']}".strip()
 
 
-def _forecasts(facts: Facts, chosen: Sequence[Choice], *, forecasts: bool) -> list[Piece | Group]:
+def _forecasts(facts: Facts, found: Sequence[Chart], *, forecasts: bool) -> list[Piece | Group]:
     """The figures; of a study in which nothing was evaluated one line in place of all that show errors."""
     if facts.material.evaluations:
-        return [chart(each) for each in chosen]
-    examples, why = chart(chosen[0]), NOTHING_EVALUATED
+        return list(found)
+    examples, why = found[0], NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
     if not forecasts and facts.retold["runs"]:
         why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"

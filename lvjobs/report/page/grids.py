@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 from lvjobs import remedies
 from lvjobs.report.budget_table import budget_rows, budget_table
+from lvjobs.report.figures.attempts import NOTHING_RAN
 from lvjobs.report.numbers import percent, setting, short
-from lvjobs.report.page.draw_course import NOTHING_RAN
 from lvjobs.report.page.parts import Table
 from lvjobs.report.study_tables import StudyTable
 

@@ -1,53 +1,10 @@
 """What a page is made of: sections with sentences, tables and charts, as plain values. Nothing here knows HTML."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-Plot: TypeAlias = Mapping[str, Any]
-"""A figure as plotly has it in JSON: `data` and `layout`."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """An entry of a chart's legend. Traces whose `meta` is its name go and come with it, if it `switches` any."""
-
-    name: str
-    colour: str
-    kind: Literal["line", "box", "dot"] = "line"
-    dash: str = "solid"
-    marker: str = ""
-    pattern: str = ""
-    opacity: float = 1.0
-    switches: bool = True
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One plot of a chart. `label` says in words what is drawn, for those who cannot see it."""
-
-    plot: Plot
-    label: str
-    height: int = 280
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure: panels side by side, as many as there is room for, with one legend. `missing` says why there is none.
-
-    `number` is what the figure is called in the published study's order, empty for those that have no counterpart.
-    `width` is a panel's share of the page where that is wide; `source` says which files have the numbers.
-    """
-
-    id: str
-    title: str
-    caption: str = ""
-    source: str = ""
-    number: str = ""
-    panels: Sequence[Panel] = ()
-    keys: Sequence[Key] = ()
-    missing: str = ""
-    width: Literal["full", "half", "third"] = "half"
+from lvjobs.report.figures.marks import Chart
 
 
 @dataclass(frozen=True)

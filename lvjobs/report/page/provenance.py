@@ -9,7 +9,7 @@ from lvjobs.ledger.records import Run
 from lvjobs.records.done import parse_done
 from lvjobs.records.journal import parse_line
 from lvjobs.report.evaluation import read_scores
-from lvjobs.report.page.course import Spans
+from lvjobs.report.figures.course import Spans
 from lvjobs.report.page.parts import Table
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.layout import StudyLayout

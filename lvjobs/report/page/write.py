@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lvjobs.files import private, write_atomic, write_json
+from lvjobs.report.figures.embedded import drawings
+from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.look import stroke
-from lvjobs.report.page.parts import Chart, Group, Page
+from lvjobs.report.page.parts import Group, Page
 
 MARKER, TABLES = "report.json", "tables"
 _KIND = {"kind": "lvjobs report", "schema": 1}
@@ -29,11 +30,11 @@ _PATTERNS = {
 }
 _DASHES = {"dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "11 4"}
 _MARKERS = {
-    "circle": "M14 2 a4 4 0 1 0 .01 0 z",
-    "square": "M10 2 h8 v8 h-8 z",
-    "diamond": "M14 1 L19 6 L14 11 L9 6 z",
-    "triangle-up": "M14 1 L19 10 L9 10 z",
-    "triangle-down": "M14 11 L19 2 L9 2 z",
+    "o": "M14 2 a4 4 0 1 0 .01 0 z",
+    "s": "M10 2 h8 v8 h-8 z",
+    "D": "M14 1 L19 6 L14 11 L9 6 z",
+    "^": "M14 1 L19 10 L9 10 z",
+    "v": "M14 11 L19 2 L9 2 z",
 }
 
 
@@ -69,23 +70,21 @@ def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[st
 
 def render(page: Page) -> str:
     """The whole file."""
-    from plotly.offline import get_plotlyjs
-
     environment = Environment(
         loader=PackageLoader("lvjobs.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "plot_json": plot_json}
+    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "drawings": drawings}
     environment.filters |= filters
-    scripts = {"library": _closed(get_plotlyjs()), "script": _closed(_own("page.js"))}
+    script = _own("page.js")
     return environment.get_template("page.html.j2").render(
         page=page,
         style=Markup(_own("page.css")),  # noqa: S704 - our own file
-        policy=Markup(" ".join(_allowed(text) for text in scripts.values())),  # noqa: S704 - hashes
+        policy=Markup(_allowed(script)),  # noqa: S704 - a hash
         patterns=_PATTERNS,
         dashes=_DASHES,
         stroke=stroke,
         markers=_MARKERS,
-        **{name: Markup(text) for name, text in scripts.items()},  # noqa: S704 - plotly's and our own
+        script=Markup(script),  # noqa: S704 - our own file
     )
 
 
@@ -110,19 +109,8 @@ def _groups(pieces: Sequence[Any]) -> list[Group]:
     return [piece for piece in pieces if isinstance(piece, Group)]
 
 
-def plot_json(plot: Any) -> Markup:
-    """JSON inside a script element: nothing in it may end that, or begin another."""
-    text = json.dumps(plot, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped just now
-
-
 def _own(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _closed(script: str) -> str:
-    """A script of a library, such that no string in it ends the element. The browser reads the same program."""
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _allowed(script: str) -> str:

@@ -1,6 +1,7 @@
 """What figures draw, read back from their lines: the numbers that they were given, each where it belongs."""
 
 import json
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -10,16 +11,16 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.report.evaluated import evaluated
-from lvjobs.report.figures.errors import error_by_step, error_distribution
+from lvjobs.report.figures.embedded import drawings
+from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.index import write_figures
-from lvjobs.report.figures.loss import loss_figure
-from lvjobs.report.figures.series import example_series, forecast_figure
-from lvjobs.report.figures.stages import context_figure, heatmap
-from lvjobs.report.figures.study import draw
-from lvjobs.report.figures.style import save
+from lvjobs.report.figures.marks import Axis, Cells, Chart, Key, Line, Panel
+from lvjobs.report.figures.palette import INK, SHOWN
+from lvjobs.report.figures.printed import figure_of, save
+from lvjobs.report.figures.stages import contexts, heat, losses
+from lvjobs.report.figures.study import charts
 from lvjobs.report.losses import Losses, read_losses, smoothed
 from lvjobs.report.material import Material, Point
-from lvjobs.report.palette import SHOWN
 
 pytestmark = pytest.mark.heavy
 
@@ -35,8 +36,27 @@ def drawn(axes):
     return {line.get_label(): line.get_xydata() for line in axes.get_lines() if not line.get_label().startswith("_")}
 
 
+def loss_figure(runs):
+    return figure_of(losses("stage1", runs))
+
+
+def context_figure(points, mae, zero_shot=None):
+    """Both panels show the same numbers, so that one of them can be read."""
+    both = {
+        label: {length: {"mae": point, "rmse": point} for length, point in runs.items()}
+        for label, runs in points.items()
+    }
+    zero = None if zero_shot is None else {"mae": zero_shot, "rmse": zero_shot}
+    return figure_of(contexts(both, {"mae": mae, "rmse": mae}, zero))
+
+
+def draw(material):
+    """Stem -> the figure for print; those that cannot be drawn are left out."""
+    return {each.id: figure_of(each) for each in charts(material) if not each.missing}
+
+
 def test_examples_are_the_series_that_their_titles_name():
-    figure = example_series(TIME, {3: SERIES, 900: SERIES + 1}, 80)
+    figure = figure_of(examples(TIME, {3: SERIES, 900: SERIES + 1}, 80))
     for axes, values, title in zip(figure.axes, (SERIES, SERIES + 1), ("series 3", "series 900"), strict=True):
         assert axes.get_title(loc="left") == title
         assert np.array_equal(drawn(axes)["prey"], np.column_stack([TIME, values[:, 0]]))
@@ -44,12 +64,13 @@ def test_examples_are_the_series_that_their_titles_name():
         assert set(drawn(axes)["start of the forecast"][:, 0]) == {(TIME[79] + TIME[80]) / 2}
 
 
-def a_forecast(**more):
-    return forecast_figure(17, TIME, SERIES, 80, SERIES[80:] + 0.1, BASELINES, label="one", **more)
+def a_forecast(baselines=BASELINES, **more):
+    more = {"label": "one", "quantiles": {}, **more}
+    return forecast(17, TIME, SERIES, 80, SERIES[80:] + 0.1, baselines, **more)
 
 
 def test_a_forecast_stands_at_the_times_of_its_truth():
-    figure = a_forecast()
+    figure = figure_of(a_forecast())
     for variable in range(2):
         whole, close = figure.axes[2 * variable : 2 * variable + 2]
         assert np.array_equal(drawn(whole)["truth"], np.column_stack([TIME, SERIES[:, variable]]))
@@ -63,7 +84,7 @@ def test_a_forecast_stands_at_the_times_of_its_truth():
 
 def test_bands_hold_the_quantiles():
     quantiles = {level: SERIES[80:] + level for level in (0.05, 0.25, 0.75, 0.95)}
-    figure = a_forecast(quantiles=quantiles)
+    figure = figure_of(a_forecast(quantiles=quantiles))
     outer, inner = figure.axes[1].collections
     assert (outer.get_label(), inner.get_label()) == ("90 % of the samples", "50 % of the samples")
     for band, low, high in ((outer, 0.05, 0.95), (inner, 0.25, 0.75)):
@@ -73,20 +94,21 @@ def test_bands_hold_the_quantiles():
 
 
 def test_a_forecast_of_training_data_says_so():
-    assert "TRAINING DATA" in a_forecast(note="TRAINING DATA of this model").get_suptitle()
+    figure = figure_of(a_forecast(warning="TRAINING DATA of this model"))
+    assert figure.get_suptitle() == "series 17, MAE .100: TRAINING DATA of this model"
 
 
 def test_without_baselines_nothing_is_drawn():
     with pytest.raises(ValueError, match="never shown without"):
-        forecast_figure(1, TIME, SERIES, 80, SERIES[80:], {})
+        a_forecast(baselines={})
     with pytest.raises(ValueError, match="never shown without"):
-        error_by_step({"one": SERIES[80:]}, {})
+        by_step({"one": SERIES[80:]}, {})
     with pytest.raises(ValueError, match="never shown without"):
-        error_distribution({"one": SERIES[80:, 0]}, {})
+        distribution({"one": SERIES[80:, 0]}, {})
 
 
 def test_where_none_of_the_usual_baselines_could_be_made_all_others_are_drawn():
-    figure = forecast_figure(1, TIME, SERIES, 80, SERIES[80:], {"analogue": BASELINES["analogue"]})
+    figure = figure_of(a_forecast(baselines={"analogue": BASELINES["analogue"]}))
     assert "analogue" in drawn(figure.axes[1])
     assert "analogue" not in SHOWN
 
@@ -99,7 +121,7 @@ def test_losses_are_drawn_and_the_best_is_ringed():
     assert np.array_equal(drawn(left)["one: each batch"], np.column_stack([steps, losses]))
     assert np.array_equal(drawn(left)["one"], np.column_stack([smoothed(steps, 5), smoothed(losses, 5)]))
     assert set(drawn(left)["taken up again"][:, 0]) == {50}
-    points, ring, _ = right.get_lines()
+    _, points, ring = right.get_lines()
     assert points.get_xydata().tolist() == [[0, 2.0], [50, 0.5], [100, 0.7]]
     assert ring.get_xydata().tolist() == [[50, 0.5]]
 
@@ -127,10 +149,10 @@ def test_many_runs_have_lines_of_their_own():
 
 def test_a_heatmap_has_each_cell_where_its_axes_say():
     cells = {(8, 1e-3): 0.3, (2, 4e-3): 0.1, (8, 4e-3): 0.2}
-    axes = heatmap(cells, "MAE", "stage1", {"persistence": 0.4, "var-8": 0.07}).axes[0]
+    axes = figure_of(heat(cells, "stage1", {"persistence": 0.4, "var-8": 0.07})).axes[0]
     rates = {label.get_text(): place for place, label in enumerate(axes.get_xticklabels())}
     ranks = {label.get_text(): place for place, label in enumerate(axes.get_yticklabels())}
-    image = axes.images[0].get_array()
+    image = axes.collections[0].get_array()
     for (rank, rate), value in cells.items():
         assert image[ranks[str(rank)], rates[f"{rate:g}"]] == value
     assert np.ma.is_masked(image[ranks["2"], rates["0.001"]])
@@ -143,20 +165,21 @@ def test_a_heatmap_has_each_cell_where_its_axes_say():
 
 
 def test_contexts_have_intervals_and_baselines():
-    points = {"one": {128: {"mae": Point(0.3, 0.2, 0.5)}, 768: {"mae": Point(0.1, 0.05, 0.2)}}}
-    figure = context_figure(points, {"mae": {"var-8": 0.07}}, {"mae": Point(0.4, 0.3, 0.5)}, metrics=["mae"])
-    (axes,) = figure.axes
-    (bars,) = axes.containers
-    assert bars.lines[0].get_xydata().tolist() == [[0, 0.3], [1, 0.1]]
-    ends = [[end[1] for end in segment] for segment in bars.lines[2][0].get_segments()]
+    points = {"one": {128: Point(0.3, 0.2, 0.5), 768: Point(0.1, 0.05, 0.2)}}
+    figure = context_figure(points, {"var-8": 0.07}, Point(0.4, 0.3, 0.5))
+    axes, _ = figure.axes
+    (bars,) = axes.collections
+    assert drawn(axes)["one"].tolist() == [[0, 0.3], [1, 0.1]]
+    ends = [[end[1] for end in segment] for segment in bars.get_segments()]
     assert np.allclose(ends, [[0.2, 0.5], [0.05, 0.2]])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["128", "768"]
-    assert {name: set(xy[:, 1]) for name, xy in drawn(axes).items()} == {"var-8": {0.07}, "zero-shot": {0.4}}
+    across = {name: set(xy[:, 1]) for name, xy in drawn(axes).items() if name != "one"}
+    assert across == {"var-8": {0.07}, "zero-shot": {0.4}}
 
 
 def test_errors_by_step_of_each_variable():
     errors, other = RNG.random((20, 2)), RNG.random((20, 2))
-    figure = error_by_step({"one": errors}, {"persistence": other})
+    figure = figure_of(by_step({"one": errors}, {"persistence": other}))
     for variable, axes in enumerate(figure.axes):
         assert np.array_equal(drawn(axes)["one"], np.column_stack([np.arange(1, 21), errors[:, variable]]))
         assert np.array_equal(drawn(axes)["persistence"], np.column_stack([np.arange(1, 21), other[:, variable]]))
@@ -164,7 +187,7 @@ def test_errors_by_step_of_each_variable():
 
 def test_a_distribution_ends_at_one_and_marks_median_and_mean():
     errors = np.array([4.0, 1.0, 2.0, 100.0, 3.0])
-    (axes,) = error_distribution({"one": errors}, {"persistence": errors}).axes
+    (axes,) = figure_of(distribution({"one": errors}, {"persistence": errors})).axes
     shares, median, mean = axes.get_lines()[3:]
     assert shares.get_xydata().tolist() == [[1, 0.2], [2, 0.4], [3, 0.6], [4, 0.8], [100, 1.0]]
     assert median.get_xydata().tolist() == [[3, 0.5]]
@@ -212,10 +235,10 @@ def material(finished, data, **changes):
 
 
 def test_a_stages_results_do_not_overwrite_anothers(study, data):
-    figures = {each.stem: each.figure for each in draw(material(study, data))}
+    figures = draw(material(study, data))
     kept = {each.subject: each.scores["scores"]["overall"]["mae"] for each in evaluated(study.layout, study.runs)}
     for stage in ("stage1", "stage2"):
-        image = figures[f"figure-3-heatmap-{stage}"].axes[0].images[0].get_array()
+        image = figures[f"figure-3-heatmap-{stage}"].axes[0].collections[0].get_array()
         assert image[:, 0].tolist() == [kept[f"{stage}-r2"], kept[f"{stage}-r8"]]
         assert set(drawn(figures[f"figure-2-loss-{stage}"].axes[0])) == {f"{stage}-r2", f"{stage}-r8"}
     assert kept["stage1-r2"] != kept["stage2-r2"]
@@ -228,8 +251,9 @@ def test_lines_with_one_label_are_not_drawn_over_each_other(tmp_path, data):
         for context in (128, 512):
             run = finished.trained(f"b{batch}-c{context}", batch_size=batch, context_length=context)
             finished.evaluated(run, noise=0.1 * batch + context / 1e4)
-    (figure,) = [each.figure for each in draw(material(finished, data)) if each.stem == "figure-4-context"]
-    heights = sorted(y for bars in figure.axes[0].containers for y in bars.lines[0].get_ydata())
+    figure = draw(material(finished, data))["figure-4-context"]
+    lines = drawn(figure.axes[0])
+    heights = sorted(y for name, points in lines.items() if name.startswith("rank") for y in points[:, 1])
     scores = [each.scores["scores"]["overall"]["mae"] for each in evaluated(finished.layout, finished.runs)]
     assert heights == sorted(scores)
 
@@ -241,14 +265,14 @@ def test_points_that_a_sampler_chose_make_no_heatmap_of_holes(tmp_path, data, ra
     for number in range(rates):
         run = finished.trained(f"t{number}", learning_rate=1e-4 + number * 1e-5, lora_rank=2 ** (1 + number % 3))
         finished.evaluated(run)
-    (found,) = [each for each in draw(material(finished, data)) if each.stem.startswith("figure-3-heatmap")]
-    assert found.stem == "figure-3-heatmap-stage1"
-    assert (found.figure is not None) == is_drawn
+    (found,) = [each for each in charts(material(finished, data)) if each.id.startswith("figure-3-heatmap")]
+    assert found.id == "figure-3-heatmap-stage1"
+    assert bool(found.panels) == is_drawn
     assert found.missing == ("" if is_drawn else "no grid; see: lvjobs sweep show stage1")
 
 
 def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
-    figures = {each.stem: each.figure for each in draw(material(study, data))}
+    figures = draw(material(study, data))
     made = evaluated(study.layout, study.runs)
     best = min((each for each in made), key=lambda each: each.scores["scores"]["overall"]["mae"])
     assert best.subject == "stage1-r8"
@@ -269,9 +293,9 @@ def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
 
 def test_a_study_with_nothing_says_why_for_every_figure(study, data):
     empty = Material("no such file", {}, [], None, None)
-    every = list(draw(empty))
-    assert {each.stem.split("-")[1] for each in every} == set("1234567")
-    assert all(each.figure is None and each.missing for each in every)
+    every = list(charts(empty))
+    assert {each.id.split("-")[1] for each in every} == set("1234567")
+    assert all(each.missing and not each.panels for each in every)
 
 
 def test_the_index_lists_figures_and_what_was_drawn_before_and_is_not_now_is_gone(tmp_path, study, data):
@@ -303,8 +327,8 @@ def test_a_resumed_run_is_marked_in_its_stages_figure(tmp_path, data):
     run = finished.trained("one")
     files = finished.layout.run(run.name)
     journal(files, 2, [("start", {"resumed_from": "000001-00000001"}), *list(lines([1.0, 2.0]))[1:]])
-    (loss,) = [each for each in draw(material(finished, data)) if each.stem == "figure-2-loss-stage1"]
-    assert set(drawn(loss.figure.axes[0])["taken up again"][:, 0]) == {1}
+    loss = draw(material(finished, data))["figure-2-loss-stage1"]
+    assert set(drawn(loss.axes[0])["taken up again"][:, 0]) == {1}
 
 
 LONG = "a-run-whose-name-takes-all-the-eighty-characters-that-a-name-of-a-run-may-have-1"
@@ -317,34 +341,23 @@ def figures_with_long_words():
     ]
     yield loss_figure(losses)
     yield loss_figure(losses[:1])
-    points = {f"{LONG}{number}": {128: {"mae": Point(0.3, 0.2, 0.5)}} for number in range(3)}
-    yield context_figure(points, {"mae": dict.fromkeys(SHOWN, 0.1)}, metrics=["mae"])
-    yield heatmap(
-        {(2, 1e-5): 0.1, (4, 1e-4): 1e3},
-        "MAE (original units)",
-        "stage1: window 512, 500 steps",
-        dict.fromkeys(SHOWN, 0.0001),
-    )
-    yield example_series(TIME, dict.fromkeys(range(5), SERIES), 80)
+    points = {f"{LONG}{number}": {128: Point(0.3, 0.2, 0.5)} for number in range(3)}
+    yield context_figure(points, dict.fromkeys(SHOWN, 0.1))
+    cells = {(2, 1e-5): 0.1, (4, 1e-4): 1e3}
+    yield figure_of(heat(cells, "stage1: window 512, 500 steps", dict.fromkeys(SHOWN, 0.0001)))
+    yield figure_of(examples(TIME, dict.fromkeys(range(5), SERIES), 80))
     quantiles = {level: SERIES[80:] * 1e-9 + level for level in (0.05, 0.25, 0.75, 0.95)}
-    yield forecast_figure(
-        999,
-        TIME,
-        SERIES * 1e-9,
-        80,
-        SERIES[80:],
-        BASELINES,
-        quantiles=quantiles,
-        label=LONG,
-        note="TRAINING DATA of this model",
-    )
-    yield error_by_step({f"{LONG}{number}": SERIES[80:] for number in range(4)}, BASELINES)
-    yield error_distribution({f"{LONG}{number}": SERIES[:, 0] for number in range(4)}, {"persistence": SERIES[:, 1]})
+    more = {"quantiles": quantiles, "label": LONG, "warning": "TRAINING DATA of this model"}
+    yield figure_of(forecast(999, TIME, SERIES * 1e-9, 80, SERIES[80:], BASELINES, **more))
+    models = [f"{LONG}{number}" for number in range(4)]
+    yield figure_of(by_step(dict.fromkeys(models, SERIES[80:]), BASELINES))
+    other = {"persistence": SERIES[:, 1]}
+    yield figure_of(distribution(dict.fromkeys(models, SERIES[:, 0]), other))
 
 
 def test_no_word_is_cut_off_and_none_lies_on_another():
     for figure in figures_with_long_words():
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         check_words(figure)
 
 
@@ -363,3 +376,41 @@ def check_words(figure):
     for word, box in boxes.items():
         for other, another in boxes.items():
             assert word == other or not box.overlaps(another), (word, other)
+
+
+def test_contexts_are_drawn_where_no_baseline_could_be_made():
+    figure = context_figure({"one": {128: Point(0.3, 0.2, 0.5)}}, {})
+    assert set(drawn(figure.axes[0])) == {"one"}
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    name = r"$\nonsense{$"
+    save(losses("stage1", [Losses(name, "loss", {1: 1.0}, {0: 1.0})]), tmp_path, "f")
+    assert name in (tmp_path / "f.svg").read_text()
+
+
+def in_the_page(panel, key):
+    """The drawing of a panel in the page, as XML, and what can be pointed at in it."""
+    ((_, drawing, spots),) = drawings(Chart("one", "one", keys=[key]), panel)
+    return ET.fromstring(drawing), json.loads(spots)
+
+
+def test_the_values_that_can_be_pointed_at_lie_where_they_are_drawn():
+    key = Key("one", INK)
+    line = Line(key, [1.0, 2.0, 3.0], [5.0, 0.1, 40.0], size=4)
+    drawing, spots = in_the_page(Panel([line], Axis(), Axis(kind="log"), "", "a line"), key)
+    width, height = map(float, drawing.get("viewBox").split()[2:])
+    (group,) = [each for each in drawing.iter() if each.get("class") == "k0"]
+    at = [(float(each.get("x")) / width, float(each.get("y")) / height) for each in group.iter() if each.get("href")]
+    assert np.allclose([(left / 1000, top / 1000) for _, left, _, top, _ in spots], at, atol=0.002)
+    assert [words for *_, words in spots] == ["1, 5", "2, 0.1", "3, 40"]
+
+
+def test_a_cell_without_a_run_and_a_point_out_of_sight_cannot_be_pointed_at():
+    cells = Cells(["2", "8"], ["1e-3"], np.array([[0.5], [np.nan]]), (0, 0), "MAE")
+    _, spots = in_the_page(Panel([cells], Axis(), Axis(), "", "cells"), Key("", INK))
+    assert [words for *_, words in spots] == ["2, 1e-3: 0.5"]
+    key = Key("one", INK)
+    line = Line(key, [1.0, 2.0], [5.0, 50.0])
+    _, spots = in_the_page(Panel([line], Axis(), Axis(limits=(0, 10)), "", "a line"), key)
+    assert [words for *_, words in spots] == ["1, 5"]

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 from control_builders import a_run
@@ -15,13 +16,13 @@ from lvjobs.control.inspect.report_data import retell
 from lvjobs.control.loop import open_session
 from lvjobs.report.budget_table import budget_table
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.figures.attempts import gantt
+from lvjobs.report.figures.course import KINDS, course, crowd, rows
+from lvjobs.report.figures.embedded import as_json
+from lvjobs.report.figures.palette import CAUSES
 from lvjobs.report.material import Point
 from lvjobs.report.page.answer import answer_forecasts, answer_stages, compare
-from lvjobs.report.page.course import KINDS, course, crowd, rows
-from lvjobs.report.page.draw_course import gantt
-from lvjobs.report.page.look import CAUSES
 from lvjobs.report.page.provenance import read_origin
-from lvjobs.report.page.write import plot_json
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import Cause
@@ -231,11 +232,12 @@ def test_rows_are_of_the_runs_with_most_attempts_in_the_order_of_time(wide):
 def test_each_attempt_is_one_bar_by_its_cause(study):
     spans = told(study)["spans"]
     chart = gantt(spans)
-    bars = {trace["meta"]: len(trace["x"]) for trace in chart.panels[0].plot["data"]}
+    marks = chart.panels[0].marks
+    bars = {mark.key.name: len(mark.rows) for mark in marks}
     assert bars == {"preempted": len(spans) / 2, "completed": len(spans) / 2}
     assert "13 preempted" in chart.caption
-    (first,) = {trace["base"][0] for trace in chart.panels[0].plot["data"] if trace["meta"] == "preempted"}
-    assert first.startswith("2027-01-15 08:00:00")  # 1.8e9, in UTC
+    (first,) = {mark.start[0] for mark in marks if mark.key.name == "preempted"}
+    assert datetime.fromtimestamp(86400 * first, timezone.utc) == datetime(2027, 1, 15, 8, tzinfo=timezone.utc)  # 1.8e9
 
 
 def test_every_cause_has_a_look_that_no_other_has():
@@ -253,6 +255,7 @@ def written(typed, root, *arguments):
 
 
 def plots(page):
+    """What can be pointed at in each drawing: [key, from, to, height, words]."""
     found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
     return [json.loads(text) for text in found]
 
@@ -341,17 +344,15 @@ def test_what_others_wrote_is_text_and_never_markup(typed, tmp_path, data):
     assert "alert(1)" in page
     assert "<script>alert" not in page
     assert "<img src=x" not in page
-    (bars,) = [plot for plot in plots(page) if plot["layout"].get("barmode") == "overlay"]
-    hover = "".join(text for trace in bars["data"] for text in trace["hovertext"])
-    assert "&lt;img src=x" in hover
-    assert "<img" not in hover
+    assert any(HOSTILE in words for spots in plots(page) for *_, words in spots)  # page.js sets it as text
+    assert "innerHTML" not in page
     assert page.count("</html>") == 1
 
 
 def test_a_plot_cannot_end_the_script_that_holds_it():
-    text = str(plot_json({"meta": HOSTILE, "line": "\u2028"}))
+    text = str(as_json([[0, 1, 1, 1, f"{HOSTILE}\u2028"]]))
     assert "<" not in text
-    assert json.loads(text)["meta"] == HOSTILE
+    assert json.loads(text)[0][4] == f"{HOSTILE}\u2028"
 
 
 def test_a_study_that_was_moved_shows_its_runs_evaluations_and_says_what_it_cannot_read(typed, tmp_path, data):
@@ -416,14 +417,14 @@ def test_no_address_of_the_network_is_in_what_it_loads(typed, study):
     assert "default-src 'none'" in page
 
 
-def test_it_needs_no_torch_and_no_other_command_needs_plotly(tmp_path):
+def test_it_needs_no_torch_and_only_commands_that_draw_load_matplotlib(tmp_path):
     (tmp_path / "study.toml").write_text("")
-    for arguments, wanted in ((["report"], True), (["figures"], False), (["status"], False)):
+    for arguments, wanted in ((["report"], True), (["figures"], True), (["status"], False)):
         code = "import sys; from lvjobs.cli import cli; cli(sys.argv[1:], standalone_mode=False); print('LOADED', *sys.modules)"
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         loaded = {name.split(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
-        assert ("plotly" in loaded) == wanted, arguments
+        assert ("matplotlib" in loaded) == wanted, arguments
         assert loaded & {"torch", "transformers", "peft"} == set(), arguments
 
 

@@ -1,0 +1,164 @@
+"""Figures of how the study went: the budget's burn-down, what each stage spent, and attempts by how they ended."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from lvjobs import remedies
+from lvjobs.report.figures.course import Spans, cause_of, course, crowd, rows
+from lvjobs.report.figures.marks import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.palette import CAUSES, INK, KINDS, QUIET
+
+_LEDGER = "attempts and charges of runs.db"
+_BARELY = 0.05
+"""The share of the limit up to which a burn-down is a flat line, and says in words how little was spent."""
+NOTHING_RAN = f"no run has begun; type: {remedies.SUBMIT_TRAIN}"
+_TIME = Axis("time (UTC)", "time")
+_DAY = 86400.0
+
+
+def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
+    """What was left of the limit over time; and what was spent until then, useful and replayed FLOPs apart."""
+    found = course(spans, budget)
+    title = "FLOPs left and spent, over time"
+    if found is None:
+        return Chart("burn-down", title, missing=NOTHING_RAN)
+    days, limit = _days(found.times), budget["limit"]
+    left, bound = Key("left of the limit", INK), Key("the limit", "#D55E00", "dash")
+    kinds = [kind for kind in KINDS if any(found.spent[kind])]
+    keys = [Key(kind, KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
+    share, spent = budget["spent"] / limit, sum(budget[kind] for kind in kinds)
+    reached = limit <= 2 * spent
+    remaining: list[Mark] = [
+        Line(left, days, found.left, 1.8, texts=_at(found.times, found.left)),
+        Rule(bound, limit, "y"),
+    ]
+    stacked: list[Mark] = [
+        *_stacked(keys, days, found.times, found.spent),
+        *([Rule(bound, limit, "y")] if reached else []),
+    ]
+    label = f"FLOPs left over time: {budget['free']:.4g} of {limit:.4g} FLOPs are neither spent nor reserved at the end"
+    parts = ", ".join(f"{kind} {budget[kind]:.4g}" for kind in kinds)
+    note = f"{100 * share:.3g} % of the limit is spent" if share < _BARELY else ""
+    panels = [
+        Panel(remaining, _TIME, Axis("FLOPs", limits=(0, 1.05 * limit)), "left of the limit", label, 300, note),
+        Panel(
+            stacked,
+            _TIME,
+            Axis("FLOPs", limits=(0, None)),
+            "spent, by kind",
+            f"FLOPs spent over time, stacked: {parts}",
+            300,
+        ),
+    ]
+    counted = "All of it counts" if budget["counts_inference"] else "Validation and generation do not count"
+    said = "" if reached else f" The limit, {limit:.3g}, is far above the right panel."
+    caption = (
+        f"By the {budget['convention']} convention. {counted} against the limit; replayed is what was lost with a "
+        f"death and done again. What an attempt cost is spread evenly over its time.{said}"
+    )
+    return Chart("burn-down", title, caption=caption, source=_LEDGER, panels=panels, keys=[left, bound, *keys])
+
+
+def by_stage(budget: Mapping[str, Any]) -> Chart:
+    """What each stage spent, by kind."""
+    title, spent = "FLOPs spent by each stage", budget["by_stage_and_kind"]
+    stages = [stage for stage in budget["by_stage"] if any(spent[stage].values())]
+    if not stages:
+        return Chart("spent-by-stage", title, missing=NOTHING_RAN)
+    keys, bars, places = [], [], range(len(stages))
+    start = np.zeros(len(stages))
+    for kind, (colour, pattern) in KINDS.items():
+        flops = np.array([float(spent[stage][kind]) for stage in stages])
+        if flops.any():
+            keys.append(Key(kind, colour, kind="box", pattern=pattern))
+            bars.append(Bars(keys[-1], places, start, start + flops, [f"{value:.4g}" for value in flops]))
+            start = start + flops
+    label = "; ".join(f"{stage}: {budget['by_stage'][stage]:.4g} FLOPs" for stage in stages)
+    panel = Panel(bars, Axis("FLOPs", limits=(0, None)), _row_names(stages), "", label, 90 + 30 * len(stages))
+    caption = f"By the {budget['convention']} convention"
+    return Chart("spent-by-stage", title, caption=caption, source=_LEDGER, panels=[panel], keys=keys, width="full")
+
+
+def gantt(spans: Spans) -> Chart:
+    """Each attempt from its beginning to its end, a row a run, coloured by how it ended."""
+    title = "Attempts over time, by how they ended"
+    if not spans:
+        return Chart("attempts-over-time", title, missing=NOTHING_RAN)
+    shown, left_out = rows(spans)
+    keys = _causes(spans)
+    place = {run: number for number, run in enumerate(shown)}
+    bars = []
+    for key in keys:
+        own = [span for span in spans if cause_of(span) == key.name and span["run"] in place]
+        starts, ends = (_days([span[end] for span in own]) for end in ("started", "ended"))
+        bars.append(Bars(key, [place[span["run"]] for span in own], starts, ends, [_said(span) for span in own]))
+    counts = ", ".join(f"{sum(cause_of(span) == key.name for span in spans):,} {key.name}" for key in keys)
+    label = f"{len(spans):,} attempts of {len(shown) + left_out:,} runs: {counts}"
+    caption = label
+    if left_out:
+        caption += (
+            f". The {len(shown)} runs with most attempts have a row; the next figure has all {len(spans):,} attempts"
+        )
+    panel = Panel(bars, _TIME, _row_names(shown), "", label, 80 + 17 * len(shown))
+    return Chart("attempts-over-time", title, caption=caption, source=_LEDGER, panels=[panel], keys=keys, width="full")
+
+
+def at_once(spans: Spans) -> Chart:
+    """How many attempts ran at once, over time."""
+    title = "How many attempts ran at once"
+    if not spans:
+        return Chart("attempts-at-once", title, missing=NOTHING_RAN)
+    found, keys = crowd(spans), _causes(spans)
+    bands = _stacked(keys, _days(found.times), found.times, found.by_cause, steps=True)
+    caption = f"Of all {len(spans):,} attempts, means over a hundred-and-fiftieth of the time, by how each ended"
+    label = f"How many of {len(spans)} attempts ran at once, over time, stacked by how they ended"
+    panel = Panel(bands, _TIME, Axis("attempts", limits=(0, None)), "", label, 240)
+    return Chart("attempts-at-once", title, caption=caption, source=_LEDGER, panels=[panel], keys=keys, width="full")
+
+
+def _stacked(
+    keys: Iterable[Key], x: Sequence[float], times: Sequence[float], values: Mapping[str, Sequence[float]], *,
+    steps: bool = False,
+) -> list[Band]:  # fmt: skip
+    bands, low = [], np.zeros(len(x))
+    for key in keys:
+        high = low + np.array(values[key.name], dtype=float)
+        bands.append(Band(key, x, low, high, steps, _at(times, values[key.name])))
+        low = high
+    return bands
+
+
+def _row_names(names: Sequence[str]) -> Axis:
+    """The first on top."""
+    return Axis(kind="names", names=names, limits=(len(names) - 0.4, -0.6), grid=False)
+
+
+def _days(times: Iterable[float]) -> list[float]:
+    return [time / _DAY for time in times]
+
+
+def _at(times: Iterable[float], values: Iterable[float]) -> list[str]:
+    moments = (datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") for time in times)
+    return [f"{moment}: {value:.4g}" for moment, value in zip(moments, values, strict=True)]
+
+
+def _causes(spans: Spans) -> list[Key]:
+    met = {cause_of(span) for span in spans}
+    named = [cause for cause in CAUSES if cause in met] + sorted(met - set(CAUSES))
+    looks = [CAUSES.get(cause, (QUIET, "x")) for cause in named]
+    return [Key(cause, look[0], kind="box", pattern=look[1]) for cause, look in zip(named, looks, strict=True)]
+
+
+def _said(span: Mapping[str, Any]) -> str:
+    seconds = span["ended"] - span["started"]
+    where = f" on {span['host']}" if span["host"] else ""
+    parts = [
+        span["run"],
+        f"{cause_of(span)}, job {span['job']}{where}",
+        f"steps {span['resumed_from']} to {span['step']}, {seconds:,.0f} s",
+        span["evidence"],
+    ]
+    return "\n".join(part for part in parts if part)

@@ -1,0 +1,192 @@
+"""Panels and charts as matplotlib draws them: the one renderer, for print and for the page.
+
+Only the commands that draw import this module: matplotlib takes half a second that `lvjobs status` has no use for.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timezone
+from functools import singledispatch
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.dates as untyped_dates
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from lvjobs.report.figures.marks import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.palette import GRID, INK, PALETTE, QUIET, stroke
+
+dates: Any = untyped_dates
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # it comes with matplotlib: text is as wide on every machine
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "grid.linewidth": 0.4,
+    "grid.color": GRID,
+    "hatch.linewidth": 0.7,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "lvjobs",
+    "svg.fonttype": "path",
+    "axes.unicode_minus": False,
+    "text.parse_math": False,  # a run may be called anything
+}
+DASHES: dict[str, Any] = {
+    "solid": "-",
+    "dash": (0, (5, 2)),
+    "dot": (0, (1, 1.2)),
+    "dashdot": (0, (5, 1.5, 1, 1.5)),
+    "longdash": (0, (6, 3)),
+}
+_LETTER, _ROW = 0.062, 0.17
+"""Inches that a letter and a row of an axis' names take, about."""
+
+
+@contextmanager
+def style(**more: Any) -> Iterator[None]:
+    """Draw in this style, whatever the user's own matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE | {key.replace("_", ".", 1): value for key, value in more.items()})
+        yield
+
+
+def draw_panel(axes: Axes, panel: Panel, keys: Sequence[Key], width: float) -> None:
+    """Draw a panel into axes of about so many inches; each artist has the number of its key in `keys` as its gid."""
+    met: set[str] = set()
+    for mark in panel.marks:
+        name, group = ("", "cells") if isinstance(mark, Cells) else (mark.key.name, f"k{keys.index(mark.key)}")
+        for artist in _draw(mark, axes):
+            artist.set_gid(group)
+            artist.set_label("_" if name in met else name)
+            met.add(name)
+    axes.set_title(panel.title)
+    if panel.note:
+        axes.text(0.5, 0.5, panel.note, ha="center", va="center", transform=axes.transAxes)
+    _lay_out(axes, "x", panel.x, width, panel.height / 100)
+    _lay_out(axes, "y", panel.y, width, panel.height / 100)
+
+
+def _lay_out(axes: Axes, name: str, wanted: Axis, width: float, height: float) -> None:
+    """Set scale, limits and ticks, with as many words as there is room for."""
+    length = width if name == "x" else height
+    room = max(2, int(width / (10 * _LETTER) if name == "x" else height / _ROW))
+    label = "\n".join(textwrap.fill(part, max(12, int(length / _LETTER))) for part in wanted.label.splitlines())
+    axis: Any = getattr(axes, f"{name}axis")
+    scale = "log" if wanted.kind == "log" else "linear"
+    axes.set(**{f"{name}scale": scale, f"{name}label": label, f"{name}lim": wanted.limits})
+    axes.set_axisbelow(True)
+    axis.grid(visible=wanted.grid)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.8g}".replace("e+", "e")))
+    if wanted.kind == "names":
+        shown = range(0, len(wanted.names), -(-len(wanted.names) // room))
+        axis.set_ticks(list(shown), [_short(wanted.names[place], max(14, int(width / _LETTER / 3))) for place in shown])
+        axis.set_tick_params(length=0)
+    elif wanted.kind == "time":
+        locator = dates.AutoDateLocator(tz=timezone.utc, minticks=2, maxticks=room + 1)
+        axis.set_major_locator(locator)
+        axis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=timezone.utc))
+    elif wanted.kind == "log":
+        first, last = axis.get_view_interval()
+        few = math.log10(last / first) < 2  # noqa: PLR2004 - decades
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=min(12, room)))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=wanted.kind == "whole"))
+
+
+def _short(text: str, most: int) -> str:
+    """A name that leaves room for the plot: its beginning and its end."""
+    half = (most - 1) / 2
+    return text if len(text) <= most else f"{text[: math.ceil(half)]}…{text[-math.floor(half) :]}"
+
+
+@singledispatch
+def _draw(mark: Mark, axes: Axes) -> Sequence[Artist]:
+    """Draw a mark, and return all that belongs to its key."""
+    raise TypeError(f"{type(mark).__name__} on {axes}")
+
+
+@_draw.register
+def _(mark: Line, axes: Axes) -> Sequence[Artist]:
+    marker = mark.marker or mark.key.marker or "o"
+    look: dict[str, Any] = {"color": mark.key.colour, "ls": DASHES[mark.key.dash] if mark.width else "none"}
+    if mark.size:
+        look |= {"marker": "o" if marker == "ring" else marker, "ms": mark.size}
+        look |= {"mfc": "none", "mew": 1.1} if marker == "ring" else {"mew": 1.6} if marker == "x" else {}
+    shape = "steps-post" if mark.steps else "default"
+    return axes.plot(mark.x, mark.y, lw=mark.width, alpha=mark.opacity, drawstyle=shape, **look)
+
+
+@_draw.register
+def _(mark: Estimates, axes: Axes) -> Sequence[Artist]:
+    values, low, high = zip(*((point.value, point.low, point.high) for point in mark.points), strict=True)
+    upright, places, colour = mark.along == "y", mark.places, mark.key.colour
+    look: Any = {"color": colour, "marker": mark.key.marker, "ms": 5, "lw": 1.3 if upright else 0}
+    caps: Any = {"color": colour, "marker": "_" if upright else "|", "ls": "none", "ms": 6}
+    bars = (axes.vlines if upright else axes.hlines)(places, low, high, color=colour, lw=1.1)
+    ends = [*places, *places], [*low, *high]
+    middle = (places, values) if upright else (values, places)
+    return [*axes.plot(*middle, **look), *axes.plot(*(ends if upright else ends[::-1]), **caps), bars]
+
+
+@_draw.register
+def _(mark: Band, axes: Axes) -> Sequence[Artist]:
+    step: Any = "mid" if mark.steps else None
+    return [axes.fill_between(mark.x, mark.low, mark.high, step=step, lw=0, **box(mark.key))]
+
+
+@_draw.register
+def _(mark: Bars, axes: Axes) -> Sequence[Artist]:
+    corners = [
+        [(start, row - 0.36), (end, row - 0.36), (end, row + 0.36), (start, row + 0.36)]
+        for row, start, end in zip(mark.rows, mark.start, mark.end, strict=True)
+    ]
+    made = axes.add_collection(PolyCollection(corners, lw=0.4, **box(mark.key)))
+    axes.autoscale_view()
+    return [made]
+
+
+@_draw.register
+def _(mark: Rule, axes: Axes) -> Sequence[Artist]:
+    across = axes.axvline if mark.along == "x" else axes.axhline
+    return [across(mark.at, color=mark.key.colour, ls=DASHES[mark.key.dash], lw=1.0, zorder=1.5)]
+
+
+@_draw.register
+def _(mark: Cells, axes: Axes) -> Sequence[Artist]:
+    edges = [np.arange(count + 1) - 0.5 for count in reversed(mark.values.shape)]
+    mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(mark.values), cmap="cividis")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for row, column in np.ndindex(*mark.values.shape) if mark.written else ():
+        red, green, blue, _ = mesh.to_rgba(mark.values[row, column])
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # noqa: PLR2004 - luma by ITU-R BT.601
+        colour = QUIET if np.isnan(mark.values[row, column]) else "#FFFFFF" if dark else "#010101"
+        axes.text(column, row, mark.written[row][column], ha="center", va="center", color=colour)
+    place, size = (mark.best[1] - 0.48, mark.best[0] - 0.48), 0.96
+    axes.add_patch(Rectangle(place, size, size, fill=False, edgecolor=PALETTE[1], linewidth=2.2))
+    axes.figure.colorbar(mesh, ax=axes, label=mark.quantity, aspect=12).outline.set_visible(False)
+    return [mesh]
+
+
+def box(key: Key) -> dict[str, Any]:
+    """Return how matplotlib fills what belongs to an entry of the legend."""
+    edge = stroke(key.colour) if key.pattern else INK
+    return {"facecolor": key.colour, "edgecolor": edge, "alpha": key.opacity, "hatch": 3 * key.pattern or None}

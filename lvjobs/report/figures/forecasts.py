@@ -1,0 +1,211 @@
+"""Figures of the data and of forecasts: series, one series' forecast, and errors, of models beside the baselines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvjobs import remedies
+from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.figures.marks import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.palette import (
+    INK,
+    MODEL,
+    PALETTE,
+    QUIET,
+    baseline_keys,
+    model_keys,
+    variable_names,
+)
+from lvjobs.report.figures.stages import SCORES
+from lvjobs.report.material import NOTHING_EVALUATED, Arrays, compared, point
+from lvjobs.report.numbers import short
+
+_TIME = Axis("time (units of the file)", grid=False)
+_START = Key("start of the forecast", QUIET, "dash", switches=False)
+
+
+def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: int) -> Chart:
+    """Some series, (T, variables) each, by their index in the file; a line where forecasts of them begin."""
+    names = variable_names(next(iter(chosen.values())).shape[1])
+    keys = [Key(name, PALETTE[n], ("solid", "dash")[n % 2]) for n, name in enumerate(names)]
+    panels = []
+    for series, values in chosen.items():
+        marks: list[Mark] = [*_start(time, history), *(Line(key, time, values[:, n]) for n, key in enumerate(keys))]
+        y = Axis("population", limits=(0 if values.min() >= 0 else None, None), grid=False)
+        label = f"Series {series} of the data: {' and '.join(names)} over time"
+        panels.append(Panel(marks, _TIME, y, f"series {series}", label, 210))
+    caption = "Evenly over the file: nobody chose them. In the file's own units"
+    entries = [*keys, _START]
+    return Chart("", "", caption=caption, source="the data file", panels=panels, keys=entries, width="third")
+
+
+def _start(time: NDArray[Any], history: int) -> list[Rule]:
+    """Between the last step that was seen and the first that was not."""
+    return [Rule(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
+
+
+def forecast(
+    series: int,
+    time: NDArray[Any],
+    truth: NDArray[Any],
+    history: int,
+    made: NDArray[Any],
+    baselines: Arrays,
+    *,
+    quantiles: Mapping[float, NDArray[Any]],
+    label: str,
+    warning: str = "",
+    again: Sequence[str] = (),
+) -> Chart:
+    """One series: history, truth and forecast on the left; on the right the horizon alone, beside the baselines.
+
+    Args:
+        series: Its index in the file.
+        time: (T,), of history and horizon.
+        truth: (T, variables), or (history, variables) where nothing is known of the horizon.
+        history: How many steps the forecast has seen.
+        made: The forecast, (horizon, variables).
+        baselines: Each like the forecast; there has to be one.
+        quantiles: Level to values like the forecast, in pairs around the median; none where it was not sampled.
+        label: The forecast's name.
+        warning: What has to be said loudly, above the figure.
+        again: The words that follow `lvjobs evaluate` to evaluate the same model on these series.
+
+    Raises:
+        ValueError: there is no baseline.
+    """
+    came, model = Key("truth", INK), Key(label, MODEL)
+    across, levels = baseline_keys(baselines), sorted(quantiles)
+    bands = []
+    for depth in range(len(levels) // 2):
+        low, high = levels[depth], levels[-1 - depth]
+        key = Key(f"{100 * (high - low):.0f} % of the samples", MODEL, kind="box", opacity=0.18 + 0.17 * depth)
+        bands.append((key, quantiles[low], quantiles[high]))
+    known = time[: len(truth)]
+    ahead = time[history : history + len(made)]
+    panels = []
+    for n, name in enumerate(variable_names(truth.shape[1])):
+        drawn = [Band(key, ahead, low[:, n], high[:, n]) for key, low, high in bands]
+        own = Line(model, ahead, made[:, n], 1.6)
+        whole: list[Mark] = [*_start(time, history), *drawn, Line(came, known, truth[:, n], 1.0), own]
+        # Mostly dots: a forecast that runs along the truth stays to be seen.
+        close: list[Mark] = [*drawn, Line(came, known[history:], truth[history:, n], 0.5, 3, "o")]
+        close += [Line(key, ahead, baselines[key.name][:, n]) for key in across]
+        in_sight = [made[:, n], *(values[:, n] for values in quantiles.values())]
+        beyond = [baselines[key.name][:, n] for key in across]
+        y = Axis(f"{name} (original units)", limits=_in_sight([truth[:, n], *in_sight], []), grid=False)
+        y_close = Axis("", limits=_in_sight([truth[history - 1 :, n], *in_sight], beyond), grid=False)
+        left, right = f"{name}: history and forecast", f"{name}: the horizon, beside the baselines"
+        panels.append(Panel(whole, _TIME, y, left, f"Series {series}, {left}", 250))
+        panels.append(Panel([*close, own], _TIME, y_close, right, f"Series {series}, {right}", 250))
+    heading = f"series {series}"
+    if len(known) > history:
+        heading += f", MAE {short(float(np.abs(made - truth[history:]).mean()))}"
+    command = remedies.EVALUATE_SAMPLES(run=again)
+    caption = "" if bands else f"It is one greedy forecast, which has no bands; for bands, type: {command}"
+    return Chart(
+        "",
+        "",
+        heading=heading,
+        warning=warning,
+        caption=caption,
+        source=SCORES,
+        panels=panels,
+        keys=[came, model, *(key for key, *_ in bands), *across, _START],
+    )
+
+
+def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Limits by truth and forecast with room for as much again: a baseline that blows up leaves the picture."""
+    every = np.concatenate([*values])
+    low, high = float(every.min()), float(every.max())
+    room = high - low or 1.0
+    drawn = np.concatenate([every, *beyond])
+    bottom, top = max(float(drawn.min()), low - room), min(float(drawn.max()), high + room)
+    margin = 0.05 * (top - bottom or 1.0)
+    return bottom - margin, top + margin
+
+
+def by_step(models: Arrays, baselines: Arrays) -> Chart:
+    """Mean absolute errors, (horizon, variables) each, by step: a panel for each variable, on one logarithmic axis.
+
+    Raises:
+        ValueError: there is no baseline.
+    """
+    own, across = model_keys(models), baseline_keys(baselines)
+    drawn = [(key, baselines[key.name], 1.1, 0.0) for key in across]
+    drawn += [(key, models[key.name], 1.6, 3.0) for key in own]
+    positive = np.concatenate([errors[errors > 0] for _, errors, *_ in drawn])
+    limits = (positive.min() / 1.2, positive.max() * 1.2) if positive.size else (None, None)
+    panels = []
+    steps, variables = drawn[0][1].shape
+    for n, name in enumerate(variable_names(variables)):
+        marks = [Line(key, np.arange(1, steps + 1), errors[:, n], width, size) for key, errors, width, size in drawn]
+        y = Axis("mean absolute error\n(original units)" if n % 2 == 0 else "", "log", limits=limits)
+        label = f"mean absolute error of {name} at each step of the horizon, of models beside the baselines"
+        panels.append(Panel(marks, Axis("step of the horizon", "whole", grid=False), y, name, label, 320))
+    caption = "The axis is logarithmic: baselines differ by factors"
+    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*own, *across])
+
+
+def distribution(models: Arrays, baselines: Arrays) -> Chart:
+    """The share of systems whose error is at most so much, of errors (systems,). A dot is the median, a cross the mean.
+
+    Raises:
+        ValueError: there is no baseline.
+    """
+    own, across = model_keys(models), baseline_keys(baselines)
+    marks = []
+    for key, errors, width in [
+        *((key, baselines[key.name], 1.1) for key in across),
+        *((key, models[key.name], 1.8) for key in own),
+    ]:
+        values = np.sort(errors)
+        mean, median = float(values.mean()), float(np.median(values))
+        share = float(np.searchsorted(values, mean, side="right")) / len(values)
+        marks.append(Line(key, values, np.arange(1, len(values) + 1) / len(values), width, steps=True))
+        marks.append(Line(key, [median], [0.5], 0, 5, "o", texts=[f"median {short(median)}"]))
+        marks.append(Line(key, [mean], [share], 0, 6, "x", texts=[f"mean {short(mean)}"]))
+    x = Axis("MAE of a system (original units): dot, the median; cross, the mean", "log")
+    y = Axis("share of systems with at most this error", limits=(0, 1.03))
+    caption = (
+        "The share of systems with at most so much error. A dot is the median, a cross the mean: where a few systems "
+        "carry most of the mean, the two lie far apart"
+    )
+    label = "For each model and baseline, the share of systems with at most so much error"
+    panel = Panel(marks, x, y, "", label, 380)
+    return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across], width="full")
+
+
+def scores(evaluations: Sequence[Evaluated]) -> Chart:
+    """The answer at a glance: each model compared and each baseline, with its interval, the best on top."""
+    chosen = compared(evaluations)
+    title = "The error of the best models, beside all baselines"
+    if not chosen:
+        return Chart("scores", title, missing=NOTHING_EVALUATED)
+    looks = {"fine-tuned": (MODEL, "o"), "zero-shot": (INK, "s"), "baseline": ("#7F7F7F", "D")}
+    rows = [
+        (each.subject, "zero-shot" if each.is_zero_shot else "fine-tuned", point(each.scores["scores"], "mae"))
+        for each in chosen
+    ]
+    made = chosen[0].scores["baselines"].items()
+    rows += [(name, "baseline", point(found, "mae")) for name, found in made if "problem" not in found]
+    rows.sort(key=lambda row: row[2].value)
+    keys, marks = [], []
+    for kind, (colour, marker) in looks.items():
+        own = [(place, name, found) for place, (name, of, found) in enumerate(rows) if of == kind]
+        if own:
+            keys.append(Key(kind, colour, marker=marker, kind="dot"))
+            places, names, points = zip(*own, strict=True)
+            marks.append(Estimates(keys[-1], places, points, "x", [f"{name}: " for name in names]))
+    x = Axis("MAE (original units), 95 % interval", "log")
+    y = Axis(kind="names", names=[name for name, *_ in rows], limits=(len(rows) - 0.4, -0.6), grid=False)
+    caption = (
+        f"The best run of each stage, the base model where it was evaluated, and every baseline: "
+        f"{chosen[0].circumstances}. The axis is logarithmic"
+    )
+    label = "; ".join(f"{name}: MAE {short(found.value)}" for name, _, found in rows)
+    panel = Panel(marks, x, y, "", label, 90 + 27 * len(rows))
+    return Chart("scores", title, caption=caption, source=SCORES, panels=[panel], keys=keys, width="full")

@@ -1,0 +1,93 @@
+"""Colours, dashes and names that all figures of a report share."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lvjobs.report.figures.marks import Key
+
+INK, QUIET, GRID = "#000000", "#666666", "#DDDDDD"
+MODEL = "#0072B2"
+"""These four are replaced where the page is dark."""
+PALETTE = (MODEL, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK, "#7F7F7F")
+"""Okabe and Ito's colours, which people of every colour vision can tell apart (Wong, Nature Methods 8, 2011)."""
+DASHES: tuple[Any, ...] = ("solid", "dash", "dot", "dashdot")
+"""So that lines differ in a black-and-white print too, and colours may come round again."""
+MARKERS = "osD^v"
+BASELINE_STYLES: dict[str, tuple[str, Any]] = {
+    "persistence": ("#7F7F7F", "dot"),
+    "mean": ("#7F7F7F", "dashdot"),
+    "seasonal-naive": ("#E69F00", "dash"),
+    "var-8": ("#009E73", "dashdot"),
+    "var-12-log": ("#56B4E9", "dot"),
+    "analogue": ("#CC79A7", "dashdot"),
+    "analogue-training": ("#CC79A7", "dash"),
+    "ode": ("#D55E00", "dot"),
+}
+"""Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
+SHOWN = ("persistence", "mean", "seasonal-naive", "var-8", "ode")
+"""Baselines that figures draw: one of each kind. The numbers beside a figure hold all of them."""
+MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
+"""Colours and markers of models that stand beside the baselines, whose colours they are not."""
+CAUSES: dict[str, tuple[str, str]] = {
+    "completed": ("#009E73", ""),
+    "preempted": ("#E69F00", "/"),
+    "timeout": ("#56B4E9", "\\"),
+    "node_fail": ("#D55E00", "x"),
+    "killed": ("#CC79A7", "-"),
+    "out_of_memory": (MODEL, "|"),
+    "hung": ("#F0E442", "+"),
+    "launch_failed": ("#F0E442", "x"),
+    "code_error": ("#D55E00", ""),
+    "cancelled": ("#7F7F7F", ""),
+    "lost": ("#7F7F7F", "/"),
+    "running": ("#56B4E9", "."),
+}
+"""Colour and pattern of each end of an attempt: no two have both in common."""
+KINDS: dict[str, tuple[str, str]] = {
+    "useful": ("#009E73", ""),
+    "replayed": ("#D55E00", "/"),
+    "validation": ("#56B4E9", "\\"),
+    "generation": ("#CC79A7", "-"),
+}
+_BRIGHT = 190.0
+"""Luma, of 255, from which on white cannot be seen."""
+
+
+def line_keys(names: Sequence[str]) -> list[Key]:
+    """Return entries for lines of equal rank, no two alike as long as there are any looks left."""
+    colours = len(PALETTE)
+    return [Key(name, PALETTE[n % colours], DASHES[(n + n // colours) % len(DASHES)]) for n, name in enumerate(names)]
+
+
+def model_keys(names: Iterable[str]) -> list[Key]:
+    """Return an entry for each model."""
+    looks = zip(names, itertools.cycle(MODELS), strict=False)
+    return [Key(name, colour, marker=marker) for name, (colour, marker) in looks]
+
+
+def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
+    """Return an entry for each baseline that is drawn.
+
+    Raises:
+        ValueError: there is none, and one is `needed`.
+    """
+    if not (drawn := shown(list(names))) and needed:
+        raise ValueError("forecasts and errors are never shown without a baseline beside them")
+    return [Key(name, *BASELINE_STYLES.get(name, (QUIET, "dash"))) for name in drawn]
+
+
+def shown(names: Sequence[str]) -> list[str]:
+    """Return those of the baselines that are drawn: SHOWN, or all where there is none of these."""
+    return [name for name in SHOWN if name in names] or list(names)
+
+
+def stroke(colour: str) -> str:
+    """Return the colour of a pattern on this colour."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#333333" if 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT else "#FFFFFF"
+
+
+def variable_names(count: int) -> list[str]:
+    """Return `prey` and `predator`, as the study's file has them; numbers where there are not two."""
+    return ["prey", "predator"] if count == 2 else [f"variable {number + 1}" for number in range(count)]  # noqa: PLR2004
