@@ -26,7 +26,7 @@ from typing import Any
 import submitit
 from measuring import command_line, lvjobs, print_table
 
-from lvjobs.cli.settings import pinned, request
+from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.study.config import load_study
@@ -112,7 +112,7 @@ def prepare(root: Path) -> list[str]:
     study = load_study(root)
     (stage,) = study.config.stage
     directories = []
-    for number, config in enumerate(request(study, {}, (), "local", pinned).configs(stage, [stage])):
+    for number, config in enumerate(request(study, Overrides(profile="local"), pinned).configs(stage, [stage])):
         layout = study.layout.run(f"cell-{number}")
         layout.root.mkdir(parents=True)
         run = RunFile(id=str(number), name=layout.root.name, stage="", fingerprint=config.fingerprint, config=config)

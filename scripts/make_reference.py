@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/study-toml.md, from the commands and models themselves: python scripts/make_reference.py.
+"""Writes docs/cli.md, study-toml.md and api-reference.md from the code: python scripts/make_reference.py.
 
 tests/unit/test_docs.py fails where a page is no longer what this gives.
 """
@@ -7,7 +7,9 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +18,9 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lvjobs.api import results
+from lvjobs.api.study import Study
+from lvjobs.api.view import StudyView
 from lvjobs.cli import cli
 from lvjobs.cli.sweep import stage
 from lvjobs.study.template import model_of, sections, toml_value
@@ -43,6 +48,12 @@ Every key there is, with what it takes and what it is when it is left out. An ab
 Numbers may be written as people write them: `1e-5`, `1e17`, `5_000`.
 """
 
+API_HEAD = """# Python API: reference
+
+`import lvjobs` offers `lvjobs.Study`. [The guide](api.md) has examples. FLOPs are integers, times are seconds since the
+epoch.
+"""
+
 OMITTED = ("root", "as_json")
 """Options of nearly every command."""
 
@@ -53,7 +64,7 @@ def cli_reference() -> str:
     top = click.Context(cli, info_name="lvjobs")
     commands = [(name, cli.get_command(top, name)) for name in cli.list_commands(top)]
     rows = [[f"[`lvjobs {name}`](#lvjobs-{name})", _first_sentence(found)] for name, found in commands if found]
-    parts.append(_table(["command", "what it does"], rows))
+    parts.append(table(["command", "what it does"], rows))
     for name, found in commands:
         if found is not None:
             parts.extend(_command(found, click.Context(found, info_name=name, parent=top), 2))
@@ -68,7 +79,7 @@ def _command(command: click.Command, context: click.Context, depth: int) -> Iter
     yield _prose(command.help or command.short_help or "")
     rows = [_option(each) for each in command.params if _is_shown(each)]
     if rows:
-        yield _table(["option", "default", "meaning"], rows)
+        yield table(["option", "default", "meaning"], rows)
     if not isinstance(command, click.Group):
         return
     if context.command_path == "lvjobs sweep":  # any word that is no command of it
@@ -90,7 +101,7 @@ def _option(parameter: click.Parameter) -> list[str]:
     default = ""
     if parameter.show_default and isinstance(parameter.default, (str, int, float)) and not parameter.is_flag:
         default = f"`{parameter.default}`"
-    return [f"`{', '.join(names)}{value}`", default, _inline(parameter.help or "")]
+    return [f"`{', '.join(names)}{value}`", default, inline(parameter.help or "")]
 
 
 def _value(parameter: click.Option) -> str:
@@ -104,21 +115,22 @@ def _value(parameter: click.Option) -> str:
 def _first_sentence(command: click.Command) -> str:
     """Up to the first full stop that ends a sentence."""
     text = " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
-    return _inline(re.split(r"(?<=[\w)])\.(?:\s|$)", text)[0])
+    return inline(re.split(r"(?<=[\w)])\.(?:\s|$)", text)[0])
 
 
 def _prose(text: str) -> str:
     paragraphs = inspect.cleandoc(text.replace("\b", "")).split("\n\n")
-    return "\n\n".join(_inline(" ".join(each.split())) for each in paragraphs) + "\n"
+    return "\n\n".join(inline(" ".join(each.split())) for each in paragraphs) + "\n"
 
 
-def _inline(text: str) -> str:
-    """Words of a terminal as Markdown: pages are linked, and nothing is markup by accident."""
+def inline(text: str) -> str:
+    """Return words of a terminal as Markdown: pages are linked, and nothing is markup by accident."""
     text = text if "`" in text else re.sub(r"([<*])", r"\\\1", text)
     return re.sub(r"docs/([\w-]+)\.md", r"[\1](\1.md)", text)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
 
@@ -131,12 +143,12 @@ def study_reference() -> str:
             header = section.header
             parts.append(f"{'###' if header.startswith('[stage.') else '##'} {header}\n")
         if header:
-            parts.append(_inline(section.about) + "\n")
+            parts.append(inline(section.about) + "\n")
         rows = [
-            [f"`{key}`", _kind(field.annotation), _default(field), _inline(field.description or "")]
+            [f"`{key}`", _kind(field.annotation), _default(field), inline(field.description or "")]
             for key, field in section.keys.items()
         ]
-        parts.append(_table(["key", "takes", "left out", "meaning"], rows))
+        parts.append(table(["key", "takes", "left out", "meaning"], rows))
     return "\n".join(parts)
 
 
@@ -170,7 +182,74 @@ def _default(field: FieldInfo) -> str:
     return f"`{toml_value(value.model_dump(mode='json') if isinstance(value, BaseModel) else value)}`"
 
 
-PAGES = {"cli.md": cli_reference, "study-toml.md": study_reference}
+def api_reference() -> str:
+    """Return docs/api-reference.md."""
+    parts = [NOTE, API_HEAD, "## Study\n", *_docstring(Study)]
+    for name, found in {**vars(Study), **vars(StudyView)}.items():
+        function = getattr(found, "__func__", found)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            parts += [f"### Study.{name}\n", _signature(function), *_docstring(function)]
+    parts.append("## What it returns\n")
+    for kind in vars(results).values():
+        if inspect.isclass(kind) and is_dataclass(kind):
+            parts += [f"### {kind.__name__}\n", *_docstring(kind), _members(kind)]
+    return "\n".join(parts)
+
+
+def _members(kind: type) -> str:
+    """Return a dataclass's fields with their types, and its properties and methods with what they return."""
+    own = {name: getattr(each, "fget", each) for name, each in vars(kind).items() if not name.startswith("_")}
+    rows = [[f"`{field.name}`", f"`{_annotation(field.type)}`"] for field in fields(kind)]
+    for name, each in own.items():
+        if inspect.isfunction(each):
+            call = "" if isinstance(vars(kind)[name], property) else "()"
+            rows.append([f"`{name}{call}`", inline(inspect.getdoc(each) or "")])
+    return table(["name", "type, or what it returns"], rows)
+
+
+def _annotation(annotation: Any) -> str:
+    """Return an annotation as a reader would write it."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)|'|\"", "", text)
+
+
+def _signature(function: Any) -> str:
+    lines = []
+    for name, each in inspect.signature(function).parameters.items():
+        if name in ("self", "cls"):
+            continue
+        default = "" if each.default is each.empty else f" = {_value_of(each.default)}"
+        star = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        if each.kind is each.KEYWORD_ONLY and "*" not in "".join(lines):
+            lines.append("*")
+        lines.append(f"{star}{name}: {_annotation(each.annotation)}{default}")
+    made = f"({', '.join(lines)}) -> {_annotation(inspect.signature(function).return_annotation)}"
+    return f"```text\n{function.__name__}{made}\n```\n"
+
+
+def _value_of(default: Any) -> str:
+    return "..." if callable(default) else repr(default)
+
+
+def _docstring(thing: Any) -> Iterator[str]:
+    """The sections of a docstring in Google's style: prose, a table of arguments, what is returned and raised."""
+    for section in inspect.cleandoc(thing.__doc__).split("\n\n"):
+        head, _, body = section.partition("\n")
+        if head not in ("Args:", "Raises:", "Returns:", "Example:"):
+            yield inline(" ".join(section.split())) + "\n"
+        elif head == "Example:":
+            yield f"```pycon\n{textwrap.dedent(body)}\n```\n"
+        elif head == "Returns:":
+            yield f"Returns: {inline(' '.join(body.split()))}\n"
+        else:
+            items = re.split(r"\n(?=\S)", textwrap.dedent(body))
+            rows = [
+                [f"`{name}`", inline(" ".join(text.split()))] for name, _, text in (it.partition(": ") for it in items)
+            ]
+            yield table(["argument" if head == "Args:" else "raises", "meaning"], rows)
+
+
+PAGES = {"cli.md": cli_reference, "study-toml.md": study_reference, "api-reference.md": api_reference}
 
 
 def main() -> None:

@@ -1,25 +1,12 @@
 """`lvjobs budget`, `lvjobs budget set`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
-from lvjobs.cli.common import (
-    READ_WAIT_SECONDS,
-    WRITE_WAIT_SECONDS,
-    because_option,
-    current_summary,
-    existing_study,
-    json_option,
-    print_json,
-    study_option,
-    tell,
-)
-from lvjobs.errors import UsageError
-from lvjobs.study.config import Study, validated
-from lvjobs.study.tables import Budget
+from lvjobs.api.costs import budget as budget_of
+from lvjobs.api.study import Study
+from lvjobs.cli.common import because_option, json_option, print_json, study_option, tell, tell_problem
 
 
 @click.group(invoke_without_command=True)
@@ -32,42 +19,27 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     """Show the FLOPs spent, reserved and left, counted from what the journals show was executed."""
     if context.invoked_subcommand is not None:
         return
-    study = existing_study(root)
-    summary = current_summary(study, make_pass=not no_pass)
-    if as_json:
-        print_json({"schema": summary["schema"], **summary["budget"], "still_fits": _still_fits(study, summary)})
-        return
-    if table:
+    study = Study.open(root)
+    summary = (status := study.status(reconcile=not no_pass)).summary
+    if table and not as_json:
         from lvjobs.report.budget_table import budget_table
 
         click.echo(budget_table(summary["budget"], summary["runs"]))
         click.echo("\n" + budget_table(summary["budget"], summary["runs"], "latex_booktabs"))
         return
+    found = budget_of(study, status)
+    tell_problem(found.problem)
+    if as_json:
+        print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})
+        return
     from lvjobs.report.budget import print_budget, print_still_fits
     from lvjobs.report.efficiency import print_efficiency
 
-    print_budget(summary["budget"])
+    print_budget(found.details)
     click.echo()
-    print_efficiency(summary["budget"]["efficiency"])
+    print_efficiency(found.details["efficiency"])
     click.echo()
-    print_still_fits(_still_fits(study, summary))
-
-
-def _still_fits(study: Study, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How far what is free goes for the stages to come; nothing, with a note, where that cannot be counted."""
-    over = {stage["name"] for stage in summary["stages"] if stage["state"] == "completed"}
-    if all(stage.name in over for stage in study.config.stage):
-        return []
-    from lvjobs.cli.settings import declared
-    from lvjobs.control.planning.foresee import look, unfolded, what_still_fits
-
-    try:
-        asked = declared(study)
-        seen = look(study, READ_WAIT_SECONDS)
-        return [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
-    except UsageError as error:
-        click.echo(f"note: what the declared stages would take cannot be counted: {error}", err=True)
-        return []
+    print_still_fits(found.still_fits)
 
 
 @budget.command("set")
@@ -81,21 +53,14 @@ def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_js
 
     What runs goes on. What waits and no longer fits is held, with a reason; a raised limit lets it go on.
     """
-    from lvjobs.control.budget.limit import change_limit
-    from lvjobs.control.loop import open_session
-
     if root == Path() and context.parent is not None:
         root = context.parent.params["root"]  # lvjobs budget --study DIR set LIMIT
-    study = existing_study(root)
-    flops = validated(Budget, {"limit": limit}, "LIMIT").limit
-    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-        change_limit(session.study, session.ledger, flops, limit, reason, session.clock())
-    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:  # which reads study.toml anew
-        summary = session.make_pass()
+    status = Study.open(root).set_budget(limit, reason)
+    shown = status.summary["budget"]
     if as_json:
-        print_json({"schema": summary["schema"], **summary["budget"]})
+        print_json({"schema": status.summary["schema"], **shown})
         return
-    tell(summary)
-    free = summary["budget"]["free"]
+    tell(status)
+    free = shown["free"]
     over = "" if free >= 0 else f"; {-free:.4g} more than that are spent or reserved already"
-    click.echo(f"the limit is {flops:.4g} FLOPs; {max(free, 0):.4g} are free{over}")
+    click.echo(f"the limit is {shown['limit']:.4g} FLOPs; {max(free, 0):.4g} are free{over}")

@@ -1,21 +1,16 @@
-"""What the command families share: the study, the pass that most commands make, and JSON."""
+"""Options and output that the command families share."""
 
 import json
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from lvjobs import remedies
-from lvjobs.errors import UsageError
-from lvjobs.study.config import Study, load_study
+from lvjobs.api.results import Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-READ_WAIT_SECONDS = 3.0
-WRITE_WAIT_SECONDS = 60.0
 _TYPED = "lvjobs.typed"
 
 
@@ -83,54 +78,36 @@ def repeated(but: Collection[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def existing_study(root: Path) -> Study:
-    """The study in `root`, for commands that only make sense where there is one."""
-    study = load_study(root)
-    places = (study.layout.config, study.layout.database, study.layout.checkpoints)
-    if not any(path.exists() for path in places):
-        raise UsageError(
-            f"there is no study in {study.root}; type: {remedies.INIT(*study.where)}, or name one with --study"
-        )
-    return study
-
-
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object, indented."""
     click.echo(json.dumps(value, indent=1))
 
 
-def current_summary(study: Study, *, make_pass: bool) -> dict[str, Any]:
-    """The summary of a pass made now; the last one's where none can be made (`stale` then says why)."""
-    from lvjobs.control.loop import open_session
-    from lvjobs.control.recovery.place import PlaceUnclear
-    from lvjobs.control.summary_file import read_summary
-    from lvjobs.ledger.lease import LeaseTaken
-
-    stale = "no pass was made (--no-pass)"
-    if make_pass:
-        try:
-            with open_session(study, wait=READ_WAIT_SECONDS) as session:
-                return session.make_pass()
-        except (LeaseTaken, PlaceUnclear) as error:
-            if read_summary(study.layout.summary) is None:
-                raise  # there is nothing to show, and this is what has to be remedied
-            stale = str(error)
-    summary = read_summary(study.layout.summary, study.where)
-    if summary is None:
-        raise UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
-    return {**summary, "stale": stale, "age_seconds": time.time() - summary["time"]}
-
-
-def tell(summary: Mapping[str, Any]) -> None:
-    """What a pass did and what was wrong, in words."""
-    for line in summary["did"]:
+def tell(status: Status) -> None:
+    """Print what an update did, and what was wrong."""
+    for line in status.changes:
         click.echo(line)
-    tell_problems(summary)
+    tell_problems(status)
 
 
-def tell_problems(summary: Mapping[str, Any]) -> None:
-    """What was wrong, or that no pass was made, in words."""
-    for line in summary["problems"]:
+def print_update(status: Status, *, as_json: bool) -> None:
+    """Print what an update did and what was wrong, or the summary as JSON."""
+    if as_json:
+        print_json(status.summary)
+    else:
+        tell(status)
+
+
+def tell_problem(words: str) -> None:
+    """Print a note, if there is one."""
+    if words:
+        click.echo(f"note: {words}", err=True)
+
+
+def tell_problems(status: Status) -> None:
+    """Print what was wrong, or that no pass was made."""
+    for line in status.problems:
         click.echo(f"note: {line}", err=True)
-    if "stale" in summary:
-        click.echo(f"note: {summary['stale']}; this is how things stood {summary['age_seconds']:.0f} s ago", err=True)
+    if status.stale:
+        age = status.summary["age_seconds"]
+        click.echo(f"note: {status.stale}; this is how things stood {age:.0f} s ago", err=True)

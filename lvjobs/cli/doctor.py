@@ -1,15 +1,15 @@
 """`lvjobs doctor`."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lvjobs.api.settings import settle
 from lvjobs.cli.common import Remembering, json_option, print_json, repeated, study_option
-from lvjobs.cli.settings import profile_option, resource_options, settle
+from lvjobs.cli.settings import overrides, profile_option, resource_options
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.config import Study, StudyConfig, load_study
@@ -61,7 +61,7 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
         sys.exit(_FOUND_SOMETHING)
 
 
-def _asked(root: Path, profile: str | None, options: Mapping[str, Any]) -> "tuple[Asked, list[Diagnosis]]":
+def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[Asked, list[Diagnosis]]":
     """What is to be looked at; a study.toml that cannot be read is the first finding, not the end."""
     from lvjobs.doctor.asked import Asked
     from lvjobs.doctor.diagnosis import error
@@ -79,7 +79,7 @@ def _asked(root: Path, profile: str | None, options: Mapping[str, Any]) -> "tupl
     is_study = any(path.exists() for path in (layout.config, layout.database, layout.checkpoints))
     if not is_study or findings:
         profile = profile or usual_profile()
-    settings, resources, used = settle(study, dict(options), (), profile)
+    settings, resources, used = settle(study, overrides(options, (), profile))
     training = settings if isinstance(settings, TrainingConfig) else None
     own = (settings.checkpoint_every, settings.threads)
     typed = repeated(but=("--job", "--timeout", "--json"))

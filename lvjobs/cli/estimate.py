@@ -5,15 +5,12 @@ from typing import Any
 
 import click
 
-from lvjobs import remedies
-from lvjobs.cli.common import READ_WAIT_SECONDS, json_option, print_json, study_option
-from lvjobs.cli.settings import located, profile_option, request, resource_options, train_options
+from lvjobs.api.costs import RUN
+from lvjobs.cli.common import json_option, print_json, study_option, tell_problem
+from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
 from lvjobs.study.numbers import as_float
-from lvjobs.study.stages import Stage
-
-RUN = "train"
 
 
 @click.command()
@@ -42,31 +39,16 @@ def estimate(
     need not be there. A stage whose ground is not known yet is counted as if the dearest run had won; evaluation is
     [evaluation] series forecasts with each run of the stages that one evaluates.
     """
-    from lvjobs.control.planning.foresee import foresee, look, unfolded
-
-    study = load_study(root)
-    speed = _speed(flops_per_second)
-    asked = request(study, options, pairs, profile, located)
-    seen = look(study, READ_WAIT_SECONDS)
-    if what == RUN:
-        (settings,) = asked.settings(Stage(name=RUN), ())
-        configs = {RUN: [settings.run_config()]}
-    else:
-        if not study.config.stage:
-            one = remedies.ESTIMATE_TRAIN(*study.where)
-            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
-        configs = unfolded(study, asked, seen)
-        if what is not None:
-            configs = {what: configs[study.config.stage_named(what).name]}
-    foreseen = foresee(study, configs, seen, asked.resources, asked.profile, speed)
-    if seen.problem:
-        click.echo(f"note: {seen.problem}", err=True)
-    if as_json:
-        print_json({"schema": 1, **foreseen})
-        return
+    from lvjobs.api.costs import estimate as count
     from lvjobs.report.estimate import print_estimate
 
-    print_estimate(foreseen, where=study.where)
+    study, speed = load_study(root), _speed(flops_per_second)
+    found = count(study, what, overrides(options, pairs, profile), speed)
+    tell_problem(found.problem)
+    if as_json:
+        print_json({"schema": 1, **found.details})
+    else:
+        print_estimate(found.details, where=study.where)
 
 
 def _speed(text: str | None) -> float | None:

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import click
 
-from lvjobs import remedies
-from lvjobs.cli.common import (
-    READ_WAIT_SECONDS,
-    WRITE_WAIT_SECONDS,
-    existing_study,
-    json_option,
-    print_json,
-    study_option,
-)
+from lvjobs.api.study import Study
+from lvjobs.api.updates import WRITE_WAIT_SECONDS
+from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.errors import UsageError
 
 _FOUND_SOMETHING = 1
@@ -36,7 +30,7 @@ def check(root: Path, as_json: bool) -> None:
     from lvjobs.control.recovery.check import check as check_study
     from lvjobs.report.ledger import check_lines
 
-    checked = check_study(existing_study(root), WRITE_WAIT_SECONDS)
+    checked = check_study(Study.open(root), WRITE_WAIT_SECONDS)
     if as_json:
         print_json({"schema": 1, **checked.to_dict()})
     else:
@@ -54,16 +48,9 @@ def backup(root: Path, file: Path | None) -> None:
 
     What exists is not written over. To go back to a copy: put it in the place of runs.db; run directories stay.
     """
-    from lvjobs.control.session import held_study
-    from lvjobs.ledger.copies import back_up
+    from lvjobs.api.publish import back_up
 
-    study = existing_study(root)
-    name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
-    target = study.root / name if file is None else file / name if file.is_dir() else file
-    if not study.layout.database.exists():
-        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
-    with held_study(study, wait=WRITE_WAIT_SECONDS):
-        back_up(study.layout.database, target.absolute(), study.where)
+    target = back_up(Study.open(root), file)
     click.echo(f"{target}: {target.stat().st_size} bytes")
 
 
@@ -80,7 +67,7 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
     from lvjobs.report.ledger import rebuild_lines
 
-    study = existing_study(root)
+    study = Study.open(root)
     made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
     if as_json:
         print_json({"schema": 1, **made.to_dict()})
@@ -100,32 +87,17 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
 
     There it is JSON lines, each with its "table", or with --table and --format csv one table.
     """
-    from lvjobs.control.inspect.export import tables
-    from lvjobs.control.loop import open_session
-    from lvjobs.files import private, write_atomic
+    from lvjobs.api.publish import ledger_tables, write_tables
     from lvjobs.report.export import FORMATS, as_text
     from lvjobs.report.numbers import counted
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
-    study = existing_study(root)
-    with open_session(study, wait=READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
-        found = tables(transaction, session.terms)
-    names = [table] if table else list(found)
+    found = ledger_tables(Study.open(root))
+    found = {table: found[table]} if table else found
     if directory is None:
-        for name in names:
-            click.echo(as_text(found[name], form or "jsonl", table="" if table else name), nl=False)
+        for name, rows in found.items():
+            click.echo(as_text(rows, form or "jsonl", table="" if table else name), nl=False)
         return
-    paths = {directory / f"{name}.{each}": (name, each) for name in names for each in ([form] if form else FORMATS)}
-    there = [path for path in paths if path.exists()]
-    if there and not force:
-        raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
-    try:
-        with private():
-            directory.mkdir(parents=True, exist_ok=True)
-            for path, (name, each) in paths.items():
-                write_atomic(path, as_text(found[name], each))
-    except OSError as error:
-        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
-    counts = ", ".join(counted(len(found[name]), name) for name in names)
-    click.echo(f"{directory}: {counts}")
+    write_tables(found, directory, [form] if form else FORMATS, force=force)
+    click.echo(f"{directory}: {', '.join(counted(len(rows), name) for name, rows in found.items())}")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lvjobs.api.own import check_task, own_settings
+from lvjobs.api.settings import pinned, settle
 from lvjobs.cli.common import json_option, print_json, study_option
-from lvjobs.cli.own import check_task, own_settings
-from lvjobs.cli.settings import pinned, settle, settle_own
+from lvjobs.cli.settings import overrides
 from lvjobs.study.config import load_study
 from lvjobs.study.settings import OwnSettings
 from lvjobs.study.tables import Resources
@@ -58,12 +59,12 @@ def rehearse(
     """
     from lvjobs.rehearsal.conduct import disturb, leave_alone, report, shortened
 
-    study = load_study(root)
+    study, given = load_study(root), overrides({}, pairs, None)
     if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
-        settings, _, profile = settle_own(study, own_settings(study, task, file), {}, pairs, None)
+        settings, _, profile = settle(study, given, own_settings(study, task, file))
         check_task(study, settings.run_config())
     else:
-        settings, _, profile = settle(study, {}, pairs, None)
+        settings, _, profile = settle(study, given)
     config = shortened(pinned(settings, study).run_config(), rehearsed_steps)
     place = study.layout.internal / "rehearsal"
     on_lab = profile != "local" if on_lab is None else on_lab

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from lvjobs.cli.common import READ_WAIT_SECONDS, existing_study, json_option, print_json, study_option
-from lvjobs.cli.figures import material_of
+from lvjobs.api.study import Study
+from lvjobs.cli.common import json_option, print_json, study_option
 
 
 @click.command()
@@ -17,28 +17,7 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
 
     It says what the last pass knew, and makes none.
     """
-    from lvjobs import __version__
-    from lvjobs.control.inspect.report_data import retell
-    from lvjobs.control.loop import open_session
-    from lvjobs.report.evaluated import evaluated
-    from lvjobs.report.page.compose import Facts, compose
-    from lvjobs.report.page.provenance import read_origin
-    from lvjobs.report.page.write import write_report
-
-    study = existing_study(root)
-    with open_session(study, wait=READ_WAIT_SECONDS) as session:
-        retold = retell(session)
-    runs, layout = retold["runs"], study.layout
-    facts = Facts(
-        name=study.root.resolve().name,
-        declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
-        version=__version__,
-        retold=retold,
-        material=material_of(study, runs, evaluated(layout, runs)),
-        origins={run.name: read_origin(layout, run) for run in runs},
-    )
-    page, tables = compose(facts)
-    index = write_report(page, tables, out if out is not None else study.root / "report")
+    index = Study.open(root).report(out).details
     if as_json:
         print_json(index)
         return

@@ -1,22 +1,12 @@
-"""The options that `submit`, `sweep` and `estimate` share, and how they and study.toml become settings."""
+"""The options that `submit`, `sweep` and `estimate` share, and what was typed with them."""
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from lvjobs.cluster.templates import located_profile
+from lvjobs.api.settings import Overrides
 from lvjobs.errors import UsageError
-from lvjobs.files import expand_home
-from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import Study, validated
-from lvjobs.study.current import declared_settings
-from lvjobs.study.run import CARRIED
-from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
-from lvjobs.study.tables import Resources
-from lvjobs.sweep.request import Request, with_facts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,26 +85,6 @@ def carried_options(function: F) -> F:
     return _options(function, _CARRIED_OPTIONS)
 
 
-def carried_settings(study: Study, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what was typed of the settings that a run may change (`study.current`).
-
-    Raises:
-        UsageError: a value that is none; or a key that says what a run trains.
-    """
-    pairs, profile = options.pop("pairs"), options.pop("profile")
-    train, resources = typed(options, pairs)
-    if wrong := next((key for key in train if key not in CARRIED), None):
-        raise UsageError(
-            f"--set {wrong}: it says what a run trains, and a run that is there stays what it is; submit another one, "
-            f"or set resources.KEY, {' or '.join(CARRIED)}"
-        )
-    asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
-    known = study.config.train
-    settings = validated(type(known), {**known.model_dump(), **train}, "settings")
-    found = {key: getattr(asked, key) for key in resources} | {key: getattr(settings, key) for key in train}
-    return found | ({"profile": located_profile(profile, Path())} if profile else {})
-
-
 def fit_options(function: F) -> F:
     """--fit and --yes."""
     function = click.option("--yes", is_flag=True, help="With --fit: submit what fits without asking.")(function)
@@ -138,20 +108,14 @@ def _options(function: F, table: Iterable[tuple[str, str, str]]) -> F:
     return function
 
 
-def given_resources(options: dict[str, Any]) -> dict[str, Any]:
-    """The resource options that were typed, taken out of `options`."""
-    names = [name for _, name, _ in _RESOURCE_OPTIONS]
-    return {name: value for name in names if (value := options.pop(name, None)) is not None}
-
-
-def typed(options: dict[str, Any], pairs: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was typed of [train], and of [resources].
+def overrides(options: dict[str, Any], pairs: Iterable[str], profile: str | None) -> Overrides:
+    """Return what was typed over study.toml: the options that are not None, then the pairs of --set.
 
     Raises:
-        UsageError: a --set that is none.
+        UsageError: A --set that is not KEY=VALUE.
     """
-    resources = given_resources(options)
-    train = {name: value for name, value in options.items() if value is not None}
+    typed = {name: value for name, value in options.items() if value is not None}
+    resources = {name: typed.pop(name) for _, name, _ in _RESOURCE_OPTIONS if name in typed}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -160,121 +124,5 @@ def typed(options: dict[str, Any], pairs: Iterable[str]) -> tuple[dict[str, Any]
         if dot and table == "resources":
             resources[inner] = value
         else:
-            train[key.removeprefix("train.")] = value
-    return train, resources
-
-
-def settle(
-    study: Study, options: dict[str, Any], pairs: Iterable[str], profile: str | None
-) -> tuple[RunSettings, Resources, str]:
-    """Settings, resources and profile: study.toml, then what was typed, then --set.
-
-    Raises:
-        UsageError: a value that is none; names the option or key.
-    """
-    return settle_own(study, study.config.train, options, pairs, profile)
-
-
-def settle_own(
-    study: Study, train_settings: RunSettings, options: dict[str, Any], pairs: Iterable[str], profile: str | None
-) -> tuple[RunSettings, Resources, str]:
-    """The same, with other settings in place of [train]."""
-    train, resources = typed(options, pairs)
-    known = train_settings.model_dump()
-    settings = validated(settings_model(known), {**known, **train}, "settings")
-    return settings, *_asked(study, resources, profile)
-
-
-def _asked(study: Study, resources: dict[str, Any], profile: str | None) -> tuple[Resources, str]:
-    """Return the resources and the profile: what was typed before study.toml."""
-    from lvjobs.control.backends import check_sbatch_options
-
-    asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
-    used = _profile(profile, study)
-    check_sbatch_options(study, asked, used)
-    return asked, used
-
-
-def pinned(settings: RunSettings, study: Study) -> RunSettings:
-    """The settings with `data` as an absolute path and its SHA-256, and a model by its absolute path or its hub id.
-
-    Those of a task of one's own are left as they are.
-
-    Raises:
-        UsageError: data that is missing, malformed, not finite, or of too few systems; names the file and the remedy.
-    """
-    from lvjobs.forecasting.data import load_dataset
-    from lvjobs.forecasting.splits import training_split
-
-    if not isinstance(settings, TrainSettings):
-        return settings
-    data = load_dataset(_data_file(settings, study))
-    training_split(len(data.trajectories), settings)
-    return located(settings, study)
-
-
-def located(settings: RunSettings, study: Study) -> RunSettings:
-    """As `pinned`, for what only counts: the data are not looked into, and need not be there."""
-    if not isinstance(settings, TrainSettings):
-        return settings
-    data = _data_file(settings, study)
-    changes: dict[str, Any] = {"data": str(data), "data_sha256": _sha256(data) if data.is_file() else ""}
-    directory = study.root / expand_home(settings.model)
-    if settings.model != "tiny" and directory.is_dir():
-        changes["model"] = str(directory.resolve())
-    else:
-        changes["model"] = hub_id_of(settings.model)
-    return settings.model_copy(update=changes)
-
-
-def request(
-    study: Study,
-    options: dict[str, Any],
-    pairs: Iterable[str],
-    profile: str | None,
-    finish: Callable[[RunSettings, Study], RunSettings],
-) -> Request:
-    """What is asked for with stages: study.toml and what was typed, with data and models as `finish` finds them.
-
-    `finish` is `pinned` or `located`.
-
-    Raises:
-        UsageError: a value that is none; or see `pinned`.
-    """
-    train, resources = typed(options, pairs)
-    base = study.config
-    chosen, used_profile = _asked(study, resources, profile)
-    asked = Request(
-        train=base.train.model_dump(mode="json"),
-        typed=train,
-        resources=chosen,
-        profile=used_profile,
-        file=declared_settings(base, _profile(None, study), ""),
-    )
-    every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
-    every.append(validated(asked.model, {**asked.train, **train}, "settings"))
-    by_files = {(each.data, each.model): each for each in every if isinstance(each, TrainSettings)}
-    found = {files: finish(each, study) for files, each in by_files.items()}
-    return with_facts(asked, {files: each for files, each in found.items() if isinstance(each, TrainSettings)})
-
-
-def declared(study: Study) -> Request:
-    """What study.toml asks for by itself; nothing typed changes it."""
-    return request(study, {}, (), None, located)
-
-
-def _data_file(settings: TrainSettings, study: Study) -> Path:
-    return (study.root / expand_home(settings.data)).absolute()
-
-
-@lru_cache(maxsize=1)
-def _sha256(data: Path) -> str:
-    """Of the file that all cells of a stage name: read once a command, however many cells there are."""
-    from lvjobs.forecasting.data import sha256
-
-    return sha256(data)
-
-
-def _profile(typed: str | None, study: Study) -> str:
-    """The profile that was typed, else study.toml's."""
-    return located_profile(typed, Path()) if typed else located_profile(study.config.profile, study.root)
+            typed[key.removeprefix("train.")] = value
+    return Overrides(typed, resources, profile)

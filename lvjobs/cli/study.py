@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, study_option, tell
+from lvjobs.api.study import Study
+from lvjobs.api.updates import say_place
+from lvjobs.cli.common import study_option, tell
 
 if TYPE_CHECKING:
     from lvjobs.control.recovery.place import Verdict
@@ -35,11 +37,8 @@ def copied(root: Path) -> None:
 
 
 def _answer(root: Path, answer: "Verdict") -> None:
-    from lvjobs.control.loop import open_session
-
-    here = existing_study(root)
-    with open_session(here, wait=WRITE_WAIT_SECONDS, answer=answer) as session:
-        is_answered = bool(session.arrival.news)
-        tell(session.make_pass())
+    here = Study.open(root)
+    status, is_answered = say_place(here, answer)
+    tell(status)
     if not is_answered:
         click.echo(f"{here.root}: the study lives here already, and nothing was changed")

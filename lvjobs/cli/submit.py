@@ -1,29 +1,22 @@
 """`lvjobs submit`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lvjobs import remedies
-from lvjobs.cli.common import WRITE_WAIT_SECONDS, json_option, study_option
+from lvjobs.api.submit import prepare_task, prepare_training
+from lvjobs.cli.common import json_option, study_option
 from lvjobs.cli.entering import Manner, enter_runs
-from lvjobs.cli.own import check_task, own_settings
 from lvjobs.cli.settings import (
     fit_options,
-    pinned,
+    overrides,
     profile_option,
     resource_options,
     run_options,
-    settle,
-    settle_own,
     train_options,
 )
-from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
-from lvjobs.study.run import RunConfig
-from lvjobs.study.settings import OwnSettings
 
 
 @click.group()
@@ -56,22 +49,8 @@ def train(
     **options: Any,
 ) -> None:
     """Submit one training. The same settings again are the same run: it is not submitted twice."""
-    from lvjobs.cli.evaluate import evaluation_to_come
-    from lvjobs.control.submission.declare import Wanted, default_name
-
-    study = load_study(root)
-    if isinstance(study.config.train, OwnSettings):
-        command = remedies.SUBMIT_TASK(*study.where)
-        raise UsageError(f"[train] in study.toml has a task of its own; type: {command}")
-    settings, resources, used_profile = settle(study, options, pairs, profile)
-    config = pinned(settings, study).run_config()
-
-    def name_of(config: RunConfig) -> str:
-        return name or default_name(config)
-
-    wanted = Wanted([config], [name_of(config)], "train", used_profile, resources, is_named=bool(name))
-    manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
-    enter_runs(study, wanted, name_of, manner, partial(evaluation_to_come, study) if evaluate else None)
+    prepared = prepare_training(load_study(root), overrides(options, pairs, profile), name, evaluate=evaluate)
+    enter_runs(prepared, Manner(dry_run, wait, as_json, fit, yes))
 
 
 @submit.command()
@@ -107,17 +86,5 @@ def run(
     It is marked with @lvjobs.task, which says what it costs, or has its first step made here to count that; see
     docs/tasks.md. The same settings again are the same run: it is not submitted twice.
     """
-    from lvjobs.control.submission.declare import Wanted, default_name
-
-    study = load_study(root)
-    base = own_settings(study, task, file)
-    settings, resources, used_profile = settle_own(study, base, options, pairs, profile)
-    config = settings.run_config()
-    check_task(study, config)
-
-    def name_of(config: RunConfig) -> str:
-        return name or default_name(config)
-
-    wanted = Wanted([config], [name_of(config)], "run", used_profile, resources, is_named=bool(name))
-    manner = Manner(dry_run, wait, as_json, fit, yes, WRITE_WAIT_SECONDS)
-    enter_runs(study, wanted, name_of, manner)
+    prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
+    enter_runs(prepared, Manner(dry_run, wait, as_json, fit, yes))

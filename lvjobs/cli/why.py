@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from lvjobs.cli.common import WRITE_WAIT_SECONDS, existing_study, json_option, print_json, study_option, tell_problems
+from lvjobs.api.study import Study
+from lvjobs.cli.common import json_option, print_json, study_option, tell_problems
 from lvjobs.cli.completion import complete_runs
 
 
@@ -18,19 +19,11 @@ def why(root: Path, run: str, as_json: bool) -> None:
     Enough of its name will do, such as the four characters at its end. Of a run whose job waits Slurm is asked what
     would start sooner (as lvjobs queue does); nothing is submitted or changed.
     """
-    from lvjobs.control.inspect.why import why as explain
-    from lvjobs.control.loop import open_session
-    from lvjobs.control.summary import find_row
-
-    study = existing_study(root)
-    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
-        summary = session.make_pass()
-        row = find_row(summary, run, study.where)
-        told = {"schema": 1, "run": row, **explain(session, row).to_dict()}
+    explained = Study.open(root).why(run)
     if as_json:
-        print_json(told)
+        print_json(explained.to_dict())
         return
     from lvjobs.report.story import print_why
 
-    tell_problems(summary)
-    print_why(told)
+    tell_problems(explained.status)
+    print_why(explained.to_dict())

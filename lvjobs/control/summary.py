@@ -20,7 +20,7 @@ from lvjobs.control.submission.avoided_nodes import avoided_rows
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
-from lvjobs.records.summary import RunRow, StageRow, Summary
+from lvjobs.records.summary import RunStatus, StageRow, Summary
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
@@ -130,7 +130,7 @@ def stage_rows(transaction: Transaction) -> list[StageRow]:
     return rows
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> RunRow:
+def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> RunStatus:
     """Return a run's row, without what the queue and other runs say of it."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
@@ -140,7 +140,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
     untrained = _finite([attempt.untrained_loss for attempt in started])
     validation = _finite([attempt.validation_loss for attempt in reversed(validated)])
     is_numeric = _is_numeric(run)
-    return RunRow(
+    return RunStatus(
         id=run.id,
         ordinal=run.ordinal,
         name=run.name,

@@ -15,8 +15,8 @@ Raise it whenever any of them, or a charge, is added or made in another way: row
 
 
 @dataclass(frozen=True)
-class RunRow:
-    """One run."""
+class RunStatus:
+    """A run as the last update saw it. docs/json.md describes each field."""
 
     id: str
     ordinal: int
@@ -50,6 +50,10 @@ class RunRow:
     queue_reason: str | None = None
     start_estimate: float | None = None
     after: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a record: a list of records is what pandas and polars make a table of."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Summary:
     time: float
     did: Sequence[str]
     problems: Sequence[str]
-    runs: Sequence[RunRow]
+    runs: Sequence[RunStatus]
     stages: Sequence[StageRow]
     avoided_nodes: Sequence[AvoidedRow]
     budget: Mapping[str, Any]
@@ -103,7 +107,7 @@ class Summary:
         return {
             "schema": SCHEMA,
             **vars(self),
-            "runs": [vars(row) for row in self.runs],
+            "runs": [row.to_dict() for row in self.runs],
             "stages": [row.to_dict() for row in self.stages],
             "avoided_nodes": [vars(row) for row in self.avoided_nodes],
         }

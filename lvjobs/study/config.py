@@ -4,12 +4,12 @@ import difflib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -118,10 +118,9 @@ def options_for(root: Path) -> tuple[str, ...]:
     return "--study", str(root)
 
 
-class Study(BaseModel):
+@dataclass(frozen=True)
+class Study:
     """A study directory and what its study.toml says (an absent file means every default)."""
-
-    model_config = ConfigDict(frozen=True)
 
     root: Path
     config: StudyConfig

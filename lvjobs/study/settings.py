@@ -90,14 +90,19 @@ def _kind(value: Any) -> Any:
     return kinds.get(type(value), Any)
 
 
+_beside: list[str] = []
+"""What `find_beside` put on the search path."""
+
+
 def find_beside(root: Path) -> None:
     """Let Python import a task's module from the study's directory, and from the current directory.
 
-    Both come last in the search path: they hide no module that is installed.
+    Both come last in the search path: they hide no module that is installed. Those of another study leave it: a
+    program may open several, whose modules have equal names.
     """
+    sys.path[:] = [place for place in sys.path if place not in _beside]
     places = [root]
     with suppress(OSError):  # the current directory may be gone
         places.append(Path.cwd())
-    for place in map(str, places):
-        if place not in sys.path:
-            sys.path.append(place)
+    _beside[:] = [place for place in dict.fromkeys(map(str, places)) if place not in sys.path]
+    sys.path += _beside

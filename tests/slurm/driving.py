@@ -14,8 +14,8 @@ from pathlib import Path
 import faults
 from click.testing import CliRunner
 
+from lvjobs.api.updates import READ_WAIT_SECONDS
 from lvjobs.cli import cli
-from lvjobs.cli.common import READ_WAIT_SECONDS
 from lvjobs.control.summary_file import read_summary
 from lvjobs.lab import LabError
 

@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class Scene:
     def bind(self, **budget):
         """[budget] as it is from now on."""
         config = self.study.config.model_copy(update={"budget": Budget(**budget)})
-        self.study = self.study.model_copy(update={"config": config})
+        self.study = replace(self.study, config=config)
 
     # -- what a user does -------------------------------------------------------------------------------------------
 

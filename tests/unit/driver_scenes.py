@@ -57,7 +57,7 @@ class Driven(Scene):
 
     def declare(self, **settings):
         config = self.study.config.model_copy(update={"driver": Driver(**settings)})
-        self.study = self.study.model_copy(update={"config": config})
+        self.study = replace(self.study, config=config)
 
     def stop(self, stopped):
         with self.session() as session:

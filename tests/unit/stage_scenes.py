@@ -1,5 +1,7 @@
 """A scene with stages that follow one another, and stages to begin with."""
 
+from dataclasses import replace
+
 from control_scenes import EVERY, Scene
 
 from lvjobs.control.stages.requests import ask
@@ -31,7 +33,7 @@ class Sweep(Scene):
         config = StudyConfig(
             profile="lab", driver=self.study.config.driver, policy=self.study.config.policy, stage=list(stages)
         )
-        self.study = self.study.model_copy(update={"config": config})
+        self.study = replace(self.study, config=config)
         self.bind(**more.get("budget", {}))
         self.losses = self.worker.losses
 

@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +30,9 @@ ARROWS = {
     "lab": set(),
     "doctor": {"study", "records", "ledger", "cluster", "control", "flops", "forecasting"},
     "rehearsal": {"study", "records", "cluster", "control", "lab"},
+    "api": {"study", "records", "ledger", "cluster", "control", "sweep", "flops", "forecasting", "report"},
     "cli": {
+        "api",
         "study",
         "ledger",
         "cluster",
@@ -146,6 +149,30 @@ def test_torch_is_imported_only_where_jobs_run_or_flops_are_measured(room):
         if name.split(".")[0] in HEAVY and path != PACKAGE / "flops" / "measured.py"
     }
     assert heavy == set()
+
+
+def test_opening_a_study_loads_no_command_line_and_nothing_heavy(tmp_path):
+    code = f"import sys, lvjobs; lvjobs.Study.open({str(tmp_path)!r}, new=True); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = heads(done.stdout.split())
+    assert "pydantic" in loaded
+    assert loaded & (HEAVY | {"click", "rich", "matplotlib", "numpy", "sqlalchemy"}) == set()
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (PACKAGE / "api").glob("*.py")))
+def test_the_api_does_not_print_and_knows_no_click(name):
+    tree = ast.parse((PACKAGE / "api" / name).read_text())
+    assert "click" not in {imported.split(".")[0] for imported in imports(PACKAGE / "api" / name)}
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"print", "input"}
+    assert not [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
+    ]
+
+
+def test_the_api_names_each_of_its_modules():
+    paragraph = ast.get_docstring(ast.parse((PACKAGE / "api" / "__init__.py").read_text()))
+    assert [path.stem for path in (PACKAGE / "api").glob("[!_]*.py") if f"`{path.stem}`" not in paragraph] == []
 
 
 PREPARE = [["init"], ["data", "make", "data.h5", "--systems", "4"]]

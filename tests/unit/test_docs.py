@@ -186,7 +186,7 @@ def test_a_block_knows_what_is_typed_in_it(tmp_path):
     assert heredocs(Block(page, 1, "sh", "cat > a <<'END'\nx = 1\nEND\n")) == ["x = 1\n"]
 
 
-@pytest.mark.parametrize("name", ["cli.md", "study-toml.md"])
+@pytest.mark.parametrize("name", ["cli.md", "study-toml.md", "api-reference.md"])
 def test_a_generated_page_is_fresh(name):
     if name == "cli.md" and Version(version("click")) < Version("8.2"):
         pytest.skip("older releases of click word the usage of groups otherwise")
@@ -218,7 +218,7 @@ def test_each_test_that_slurms_behaviour_names_is_there():
 
 
 def test_every_key_and_every_option_says_what_it_means():
-    """The last column of every table of the two generated pages."""
+    """The last column of every table of the generated pages."""
     wordless = []
     for name, made in script("make_reference").PAGES.items():
         rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]

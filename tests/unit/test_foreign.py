@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ class World:
     def scene(self, kind=Scene, *arguments):
         made = kind(self.root / "study", *arguments)
         config = made.study.config.model_copy(update={"notify": Notify(webhook="https://chat.example/hook")})
-        made.study = made.study.model_copy(update={"config": config})
+        made.study = replace(made.study, config=config)
         return made
 
     def show(self, scene):

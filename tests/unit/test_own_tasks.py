@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from forked import Forked
 
 import lvjobs
+from lvjobs.api.own import own_settings
 from lvjobs.cli import cli
-from lvjobs.cli.own import own_settings
 from lvjobs.control.budget import ask_process, task_cost
 from lvjobs.control.budget.cost import rates_of, work_ahead
 from lvjobs.control.submission.declare import default_name

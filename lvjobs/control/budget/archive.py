@@ -16,7 +16,7 @@ from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Closed, Run
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.summary import FORMAT, RunRow
+from lvjobs.records.summary import FORMAT, RunStatus
 
 ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
@@ -109,7 +109,7 @@ def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
 def close_what_is_over(
     transaction: Transaction,
     books: Books,
-    rows: Mapping[str, RunRow],
+    rows: Mapping[str, RunStatus],
     attempts: Mapping[str, Sequence[Attempt]],
     now: float,
     gpus: Mapping[str, int],
@@ -123,7 +123,9 @@ def close_what_is_over(
         return set()
     before = closed_tally(transaction)
     tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
-    transaction.close_runs([Closed(run.id, json.dumps(vars(rows[run.id])), tallies[run.id].to_json()) for run in over])
+    transaction.close_runs(
+        [Closed(run.id, json.dumps(rows[run.id].to_dict()), tallies[run.id].to_json()) for run in over]
+    )
     _keep(transaction, total([before, *tallies.values()]))
     # A profile's copy does not change: only GPUs of profiles that are used as they are can.
     _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})

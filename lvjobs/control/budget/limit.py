@@ -1,5 +1,7 @@
 """The limit: study.toml's, changed by hand or by `lvjobs budget set`, and every change of it on record."""
 
+from dataclasses import replace
+
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
@@ -22,7 +24,7 @@ def reread_budget(study: Study) -> Study:
     if not study.layout.config.exists():
         return study
     budget = load_study(study.root).config.budget
-    return study.model_copy(update={"config": study.config.model_copy(update={"budget": budget})})
+    return replace(study, config=study.config.model_copy(update={"budget": budget}))
 
 
 def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "") -> None:

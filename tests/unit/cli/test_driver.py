@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from lvjobs.cli import cli, driver
+from lvjobs.api import driver
+from lvjobs.cli import cli
 from lvjobs.control import loop
 from lvjobs.control.driver import driver as control_driver
 

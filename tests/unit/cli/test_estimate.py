@@ -404,7 +404,7 @@ def wanted(study, small, lvjobs, monkeypatch):
     small("1e12")
     with monkeypatch.context() as patch:
         caught = []
-        patch.setattr("lvjobs.cli.submit.enter_runs", lambda _study, wanted, *_: caught.append(wanted))
+        patch.setattr("lvjobs.cli.submit.enter_runs", lambda prepared, *_: caught.append(prepared.wanted))
         lvjobs("submit", "train")
     return caught[0]
 
@@ -453,7 +453,7 @@ def test_it_makes_no_pass_and_changes_nothing(study, lvjobs, wanted):
 
 
 def test_a_ledger_that_another_process_holds(study, lvjobs, wanted, monkeypatch):
-    monkeypatch.setattr("lvjobs.cli.estimate.READ_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)
     run = put(study, wanted)
     with acquire(study / ".lvjobs/lease", wait=1):
         code, out, err = lvjobs("estimate", "train")

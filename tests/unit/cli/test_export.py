@@ -11,7 +11,8 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.cli import cli, own
+from lvjobs.api import own
+from lvjobs.cli import cli
 from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.errors import UsageError

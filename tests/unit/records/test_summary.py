@@ -9,10 +9,10 @@ from lvjobs.control.budget.efficiency import Share
 from lvjobs.control.budget.intervals import Measured
 from lvjobs.control.budget.pace import Kind, Sample
 from lvjobs.records import summary
-from lvjobs.records.summary import FORMAT, AvoidedRow, RunRow, StageRow, Summary
+from lvjobs.records.summary import FORMAT, AvoidedRow, RunStatus, StageRow, Summary
 
 FIELDS = {
-    RunRow: (
+    RunStatus: (
         "id ordinal name stage state cause step steps attempts job_id reason held_for loss "
         "untrained_loss validation_loss loss_numeric untrained_loss_numeric validation_loss_numeric "
         "checkpoint_step executed_steps replayed_steps estimated_steps flops reserved profile error "

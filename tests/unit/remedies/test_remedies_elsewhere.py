@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ from driver_scenes import Refusing
 from remedy_scenes import PRICED, STAGES, typed_scene
 from remedy_tasks import beside
 
-from lvjobs.cli import status, watch
+from lvjobs.api import updates
+from lvjobs.cli import status
 from lvjobs.cluster import templates
 from lvjobs.cluster.commands import Answer
 from lvjobs.cluster.protocol import Site
@@ -310,7 +312,7 @@ def surround(name, scene, monkeypatch):
         assert len(waits) < 100, "it watches for ever"
         scene.cluster.advance(int(seconds))
 
-    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep))
     monkeypatch.setattr(status, "time", SimpleNamespace(sleep=interrupted))
     if name.startswith("more runs"):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -386,7 +388,7 @@ def test_a_command_elsewhere_whose_lease_another_process_took(tmp_path, monkeypa
 def test_ctrl_c_of_a_command_elsewhere(tmp_path, monkeypatch, typed):
     scene = typed_scene(tmp_path, monkeypatch, PRICED)
     waiting(scene, typed)
-    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=interrupted))
+    monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=interrupted))
     assert "goes on; type: lvjobs status\n" in typed("watch")[2]
     monkeypatch.chdir("/")
     code, _, err = typed("watch", "--study", tmp_path)

@@ -71,7 +71,7 @@ def test_no_pass_that_could_not_be_made_is_not_to_be_typed_again(scene, typed, m
     """What kept it from being made would keep it from being made again, and is said in its place."""
     begun(scene)
     scene.study.layout.summary.unlink()
-    monkeypatch.setattr("lvjobs.cli.common.READ_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)
     with scene.session():
         code, _, err = typed("status")
     assert (code, "another lvjobs" in err or "process" in err, "no pass was made over" in err) == (1, True, False)

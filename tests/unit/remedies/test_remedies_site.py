@@ -4,6 +4,7 @@ import os
 import shlex
 import stat
 import sys
+import time
 import zipfile
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from driver_scenes import Refusing
 from remedy_scenes import TOML, typed_scene
 
 from lvjobs import remedies
-from lvjobs.cli import driver, watch
+from lvjobs.api import driver, updates
 from lvjobs.doctor import software
 
 NOBODY = 65534
@@ -75,7 +76,7 @@ def passing(scene, monkeypatch):
         assert len(waits) < 100, "it watches for ever"
         scene.cluster.advance(int(seconds))
 
-    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep))
     return waits
 
 

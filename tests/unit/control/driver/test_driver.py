@@ -10,7 +10,6 @@ from control_scenes import begun, check, make_haste
 from driver_scenes import Driven
 
 from lvjobs.cli import cli
-from lvjobs.cli import driver as cli_driver
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
 from lvjobs.control import loop
@@ -125,7 +124,7 @@ def test_one_that_runs_is_stopped_too(make, monkeypatch):
     scene = begun(make())
     scene.shown.set("900", "RUNNING")
     monkeypatch.setattr(loop, "open_session", lambda *_, **__: scene.session())
-    monkeypatch.setattr(cli_driver, "existing_study", lambda _: scene.study)
+    monkeypatch.setattr("lvjobs.study.config.load_study", lambda _: scene.study)
     done = CliRunner().invoke(cli, ["driver", "stop"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "no driver: it was stopped" in done.output

@@ -111,7 +111,7 @@ def scene(tmp_path, monkeypatch):
 
 def told_by(scene, **ways):
     config = scene.study.config.model_copy(update={"notify": Notify(**ways)})
-    scene.study = scene.study.model_copy(update={"config": config})
+    scene.study = replace(scene.study, config=config)
 
 
 def summary(scene):

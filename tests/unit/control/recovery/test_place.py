@@ -41,7 +41,7 @@ def make(tmp_path, monkeypatch):
 def at(scene, root):
     """The scene as commands see it that are typed in `root`, on the same cluster."""
     other = copy.copy(scene)
-    other.study = scene.study.model_copy(update={"root": root})
+    other.study = replace(scene.study, root=root)
     submit = scene.cluster.submit
     scene.cluster.submit = getattr(submit, "submit", submit)  # no check against the books of one study only
     return other
@@ -231,7 +231,7 @@ def test_a_copy_has_no_driver_until_one_is_started(make):
 def test_a_copy_sends_no_notice(make, monkeypatch):
     scene = make(steps=40)
     config = scene.study.config.model_copy(update={"notify": Notify(webhook="https://chat.example/hook")})
-    scene.study = scene.study.model_copy(update={"config": config})
+    scene.study = replace(scene.study, config=config)
     sent = []
     monkeypatch.setattr("lvjobs.control.driver.notify._post", lambda _address, value: sent.append(value) or "")
     other = copied(begun(scene))

@@ -36,7 +36,7 @@ def test_a_moved_study_finds_its_data_and_trains_nothing_anew(scene, tmp_path):
     before = RunFile.model_validate_json(scene.files().config.read_text())
     former, root = scene.study.root, tmp_path / "there"
     shutil.move(former, root)
-    scene.study = scene.study.model_copy(update={"root": root})
+    scene.study = replace(scene.study, root=root)
     with scene.session() as session, session.ledger.transaction() as transaction:
         assert relocate(transaction, scene.study, former) == 0, "the session has done it"
     after = RunFile.model_validate_json(scene.files().config.read_text())

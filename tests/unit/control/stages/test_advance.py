@@ -273,16 +273,14 @@ def test_study_toml_may_change_while_a_stage_waits(sweep):
     scene = sweep(FIRST, SECOND)
     scene.ask()
     config = scene.study.config.model_copy(update={"stage": [FIRST]})
-    scene.study = scene.study.model_copy(update={"config": config})
+    scene.study = replace(scene.study, config=config)
     scene.go(300)
     assert scene.stands("first", "second") == ["completed", "completed"]
     assert len(scene.cells("second")) == 2
 
 
 def declared_anew(scene, *stages):
-    scene.study = scene.study.model_copy(
-        update={"config": scene.study.config.model_copy(update={"stage": list(stages)})}
-    )
+    scene.study = replace(scene.study, config=scene.study.config.model_copy(update={"stage": list(stages)}))
 
 
 def test_a_stage_that_is_renamed_stays_for_what_was_asked_for_and_names_it(sweep):

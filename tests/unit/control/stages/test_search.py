@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from control_crashes import dying
@@ -57,7 +58,7 @@ class Search(Sweep):
         """study.toml declares the stage in another way."""
         stages = [stage if each.name == stage.name else each for each in self.study.config.stage]
         config = self.study.config.model_copy(update={"stage": stages})
-        self.study = self.study.model_copy(update={"config": config})
+        self.study = replace(self.study, config=config)
 
     def is_what_the_sampler_says(self, stage=FIRST):
         """Each proposal follows from what was in the history before it."""

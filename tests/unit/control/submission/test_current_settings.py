@@ -1,6 +1,7 @@
 """What a resumed run requests of the cluster, and how it is carried out: the settings as they are now."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from control_builders import a_run, an_attempt
@@ -36,7 +37,7 @@ def edit(scene, *, train=None, profile=None, **resources):
         changes["train"] = OwnSettings(task="toy_task:train", **train)
     if profile is not None:
         changes["profile"] = profile
-    scene.study = scene.study.model_copy(update={"config": scene.study.config.model_copy(update=changes)})
+    scene.study = replace(scene.study, config=scene.study.config.model_copy(update=changes))
 
 
 def hold(scene, **typed):

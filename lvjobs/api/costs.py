@@ -1,0 +1,103 @@
+"""What runs will cost, and what is left of the budget, before anything is submitted."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lvjobs import remedies
+from lvjobs.api import updates
+from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study, validated
+from lvjobs.study.tables import Budget
+
+if TYPE_CHECKING:
+    from lvjobs.api.settings import Overrides
+    from lvjobs.study.run import RunConfig
+    from lvjobs.study.stages import Stage
+    from lvjobs.sweep.request import Request
+
+RUN = "train"
+"""What names a single run in place of a stage."""
+
+
+def estimate(study: Study, what: str | None, given: "Overrides", flops_per_second: float | None = None) -> Estimate:
+    """Return what a run (`RUN`), a stage, or every stage (None) will cost.
+
+    `flops_per_second` is for the times of runs like which none was measured.
+
+    Raises:
+        UsageError: No such stage, or a value that is not allowed.
+    """
+    from lvjobs.api.settings import located, request
+    from lvjobs.study.stages import Stage
+
+    asked = request(study, given, located)
+    if what == RUN:
+        (settings,) = asked.settings(Stage(name=RUN), ())
+        return foresee_stages(study, (), asked, flops_per_second, {RUN: [settings.run_config()]})
+    if not study.config.stage:
+        one = remedies.ESTIMATE_TRAIN(*study.where)
+        raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
+    chosen = study.config.stage if what is None else [study.config.stage_named(what)]
+    return foresee_stages(study, chosen, asked, flops_per_second)
+
+
+def foresee_stages(
+    study: Study,
+    chosen: "Sequence[Stage]",
+    asked: "Request",
+    flops_per_second: float | None = None,
+    others: "Mapping[str, Sequence[RunConfig]] | None" = None,
+) -> Estimate:
+    """Return what stages will cost as they are requested, or else what `others` will."""
+    from lvjobs.control.planning.foresee import foresee, look, unfolded
+
+    seen = look(study, updates.READ_WAIT_SECONDS)
+    names = {each.name for each in chosen}
+    configs = others or {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
+    found = foresee(study, configs, seen, asked.resources, asked.profile, flops_per_second)
+    return Estimate(found["needed"], found["free"], found["fits"], found, seen.problem)
+
+
+def budget(study: Study, status: Status) -> BudgetStatus:
+    """Return the budget of a status, and how far what is free goes for the stages to come."""
+    found = status.summary["budget"]
+    fits, problem = _still_fits(study, status)
+    return read_row(BudgetStatus, {**found, "details": found, "still_fits": fits, "problem": problem})
+
+
+def _still_fits(study: Study, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """Return how much of each stage to come would fit, or why that is not known."""
+    over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
+    if all(stage.name in over for stage in study.config.stage):
+        return [], ""
+    from lvjobs.api.settings import declared
+    from lvjobs.control.planning.foresee import look, unfolded, what_still_fits
+
+    try:
+        asked = declared(study)
+        seen = look(study, updates.READ_WAIT_SECONDS)
+        fits = [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
+    except UsageError as error:
+        return [], f"what the declared stages would take cannot be counted: {error}"
+    return fits, ""
+
+
+def set_limit(study: Study, limit: str, because: str) -> Status:
+    """Change the limit of FLOPs, in the ledger and in study.toml, and reconcile by it.
+
+    Args:
+        study: The study.
+        limit: The limit as text, which study.toml keeps as it is: "1e17".
+        because: Why; needed to raise the limit, and kept in the ledger.
+
+    Raises:
+        UsageError: The limit is no number, or is raised without a reason.
+    """
+    from lvjobs.control.budget.limit import change_limit
+    from lvjobs.control.loop import open_session
+
+    flops = validated(Budget, {"limit": limit}, "LIMIT").limit
+    with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
+        change_limit(session.study, session.ledger, flops, limit, because, session.clock())
+    return updates.update(study)  # which reads study.toml anew

@@ -1,0 +1,100 @@
+"""Evaluations: prepared from what is to be forecast, and the study's tables of those that are done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvjobs import remedies
+from lvjobs.api.settings import Overrides, settle
+from lvjobs.api.subjects import Subject, done_evaluations, find_runs, find_subjects, held_out
+from lvjobs.api.submit import PreparedRuns
+from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name
+from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+from lvjobs.study.evaluation import PromptName
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from lvjobs.report.study_tables import StudyTable
+
+
+def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> Trial:
+    """Return how forecasts are made: greedily, or with several samples at temperature 1 unless another is given.
+
+    Raises:
+        UsageError: Several samples that would all be the same.
+    """
+    if temperature is None:
+        temperature = 0.0 if samples == 1 else 1.0
+    if samples > 1 and not temperature:
+        raise UsageError("--temperature 0 makes every sample the same: leave --samples out, or give a temperature")
+    return Trial(samples=samples, temperature=temperature, **more)
+
+
+def prepare_evaluations(
+    study: Study,
+    given: Overrides,
+    trial: Trial,
+    runs: Sequence[str] = (),
+    zero_shot: PromptName | None = None,
+    adapter: Path | None = None,
+) -> PreparedRuns:
+    """Prepare evaluations of runs, of the base model with a prompt, or of an adapter: of exactly one of these kinds.
+
+    Raises:
+        UsageError: Nothing or too much is named, or something that is not there.
+    """
+    settings, resources, profile = settle(study, given)
+    subjects = find_subjects(study, runs, zero_shot, adapter, settings)
+    configs = [_evaluation_of(subject, trial) for subject in subjects]
+    names = [evaluation_name(subject.name, config) for subject, config in zip(subjects, configs, strict=True)]
+    after = [subject.after for subject in subjects]
+    wanted = Wanted(configs, names, EVALUATE, profile, resources, after=after)
+    return PreparedRuns(study, wanted, lambda config: evaluation_name("", config))
+
+
+def evaluation_to_come(study: Study, name: str, config: RunConfig) -> tuple[RunConfig, str]:
+    """Return the evaluation, with its name, of a run that is not trained yet: all held-out series, greedily."""
+    training = TrainingConfig.model_validate(config.params)
+    made = _evaluation_of(Subject(name, training, adapter_of(study.layout.run(name)), training.format), Trial())
+    return made, evaluation_name(name, made)
+
+
+def _evaluation_of(subject: Subject, trial: Trial) -> RunConfig:
+    """Return the evaluation of a model on series that it has not seen, in the format it was trained in."""
+    systems = held_out(subject.training, trial, trained=bool(subject.adapter))
+    return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
+
+
+def evaluation_tables(study: Study, runs: Sequence[str] = ()) -> "list[StudyTable]":
+    """Return Tables 2 and 3 of these runs, or of all, from evaluations that are done.
+
+    Raises:
+        UsageError: There is nothing to show, or one of the runs has not been evaluated.
+    """
+    from lvjobs.report.study_tables import study_tables
+
+    runs = [run.name for run in find_runs(study, runs)]
+    done = done_evaluations(study)
+    subjects = {each.subject for each in done}
+    if missing := [name for name in runs if name not in subjects]:
+        raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
+    tables = study_tables([each for each in done if not runs or each.is_zero_shot or each.subject in runs])
+    if not tables:
+        command = remedies.EVALUATE(*study.where, runs="RUN")
+        raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
+    return tables
+
+
+def tables_of(study: Study, names: Sequence[str]) -> "tuple[list[StudyTable], list[str]]":
+    """Return the tables of these evaluations, beside the base models of the same series; and those not done yet."""
+    from lvjobs.report.study_tables import study_tables
+
+    done = done_evaluations(study)
+    chosen = [each for each in done if each.files.root.name in names]
+    same = {each.comparable for each in chosen}
+    chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
+    found = {each.files.root.name for each in chosen}
+    return study_tables(chosen), [name for name in names if name not in found]

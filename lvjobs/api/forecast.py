@@ -1,0 +1,165 @@
+"""One series forecast, beside the baselines: taken from an evaluation that holds it, or prepared as a job."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvjobs.api.settings import Overrides, settle
+from lvjobs.api.subjects import Subject, done_evaluations, find_subjects, systems_in
+from lvjobs.api.submit import PreparedRuns
+from lvjobs.control.stages.evaluations import Trial, evaluation, evaluation_name, same_forecast
+from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+from lvjobs.study.evaluation import PromptName
+from lvjobs.study.run import RunConfig
+
+if TYPE_CHECKING:
+    from lvjobs.forecasting.series_forecast import SeriesForecast
+    from lvjobs.report.evaluated import Evaluated
+
+_MARKER = "forecast.json"
+
+
+@dataclass(frozen=True)
+class PreparedForecast:
+    """One series and the model that forecasts it. `role`: what the series was to the model, a key of `_SEEN`, or ""."""
+
+    study: Study
+    subject: Subject
+    series: int
+    config: RunConfig
+    runs: PreparedRuns
+    role: str
+
+    @property
+    def warning(self) -> str:
+        """Return why the forecast says little of other series; empty where it does not."""
+        if not self.role:
+            return ""
+        what, meaning = _SEEN[self.role]
+        return f"series {self.series} is {what} of {self.subject.name}: {meaning}"
+
+    def found(self) -> "Evaluated | None":
+        """Return an evaluation that forecast this series with the same model in the same way, as it is on disk now.
+
+        Raises:
+            UsageError: There is one, but the adapter was changed since.
+        """
+        from lvjobs.forecasting.examine import sha256_of_adapter
+
+        for each in done_evaluations(self.study):
+            if self.series in each.scores["systems"] and same_forecast(each.run, self.config):
+                if each.scores["adapter_sha256"] != sha256_of_adapter(each.config.adapter):
+                    raise UsageError(
+                        f"{each.config.adapter} was changed since {each.files.root.name} was made with it; copy the "
+                        "adapter to a directory of its own and name that"
+                    )
+                return each
+        return None
+
+    def write(self, found: "Evaluated", out: Path | None) -> dict[str, Any]:
+        """Write the numbers and a plot (`out` None: forecasts/ in the study); return the files and their evidence.
+
+        Raises:
+            UsageError: The directory holds something else.
+        """
+        directory = self.study.root / "forecasts" / f"{self.subject.name}-series-{self.series}"
+        return _write(directory if out is None else out, self._with_evidence(found))
+
+    def _with_evidence(self, found: "Evaluated") -> "SeriesForecast":
+        from lvjobs import __version__
+        from lvjobs.forecasting.results import load_series
+
+        made = load_series(found.files.final, found.run, self.series)
+        more = {
+            "name": self.subject.name,
+            "evaluation": found.files.root.name,
+            "evaluation_fingerprint": found.run.fingerprint,
+        }
+        seen = {key: key == self.role for key in _SEEN}
+        return replace(made, evidence={**made.evidence, **more, **seen, "lvjobs": __version__})
+
+
+def prepare_forecast(
+    study: Study,
+    given: Overrides,
+    trial: Trial,
+    series: int,
+    run: str | None = None,
+    zero_shot: PromptName | None = None,
+    adapter: Path | None = None,
+) -> PreparedForecast:
+    """Prepare the forecast of one series by a run, the base model with a prompt, or an adapter.
+
+    Raises:
+        UsageError: Nothing or too much is named, or something that is not there.
+    """
+    settings, resources, profile = settle(study, given)
+    (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
+    role = _role(subject, series)
+    config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
+    name = evaluation_name(f"{subject.name}-series-{series}", config)
+    wanted = Wanted([config], [name], EVALUATE, profile, resources, after=[subject.after])
+    runs = PreparedRuns(study, wanted, lambda config: evaluation_name("", config))
+    return PreparedForecast(study, subject, series, config, runs, role)
+
+
+_SEEN = {  # by the key that the evidence has
+    "trained_on": ("TRAINING DATA", "how well it is forecast says nothing of other series"),
+    "validated_on": ("VALIDATION DATA", "its checkpoints may have been chosen by how well they forecast it"),
+}
+
+
+def _role(subject: Subject, series: int) -> str:
+    """What the series was to the model: a key of `_SEEN`, or "" where it had no say in it.
+
+    Raises:
+        UsageError: the file has no such series.
+    """
+    from lvjobs.forecasting.splits import training_split
+
+    total = systems_in(subject.training)
+    if series >= total:
+        raise UsageError(
+            f"--series {series}: {subject.training.data} holds series 0 to {total - 1}; choose one of them"
+        )
+    if not subject.adapter:
+        return ""
+    split = training_split(total, subject.training)
+    if series in split.train:
+        return "trained_on"
+    return "validated_on" if series in split.validating[: subject.training.validation_limit] else ""
+
+
+def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
+    """All files; what they are, their evidence and the errors of this series.
+
+    Raises:
+        UsageError: the directory holds something else.
+    """
+    from lvjobs.files import write_atomic, write_json
+    from lvjobs.report.figures.forecasts import forecast as forecast_chart
+    from lvjobs.report.figures.printed import save
+    from lvjobs.report.outputs import claim
+
+    keys = ("name", "adapter_sha256", "data_sha256", "prompt", "samples", "temperature", "top_p", "seed")
+    identity = {"series": made.series, **{key: made.evidence[key] for key in keys}}
+    claim(directory, _MARKER, identity)
+    write_atomic(directory / "forecast.csv", made.to_csv())
+    made.write_hdf5(directory / "forecast.h5")
+    chart = forecast_chart(
+        made.series,
+        made.time,
+        made.truth,
+        made.history,
+        made.forecast,
+        made.baselines,
+        quantiles=made.quantiles,
+        label=f"{made.evidence['name']}{' (median)' if made.quantiles else ''}",
+        warning="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
+    )
+    drawn = save(chart, directory, "forecast")
+    described = {**made.evidence, "series": made.series, "errors": made.errors()}
+    write_json(directory / _MARKER, described)
+    return {"directory": str(directory), "files": ["forecast.csv", "forecast.h5", *drawn, _MARKER], **described}

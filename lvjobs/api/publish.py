@@ -1,0 +1,211 @@
+"""Files for people and other programs: the report, the figures, exports, and a copy of runs.db."""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvjobs import remedies
+from lvjobs.api import updates
+from lvjobs.api.results import Published
+from lvjobs.api.settings import located
+from lvjobs.api.subjects import done_evaluations, seen_runs
+from lvjobs.errors import UsageError
+from lvjobs.files import expand_home, private, write_atomic
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import Study
+from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.settings import TrainSettings
+from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+
+if TYPE_CHECKING:
+    from lvjobs.report.evaluated import Evaluated
+    from lvjobs.report.material import Material
+
+FORMATS = ("csv", "jsonl", "tensorboard")
+
+
+def write_report(study: Study, out: Path | None) -> Published:
+    """Write one HTML file and its tables into `out` (None: report/ in the study).
+
+    It says what the last pass knew, and makes none.
+
+    Raises:
+        UsageError: The directory holds something else.
+    """
+    from lvjobs import __version__
+    from lvjobs.control.inspect.report_data import retell
+    from lvjobs.control.loop import open_session
+    from lvjobs.report.evaluated import evaluated
+    from lvjobs.report.page.compose import Facts, compose
+    from lvjobs.report.page.provenance import read_origin
+    from lvjobs.report.page.write import write_report as write
+
+    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
+        retold = retell(session)
+    runs, layout = retold["runs"], study.layout
+    facts = Facts(
+        name=study.root.resolve().name,
+        declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
+        version=__version__,
+        retold=retold,
+        material=_material_of(study, runs, evaluated(layout, runs)),
+        origins={run.name: read_origin(layout, run) for run in runs},
+    )
+    page, tables = compose(facts)
+    index = write(page, tables, out if out is not None else study.root / "report")
+    missing = {each["figure"]: each["why"] for each in index["missing"]}
+    return Published(Path(index["directory"]), index["files"], missing, index)
+
+
+def write_figures(study: Study, out: Path | None) -> Published:
+    """Draw all figures that there are data for into `out` (None: figures/ in the study).
+
+    Raises:
+        UsageError: The directory holds something else, or the ledger cannot be read.
+    """
+    material = _material_of(study, seen_runs(study), done_evaluations(study))
+    from lvjobs.report.figures.index import write_figures as write
+
+    index = write(material, out if out is not None else study.root / "figures")
+    missing = {each["stem"]: each["why"] for each in index["missing"]}
+    files = [name for each in index["drawn"] for name in each["files"]]
+    return Published(Path(index["directory"]), files, missing, index)
+
+
+def _material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evaluated]") -> "Material":
+    """Return what the study has to draw from; forecasts are read when they are drawn."""
+    from lvjobs.forecasting.results import baselines_of, load_result
+    from lvjobs.report.losses import read_losses
+    from lvjobs.report.material import Material
+
+    losses: dict[str, Any] = {}
+    for run in runs:
+        in_nats = run.config["task"] == TRAIN_TASK
+        if run.config["task"] != EVALUATE_TASK and (found := read_losses(study.layout.run(run.name), in_nats=in_nats)):
+            losses.setdefault(run.stage, []).append(found)
+    return Material(
+        data=_data(study),
+        train=_train(study),
+        losses=losses,
+        evaluations=evaluations,
+        load=lambda each: load_result(each.files.final, each.run),
+        baselines=lambda each: baselines_of(each.run)[0],
+    )
+
+
+def _train(study: Study) -> TrainingConfig | None:
+    """Return what `lvjobs evaluate` finds in study.toml, as it is kept with an evaluation."""
+    settings = study.config.train
+    if not isinstance(settings, TrainSettings):
+        return None
+    return TrainingConfig.model_validate(located(settings, study).run_config().params)
+
+
+def _data(study: Study) -> Any:
+    """Return the series that study.toml names, or why they cannot be drawn."""
+    from lvjobs.forecasting.data import load_dataset
+
+    train = study.config.train
+    if not isinstance(train, TrainSettings):
+        return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
+    try:
+        found = load_dataset(study.root / expand_home(train.data), steps=train.history_steps + 1)
+    except UsageError as error:
+        return str(error)
+    return found.time, found.trajectories, train.history_steps
+
+
+def ledger_tables(study: Study) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Return what runs.db knows: rows of runs, attempts, charges and stages (docs/ledger.md), by table."""
+    from lvjobs.control.inspect.export import tables
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
+        return tables(transaction, session.terms)
+
+
+def write_tables(
+    found: Mapping[str, Sequence[Mapping[str, Any]]], directory: Path, forms: Sequence[str], *, force: bool
+) -> None:
+    """Write each table into a directory, once a format.
+
+    Raises:
+        UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
+    """
+    from lvjobs.report.export import as_text
+
+    paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
+    try:
+        with private():
+            directory.mkdir(parents=True, exist_ok=True)
+            for path, text in paths.items():
+                write_atomic(path, text)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
+
+
+def back_up(study: Study, file: Path | None) -> Path:
+    """Copy runs.db, also while others use it, to a file or into a directory (None: beside it); return the copy's path.
+
+    Raises:
+        UsageError: There is no runs.db, or the copy exists or cannot be written.
+    """
+    from lvjobs.control.session import held_study
+    from lvjobs.ledger.copies import back_up as copy
+
+    name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
+    target = study.root / name if file is None else file / name if file.is_dir() else file
+    if not study.layout.database.exists():
+        raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
+    with held_study(study, wait=updates.WRITE_WAIT_SECONDS):
+        copy(study.layout.database, target.absolute(), study.where)
+    return target
+
+
+def export(study: Study, directory: Path, forms: Sequence[str] = FORMATS, *, force: bool = False) -> int:
+    """Write the ledger's tables and the runs' metrics into a directory; return the number of metrics.
+
+    Args:
+        study: The study.
+        directory: Where; made where it is missing.
+        forms: Of `FORMATS`.
+        force: Write over what an earlier export left there.
+
+    Raises:
+        UsageError: An earlier export is there, or the directory cannot be written.
+    """
+    kept = [directory / name for name in ("tables", "tensorboard")]
+    if (there := next((path for path in kept if path.exists()), None)) and not force:
+        raise UsageError(f"{there} exists; name another directory, or write over it with --force")
+    try:
+        for path in kept:
+            shutil.rmtree(path, ignore_errors=True)
+        return _export(study, directory, forms)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
+
+
+def _export(study: Study, directory: Path, forms: Sequence[str]) -> int:
+    from lvjobs.records.measurements import measurements, rows
+    from lvjobs.report.export import as_text
+    from lvjobs.report.tensorboard import write_events
+
+    found = ledger_tables(study)
+    metrics: list[dict[str, object]] = []
+    with private():
+        for run in found["runs"]:
+            journals = sorted(study.layout.run(run["name"]).journals.glob("*.jsonl"))
+            measured = measurements(path.read_bytes() for path in journals)
+            metrics += rows(run["name"], measured)
+            if "tensorboard" in forms and measured:
+                write_events(directory / "tensorboard" / run["name"], measured)
+        for form in set(forms) - {"tensorboard"}:
+            (directory / "tables").mkdir(parents=True, exist_ok=True)
+            for name, table in {**found, "metrics": metrics}.items():
+                write_atomic(directory / "tables" / f"{name}.{form}", as_text(table, form))
+    return len(metrics)

@@ -1,0 +1,197 @@
+"""The values that `lvjobs.Study` returns. FLOPs are integers, times are seconds since the epoch."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lvjobs.records.summary import RunStatus
+from lvjobs.study.words import RunState
+
+if TYPE_CHECKING:
+    from lvjobs.control.inspect.history import Moment
+    from lvjobs.control.inspect.sooner import Answer
+    from lvjobs.control.inspect.why import Why
+    from lvjobs.control.planning.fit import Proposal
+
+_T = TypeVar("_T")
+
+
+def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
+    """Return a dataclass with what the row has for its fields; None for a key that an older release did not write."""
+    return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """A stage as the last update saw it: how many of its `runs` are `done` or `held`, and its `winner`'s name."""
+
+    name: str
+    state: str
+    runs: int
+    done: int
+    held: int
+    winner: str | None
+    because: str
+    by_hand: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study after an update. `summary` is what `lvjobs status --json` prints (docs/json.md)."""
+
+    summary: Mapping[str, Any]
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """Return what the update did, a line each."""
+        return tuple(self.summary["did"])
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Return what was wrong, a line each."""
+        return tuple(self.summary["problems"])
+
+    @property
+    def stale(self) -> str:
+        """Return why no update was made, so that this is the last one's; empty where it was made now."""
+        return str(self.summary.get("stale", ""))
+
+    @property
+    def runs(self) -> list[RunStatus]:
+        """Return all runs, in the order in which they were declared."""
+        return [read_row(RunStatus, row) for row in self.summary["runs"]]
+
+    @property
+    def stages(self) -> list[StageStatus]:
+        """Return the stages of study.toml, in their order."""
+        return [read_row(StageStatus, row) for row in self.summary["stages"]]
+
+    def is_at_rest(self, names: Collection[str] | None = None) -> bool:
+        """Return whether each of the named runs (None: all) has ended, or waits for the user."""
+        rows = self.summary["runs"]
+        return all(RunState(row["state"]).is_at_rest for row in rows if names is None or row["name"] in names)
+
+
+@dataclass(frozen=True)
+class BudgetStatus:
+    """The FLOP budget. `free` is negative where the limit was lowered below what is spent and reserved.
+
+    `still_fits` is how much of each stage that has not begun fits into `free`, and `problem` why that is not known.
+    `details` is what `lvjobs budget --json` prints beside it (docs/json.md).
+    """
+
+    limit: int
+    spent: int
+    reserved: int
+    free: int
+    by_stage: Mapping[str, int]
+    details: Mapping[str, Any]
+    still_fits: Sequence[Mapping[str, Any]] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a run stands as it does: a headline, evidence, what follows, and commands that help (`why.remedies`)."""
+
+    run: RunStatus
+    why: "Why"
+    status: Status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `lvjobs why RUN --json` prints."""
+        return {"schema": 1, "run": self.run.to_dict(), **self.why.to_dict()}
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened to a run, moment by moment, the oldest first."""
+
+    run: RunStatus
+    moments: Sequence["Moment"]
+    status: Status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `lvjobs status RUN --json` prints."""
+        return {"schema": 1, "run": self.run.to_dict(), "story": [moment.to_dict() for moment in self.moments]}
+
+
+@dataclass(frozen=True)
+class WaitingJobs:
+    """Runs whose jobs wait in the queue, and requests that would start the first of them sooner."""
+
+    runs: Sequence[RunStatus]
+    alternatives: Sequence["Answer"]
+    status: Status
+
+
+@dataclass(frozen=True)
+class Published:
+    """Files that were written into a directory. `missing` says of each figure that was not drawn why.
+
+    `details` is what `lvjobs report --json` or `figures --json` prints (docs/json.md).
+    """
+
+    directory: Path
+    files: Sequence[str]
+    missing: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What runs will cost. `details` is what `lvjobs estimate --json` prints (docs/json.md).
+
+    `needed` FLOPs are neither spent nor reserved yet; `fits` says whether the `free` ones are enough. `problem`: why
+    the ledger could not be read, so that what is spent is not in this; empty where it was.
+    """
+
+    needed: int
+    free: int
+    fits: bool
+    details: Mapping[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of runs that were submitted.
+
+    `outcome`: `submitted` (`sent` runs with the first job, while `waiting` runs follow), `limited` (there was no room),
+    `planned` (they come after others), `deferred`, `unclear` (the scheduler's answer was lost), `exists` (all runs were
+    there already), or `requested` (stages that reconcile passes submit in their turn). `said` are the scheduler's
+    words. `existing` are the states of runs that were there already, by name; `new` the names of the others.
+    """
+
+    outcome: str
+    status: Status
+    existing: Mapping[str, str] = field(default_factory=dict)
+    new: Sequence[str] = ()
+    sent: int = 0
+    waiting: int = 0
+    shares_job: bool = False
+    job_id: str | None = None
+    token: str | None = None
+    said: str = ""
+    note: str = ""
+    fit: "Proposal | None" = None
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of all the runs."""
+        return (*self.existing, *self.new)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a submission would do: the batch `script`, what it costs, and what would fit where the budget refuses.
+
+    `computed` says why the job asks for its time limit, where that is `auto`.
+    """
+
+    script: str
+    computed: str
+    estimate: Mapping[str, Any]
+    fit: "Proposal | None" = None

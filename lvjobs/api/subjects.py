@@ -1,0 +1,119 @@
+"""What can be evaluated and asked for a forecast: runs, base models, adapters; shared by `evaluate` and `forecast`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lvjobs.api import updates
+from lvjobs.api.settings import pinned
+from lvjobs.control.stages.evaluations import Trial, adapter_of, training_of
+from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
+from lvjobs.ledger.records import Run
+from lvjobs.study.config import Study
+from lvjobs.study.evaluation import PromptName
+from lvjobs.study.names import find_name
+from lvjobs.study.settings import RunSettings, TrainSettings
+from lvjobs.study.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from lvjobs.report.evaluated import Evaluated
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model: what it is called, how its series are written, its adapter and prompt; `after`: the run to wait for."""
+
+    name: str
+    training: TrainingConfig
+    adapter: str
+    prompt: PromptName
+    after: str = ""
+
+
+def find_subjects(
+    study: Study, runs: Sequence[str], zero_shot: PromptName | None, adapter: Path | None, settings: RunSettings
+) -> list[Subject]:
+    """The runs, the base model or the adapter that a command names; exactly one kind of them.
+
+    `settings` say which model and data are meant where no run does.
+
+    Raises:
+        UsageError: nothing or too much was named, or something that is not there.
+    """
+    if (bool(runs) + bool(zero_shot) + bool(adapter)) != 1:
+        raise UsageError(
+            "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
+        )
+    if runs:
+        found = [(run, training_of(run)) for run in find_runs(study, runs)]
+        return [
+            Subject(run.name, training, adapter_of(study.layout.run(run.name)), training.format, run.id)
+            for run, training in found
+        ]
+    directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
+    if adapter and not (Path(directory) / "adapter_config.json").is_file():
+        raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
+    if not isinstance(settings, TrainSettings):
+        raise UsageError(
+            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
+            "another study with --study"
+        )
+    # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
+    training = TrainingConfig.model_validate(pinned(settings, study).run_config().params)
+    name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
+    return [Subject(name, training, directory, zero_shot or "raw")]
+
+
+def held_out(training: TrainingConfig, trial: Trial, *, trained: bool) -> list[int]:
+    """The systems that are forecast: the first `trial.series` of the split's.
+
+    Raises:
+        UsageError: the data cannot be read; or, of a model that was `trained`, the split would score systems that it
+            learned from, or that were held out to choose it by.
+    """
+    from lvjobs.forecasting.splits import make_split, training_split
+
+    systems = systems_in(training)
+    split = make_split(
+        systems,
+        "random" if trial.split == "random" else "last200",
+        seed=trial.seed,
+        history=training.history_steps,
+        horizon=training.horizon_steps,
+    )
+    if trained:
+        split.reject_seen(training_split(systems, training).seen)
+    return list(split.test[: trial.series])
+
+
+def systems_in(training: TrainingConfig) -> int:
+    """How many systems the file holds. Raises UsageError where it cannot be used."""
+    from lvjobs.forecasting.data import load_dataset
+
+    steps = training.history_steps + training.horizon_steps
+    return len(load_dataset(Path(training.data), steps=steps).trajectories)
+
+
+def seen_runs(study: Study) -> Sequence[Run]:
+    """All runs of the study. Raises UsageError where the ledger cannot be read."""
+    from lvjobs.control.planning.foresee import look
+
+    seen = look(study, updates.READ_WAIT_SECONDS)
+    if seen.problem:
+        raise UsageError(seen.problem)
+    return seen.runs
+
+
+def find_runs(study: Study, names: Sequence[str]) -> list[Run]:
+    """The runs of these names. Raises UsageError for one that is not there."""
+    by_name = {run.name: run for run in seen_runs(study)}
+    return [by_name[find_name(name, by_name, study.where)] for name in names]
+
+
+def done_evaluations(study: Study) -> list["Evaluated"]:
+    """The study's evaluations that are done."""
+    from lvjobs.report.evaluated import evaluated
+
+    return evaluated(study.layout, seen_runs(study))

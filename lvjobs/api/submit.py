@@ -1,0 +1,215 @@
+"""Runs are submitted: prepared from settings, previewed, or sent; and what fits where the budget refuses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lvjobs import remedies
+from lvjobs.api.own import check_task, own_settings
+from lvjobs.api.results import Preview, Status, Submission
+from lvjobs.api.settings import Overrides, pinned, settle
+from lvjobs.api.updates import WRITE_WAIT_SECONDS, reconciled
+from lvjobs.control.submission.declare import Wanted, default_name
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import OwnSettings
+from lvjobs.study.words import SubmitOutcome
+
+if TYPE_CHECKING:
+    from lvjobs.control.loop import Loop
+    from lvjobs.control.planning.fit import Proposal
+    from lvjobs.control.stages.submit_runs import Entered, OverBudget
+
+EvaluationFor = Callable[[str, RunConfig], tuple[RunConfig, str]]
+"""The evaluation, with its name, of a run of that name and configuration."""
+
+Agree = Callable[["Proposal"], bool]
+"""Returns whether to submit what would fit where the budget refuses."""
+
+
+@dataclass(frozen=True)
+class PreparedRuns:
+    """Runs that are ready to be submitted.
+
+    `name_of` names a run whose configuration was changed so that it fits; `evaluation_for` gives it its evaluation.
+    """
+
+    study: Study
+    wanted: Wanted
+    name_of: Callable[[RunConfig], str]
+    evaluation_for: EvaluationFor | None = None
+
+    def submit(self, agree: Agree | None = None) -> Submission:
+        """Submit the runs, and reconcile.
+
+        Args:
+            agree: Called with what would fit where the budget refuses; None to raise the refusal.
+
+        Raises:
+            OverBudget: The budget refuses, and `agree` is None.
+            UsageError: Nothing fits, `agree` returned False, or the runs can never work. Nothing was submitted.
+        """
+        from lvjobs.control.stages.submit_runs import OverBudget
+
+        wanted = self._with_evaluations(self.wanted)
+        self._check_models(wanted)
+        proposal = None
+        try:
+            entered, status = self._enter(wanted)
+        except OverBudget as error:
+            if agree is None:
+                raise OverBudget(error.shortfall, self.study.where) from None
+            # The lease is free while a person thinks: others go on, and what they take meanwhile is theirs.
+            proposal, fitting = self._what_fits(wanted, error)
+            if not agree(proposal):
+                more = remedies.BUDGET_SET(*self.study.where)
+                raise UsageError(
+                    f"nothing was submitted; ask for fewer runs or steps, or raise the limit: {more}"
+                ) from None
+            entered, status = self._enter(self._with_evaluations(fitting))
+        return _submission(entered, status, proposal)
+
+    def preview(self, *, fit: bool = False) -> Preview:
+        """Return the exact batch script and its cost, and, with `fit`, what would fit; submit nothing."""
+        from lvjobs.control.loop import open_session
+        from lvjobs.control.planning.foresee import foresee, read, what_fits
+        from lvjobs.control.stages.submit_runs import script
+
+        wanted = self._with_evaluations(self.wanted)
+        self._check_models(wanted)
+        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+            drawn = script(session, wanted)
+            with session.ledger.transaction() as transaction:
+                seen = read(transaction)
+            found = what_fits(session, wanted, self.name_of) if fit else None
+            study = session.study
+        foreseen = foresee(study, {wanted.stage: wanted.configs}, seen, wanted.resources, wanted.profile)
+        proposal = found[0] if found and found[0].is_change else None
+        return Preview(drawn.text, drawn.computed, foreseen, proposal)
+
+    def _with_evaluations(self, wanted: Wanted) -> Wanted:
+        if self.evaluation_for is None:
+            return wanted
+        named = zip(wanted.names, wanted.configs, strict=True)
+        return replace(wanted, evaluations=[self.evaluation_for(name, config) for name, config in named])
+
+    def _check_models(self, wanted: Wanted) -> None:
+        """Refuse models that no job could load, before anything is written; runs that exist already are left alone.
+
+        Raises:
+            UsageError: see `lvjobs.forecasting.hub.check_runs`.
+        """
+        from lvjobs.forecasting.hub import check_runs
+
+        named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
+        check_runs(config for config, name in named if not self.study.layout.run(name).config.exists())
+
+    def _enter(self, wanted: Wanted) -> tuple["Entered", Status]:
+        from lvjobs.control.stages.submit_runs import enter
+
+        found: list[Entered] = []
+
+        def act(session: "Loop") -> Sequence[str]:
+            found.append(enter(session, wanted))
+            return ()
+
+        with reconciled(self.study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
+            return found[0], status
+
+    def _what_fits(self, wanted: Wanted, error: "OverBudget") -> tuple["Proposal", Wanted]:
+        """Return what fits, or raise what would have to change where nothing does."""
+        from lvjobs.control.loop import open_session
+        from lvjobs.control.planning.foresee import what_fits, what_helps
+
+        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+            found = what_fits(session, wanted, self.name_of)
+            relief = what_helps(session, wanted) if found is None else None
+        if found is not None:
+            return found
+        what, less = "each run", ["fewer runs"]
+        if relief is not None:
+            what = "the run, with its replay,"
+            pairs = (("--checkpoint-every", relief.checkpoint_every), ("--steps", relief.steps))
+            less = [f"{option} {most} or less" for option, most in pairs if most]
+        change = f"ask for {', or '.join(less)}, or " if less else ""
+        raise UsageError(
+            f"{error.shortfall}; not even one checkpoint interval of {what} fits, and nothing was submitted: {change}"
+            f"raise the limit: {remedies.BUDGET_SET(*self.study.where)}"
+        )
+
+
+def _submission(entered: "Entered", status: Status, proposal: "Proposal | None") -> Submission:
+    """Return what became of runs, in plain values."""
+    from lvjobs.control.submission.slots import is_packed
+
+    existing = {run.name: run.state.value for run in entered.existing}
+    sent, new = entered.sent, entered.new
+    if sent is None:
+        return Submission("exists", status, existing, note=entered.note, fit=proposal)
+    gone = {run.id for run in sent.runs}
+    return Submission(
+        sent.outcome.value,
+        status,
+        existing,
+        [run.name for run in new],
+        sent=len(sent.runs) if sent.outcome is SubmitOutcome.SUBMITTED else 0,
+        waiting=sum(not run.after and run.id not in gone for run in new),
+        shares_job=is_packed(sent.runs),
+        job_id=sent.job_id,
+        token=sent.token,
+        said=sent.said,
+        note=entered.note,
+        fit=proposal,
+    )
+
+
+def prepare(study: Study, given: Overrides, name: str | None, task: str | None, *, evaluate: bool) -> PreparedRuns:
+    """Prepare one run of `task`, or else of what [train] of study.toml trains. See the two functions below."""
+    if task is None and not isinstance(study.config.train, OwnSettings):
+        return prepare_training(study, given, name, evaluate=evaluate)
+    if evaluate:
+        raise UsageError("a task of your own makes no forecasts that could be evaluated: leave evaluate out")
+    return prepare_task(study, given, name, task)
+
+
+def prepare_training(
+    study: Study, given: Overrides, name: str | None = None, *, evaluate: bool = False
+) -> PreparedRuns:
+    """Prepare one run of the bundled training, and with `evaluate` its evaluation.
+
+    Raises:
+        UsageError: A setting or the data cannot be used, or [train] of study.toml has a task of its own.
+    """
+    from lvjobs.api.evaluate import evaluation_to_come
+
+    if isinstance(study.config.train, OwnSettings):
+        command = remedies.SUBMIT_TASK(*study.where)
+        raise UsageError(f"[train] in study.toml has a task of its own; type: {command}")
+    settings, resources, profile = settle(study, given)
+    config = pinned(settings, study).run_config()
+    named = _named(name)
+    wanted = Wanted([config], [named(config)], "train", profile, resources, is_named=bool(name))
+    return PreparedRuns(study, wanted, named, partial(evaluation_to_come, study) if evaluate else None)
+
+
+def prepare_task(
+    study: Study, given: Overrides, name: str | None = None, task: str | None = None, file: Path | None = None
+) -> PreparedRuns:
+    """Prepare one run of a function of the user's own: `task`, or the one that `file` or study.toml declares.
+
+    Raises:
+        UsageError: No task is named, no job could run it, or a setting cannot be used.
+    """
+    settings, resources, profile = settle(study, given, own_settings(study, task, file))
+    config = settings.run_config()
+    check_task(study, config)
+    named = _named(name)
+    wanted = Wanted([config], [named(config)], "run", profile, resources, is_named=bool(name))
+    return PreparedRuns(study, wanted, named)
+
+
+def _named(name: str | None) -> Callable[[RunConfig], str]:
+    return lambda config: name or default_name(config)

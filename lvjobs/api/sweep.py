@@ -1,0 +1,152 @@
+"""Stages: prepared, planned, submitted, decided by hand, retried and stopped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.api import updates
+from lvjobs.api.costs import foresee_stages
+from lvjobs.api.results import Estimate, Status, Submission
+from lvjobs.api.settings import Overrides, pinned, request
+from lvjobs.api.submit import PreparedRuns
+from lvjobs.errors import UsageError
+from lvjobs.study.config import Study
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
+from lvjobs.sweep.request import Request
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class PreparedStages:
+    """Stages that reconcile passes submit, each when its turn comes."""
+
+    study: Study
+    chosen: Sequence[Stage]
+    requested: Request
+
+    def plan(self) -> Estimate:
+        """Return what the stages cost; submit nothing."""
+        return foresee_stages(self.study, self.chosen, self.requested)
+
+    def submit(self, plan: Estimate | None = None) -> Submission:
+        """Request the stages, and reconcile once; later passes do the rest. `plan`: where it was made already.
+
+        Raises:
+            UsageError: No job could load a model, the budget has no room for all of it, or a stage comes after one
+                that is not requested. Nothing was submitted.
+        """
+        from lvjobs.control.stages.requests import ask
+        from lvjobs.report.estimate import refusal
+
+        self._check_models()
+        if words := refusal((plan or self.plan()).details, self.study.where):
+            costs = remedies.SWEEP_PLAN(*self.study.where)
+            raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
+        status = updates.update(self.study, lambda session: ask(session, self.chosen, self.requested))
+        return Submission("requested", status)
+
+    def _check_models(self) -> None:
+        """Refuse models that no job could load, before anything is written."""
+        from lvjobs.control.stages.expand import zero_shot
+        from lvjobs.forecasting.hub import check_runs
+
+        every, asked = self.study.config.stage, self.requested
+        trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
+        check_runs([*trained, *(config for one in self.chosen for config in zero_shot(one, every, asked))])
+
+
+def stages_named(study: Study, name: str) -> list[Stage]:
+    """Return the stage of this name, or all for `ALL`.
+
+    Raises:
+        UsageError: study.toml declares no such stage, or none at all.
+    """
+    chosen = list(study.config.stage) if name == ALL else [study.config.stage_named(name)]
+    if not chosen:
+        raise UsageError("study.toml declares no [[stage]], so there is nothing to sweep; add one")
+    return chosen
+
+
+def prepare_stages(study: Study, name: str, given: Overrides, *, fit: bool = False) -> PreparedRuns | PreparedStages:
+    """Prepare a stage's runs where they are known; else stages that passes submit in their turn.
+
+    `fit`: only runs that are known will do, for the budget may refuse them and something less be proposed.
+
+    Raises:
+        UsageError: No such stage, or a value that is not allowed; `fit`, and the runs are not known.
+    """
+    chosen = stages_named(study, name)
+    if fit and name == ALL:
+        every = remedies.SWEEP_PLAN(*study.where)
+        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {every}")
+    asked = _with_systems(study, chosen, request(study, given, pinned))
+    ready = _ready(study, chosen, asked)
+    if fit and chosen[0].space:
+        raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
+    if ready is None and fit:
+        costs = remedies.SWEEP_PLAN(*study.where)
+        raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: {costs}")
+    return PreparedStages(study, chosen, asked) if ready is None else _prepared(study, chosen[0], asked, ready)
+
+
+def _ready(study: Study, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
+    """Return the runs of one stage whose parent is decided; None where stages wait for others, or for a sampler."""
+    from lvjobs.control.planning.foresee import look
+
+    if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
+        return None
+    (one,) = chosen
+    seen = look(study, updates.READ_WAIT_SECONDS)
+    if not set(one.awaited) <= set(seen.winners):
+        return None
+    parent = RunConfig.model_validate(seen.winners[one.origin].config) if one.origin else None
+    return asked.configs(one, study.config.stage, parent)
+
+
+def _prepared(study: Study, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
+    from lvjobs.control.stages.requests import asked_for
+    from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
+
+    def name_of(config: RunConfig) -> str:
+        return default_name(config, one.name, one.varied)
+
+    names = [name_of(config) for config in configs]
+    sweep_of = SweepOf(**asked_for(one, asked))
+    file = asked.file_of(one)
+    wanted = Wanted(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
+    return PreparedRuns(study, wanted, name_of)
+
+
+def _with_systems(study: Study, chosen: Sequence[Stage], asked: Request) -> Request:
+    """Return the request, with the held-out systems that evaluations forecast.
+
+    Raises:
+        UsageError: A stage of evaluations where study.toml wants none.
+    """
+    from lvjobs.api.subjects import held_out
+    from lvjobs.control.stages.evaluations import Trial
+    from lvjobs.study.training import TrainingConfig
+
+    evaluating = [each for each in chosen if each.evaluates]
+    if not evaluating:
+        return asked
+    series = study.config.evaluation.series
+    if not series:
+        raise UsageError(
+            f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: ask for some, or take the "
+            "stage out"
+        )
+    training = TrainingConfig.model_validate(asked.configs(evaluating[0], study.config.stage)[0].params)
+    return asked.model_copy(update={"systems": held_out(training, Trial(series=series), trained=True)})
+
+
+def standing(study: Study, name: str) -> tuple[Status, Mapping[str, Any] | None]:
+    """Return how a stage's runs compare, the best first (docs/json.md); None for a stage of evaluations."""
+    from lvjobs.control.stages.comparison import standing as compare
+
+    evaluates = any(each.name == name and each.evaluates for each in study.config.stage)
+    with updates.reconciled(study, wait=updates.READ_WAIT_SECONDS) as (session, status):
+        return status, None if evaluates else compare(session, name)

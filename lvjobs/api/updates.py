@@ -1,0 +1,135 @@
+"""Reconcile passes as a caller makes them, and the summary that the last one left."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lvjobs import remedies
+from lvjobs.api.results import Status
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.study.config import Study
+
+if TYPE_CHECKING:
+    from lvjobs.api.settings import Overrides
+    from lvjobs.control.loop import Loop
+    from lvjobs.control.recovery.place import Verdict
+
+READ_WAIT_SECONDS = 3.0
+"""How long a caller that only reads waits for another process to end its update."""
+WRITE_WAIT_SECONDS = 60.0
+"""How long a caller that changes something waits for it."""
+
+Act = Callable[["Loop"], Sequence[str]]
+"""Something to do before a reconcile pass; returns what was done, a line each."""
+
+
+@contextmanager
+def reconciled(study: Study, act: Act | None = None, *, wait: float) -> Iterator[tuple["Loop", Status]]:
+    """Do something under the study's lease, then reconcile; the status reports what was done first.
+
+    The lease is held until the block ends, so that the session can be asked for more.
+
+    Args:
+        study: The study.
+        act: What to do before the pass; None to reconcile alone.
+        wait: Seconds that another process may keep the lease.
+
+    Raises:
+        LeaseTaken: Another process kept the lease for longer.
+        PlaceUnclear: The study was moved or copied, and the user has to say which.
+        UsageError: `act` refused, or the study directory cannot be written.
+    """
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=wait) as session:
+        done = act(session) if act is not None else ()
+        summary = session.make_pass()
+        yield session, Status({**summary, "did": [*done, *summary["did"]]})
+
+
+def update(study: Study, act: Act | None = None) -> Status:
+    """Do something, reconcile, and return how the study stands. See `reconciled` for arguments and errors."""
+    with reconciled(study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
+        return status
+
+
+def say_place(study: Study, answer: "Verdict") -> tuple[Status, bool]:
+    """Answer whether the study was moved or copied; return the status, and whether that was in question."""
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=WRITE_WAIT_SECONDS, answer=answer) as session:
+        was_open = bool(session.arrival.news)
+        return Status(session.make_pass()), was_open
+
+
+def resume(study: Study, runs: Sequence[str], given: "Overrides") -> Status:
+    """Resume held and paused runs with the current code and settings, and reconcile.
+
+    Raises:
+        UsageError: A run is not there, or a setting cannot change; nothing was changed.
+    """
+    from lvjobs.api.settings import carried_settings
+    from lvjobs.control.reconcile.run_commands import take_up
+
+    typed = carried_settings(study, given)
+    if typed and not runs:
+        example = remedies.RESUME_SETTINGS(*study.where)
+        raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
+    return update(study, (lambda session: take_up(session, runs, typed, study.where)) if runs else None)
+
+
+def latest(study: Study, *, reconcile: bool) -> Status:
+    """Return the status after a pass made now; where none can be made, the last one's (`stale` says why).
+
+    Raises:
+        LvjobsError: No pass can be made, and none was ever made.
+    """
+    from lvjobs.control.recovery.place import PlaceUnclear
+    from lvjobs.control.summary_file import read_summary
+    from lvjobs.ledger.lease import LeaseTaken
+
+    stale = "no pass was made (--no-pass)"
+    refused: LvjobsError = UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
+    if reconcile:
+        try:
+            with reconciled(study, wait=READ_WAIT_SECONDS) as (_, status):
+                return status
+        except (LeaseTaken, PlaceUnclear) as error:
+            stale, refused = str(error), error  # where nothing can be shown, this has to be fixed first
+    summary = read_summary(study.layout.summary, study.where)
+    if summary is None:
+        raise refused
+    return Status({**summary, "stale": stale, "age_seconds": time.time() - summary["time"]})
+
+
+def wait_until_rest(
+    study: Study,
+    names: Collection[str] | None,
+    every: float,
+    on_update: Callable[[Status], None] = lambda _: None,
+    timeout: float = float("inf"),
+) -> Status:
+    """Reconcile every `every` seconds until the named runs (None: all) ended, are held or paused.
+
+    Args:
+        study: The study.
+        names: Names of runs; None for all.
+        every: Seconds between passes.
+        on_update: Called with the status after each pass.
+        timeout: Seconds after which to give up.
+
+    Raises:
+        TimeoutError: The runs did not come to rest in time. They go on.
+    """
+    give_up = time.monotonic() + timeout
+    while True:
+        with reconciled(study, wait=float("inf")) as (session, status):
+            pass
+        on_update(status)
+        if status.is_at_rest(names) and (names is not None or not session.awaits_flops):
+            return status
+        left = give_up - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"{study.root}: not every run came to rest within {timeout:g} s; they go on")
+        time.sleep(min(every, left))
