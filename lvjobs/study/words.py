@@ -67,14 +67,10 @@ class HeldFor(str, Enum):
     """What a held or paused run waits for, where that is not the user alone."""
 
     NOTHING = ""
-    BUDGET = "budget"
-    """FLOPs: the run resumes by itself once they are free."""
-    REPLAYS = "replays"
-    """The user: the run may have one reservation only, and used it up."""
-    STOPPED = "stopped"
-    """Its stage, which was stopped."""
-    PRUNED = "pruned"
-    """A better value than most: other runs of its stage, or of the stage of the run that it follows, are better."""
+    BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
+    REPLAYS = "replays"  # the user: the run may have one reservation only, and used it up
+    STOPPED = "stopped"  # its stage, which was stopped
+    PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
 
     @classmethod
     def _missing_(cls, _value: object) -> "HeldFor":
@@ -85,8 +81,7 @@ class MemberState(str, Enum):
     """The state of a run's place in a submission."""
 
     LIVE = "live"
-    REVOKED = "revoked"
-    """Its job must not train the run, and is cancelled."""
+    REVOKED = "revoked"  # its job must not train the run, and is cancelled
     SETTLED = "settled"
 
     @classmethod
@@ -104,8 +99,7 @@ class LeaveCause(str, Enum):
     SUPERSEDED = "superseded"
     STOPPED = "stopped"
     EXHAUSTED = "exhausted"
-    UNKNOWN = "unknown"
-    """Slurm gave no answer, and the signal of scancel is that of a preemption."""
+    UNKNOWN = "unknown"  # Slurm gave no answer, and the signal of scancel is that of a preemption
 
     @classmethod
     def _missing_(cls, _value: object) -> "LeaveCause":
@@ -116,8 +110,7 @@ class Breakdown(str, Enum):
     """A failure of an attempt that its code is not to blame for, as its journal has it."""
 
     NONE = ""
-    PROCESS = "process"
-    """The process ended without a last word, in a job that other runs share."""
+    PROCESS = "process"  # the process ended without a last word, in a job that other runs share
     DEVICE = "device"
 
     @classmethod
