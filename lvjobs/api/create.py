@@ -16,7 +16,7 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
     Raises:
         UsageError: It exists and `force` is not given, or it cannot be written.
     """
-    from lvjobs.control.backends import LOCAL
+    from lvjobs.cluster.backends import LOCAL
     from lvjobs.files import close_to_others, private, write_atomic
     from lvjobs.study.template import study_toml
 

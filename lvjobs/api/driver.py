@@ -28,6 +28,15 @@ def driver_report(study: Study) -> Mapping[str, Any]:
         return report(session)
 
 
+def driver_lines(study: Study, shown: Mapping[str, Any]) -> list[str]:
+    """Return the driver's report in words."""
+    from lvjobs.control.driver.status import job_lines
+    from lvjobs.report.driver import driver_lines as worded
+
+    now = time.time()
+    return worded(shown, job_lines(shown, now), now, study.where)
+
+
 def set_driver(study: Study, *, stopped: bool) -> tuple[Status, Mapping[str, Any]]:
     """End the driver, or let there be one again; reconcile, and return the status and the driver's report."""
     from lvjobs.control.driver.driver import end_driver, set_stopped

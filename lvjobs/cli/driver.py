@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lvjobs import remedies
-from lvjobs.api.driver import driver_report, install_cron, run_turn, set_driver, uninstall_cron
+from lvjobs.api.driver import driver_lines, driver_report, install_cron, run_turn, set_driver, uninstall_cron
 from lvjobs.api.results import Status
 from lvjobs.api.study import Study
 from lvjobs.cli.common import json_option, print_json, study_option, tell
@@ -25,14 +25,12 @@ def driver() -> None:
 @json_option
 def status(root: Path, as_json: bool) -> None:
     """Show who makes passes over the study."""
-    from lvjobs.report.driver import driver_lines
-
     study = Study.open(root)
     shown = driver_report(study)
     if as_json:
         print_json({"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}})
         return
-    for line in driver_lines(shown, time.time(), study.where):
+    for line in driver_lines(study, shown):
         click.echo(line)
 
 
@@ -51,12 +49,10 @@ def stop(root: Path) -> None:
 
 
 def _set(root: Path, *, stopped: bool) -> None:
-    from lvjobs.report.driver import driver_lines
-
     study = Study.open(root)
     status, shown = set_driver(study, stopped=stopped)
     tell(status)
-    for line in driver_lines(shown, time.time(), study.where):
+    for line in driver_lines(study, shown):
         click.echo(line)
 
 

@@ -22,8 +22,8 @@ from lvjobs.study.presets import STUDIES
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
+    from lvjobs.cluster.backends import LOCAL
     from lvjobs.cluster.protocol import ClusterError
-    from lvjobs.control.backends import LOCAL
 
     path = create(root, profile, account, preset, force=force)
     click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")

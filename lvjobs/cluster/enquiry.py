@@ -9,9 +9,9 @@ from functools import partial
 
 from lvjobs.cluster import sites
 from lvjobs.cluster.commands import answered, run, user_name
+from lvjobs.cluster.nodes import GROUPS_FORMAT
 from lvjobs.cluster.parse import QUEUE_FORMAT
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
-from lvjobs.cluster.rights import NODE_FORMAT, RIGHTS_FORMAT
 
 SECONDS = 6.0
 """For each question; all are asked side by side."""
@@ -36,9 +36,11 @@ class Replies:
     said: Mapping[str, Reply] = field(default_factory=dict)
 
     def __getitem__(self, question: str) -> Reply:
-        """The reply to `config`, `partitions`, `nodes`, `user`, `qos`, `queue`, `history`, `help`, or one more."""
+        """Return the reply to one of `_QUESTIONS`, or one more."""
         return self.said.get(question, Reply(problem="it was not asked"))
 
+
+_QUESTIONS = ("config", "help", "partitions", "nodes", "user", "qos", "queue", "history")
 
 Ask = Callable[[], str]
 
@@ -46,38 +48,41 @@ Ask = Callable[[], str]
 def enquire(more: Mapping[str, Ask], seconds: float = SECONDS) -> Replies:
     """Ask Slurm what it allows, and whatever else `more` asks (each bounded in time by itself)."""
     missing = tuple(name for name in PROGRAMS if shutil.which(name) is None)
-    asks: dict[str, Ask] = {name: partial(_ask, words, seconds) for name, words in _questions().items()}
-    asks |= {"user": partial(_ask_of_user, seconds), **more}
+    asks = {name: partial(_ask, name, seconds) for name in _QUESTIONS} | {**more}
     with ThreadPoolExecutor(len(asks)) as pool:
         waiting = {name: pool.submit(_reply, ask) for name, ask in asks.items()}
         return Replies(missing, {name: each.result() for name, each in waiting.items()})
 
 
-def _questions() -> dict[str, Sequence[str]]:
+def question(name: str) -> Sequence[str]:
+    """Return the command that asks Slurm for this (see `Replies`).
+
+    Raises:
+        ClusterError: the question is about the user, who has no name here.
+    """
     user = str(os.getuid())
+    if name == "user":
+        return ("sacctmgr", "-n", "-P", "show", "user", user_name(), "withassoc", f"format={sites.USER_FORMAT}")
     return {
         "config": ("scontrol", "show", "config"),
         "help": ("scontrol", "--help"),
         "partitions": ("scontrol", "-o", "-a", "show", "partition"),
-        "nodes": ("sinfo", "-h", "-a", "-e", "-o", NODE_FORMAT),
+        "nodes": ("sinfo", "-h", "-a", "-e", "-o", GROUPS_FORMAT),
+        # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
+        # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
+        # `-a`: without it not even one's own jobs in a hidden partition are shown.
         "queue": ("squeue", "-h", "-a", "-r", "-t", "all", "-u", user, "-O", QUEUE_FORMAT),
         "history": ("sacct", "-n", "-P", "-X", "-u", user, "-S", "now-1hour", "-o", "JobID"),
         "qos": ("sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"),
-    }
+    }[name]
 
 
-def _ask(words: Sequence[str], seconds: float) -> str:
-    return answered(run(words, seconds)).stdout
-
-
-def _ask_of_user(seconds: float) -> str:
-    return _ask(("sacctmgr", "-n", "-P", "show", "user", user_name(), "withassoc", f"format={RIGHTS_FORMAT}"), seconds)
+def _ask(name: str, seconds: float) -> str:
+    return answered(run(question(name), seconds)).stdout
 
 
 def _reply(ask: Ask) -> Reply:
     try:
         return Reply(ask())
-    except ClusterSilent as error:
-        return Reply(problem=str(error), is_silent=True)
     except ClusterError as error:
-        return Reply(problem=str(error))
+        return Reply(problem=str(error), is_silent=isinstance(error, ClusterSilent))

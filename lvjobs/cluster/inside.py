@@ -1,7 +1,7 @@
 """A job's own view of Slurm: what the controller says of the job this process runs in, and what it may ask of it.
 
-The worker is the one room beside `control` that talks to a cluster, and this module is all it may use: stdlib and
-errors only, nothing that a compute node would have to load submitit for. Every call is bounded in time.
+The worker is the one package beside `control` that talks to a cluster, and this module is all that it may use. Nothing
+here loads submitit on a compute node. Every call is bounded in time.
 
 Call it under `lvjobs.worker.signals.deafen()` (or `shielded()`): with GraceTime=0 Slurm sends SIGTERM twice, to all
 processes of the step, and the second one would kill the scontrol that is asking why the first one came.
@@ -9,18 +9,18 @@ processes of the step, and the second one would kill the scontrol that is asking
 
 import contextlib
 import json
-import os
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs.errors import LvjobsError
-from lvjobs.foreign import cleaned
+from lvjobs.cluster.commands import answered, run
+from lvjobs.cluster.parse import parse_time
+from lvjobs.cluster.protocol import ClusterError, Job
+from lvjobs.cluster.sites import parse_partitions
+from lvjobs.cluster.states import SOON_SECONDS
 
 TIMEOUT = 4.0
 """Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
@@ -28,7 +28,6 @@ TIMEOUT = 4.0
 WAKE_SIGNAL = signal.SIGURG
 """What tells the driver, while it runs, that a worker has ended: nobody dies of it who does not expect it."""
 
-_SOON_ENOUGH_SECONDS = 10
 _FAR_TOO_LONG_SECONDS = 300
 _LOOKS, _LOOK_AGAIN_SECONDS = 4, 1.5
 
@@ -36,11 +35,6 @@ _SUBMISSION_SECONDS = 15.0
 
 TRIES = 3
 _PAUSE = 0.3
-_PREEMPT_MODE = re.compile(r"(?:^|\s)PreemptMode=(\S+)")
-
-
-class SchedulerSilent(LvjobsError):
-    """scontrol failed or did not answer in time; its own words, in one line."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,31 @@ class JobView:
     start_time: float | None = None
     end_time: float | None = None
     partition: str = ""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether somebody ended the job for good."""
+        return "CANCELLED" in self.state
+
+    @property
+    def is_requeued(self) -> bool:
+        """Return whether the job is back in the queue, also while its last execution is ending."""
+        return "PENDING" in self.state
+
+    @property
+    def is_preempted(self) -> bool:
+        """Return whether another job takes its place."""
+        return self.preempt_time is not None or "PREEMPTED" in self.state
+
+    @property
+    def is_timed_out(self) -> bool:
+        """Return whether its time limit has ended the job."""
+        return "TIMEOUT" in self.state
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the job runs, says Slurm."""
+        return "RUNNING" in self.state
 
 
 def _number(value: Any) -> int | None:
@@ -103,34 +122,13 @@ def parse_job_json(text: str, job_id: str) -> JobView | None:
 
 
 def parse_preempt_mode(text: str) -> str | None:
-    """The PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
-    match = _PREEMPT_MODE.search(text)
-    return match[1].lower() if match else None
+    """Return the PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
+    partitions = parse_partitions(text).values()
+    return next((fields["PreemptMode"].lower() for fields in partitions if "PreemptMode" in fields), None)
 
 
-def _scontrol(*arguments: str) -> str:
-    return _run("scontrol", *arguments)
-
-
-def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SchedulerSilent(f"{command[0]} {command[1]}: {error}") from None
-    if done.returncode != 0:
-        said = " ".join(cleaned(done.stderr or done.stdout).split())
-        raise SchedulerSilent(f"{' '.join(command)}: exit {done.returncode}: {said}")
-    return done.stdout
+def _hear(*words: str) -> str:
+    return answered(run(words, TIMEOUT)).stdout
 
 
 def query_self(job_id: str) -> JobView | None:
@@ -138,8 +136,8 @@ def query_self(job_id: str) -> JobView | None:
     for attempt in range(TRIES):
         if attempt:
             time.sleep(_PAUSE)
-        with contextlib.suppress(SchedulerSilent, ValueError):
-            view = parse_job_json(_scontrol("show", "job", job_id, "--json"), job_id)
+        with contextlib.suppress(ClusterError, ValueError):
+            view = parse_job_json(_hear("scontrol", "show", "job", job_id, "--json"), job_id)
             if view is not None:
                 return view
     return None
@@ -149,8 +147,8 @@ def query_preempt_mode(partition: str) -> str | None:
     """What becomes of a preempted job in `partition`: `requeue`, `cancel`, ...; None when Slurm does not answer."""
     if not partition:
         return None
-    with contextlib.suppress(SchedulerSilent):
-        return parse_preempt_mode(_scontrol("-o", "show", "partition", partition))
+    with contextlib.suppress(ClusterError):
+        return parse_preempt_mode(_hear("scontrol", "-o", "show", "partition", partition))
     return None
 
 
@@ -158,41 +156,27 @@ def requeue_self(job_id: str) -> None:
     """Put the job back in the queue. Give an array's task as `A_i`: the raw id of the last one is the whole array's.
 
     Raises:
-        SchedulerSilent: Slurm refused, or did not answer.
+        ClusterError: Slurm refused, or did not answer.
     """
-    _scontrol("requeue", job_id)
+    _hear("scontrol", "requeue", job_id)
 
 
 def forbid_requeue(job_id: str) -> bool:
     """Ask that Slurm not run the job again; say whether it agreed. Best effort: a job that ended well or in error."""
     try:
-        _scontrol("update", f"jobid={job_id}", "requeue=0")
-    except SchedulerSilent:
+        _hear("scontrol", "update", f"jobid={job_id}", "requeue=0")
+    except ClusterError:
         return False
     return True
 
 
 def would_refuse(script: Path) -> str:
-    """Why Slurm would take no such job from here (`sbatch --test-only`: nothing is submitted); empty where it would."""
-    from lvjobs.cluster.commands import clean_environment, one_line
-
-    command = ("sbatch", "--test-only", str(script))
-    environment = clean_environment(os.environ)  # a job's own SLURM_* would be taken for the new job's
+    """Return why Slurm would take no such job from here; empty where it would. Nothing is submitted."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SUBMISSION_SECONDS,
-            check=False,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"sbatch: {error}"
-    return "" if done.returncode == 0 else one_line(cleaned(done.stderr or done.stdout)) or f"exit {done.returncode}"
+        answered(run(("sbatch", "--test-only", str(script)), _SUBMISSION_SECONDS))
+    except ClusterError as error:
+        return str(error)
+    return ""
 
 
 def wake(name: str) -> bool:
@@ -210,37 +194,38 @@ def wake(name: str) -> bool:
         if look:
             time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
         try:
-            rows = _run(
+            rows = _hear(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
             )
-            jobs = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
-            states = {state for *_, state in jobs}
-            if told and "RUNNING" in states:
+            fields = [[*row.split("|"), "", "", "", ""][:4] for row in rows.splitlines()]
+            jobs = [Job(each, "", 0, state, reason, parse_time(start)) for each, reason, start, state in fields]
+            runs = any(job.is_running for job in jobs)
+            if told and runs:
                 return True
-            if any(_wake(*job) for job in jobs):
-                if "RUNNING" not in states:
+            if any(_wake(job) for job in jobs):
+                if not runs:
                     return True
                 told = True
-        except SchedulerSilent:
+        except ClusterError:
             break
-        if not told and "COMPLETING" not in states:
+        if not told and not any(job.state == "COMPLETING" for job in jobs):
             return False
     return told
 
 
-def _wake(job_id: str, reason: str, start: str, state: str) -> bool:
-    """One job of that name; say whether it was the one."""
-    if state == "RUNNING":
-        with contextlib.suppress(SchedulerSilent):  # it has left since: the next look finds it
-            if start.isdecimal() and int(start) < time.time() - _FAR_TOO_LONG_SECONDS:
-                _scontrol("requeue", job_id)
+def _wake(job: Job) -> bool:
+    """Wake one job of that name; return whether it was the one."""
+    if job.is_running:
+        with contextlib.suppress(ClusterError):  # it has left since: the next look finds it
+            if job.start is not None and job.start < time.time() - _FAR_TOO_LONG_SECONDS:
+                _hear("scontrol", "requeue", job.id)
             else:
-                _run("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job_id)
+                _hear("scancel", f"--signal={WAKE_SIGNAL.name.removeprefix('SIG')}", "--full", job.id)
         return True
-    if "requeued held" in reason.lower().replace("_", " "):
-        _scontrol("release", job_id)
+    if job.hold.needs_release:
+        _hear("scontrol", "release", job.id)
         return True
-    if reason == "BeginTime" and start.isdecimal() and int(start) > time.time() + _SOON_ENOUGH_SECONDS:
-        _scontrol("update", f"jobid={job_id}", "starttime=now+2")
+    if job.is_held_back(time.time()):
+        _hear("scontrol", "update", f"jobid={job.id}", f"starttime=now+{SOON_SECONDS}")
         return True
     return False

@@ -18,17 +18,18 @@ from lvjobs.cluster.local_files import ABANDONED, JobFiles, Spec, jobs_in
 from lvjobs.cluster.local_state import look, state_of
 from lvjobs.cluster.protocol import (
     ClusterError,
+    Job,
     JobRequest,
     Limits,
     Load,
     Node,
-    Place,
     Site,
     Snapshot,
     SubmitDeferred,
     SubmitRefused,
     SubmitUnclear,
 )
+from lvjobs.cluster.reasons import Place
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
 from lvjobs.foreign import cleaned
 
@@ -132,12 +133,12 @@ class LocalCluster:
                 return JobFiles(jobs / f"L{number}")
 
     @staticmethod
-    def _start(job: JobFiles, *which: int) -> int:
+    def _start(job: JobFiles) -> int:
         package = str(Path(lvjobs.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with (job.root / "wrapper.log").open("ab") as log:
             return subprocess.run(
-                [sys.executable, "-m", "lvjobs.cluster.local_job", str(job.root), *map(str, which)],
+                [sys.executable, "-m", "lvjobs.cluster.local_job", str(job.root)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -164,18 +165,14 @@ class LocalCluster:
         since: float,  # noqa: ARG002 - nothing is ever forgotten
         companions: Sequence[str] = (),
     ) -> Snapshot:
-        """How the jobs with these tokens stand. `history` has every run of every member, oldest first."""
+        """How the jobs with these tokens stand. A job runs once: `history` is what the queue has."""
         wanted = frozenset(tokens).union(companions)
-        queue, history = [], []
+        jobs: list[Job] = []
         for job in jobs_in(self._directory):
             spec = job.spec()
-            if spec.token not in wanted:
-                continue
-            for index in range(len(spec.run_directories)):
-                runs = list(look(job, spec, index))
-                queue.append(runs[-1])
-                history += runs
-        return Snapshot(time.time(), queue, history)
+            if spec.token in wanted:
+                jobs += [look(job, spec, index) for index in range(len(spec.run_directories))]
+        return Snapshot(time.time(), jobs, jobs)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
@@ -183,34 +180,15 @@ class LocalCluster:
         """End the job for good: SIGTERM soon, SIGKILL later. A job that is no more is no error."""
         for job, spec, index in self._find(job_id):
             member = job.member(index)
-            runs = member.runs()
-            if runs and state_of(job, spec, index, runs[-1]).is_ended:
+            has_begun = member.run.root.exists()
+            if has_begun and state_of(job, spec, index).is_ended:
                 continue
             write_atomic(member.cancelled, "")
-            if runs and not runs[-1].is_looked_after():
-                worker = runs[-1].process("worker")
+            if has_begun and not member.run.is_looked_after():
+                worker = member.run.process("worker")
                 if worker is not None and worker.is_alive:
                     with suppress(ProcessLookupError):
                         os.killpg(worker.pid, signal.SIGKILL)
-
-    def requeue(self, job_id: str) -> None:
-        """Start the job's next run, under its id. Raises ClusterError where it still runs or was cancelled."""
-        found = self._find(job_id)
-        if not found:
-            raise ClusterError(f"there is no local job {job_id}")
-        for job, spec, index in found:
-            member = job.member(index)
-            runs = member.runs()
-            if member.cancelled.exists():
-                raise ClusterError(f"job {job_id} was cancelled: it is not started again")
-            if not runs or not state_of(job, spec, index, runs[-1]).is_ended:
-                raise ClusterError(f"job {job_id} has not ended")
-            try:
-                returncode = self._start(job, index, runs[-1].number + 1)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise ClusterError(f"job {job_id} could not be started again: {error}") from None
-            if returncode:
-                raise ClusterError(f"job {job_id} could not be started again: {_last_line(job.root / 'wrapper.log')}")
 
     def release(self, job_id: str) -> None:
         """Nothing is ever held here."""
@@ -241,10 +219,8 @@ class LocalCluster:
         note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
         return Site(
             backend="local",
-            requeue=False,
             preempt_mode="off",
             requeue_hold_seconds=0.0,
-            kill_wait_seconds=self._kill_wait,
             notes=(note,),
         )
 

@@ -9,7 +9,7 @@ local/
     wrapper.log               what went wrong with the wrapper itself
     0/                        a member
       cancelled               it was cancelled, for good
-      runs/0/                 its first run; 1 after a requeue
+      runs/0/                 its run: a local job runs once
         wrapper.json          the process that looks after it
         worker.json           the worker, and when it began
         alive                 touched now and then
@@ -66,14 +66,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One run of one member."""
+    """The run of one member."""
 
     root: Path
-
-    @property
-    def number(self) -> int:
-        """How often the job had been requeued before."""
-        return int(self.root.name)
 
     @property
     def alive(self) -> Path:
@@ -131,17 +126,10 @@ class MemberFiles:
         """Exists when the member was cancelled."""
         return self.root / "cancelled"
 
-    def run(self, number: int) -> RunFiles:
-        """Its run of that number."""
-        return RunFiles(self.root / "runs" / str(number))
-
-    def runs(self) -> list[RunFiles]:
-        """Its runs, oldest first."""
-        try:
-            names = [path for path in (self.root / "runs").iterdir() if path.name.isdigit()]
-        except FileNotFoundError:
-            return []
-        return [RunFiles(path) for path in sorted(names, key=lambda path: int(path.name))]
+    @property
+    def run(self) -> RunFiles:
+        """What its wrapper leaves, once there is one."""
+        return RunFiles(self.root / "runs" / "0")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m lvjobs.cluster.local_job JOB_DIRECTORY [MEMBER RUN]`: starts a local job's members, and looks after them.
+"""`python -m lvjobs.cluster.local_job JOB_DIRECTORY`: starts a local job's members, and looks after them.
 
 The starter forks a wrapper for each member and ends as soon as all of them have said who they are; so they are nobody's
 children, and go on when the command that submitted them has ended. A wrapper waits for a slot, runs the worker, minds
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
 
-from lvjobs.cluster.local_files import BEAT_SECONDS, STARTER, JobFiles, MemberFiles, RunFiles, Spec
+from lvjobs.cluster.local_files import BEAT_SECONDS, STARTER, JobFiles, MemberFiles, Spec
 from lvjobs.files import create_exclusive, keep_private
 from lvjobs.processes import identify
 
@@ -65,10 +65,10 @@ def _try_lock(directory: Path, count: int) -> IO[bytes] | None:
 
 
 class Wrapper:
-    """Looks after one run of one member."""
+    """Looks after the run of one member."""
 
-    def __init__(self, job: JobFiles, member: MemberFiles, run: RunFiles, index: int) -> None:
-        self.job, self.member, self.run, self.index = job, member, run, index
+    def __init__(self, job: JobFiles, member: MemberFiles, index: int) -> None:
+        self.job, self.member, self.run, self.index = job, member, member.run, index
         self.spec = job.spec()
         self.worker: subprocess.Popen[bytes] | None = None
         self._began: float | None = None
@@ -116,7 +116,7 @@ class Wrapper:
     def _start(self, locks: list[int]) -> None:
         job_id = self.job.member_id(self.index, self.spec)
         environment = job_environment(self.spec, job_id, self.member.cancelled, os.environ)
-        environment["LVJOBS_RESTART_COUNT"] = str(self.run.number)
+        environment["LVJOBS_RESTART_COUNT"] = "0"
         if self.spec.time_limit_seconds is not None:
             environment["LVJOBS_END_TIME"] = f"{time.time() + self.spec.time_limit_seconds:.3f}"
         log = Path(self.spec.log_directory) / f"{job_id}.out"
@@ -201,19 +201,18 @@ def _die_with_parent() -> Callable[[], None]:
     return before_exec
 
 
-def _wrap(job: JobFiles, index: int, number: int, said: int) -> NoReturn:
+def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
     """In the forked child: say who this is, then do the work. Never returns."""
     status = 1
     try:
         os.setsid()
         member = job.member(index)
-        run = member.run(number)
-        run.root.mkdir(parents=True)
+        member.run.root.mkdir(parents=True)
         identity = identify(os.getpid())
         assert identity is not None
-        run.write("wrapper", identity.to_dict())
+        member.run.write("wrapper", identity.to_dict())
         os.close(said)
-        Wrapper(job, member, run, index).main()
+        Wrapper(job, member, index).main()
         status = 0
     except BaseException:  # noqa: BLE001 - a forked child must not run on into the starter's code
         traceback.print_exc()
@@ -222,13 +221,13 @@ def _wrap(job: JobFiles, index: int, number: int, said: int) -> NoReturn:
         os._exit(status)
 
 
-def start(job: JobFiles, indexes: list[int], number: int) -> None:
+def start(job: JobFiles) -> None:
     """Fork a wrapper for each member, and wait until each has said who it is, or has died."""
     reading, said = os.pipe()
-    for index in indexes:
+    for index in range(len(job.spec().run_directories)):
         if os.fork() == 0:
             os.close(reading)
-            _wrap(job, index, number, said)
+            _wrap(job, index, said)
     os.close(said)
     os.read(reading, 1)  # the end of the pipe: no child has it open any more
 
@@ -237,12 +236,9 @@ def main(arguments: list[str]) -> int:
     """See the module's docstring. Exit code 3: somebody decided before that the job does not start."""
     keep_private()
     job = JobFiles(Path(arguments[0]))
-    if len(arguments) > 1:
-        start(job, [int(arguments[1])], int(arguments[2]))
-        return 0
     if not create_exclusive(job.launch, STARTER):
         return 3
-    start(job, list(range(len(job.spec().run_directories))), 0)
+    start(job)
     return 0
 
 

@@ -1,9 +1,8 @@
 """How the local backend's jobs stand, read off what their wrappers left on disk."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, RunFiles, Spec
+from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, Spec
 from lvjobs.cluster.protocol import Job
 from lvjobs.files import create_exclusive
 
@@ -11,13 +10,10 @@ _LAUNCH_SECONDS = 90.0
 """A job that nobody has started by then never will be: its submitter died in between."""
 
 
-def look(job: JobFiles, spec: Spec, index: int) -> Iterator[Job]:
-    """Every run of a member, oldest first; at least one."""
-    runs = job.member(index).runs()
-    for run in runs:
-        yield state_of(job, spec, index, run)
-    if not runs:
-        yield _unstarted(job, spec, index)
+def look(job: JobFiles, spec: Spec, index: int) -> Job:
+    """Return how a member stands."""
+    has_begun = job.member(index).run.root.exists()
+    return state_of(job, spec, index) if has_begun else _unstarted(job, spec, index)
 
 
 def _with_end(job: Job, end: float) -> Job:
@@ -38,15 +34,16 @@ def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
     return _with_end(replace(blank, state=state, reason="NeverStarted", restart_count=0), spec.submitted)
 
 
-def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
-    """How one run of a member stands."""
+def state_of(job: JobFiles, spec: Spec, index: int) -> Job:
+    """Return how a member stands that a wrapper has taken up."""
     member = job.member(index)
+    run = member.run
     blank = Job(
         id=job.member_id(index, spec),
         token=spec.token,
         member=index,
         state="PENDING",
-        restart_count=run.number,
+        restart_count=0,
         partition="local",
         gpus=0,  # none are handed out: every job sees all that the machine has
     )
@@ -55,7 +52,7 @@ def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
         looked_after = run.is_looked_after()
         ended = run.record("ended")  # it may have been written before its wrapper went
         if ended is None:
-            return _unended(blank, member, run, looked_after=looked_after)
+            return _unended(blank, member, looked_after=looked_after)
     seen = replace(
         blank,
         state=ended["state"],
@@ -67,7 +64,8 @@ def state_of(job: JobFiles, spec: Spec, index: int, run: RunFiles) -> Job:
     return _with_end(seen, ended["time"])
 
 
-def _unended(blank: Job, member: MemberFiles, run: RunFiles, *, looked_after: bool) -> Job:
+def _unended(blank: Job, member: MemberFiles, *, looked_after: bool) -> Job:
+    run = member.run
     wrapper, worker = run.process("wrapper"), run.process("worker")
     cancelled = member.cancelled.exists()
     if wrapper is None and run.is_new(_LAUNCH_SECONDS):

@@ -2,16 +2,55 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Node
+from lvjobs.cluster.sites import parse_number
 
 NODES_FORMAT = "%N|%P|%T|%c|%m|%G"
 """sinfo's, with -N: one line for each node and partition. `*` marks the default partition."""
 
+GROUPS_FORMAT = "%R|%D|%c|%m|%G|%T"
+"""sinfo's, one line for nodes that are alike: partition, how many nodes, their cores, memory, GRES, and state."""
+
+_OUT = ("down", "drain", "fail", "unk", "boot", "power", "maint", "inval", "future")
 _UP = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _NOT_RESPONDING = "*"
-_GPUS = re.compile(r"gpu(?::[^:,(]+)?:(\d+)")
+_GPUS = re.compile(r"\bgpu(?::[^:,()]+)?:(\d+)")
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes of a partition that are alike."""
+
+    partition: str
+    nodes: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    state: str
+
+    @property
+    def is_out(self) -> bool:
+        """Return whether no job starts there at the moment, however long it waits."""
+        return self.state.endswith("*") or self.state.lower().startswith(_OUT)
+
+
+def parse_groups(text: str) -> list[NodeGroup]:
+    """Return the groups of nodes in what `sinfo -h -a -e -o GROUPS_FORMAT` printed."""
+    found = []
+    for line in text.splitlines():
+        values = line.split("|")
+        if len(values) == GROUPS_FORMAT.count("|") + 1:
+            partition, nodes, cpus, memory, gres, state = values
+            count, cores, megabytes = (parse_number(size) or 0 for size in (nodes, cpus, memory))
+            found.append(NodeGroup(partition, count, cores, megabytes, _gpus_of(gres), state))
+    return found
+
+
+def _gpus_of(gres: str) -> int:
+    return sum(int(count) for count in _GPUS.findall(gres))
 
 
 def parse_nodes(text: str, asked: Mapping[str, Any]) -> list[Node]:
@@ -39,8 +78,7 @@ def _is_up(state: str) -> bool:
 
 def _has_room(cpus: str, memory: str, gres: str, asked: Mapping[str, Any]) -> bool:
     """Return whether a whole node is large enough; a figure that cannot be read does not rule it out."""
-    gpus = sum(int(count) for count in _GPUS.findall(gres))
-    pairs = ((cpus, asked.get("cpus")), (memory, asked.get("memory_mb")), (str(gpus), asked.get("gpus")))
+    pairs = ((cpus, asked.get("cpus")), (memory, asked.get("memory_mb")), (str(_gpus_of(gres)), asked.get("gpus")))
     return all(not have.isdecimal() or int(have) >= int(want or 0) for have, want in pairs)
 
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, Place, token_of
+from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
+from lvjobs.cluster.reasons import Place
 from lvjobs.cluster.sites import parse_minutes
 from lvjobs.cluster.states import ENDED_STATES
 
@@ -50,19 +51,7 @@ _GPUS = "gres/gpu"
 _SIGNALLED = 128  # a shell's, and srun's, exit code for "killed by signal n" is 128 + n
 _UNIX_SIGNALS = 64
 
-# What its step's manager writes into a job's log, as a line of its own: the kernel ended a process (cgroups), or Slurm
-# itself ended the step (OverMemoryKill). The job's state may say FAILED for either.
-_OUT_OF_MEMORY = re.compile(
-    rb"^slurmstepd[^:]*: error: .*(?:oom[-_ ]kill|exceeded (?:job |step )?(?:virtual )?memory limit)",
-    re.IGNORECASE | re.MULTILINE,
-)
-
 _JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))?(?P<step>\.\S+)?\Z")
-
-
-def tells_out_of_memory(log: bytes) -> bool:
-    """Whether a job's log, or its end, has Slurm say that the job used more memory than it had."""
-    return _OUT_OF_MEMORY.search(log) is not None
 
 
 def parse_time(text: str) -> float | None:
@@ -164,7 +153,7 @@ def _places(job_id: str) -> list[tuple[str, int]]:
 
 def _ended(job: Job, end: float | None, exit_text: str) -> Job:
     """The job with its end, if it has one: for a running job Slurm shows the end that it expects."""
-    if not job.is_ended and job.state != "REQUEUED":  # what sacct calls an earlier run of a job that was requeued
+    if not job.has_run:
         return job
     code, signal = parse_exit(exit_text)
     return replace(job, end=end, exit_code=code, exit_signal=signal)

@@ -1,4 +1,6 @@
-"""Profiles: how one cluster is used. Each is a Jinja2 template of a whole batch script, with its defaults at the top.
+"""Profiles: how one cluster is used. Each is a Jinja2 template of a batch script, with its defaults at the top.
+
+Lines that are the same at every site are in shared parts, which a template includes (`slurm_templates/_*.sh.j2`).
 
 Everything that a template interpolates is quoted for the shell, and so for sbatch, whose `#SBATCH` lines understand the
 same quotes. What no quoting can carry (a newline in a comment line is the end of it) is refused by name.
@@ -18,7 +20,7 @@ import jinja2.meta
 
 from lvjobs.cluster.options import check_options
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped
+from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped, with_parts
 from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 
@@ -80,14 +82,11 @@ def _variables(source: str) -> frozenset[str]:
     return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
 
 
-def load_driver() -> "Profile":
-    """The script of a study's driver, as if it were a profile: `run_directories` has the study's one directory."""
-    return _read(shipped("driver"))
-
-
-def load_notice() -> "Profile":
-    """The script of a notice, as if it were a profile."""
-    return _read(shipped("notice"))
+@lru_cache(_PROFILES)
+def _whole(source: str) -> str:
+    """Return the template with its shared parts."""
+    _environment(strict=True).parse(source)  # without them: the line of an error is one of the user's file
+    return with_parts(source)
 
 
 def load_profile(name_or_path: str | Path) -> "Profile":
@@ -96,12 +95,9 @@ def load_profile(name_or_path: str | Path) -> "Profile":
     Raises:
         ProfileError: there is none, or it is no template.
     """
-    return _read(path_of(str(name_or_path)))
-
-
-def _read(path: Path) -> "Profile":
+    path = path_of(str(name_or_path))
     try:
-        profile = Profile(path.name.removesuffix(SUFFIX), path, path.read_text(encoding="utf-8"))
+        profile = Profile(path.name.removesuffix(SUFFIX), path, _whole(path.read_text(encoding="utf-8")))
         _check_defaults(profile.defaults())
     except (OSError, UnicodeDecodeError) as error:
         problem = f"profile {path} cannot be read ({getattr(error, 'strerror', None) or error})"

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from lvjobs.cluster.states import ACTIVE_STATES, ENDED_STATES, PENDING_STATES, SUSPENDED_STATES
+from lvjobs.cluster import states
+from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.states import Ending, Hold
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"
@@ -104,22 +106,52 @@ class Job:
     @property
     def is_pending(self) -> bool:
         """Waiting in the queue, also between two runs of a requeued job."""
-        return self.state in PENDING_STATES
+        return self.state in states.PENDING_STATES
+
+    @property
+    def is_queued(self) -> bool:
+        """Return whether the job waits in the queue, and no earlier execution of it is still ending."""
+        return self.state == "PENDING"
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the job runs, and is neither suspended nor ending."""
+        return self.state == "RUNNING"
 
     @property
     def is_active(self) -> bool:
         """On a node, or leaving it."""
-        return self.state in ACTIVE_STATES
+        return self.state in states.ACTIVE_STATES
 
     @property
     def is_suspended(self) -> bool:
         """On a node, with its processes stopped by Slurm."""
-        return self.state in SUSPENDED_STATES
+        return self.state in states.SUSPENDED_STATES
 
     @property
     def is_ended(self) -> bool:
         """Over: Slurm will not run it again by itself. A job in a state that lvjobs does not know is not."""
-        return self.state in ENDED_STATES
+        return self.state in states.ENDED_STATES
+
+    @property
+    def has_run(self) -> bool:
+        """Return whether this execution is over: the job has ended, or was put back in the queue."""
+        return self.is_ended or self.ending is Ending.REQUEUED
+
+    @property
+    def ending(self) -> Ending:
+        """Return how this execution ended, as far as the state proves something."""
+        return states.ENDINGS.get(self.state, Ending.OTHER)
+
+    @property
+    def hold(self) -> Hold:
+        """Return why the job waits, as far as lvjobs does something about it."""
+        return states.parse_hold(self.reason)
+
+    def is_held_back(self, now: float) -> bool:
+        """Return whether the job waits only for Slurm's hold after a requeue, and for long enough to lift that."""
+        is_late = self.start is not None and self.start > now + states.MARGIN_SECONDS
+        return self.is_queued and self.hold is Hold.BEGIN_TIME and is_late
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]
@@ -165,30 +197,7 @@ class Snapshot:
     problem: str = ""
     accounting: bool = True
     """Whether the site has accounting at all: without it, a `history` of None is not a missing answer."""
-    load: Load | None = None
-    """How many jobs of the user's there are, with those of others than this study; None where nobody said."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job that waits stands among all that wait in its partition, as far as the user may see them.
-
-    `priority` is the scheduler's number (None where it has none), `ahead` how many have a higher one.
-    """
-
-    partition: str
-    priority: int | None
-    ahead: int
-    waiting: int
-
-    @property
-    def words(self) -> str:
-        """In one sentence."""
-        number = "" if self.priority is None else f" (its priority is {self.priority})"
-        others = f"{self.ahead} of {self.waiting - 1} others come first"
-        if self.ahead == 0:
-            others = "no other job waits" if self.waiting == 1 else f"none of {self.waiting - 1} others comes first"
-        return f"in partition {self.partition}, {others}{number}"
+    load: Load | None = None  # of all the user's jobs, not of this study's alone; None where nobody said
 
 
 @dataclass(frozen=True)
@@ -204,15 +213,11 @@ class Site:
     """What requeue and preemption can promise here. None where the site did not say."""
 
     backend: str
-    requeue: bool | None = None
     preempt_mode: str | None = None
     requeue_hold_seconds: float | None = None
-    kill_wait_seconds: float | None = None
     min_job_age_seconds: float | None = None
-    max_array_size: int | None = None
     accounting: bool = False
-    partitions: Mapping[str, float | None] = field(default_factory=dict)
-    """Partition -> longest time limit in minutes (None: no limit)."""
+    partitions: Mapping[str, float | None] = field(default_factory=dict)  # longest time limits, minutes; None: none
     notes: Sequence[str] = ()
     ways: Sequence[str] = ()
     """Notes on how a study can be kept going: where jobs may be submitted from, and whether scrontab is offered."""
@@ -266,9 +271,6 @@ class Cluster(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """End the job for good. A job that is no more is no error."""
-
-    def requeue(self, job_id: str) -> None:
-        """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
 
     def release(self, job_id: str) -> None:
         """Release a job that Slurm holds ('launch failed requeued held')."""

@@ -1,6 +1,7 @@
-"""Why a job waits: Slurm's reason codes in words. Pure."""
+"""Why a job waits, and where in the queue: Slurm's reason codes in words. Pure."""
 
 import re
+from dataclasses import dataclass
 
 from lvjobs import remedies
 
@@ -101,3 +102,25 @@ def _limit(code: str) -> str:
     if match["each"] in ("PerJob", "PerNode"):
         return f"it asks for more than {_OF[match['of']]} allows {whom} ({what}): it never starts"
     return f"{_OF[match['of']]} allows {whom} no more at once ({what})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job that waits stands among all that wait in its partition, as far as the user may see them.
+
+    `priority` is the scheduler's number (None where it has none), `ahead` how many have a higher one.
+    """
+
+    partition: str
+    priority: int | None
+    ahead: int
+    waiting: int
+
+    @property
+    def words(self) -> str:
+        """In one sentence."""
+        number = "" if self.priority is None else f" (its priority is {self.priority})"
+        others = f"{self.ahead} of {self.waiting - 1} others come first"
+        if self.ahead == 0:
+            others = "no other job waits" if self.waiting == 1 else f"none of {self.waiting - 1} others comes first"
+        return f"in partition {self.partition}, {others}{number}"

@@ -1,16 +1,50 @@
-"""Submissions as the backends' own files have them: for a ledger that is lost. Reads only."""
+"""Submissions as the backends' own files have them: which job each became. Reads only."""
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvjobs.cluster.filed import filed_job
 from lvjobs.cluster.local_files import jobs_in
-from lvjobs.cluster.protocol import TOKEN
+from lvjobs.cluster.protocol import TOKEN, Job
 
+_SCRIPT = re.compile(r"(\d+)_submission\.sh\Z")
+_ARRAY = re.compile(r"^#SBATCH --array=0-(\d+)", re.MULTILINE)
 _DIRECTORIES = re.compile(r"^RUN_DIRECTORIES=\(\n(.*?)^\)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FiledJob:
+    """A submission whose job id is known."""
+
+    id: str
+    members: int
+
+
+def filed_job(folder: Path) -> FiledJob | None:
+    """What was submitted from `folder`; None where sbatch never told an id."""
+    try:
+        names = [match for path in folder.iterdir() if (match := _SCRIPT.match(path.name))]
+        if not names:
+            return None
+        last = max(names, key=lambda match: int(match[1]))
+        array = _ARRAY.search((folder / last[0]).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return FiledJob(last[1], int(array[1]) + 1 if array else 1)
+
+
+def overlooked(filed: Mapping[str, FiledJob], seen: Sequence[Job]) -> list[str]:
+    """Return the ids of our jobs of which neither squeue nor sacct has told everything.
+
+    sacct leaves out, unless asked for them by id, jobs that were cancelled before they were ever eligible, such as
+    the members of a throttled array: after MinJobAge they would seem never to have been.
+    """
+    members: dict[str, set[int]] = {}
+    for job in seen:
+        members.setdefault(job.token, set()).add(job.member)
+    return [job.id for token, job in filed.items() if len(members.get(token, ())) < job.members]
 
 
 @dataclass(frozen=True)
@@ -24,7 +58,13 @@ class SentJob:
     job_id: str | None = None
 
 
-def sent_locally(directory: Path) -> Iterator[SentJob]:
+def sent_jobs(local_jobs: Path, submissions: Path) -> Iterator[SentJob]:
+    """Yield what a study sent to any backend."""
+    yield from _sent_locally(local_jobs)
+    yield from _sent_to_slurm(submissions)
+
+
+def _sent_locally(directory: Path) -> Iterator[SentJob]:
     """The local backend's jobs."""
     for job in jobs_in(directory):
         spec = job.spec()
@@ -32,7 +72,7 @@ def sent_locally(directory: Path) -> Iterator[SentJob]:
         yield SentJob(spec.token, "local", members, spec.submitted, job.id)
 
 
-def sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
+def _sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
     """What was handed to sbatch, by the scripts that were kept; those that name no run directories are passed over."""
     for folder in sorted(submissions.glob("*")):
         scripts = sorted(folder.glob("*.sh"))

@@ -26,7 +26,6 @@ from lvjobs.cluster.protocol import (
     Limits,
     Load,
     Node,
-    Place,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -34,16 +33,15 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
+from lvjobs.cluster.reasons import Place
 from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
+from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
 """lost: the job is created, the reply is not heard. vanished: neither. refused, deferred: as sbatch words it."""
 
 Accounting: TypeAlias = Literal["on", "off", "dead"]
-
-_MARGIN_SECONDS = 10.0
-_SOON_SECONDS = 2.0
 
 
 class SimulatedCluster(Engine):
@@ -55,12 +53,10 @@ class SimulatedCluster(Engine):
         super().__init__(clock, on_step, manners)
         self.accounting: Accounting = "on"
         self.silent = False
-        self.absent = ""
-        """Why this host does not reach the cluster: then every call fails."""
-        self.foreign_jobs = 0
-        """Of the same user's, sent by something else."""
+        self.absent = ""  # why this host does not reach the cluster: then every call fails
+        self.foreign_jobs = 0  # of the same user's, sent by something else
         self.submit_faults: deque[SubmitFault] = deque()
-        self.calls: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, ...]] = []
         self.down: set[str] = set()
         """Nodes that are out of service, says the site; jobs are started on them all the same."""
 
@@ -102,8 +98,7 @@ class SimulatedCluster(Engine):
 
     def limits(self, request: JobRequest) -> Limits:
         """What the site tells of its limit, if it does."""
-        self._hear()
-        self.calls.append(("limits", request.token))
+        self._hear("limits", request.token)
         most = self.manners.max_submit if self.manners.tells_limits else None
         caps = () if most is None else (Cap(("user", ""), most, f"QOS normal: MaxSubmitJobsPU={most}"),)
         longest = self.manners.max_minutes
@@ -111,8 +106,7 @@ class SimulatedCluster(Engine):
 
     def load(self) -> Load:
         """How many jobs wait or run, foreign ones too."""
-        self._hear()
-        self.calls.append(("load", ""))
+        self._hear("load", "")
         return self._load()
 
     def _load(self) -> Load:
@@ -152,46 +146,28 @@ class SimulatedCluster(Engine):
 
     def cancel(self, job_id: str) -> None:
         """End the job for good."""
-        self._hear()
-        self.calls.append(("cancel", job_id))
+        self._hear("cancel", job_id)
         for job in self.find(job_id):
             if job.end is None:
                 self.end_run(job, "CANCELLED")
 
-    def requeue(self, job_id: str) -> None:
-        """Put the job back in the queue, held."""
-        self._hear()
-        self.calls.append(("requeue", job_id))
-        found = self.find(job_id)
-        if not found:
-            raise ClusterError(f"Invalid job id specified for job {job_id}")
-        for job in found:
-            if job.end is None and job.state in ("RUNNING", "SUSPENDED"):
-                self.end_run(job, "REQUEUED")
-            if job.state != "PENDING":
-                self.put_back(job)
-
     def release(self, job_id: str) -> None:
         """Release a held job."""
-        self._hear()
-        self.calls.append(("release", job_id))
+        self._hear("release", job_id)
         for job in self.find(job_id):
             if "held" in job.reason:
                 job.reason = "Priority"
 
     def lift_hold(self, job_id: str) -> None:
         """Let a requeued job start in a few seconds."""
-        self._hear()
-        self.calls.append(("lift_hold", job_id))
+        self._hear("lift_hold", job_id)
         for job in self.find(job_id):
-            far = job.eligible > self.clock.now + _MARGIN_SECONDS
-            if job.state == "PENDING" and job.reason == "BeginTime" and far:
-                job.eligible = self.clock.now + _SOON_SECONDS
+            if job.view().is_held_back(self.clock.now):
+                job.eligible = self.clock.now + SOON_SECONDS
 
     def estimate_start(self, request: JobRequest) -> float:
         """At once where a slot is free; else in as many seconds as the job asks for minutes."""
-        self._hear()
-        self.calls.append(("estimate_start", request.token))
+        self._hear("estimate_start", request.token)
         if request.resources.get("partition") == "closed":
             raise ClusterError("Invalid account or account/partition combination specified")
         is_full = sum(job.state == "RUNNING" for job in self.jobs) >= self.manners.slots
@@ -205,16 +181,14 @@ class SimulatedCluster(Engine):
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit."""
-        self._hear()
-        self.calls.append(("extend", job_id))
+        self._hear("extend", job_id)
         for job in self.find(job_id):
             if job.state == "PENDING":
                 job.request = replace(job.request, resources={**job.request.resources, "time_limit_minutes": minutes})
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
         """All of them, whatever the job asks for."""
-        self._hear()
-        self.calls.append(("nodes", request.token))
+        self._hear("nodes", request.token)
         return [Node(name, is_up=name not in self.down) for name in NAMES]
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
@@ -233,7 +207,6 @@ class SimulatedCluster(Engine):
         self._hear()
         return Site(
             backend="simulated",
-            requeue=True,
             preempt_mode=self.manners.preempt_mode,
             requeue_hold_seconds=self.manners.hold,
             min_job_age_seconds=self.manners.min_job_age,
@@ -241,11 +214,14 @@ class SimulatedCluster(Engine):
             partitions={"simulated": self.manners.max_minutes},
         )
 
-    def _hear(self) -> None:
+    def _hear(self, *call: str) -> None:
+        """Answer a call, `(name, id or token)` where tests ask for it, or be silent."""
         if self.absent:
             raise ClusterSilent(self.absent)
         if self.silent:
             raise ClusterSilent("Unable to contact slurm controller (connect failure)")
+        if call:
+            self.calls.append(call)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
 
@@ -260,6 +236,18 @@ class SimulatedCluster(Engine):
             if job.state == "SUSPENDED" and job.suspended_since is not None:
                 job.state = "RUNNING"
                 job.suspended += self.clock.now - job.suspended_since
+
+    def requeue(self, job_id: str) -> None:
+        """Put the job back in the queue, held, as its worker or an operator does (`scontrol requeue`)."""
+        self._hear("requeue", job_id)
+        found = self.find(job_id)
+        if not found:
+            raise ClusterError(f"Invalid job id specified for job {job_id}")
+        for job in found:
+            if job.end is None and job.state in ("RUNNING", "SUSPENDED"):
+                self.end_run(job, "REQUEUED")
+            if job.state != "PENDING":
+                self.put_back(job)
 
     def call(self, job_id: str, state: str) -> None:
         """Have the scheduler show a state of this name, which may be one that nobody knows; "" ends that."""

@@ -1,29 +1,63 @@
-"""What a site promises, read off `scontrol show config`, `scontrol -o show partition` and sacctmgr. Pure."""
+"""What a Slurm site says of itself, in the words of `scontrol show config`, `show partition` and sacctmgr. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from lvjobs.cluster.protocol import Site
+from lvjobs.cluster.protocol import Cap, Limits, Site
 from lvjobs.errors import UsageError
+
+QOS_FORMAT = (
+    "Name,Flags,GraceTime,Preempt,PreemptMode,MaxWall,MaxJobsPU,MaxSubmitJobsPU,MaxTRESPU,MaxSubmitJobsPA,GrpSubmit"
+)
+USER_FORMAT = "DefaultAccount,Account,Partition,MaxSubmitJobs,GrpSubmitJobs,DefaultQOS,Cluster,QOS,MaxWall"
+"""Columns of `sacctmgr -nP show user NAME withassoc`. Limits of the accounts above are in them, save group ones."""
 
 _FIELD = re.compile(r"(\S+?)=(\S*)")
 _CRED_EXPIRE = re.compile(r"cred_expire=(\d+)")
 _USUAL_CRED_EXPIRE = 120
 _MINUTES_A_DAY = 1440
+_USUAL_QOS = "normal"
+LIMITS = frozenset({"limits", "safe", "all"})
+RIGHTS = LIMITS | {"associations", "qos"}
+"""Words of AccountingStorageEnforce by which limits apply, or a job needs an account and a QOS that are its user's."""
 
-QOS_FORMAT = (
-    "Name,Flags,GraceTime,Preempt,PreemptMode,MaxWall,MaxJobsPU,MaxSubmitJobsPU,MaxTRESPU,MaxSubmitJobsPA,GrpSubmit"
+_KINDS = (
+    ("MaxSubmitJobsPU", "MaxSubmitJobs", False),
+    ("MaxSubmitJobsPA", "", True),
+    ("GrpSubmit", "GrpSubmitJobs", True),
 )
+"""Limits on the queue, as a QOS and as an association call them, and whether other users' jobs count too.
+
+What counts is what waits and runs together. Limits on what runs at once (MaxJobs) are left to Slurm: it keeps the jobs
+in the queue, and gives the reason.
+"""
+
+
+@dataclass(frozen=True)
+class Association:
+    """An account that this user may charge, in one partition or (empty) in all, and under which QOS.
+
+    `fields` are those of USER_FORMAT, as sacctmgr prints them.
+    """
+
+    account: str
+    partition: str
+    qos: tuple[str, ...]
+    default_qos: str
+    minutes: float | None
+    is_default: bool
+    fields: Mapping[str, str]
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """The settings in what `scontrol show config` printed."""
+    """Return the settings in what `scontrol show config` printed."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def parse_partitions(text: str) -> dict[str, dict[str, str]]:
-    """Partition -> its fields, in what `scontrol -o show partition` printed."""
+    """Return each partition's fields, in what `scontrol -o show partition` printed."""
     lines = [dict(_FIELD.findall(line)) for line in text.splitlines()]
     return {fields["PartitionName"]: fields for fields in lines if "PartitionName" in fields}
 
@@ -38,109 +72,190 @@ def parse_minutes(text: str) -> float | None:
 
 
 def parse_qos(text: str) -> dict[str, dict[str, str]]:
-    """QOS -> its fields, in what `sacctmgr -nP show qos format=QOS_FORMAT` printed."""
+    """Return each QOS's fields, in what `sacctmgr -nP show qos format=QOS_FORMAT` printed."""
     names = QOS_FORMAT.split(",")
     rows = [dict(zip(names, line.split("|"), strict=False)) for line in text.splitlines() if line]
     return {row["Name"]: row for row in rows}
 
 
-def _seconds(text: str | None) -> float | None:
-    match = re.match(r"\d+", text or "")
-    return float(match[0]) if match else None
+def parse_associations(text: str, cluster: str) -> list[Association]:
+    """Return the associations on this cluster, in what sacctmgr printed by USER_FORMAT: slurmdbd may serve several."""
+    columns = USER_FORMAT.split(",")
+    rows = [dict(zip(columns, line.split("|"), strict=False)) for line in text.splitlines()]
+    return [
+        Association(
+            account=row["Account"],
+            partition=row["Partition"],
+            qos=tuple(name for name in row["QOS"].split(",") if name),
+            default_qos=row["DefaultQOS"],
+            minutes=parse_minutes(row["MaxWall"]),
+            is_default=row["Account"] == row["DefaultAccount"],
+            fields=row,
+        )
+        for row in rows
+        if len(row) == len(columns) and row["Account"] and row["Cluster"] == cluster
+    ]
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+def parse_number(text: object) -> int | None:
+    """Return the number at the beginning of a text: `300 sec` is 300."""
+    match = re.match(r"\d+", str(text))
+    return int(match[0]) if match else None
 
 
-def site_of(config: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]], qos_text: str = "") -> Site:
-    """The site that these answers describe."""
-    preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
-    mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
-    expire = _CRED_EXPIRE.search(config.get("AuthInfo", ""))
-    requeue = config.get("JobRequeue")
-    scrontab = "enable" in config.get("ScronParameters", "").split(",")
-    return Site(
-        backend="slurm",
-        requeue=requeue == "1" if requeue in ("0", "1") else None,
-        preempt_mode=mode if config else None,
-        # Slurm holds a requeued job until its old credentials have expired, and one second more
-        requeue_hold_seconds=(int(expire[1]) if expire else _USUAL_CRED_EXPIRE) + 1.0 if config else None,
-        kill_wait_seconds=_seconds(config.get("KillWait")),
-        min_job_age_seconds=_seconds(config.get("MinJobAge")),
-        max_array_size=_number(config.get("MaxArraySize")),
-        accounting=config.get("AccountingStorageType", "").endswith("slurmdbd"),
-        partitions={name: parse_minutes(fields.get("MaxTime", "")) for name, fields in partitions.items()},
-        notes=tuple(_notes(config, partitions, mode, qos_text)),
-        ways=tuple(_ways(partitions, scrontab=scrontab)),
-        scrontab=scrontab,
-    )
+@dataclass(frozen=True)
+class SlurmSite:
+    """What a Slurm site says of itself. What it did not say, or was not asked, is empty."""
+
+    config: Mapping[str, str] = field(default_factory=dict)
+    partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    qos: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    associations: Sequence[Association] = ()
+
+    @property
+    def cluster(self) -> str:
+        """Return the cluster's name."""
+        return self.config.get("ClusterName", "")
+
+    @property
+    def has_accounting(self) -> bool:
+        """Return whether the site keeps accounts (slurmdbd)."""
+        return self.config.get("AccountingStorageType", "").endswith("slurmdbd")
+
+    def enforces(self, what: Collection[str]) -> bool:
+        """Return whether the site enforces LIMITS, or RIGHTS."""
+        enforced = {word.strip() for word in self.config.get("AccountingStorageEnforce", "").lower().split(",")}
+        return self.has_accounting and not enforced.isdisjoint(what)
+
+    @property
+    def offers_scrontab(self) -> bool:
+        """Return whether users have a crontab of Slurm's."""
+        return "enable" in self.config.get("ScronParameters", "").split(",")
+
+    def partitions_for(self, asked: Mapping[str, object]) -> list[str]:
+        """Return the partitions of jobs with these variables: those that are asked for, else the site's default."""
+        default = next((name for name, fields in self.partitions.items() if fields.get("Default") == "YES"), "")
+        return [name for name in str(asked.get("partition") or default).split(",") if name]
+
+    def exempts(self, qos: str) -> bool:
+        """Return whether this QOS lets a job run longer than its partition allows."""
+        return "PartitionTimeLimit" in self.qos.get(qos, {}).get("Flags", "")
+
+    def find_excess(self, asked: Mapping[str, object]) -> str | None:
+        """Return the partition whose time limit a job is over, if it is. `asked` has the variables as they are written.
+
+        Raises:
+            UsageError: no such partition.
+        """
+        names = self.partitions_for(asked)
+        for name in names:
+            if self.partitions and name not in self.partitions:
+                known = ", ".join(sorted(self.partitions))
+                raise UsageError(f"partition: there is no {name!r} here; there are {known}: choose one")
+        minutes = asked.get("time_limit_minutes")
+        limits = {name: self._longest(name) for name in names if name in self.partitions}
+        # A job that names several partitions runs in whichever allows it.
+        is_over = all(limit is not None and isinstance(minutes, int) and minutes > limit for limit in limits.values())
+        return max(limits, key=lambda name: limits[name] or 0) if limits and is_over else None
+
+    def _longest(self, partition: str) -> float | None:
+        return parse_minutes(self.partitions.get(partition, {}).get("MaxTime", ""))
+
+    def limits_of(self, asked: Mapping[str, object]) -> Limits:
+        """Return the limits on jobs with these variables (`asked`: what the user set, else the profile's defaults).
+
+        Where several levels set one, Slurm obeys the first of: the partition's QOS, the job's QOS, the association.
+        Where a job may run in several partitions, it is not known whose own QOS applies.
+        """
+        known, mine = (self.qos, self.associations) if self.enforces(LIMITS) else ({}, ())
+        names = self.partitions_for(asked)
+        rows = _charged(mine, str(asked.get("account") or ""), names)
+        qos = str(asked.get("qos") or next((row.default_qos for row in rows if row.default_qos), _USUAL_QOS))
+        levels: list[tuple[Mapping[str, str], tuple[str, str], str]] = []
+        if len(names) == 1:
+            own = self.partitions.get(names[0], {}).get("QoS", "")
+            levels.append((known.get(own, {}), ("partition", names[0]), f"partition {names[0]}, QOS {own}"))
+        levels.append((known.get(qos, {}), ("qos", qos), f"QOS {qos}"))
+        levels += [(row.fields, ("account", row.account), f"account {row.account}") for row in rows]
+        caps = list(_caps(levels))
+        if most := parse_number(asked.get("max_queued") or ""):
+            caps.append(Cap(("user", ""), most, f"max_queued = {most}"))
+        largest = parse_number(self.config.get("MaxArraySize"))
+        minutes = self._longest_of(names, parse_minutes(known.get(qos, {}).get("MaxWall", "")))
+        return Limits(tuple(caps), None if largest is None else max(largest - 1, 1), minutes)
+
+    def _longest_of(self, partitions: Sequence[str], of_qos: float | None) -> int | None:
+        """Return whole minutes of the longest time limit: of whichever partition allows most, and of the QOS."""
+        bounded = [limit for name in partitions if (limit := self._longest(name)) is not None]
+        longest = max(bounded, default=None) if len(bounded) == len(partitions) else None
+        return min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
+
+    @property
+    def promises(self) -> Site:
+        """Return what requeue and preemption can promise here."""
+        config = self.config
+        preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
+        mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
+        expire = _CRED_EXPIRE.search(config.get("AuthInfo", ""))
+        return Site(
+            backend="slurm",
+            preempt_mode=mode if config else None,
+            # Slurm holds a requeued job until its old credentials have expired, and one second more
+            requeue_hold_seconds=(int(expire[1]) if expire else _USUAL_CRED_EXPIRE) + 1.0 if config else None,
+            min_job_age_seconds=parse_number(config.get("MinJobAge")),
+            accounting=self.has_accounting,
+            partitions={name: self._longest(name) for name in self.partitions},
+            notes=tuple(self._notes(mode)),
+            ways=tuple(self._ways()),
+            scrontab=self.offers_scrontab,
+        )
+
+    def _ways(self) -> Iterator[str]:
+        for name, fields in self.partitions.items():
+            if fields.get("AllocNodes", "ALL") != "ALL":
+                yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
+        if self.offers_scrontab:
+            yield "scrontab is offered: it can keep a study going"
+
+    def _notes(self, mode: str) -> Iterator[str]:
+        if self.config.get("JobRequeue") == "0":
+            yield "JobRequeue=0: a job is put back in the queue only because its script asks for it (--requeue)"
+        for name, fields in self.partitions.items():
+            own = fields.get("PreemptMode", "").lower()
+            if own and own not in (mode, "off"):
+                yield f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}"
+            if fields.get("State", "UP") != "UP":
+                yield f"partition {name} is {fields['State']}"
+        if "cancel" in mode:
+            yield "a preempted job is cancelled, not requeued: it puts itself back in the queue, or is sent anew"
+        if "send_user_signal" in self.config.get("PreemptParameters", ""):
+            yield "a preempted job is told by its own --signal, not by SIGTERM"
+        for name, row in self.qos.items():
+            keys = ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU")
+            limits = [f"{key}={row[key]}" for key in keys if row.get(key)]
+            if row.get("Preempt"):
+                limits.append(f"preempts {row['Preempt']}")
+            if limits:
+                yield f"qos {name}: {', '.join(limits)}"
 
 
-def _ways(partitions: Mapping[str, Mapping[str, str]], *, scrontab: bool) -> Iterator[str]:
-    for name, fields in partitions.items():
-        if fields.get("AllocNodes", "ALL") != "ALL":
-            yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
-    if scrontab:
-        yield "scrontab is offered: it can keep a study going"
+def _charged(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> list[Association]:
+    """Return those of the account that the job is charged to: of one of its partitions, or of none in particular."""
+    mine = [row for row in associations if (row.account == account if account else row.is_default)]
+    return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
 
 
-def _notes(
-    config: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]], mode: str, qos_text: str
-) -> list[str]:
-    notes = []
-    if config.get("JobRequeue") == "0":
-        notes.append("JobRequeue=0: a job is put back in the queue only because its script asks for it (--requeue)")
-    for name, fields in partitions.items():
-        own = fields.get("PreemptMode", "").lower()
-        if own and own not in (mode, "off"):
-            notes.append(f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}")
-        if fields.get("State", "UP") != "UP":
-            notes.append(f"partition {name} is {fields['State']}")
-    if "cancel" in mode:
-        notes.append("a preempted job is cancelled, not requeued: it puts itself back in the queue, or is sent anew")
-    if "send_user_signal" in config.get("PreemptParameters", ""):
-        notes.append("a preempted job is told by its own --signal, not by SIGTERM")
-    for name, row in parse_qos(qos_text).items():
-        limits = [
-            f"{key}={row[key]}" for key in ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU") if row.get(key)
-        ]
-        if row.get("Preempt"):
-            limits.append(f"preempts {row['Preempt']}")
-        if limits:
-            notes.append(f"qos {name}: {', '.join(limits)}")
-    return notes
-
-
-def default_partition(partitions: Mapping[str, Mapping[str, str]]) -> str | None:
-    """The partition of a job that names none."""
-    return next((name for name, fields in partitions.items() if fields.get("Default") == "YES"), None)
-
-
-def find_excess(asked: Mapping[str, object], partitions: Mapping[str, Mapping[str, str]]) -> str | None:
-    """Which partition's time limit a job is over, if it is; the other things that can never work are refused.
-
-    `asked` has the profile's variables as they will be written: what the user set, else the defaults.
-
-    Raises:
-        UsageError: no such partition.
-    """
-    names = str(asked.get("partition") or default_partition(partitions) or "").split(",")
-    for name in names:
-        if name and partitions and name not in partitions:
-            raise UsageError(
-                f"partition: there is no {name!r} here; there are {', '.join(sorted(partitions))}: choose one"
-            )
-    minutes = asked.get("time_limit_minutes")
-    limits = {name: parse_minutes(partitions[name].get("MaxTime", "")) for name in names if name in partitions}
-    # A job that names several partitions runs in whichever allows it.
-    if isinstance(minutes, int) and limits and all(limit is not None and minutes > limit for limit in limits.values()):
-        return max(limits, key=lambda name: limits[name] or 0)
-    return None
+def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> Iterator[Cap]:
+    for of_qos, of_association, shared in _KINDS:
+        for row, place, name in levels:
+            key = of_association if place[0] == "account" else of_qos
+            if (most := parse_number(row.get(key))) is not None:
+                yield Cap(place, most, f"{name}: {key}={most}", shared)
+                break
 
 
 def refuse_excess(minutes: object, partition: str, most: str) -> UsageError:
-    """The error for a time limit over the partition's."""
+    """Return the error for a time limit over the partition's."""
     return UsageError(
         f"time_limit: {minutes} minutes is over partition {partition}'s maximum, {most}: the job would wait for ever; "
         f"ask for at most {most} (a run may take many jobs)"

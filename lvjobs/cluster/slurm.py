@@ -4,14 +4,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import Answer, absence, answered, run, user_name
-from lvjobs.cluster.filed import filed_job, overlooked
-from lvjobs.cluster.limits import USER_FORMAT, enforces_limits, limits_of
+from lvjobs.cluster.commands import Answer, absence, answered, run
+from lvjobs.cluster.enquiry import question
 from lvjobs.cluster.nodes import NODES_FORMAT, parse_nodes
 from lvjobs.cluster.parse import (
     HISTORY_FORMAT,
@@ -24,24 +24,12 @@ from lvjobs.cluster.parse import (
     parse_queue,
 )
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import (
-    ClusterError,
-    Job,
-    JobRequest,
-    Limits,
-    Load,
-    Node,
-    Place,
-    Site,
-    Snapshot,
-)
+from lvjobs.cluster.protocol import ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
+from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.sent import filed_job, overlooked
+from lvjobs.cluster.sites import SlurmSite
+from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
-
-_MARGIN_SECONDS = 10.0
-"""A hold that ends sooner is left alone: lifting it would only push the start away."""
-
-_SOON = "now+2"
-"""`now` can revoke the credential of a job that just left its node ("Job credential revoked"); now+1 never did."""
 
 _MOST_IDS = 500
 """On one command line; the rest is asked for in a later pass."""
@@ -109,11 +97,10 @@ class SlurmCluster:
             ClusterSilent: the controller did not answer.
         """
         self.script(request)
-        partitions = self._partitions()
-        asked = self._asked(request)
-        partition = sites.find_excess(asked, partitions)
+        site, asked = SlurmSite(partitions=self._partitions()), self._asked(request)
+        partition = site.find_excess(asked)
         if partition is not None and not self._may_exceed(str(asked.get("qos") or "")):
-            most = partitions[partition].get("MaxTime", "")
+            most = site.partitions[partition].get("MaxTime", "")
             raise sites.refuse_excess(asked.get("time_limit_minutes"), partition, most)
 
     def _asked(self, request: JobRequest) -> dict[str, Any]:
@@ -125,19 +112,17 @@ class SlurmCluster:
         if not qos:
             return False
         try:
-            rows = sites.parse_qos(self._qos())
+            return SlurmSite(qos=self._qos()).exempts(qos)
         except ClusterError:
             return True  # sbatch will say
-        return "PartitionTimeLimit" in rows.get(qos, {}).get("Flags", "")
 
     def limits(self, request: JobRequest) -> Limits:
         """What the site allows of such jobs, and what the profile says of it. Raises ClusterError, ClusterSilent."""
-        asked, config, partitions = self._asked(request), self._config(), self._partitions()
-        if not enforces_limits(config):
-            return limits_of(asked, config, partitions)
-        arguments = ["sacctmgr", "-n", "-P", "show", "user", user_name(), "withassoc", f"format={USER_FORMAT}"]
-        user = answered(run(arguments, self._patience.ask)).stdout
-        return limits_of(asked, config, partitions, self._qos(), user)
+        site = self._site()
+        if site.enforces(sites.LIMITS):
+            user = self._hear(*question("user"))
+            site = replace(site, qos=self._qos(), associations=sites.parse_associations(user, site.cluster))
+        return site.limits_of(self._asked(request))
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -166,11 +151,7 @@ class SlurmCluster:
         return parse_load(self._queue())
 
     def _queue(self) -> str:
-        # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
-        # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
-        # `-a`: without it not even one's own jobs in a hidden partition are shown.
-        arguments = ["squeue", "-h", "-a", "-r", "-t", "all", "-u", str(os.getuid()), "-O", QUEUE_FORMAT]
-        return answered(run(arguments, self._patience.ask)).stdout
+        return self._hear(*question("queue"))
 
     def _history(
         self, tokens: Collection[str], since: float, queue: Sequence[Job] | None
@@ -219,10 +200,6 @@ class SlurmCluster:
         if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
             answered(answer)
 
-    def requeue(self, job_id: str) -> None:
-        """Put the job back in the queue under its id. Raises ClusterError where Slurm will not."""
-        self._tell("requeue", job_id)
-
     def release(self, job_id: str) -> None:
         """Release a job that Slurm holds."""
         self._tell("release", job_id)
@@ -233,13 +210,9 @@ class SlurmCluster:
         Asked anew, not taken from a snapshot: sent while the job is COMPLETING, the update does nothing and spoils the
         accounting row.
         """
-        arguments = ["squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT]
-        text = answered(run(arguments, self._patience.ask)).stdout
-        jobs = [job for job in parse_queue(text, None) if job.id == job_id]
-        for job in jobs:
-            far = job.start is not None and job.start > self._clock() + _MARGIN_SECONDS
-            if job.state == "PENDING" and job.reason == "BeginTime" and far:
-                self._tell("update", f"jobid={job_id}", f"starttime={_SOON}")
+        text = self._hear("squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT)
+        if any(job.id == job_id and job.is_held_back(self._clock()) for job in parse_queue(text, None)):
+            self._tell("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
 
     def estimate_start(self, request: JobRequest) -> float:
         """When such a job would start. Raises ClusterError where sbatch would refuse it."""
@@ -251,8 +224,7 @@ class SlurmCluster:
 
     def place(self, job_id: str) -> Place | None:
         """Where a job stands among all that wait, as far as the site shows those of others."""
-        arguments = ["squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT]
-        return parse_place(answered(run(arguments, self._patience.ask)).stdout, job_id)
+        return parse_place(self._hear("squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT), job_id)
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
@@ -260,8 +232,7 @@ class SlurmCluster:
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
         """The nodes of the job's partitions that are large enough for it."""
-        arguments = ["sinfo", "-h", "-a", "-N", "-o", NODES_FORMAT]
-        return parse_nodes(answered(run(arguments, self._patience.ask)).stdout, self._asked(request))
+        return parse_nodes(self._hear("sinfo", "-h", "-a", "-N", "-o", NODES_FORMAT), self._asked(request))
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
         """Keep jobs that wait off these nodes, and off no others. Raises ClusterError where Slurm will not."""
@@ -279,20 +250,19 @@ class SlurmCluster:
 
     def probe(self) -> Site:
         """Ask the site what it allows. Raises ClusterSilent."""
-        config, partitions = self._config(), self._partitions()
-        try:
-            qos = self._qos() if config.get("AccountingStorageType", "").endswith("slurmdbd") else ""
-        except ClusterError:
-            qos = ""
-        return sites.site_of(config, partitions, qos)
+        site = self._site()
+        with suppress(ClusterError):
+            site = replace(site, qos=self._qos() if site.has_accounting else {})
+        return site.promises
 
-    def _config(self) -> dict[str, str]:
-        return sites.parse_config(answered(run(["scontrol", "show", "config"], self._patience.ask)).stdout)
+    def _site(self) -> SlurmSite:
+        return SlurmSite(sites.parse_config(self._hear(*question("config"))), self._partitions())
 
     def _partitions(self) -> dict[str, dict[str, str]]:
-        arguments = ["scontrol", "-o", "-a", "show", "partition"]
-        return sites.parse_partitions(answered(run(arguments, self._patience.ask)).stdout)
+        return sites.parse_partitions(self._hear(*question("partitions")))
 
-    def _qos(self) -> str:
-        arguments = ["sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"]
-        return answered(run(arguments, self._patience.ask)).stdout
+    def _qos(self) -> dict[str, dict[str, str]]:
+        return sites.parse_qos(self._hear(*question("qos")))
+
+    def _hear(self, *words: str) -> str:
+        return answered(run(words, self._patience.ask)).stdout

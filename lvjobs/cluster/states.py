@@ -1,4 +1,6 @@
-"""The states of jobs, in Slurm's words."""
+"""The states of jobs and the reasons why they wait, in Slurm's words, and as the values that lvjobs acts on."""
+
+from enum import Enum, auto
 
 ENDED_STATES = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
@@ -11,3 +13,73 @@ ACTIVE_STATES = frozenset(
     {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
 )
 SUSPENDED_STATES = frozenset({"SUSPENDED", "STOPPED"})
+
+SOON_SECONDS = 2
+"""A hold is lifted to this time from now. At once can revoke the credential of a job that has just left its node ("Job
+credential revoked"); 1 second never did."""
+
+MARGIN_SECONDS = 10.0
+"""A hold that ends sooner is left alone: lifting it would only delay the start."""
+
+
+class Ending(Enum):
+    """How an execution of a job ended, as far as its state proves something."""
+
+    CANCELLED = auto()
+    NODE_FAILED = auto()
+    OUT_OF_MEMORY = auto()
+    PREEMPTED = auto()
+    REQUEUED = auto()  # what accounting calls an earlier execution of a job that was put back in the queue
+    TIMED_OUT = auto()
+    OTHER = auto()
+
+
+ENDINGS = {
+    "BOOT_FAIL": Ending.NODE_FAILED,
+    "CANCELLED": Ending.CANCELLED,
+    "DEADLINE": Ending.TIMED_OUT,
+    "NODE_FAIL": Ending.NODE_FAILED,
+    "OUT_OF_MEMORY": Ending.OUT_OF_MEMORY,
+    "PREEMPTED": Ending.PREEMPTED,
+    "REQUEUED": Ending.REQUEUED,
+    "TIMEOUT": Ending.TIMED_OUT,
+}
+
+
+class Hold(Enum):
+    """Why a job waits, as far as lvjobs does something about it. `lvjobs.cluster.reasons` words all reasons."""
+
+    NONE = auto()
+    BEGIN_TIME = auto()  # Slurm holds a requeued job back for a while
+    DEPENDENCY = auto()
+    LAUNCH_FAILED = auto()  # its node could not start it, and Slurm holds it until somebody releases it
+    REQUEUED = auto()  # the same, for another reason than the launch
+    REQUEUED_TOO_OFTEN = auto()  # from the fifth time on, where the site set no other number
+    NO_PLACE = auto()  # its partition, account or QOS starts no such job
+
+    @property
+    def needs_release(self) -> bool:
+        """Return whether the job waits, after a requeue, until somebody releases it."""
+        return self in (Hold.LAUNCH_FAILED, Hold.REQUEUED, Hold.REQUEUED_TOO_OFTEN)
+
+
+_HOLDS = {
+    "BeginTime": Hold.BEGIN_TIME,
+    "Dependency": Hold.DEPENDENCY,
+    "JobHoldMaxRequeue": Hold.REQUEUED_TOO_OFTEN,
+    **dict.fromkeys(("AccountNotAllowed", "BadConstraints", "InvalidAccount", "InvalidQOS"), Hold.NO_PLACE),
+    **dict.fromkeys(("PartitionConfig", "PartitionDown", "PartitionInactive", "PartitionNodeLimit"), Hold.NO_PLACE),
+    **dict.fromkeys(("PartitionTimeLimit", "QOSNotAllowed"), Hold.NO_PLACE),
+}
+_REQUEUE_HOLDS = {
+    "limit exceeded requeued held": Hold.REQUEUED_TOO_OFTEN,
+    "launch failed requeued held": Hold.LAUNCH_FAILED,
+    "requeued held": Hold.REQUEUED,
+}
+
+
+def parse_hold(reason: str) -> Hold:
+    """Return the value of squeue's reason, in any of its spellings (`launch_failed_requeued_held`)."""
+    text = reason.lower().replace("_", " ")
+    known = _HOLDS.get(reason, Hold.NONE)
+    return next((hold for words, hold in _REQUEUE_HOLDS.items() if words in text), known)

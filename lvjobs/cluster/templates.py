@@ -1,5 +1,6 @@
 """Where the templates of batch scripts lie: those that lvjobs ships, those of other packages, and a user's own."""
 
+import re
 from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -11,8 +12,14 @@ from lvjobs.files import expand_home
 
 ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
-_OTHERS = ("driver", "notice")
-"""The templates beside the profiles that are none: the script of a study's driver, and that of a notice by mail."""
+DRIVER_PROFILE = "(driver)"
+"""Stands for the script of a study's driver where a profile is asked for."""
+NOTICE_PROFILE = "(notice)"
+"""Stands for the script of a notice by mail."""
+_OTHERS = {DRIVER_PROFILE: "driver", NOTICE_PROFILE: "notice"}
+"""The templates beside the profiles that no user names."""
+
+_INCLUDE = re.compile(r"""^[ \t]*\{%-?\s*include\s+["'](.*?)["']\s*-?%\}[ \t]*(?:\n|\Z)""", re.MULTILINE)
 
 
 class ProfileError(UsageError):
@@ -50,7 +57,23 @@ def shipped(name: str) -> Path:
 def available_profiles() -> list[str]:
     """The names of the profiles that lvjobs ships."""
     names = (path.name.removesuffix(SUFFIX) for path in _directory().glob(f"*{SUFFIX}"))
-    return sorted(name for name in names if name not in _OTHERS)
+    return sorted(name for name in names if name not in _OTHERS.values() and not name.startswith("_"))
+
+
+def with_parts(source: str) -> str:
+    """Return a template with the text of each shared part (`_worker.sh.j2`) in the place of its `{% include %}` line.
+
+    The parts become text before Jinja2 reads the template. So a study's copy of a profile is whole: another release of
+    lvjobs, whose parts may differ, renders it as it was submitted.
+
+    Raises:
+        ValueError: lvjobs has no part of that name.
+    """
+    parts = {path.name: path for path in _directory().glob(f"_*{SUFFIX}")}
+    for name in _INCLUDE.findall(source):
+        if name not in parts:
+            raise ValueError(f"{name!r} cannot be included; the shared parts are {', '.join(sorted(parts))}")
+    return _INCLUDE.sub(lambda match: parts[match[1]].read_text(encoding="utf-8"), source)
 
 
 def installed_profiles() -> dict[str, Path]:
@@ -77,8 +100,8 @@ def path_of(name_or_path: str) -> Path:
     """
     if names_file(name_or_path):
         return expand_home(name_or_path)
-    if name_or_path in available_profiles():
-        return shipped(name_or_path)
+    if name_or_path in _OTHERS or name_or_path in available_profiles():
+        return shipped(_OTHERS.get(name_or_path, name_or_path))
     installed = installed_profiles()
     if name_or_path in installed:
         return installed[name_or_path]

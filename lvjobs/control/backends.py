@@ -1,4 +1,4 @@
-"""Which backend a profile means, and the copies that a study keeps of profiles that are files of the user's."""
+"""A study's clusters, and the copies that it keeps of profiles that are files of the user's."""
 
 import hashlib
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of, open_cluster
 from lvjobs.cluster.protocol import DRIVER, Cluster
-from lvjobs.cluster.templates import ProfileError, names_file, path_of
+from lvjobs.cluster.templates import DRIVER_PROFILE, ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
 from lvjobs.ledger.records import Run
@@ -17,24 +18,8 @@ from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.tables import Resources
 
-LOCAL = "local"
-DRIVER_PROFILE = "(driver)"
-"""Stands for the script of a study's driver where a profile is asked for."""
-NOTICE_PROFILE = "(notice)"
-"""Stands for the script of a notice by mail."""
-
 _NAMED = 3
 """Runs that one line names."""
-
-
-def backend_of(profile: str) -> str:
-    """`local` for the profile of that name, `slurm` for every other."""
-    return LOCAL if profile == LOCAL else "slurm"
-
-
-def watcher_of(backend: str) -> str:
-    """Return a profile by which the jobs of a backend can be observed and cancelled: one that is always there."""
-    return LOCAL if backend == LOCAL else DRIVER_PROFILE
 
 
 def used_profile(layout: StudyLayout, profile: str, copy: str) -> str:
@@ -97,16 +82,10 @@ def renew_profile(layout: StudyLayout, run: Run, where: Sequence[str] = ()) -> s
         raise ProfileError(error.problem, fix, text) from None
 
 
-def defaults_of(profile: str) -> Mapping[str, Any]:
-    """What a job of this profile gets where nothing else is said; nothing where the profile is no more."""
-    if profile == LOCAL:
-        return {}
-    from lvjobs.cluster.profiles import load_profile
-
-    try:
-        return load_profile(profile).defaults()
-    except UsageError:
-        return {}
+def variables_of(layout: StudyLayout, run: Run) -> dict[str, Any]:
+    """Return the profile's variables as the run's jobs have them: what is set, else the profile's defaults."""
+    set_here = {key: value for key, value in run.resources.items() if value is not None}
+    return {**defaults_of(profile_of(layout, run)), **set_here}
 
 
 def gpus_by_default(profile: str) -> int:
@@ -122,11 +101,11 @@ def check_sbatch_options(study: Study, resources: Resources, profile: str) -> No
     """
     if backend_of(profile) == LOCAL:
         return
-    from lvjobs.cluster.profiles import check_profile_options, load_driver, load_profile
+    from lvjobs.cluster.profiles import check_profile_options, load_profile
 
     with suppress(ProfileError):  # a profile that cannot be used is refused where it is to be used
         check_profile_options(load_profile(profile), resources.extra_sbatch)
-    check_profile_options(load_driver(), study.config.driver.extra_sbatch)
+    check_profile_options(load_profile(DRIVER_PROFILE), study.config.driver.extra_sbatch)
 
 
 def digest_of(profile: str) -> str:
@@ -145,16 +124,8 @@ def cluster_for(study: Study, profile: str) -> Cluster:
     Raises:
         UsageError: no such profile.
     """
-    if backend_of(profile) == LOCAL:
-        from lvjobs.cluster.local import LocalCluster
-
-        return LocalCluster(study.layout.local_jobs, slots=study.config.local_slots)
-    from lvjobs.cluster.profiles import load_driver, load_notice, load_profile
-    from lvjobs.cluster.slurm import SlurmCluster
-
-    own = {DRIVER_PROFILE: load_driver, NOTICE_PROFILE: load_notice}
-    script = own[profile]() if profile in own else load_profile(profile)
-    return SlurmCluster(script, study.layout.submissions)
+    layout = study.layout
+    return open_cluster(profile, layout.local_jobs, layout.submissions, slots=study.config.local_slots)
 
 
 def driver_token(root: Path) -> str:

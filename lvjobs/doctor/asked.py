@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.control.backends import LOCAL, driver_token
+from lvjobs.control.driver.driver import driver_request
 from lvjobs.control.recovery.check import is_elsewhere
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
@@ -89,12 +90,4 @@ class Asked:
 
     def driver(self) -> JobRequest:
         """The study's driver, to be looked at and not to be submitted."""
-        own = self.study.config.driver.variables()
-        names = ("account", "modules") if "partition" in own else ("partition", "account", "qos", "modules")
-        first = {**self.variables, **choices(self.variables)[0]}
-        resources = {**{name: first[name] for name in names if first.get(name)}, **own}
-        layout = self.study.layout
-        token = driver_token(self.study.root)
-        return JobRequest(
-            token, "driver", [self.study.root], layout.logs / "driver", layout.code, sys.executable, resources
-        )
+        return driver_request(self.study, {**self.variables, **choices(self.variables)[0]})

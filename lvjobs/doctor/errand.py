@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
 from lvjobs.cluster.reasons import explain
+from lvjobs.cluster.states import Ending
 from lvjobs.control.code_copies import snapshot_code
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.inputs import data_of, models_of
@@ -75,7 +76,7 @@ class _Watch:
         if self.job is not None:
             self.reason = self.job.reason if self.job.is_pending else self.reason
             # one that is cancelled before it begins ends without having run
-            has_begun = self.job.is_active or (self.job.is_ended and self.job.state != "CANCELLED")
+            has_begun = self.job.is_active or (self.job.is_ended and self.job.ending is not Ending.CANCELLED)
             if self.begun is None and has_begun:
                 self.begun = now
 

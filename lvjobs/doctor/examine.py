@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
-from lvjobs.cluster.profiles import Profile, load_driver
+from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import Patience, SlurmCluster
-from lvjobs.control.backends import LOCAL, driver_name
+from lvjobs.cluster.templates import DRIVER_PROFILE
+from lvjobs.control.backends import driver_name
 from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
 from lvjobs.doctor.asked import Asked
@@ -103,7 +105,7 @@ def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
         promises.CRON: lambda: " ".join(find_entries(driver_name(asked.study), seconds)),
     }
     if asked.study.config.driver.job:
-        more[promises.DRIVER] = partial(_test, load_driver(), [asked.driver()], seconds)
+        more[promises.DRIVER] = partial(_test, load_profile(DRIVER_PROFILE), [asked.driver()], seconds)
     return enquire(more, seconds)
 
 

@@ -3,49 +3,30 @@
 import grp
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from lvjobs.cluster import sites
 from lvjobs.cluster.enquiry import Replies
-from lvjobs.cluster.limits import enforces_limits, limits_of
+from lvjobs.cluster.nodes import NodeGroup, parse_groups
 from lvjobs.cluster.parse import parse_load
-from lvjobs.cluster.protocol import Limits, Load, Site
-from lvjobs.cluster.rights import Association, NodeGroup, of_cluster, parse_associations, parse_nodes
+from lvjobs.cluster.protocol import Limits, Load
+from lvjobs.cluster.sites import SlurmSite, parse_associations, parse_config, parse_partitions, parse_qos
 from lvjobs.doctor.asked import Asked
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(SlurmSite):
     """A site, as far as it answered. What it did not say is empty, and `replies` say why."""
 
-    replies: Replies
-    config: Mapping[str, str] = field(default_factory=dict)
-    partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    qos: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    replies: Replies = field(default_factory=Replies)
     nodes: Sequence[NodeGroup] = ()
-    associations: Sequence[Association] = ()
     limits: Limits = field(default_factory=Limits)
     load: Load = field(default_factory=Counter)
-
-    @property
-    def site(self) -> Site:
-        """What it promises."""
-        return sites.site_of(self.config, self.partitions, self.replies["qos"].text)
-
-    @property
-    def cluster(self) -> str:
-        """Its name."""
-        return self.config.get("ClusterName", "")
 
     @property
     def is_heard(self) -> bool:
         """Whether slurmctld answered."""
         return bool(self.config)
-
-    def partitions_of(self, asked: Asked) -> list[str]:
-        """Where the job would go: what is asked for, else the site's default."""
-        return asked.names("partition") or [name for name in [sites.default_partition(self.partitions)] if name]
 
     def account_of(self, asked: Asked) -> str:
         """Which account would be charged; empty where nobody says."""
@@ -60,21 +41,17 @@ class Facts:
 
 def understand(replies: Replies, asked: Asked) -> Facts:
     """Read what was said."""
-    config = sites.parse_config(replies["config"].text)
-    partitions = sites.parse_partitions(replies["partitions"].text)
-    user = of_cluster(replies["user"].text, config.get("ClusterName", ""))
-    qos = replies["qos"].text
-    told = (qos, user) if enforces_limits(config) else ()
-    return Facts(
-        replies=replies,
+    config = parse_config(replies["config"].text)
+    facts = Facts(
         config=config,
-        partitions=partitions,
-        qos=sites.parse_qos(qos),
-        nodes=parse_nodes(replies["nodes"].text),
-        associations=parse_associations(user),
-        limits=limits_of(asked.variables, config, partitions, *told),
+        partitions=parse_partitions(replies["partitions"].text),
+        qos=parse_qos(replies["qos"].text),
+        associations=parse_associations(replies["user"].text, config.get("ClusterName", "")),
+        replies=replies,
+        nodes=parse_groups(replies["nodes"].text),
         load=parse_load(replies["queue"].text),
     )
+    return replace(facts, limits=facts.limits_of(asked.variables))
 
 
 def group_names() -> set[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs.cluster.commands import user_name
-from lvjobs.cluster.rights import Association, Barrier, barriers, binds, has_accounting
+from lvjobs.cluster.rights import Barrier, barriers
+from lvjobs.cluster.sites import RIGHTS, Association
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts, group_names
@@ -16,14 +17,14 @@ def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     if not facts.is_heard:
         return
     account = str(asked.variables.get("account") or "")
-    if not has_accounting(facts.config):
+    if not facts.has_accounting:
         yield fine("account", "none is needed: the site keeps no accounting")
         return
     if problem := facts.replies["user"].problem:
         yield note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
         return
     mine = sorted({each.account for each in facts.associations})
-    bound = binds(facts.config)
+    bound = facts.enforces(RIGHTS)
     if not mine:
         what = f"user {user_name()} has none on cluster {facts.cluster}"
         if bound:
@@ -74,7 +75,7 @@ def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         if facts.is_heard:
             yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
         return
-    names = facts.partitions_of(asked)
+    names = facts.partitions_for(asked.variables)
     if not names:
         yield error(
             "partition",
@@ -132,13 +133,13 @@ def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
 
 def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Whether the QOS that are asked for are this user's."""
-    if not facts.is_heard or not has_accounting(facts.config):
+    if not facts.is_heard or not facts.has_accounting:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
         if asked.names("qos"):
             yield note("QOS", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
         return
-    mine = _mine(facts.associations, facts.account_of(asked), facts.partitions_of(asked))
+    mine = _mine(facts.associations, facts.account_of(asked), facts.partitions_for(asked.variables))
     wanted = asked.names("qos")
     if not wanted:
         usual = facts.qos_of(asked)
@@ -153,7 +154,7 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         what = f"there is no {name!r}" if name in unknown else f"{name!r} is not yours"
         some_left = len(bad) < len(wanted)
         means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
-        level = note if some_left or not binds(facts.config) else error
+        level = note if some_left or not facts.enforces(RIGHTS) else error
         remedy = f'qos = "{min(mine)}" under [resources] in study.toml' if mine else "leave qos out"
         yield level("QOS", what + others, means, remedy)
     for name in wanted:

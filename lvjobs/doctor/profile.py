@@ -66,14 +66,14 @@ def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
             SUBJECT,
             "its script does not start the worker by srun",
             means,
-            "see the end of slurm_templates/generic.sh.j2",
+            "see the end of slurm_templates/_worker.sh.j2",
         )
     if "-m lvjobs.worker.wake" not in text:
         yield note(
             SUBJECT,
             "its script does not wake the driver after a worker that could not",
             "a run that was killed, or never started, waits for the driver's next pass of its own, up to two minutes",
-            "see the end of slurm_templates/generic.sh.j2",
+            "see the end of slurm_templates/_worker.sh.j2",
         )
     if f"PYTHONPATH={request.code_directory}" not in text:
         means = "a run goes on with whatever code lies there by then"
@@ -83,5 +83,5 @@ def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
             SUBJECT,
             "its script does not unset PYTHONPATH before it loads modules",
             "a job also imports what the PYTHONPATH of the shell that submitted it names",
-            "see slurm_templates/generic.sh.j2, above: what runs",
+            "see slurm_templates/_modules.sh.j2",
         )

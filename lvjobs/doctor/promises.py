@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
+from lvjobs.cluster.sites import parse_minutes, parse_number
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, fine, note
 from lvjobs.doctor.facts import Facts
@@ -30,7 +31,7 @@ def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
             "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
         )
         return
-    for name in facts.partitions_of(asked):
+    for name in facts.partitions_for(asked.variables):
         if name in facts.partitions:
             mode, grace = _manner(facts, asked, name, kind)
             yield _promise(name, mode, grace, every, asked.study.where)
@@ -40,13 +41,13 @@ def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str,
     """The mode (`requeue`, `cancel`, ..., `off`) and the seconds of grace that count for a job of this partition."""
     fields: Mapping[str, str] = facts.partitions[partition]
     whole = facts.config.get("PreemptMode", "OFF").lower()
-    mode, grace = fields.get("PreemptMode", "").lower() or whole, _number(fields.get("GraceTime", ""))
+    mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
     if kind == "qos":
         names = facts.qos_of(asked)
         row = facts.qos.get(names[0], {}) if names else {}
         own = row.get("PreemptMode", "").lower()
         mode = whole if own in _CLUSTER else own
-        grace = max(grace, _seconds(row.get("GraceTime", "")))
+        grace = max(grace, round(60 * (parse_minutes(row.get("GraceTime", "")) or 0)))
     return mode, grace
 
 
@@ -81,24 +82,11 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
     return fine("preemption", f"jobs of {name} are not preempted (PreemptMode=OFF)", means)
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
-
-
-def _seconds(text: str) -> int:
-    parts = text.split(":")
-    return sum(int(part) * 60**place for place, part in enumerate(reversed(parts))) if _is_clock(parts) else 0
-
-
-def _is_clock(parts: list[str]) -> bool:
-    return all(part.isdecimal() for part in parts)
-
-
 def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
     """Whether jobs can be put back in the queue, and how often."""
     if not facts.is_heard:
         return
-    hold, most = facts.site.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
+    hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
     if facts.config.get("JobRequeue") == "0":
         what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
         yield fine("requeue", what, "lvjobs's profiles do (--requeue); a profile of your own has to")
@@ -119,7 +107,7 @@ def check_driver(
         end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
         yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
         return
-    offers = "enable" in facts.config.get("ScronParameters", "").split(",")
+    offers = facts.offers_scrontab
     other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
     if offers:
         other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
@@ -129,7 +117,7 @@ def check_driver(
         )
         return
     own = asked.driver().resources.get("partition")
-    names = [name for name in str(own or "").split(",") if name] or facts.partitions_of(asked)
+    names = [name for name in str(own or "").split(",") if name] or facts.partitions_for(asked.variables)
     closed = {
         name: nodes
         for name in names

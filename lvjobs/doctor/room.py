@@ -5,8 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from lvjobs import remedies
-from lvjobs.cluster import sites
-from lvjobs.cluster.rights import NodeGroup
+from lvjobs.cluster.nodes import NodeGroup
 from lvjobs.control.submission.slots import room_for
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
@@ -22,7 +21,7 @@ _GPUS = re.compile(r"gres/gpu(?::[^=,]+)?=(\d+)")
 
 def check_size(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Whether a node of the partition has what a job asks for."""
-    names = facts.partitions_of(asked)
+    names = facts.partitions_for(asked.variables)
     groups = [each for each in facts.nodes if each.partition in names]
     if not groups:
         return
@@ -76,12 +75,12 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     wanted = int(asked.variables.get("time_limit_minutes") or 0)
     own = [each.minutes for each in facts.associations if each.account == facts.account_of(asked) and each.minutes]
     try:
-        partition = sites.find_excess(asked.variables, facts.partitions)
+        partition = facts.find_excess(asked.variables)
     except UsageError:
         return  # there is no such partition, which is told elsewhere
     most = facts.limits.minutes
     names = facts.qos_of(asked)
-    exempt = bool(names) and "PartitionTimeLimit" in facts.qos.get(names[0], {}).get("Flags", "")
+    exempt = bool(names) and facts.exempts(names[0])
     if asked.is_automatic:
         longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
         yield fine("time limit", f"from measured step times (auto), {longest}")

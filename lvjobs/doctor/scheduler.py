@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
-from lvjobs.cluster.rights import has_accounting
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts
 
@@ -63,7 +62,7 @@ def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[st
     if not facts.is_heard:
         return
     age = facts.config.get("MinJobAge", "").removesuffix("sec").strip()
-    if not has_accounting(facts.config):
+    if not facts.has_accounting:
         yield note(
             "accounting",
             "the site keeps none (no slurmdbd)",

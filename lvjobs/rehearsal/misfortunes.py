@@ -43,10 +43,10 @@ class LocalStage:
     def _lose_machine(self, claim: Claim) -> None:
         """Whoever looks after the job goes first, so that nobody is left to say how it ended."""
         for job in jobs_in(self.layout.local_jobs):
-            for run in job.member(0).runs():
-                worker, wrapper = run.process("worker"), run.process("wrapper")
-                if worker is not None and wrapper is not None and worker.pid == claim.pid:
-                    _signal(wrapper.pid, signal.SIGKILL)
+            run = job.member(0).run
+            worker, wrapper = run.process("worker"), run.process("wrapper")
+            if worker is not None and wrapper is not None and worker.pid == claim.pid:
+                _signal(wrapper.pid, signal.SIGKILL)
         _signal(claim.pid, signal.SIGKILL)
 
 

@@ -6,9 +6,12 @@ from typing import Any
 from lvjobs import remedies
 
 
-def driver_lines(shown: Mapping[str, Any], now: float, where: Sequence[str] = ()) -> list[str]:
-    """What `lvjobs driver status` prints of `lvjobs.control.driver.status.report`. `where`: see `Study.where`."""
-    lines = [_line(job, now) for job in shown["jobs"] or ()]
+def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
+    """Return what `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
+
+    `jobs` has a line for each of the driver's jobs. `where`: see `Study.where`.
+    """
+    lines = [f"driver: {job}" for job in jobs]
     if shown["jobs"] is None:
         lines.append("the scheduler did not say whether there is a driver")
     elif not lines and not shown["cron"]:
@@ -37,13 +40,3 @@ def _why(shown: Mapping[str, Any], where: Sequence[str]) -> str:
             f"study.toml, then: {remedies.RESUME(*where)}; where the site allows none, type: {install(*where)}"
         )
     return f"the next pass submits it; type: {remedies.RESUME(*where)}"
-
-
-def _line(job: Mapping[str, Any], now: float) -> str:
-    if job["state"] == "RUNNING":
-        return f"driver: job {job['id']} makes passes now"
-    if job["reason"] == "BeginTime" and job["start"]:
-        return f"driver: job {job['id']} makes the next pass in {max(0, job['start'] - now):.0f} s, or when a run ends"
-    if job["reason"] == "Dependency":
-        return f"driver: job {job['id']} stands by"
-    return f"driver: job {job['id']} is {job['state'].lower()}" + (f" ({job['reason']})" if job["reason"] else "")

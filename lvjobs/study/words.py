@@ -57,11 +57,6 @@ class Cause(str, Enum):
     CODE_ERROR = "code_error"
     LOST = "lost"
 
-    @property
-    def is_infrastructure(self) -> bool:
-        """Whether the cluster, not the run, is to blame: such a death costs the run nothing."""
-        return self in (Cause.PREEMPTED, Cause.NODE_FAIL, Cause.TIMEOUT)
-
 
 class HeldFor(str, Enum):
     """What a held or paused run waits for, where that is not the user alone."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
+from lvjobs.errors import LvjobsError
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker.environment import JobEnvironment
 
@@ -85,19 +86,19 @@ def decide_leave(evidence: Evidence) -> Leave:
 def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
     signal, mine = evidence.signal, evidence.restart_count
     seen = f"{signal}; Slurm says {'+'.join(job.state)}, restart {job.restart_count} (mine {mine})"
-    if "CANCELLED" in job.state:
+    if job.is_cancelled:
         return Leave(LeaveCause.CANCELLED, requeue=False, detail=seen)
     if job.restart_count != mine:
-        if job.preempt_time is not None and "PENDING" in job.state:
+        if job.preempt_time is not None and job.is_requeued:
             return Leave(LeaveCause.PREEMPTED, requeue=False, detail=f"{seen}, preempted and already requeued")
         return Leave(LeaveCause.SUPERSEDED, requeue=False, detail=f"{seen}: the job was started again elsewhere")
-    if job.preempt_time is not None or "PREEMPTED" in job.state:
+    if job.is_preempted:
         # A mode may be a list (`GANG,SUSPEND`).
         cancels = "cancel" in (evidence.preempt_mode or "").split(",")
         return Leave(
             LeaveCause.PREEMPTED, requeue=cancels, detail=f"{seen}, preempted" + (", a CANCEL site" if cancels else "")
         )
-    if "TIMEOUT" in job.state or ("RUNNING" in job.state and signal in _TIME_LIMIT):
+    if job.is_timed_out or (job.is_running and signal in _TIME_LIMIT):
         return Leave(LeaveCause.TIMEOUT, requeue=True, detail=f"{seen}, not preempted: the time limit")
     return Leave(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
 
@@ -128,6 +129,6 @@ def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
         return "asked", leave.detail
     try:
         inside.requeue_self(environment.job_id)
-    except inside.SchedulerSilent as error:
+    except LvjobsError as error:
         return "none", f"{leave.detail}; could not requeue: {error}"
     return "requeued", leave.detail

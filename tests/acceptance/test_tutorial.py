@@ -60,7 +60,7 @@ class Terminal:
         """Of the run called final."""
         (jobs,) = (run["job_id"] for name, run in self.runs().items() if name.startswith("final"))
         (found,) = (job for job in jobs_in(self.where / ".lvjobs" / "local") if job.id == jobs)
-        return found.member(0).runs()[-1]
+        return found.member(0).run
 
     def runs(self) -> dict:
         return {run["name"]: run for run in json.loads(self.type("lvjobs status --json --no-pass"))["runs"]}

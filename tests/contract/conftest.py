@@ -34,7 +34,7 @@ class World:
     real = True
     accounting = True
     operator = None
-    """What suspends and resumes the world's jobs: it has `suspend(job_id)` and `resume(job_id)`; None: nobody can."""
+    """What suspends, resumes and requeues the world's jobs: it has `suspend(job_id)` and so on; None: nobody can."""
 
     def __init__(self, root, cluster):
         self.root, self.cluster, self.began = root, cluster, time.time()
@@ -134,7 +134,7 @@ class SimulatedWorld(World):
 
 
 class Operator:
-    """Whoever runs a lab: an ordinary user may not suspend jobs."""
+    """Whoever runs a lab: an ordinary user may not suspend jobs. A worker requeues its own job in the same way."""
 
     def __init__(self, lab):
         self.lab = lab
@@ -144,6 +144,9 @@ class Operator:
 
     def resume(self, job_id):
         self.lab.run("scontrol", "resume", job_id)
+
+    def requeue(self, job_id):
+        self.lab.run("scontrol", "requeue", job_id)
 
 
 def bring_up(config):
@@ -217,7 +220,7 @@ def world(request, tmp_path, monkeypatch):
 @pytest.fixture
 def operated_world(world):
     if world.operator is None:
-        pytest.skip("its jobs cannot be suspended")
+        pytest.skip("its jobs cannot be suspended or requeued")
     return world
 
 

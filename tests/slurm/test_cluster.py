@@ -193,7 +193,7 @@ def test_a_frozen_controller_has_the_job_all_the_same(lab, tmp_path, capfd):
     assert snapshot.queue is None
     assert snapshot.history == []
     assert snapshot.problem == "squeue: squeue did not answer within 3 s"
-    for call in (bench.cluster.probe, lambda: bench.cluster.check(request), lambda: bench.cluster.requeue("1")):
+    for call in (bench.cluster.probe, lambda: bench.cluster.check(request), lambda: bench.cluster.release("1")):
         with pytest.raises(ClusterSilent):
             call()
     lab.thaw()
@@ -382,11 +382,11 @@ def long_hold(lab_configs):
 
 
 def test_lifting_the_hold_of_a_requeued_job(lab_for, lab_configs, bench):
-    lab_for(long_hold(lab_configs))
+    lab = lab_for(long_hold(lab_configs))
     request = bench.request({"first": {"exit": 1}})
     job_id = bench.cluster.submit(request)
     bench.until(request, lambda job: job.is_ended)
-    bench.cluster.requeue(job_id)
+    lab.run("scontrol", "requeue", job_id)
     # until the scheduler looks at it, the reason is still that of its end
     job = bench.until(request, lambda job: job.state == "PENDING" and job.reason == "BeginTime")
     assert job.start > time.time() + 200
@@ -398,11 +398,11 @@ def test_lifting_the_hold_of_a_requeued_job(lab_for, lab_configs, bench):
 
 def test_the_hold_is_not_lifted_while_the_job_is_completing(lab_for, lab_configs, bench):
     """The requeued job's old process will not leave its node: PENDING is what Slurm means, COMPLETING what it says."""
-    lab_for(long_hold(lab_configs))
+    lab = lab_for(long_hold(lab_configs))
     request = bench.request({"sleep": 250, "stubborn": True})
     job_id = bench.cluster.submit(request)
     bench.started(request)
-    bench.cluster.requeue(job_id)
+    lab.run("scontrol", "requeue", job_id)
     assert bench.until(request, lambda job: job.restart_count == 1).state == "COMPLETING"
     bench.cluster.lift_hold(job_id)
     os.kill(bench.seen(request)[0]["pid"], signal.SIGKILL)  # else at the end of KillWait
@@ -411,11 +411,11 @@ def test_the_hold_is_not_lifted_while_the_job_is_completing(lab_for, lab_configs
 
 
 def test_one_task_of_an_array_is_lifted(lab_for, lab_configs, bench):
-    lab_for(long_hold(lab_configs))
+    lab = lab_for(long_hold(lab_configs))
     request = bench.request({"exit": 1}, {"exit": 1})
     array = bench.cluster.submit(request)
     until(lambda: (jobs := bench.observe(request).queue) and all(job.is_ended for job in jobs))
-    bench.cluster.requeue(array)
+    lab.run("scontrol", "requeue", array)
     until(lambda: (jobs := bench.observe(request).queue) and all(job.reason == "BeginTime" for job in jobs))
     bench.cluster.lift_hold(f"{array}_0")
     starts = {job.member: job.start for job in until(lambda: bench.observe(request).queue)}
@@ -425,7 +425,7 @@ def test_one_task_of_an_array_is_lifted(lab_for, lab_configs, bench):
 
 def test_commands_about_jobs_that_are_not_there(lab, bench):
     bench.cluster.cancel("99999")
-    for call in (bench.cluster.requeue, bench.cluster.release, bench.cluster.lift_hold):
+    for call in (bench.cluster.release, bench.cluster.lift_hold):
         with pytest.raises(ClusterError, match="Invalid job id"):
             call("99999")
 
@@ -447,7 +447,7 @@ def test_the_probe(lab_for, lab_configs, bench, config, mode):
     lab: LabConfig = lab_configs[config]
     lab_for(lab)
     site = bench.cluster.probe()
-    assert (site.preempt_mode, site.accounting, site.requeue) == (mode, lab.accounting, True)
+    assert (site.preempt_mode, site.accounting) == (mode, lab.accounting)
     assert site.requeue_hold_seconds == lab.hold
     assert site.partitions == {"low": 2160, "urgent": 2160}
     assert any("cancelled, not requeued" in note for note in site.notes) == (mode == "cancel")

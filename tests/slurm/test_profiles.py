@@ -9,6 +9,7 @@ import pytest
 from driving import Study, kill_worker
 from test_code import break_training
 
+from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.templates import shipped
 
 pytestmark = pytest.mark.slurm
@@ -39,7 +40,7 @@ def test_a_killed_run_is_resubmitted_by_the_profile_that_was_deleted(study: Stud
     study.gate("run", 310)
     study.submit("run")
     claim = study.halt("run", 310)
-    copy = mine.read_text()
+    copy = load_profile(mine).source  # with the shared parts
     mine.unlink()
     for typed in ("status", "budget", "resume", "why run", "driver status"):
         assert "cannot be read" not in study.type(*typed.split()), "its jobs are submitted by the copy"

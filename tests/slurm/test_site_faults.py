@@ -13,7 +13,7 @@ import psutil
 import pytest
 from driving import Study, kill_worker, until
 
-from lvjobs.cluster.templates import shipped
+from lvjobs.cluster.profiles import load_profile
 from lvjobs.lab import LabError
 
 pytestmark = pytest.mark.slurm
@@ -149,7 +149,7 @@ def test_preempted_where_the_site_requeues_nothing(study: Study, harsh, undistur
 def test_preempted_as_a_job_that_is_not_to_be_requeued(study: Study, lab, undisturbed, fault):
     path = study.root / "study.toml"
     path.write_text(path.read_text().replace('profile = "lab"', 'profile = "./mine.sh.j2"'))
-    (study.root / "mine.sh.j2").write_text(shipped("lab").read_text().replace("--requeue", "--no-requeue"))
+    (study.root / "mine.sh.j2").write_text(load_profile("lab").source.replace("--requeue", "--no-requeue"))
     study.gate("run", 300)
     study.submit("run")
     lab.preempt(study.halt("run", 300)["job_id"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lvjobs.cluster.enquiry import Replies, Reply
-from lvjobs.cluster.limits import USER_FORMAT
+from lvjobs.cluster.sites import USER_FORMAT
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.facts import understand
 from lvjobs.study.config import load_study
@@ -16,7 +16,7 @@ USER = "lab|lab|||||lv|normal|\nlab|other|||||lv|normal,big|\nlab|lab|||||elsewh
 QOS = "normal||00:00:00||cluster|12:00:00||8||5|\nbig||||||||gres/gpu=2||\nsecret||||||||||\n"
 HELP = "scontrol [<OPTION>] [<COMMAND>]\n  --json[=data_parser] Produce JSON output\n"
 
-assert USER_FORMAT == "DefaultAccount,Account,Partition,MaxSubmitJobs,GrpSubmitJobs,DefaultQOS"
+assert USER_FORMAT == "DefaultAccount,Account,Partition,MaxSubmitJobs,GrpSubmitJobs,DefaultQOS,Cluster,QOS,MaxWall"
 
 
 def asked_of(root, profile="lab", *, toml="", **resources):

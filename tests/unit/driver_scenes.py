@@ -7,7 +7,7 @@ from control_scenes import Scene
 from lvjobs.cluster.protocol import DRIVER, Job, SubmitRefused
 from lvjobs.control.backends import driver_token
 from lvjobs.control.driver.driver import set_stopped
-from lvjobs.control.driver.status import report
+from lvjobs.control.driver.status import job_lines, report
 from lvjobs.report.driver import driver_lines
 from lvjobs.study.tables import Driver
 
@@ -66,7 +66,8 @@ class Driven(Scene):
 
     def lines(self):
         with self.session() as session:
-            return driver_lines(report(session), self.clock())
+            shown = report(session)
+            return driver_lines(shown, job_lines(shown, self.clock()), self.clock())
 
 
 class Refusing:

@@ -21,6 +21,7 @@ from stage_scenes import FIRST, Sweep
 import lvjobs
 from lvjobs.cluster import inside, local
 from lvjobs.cluster.profiles import load_profile
+from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.control.budget import task_cost
 from lvjobs.control.inspect.why import why
@@ -167,7 +168,7 @@ def sbatch(world):
 def within_a_job(world):
     world.script("scontrol", TEXT)
     world.script("sbatch", TEXT)
-    with pytest.raises(inside.SchedulerSilent) as error:
+    with pytest.raises(ClusterError) as error:
         inside.requeue_self("7")
     world.printed += [str(error.value), inside.would_refuse(world.root / "script")]
 
@@ -266,7 +267,6 @@ PLACES = {
     "records.node": node,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,
-    "cluster.inside": within_a_job,
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
     "worker.look": looking,
@@ -276,7 +276,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", list(dict.fromkeys(PLACES.values())), ids=lambda place: place.__name__)
+@pytest.mark.parametrize("place", [*dict.fromkeys(PLACES.values()), within_a_job], ids=lambda place: place.__name__)
 def test_foreign_text_brings_neither_a_secret_nor_an_escape_into_what_is_kept_and_shown(world, place):
     scene = place(world)
     if scene is not None:

@@ -8,6 +8,7 @@ import pytest
 from lvjobs.cluster.enquiry import enquire
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import ClusterError, JobRequest
+from lvjobs.cluster.sites import SlurmSite
 from lvjobs.cluster.slurm import SlurmCluster
 
 REQUEST = JobRequest("0" * 12, "one", [Path("/run")], Path("/logs"), Path("/code"), "/python")
@@ -26,13 +27,9 @@ def _nameless(monkeypatch, tmp_path):
 
 def test_limits_that_accounting_keeps_by_name_are_unknown_and_no_traceback(monkeypatch, tmp_path):
     cluster = SlurmCluster(load_profile("generic"), tmp_path)
-    monkeypatch.setattr(
-        cluster,
-        "_config",
-        lambda: {"AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageEnforce": "limits"},
-    )
-    monkeypatch.setattr(cluster, "_partitions", dict)
-    monkeypatch.setattr(cluster, "_qos", lambda: "")
+    config = {"AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageEnforce": "limits"}
+    monkeypatch.setattr(cluster, "_site", lambda: SlurmSite(config))
+    monkeypatch.setattr(cluster, "_qos", dict)
     with pytest.raises(ClusterError, match="has no name here"):
         cluster.limits(REQUEST)
 

@@ -14,9 +14,9 @@ from control_scenes import Scene, begun, make_haste
 import lvjobs
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.local_files import jobs_in
-from lvjobs.cluster.profiles import load_driver, load_profile, render
+from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.templates import available_profiles
+from lvjobs.cluster.templates import DRIVER_PROFILE, available_profiles
 from lvjobs.control.loop import open_session
 from lvjobs.control.recovery.check import check
 from lvjobs.control.stages.submit_runs import enter
@@ -151,7 +151,7 @@ def request(value, **resources):
 
 @pytest.mark.parametrize("profile", [*available_profiles(), "driver"])
 def test_no_value_is_expanded_by_any_profiles_script(profile, tmp_path):
-    loaded = load_driver() if profile == "driver" else load_profile(profile)
+    loaded = load_profile(DRIVER_PROFILE if profile == "driver" else profile)
     for value in HOSTILE:
         resources = {"partition": value, "account": value, "qos": value, "modules": [value], "exclude_nodes": [value]}
         resources |= {"extra_sbatch": [f"--comment={value}"]}
@@ -250,7 +250,7 @@ def trained(tmp_path_factory):
             time.sleep(0.5)
             with open_session(study, wait=5) as session:
                 states = {row["state"] for row in session.make_pass()["runs"]}
-        runs = [run for job in jobs_in(study.layout.local_jobs) for index in (0, 1) for run in job.member(index).runs()]
+        runs = [job.member(index).run for job in jobs_in(study.layout.local_jobs) for index in (0, 1)]
         while any(run.is_looked_after() for run in runs):  # a wrapper writes down that its worker ended
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvjobs.control.backends import LOCAL
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import Advice
 from lvjobs.ledger.records import Attempt, Run

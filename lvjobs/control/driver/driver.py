@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
-from lvjobs.control.backends import (
-    DRIVER_PROFILE,
-    LOCAL,
-    backend_of,
-    defaults_of,
-    driver_token,
-    profile_of,
-)
+from lvjobs.cluster.states import Hold
+from lvjobs.cluster.templates import DRIVER_PROFILE
+from lvjobs.control.backends import driver_token, variables_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
 from lvjobs.ledger.records import Event, Run
@@ -88,27 +84,16 @@ class Change:
 def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
     """What makes the driver's jobs what they should be. Pure.
 
-    One that runs is left alone: it may be the process that asks, and ends by itself where nothing is left.
+    One that runs is left alone: it may be the process that asks, and ends by itself where nothing is left. One that
+    Slurm holds until somebody releases it is replaced: the one that stands by would wait for it in vain.
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:
-        stuck = [job for job in live if _is_stuck(job) or _is_stranded(job, live)]
+        stuck = [job for job in live if job.is_pending and (job.hold.needs_release or _is_stranded(job, live))]
         good = [job for job in live if job not in stuck]
         surplus = [job for job in good[MOST:] if job.is_pending]
         return Change(max(0, MOST - len(good)), tuple(job.id for job in (*stuck, *surplus)))
     return Change(0, tuple(job.id for job in live if job.is_pending))
-
-
-def _is_stuck(job: Job) -> bool:
-    """Whether Slurm holds it for good, since nodes failed to start it: the one that stands by waits for it in vain."""
-    reason = job.reason.lower().replace("_", " ")
-    return job.is_pending and ("requeued held" in reason or reason == "jobholdmaxrequeue")
-
-
-_STARTS_NOTHING = frozenset(
-    {"PartitionDown", "PartitionInactive", "PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit"}
-    | {"AccountNotAllowed", "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "BadConstraints"}
-)
 
 
 def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
@@ -117,8 +102,8 @@ def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
     The standby waits for it all the same (seen): `singleton` waits for an older job of the name that is pending, too.
     In the standby's own partition a replacement would fare no better, so that one is waited for.
     """
-    elsewhere = any(other.reason == "Dependency" and other.partition != job.partition for other in live)
-    return job.is_pending and job.reason in _STARTS_NOTHING and elsewhere
+    elsewhere = any(other.hold is Hold.DEPENDENCY and other.partition != job.partition for other in live)
+    return job.hold is Hold.NO_PLACE and elsewhere
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: bool) -> list[str]:
@@ -134,7 +119,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     wanted = bool(left) and study.config.driver.job and not kept.stopped
     if wanted and session.absence(DRIVER_PROFILE):
         return []
-    request = _request(study, left[0]) if wanted else None
+    request = driver_request(study, asked_by(study, left[0])) if wanted else None
     if request is not None and _is_refused(kept, request, session.clock()):
         return []
     if seen is None:
@@ -226,7 +211,8 @@ def _key(request: JobRequest) -> str:
     return json.dumps(request.resources, sort_keys=True)
 
 
-def _request(study: Study, run: Run) -> JobRequest:
+def driver_request(study: Study, asked: Mapping[str, Any]) -> JobRequest:
+    """Return the submission of the driver of runs that ask for this (see `resources`)."""
     return JobRequest(
         token=driver_token(study.root),
         name=DRIVER,
@@ -234,17 +220,17 @@ def _request(study: Study, run: Run) -> JobRequest:
         log_directory=study.layout.log_directory(DRIVER),
         code_directory=study.layout.code,
         python=sys.executable,
-        resources=resources(study, run),
+        resources=resources(study, asked),
     )
 
 
-def resources(study: Study, run: Run) -> dict[str, Any]:
-    """What the driver asks for: what [driver] says, else where and on whose account `run` is trained."""
-    asked: Mapping[str, Any] = {
-        **defaults_of(profile_of(study.layout, run)),
-        **run.resources,
-        **choices(run.resources)[0],
-    }
+def asked_by(study: Study, run: Run) -> Mapping[str, Any]:
+    """Return the profile's variables as the first of the run's submissions has them."""
+    return {**variables_of(study.layout, run), **choices(run.resources)[0]}
+
+
+def resources(study: Study, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the driver asks for: what [driver] says, else the place and account of runs that ask for `asked`."""
     own = study.config.driver.variables()
     elsewhere = "partition" in own
     names = ("account", "modules") if elsewhere else ("partition", "account", "qos", "modules")

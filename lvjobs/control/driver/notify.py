@@ -16,9 +16,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import ClusterError, JobRequest
-from lvjobs.control.backends import LOCAL, NOTICE_PROFILE, backend_of
-from lvjobs.control.driver.driver import resources
+from lvjobs.cluster.templates import NOTICE_PROFILE
+from lvjobs.control.driver.driver import asked_by, resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, Run, StageRecord
@@ -215,7 +216,7 @@ def _mail(session: Session, address: str, notice: Notice, run: Run | None) -> st
         log_directory=study.layout.log_directory("notice"),
         code_directory=study.layout.code,
         python="",
-        resources={**resources(study, run), **({} if address == "me" else {"mail": address})},
+        resources={**resources(study, asked_by(study, run)), **({} if address == "me" else {"mail": address})},
     )
     try:
         session.cluster(NOTICE_PROFILE).submit(request)

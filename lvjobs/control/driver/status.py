@@ -3,13 +3,17 @@
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
-from lvjobs.control.backends import DRIVER_PROFILE, LOCAL, backend_of, defaults_of, driver_name
+from lvjobs.cluster.states import Hold
+from lvjobs.cluster.templates import DRIVER_PROFILE
+from lvjobs.control.backends import driver_name
 from lvjobs.control.driver.driver import driven, look, standing
 from lvjobs.control.session import Session
 from lvjobs.control.summary_file import read_summary
@@ -45,6 +49,21 @@ def report(session: Session) -> dict[str, Any]:
 
 def _row(job: Job) -> dict[str, Any]:
     return {"id": job.id, "state": job.state, "reason": job.reason, "start": job.start}
+
+
+def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:
+    """Return what each of the driver's jobs in a report does, or waits for."""
+    return [_line(Job(row["id"], "", 0, row["state"], row["reason"], row["start"]), now) for row in shown["jobs"] or ()]
+
+
+def _line(job: Job, now: float) -> str:
+    if job.is_running:
+        return f"job {job.id} makes passes now"
+    if job.hold is Hold.BEGIN_TIME and job.start:
+        return f"job {job.id} makes the next pass in {max(0, job.start - now):.0f} s, or when a run ends"
+    if job.hold is Hold.DEPENDENCY:
+        return f"job {job.id} stands by"
+    return f"job {job.id} is {job.state.lower()}" + (f" ({job.reason})" if job.reason else "")
 
 
 def last_pass(path: Path) -> float | None:

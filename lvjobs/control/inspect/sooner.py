@@ -9,7 +9,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError, ClusterSilent
-from lvjobs.control.backends import defaults_of, profile_of
+from lvjobs.control.backends import variables_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.send import request_for
 from lvjobs.control.submission.slots import choices
@@ -95,9 +95,8 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
     try:
         partitions = cluster.probe().partitions
         limit = measured_limit(session.study.layout, session.ledger, run)
-        wanted = alternatives(
-            _asked(session, run), row["job_id"], partitions, limit, run.config["params"].get("batch_size")
-        )
+        asked = variables_of(session.study.layout, run)
+        wanted = alternatives(asked, row["job_id"], partitions, limit, run.config["params"].get("batch_size"))
         answers = [_ask(session, cluster, run, alternative) for alternative in wanted]
     except ClusterError as error:
         status = remedies.STATUS(*session.study.where)
@@ -105,11 +104,6 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
             f"nobody can tell when a job would start here ({error}); see how the runs wait: {status}"
         ) from None
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
-
-
-def _asked(session: Session, run: Run) -> dict[str, Any]:
-    set_here = {key: value for key, value in run.resources.items() if value is not None}
-    return {**defaults_of(profile_of(session.study.layout, run)), **set_here}
 
 
 def _ask(session: Session, cluster: Cluster, run: Run, alternative: Alternative) -> Answer:

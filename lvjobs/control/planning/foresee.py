@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lvjobs.control.backends import LOCAL
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
 from lvjobs.control.budget.cost import allowance, rates_of
 from lvjobs.control.budget.limit import terms_of

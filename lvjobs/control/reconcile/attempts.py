@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.states import Ending
 from lvjobs.control.reconcile.actions import SaveAttempt
 from lvjobs.control.reconcile.classify import Death, classify, execution
 from lvjobs.control.reconcile.views import MemberView, RunView
@@ -82,7 +83,7 @@ class Attempts:
         row = execution(self._history(last), last.restart_count)
         if row is None:
             return last.host
-        return row.nodes if row.state in ("NODE_FAIL", "BOOT_FAIL") else ""
+        return row.nodes if row.ending is Ending.NODE_FAILED else ""
 
     def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
         """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""

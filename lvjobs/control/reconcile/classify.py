@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
+from lvjobs.cluster.states import Ending
 from lvjobs.ledger.records import Attempt
 from lvjobs.study.words import Cause, LeaveCause
 
 _SLURM_CAUSES = {
-    "CANCELLED": Cause.CANCELLED,
-    "OUT_OF_MEMORY": Cause.OUT_OF_MEMORY,
-    "NODE_FAIL": Cause.NODE_FAIL,
-    "BOOT_FAIL": Cause.NODE_FAIL,
-    "TIMEOUT": Cause.TIMEOUT,
-    "DEADLINE": Cause.TIMEOUT,
+    Ending.CANCELLED: Cause.CANCELLED,
+    Ending.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+    Ending.NODE_FAILED: Cause.NODE_FAIL,
+    Ending.TIMED_OUT: Cause.TIMEOUT,
 }
 _LEAVE_CAUSES = {
     LeaveCause.PREEMPTED: Cause.PREEMPTED,
@@ -50,7 +49,7 @@ def execution(history: Sequence[Job], restart_count: int) -> Job | None:
     None where it says nothing of it, or, being late, that it still runs.
     """
     row = history[restart_count] if restart_count < len(history) else None
-    return row if row is not None and (row.is_ended or row.state == "REQUEUED") else None
+    return row if row is not None and row.has_run else None
 
 
 def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) -> Death:
@@ -87,22 +86,22 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
 def classify_unclaimed(job: Job) -> Death:
     """The cause of an execution that ended before the worker claimed a generation."""
     said = describe(job)
-    if job.state in _SLURM_CAUSES:
-        return Death(_SLURM_CAUSES[job.state], f"{said} before the worker began")
-    if job.state == "PREEMPTED":
+    if job.ending in _SLURM_CAUSES:
+        return Death(_SLURM_CAUSES[job.ending], f"{said} before the worker began")
+    if job.ending is Ending.PREEMPTED:
         return Death(Cause.PREEMPTED, f"{said} before the worker began")
     return Death(Cause.LAUNCH_FAILED, f"{said} before the worker began; its log may say why")
 
 
 def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
     said = describe(job)
-    if job.state in _SLURM_CAUSES:
-        return Death(_SLURM_CAUSES[job.state], f"{said}; last step {attempt.step}")
+    if job.ending in _SLURM_CAUSES:
+        return Death(_SLURM_CAUSES[job.ending], f"{said}; last step {attempt.step}")
     if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
-        is_told = job.state in ("PREEMPTED", "REQUEUED")
+        is_told = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
         return Death(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
-    if job.state in ("PREEMPTED", "REQUEUED") and (attempt.signal or not flag_is_stale):
+    if job.ending in (Ending.PREEMPTED, Ending.REQUEUED) and (attempt.signal or not flag_is_stale):
         return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from lvjobs.cluster.out_of_memory import with_accounting
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.reasons import explain
+from lvjobs.cluster.states import Hold
 from lvjobs.control.reconcile.actions import (
     Action,
     Adopt,
@@ -27,9 +29,6 @@ from lvjobs.ledger.records import Attempt
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 
-_MARGIN_SECONDS = 10.0
-"""A hold that ends sooner is left alone: lifting it would only push the start away."""
-
 _NO_CAUSE = (LeaveCause.NONE, LeaveCause.UNKNOWN)
 _LEFT_A_PACK = (LeaveCause.EXHAUSTED, LeaveCause.STOPPED, LeaveCause.SUPERSEDED)
 
@@ -48,7 +47,7 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
     if view.live is None:
         return view.run.not_before if view.run.not_before > now else None
     job, current = view.live.job, Attempts(view, now).current
-    if job is None or job.state != "RUNNING" or (current is not None and current.generation in view.changed):
+    if job is None or not job.is_running or (current is not None and current.generation in view.changed):
         return None  # what has grown is looked at again long before a silence can be too long
     silence = silence_of(view.live, current, job, watched, now)
     return now + max(0.0, policy.hung_seconds - silence)
@@ -64,12 +63,6 @@ def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
                 yield CancelJob(other.job_id, view.run.id, other.submission.backend)
         elif other.queue_known and not other.is_marked(now):
             yield MarkMissing(other.member.token, view.run.id, now)
-
-
-def _last_execution(live: MemberView, job: Job) -> Job:
-    """The queue's word; accounting's where it saw an out-of-memory step that the job's own state hides."""
-    last = live.history[-1] if live.history else None
-    return last if last is not None and last.state == "OUT_OF_MEMORY" else job
 
 
 class _Case(Conclusions):
@@ -188,7 +181,7 @@ class _Case(Conclusions):
 
     def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
         """The job is pending, or in a state that lvjobs does not know: then its journal says whether it runs."""
-        if is_requeued_too_often(job.reason):
+        if job.hold is Hold.REQUEUED_TOO_OFTEN:
             yield from self._replace(live, job)
             return
         current, cause = self.attempts.current, self.run.cause
@@ -204,14 +197,9 @@ class _Case(Conclusions):
         said = () if job.is_pending else (f"Slurm says {job.state}",)
         reason = ": ".join(filter(None, (*said, explain(job.reason, job.id))))
         yield SetRun(self.run.id, state, reason=reason, cause=cause)
-        if "launch failed requeued held" in job.reason.lower().replace("_", " "):
+        if job.hold is Hold.LAUNCH_FAILED:
             yield from self._failed_launch(live, job)
-        elif (
-            job.is_pending
-            and job.reason == "BeginTime"
-            and job.start is not None
-            and job.start > self.now + _MARGIN_SECONDS
-        ):
+        elif job.is_held_back(self.now):
             restart = job.restart_count or 0
             if self.attempts and live.member.hold_lifted < restart:
                 yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
@@ -258,7 +246,7 @@ class _Case(Conclusions):
             yield from self.ended_as(live, classify(current, None), job)
             return
         silence = silence_of(live, current, job, self.watched, self.now)
-        if job.state == "RUNNING" and silence > self.policy.hung_seconds:
+        if job.is_running and silence > self.policy.hung_seconds:
             death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a job that it shares, and that goes on
                 death = classify(current, None)
@@ -280,7 +268,7 @@ class _Case(Conclusions):
         return bool(current.died) or current.leave_cause in _LEFT_A_PACK
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
-        seen = _last_execution(live, job)
+        seen = with_accounting(job, live.history)
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
             self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
         claimed = self.attempts.current is not None
@@ -293,9 +281,3 @@ class _Case(Conclusions):
             yield Submit(self.run.id)
             return
         yield from self.ended_as(live, death, job)
-
-
-def is_requeued_too_often(reason: str) -> bool:
-    """Whether Slurm holds a job because it was requeued too often: from the fifth time on, where nobody set another."""
-    code = reason.lower().replace("_", " ")
-    return "limit exceeded requeued held" in code or code == "jobholdmaxrequeue"

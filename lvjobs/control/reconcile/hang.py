@@ -99,7 +99,7 @@ def _rest(view: MemberView, before: Rest | None, now: float) -> Rest | None:
     restart = job.restart_count or 0
     if job.is_suspended:
         return Rest(_place(view), restart, None, now)
-    if job.state != "RUNNING" or (before is not None and before.restart != restart):
+    if not job.is_running or (before is not None and before.restart != restart):
         before = None
     was = 0.0 if before is None else before.total
     if was is None or job.suspended > was + _ROUNDED_SECONDS:

@@ -5,14 +5,15 @@ The order matters: a job that the snapshot calls ended has written all it will, 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from lvjobs import remedies
-from lvjobs.cluster.parse import tells_out_of_memory
+from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.out_of_memory import with_its_log
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.reconcile.hang import grown_at
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.packs import with_packs
@@ -97,7 +98,8 @@ def observe(
     unread = [member for member in known.members if member.run_id in unfinished]
     views = with_packs(views, known.packed, unread)
     loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
-    queue = snapshots["slurm"].queue if "slurm" in snapshots else None
+    backend = backend_of(DRIVER_PROFILE)
+    queue = snapshots[backend].queue if backend in snapshots else None
     drivers = None if queue is None else [job for job in queue if job.token == driver]
     return Observed(views, problems, loads, drivers)
 
@@ -150,26 +152,11 @@ def _member_view(
     return MemberView(
         member=member,
         submission=submission,
-        job=None if job is None else _with_its_log(job, layout),
-        history=tuple(_with_its_log(row, layout) if row is mine.history[-1] else row for row in mine.history),
+        job=None if job is None else with_its_log(job, layout.logs),
+        history=tuple(with_its_log(row, layout.logs) if row is mine.history[-1] else row for row in mine.history),
         queue_known=snapshot.queue is not None,
         history_known=snapshot.history is not None or not snapshot.accounting,
     )
-
-
-_LOG_END = 64 * 1024
-
-
-def _with_its_log(job: Job, layout: StudyLayout) -> Job:
-    """A job that FAILED, says its state, may have had too little memory: its log tells."""
-    if job.state != "FAILED":
-        return job
-    for path in layout.logs.glob(f"*/{job.id}.out"):
-        with suppress(OSError), path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _LOG_END))
-            if tells_out_of_memory(stream.read()):
-                return replace(job, state="OUT_OF_MEMORY")
-    return job
 
 
 def _run_view(

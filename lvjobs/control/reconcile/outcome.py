@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.backends import LOCAL
 from lvjobs.control.reconcile.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SetRun, Submit
 from lvjobs.control.reconcile.attempts import Attempts
 from lvjobs.control.reconcile.classify import Death

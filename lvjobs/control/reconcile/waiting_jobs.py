@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from lvjobs.cluster.backends import backend_of, watcher_of
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.templates import ProfileError
-from lvjobs.control.backends import backend_of, watcher_of
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.session import Session
 from lvjobs.control.submission.avoided_nodes import (
@@ -72,7 +72,7 @@ def _waiting(views: Sequence[RunView]) -> Mapping[str, Run]:
     return {
         job_key(view.live.member.token, view.live.job.id): view.run
         for view in views
-        if view.live is not None and view.live.job is not None and view.live.job.state == "PENDING"
+        if view.live is not None and view.live.job is not None and view.live.job.is_queued
     }
 
 

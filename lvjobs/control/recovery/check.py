@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.backends import LOCAL
+from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.budget.accounts import Books, keep_books
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import watcher_of
 from lvjobs.cluster.protocol import Snapshot
-from lvjobs.cluster.sent import SentJob, sent_locally, sent_to_slurm
+from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
-from lvjobs.control.backends import watcher_of
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.code_copies import find_tasks, snapshot_code
@@ -110,7 +110,7 @@ def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
     layout = study.layout
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
     sent: dict[str, list[SentJob]] = defaultdict(list)
-    for job in (*sent_locally(layout.local_jobs), *sent_to_slurm(layout.submissions)):
+    for job in sent_jobs(layout.local_jobs, layout.submissions):
         for directory in job.run_directories:
             sent[directory.name].append(job)
     found, lost = [], []

@@ -7,8 +7,8 @@ from json import JSONDecodeError
 from typing import TypeAlias
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
-from lvjobs.control.backends import backend_of
 from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.backends import LOCAL, gpus_by_default
+from lvjobs.cluster.backends import LOCAL
+from lvjobs.control.backends import gpus_by_default
 from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.budget.task_cost import learn
 from lvjobs.errors import UsageError

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limits, Load
-from lvjobs.control.backends import backend_of
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.submission.send import Sent, request_for, send
 from lvjobs.control.submission.slots import Room, choices, halves, pack_size, room_for, split, with_more

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
+from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import (
     Cluster,
     JobRequest,
@@ -17,7 +18,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.control.backends import LOCAL, backend_of, driver_name
+from lvjobs.control.backends import driver_name
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance

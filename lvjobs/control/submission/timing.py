@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lvjobs.cluster.backends import LOCAL, defaults_of
 from lvjobs.cluster.protocol import Limits
-from lvjobs.control.backends import LOCAL, defaults_of, profile_of
+from lvjobs.control.backends import profile_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.submission.slots import pack_size
 from lvjobs.control.submission.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit

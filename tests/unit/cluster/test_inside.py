@@ -9,6 +9,7 @@ import pytest
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView, parse_job_json, parse_preempt_mode
+from lvjobs.cluster.protocol import ClusterError
 
 CAPTURED = Path(__file__).parents[1] / "captured"
 
@@ -135,7 +136,7 @@ def test_requeue(scontrol):
 
 def test_a_refused_requeue_is_in_slurms_words(scontrol):
     scontrol("echo 'Requested operation is presently disabled for job 5' >&2; exit 1")
-    with pytest.raises(inside.SchedulerSilent, match="presently disabled for job 5"):
+    with pytest.raises(ClusterError, match="presently disabled for job 5"):
         inside.requeue_self("5")
 
 

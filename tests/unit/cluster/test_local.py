@@ -16,7 +16,7 @@ import pytest
 from lvjobs.cluster import local_files, local_state
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.local_files import ABANDONED, JobFiles
-from lvjobs.cluster.protocol import ClusterError, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.protocol import JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.processes import Identity, identify
 
 STUB = Path(__file__).parents[2] / "contract" / "stub_worker.py"
@@ -56,8 +56,8 @@ class Bench:
         while not (self.root / "run0" / "seen.jsonl").exists():
             time.sleep(0.05)
 
-    def files(self, run=0):
-        return JobFiles(self.root / "local" / "jobs" / "L1").member(0).run(run)
+    def files(self):
+        return JobFiles(self.root / "local" / "jobs" / "L1").member(0).run
 
     def seen(self):
         return [json.loads(line) for line in (self.root / "run0" / "seen.jsonl").read_text().splitlines()]
@@ -83,12 +83,7 @@ def test_a_wrapper_that_is_killed_takes_its_worker_along(bench):
     assert (job.state, job.exit_code) == ("NODE_FAIL", None)
     assert job.elapsed == max(0.0, job.end - job.start)  # the last sign may be older than the worker
     assert not worker.is_alive
-    bench.cluster.requeue("L1")
-    bench.until(lambda job: job.state == "RUNNING" and job.restart_count == 1)
-    history = bench.cluster.observe([TOKEN], 0).history
-    assert [(job.state, job.restart_count) for job in history] == [("NODE_FAIL", 0), ("RUNNING", 1)]
-    bench.cluster.cancel("L1")
-    bench.until(lambda job: job.state == "CANCELLED")
+    assert [(job.state, job.restart_count) for job in bench.cluster.observe([TOKEN], 0).history] == [("NODE_FAIL", 0)]
 
 
 def test_a_worker_that_is_killed_is_told_apart(bench):
@@ -236,8 +231,6 @@ def test_a_job_whose_submitter_died_before_it_could_start_it(bench, monkeypatch)
     # a submitter that was only asleep does not start it any more
     assert bench.cluster._start(job) == 3
     assert not (bench.root / "run0" / "seen.jsonl").exists()
-    with pytest.raises(ClusterError):
-        bench.cluster.requeue(job.id)
 
 
 def test_cancelling_a_job_that_was_never_started(bench, monkeypatch):
@@ -277,34 +270,11 @@ def test_ids_are_given_once(bench):
     assert ids == ["L1", "L2", "L3"]
 
 
-def test_a_cancelled_job_is_not_requeued(bench):
-    bench.cluster.submit(bench.request({"sleep": 3600}))
-    bench.cluster.cancel("L1")
-    bench.until(lambda job: job.state == "CANCELLED")
-    with pytest.raises(ClusterError, match="cancelled"):
-        bench.cluster.requeue("L1")
-
-
-def test_a_running_job_is_not_requeued(bench):
-    bench.cluster.submit(bench.request({"sleep": 3600}))
-    with pytest.raises(ClusterError, match="has not ended"):
-        bench.cluster.requeue("L1")
-
-
 def test_an_interpreter_that_is_not_there(bench):
     bench.cluster.submit(replace(bench.request({}), python="/no/such/python"))
     job = bench.until(lambda job: job.is_ended)
     assert (job.state, job.exit_code) == ("FAILED", 1)
     assert "cannot be started" in (bench.root / "logs" / "L1.out").read_text()
-
-
-def test_the_worker_counts_its_restarts(bench):
-    bench.cluster.submit(bench.request({"first": {"exit": 1}}))
-    bench.until(lambda job: job.is_ended)
-    bench.cluster.requeue("L1")
-    bench.until(lambda job: job.state == "COMPLETED")
-    counts = [line["environment"]["LVJOBS_RESTART_COUNT"] for line in bench.seen() if line["event"] == "start"]
-    assert counts == ["0", "1"]
 
 
 def test_files_of_no_job_are_passed_over(bench):

@@ -11,7 +11,6 @@ from lvjobs.cluster.options import check_options
 from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest, SubmitRefused
 from lvjobs.cluster.slurm import SlurmCluster
-from lvjobs.cluster.templates import shipped
 from lvjobs.control.submission.placement import place
 from lvjobs.errors import UsageError
 
@@ -67,7 +66,7 @@ def request(tmp_path, **resources):
 def test_the_defaults_of_a_profile_are_looked_at_too(tmp_path):
     path = tmp_path / "mine.sh.j2"
     path.write_text(
-        shipped("generic").read_text().replace("extra_sbatch | default([])", 'extra_sbatch | default(["-Mx"])')
+        load_profile("generic").source.replace("extra_sbatch | default([])", 'extra_sbatch | default(["-Mx"])')
     )
     with pytest.raises(UsageError, match=r"profile .*mine.sh.j2: extra_sbatch has '-Mx'"):
         render(load_profile(path), request(tmp_path))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lvjobs.cluster.profiles import Profile, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.templates import available_profiles
+from lvjobs.cluster.templates import available_profiles, shipped
 from lvjobs.errors import UsageError
 
 NAMES = ["csd3-ampere", "csd3-icelake", "generic", "isambard-ai", "jade", "lab", "perlmutter"]
@@ -58,7 +58,6 @@ def test_every_profile_is_a_script_with_what_lvjobs_relies_on(name):
 
 
 def test_what_runs_is_the_same_everywhere():
-    """The templates are whole, each to be read by itself; this holds together what they have in common."""
     ends = {script(name, cpus=3).partition("# -- what runs")[2] for name in NAMES}
     ends = {"\n".join(line for line in end.splitlines() if "LEAD_SECONDS" not in line) for end in ends}
     assert len(ends) == 1
@@ -186,6 +185,33 @@ def test_a_profile_of_ones_own(tmp_path):
     assert (profile.name, profile.defaults(), profile.variables) == ("mine", {"colour": "red"}, {"colour"})
     assert render(profile, request(resources={"colour": "deep blue"})) == "#!/bin/bash\n#SBATCH --x='deep blue'\n/py\n"
     assert load_profile(str(path)) == profile
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_of_ones_own_may_include_the_shared_parts_or_have_their_lines(tmp_path, name):
+    """The copy that a study keeps has their lines."""
+    path = tmp_path / f"{name}.sh.j2"
+    path.write_text(shipped(name).read_text())
+    mine = load_profile(path)
+    asked = request("/a", "/b", resources={"account": "x", "gpus": 2})
+    assert render(mine, asked) == render(load_profile(name), asked)
+    assert "{% include" not in mine.source
+    path.write_text(mine.source)
+    assert load_profile(path) == mine
+    path.write_text(
+        shipped(name).read_text().replace('{% include "_worker.sh.j2" %}\n', "  {%- include '_worker.sh.j2' -%}")
+    )
+    assert load_profile(path) == mine, "as Jinja2 lets one write it"
+
+
+def test_only_shared_parts_can_be_included(tmp_path):
+    path = tmp_path / "mine.sh.j2"
+    path.write_text('#!/bin/bash\n{% include "driver.sh.j2" %}\n')
+    with pytest.raises(UsageError, match=r"'driver.sh.j2' cannot be included; the shared parts are .*_worker.sh.j2"):
+        load_profile(path)
+    path.write_text('#!/bin/bash\n{% include "_worker.sh.j2" %}\n{% if %}\n')
+    with pytest.raises(UsageError, match=r"\(line 3\)"):
+        load_profile(path)
 
 
 @pytest.mark.parametrize(

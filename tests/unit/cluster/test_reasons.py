@@ -1,11 +1,22 @@
 """Slurm's reasons in words."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from lvjobs.cluster.reasons import explain
+import lvjobs
+from lvjobs.cluster.reasons import _WORDS, explain
+from lvjobs.cluster.states import (
+    _HOLDS,
+    _REQUEUE_HOLDS,
+    ACTIVE_STATES,
+    ENDED_STATES,
+    PENDING_STATES,
+    Hold,
+    parse_hold,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +82,48 @@ def test_every_reason_that_was_captured_has_words():
     waiting = re.findall(r"PENDING\s+(\w+)", text)
     assert waiting
     assert all(explain(reason) != reason for reason in waiting)
+
+
+@pytest.mark.parametrize(
+    ("reason", "hold", "needs_release"),
+    [
+        ("", Hold.NONE, False),
+        ("Priority", Hold.NONE, False),
+        ("JobHeldUser", Hold.NONE, False),
+        ("BeginTime", Hold.BEGIN_TIME, False),
+        ("Dependency", Hold.DEPENDENCY, False),
+        ("DependencyNeverSatisfied", Hold.NONE, False),
+        ("launch failed requeued held", Hold.LAUNCH_FAILED, True),
+        ("launch_failed_requeued_held", Hold.LAUNCH_FAILED, True),
+        ("launch_failure_limit_exceeded_requeued_held", Hold.REQUEUED_TOO_OFTEN, True),
+        ("JobHoldMaxRequeue", Hold.REQUEUED_TOO_OFTEN, True),
+        ("user env retrieval failed requeued held", Hold.REQUEUED, True),
+        ("PartitionTimeLimit", Hold.NO_PLACE, False),
+        ("InvalidQOS", Hold.NO_PLACE, False),
+    ],
+)
+def test_reasons_on_which_lvjobs_acts_are_values(reason, hold, needs_release):
+    assert parse_hold(reason) is hold
+    assert hold.needs_release is needs_release
+
+
+PACKAGE = Path(lvjobs.__file__).parent
+LAB = PACKAGE / "lab"
+"""It speaks to a Slurm of its own."""
+
+
+def slurms_words(path):
+    """The strings in a module that are states or reasons of jobs, each with its line."""
+    words = (
+        ENDED_STATES | ACTIVE_STATES | PENDING_STATES | set(_HOLDS) | set(_WORDS) - {"Resources"}
+    )  # which study.toml's table is called, too
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if text in words or any(hold in text.lower() for hold in _REQUEUE_HOLDS):
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno}: {text}"
+
+
+def test_slurms_words_for_states_and_reasons_are_in_cluster_alone():
+    others = [path for path in PACKAGE.rglob("*.py") if not {PACKAGE / "cluster", LAB} & set(path.parents)]
+    assert [word for path in others for word in slurms_words(path)] == []
+    assert [*slurms_words(PACKAGE / "cluster" / "states.py")] != []

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.filed import FiledJob, filed_job
-from lvjobs.cluster.limits import enforces_limits, limits_of
 from lvjobs.cluster.protocol import Limits
+from lvjobs.cluster.sent import FiledJob, filed_job
+from lvjobs.cluster.sites import SlurmSite
 from lvjobs.errors import UsageError
 
 CAPTURED = Path(__file__).parents[1] / "captured"
@@ -24,10 +24,10 @@ def partitions():
 
 
 def test_a_site(config, partitions):
-    site = sites.site_of(config, partitions, (CAPTURED / "sacctmgr_qos.txt").read_text())
-    assert (site.backend, site.requeue, site.preempt_mode, site.accounting) == ("slurm", True, "requeue", True)
-    assert (site.requeue_hold_seconds, site.kill_wait_seconds, site.min_job_age_seconds) == (121, 5, 300)
-    assert site.max_array_size == 20001
+    qos = sites.parse_qos((CAPTURED / "sacctmgr_qos.txt").read_text())
+    site = SlurmSite(config, partitions, qos).promises
+    assert (site.backend, site.preempt_mode, site.accounting) == ("slurm", "requeue", True)
+    assert (site.requeue_hold_seconds, site.min_job_age_seconds) == (121, 300)
     assert site.partitions == {"low": 2160, "high": 2160}
     assert site.notes == ("qos normal: MaxWall=12:00:00, MaxSubmitJobsPU=8",)
 
@@ -41,8 +41,8 @@ def test_a_site_that_cancels(config, partitions):
         "ScronParameters": "enable,explicit_scancel",
         "AccountingStorageType": "(null)",
     }
-    site = sites.site_of(changed, partitions | {"old": {"PartitionName": "old", "State": "DOWN"}})
-    assert (site.preempt_mode, site.requeue, site.requeue_hold_seconds, site.accounting) == ("cancel", False, 6, False)
+    site = SlurmSite(changed, partitions | {"old": {"PartitionName": "old", "State": "DOWN"}}).promises
+    assert (site.preempt_mode, site.requeue_hold_seconds, site.accounting) == ("cancel", 6, False)
     notes = " ".join(site.notes)
     for word in (
         "JobRequeue=0",
@@ -56,8 +56,8 @@ def test_a_site_that_cancels(config, partitions):
 
 
 def test_a_site_that_said_nothing():
-    site = sites.site_of({}, {})
-    assert (site.requeue, site.preempt_mode, site.requeue_hold_seconds, site.max_array_size) == (None, None, None, None)
+    site = SlurmSite().promises
+    assert (site.preempt_mode, site.requeue_hold_seconds) == (None, None)
     assert not site.accounting
 
 
@@ -71,7 +71,7 @@ def test_minutes(text, minutes):
 
 def test_a_time_limit_over_the_partitions(partitions):
     def excess(**asked):
-        return sites.find_excess(asked, partitions)
+        return SlurmSite(partitions=partitions).find_excess(asked)
 
     assert excess(partition="low", time_limit_minutes=2161) == "low"
     assert excess(partition="", time_limit_minutes=2161) == "low"  # the default partition
@@ -84,23 +84,28 @@ def test_a_time_limit_over_the_partitions(partitions):
 
 def test_an_unknown_partition(partitions):
     with pytest.raises(UsageError, match="partition: there is no 'nope' here; there are high, low"):
-        sites.find_excess({"partition": "nope"}, partitions)
+        SlurmSite(partitions=partitions).find_excess({"partition": "nope"})
 
 
 QOS = "normal||00:00:00||cluster|||4|||20\nbig|||||||100||11|\nempty||||||||||"
 ENFORCED = {
+    "ClusterName": "lv",
     "AccountingStorageType": "accounting_storage/slurmdbd",
     "AccountingStorageEnforce": "associations,limits,qos",
 }
 
 
-def limits(qos_text="", user_text="", partitions=None, config=None, **asked):
-    found = limits_of(asked, config or {}, partitions or {}, qos_text, user_text)
+def limits(qos_text="", user_text="", partitions=None, config=ENFORCED, **asked):
+    rows = "".join(f"{line}|lv||\n" for line in user_text.splitlines())
+    rows += "lab|lab||1|1|big|elsewhere||\n"  # another cluster's, with the same accounts
+    site = SlurmSite(config, partitions or {}, sites.parse_qos(qos_text), sites.parse_associations(rows, "lv"))
+    found = site.limits_of(asked)
     return {cap.said: (cap.place, cap.most, cap.shared) for cap in found.caps}
 
 
 def test_no_limits():
-    assert limits_of({}, {}, {}) == Limits()
+    assert SlurmSite().limits_of({}) == Limits()
+    assert limits(QOS, "lab|lab||7|9|big\n", config={}) == {}, "the site does not enforce them"
     assert limits("empty||||||||||", "lab|lab||||\n") == {}
 
 
@@ -144,15 +149,19 @@ def test_what_the_profile_says():
 
 @pytest.mark.parametrize(("largest", "members"), [("1001", 1000), ("0", 1), ("1", 1)])
 def test_the_longest_array(largest, members):
-    assert limits_of({}, {"MaxArraySize": largest}, {}).members == members
+    assert SlurmSite({"MaxArraySize": largest}).limits_of({}).members == members
 
 
 def test_whether_limits_bind():
-    assert enforces_limits(ENFORCED)
-    assert enforces_limits(ENFORCED | {"AccountingStorageEnforce": "safe"})
-    assert not enforces_limits(ENFORCED | {"AccountingStorageEnforce": "associations"})
-    assert not enforces_limits(ENFORCED | {"AccountingStorageType": "(null)"})
-    assert not enforces_limits({})
+    def enforced(**changes):
+        site = SlurmSite(ENFORCED | changes)
+        return site.enforces(sites.LIMITS), site.enforces(sites.RIGHTS)
+
+    assert enforced() == (True, True)
+    assert enforced(AccountingStorageEnforce="safe") == (True, True)
+    assert enforced(AccountingStorageEnforce="associations") == (False, True)
+    assert enforced(AccountingStorageType="(null)") == (False, False)
+    assert not SlurmSite().enforces(sites.RIGHTS)
 
 
 def test_the_script_that_submitit_filed(tmp_path):

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cli import cli
-from lvjobs.cluster import templates
+from lvjobs.cluster import profiles, templates
 from lvjobs.cluster.profiles import load_profile, render
-from lvjobs.control.backends import DRIVER_PROFILE, NOTICE_PROFILE
+from lvjobs.cluster.templates import DRIVER_PROFILE, NOTICE_PROFILE
 from lvjobs.control.inspect.why import why
 from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import UsageError
@@ -94,6 +94,19 @@ def hold(scene):
 
 
 # -- what is submitted ------------------------------------------------------------------------------------------------
+
+
+def test_a_resubmission_after_an_upgrade_uses_the_shared_parts_of_the_submission(scene, tmp_path, monkeypatch):
+    (tmp_path / "upgraded").mkdir()
+    for path in templates.shipped("lab").parent.iterdir():
+        (tmp_path / "upgraded" / path.name).write_text(path.read_text() + "# upgraded\n" * path.name.startswith("_"))
+    monkeypatch.setattr(templates, "_directory", lambda: tmp_path / "upgraded")
+    profiles._whole.cache_clear()  # as in a new process
+    scene.enter("two")
+    scene.cluster.kill(scene.job("one").id)
+    scene.go(60)
+    assert (scene.state("one"), scene.state("two")) == ("completed", "completed")
+    assert ["# upgraded" in script for script in scene.scripts] == [False, True, False]
 
 
 @pytest.mark.parametrize("what", ["edited", "deleted", "broken"])
@@ -344,7 +357,7 @@ def test_a_profile_of_a_package_that_is_no_longer_installed(make, tmp_path, monk
 
 def test_a_script_that_the_profile_cannot_make_holds_the_run(scene):
     """A node that failed is kept away from, and a profile of the user's may not know how."""
-    text = scene.mine.read_text().replace("{% set exclude_nodes = exclude_nodes | default([]) %}\n", "")
+    text = load_profile(scene.mine).source.replace("{% set exclude_nodes = exclude_nodes | default([]) %}\n", "")
     option = '{% if exclude_nodes %}\n#SBATCH --exclude={{ exclude_nodes | join(",") }}\n{% endif %}\n'
     assert option in text
     scene.mine.write_text(text.replace(option, ""))

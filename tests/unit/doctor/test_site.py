@@ -4,7 +4,9 @@ import pytest
 from doctor_helpers import CAPTURED, asked_of, facts_of, heard_nothing, levels, told
 
 from lvjobs.cluster.enquiry import Reply
-from lvjobs.cluster.rights import barriers, parse_associations, parse_nodes
+from lvjobs.cluster.nodes import parse_groups
+from lvjobs.cluster.rights import barriers
+from lvjobs.cluster.sites import parse_associations
 from lvjobs.doctor import permission, promises, room, scheduler
 from lvjobs.doctor.examine import check_site
 
@@ -266,8 +268,8 @@ def test_whether_jobs_may_submit_jobs(ask):
 
 
 def test_nodes_and_rights_as_slurm_prints_them():
-    (group,) = parse_nodes("ampere|80|128|1000000+|gpu:a100:4(S:0-7),nvme:1|mixed-\nno such line\n")
+    (group,) = parse_groups("ampere|80|128|1000000+|gpu:a100:4(S:0-7),nvme:1|mixed-\nno such line\n")
     assert (group.gpus, group.cpus, group.memory_mb, group.is_out) == (4, 128, 1_000_000, False)
-    (right,) = parse_associations("|lab|low|||normal|lv|normal,big|1-00:00:00\nshort|row\n")
+    (right,) = parse_associations("|lab|low|||normal|lv|normal,big|1-00:00:00\nshort|row\n", "lv")
     assert (right.account, right.partition, right.qos, right.minutes) == ("lab", "low", ("normal", "big"), 1440)
     assert not right.is_default

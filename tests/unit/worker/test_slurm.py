@@ -35,7 +35,7 @@ def slurm(tmp_path):
         script.parent.mkdir(exist_ok=True)
         script.write_text(
             f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{body}\n'
-            f'case "$1" in show) cat {tmp_path}/answer;; -o) echo "PreemptMode={partition_mode}";; esac\n'
+            f'case "$1" in show) cat {tmp_path}/answer;; -o) echo "PartitionName=low PreemptMode={partition_mode}";; esac\n'
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         return {

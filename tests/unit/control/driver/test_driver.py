@@ -12,8 +12,9 @@ from driver_scenes import Driven
 from lvjobs.cli import cli
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.simulation import Manners
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control import loop
-from lvjobs.control.backends import DRIVER_PROFILE, cluster_for, driver_name, driver_token
+from lvjobs.control.backends import cluster_for, driver_name, driver_token
 from lvjobs.control.driver import driver
 from lvjobs.control.driver.driver import Change, change
 from lvjobs.control.driver.status import cron_entry
@@ -256,10 +257,13 @@ def test_where_it_runs(make):
     scene.enter("one", partition="low,urgent", qos="short,long", account="me")
     with scene.session() as session, session.ledger.transaction() as transaction:
         run = transaction.runs()[0]
-    as_runs = driver.resources(scene.study, run)
-    assert as_runs == {"partition": "low,urgent", "qos": "short", "account": "me"}
+
+    def asked():
+        return driver.resources(scene.study, driver.asked_by(scene.study, run))
+
+    assert asked() == {"partition": "low,urgent", "qos": "short", "account": "me"}
     scene.declare(partition="cpu", memory_mb=300)
-    assert driver.resources(scene.study, run) == {"partition": "cpu", "account": "me", "memory_mb": 300}
+    assert asked() == {"partition": "cpu", "account": "me", "memory_mb": 300}
 
 
 def test_an_entry_for_cron(tmp_path, monkeypatch):

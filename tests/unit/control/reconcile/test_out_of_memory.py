@@ -3,7 +3,7 @@
 import pytest
 from control_scenes import KILLED_BY_SLURM, Scene, begun, killed, make_haste
 
-from lvjobs.cluster.parse import tells_out_of_memory
+from lvjobs.cluster.out_of_memory import tells_out_of_memory
 
 # of Slurm 24.11 with OverMemoryKill, and of one with cgroups
 KILLED_BY_THE_KERNEL = """\

@@ -1,0 +1,51 @@
+"""The backends: which one a profile means, and how it is opened. Another scheduler's is registered here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvjobs.cluster.protocol import Cluster
+from lvjobs.cluster.templates import DRIVER_PROFILE
+from lvjobs.errors import UsageError
+
+LOCAL = "local"
+"""The backend and the profile of jobs that are processes of this machine."""
+_SLURM = "slurm"
+
+
+def backend_of(profile: str) -> str:
+    """Return the backend of a profile: `local` for the profile of that name, `slurm` for every other."""
+    return LOCAL if profile == LOCAL else _SLURM
+
+
+def watcher_of(backend: str) -> str:
+    """Return a profile by which the jobs of a backend can be observed and cancelled: one that is always there."""
+    return LOCAL if backend == LOCAL else DRIVER_PROFILE
+
+
+def open_cluster(profile: str, local_jobs: Path, submissions: Path, *, slots: int = 1) -> Cluster:
+    """Return the cluster that a profile describes. It keeps what it knows of its jobs in one of the directories.
+
+    Raises:
+        UsageError: no such profile.
+    """
+    if backend_of(profile) == LOCAL:
+        from lvjobs.cluster.local import LocalCluster
+
+        return LocalCluster(local_jobs, slots=slots)
+    from lvjobs.cluster.profiles import load_profile
+    from lvjobs.cluster.slurm import SlurmCluster
+
+    return SlurmCluster(load_profile(profile), submissions)
+
+
+def defaults_of(profile: str) -> Mapping[str, Any]:
+    """Return what a job of this profile gets where nothing else is said; nothing where the profile is no more."""
+    if profile == LOCAL:
+        return {}
+    from lvjobs.cluster.profiles import load_profile
+
+    try:
+        return load_profile(profile).defaults()
+    except UsageError:
+        return {}
