@@ -41,7 +41,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study, StudyConfig, load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Driver
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
@@ -116,7 +116,7 @@ def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> N
         attempt = Attempt(
             0, run.id, "b" * 12, f"{number}", restart, now - 8000, generation=restart + 1, ended=now - 7000,
             cause=cause, resumed_from=first, step=first + 250, executed=250, checkpoint_step=first + 250, loss=1.0,
-            train_seconds=9.0, finished=bool(restart), leave_cause="" if restart else "preempted",
+            train_seconds=9.0, finished=bool(restart), leave_cause=LeaveCause.NONE if restart else LeaveCause.PREEMPTED,
         )  # fmt: skip
         transaction.add_attempt(attempt)
 

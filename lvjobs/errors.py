@@ -2,9 +2,16 @@
 
 
 class LvjobsError(Exception):
-    """An error whose text is meant for the person at the prompt. `exit_code` is what the command ends with."""
+    """An error whose text is meant for the person at the prompt: the problem, and what to do about it, where known.
+
+    `exit_code` is what the command ends with.
+    """
 
     exit_code = 1
+
+    def __init__(self, problem: str = "", remedy: str = "") -> None:
+        self.problem, self.remedy = problem, remedy
+        super().__init__("; ".join(filter(None, (problem, remedy))))
 
 
 class UsageError(LvjobsError):

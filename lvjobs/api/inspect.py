@@ -4,8 +4,9 @@ from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import Explanation, History, RunStatus, WaitingJobs, read_row
+from lvjobs.api.results import Explanation, History, WaitingJobs, read_row
 from lvjobs.errors import UsageError
+from lvjobs.records.summary import RunStatus
 from lvjobs.study.config import Study
 
 

@@ -1,10 +1,11 @@
 """The values that `lvjobs.Study` returns. FLOPs are integers, times are seconds since the epoch."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lvjobs.records.summary import RunStatus
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
@@ -19,47 +20,6 @@ _T = TypeVar("_T")
 def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
     """Return a dataclass with what the row has for its fields; None for a key that an older release did not write."""
     return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """A run as the last update saw it. docs/json.md describes each field."""
-
-    id: str
-    ordinal: int
-    name: str
-    stage: str
-    state: str
-    cause: str | None
-    step: int
-    steps: int
-    attempts: int
-    job_id: str | None
-    reason: str
-    held_for: str
-    loss: float | None
-    untrained_loss: float | None
-    validation_loss: float | None
-    loss_numeric: float | None
-    untrained_loss_numeric: float | None
-    validation_loss_numeric: float | None
-    checkpoint_step: int
-    executed_steps: int
-    replayed_steps: int
-    estimated_steps: int
-    flops: int
-    reserved: int
-    profile: str
-    error: str
-    not_before: float | None
-    curve: Sequence[float]
-    seconds_left: float | None
-    queue_reason: str | None
-    start_estimate: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a record: a list of records is what pandas and polars make a table of."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lvjobs.errors import UsageError
 from lvjobs.study.config import Study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings
+from lvjobs.study.words import SubmitOutcome
 
 if TYPE_CHECKING:
     from lvjobs.control.loop import Loop
@@ -150,11 +151,11 @@ def _submission(entered: "Entered", status: Status, proposal: "Proposal | None")
         return Submission("exists", status, existing, note=entered.note, fit=proposal)
     gone = {run.id for run in sent.runs}
     return Submission(
-        sent.outcome,
+        sent.outcome.value,
         status,
         existing,
         [run.name for run in new],
-        sent=len(sent.runs) if sent.outcome == "submitted" else 0,
+        sent=len(sent.runs) if sent.outcome is SubmitOutcome.SUBMITTED else 0,
         waiting=sum(not run.after and run.id not in gone for run in new),
         shares_job=is_packed(sent.runs),
         job_id=sent.job_id,

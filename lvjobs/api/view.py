@@ -10,11 +10,11 @@ from lvjobs.api.results import (
     Estimate,
     Explanation,
     History,
-    RunStatus,
     StageStatus,
     Status,
     WaitingJobs,
 )
+from lvjobs.records.summary import RunStatus
 from lvjobs.study import config
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def status(root: Path, as_json: bool) -> None:
     study = Study.open(root)
     shown = driver_report(study)
     if as_json:
-        print_json({"schema": 1, **shown})
+        print_json({"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}})
         return
     for line in driver_lines(study, shown):
         click.echo(line)

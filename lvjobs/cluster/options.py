@@ -71,7 +71,7 @@ def check_options(options: Sequence[str], source: str, keys: Collection[str], *,
             names.add(name)
             letters[letter] = name
     for written, name in _found(options, names, letters):
-        raise UsageError(f"{source}: extra_sbatch has {written!r}, {_why(name)}; leave it out{_instead(name)}")
+        raise UsageError(f"{source}: extra_sbatch has {written!r}, {_why(name)}", f"leave it out{_instead(name)}")
 
 
 def _found(options: Sequence[str], names: Collection[str], letters: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -160,11 +160,12 @@ def render(profile: Profile, request: JobRequest) -> str:
         missing = re.search(r"'(\w+)' is undefined", str(error))
         key = missing[1] if missing else str(error)
         raise UsageError(
-            f"{key}: profile {profile.name} has no default for it; set it under [resources] in study.toml"
-            + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else "")
+            f"{key}: profile {profile.name} has no default for it",
+            "set it under [resources] in study.toml"
+            + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else ""),
         ) from None
     except _WRONG as error:
-        raise UsageError(f"profile {profile.path}: {error}; mend it there") from None
+        raise UsageError(f"profile {profile.path}: {error}", "mend it there") from None
     if len(text.encode()) > _LARGEST_SCRIPT:
         raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")
     return text
@@ -206,10 +207,10 @@ def _facts(request: JobRequest) -> dict[str, Any]:
         _check_text(key, value)
     for name in request.environment:
         if not _VARIABLE.match(name):
-            raise UsageError(f"environment: {name!r} is no name for a variable; use letters, digits and _")
+            raise UsageError(f"environment: {name!r} is no name for a variable", "use letters, digits and _")
     if len(request.job_name.encode()) > _LONGEST_NAME:
         raise UsageError(
-            f"name: {request.name!r} is too long for a job's name; choose one of at most {_LONGEST_NAME - 13} bytes"
+            f"name: {request.name!r} is too long for a job's name", f"choose one of at most {_LONGEST_NAME - 13} bytes"
         )
     return facts
 
@@ -218,8 +219,8 @@ def _log_file(directory: str, *, is_array: bool) -> str:
     """Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
     if "\\" in directory:
         raise UsageError(
-            f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs; move the study "
-            "elsewhere"
+            f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs",
+            "move the study elsewhere",
         )
     return directory.replace("%", "%%") + ("/%A_%a.out" if is_array else "/%j.out")
 
@@ -227,11 +228,11 @@ def _log_file(directory: str, *, is_array: bool) -> str:
 def _checked(profile: Profile, key: str, value: Any) -> Any:
     if key not in profile.variables:
         known = ", ".join(sorted(profile.variables))
-        raise UsageError(f"{key}: profile {profile.name} does not know it; it knows {known}: choose one")
+        raise UsageError(f"{key}: profile {profile.name} does not know it", f"it knows {known}: choose one")
     if key in _LISTS:
         value = [value] if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in value):
-            raise UsageError(f'{key}: {value!r} is not a list of strings; write it like ["one", "two"]')
+            raise UsageError(f"{key}: {value!r} is not a list of strings", 'write it like ["one", "two"]')
     elif key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < _NUMBERS[key]):
         raise UsageError(f"{key}: {value!r} is not a whole number of at least {_NUMBERS[key]}: give one")
     _check_text(key, value)
@@ -244,7 +245,7 @@ def _check_text(key: str, value: Any) -> None:
         bad = next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None)
         if bad is not None:
             what = "a line break" if bad in "\r\n" else f"the character {bad!r}"
-            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry; leave that out")
+            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry", "leave that out")
     elif isinstance(value, Mapping):
         for name, item in value.items():
             _check_text(f"{key}.{name}", item)

@@ -219,6 +219,9 @@ class Site:
     accounting: bool = False
     partitions: Mapping[str, float | None] = field(default_factory=dict)  # longest time limits, minutes; None: none
     notes: Sequence[str] = ()
+    ways: Sequence[str] = ()
+    """Notes on how a study can be kept going: where jobs may be submitted from, and whether scrontab is offered."""
+    scrontab: bool = False
 
 
 class Cluster(Protocol):

@@ -206,7 +206,16 @@ class SlurmSite:
             accounting=self.has_accounting,
             partitions={name: self._longest(name) for name in self.partitions},
             notes=tuple(self._notes(mode)),
+            ways=tuple(self._ways()),
+            scrontab=self.offers_scrontab,
         )
+
+    def _ways(self) -> Iterator[str]:
+        for name, fields in self.partitions.items():
+            if fields.get("AllocNodes", "ALL") != "ALL":
+                yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
+        if self.offers_scrontab:
+            yield "scrontab is offered: it can keep a study going"
 
     def _notes(self, mode: str) -> Iterator[str]:
         if self.config.get("JobRequeue") == "0":
@@ -215,16 +224,12 @@ class SlurmSite:
             own = fields.get("PreemptMode", "").lower()
             if own and own not in (mode, "off"):
                 yield f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}"
-            if fields.get("AllocNodes", "ALL") != "ALL":
-                yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
             if fields.get("State", "UP") != "UP":
                 yield f"partition {name} is {fields['State']}"
         if "cancel" in mode:
             yield "a preempted job is cancelled, not requeued: it puts itself back in the queue, or is sent anew"
         if "send_user_signal" in self.config.get("PreemptParameters", ""):
             yield "a preempted job is told by its own --signal, not by SIGTERM"
-        if self.offers_scrontab:
-            yield "scrontab is offered: it can keep a study going"
         for name, row in self.qos.items():
             keys = ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU")
             limits = [f"{key}={row[key]}" for key in keys if row.get(key)]

@@ -26,8 +26,8 @@ class ProfileError(UsageError):
     """A profile that cannot be used. `problem` names the profile and the reason, `fix` what makes it usable again."""
 
     def __init__(self, problem: str, fix: str, text: str) -> None:
-        self.problem, self.fix = problem, fix
         super().__init__(text)
+        self.problem, self.fix = problem, fix
 
 
 def names_file(name_or_path: str) -> bool:

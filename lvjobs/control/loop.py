@@ -21,7 +21,7 @@ from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import SaveAttempt
 from lvjobs.control.reconcile.decide import decide, due
 from lvjobs.control.reconcile.gate import Case, gate
-from lvjobs.control.reconcile.hang import Watch
+from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
@@ -95,15 +95,15 @@ class Loop(Session):
             check_basis(transaction, self.terms)
             books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction, self.study.layout)
             summary = build_summary(transaction, self.study, books, unclosed, told, problems, now, waiting or {})
-            rows = {row["id"]: row for row in summary["runs"]}
+            rows = {row.id: row for row in summary.runs}
             over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
             mark, closed = transaction.closed_mark(), read_closed(path)
             fresh = None if closed.mark == mark else transaction.closed_rows()
         if fresh is not None:
             closed = write_closed(path, mark, fresh)
-        summary["runs"] = [row for row in summary["runs"] if row["id"] not in over]
-        write_summary(path, summary, mark)
-        return whole(summary, closed)
+        shown = replace(summary, runs=[row for row in summary.runs if row.id not in over]).to_dict()
+        write_summary(path, shown, mark)
+        return whole(shown, closed)
 
     def _clusters_for(self, known: Known) -> tuple[Mapping[str, Cluster], Mapping[str, ProfileError]]:
         """By profile, for submissions to come; and one a backend, for all there is to observe there.
@@ -127,15 +127,15 @@ class Loop(Session):
 
 _ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
 
-_WATCH = "watch"
-"""The ledger's setting of when passes were made."""
-
 
 def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watch, float]:
     """The watch that passes keep, with this one; and from when on a journal may have grown that has."""
-    before = Watch.from_json(transaction.setting(_WATCH))
+    before = replace(
+        transaction.row("watch", Watch) or Watch(),
+        rests={rest.place: rest for rest in transaction.rows("suspensions", Rest)},
+    )
     watch = before.at(now, closely, machine(), time.clock_gettime(time.CLOCK_BOOTTIME))
-    transaction.set_setting(_WATCH, watch.to_json())
+    transaction.set_rows("watch", [watch])
     return watch, before.growing_from(now, closely)
 
 
@@ -144,7 +144,7 @@ def _with_rests(ledger: Ledger, watch: Watch, views: Sequence[RunView], now: flo
     seen = watch.with_rests([view.live for view in views if view.live is not None], now)
     if seen.rests != watch.rests:
         with ledger.transaction() as transaction:
-            transaction.set_setting(_WATCH, seen.to_json())
+            transaction.set_rows("suspensions", seen.rests.values())
     return seen
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
@@ -21,13 +21,12 @@ from lvjobs.ledger.records import Attempt, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
+from lvjobs.records.summary import RunStatus, StageRow, Summary
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import task_of
-
-SCHEMA = 1
 
 _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
@@ -64,35 +63,37 @@ def build_summary(
     problems: Sequence[str],
     now: float,
     waiting: Mapping[str, Job],
-) -> dict[str, Any]:
-    """Everything that the read commands show, save the rows of closed runs. Documented in docs/json.md.
+) -> Summary:
+    """Return everything that the read commands show, save the rows of closed runs.
 
     `waiting` are the jobs that the queue was seen to hold, by their run's id.
     """
     runs, attempts = unclosed.runs, unclosed.attempts
     tally = total([closed_tally(transaction), *_tallies(unclosed, books, now)])
     stopwatch = Stopwatch(tally.samples)
-    jobs = {member.run_id: member for member in transaction.members() if member.state == "live"}
+    jobs = {member.run_id: member for member in transaction.members() if member.state is MemberState.LIVE}
     submissions = {submission.token: submission for submission in transaction.submissions()}
+    awaited = transaction.find_runs({run.after for run in runs} - {""})
+    uncompleted = {run.id: run.name for run in awaited if run.state is not RunState.COMPLETED}
     rows = []
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
         row = run_row(run, attempts.get(run.id, ()), books, job_id)
-        left = {"seconds_left": _seconds_left(run, attempts.get(run.id, ()), stopwatch)}
-        rows.append({**row, **left, **_queue_row(run, waiting.get(run.id))})
+        left = _seconds_left(run, attempts.get(run.id, ()), stopwatch)
+        queued = _queue_row(run, waiting.get(run.id))
+        rows.append(replace(row, seconds_left=left, after=uncompleted.get(run.after), **queued))
     efficiency = Efficiency(_in_order(tally), advise(tally.groups))
-    return {
-        "schema": SCHEMA,
-        "study": str(study.root),
-        "time": now,
-        "did": list(told),
-        "problems": list(problems),
-        "runs": rows,
-        "stages": stage_rows(transaction),
-        "avoided_nodes": avoided_rows(transaction, study.config.policy, now),
-        "budget": {**statement(books), "efficiency": efficiency.to_dict()},
-    }
+    return Summary(
+        study=str(study.root),
+        time=now,
+        did=list(told),
+        problems=list(problems),
+        runs=rows,
+        stages=stage_rows(transaction),
+        avoided_nodes=avoided_rows(transaction, study.config.policy, now),
+        budget={**statement(books), "efficiency": efficiency.to_dict()},
+    )
 
 
 def _tallies(unclosed: Unclosed, books: Books, now: float) -> Iterator[Tally]:
@@ -106,33 +107,32 @@ def _in_order(tally: Tally) -> dict[str, Share]:
     return {stage: tally.shares[stage] for stage in dict.fromkeys(stage for _, stage in first)}
 
 
-def stage_rows(transaction: Transaction) -> list[dict[str, Any]]:
-    """The stages as `status --json` shows them, as they are declared."""
+def stage_rows(transaction: Transaction) -> list[StageRow]:
+    """Return the stages as they are declared, in their order."""
     records, counted = transaction.stages(), transaction.cell_states()
     winners = {run.id: run.name for run in transaction.find_runs({record.winner for record in records} - {""})}
     rows = []
     for record in records:
         own = counted.get(record.name, {})
-        rows.append(
-            {
-                "name": record.name,
-                "state": record.state.value,
-                "from": record.definition.get("from"),
-                "runs": sum(own.values()),
-                "done": own.get(RunState.COMPLETED, 0),
-                "held": own.get(RunState.HELD, 0),
-                **trials_of(transaction, record),
-                "winner": winners.get(record.winner),
-                "because": record.because,
-                "by_hand": record.by_hand,
-                "reason": record.reason,
-            }
+        row = StageRow(
+            name=record.name,
+            state=record.state.value,
+            origin=record.definition.get("from"),
+            runs=sum(own.values()),
+            done=own.get(RunState.COMPLETED, 0),
+            held=own.get(RunState.HELD, 0),
+            **trials_of(transaction, record),
+            winner=winners.get(record.winner),
+            because=record.because,
+            by_hand=record.by_hand,
+            reason=record.reason,
         )
+        rows.append(row)
     return rows
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> dict[str, Any]:
-    """One run as `status --json` shows it."""
+def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> RunStatus:
+    """Return a run's row, without what the queue and other runs say of it."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
     validated = [attempt for attempt in started if attempt.validation_step is not None]
@@ -143,35 +143,36 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
     }
     own = task_of(run.config).loss_name(run.params)
-    return {
-        "id": run.id,
-        "ordinal": run.ordinal,
-        "name": run.name,
-        "stage": run.stage,
-        "state": run.state.value,
-        "cause": run.cause.value if run.cause else None,
-        "step": started[-1].step if started else 0,
-        "steps": run.steps,
-        "attempts": len(attempts),
-        "job_id": job_id or (last.job_id if last else None),
-        "reason": run.reason,
-        "held_for": run.held_for,
-        **{
-            f"{key}{name.removeprefix('loss')}": value if name == own else None
-            for name in LOSSES
-            for key, value in losses.items()
-        },
-        "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
-        "executed_steps": sum(attempt.executed for attempt in attempts),
-        "replayed_steps": account.units["replayed"] - account.estimated,
-        "estimated_steps": account.estimated,
-        "flops": account.spent(books.terms),
-        "reserved": account.set_aside(books.terms),
-        "profile": run.profile,
-        "error": last.error if last else "",
-        "not_before": run.not_before if run.state in _WAITING and run.not_before else None,
-        "curve": [float(f"{value:.4g}") for value in _curve(started).values],
+    by_name: dict[str, Any] = {
+        f"{key}{name.removeprefix('loss')}": value if name == own else None
+        for name in LOSSES
+        for key, value in losses.items()
     }
+    return RunStatus(
+        id=run.id,
+        ordinal=run.ordinal,
+        name=run.name,
+        stage=run.stage,
+        state=run.state.value,
+        cause=run.cause.value if run.cause else None,
+        step=started[-1].step if started else 0,
+        steps=run.steps,
+        attempts=len(attempts),
+        job_id=job_id or (last.job_id if last else None),
+        reason=run.reason,
+        held_for=run.held_for.value,
+        **by_name,
+        checkpoint_step=max((attempt.checkpoint_step for attempt in attempts), default=0),
+        executed_steps=sum(attempt.executed for attempt in attempts),
+        replayed_steps=account.units["replayed"] - account.estimated,
+        estimated_steps=account.estimated,
+        flops=account.spent(books.terms),
+        reserved=account.set_aside(books.terms),
+        profile=run.profile,
+        error=last.error if last else "",
+        not_before=run.not_before if run.state in _WAITING and run.not_before else None,
+        curve=[float(f"{value:.4g}") for value in _curve(started).values],
+    )
 
 
 def _curve(started: Sequence[Attempt]) -> Sketch:

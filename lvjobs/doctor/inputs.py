@@ -50,8 +50,7 @@ def _check_model(model: str, training: TrainingConfig) -> Iterator[Diagnosis]:
     try:
         found = find_model(model, training.decimals, instruct=training.format == "instruct")
     except UsageError as wrong:
-        what, _, remedy = str(wrong).partition("; ")
-        yield error("model", what, "submit refuses it", remedy)
+        yield error("model", wrong.problem, "submit refuses it", wrong.remedy)
     else:
         size = "" if found.parameters is None else f", {found.parameters:,} parameters"
         yield fine("model", f"{model} is whole{size}")
@@ -95,8 +94,7 @@ def check_data(asked: Asked) -> Iterator[Diagnosis]:
         data = load_dataset(path, steps=asked.training.history_steps + asked.training.horizon_steps)
         split = training_split(len(data.trajectories), asked.training)
     except UsageError as wrong:
-        what, _, remedy = str(wrong).partition("; ")
-        yield error("data", what, "submit refuses it", remedy)
+        yield error("data", wrong.problem, "submit refuses it", wrong.remedy)
         return
     count, steps, variables = data.trajectories.shape
     parts = f"{len(split.train)} train, {len(split.validation)} validate, {len(split.test)} are scored"

@@ -27,8 +27,7 @@ def check_profile(asked: Asked) -> Iterator[Diagnosis]:
     try:
         text = render(asked.script, request)
     except UsageError as wrong:
-        what, _, remedy = str(wrong).partition("; ")
-        yield error(SUBJECT, what, "no script can be written, so submit refuses it", remedy)
+        yield error(SUBJECT, wrong.problem, "no script can be written, so submit refuses it", wrong.remedy)
         return
     lacking = [*what_is_lost(text, request)]
     yield from lacking

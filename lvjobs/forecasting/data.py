@@ -50,7 +50,7 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
     if seed < 0:
         raise UsageError(f"seed {seed} is negative: give 0 or more")
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
+        raise UsageError(f"{path}: there is no directory {path.parent}", "make it first")
     times = sample_times()
     trajectories = solve(draw_systems(systems, seed), times)
     memory = io.BytesIO()
@@ -61,7 +61,7 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
         write_atomic(path, memory.getvalue())
         path.chmod(0o644)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        raise UsageError(f"{path} cannot be written ({error.strerror})", "choose another place") from None
 
 
 def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> Dataset:
@@ -77,7 +77,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
             dataset and the remedy.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; name yours with --data{_or_make_one(path, steps)}")
+        raise UsageError(f"{path}: no such file", f"name yours with --data{_or_make_one(path, steps)}")
     try:
         with h5py.File(path, "r") as file:
             time, trajectories = _numbers(file, path, TIME), _numbers(file, path, TRAJECTORIES)
@@ -86,23 +86,24 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         reason = (
             "may not be read (check its permissions)" if isinstance(error, PermissionError) else "is not an HDF5 file"
         )
-        raise UsageError(f"{path} {reason}; name another with --data") from None
+        raise UsageError(f"{path} {reason}", "name another with --data") from None
     _check_shapes(path, time, trajectories)
     if time.size < steps:
         raise UsageError(
-            f"{path}: {TIME} has {time.size} steps, and history and horizon need at least {steps}; store longer "
-            "series, or set history_steps or horizon_steps lower"
+            f"{path}: {TIME} has {time.size} steps, and history and horizon need at least {steps}",
+            "store longer series, or set history_steps or horizon_steps lower",
         )
     if len(trajectories) < systems:
         raise UsageError(
             f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s), and training and scoring need at least "
-            f"{systems}; store more, or name another file with --data"
+            f"{systems}",
+            "store more, or name another file with --data",
         )
     _check_finite(path, TIME, time)
     _check_finite(path, TRAJECTORIES, trajectories)
     if not (falls := np.diff(time) > 0).all():
         where = int(np.argmin(falls)) + 1
-        raise UsageError(f"{path}: {TIME} does not increase at index {where}; sort the steps and drop double ones")
+        raise UsageError(f"{path}: {TIME} does not increase at index {where}", "sort the steps and drop double ones")
     with np.errstate(over="ignore"):  # told apart just below
         narrow = trajectories.astype(np.float32)
     _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")
@@ -124,13 +125,13 @@ def load_declared(path: Path, digest: str, *, steps: int, name: str) -> Dataset:
     """
     remedy = f"restore it, then type: {remedies.RESUME_RUN(run=name)}"
     if not path.is_file():
-        raise LvjobsError(f"{path}: no such file; {remedy}")
+        raise LvjobsError(f"{path}: no such file", remedy)
     try:
         is_another = bool(digest) and sha256(path) != digest
     except OSError as error:
-        raise LvjobsError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
+        raise LvjobsError(f"{path} cannot be read ({error.strerror})", remedy) from None
     if is_another:
-        raise LvjobsError(f"{path} is no longer the file this run was declared with; {remedy}")
+        raise LvjobsError(f"{path} is no longer the file this run was declared with", remedy)
     return load_dataset(path, steps=steps)
 
 
@@ -145,20 +146,20 @@ def _numbers(file: Any, path: Path, name: str) -> NDArray[Any]:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         held = ", ".join(sorted(f"/{key}" for key in file)) or "nothing"
-        raise UsageError(f"{path}: there is no dataset {name} (the file holds {held}); rename yours to {name}")
+        raise UsageError(f"{path}: there is no dataset {name} (the file holds {held})", f"rename yours to {name}")
     if found.dtype.kind not in "fiu":
-        raise UsageError(f"{path}: {name} holds {found.dtype}, not real numbers; store it as floats")
+        raise UsageError(f"{path}: {name} holds {found.dtype}, not real numbers", "store it as floats")
     values: NDArray[Any] = np.asarray(found[()])
     return values
 
 
 def _check_shapes(path: Path, time: NDArray[Any], trajectories: NDArray[Any]) -> None:
     if time.ndim != 1:
-        raise UsageError(f"{path}: {TIME} has the shape {time.shape}; store it as (steps,)")
+        raise UsageError(f"{path}: {TIME} has the shape {time.shape}", "store it as (steps,)")
     if trajectories.ndim != 3 or trajectories.shape[1] != time.size or trajectories.shape[2] == 0:  # noqa: PLR2004
         raise UsageError(
-            f"{path}: {TRAJECTORIES} has the shape {trajectories.shape}; store it as (systems, {time.size}, "
-            f"variables), {time.size} being the length of {TIME}"
+            f"{path}: {TRAJECTORIES} has the shape {trajectories.shape}",
+            f"store it as (systems, {time.size}, variables), {time.size} being the length of {TIME}",
         )
 
 
@@ -167,7 +168,7 @@ def _check_finite(path: Path, name: str, values: NDArray[Any], what: str = "NaN 
     if bad.any():
         where = ", ".join(str(index) for index in np.argwhere(bad)[0])
         raise UsageError(
-            f"{path}: {name} has {what} at [{where}] ({np.count_nonzero(bad)} in all); remove or repair those series"
+            f"{path}: {name} has {what} at [{where}] ({np.count_nonzero(bad)} in all)", "remove or repair those series"
         )
 
 

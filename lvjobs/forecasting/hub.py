@@ -76,15 +76,15 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
     """
     directory = directory_of(model)
     if directory is None:
-        raise UsageError(_absent(model))
+        raise _absent(model)
     if missing := lacking(directory):
         remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
-        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}; {remedy}")
+        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
     parameters = _parameters(directory)
     has_template = _has_chat_template(directory)
     if instruct and not has_template:
         raise UsageError(
-            f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used; use "raw"'
+            f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used', 'use "raw"'
         )
     return BaseModel(model, directory, parameters, has_template, _split(model, directory, decimals))
 
@@ -109,19 +109,19 @@ def _weight_files(directory: Path) -> list[str]:
         return [WEIGHTS]
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UsageError(f"{index} names no weights, so it is damaged; fetch or copy it anew")
+        raise UsageError(f"{index} names no weights, so it is damaged", "fetch or copy it anew")
     return sorted(set(map(str, places.values())))
 
 
-def _absent(model: str) -> str:
+def _absent(model: str) -> UsageError:
     from huggingface_hub import constants
 
     if not is_hub_id(model):
-        return f"model {model!r} is neither 'tiny', nor a directory that is there; {NO_HUB_ID}"
-    return (
+        return UsageError(f"model {model!r} is neither 'tiny', nor a directory that is there", NO_HUB_ID)
+    return UsageError(
         f"model {model!r} is neither 'tiny', nor a directory, nor in the cache of models ({constants.HF_HUB_CACHE}), "
-        "and jobs do not download; on a machine with a network, with the same HF_HOME, type: "
-        f"{remedies.MODEL_PULL(model=model)}"
+        "and jobs do not download",
+        f"on a machine with a network, with the same HF_HOME, type: {remedies.MODEL_PULL(model=model)}",
     )
 
 
@@ -157,9 +157,9 @@ def _parameters(directory: Path) -> int | None:
             weights = [value for key, value in header.items() if key != "__metadata__"]
             end = 8 + length + max(weight["data_offsets"][1] for weight in weights)
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} holds no weights as safetensors: {error}; fetch or copy it anew") from None
+            raise UsageError(f"{path} holds no weights as safetensors: {error}", "fetch or copy it anew") from None
         if end != size:
-            raise UsageError(f"{path} is cut short: {size} of {end} bytes; fetch or copy it anew")
+            raise UsageError(f"{path} is cut short: {size} of {end} bytes", "fetch or copy it anew")
         is_packed |= any(weight["dtype"] not in _NUMBERS for weight in weights)
         total += sum(math.prod(weight["shape"]) for weight in weights)
     return None if is_packed else total
@@ -186,13 +186,13 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - that library raises nothing narrower
-        raise UsageError(f"{path} cannot be read as a tokenizer ({error}); fetch or copy it anew") from None
+        raise UsageError(f"{path} cannot be read as a tokenizer ({error})", "fetch or copy it anew") from None
     try:
         return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
     except UsageError:
         raise
     except LvjobsError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(error.problem, error.remedy) from None
 
 
 class _Plain:
@@ -210,7 +210,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); fetch or copy it anew") from None
+        raise UsageError(f"{path} cannot be read ({error})", "fetch or copy it anew") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no JSON object; fetch or copy it anew")
+        raise UsageError(f"{path} holds no JSON object", "fetch or copy it anew")
     return value

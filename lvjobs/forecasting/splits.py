@@ -138,14 +138,14 @@ class Split:
     def _check(self, trajectories: NDArray[Any]) -> None:
         if trajectories.ndim != 3:  # noqa: PLR2004
             raise UsageError(
-                f"trajectories have the shape {trajectories.shape}; it must be (systems, steps, variables)"
+                f"trajectories have the shape {trajectories.shape}", "it must be (systems, steps, variables)"
             )
         systems, steps, _ = trajectories.shape
         if systems <= (last := max(self.seen + self.test)):
             raise UsageError(f"the split names system {last}, but the file holds {systems}: name the run's own file")
         if steps < self.history + self.horizon:
             raise UsageError(
-                f"the file has {steps} steps; {self.history} of history and {self.horizon} of horizon need more"
+                f"the file has {steps} steps", f"{self.history} of history and {self.horizon} of horizon need more"
             )
 
 
@@ -162,7 +162,7 @@ def make_split(
     """
     if systems < 2:  # noqa: PLR2004
         raise UsageError(
-            f"{systems} system(s) cannot be split, for one must train and one be scored; give the file more"
+            f"{systems} system(s) cannot be split, for one must train and one be scored", "give the file more"
         )
     scored = max(1, systems // SCORED)
     order = list(range(systems))
@@ -193,6 +193,7 @@ def training_split(systems: int, config: TrainingConfig) -> Split:
     if (train := config.train_systems or left) > left:
         raise UsageError(
             f"train_systems = {train}, but only the first {left} of {systems} systems may train: {held} validate, and "
-            f"the last {len(whole.test)} are scored; set it to {left} at most"
+            f"the last {len(whole.test)} are scored",
+            f"set it to {left} at most",
         )
     return replace(whole, train=whole.train[:train], validation=whole.train[left:])

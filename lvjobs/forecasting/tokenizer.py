@@ -56,12 +56,12 @@ class Characters:
             tokens = tokenizer.encode(character, add_special_tokens=False)
             if len(tokens) != 1:
                 raise LvjobsError(
-                    f"model {name!r}: its tokenizer has no single token for {character!r}; choose another"
+                    f"model {name!r}: its tokenizer has no single token for {character!r}", "choose another"
                 )
             self.ids[ord(character)] = tokens[0]
         if len(set(self.ids[self.ids >= 0].tolist())) < len(ALPHABET):
             raise LvjobsError(
-                f"model {name!r}: its tokenizer has one token for several of {ALPHABET!r}; choose another"
+                f"model {name!r}: its tokenizer has one token for several of {ALPHABET!r}", "choose another"
             )
         # Merges grow from pairs, and which pairs there can be, the grammar knows: two variables and two digits before
         # the point have them all. (One variable has fewer: no `,`; a stricter check hurts nobody.)
@@ -73,15 +73,15 @@ class Characters:
         self.split = tuple(pair for pair in merged if SIGN in pair)
         if bad := [pair for pair in merged if SIGN not in pair]:
             raise LvjobsError(
-                f"model {name!r}: its tokenizer merges digits or separators ({' '.join(map(repr, bad[:5]))}); choose "
-                f"one with a token per digit (such as Qwen2.5's or SmolLM2's)"
+                f"model {name!r}: its tokenizer merges digits or separators ({' '.join(map(repr, bad[:5]))})",
+                "choose one with a token per digit (such as Qwen2.5's or SmolLM2's)",
             )
         # Not all tokenizers merge by pairs: so also on a text with all of them, which is longer than any token.
         sample = codec.format(np.arange(0, 1100, 7).reshape(-1, 2)[:78] / 10**codec.decimals * 3.37)
         if list(self.encode(sample)) != list(tokenizer.encode(sample, add_special_tokens=False)):
             raise LvjobsError(
-                f"model {name!r}: its tokenizer merges digits or separators in {sample[:24]!r}; choose one with a "
-                f"token per digit (such as Qwen2.5's or SmolLM2's)"
+                f"model {name!r}: its tokenizer merges digits or separators in {sample[:24]!r}",
+                "choose one with a token per digit (such as Qwen2.5's or SmolLM2's)",
             )
         self.alphabet: NDArray[np.int64] = self.encode(ALPHABET)
         """The ids of ALPHABET's characters, in its order: (characters,)."""

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Column, Connection, CursorResult, Select, delete, func, insert, select
 
 from lvjobs.ledger import tables
+from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import Closed, Run
-from lvjobs.study.words import FORMER_CONVENTIONS, Cause, RunState
+from lvjobs.study.words import RunState
 
 _SET = "closed set"
 
@@ -33,7 +34,7 @@ class Closing:
         if "unclosed" not in self._known:
             query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
             query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
-            found = [run_of(row) for row in rows_of(self._connection.execute(query))]
+            found = [record_of(Run, row) for row in rows_of(self._connection.execute(query))]
             self._known["unclosed"] = {run.id: run for run in found}
         kept: dict[str, Run] = self._known["unclosed"]
         return kept
@@ -95,7 +96,7 @@ class Closing:
         found = [open_[run_id] for run_id in wanted & open_.keys()]
         if missing := wanted - open_.keys():
             rows = rows_among(self._connection, select(tables.runs), tables.runs.c.id, missing)
-            found += [run_of(row) for row in rows]
+            found += [record_of(Run, row) for row in rows]
         return sorted(found, key=lambda run: run.ordinal)
 
 
@@ -117,16 +118,3 @@ def rows_among(
         return
     for begin in range(0, len(wanted), _VARIABLES):
         yield from rows_of(connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))))
-
-
-def current_rates(rates: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's rates with each convention under the name that it has now."""
-    return {FORMER_CONVENTIONS.get(name, name): rate for name, rate in rates.items()}
-
-
-def run_of(values: dict[str, Any]) -> Run:
-    """The run of a row."""
-    values["state"] = RunState(values["state"])
-    values["cause"] = Cause(values["cause"]) if values["cause"] else None
-    values["rates"] = current_rates(values["rates"])
-    return Run(**values)

@@ -24,7 +24,7 @@ from lvjobs.ledger.memo import Memo, memos_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import StudyLayout
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration: checked without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0

@@ -6,13 +6,13 @@ Written after each commit that changed any of it. What journals say of an attemp
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from lvjobs.ledger.closed import current_rates
+from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import RunState
 
 SCHEMA = 1
 
@@ -104,26 +104,21 @@ def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
     """
     try:
         value = json.loads(text)
-        run = _made(Run, {**value["run"], "config": config})
-        run = replace(run, rates=current_rates(run.rates))
-        attempts = [_made(Attempt, {**row, "run_id": run.id}) for row in value["attempts"]]
+        run = record_of(Run, _known(Run, {**value["run"], "config": config}))
+        attempts = [_known(Attempt, {**row, "run_id": run.id}) for row in value["attempts"]]
         reservation = value["reservation"]
         return Memo(
-            run=replace(run, state=RunState(run.state), cause=_cause(run.cause)),
-            attempts=[replace(attempt, cause=_cause(attempt.cause)) for attempt in attempts],
-            submissions=[_made(Submission, row) for row in value["submissions"]],
-            members=[_made(Member, row) for row in value["members"]],
-            reservation=_made(Work, reservation) if reservation else None,
+            run=run,
+            attempts=[record_of(Attempt, row) for row in attempts],
+            submissions=[Submission(**_known(Submission, row)) for row in value["submissions"]],
+            members=[record_of(Member, _known(Member, row)) for row in value["members"]],
+            reservation=Work(**_known(Work, reservation)) if reservation else None,
             cells={str(stage): int(position) for stage, position in value["cells"].items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not what runs.db knows of a run: {error}") from None
 
 
-def _made(kind: Any, row: Mapping[str, Any]) -> Any:
+def _known(kind: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     known = {item.name for item in fields(kind)}
-    return kind(**{key: value for key, value in row.items() if key in known})
-
-
-def _cause(word: Any) -> Cause | None:
-    return Cause(word) if word else None
+    return {key: value for key, value in row.items() if key in known}

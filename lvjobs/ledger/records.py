@@ -7,7 +7,7 @@ from typing import Any
 
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
-from lvjobs.study.words import Cause, RunState, StageState
+from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Run:
     is of these.
 
     `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
-    task that declares no cost. `held_for` is "budget" for a held run that goes on by itself once its FLOPs fit.
-    `after` is the id of the run that has to be completed first, empty for none. `not_before` is when a back-off ends.
-    `forgiven_until` is the attempt (its row id) up to which deaths no longer count, moved on when the user takes up a
-    held run. `profile_copy` is the hash under which the study keeps the profile's file as it was last submitted; empty
-    for a profile that is no file of the user's, and for runs that an older release declared.
+    task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
+    `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
+    count; it moves on when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
+    profile's file as it was last submitted; empty for a profile that is no file of the user's, and for runs that an
+    older release declared.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Run:
     not_before: float = 0.0
     forgiven_until: int = 0
     rates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    held_for: str = ""
+    held_for: HeldFor = HeldFor.NOTHING
     after: str = ""
     typed: Mapping[str, list[Any]] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
@@ -97,15 +97,6 @@ class Work:
         )
 
 
-_DEVICE_FAILED = "a device failed"
-_ON_NODE = f"{_DEVICE_FAILED} on node "
-
-
-def device_failed(node: str) -> str:
-    """`Attempt.died` of one whose device failed, on the node of this name, empty where Slurm has none for it."""
-    return f"{_ON_NODE}{node}" if node else _DEVICE_FAILED
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One execution of a run, and what its journal said up to byte `journal_offset`.
@@ -119,8 +110,9 @@ class Attempt:
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
     one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
-    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `died` is how the process of a
-    run that shares its job ended, if it did without a word of its own; or that a device failed, which `error` tells of.
+    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `failed_node`
+    is the node of a device that failed, empty where Slurm has no name for the node; `error` has the device's error.
+    `exit_status` is that of a process that broke down, None where it is not known.
     `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`). `checkpoint_every` is the
     interval that it kept, in steps, None where its journal does not say.
     """
@@ -147,7 +139,7 @@ class Attempt:
     validation_step: int | None = None
     validation_windows: int = 0
     signal: str = ""
-    leave_cause: str = ""
+    leave_cause: LeaveCause = LeaveCause.NONE
     leave_action: str = ""
     error: str = ""
     traceback: str = ""
@@ -163,7 +155,9 @@ class Attempt:
     allocated_seconds: float | None = None
     gpus: int | None = None
     sharing: int = 1
-    died: str = ""
+    died: Breakdown = Breakdown.NONE
+    failed_node: str = ""
+    exit_status: int | None = None
     curve: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_every: int | None = None
 
@@ -190,12 +184,7 @@ class Attempt:
     @property
     def blames_device(self) -> bool:
         """Whether its error was a device's, and not the code's."""
-        return self.died.startswith(_DEVICE_FAILED)
-
-    @property
-    def bad_node(self) -> str:
-        """The node that has the device which failed, where one did and Slurm has a name for it."""
-        return self.died.removeprefix(_ON_NODE) if self.died.startswith(_ON_NODE) else ""
+        return self.died is Breakdown.DEVICE
 
     @property
     def gained(self) -> bool:
@@ -226,7 +215,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Member:
-    """A run's place in a submission: `live`, `revoked` (its job must not train, and is cancelled) or `settled`.
+    """A run's place in a submission.
 
     `missing_since` is when passes began to find its job nowhere; `hold_lifted` the restart count for which the requeue
     hold was lifted (once each).
@@ -235,20 +224,24 @@ class Member:
     token: str
     member: int
     run_id: str
-    state: str = "live"
+    state: MemberState = MemberState.LIVE
     missing_since: float | None = None
     hold_lifted: int = -1
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something a pass or a command did, in words."""
+    """Something a pass or a command did, in words.
+
+    `attempt_id`: the end of this attempt; `text` is then what follows from it.
+    """
 
     time: float
     kind: str
     text: str
     run_id: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    attempt_id: int | None = None
 
 
 @dataclass(frozen=True)

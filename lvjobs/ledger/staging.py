@@ -5,9 +5,10 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from lvjobs.ledger import tables
+from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import StageRecord
 from lvjobs.study.words import StageState
 
@@ -22,7 +23,7 @@ class Staging:
     def stages(self) -> list[StageRecord]:
         """All stages, in the order of their declaration."""
         rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
-        return [_stage(row) for row in rows]
+        return [record_of(StageRecord, dict(row._mapping)) for row in rows]  # noqa: SLF001
 
     def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then.
@@ -71,11 +72,6 @@ def _named(stage: StageRecord) -> Iterator[str]:
     for key in ("from", "after", "evaluate"):
         value = stage.definition.get(key) or ()
         yield from [value] if isinstance(value, str) else value
-
-
-def _stage(row: Row[Any]) -> StageRecord:
-    values = dict(row._mapping)  # noqa: SLF001
-    return StageRecord(**{**values, "state": StageState(values["state"])})
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from lvjobs.study.words import MemberState
+
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
 )
@@ -120,6 +122,8 @@ attempts = Table(
     Column("died", String, nullable=False),
     Column("curve", JSON, nullable=False),
     Column("checkpoint_every", Integer),
+    Column("failed_node", String, nullable=False),
+    Column("exit_status", Integer),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 
@@ -146,7 +150,7 @@ members = Table(
     Column("hold_lifted", Integer, nullable=False),
 )
 # One run, one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
-Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == "live")
+Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE.value)
 
 events = Table(
     "events",
@@ -157,6 +161,7 @@ events = Table(
     Column("text", Text, nullable=False),
     Column("run_id", String, index=True),
     Column("details", JSON, nullable=False),
+    Column("attempt_id", Integer),
 )
 
 charges = Table(
@@ -188,4 +193,105 @@ closed = Table(
     Column("row", Text, nullable=False),
     Column("tally", Text, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# State of parts of the product (`lvjobs.ledger.kept`), each as records of its own. A table without a key has one row at
+# most.
+
+avoided_nodes = Table(
+    "avoided_nodes",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("used_in", JSON, nullable=False),
+)
+
+# The nodes that each job was told to avoid.
+told_jobs = Table(
+    "told_jobs",
+    metadata,
+    Column("job", String, primary_key=True),
+    Column("nodes", JSON, nullable=False),
+)
+
+driver = Table(
+    "driver",
+    metadata,
+    Column("stopped", Boolean, nullable=False),
+    Column("refused", Text, nullable=False),
+    Column("refused_at", Float, nullable=False),
+    Column("asked", Text, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("held", JSON, nullable=False),
+    Column("ended", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("failed", Text, nullable=False),
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("stage", String, primary_key=True),
+    Column("identity", String, nullable=False),
+    Column("entries", JSON, nullable=False),
+)
+
+prunings = Table(
+    "prunings",
+    metadata,
+    Column("stage", String, primary_key=True),
+    Column("reports", JSON, nullable=False),
+    Column("pruned", JSON, nullable=False),
+)
+
+# When passes were made, and the jobs that they found suspended.
+watch = Table(
+    "watch",
+    metadata,
+    Column("last", Float, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("machine", String, nullable=False),
+    Column("uptime", Float, nullable=False),
+)
+
+suspensions = Table(
+    "suspensions",
+    metadata,
+    Column("place", String, primary_key=True),
+    Column("restart", Integer, nullable=False),
+    Column("total", Float),
+    Column("since", Float, nullable=False),
+)
+
+site_limits = Table(
+    "site_limits",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("time", Float, nullable=False),
+    Column("caps", JSON, nullable=False),
+    Column("members", Integer),
+    Column("minutes", Integer),
+)
+
+# The sums of closed runs, and the rules by which they were closed.
+closed_sums = Table(
+    "closed_sums",
+    metadata,
+    Column("count", Integer, nullable=False),
+    Column("token", String, nullable=False),
+    Column("tally", Text, nullable=False),
+)
+
+closed_basis = Table(
+    "closed_basis",
+    metadata,
+    Column("format", Integer, nullable=False),
+    Column("terms", JSON, nullable=False),
+    Column("gpus", JSON, nullable=False),
+    Column("profiles", JSON, nullable=False),
 )

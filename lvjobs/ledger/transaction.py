@@ -7,16 +7,18 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.closed import Closing, rows_among, rows_of, run_of
+from lvjobs.ledger.closed import Closing, rows_among, rows_of
+from lvjobs.ledger.kept import Keeping
+from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
 from lvjobs.ledger.staging import Staging, plain, values_of
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, LeaveCause, MemberState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 """What memos keep of an attempt that a journal told of."""
 
 
-class Transaction(Closing, Staging):
+class Transaction(Closing, Keeping, Staging):
     """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def __init__(self, connection: Connection, known: dict[str, Any]) -> None:
@@ -45,7 +47,7 @@ class Transaction(Closing, Staging):
             return [run for run in self.unclosed() if not run.state.is_final]
         if "runs" not in self._known:
             query = select(tables.runs).order_by(tables.runs.c.ordinal)
-            self._known["runs"] = [run_of(row) for row in rows_of(self._connection.execute(query))]
+            self._known["runs"] = [record_of(Run, row) for row in rows_of(self._connection.execute(query))]
         return list(self._known["runs"])
 
     def find_run(self, *, name: str | None = None, id: str | None = None) -> Run | None:  # noqa: A002
@@ -56,7 +58,7 @@ class Transaction(Closing, Staging):
             if value is not None:
                 query = query.where(tables.runs.c[column] == value)
         row = self._connection.execute(query.limit(1)).first()
-        return run_of(dict(row._mapping)) if row else None  # noqa: SLF001
+        return record_of(Run, dict(row._mapping)) if row else None  # noqa: SLF001
 
     def add_run(self, run: Run) -> None:
         """Insert a run; its ordinal is assigned here."""
@@ -100,15 +102,15 @@ class Transaction(Closing, Staging):
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
         """Attempts, oldest first; of these runs, or of all."""
         rows = self._of_runs(select(tables.attempts), tables.attempts, run_ids)
-        return [_attempt(row) for row in sorted(rows, key=itemgetter("id"))]
+        return [record_of(Attempt, row) for row in sorted(rows, key=itemgetter("id"))]
 
     def attempts_of_packs(self) -> list[Attempt]:
         """Attempts in jobs that several runs share, as far as these are not settled."""
         members, submissions = tables.members.c, tables.submissions.c
-        unsettled = select(members.token).where(members.state != "settled")
+        unsettled = select(members.token).where(members.state != MemberState.SETTLED.value)
         packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
         query = select(tables.attempts).where(tables.attempts.c.token.in_(packs))
-        return [_attempt(row) for row in rows_of(self._connection.execute(query))]
+        return [record_of(Attempt, row) for row in rows_of(self._connection.execute(query))]
 
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
         """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
@@ -117,7 +119,7 @@ class Transaction(Closing, Staging):
             columns.cause.in_([cause.value for cause in causes]),
             columns.ended > since,
             columns.generation.is_not(None),
-            columns.leave_cause == "",
+            columns.leave_cause == LeaveCause.NONE.value,
             columns.error == "",
             columns.finished.is_(False),
         )
@@ -154,7 +156,7 @@ class Transaction(Closing, Staging):
         """Submissions with a member that is not settled, or all."""
         query = select(tables.submissions).order_by(tables.submissions.c.created)
         if unsettled:
-            pending = select(tables.members.c.token).where(tables.members.c.state != "settled")
+            pending = select(tables.members.c.token).where(tables.members.c.state != MemberState.SETTLED.value)
             query = query.where(tables.submissions.c.token.in_(pending))
         return [Submission(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
 
@@ -162,8 +164,8 @@ class Transaction(Closing, Staging):
         """Members that are not settled, or all."""
         query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
         if unsettled:
-            query = query.where(tables.members.c.state != "settled")
-        return [Member(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+            query = query.where(tables.members.c.state != MemberState.SETTLED.value)
+        return [record_of(Member, row) for row in rows_of(self._connection.execute(query))]
 
     def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
@@ -193,7 +195,7 @@ class Transaction(Closing, Staging):
         """Change columns of a member."""
         self._note(run_id)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
-        self._connection.execute(update(tables.members).where(which).values(**changes))
+        self._connection.execute(update(tables.members).where(which).values(**plain(changes)))
 
     # -- events and charges -------------------------------------------------------------------------------------
 
@@ -277,8 +279,3 @@ class Transaction(Closing, Staging):
     def _touch_members(self, token: str) -> None:
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
         self._note(*self._connection.execute(query).scalars())
-
-
-def _attempt(values: dict[str, Any]) -> Attempt:
-    values["cause"] = Cause(values["cause"]) if values["cause"] else None
-    return Attempt(**values)

@@ -16,7 +16,7 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
     died        status: the worker itself, of a job that other runs share; told by the process that started it
     signal      signal (its name), step (the last one executed; as soon as it comes, so other lines may follow)
-    leave       cause (preempted | timeout | cancelled | superseded | stopped | exhausted | unknown), step,
+    leave       cause (`lvjobs.study.words.LeaveCause`), step,
                 action (none | requeued | asked: of the process that put its job back, if that could), detail
     error       type, message, traceback, step; device (true) and node (Slurm's name of it), where not the code is to
                 blame but a device
@@ -28,12 +28,9 @@ A reader may meet the file at any instant: a last line without its newline is to
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from lvjobs.foreign import clean
-
-UNKNOWN: Literal["unknown"] = "unknown"
-"""The cause of a `leave` line whose worker got no answer from Slurm: the signal of scancel is that of a preemption."""
 
 
 @dataclass(frozen=True)

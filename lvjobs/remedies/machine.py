@@ -90,7 +90,7 @@ DATA_MAKE = Remedy(
     "lvjobs data make {path}",
     "The data file is not there.",
     "Writes a file of synthetic series in the format that lvjobs reads.",
-    ("no such file; name yours with --data",),
+    ("name yours with --data",),
 )
 INSTALL_EXTRA = Remedy(
     "{python} -m pip install {package}",

@@ -34,8 +34,7 @@ def _why(shown: Mapping[str, Any], where: Sequence[str]) -> str:
     if not shown["left"]:
         return "no run on Slurm is under way that it could take further"
     if shown["refused"]:
-        offers = any(line.startswith("scrontab is offered") for line in shown["site"])
-        install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
+        install = remedies.DRIVER_INSTALL_SCRONTAB if shown["scrontab"] else remedies.DRIVER_INSTALL
         return (
             f"the site refused it: {shown['refused']}; name a partition, account or QOS for it under [driver] in "
             f"study.toml, then: {remedies.RESUME(*where)}; where the site allows none, type: {install(*where)}"

@@ -26,7 +26,7 @@ def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[s
     limits = ", ".join(f"{name} {_limit(minutes)}" for name, minutes in site["partitions"].items())
     if limits:
         yield f"partitions and their longest time limits: {limits}"
-    yield from site["notes"]
+    yield from (*site["notes"], *site["ways"])
 
 
 def _limit(minutes: float | None) -> str:

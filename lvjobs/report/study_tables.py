@@ -33,6 +33,7 @@ _FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
 class StudyTable:
     """A table: `rows` as printed, `values` the same unrounded with intervals, for JSON; `notes` belong under it."""
 
+    number: int
     title: str
     circumstances: str
     headers: tuple[str, ...]
@@ -77,9 +78,9 @@ def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
         used = {id(each) for each in (*cells, *lengths)}
         rest = sorted((each for each in runs if id(each) not in used), key=lambda each: each.subject)
         if cells:
-            tables.append(_table("Table 2: rank and learning rate", CELL, cells, (), zero_shot))
+            tables.append(_table(2, "rank and learning rate", CELL, cells, (), zero_shot))
         if lengths or rest or not runs:
-            tables.append(_table("Table 3: context length", CONTEXT, lengths, rest, zero_shot))
+            tables.append(_table(3, "context length", CONTEXT, lengths, rest, zero_shot))
     if len(parts) > 1:
         tables = [replace(table, notes=(*table.notes, _APART)) for table in tables]
     return tables
@@ -111,7 +112,8 @@ def _settings(each: Evaluated) -> dict[str, Any]:
 
 
 def _table(
-    title: str,
+    number: int,
+    subject: str,
     keys: Sequence[str],
     cells: Sequence[Evaluated],
     rest: Sequence[Evaluated],
@@ -149,7 +151,8 @@ def _table(
     notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")
     headers = ("", *(_NAMES.get(key, key.replace("_", " ")) for key in shown))
     figures = ("MAE", "MSE", "RMSE", "median MAE", "median MSE")
-    return StudyTable(title, first.circumstances, (*headers, *figures), tuple(rows), tuple(values), tuple(notes))
+    title, headers = f"Table {number}: {subject}", (*headers, *figures)
+    return StudyTable(number, title, first.circumstances, headers, tuple(rows), tuple(values), tuple(notes))
 
 
 def _cells(scores: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lvjobs.study.words import HeldFor
+
 COLOURS = {
     "running": "green",
     "completed": "bold green",
@@ -105,7 +107,7 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
 
 def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
     """Evaluations each wait for another run: nobody wants to read which."""
-    awaiting = [key for key in found if key[0] == "planned" and key[1].startswith("comes after ")]
+    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
     if len(awaiting) > 1:
         runs = [run for key in awaiting for run in found.pop(key)]
         found["planned", "each comes after a run that is not completed yet"] = runs
@@ -113,7 +115,7 @@ def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> No
 
 def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
     """Runs that the budget has no room for each want another number of FLOPs: the first's will do."""
-    short = [key for key, runs in found.items() if runs[0].get("held_for") == "budget"]
+    short = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
     if len(short) > 1:
         runs = [run for key in short for run in found.pop(key)]
         found["held", f"for the first, {short[0][1]}"] = runs

@@ -56,3 +56,70 @@ class Cause(str, Enum):
     LAUNCH_FAILED = "launch_failed"
     CODE_ERROR = "code_error"
     LOST = "lost"
+
+
+class HeldFor(str, Enum):
+    """What a held or paused run waits for, where that is not the user alone."""
+
+    NOTHING = ""
+    BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
+    REPLAYS = "replays"  # the user: the run may have one reservation only, and used it up
+    STOPPED = "stopped"  # its stage, which was stopped
+    PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "HeldFor":
+        return cls.NOTHING  # a word of another release: the user decides
+
+
+class MemberState(str, Enum):
+    """The state of a run's place in a submission."""
+
+    LIVE = "live"
+    REVOKED = "revoked"  # its job must not train the run, and is cancelled
+    SETTLED = "settled"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "MemberState":
+        return cls.LIVE  # a word of another release: a second submission of the run would be worse than none
+
+
+class LeaveCause(str, Enum):
+    """The cause that a worker gives in its journal when it leaves."""
+
+    NONE = ""
+    PREEMPTED = "preempted"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    STOPPED = "stopped"
+    EXHAUSTED = "exhausted"
+    UNKNOWN = "unknown"  # Slurm gave no answer, and the signal of scancel is that of a preemption
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "LeaveCause":
+        return cls.UNKNOWN
+
+
+class Breakdown(str, Enum):
+    """A failure of an attempt that its code is not to blame for, as its journal has it."""
+
+    NONE = ""
+    PROCESS = "process"  # the process ended without a last word, in a job that other runs share
+    DEVICE = "device"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "Breakdown":
+        return cls.PROCESS
+
+
+class SubmitOutcome(str, Enum):
+    """The outcome of a submission."""
+
+    SUBMITTED = "submitted"
+    PLANNED = "planned"
+    LIMITED = "limited"
+    DEFERRED = "deferred"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    OVER_BUDGET = "over_budget"

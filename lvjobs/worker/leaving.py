@@ -14,15 +14,12 @@ meant to end. In doubt, nothing is requeued: the next pass finds a journal that 
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
 from lvjobs.errors import LvjobsError
-from lvjobs.records.journal import UNKNOWN
+from lvjobs.study.words import LeaveCause
 from lvjobs.worker.environment import JobEnvironment
-
-LeaveCause = Literal["preempted", "timeout", "cancelled", "superseded", "stopped", "exhausted", "unknown"]
 
 DEADLINE = "deadline"
 """The signal that nobody sent: the time limit is near. Means what SIGUSR2 means."""
@@ -62,25 +59,27 @@ class Leave:
 
 
 def _cause_of_signal(signal: str) -> LeaveCause:
-    return "timeout" if signal in _TIME_LIMIT else "preempted"
+    return LeaveCause.TIMEOUT if signal in _TIME_LIMIT else LeaveCause.PREEMPTED
 
 
 def decide_leave(evidence: Evidence) -> Leave:
     """Decide how to leave. Pure."""
     signal = evidence.signal
     if evidence.superseded:
-        return Leave("superseded", requeue=False, detail="a newer generation has claimed the run")
+        return Leave(LeaveCause.SUPERSEDED, requeue=False, detail="a newer generation has claimed the run")
     if evidence.cancel_requested:
-        return Leave("cancelled", requeue=False, detail=f"{signal}; the job was cancelled")
+        return Leave(LeaveCause.CANCELLED, requeue=False, detail=f"{signal}; the job was cancelled")
     if signal == REVOKED:
-        return Leave("stopped", requeue=False, detail="the submission may no longer train this run")
+        return Leave(LeaveCause.STOPPED, requeue=False, detail="the submission may no longer train this run")
     if signal == EXHAUSTED:
-        return Leave("exhausted", requeue=False, detail="the FLOPs that were reserved for the run are used up")
+        return Leave(LeaveCause.EXHAUSTED, requeue=False, detail="the FLOPs that were reserved for the run are used up")
     if not evidence.on_slurm:
         return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
         # SIGTERM means preemption as well as scancel. A guess here would outweigh Slurm's own word later.
-        return Leave(UNKNOWN, requeue=False, detail=f"{signal}; scontrol did not answer, so nothing was requeued")
+        return Leave(
+            LeaveCause.UNKNOWN, requeue=False, detail=f"{signal}; scontrol did not answer, so nothing was requeued"
+        )
     return _decide_on_slurm(evidence, evidence.job)
 
 
@@ -88,17 +87,19 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
     signal, mine = evidence.signal, evidence.restart_count
     seen = f"{signal}; Slurm says {'+'.join(job.state)}, restart {job.restart_count} (mine {mine})"
     if job.is_cancelled:
-        return Leave("cancelled", requeue=False, detail=seen)
+        return Leave(LeaveCause.CANCELLED, requeue=False, detail=seen)
     if job.restart_count != mine:
         if job.preempt_time is not None and job.is_requeued:
-            return Leave("preempted", requeue=False, detail=f"{seen}, preempted and already requeued")
-        return Leave("superseded", requeue=False, detail=f"{seen}: the job was started again elsewhere")
+            return Leave(LeaveCause.PREEMPTED, requeue=False, detail=f"{seen}, preempted and already requeued")
+        return Leave(LeaveCause.SUPERSEDED, requeue=False, detail=f"{seen}: the job was started again elsewhere")
     if job.is_preempted:
         # A mode may be a list (`GANG,SUSPEND`).
         cancels = "cancel" in (evidence.preempt_mode or "").split(",")
-        return Leave("preempted", requeue=cancels, detail=f"{seen}, preempted" + (", a CANCEL site" if cancels else ""))
+        return Leave(
+            LeaveCause.PREEMPTED, requeue=cancels, detail=f"{seen}, preempted" + (", a CANCEL site" if cancels else "")
+        )
     if job.is_timed_out or (job.is_running and signal in _TIME_LIMIT):
-        return Leave("timeout", requeue=True, detail=f"{seen}, not preempted: the time limit")
+        return Leave(LeaveCause.TIMEOUT, requeue=True, detail=f"{seen}, not preempted: the time limit")
     return Leave(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
 
 

@@ -19,6 +19,7 @@ from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.foreign import cleaned
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
@@ -165,16 +166,18 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
-        _journal_leave(attempt, Leave("superseded", requeue=False, detail=str(error)), "none")
+        _journal_leave(attempt, Leave(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
         _exit_at_once(LEFT, environment)
     except KeyboardInterrupt:
-        _journal_leave(attempt, Leave("cancelled", requeue=False, detail="interrupted from the keyboard"), "none")
+        _journal_leave(
+            attempt, Leave(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
+        )
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # no fault of the code: the journal, which is open, is read where the study is now
             attempt.asked(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
-            _journal_leave(attempt, Leave("stopped", requeue=False, detail=detail), "none")
+            _journal_leave(attempt, Leave(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
             _exit_at_once(LEFT, environment)
         _journal_error(attempt, error, environment)
         code = ERROR
@@ -284,8 +287,8 @@ def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
 
 
 def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
-    attempt.journal.write("leave", cause=leave.cause, step=attempt.logged, action=action, detail=leave.detail)
-    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause} ({leave.detail})")
+    attempt.journal.write("leave", cause=leave.cause.value, step=attempt.logged, action=action, detail=leave.detail)
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause.value} ({leave.detail})")
 
 
 def _wake_driver(environment: JobEnvironment) -> None:

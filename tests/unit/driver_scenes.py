@@ -71,10 +71,10 @@ class Driven(Scene):
 
 
 class Refusing:
-    """The simulated cluster of a site that takes no driver. `notes`: what the site says of itself."""
+    """The simulated cluster of a site that takes no driver, and may offer scrontab."""
 
-    def __init__(self, cluster, *notes):
-        self._cluster, self._notes = cluster, notes
+    def __init__(self, cluster, *, scrontab=False):
+        self._cluster, self._scrontab = cluster, scrontab
 
     def __getattr__(self, name):
         return getattr(self._cluster, name)
@@ -85,4 +85,4 @@ class Refusing:
         return self._cluster.submit(request)
 
     def probe(self):
-        return replace(self._cluster.probe(), notes=self._notes)
+        return replace(self._cluster.probe(), scrontab=self._scrontab)

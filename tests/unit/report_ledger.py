@@ -11,7 +11,7 @@ from lvjobs.ledger.records import Attempt, Run
 from lvjobs.records.done import Done
 from lvjobs.study.config import load_study
 from lvjobs.study.run import RunConfig
-from lvjobs.study.words import Cause, RunState, StageState
+from lvjobs.study.words import Cause, LeaveCause, RunState, StageState
 
 BEGAN = 1.8e9
 RATES = {"official": {"training": 7_000_000_000_003, "validation": 11, "generation": 13}}
@@ -100,7 +100,7 @@ def executed(transaction, run, start, causes, *, each=300.0):
             validation_windows=4,
             train_seconds=each / 2,
             finished=cause is Cause.COMPLETED,
-            leave_cause="preempted" if cause is Cause.PREEMPTED else "",
+            leave_cause=LeaveCause.PREEMPTED if cause is Cause.PREEMPTED else LeaveCause.NONE,
         )
         attempts.append(replace(attempt, id=transaction.add_attempt(attempt)))
         reached += 0 if last else steps // 2

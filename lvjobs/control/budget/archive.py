@@ -7,7 +7,7 @@ other change in the ledger (triggers, `lvjobs.ledger.tables.closed`).
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lvjobs.control.backends import digest_of, gpus_by_default
@@ -16,30 +16,43 @@ from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
 from lvjobs.ledger.records import Attempt, Closed, Run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import FORMAT, RunStatus
 
 ORPHAN_SECONDS = 2 * 86400.0
 """How long the journal of an attempt that vanished is looked at, also after its run has ended."""
 
-_FORMAT = 3
-"""Raise it when charges, a row of the summary, or what is tallied, are made in another way: all is then made anew."""
 
-_SUMS, _BASIS = "closed sums", "closed by"
+@dataclass(frozen=True)
+class _Sums:
+    """What all closed runs come to, with the mark of their set."""
+
+    count: int
+    token: str
+    tally: str
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """The rules by which runs were closed: `gpus` that jobs get by each profile, as these were (`profiles`: hashes)."""
+
+    format: int = 0
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    profiles: Mapping[str, str] = field(default_factory=dict)
 
 
 def closed_tally(transaction: Transaction) -> Tally:
     """What all closed runs come to."""
-    mark = transaction.closed_mark()
-    kept = json.loads(transaction.setting(_SUMS) or "{}")
-    if kept.get("mark") == [*mark]:
-        return parse_tally(kept["tally"])
+    kept = transaction.row("closed_sums", _Sums)
+    if kept is not None and (kept.count, kept.token) == transaction.closed_mark():
+        return parse_tally(kept.tally)
     tally = total([parse_tally(text) for text in transaction.closed_tallies()])
     _keep(transaction, tally)
     return tally
 
 
 def _keep(transaction: Transaction, tally: Tally) -> None:
-    kept = {"mark": transaction.closed_mark(), "tally": tally.to_json()}
-    transaction.set_setting(_SUMS, json.dumps(kept))
+    transaction.set_rows("closed_sums", [_Sums(*transaction.closed_mark(), tally.to_json())])
 
 
 def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ()) -> Books:
@@ -57,8 +70,8 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ())
 
 def reopen_older(transaction: Transaction) -> None:
     """Open all again that another release closed, and charge all runs anew: its rules were others."""
-    kept = transaction.setting(_BASIS)
-    if kept is not None and json.loads(kept)["format"] != _FORMAT:
+    kept = transaction.row("closed_basis", _Basis)
+    if kept is not None and kept.format != FORMAT:
         transaction.reopen_all()
         attempts: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in transaction.attempts():
@@ -69,34 +82,34 @@ def reopen_older(transaction: Transaction) -> None:
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:
     """Open all again where rows were made by other rules than now: another convention, another profile's GPUs."""
-    basis = {"format": _FORMAT, **{key: value for key, value in asdict(terms).items() if key != "limit"}}
-    before = json.loads(transaction.setting(_BASIS) or "{}")
-    known, digests = before.pop("gpus", {}), before.pop("profiles", {})
+    binding = {key: value for key, value in asdict(terms).items() if key != "limit"}
+    before = transaction.row("closed_basis", _Basis) or _Basis()
+    known, digests = before.gpus, before.profiles
     profiles = {profile: digest_of(profile) for profile in sorted(closed_tally(transaction).profiles)}
     gpus = {
         profile: known[profile] if profile in known and digests.get(profile) == digest else gpus_by_default(profile)
         for profile, digest in profiles.items()
     }
-    if before != basis or any(known.get(profile, count) != count for profile, count in gpus.items()):
+    is_other = (before.format, before.terms) != (FORMAT, binding)
+    if is_other or any(known.get(profile, count) != count for profile, count in gpus.items()):
         transaction.reopen_all()
         gpus, profiles = {}, {}
-    if (before, known, digests) != (basis, gpus, profiles):
-        transaction.set_setting(_BASIS, json.dumps({**basis, "gpus": gpus, "profiles": profiles}))
+    basis = _Basis(FORMAT, binding, gpus, profiles)
+    if basis != before:
+        transaction.set_rows("closed_basis", [basis])
 
 
 def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
     """By what runs of these profiles were closed just now: the next pass compares it with what is then so."""
-    basis = json.loads(transaction.setting(_BASIS) or "{}")
-    kept = basis.setdefault("gpus", {})
-    if any(kept.get(profile) != count for profile, count in gpus.items()):
-        kept.update(gpus)
-        transaction.set_setting(_BASIS, json.dumps(basis))
+    basis = transaction.row("closed_basis", _Basis) or _Basis()
+    if any(basis.gpus.get(profile) != count for profile, count in gpus.items()):
+        transaction.set_rows("closed_basis", [replace(basis, gpus={**basis.gpus, **gpus})])
 
 
 def close_what_is_over(
     transaction: Transaction,
     books: Books,
-    rows: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, RunStatus],
     attempts: Mapping[str, Sequence[Attempt]],
     now: float,
     gpus: Mapping[str, int],
@@ -110,7 +123,9 @@ def close_what_is_over(
         return set()
     before = closed_tally(transaction)
     tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
-    transaction.close_runs([Closed(run.id, json.dumps(rows[run.id]), tallies[run.id].to_json()) for run in over])
+    transaction.close_runs(
+        [Closed(run.id, json.dumps(rows[run.id].to_dict()), tallies[run.id].to_json()) for run in over]
+    )
     _keep(transaction, total([before, *tallies.values()]))
     # A profile's copy does not change: only GPUs of profiles that are used as they are can.
     _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})

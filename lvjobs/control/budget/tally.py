@@ -13,7 +13,7 @@ from lvjobs.control.budget.accounts import KINDS, Account, Priced
 from lvjobs.control.budget.efficiency import Share, shares_of
 from lvjobs.control.budget.intervals import Groups, Measured, measure
 from lvjobs.control.budget.pace import Kind, Sample, samples_of
-from lvjobs.ledger.closed import current_rates
+from lvjobs.ledger.reading import current_rates
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.run import canonical_json
 

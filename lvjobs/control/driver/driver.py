@@ -19,19 +19,17 @@ from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, Submi
 from lvjobs.cluster.states import Hold
 from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.backends import driver_token, variables_of
-from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.words import StageState
+from lvjobs.study.words import HeldFor, StageState
 
 MOST = 2
 """Of a study: the one that drives, and the one that stands by."""
 
-_SETTING = "driver"
 _ASK_AGAIN_SECONDS = 3600.0
 """For so long a site that refused the driver is not asked again, unless it would be asked for something else."""
 
@@ -49,12 +47,12 @@ class Standing:
 
 def standing(transaction: Transaction) -> Standing:
     """What the ledger keeps of the driver."""
-    return Standing(**json.loads(transaction.setting(_SETTING) or "{}"))
+    return transaction.row("driver", Standing) or Standing()
 
 
 def set_standing(transaction: Transaction, value: Standing) -> None:
     """Keep it."""
-    transaction.set_setting(_SETTING, json.dumps(value.__dict__))
+    transaction.set_rows("driver", [value])
 
 
 def driven(runs: Sequence[Run]) -> list[Run]:
@@ -64,7 +62,7 @@ def driven(runs: Sequence[Run]) -> list[Run]:
 
 def waits_for_flops(transaction: Transaction) -> bool:
     """Whether there is a run or a stage that goes on by itself once the budget has room for it."""
-    if any(run.held_for == BUDGET for run in transaction.runs(only_open=True)):
+    if any(run.held_for is HeldFor.BUDGET for run in transaction.runs(only_open=True)):
         return True
     return any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in transaction.stages())
 

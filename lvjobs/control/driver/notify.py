@@ -10,7 +10,7 @@ import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,7 +28,6 @@ from lvjobs.study.config import Study
 from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
-_SETTING = "notified"
 _QUIET_SECONDS = 3600.0
 """After a notice of something held, so long no other: what is held meanwhile is told of together."""
 
@@ -45,7 +44,7 @@ class Told:
     `failed` is why the last notice did not go out by every way; if it did by none, the next pass tries again.
     """
 
-    held: tuple[str, ...] = ()
+    held: Sequence[str] = ()
     ended: bool = False
     at: float = 0.0
     failed: str = ""
@@ -72,12 +71,12 @@ def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: flo
     is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
     ended = bool(runs) and not is_open and not held
     new = [name for name in held if name not in told.held]
-    after = replace(told, held=tuple(held), ended=ended)
+    after = replace(told, held=held, ended=ended)
     if ended and not told.ended:
         return _of_the_end(runs, stages), replace(after, at=now)
     if new:
         if is_open and 0 <= now - told.at < _QUIET_SECONDS:
-            return None, replace(after, held=tuple(name for name in held if name in told.held))
+            return None, replace(after, held=[name for name in held if name in told.held])
         return _of_held(new, runs, stages), replace(after, at=now)
     return None, after
 
@@ -92,7 +91,7 @@ def _is_open(run: Run) -> bool:
 def count_as_told(transaction: Transaction) -> None:
     """Take what is held, and that nothing is open, as reported: a copy has no news that its original has not."""
     held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
-    transaction.set_setting(_SETTING, json.dumps(asdict(Told(tuple(held), ended=True))))
+    transaction.set_rows("notices", [Told(held, ended=True)])
 
 
 def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
@@ -135,8 +134,7 @@ def notify(session: Session) -> Notified:
         return Notified()
     now = session.clock()
     with session.ledger.transaction() as transaction:
-        known = json.loads(transaction.setting(_SETTING) or "{}")
-        told = Told(**{**known, "held": tuple(known.get("held", ()))})
+        told = transaction.row("notices", Told) or Told()
         runs, stages = transaction.unclosed(), transaction.stages()
         if not any(_is_open(run) for run in runs):
             busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
@@ -151,7 +149,7 @@ def notify(session: Session) -> Notified:
         did = [f"told you that the study {notice.text}"] if sent else []
     if after != told:
         with session.ledger.transaction() as transaction:
-            transaction.set_setting(_SETTING, json.dumps(asdict(after)))
+            transaction.set_rows("notices", [after])
             for line in did:
                 transaction.add_event(Event(now, "notice", line))
     is_news = after.failed and after.failed != told.failed

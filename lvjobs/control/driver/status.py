@@ -22,12 +22,17 @@ from lvjobs.study.config import Study
 
 
 def report(session: Session) -> dict[str, Any]:
-    """Who makes passes: the driver's jobs, why there are none, and what this site allows. See docs/json.md."""
+    """Return who makes passes: the driver's jobs, why there are none, and what this site allows.
+
+    See docs/json.md; `scrontab`, whether the site offers that, is not shown there.
+    """
     study = session.study
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
     on_slurm = backend_of(study.config.profile) != LOCAL or bool(left)
     jobs = look(session) if on_slurm else ()
+    keep = f"no Slurm, so keep {remedies.WATCH(*study.where)} running"
+    site, scrontab = _ways(session) if on_slurm else ([keep], False)
     return {
         "name": driver_name(study),
         "enabled": study.config.driver.job,
@@ -36,7 +41,8 @@ def report(session: Session) -> dict[str, Any]:
         "left": len(left),
         "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
         "cron": find_entries(driver_name(study)),
-        "site": _ways(session) if on_slurm else [f"no Slurm, so keep {remedies.WATCH(*study.where)} running"],
+        "site": site,
+        "scrontab": scrontab,
         "last_pass": last_pass(study.layout.summary),
     }
 
@@ -66,16 +72,15 @@ def last_pass(path: Path) -> float | None:
     return None if summary is None else float(summary["time"])
 
 
-def _ways(session: Session) -> list[str]:
+def _ways(session: Session) -> tuple[list[str], bool]:
+    """Return what the site allows, in words, and whether it offers scrontab."""
     try:
         site = session.cluster(DRIVER_PROFILE).probe()
     except ClusterError as error:
-        return [f"did not answer ({error})"]
+        return [f"did not answer ({error})"], False
     hold = site.requeue_hold_seconds
-    ways = (
-        [f"a job that requeues itself is held for {hold:.0f} s, which is the time between two passes"] if hold else []
-    )
-    return ways + [note for note in site.notes if any(word in note for word in ("scrontab", "AllocNodes"))]
+    held = f"a job that requeues itself is held for {hold:.0f} s, which is the time between two passes" if hold else ""
+    return [*filter(None, (held,)), *site.ways], site.scrontab
 
 
 def cron_entry(study: Study, minutes: int, *, of_slurm: bool) -> tuple[str, list[str]]:

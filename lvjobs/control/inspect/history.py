@@ -1,7 +1,6 @@
 """A run's story: what happened to it, moment by moment, from the ledger's events and attempts. Pure."""
 
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,41 +26,30 @@ def story(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> lis
 
     `attempts` and `events` are the run's, oldest first.
     """
-    then: dict[str, deque[str]] = defaultdict(deque)
-    ends = {_end(attempt) for attempt in attempts if attempt.cause}
+    then = {event.attempt_id: event.text for event in events if event.attempt_id}
     first = min([run.created, *(event.time for event in events[:1])])  # of whichever host's clock was behind
     moments = [Moment(first, "declared", f"declared, {run.steps} steps, in stage {run.stage}")]
-    for event in events:
-        end = next((end for end in ends if event.text.startswith(end)), None)
-        if end is None:
-            moments.append(Moment(event.time, event.kind, event.text))
-        else:
-            then[end].append(event.text.removeprefix(end).lstrip("; "))
+    moments += [Moment(event.time, event.kind, event.text) for event in events if not event.attempt_id]
     begun = [attempt.started for attempt in attempts if attempt.generation is not None]
     for number, attempt in enumerate(attempts, 1):
         later = min((start for start in begun if start > attempt.started), default=None)
-        moments += _of_attempt(number, attempt, then, later)
+        moments += _of_attempt(number, attempt, then.get(attempt.id, ""), later)
     order = {"ended": 0, "began": 2}
     return sorted(moments, key=lambda moment: (moment.time, order.get(moment.kind, 1)))
 
 
-def _end(attempt: Attempt) -> str:
-    """What a pass notes of an attempt's end before it says what follows."""
-    return f"{attempt.cause.value if attempt.cause else ''}: {attempt.evidence}"
+def _of_attempt(number: int, attempt: Attempt, then: str, later: float | None) -> Iterator[Moment]:
+    """Yield its beginning and its end, and what followed (`then`).
 
-
-def _of_attempt(number: int, attempt: Attempt, then: Mapping[str, deque[str]], later: float | None) -> Iterator[Moment]:
-    """Its beginning and its end; that is noted by a pass, which may come after the next one has begun (`later`)."""
+    A pass notes the end, and the pass may come after the next attempt has begun (`later`).
+    """
     where = f" on {attempt.host}" if attempt.host else ""
     if attempt.generation is not None:
         since = f", from the checkpoint of step {attempt.resumed_from}" if attempt.resumed_from else ""
         yield Moment(attempt.started, "began", f"attempt {number} begins{where} (job {attempt.job_id}){since}")
     if attempt.cause is not None:
-        words = [f"attempt {number} ends, {_end(attempt)}"]
-        if attempt.generation is not None:
-            words.append(_did(attempt))
-        if noted := then.get(_end(attempt)):
-            words.append(noted.popleft())
+        did = _did(attempt) if attempt.generation is not None else ""
+        words = [f"attempt {number} ends, {attempt.cause.value}: {attempt.evidence}", did, then]
         ended = attempt.ended or attempt.started
         ended = ended if later is None else min(ended, later)
         yield Moment(ended, "ended", "; ".join(filter(None, words)), attempt.cause.value)

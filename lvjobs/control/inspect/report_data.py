@@ -21,8 +21,8 @@ def retell(session: Session) -> dict[str, Any]:
     """All of it.
 
     `summary` is as a pass leaves it, made now of the ledger's rows and as old as the last pass. `spans` are the
-    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare; `step` the parts of what
-    one step costs (see `_step`); `runs` the records themselves.
+    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare, and the `mode` of its
+    rule; `step` the parts of what one step costs (see `_step`); `runs` the records themselves.
     """
     last = read_summary(session.study.layout.summary)
     with session.ledger.transaction() as transaction:
@@ -32,15 +32,17 @@ def retell(session: Session) -> dict[str, Any]:
         now = last["time"] if last else _newest(runs, attempts)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
-        summary = whole(build_summary(transaction, session.study, short, unclosed, (), (), now, {}), closed)
+        open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
+        summary = whole(open_.to_dict(), closed)
         cells = transaction.cells()
-        stages = [each for each in transaction.stages() if cells.get(each.name)]
-    compared = [each.name for each in stages if not each.stage.evaluates]
+        stages = [each.stage for each in transaction.stages() if cells.get(each.name)]
     return {
         "summary": summary,
         "runs": runs,
         "spans": spans(runs, attempts, charges, books, now),
-        "standings": [standing(session, name) for name in compared],
+        "standings": [
+            {**standing(session, stage.name), "mode": stage.select.mode} for stage in stages if not stage.evaluates
+        ],
         "step": _step(runs, books),
     }
 

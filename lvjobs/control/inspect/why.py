@@ -15,7 +15,7 @@ from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Attempt, Run
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
 from lvjobs.tasks.registry import task_of
 
@@ -133,7 +133,7 @@ def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now:
         begun = f"it was interrupted ({_cause(run)}), and " if run.state is RunState.INTERRUPTED else "it "
         return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
-        RunState.HELD: "it is held, and waits for " + ("FLOPs" if run.held_for == "budget" else "you"),
+        RunState.HELD: "it is held, and waits for " + ("FLOPs" if run.held_for is HeldFor.BUDGET else "you"),
         RunState.PAUSED: "it is paused, at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
@@ -205,7 +205,11 @@ def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iter
     elif run.state is RunState.SUBMITTING:
         yield "the next pass looks for its token in the queue, and adopts the job or submits anew"
     elif run.state is RunState.HELD:
-        yield "nothing, until you take it up" if run.held_for != "budget" else "it goes on by itself when its FLOPs fit"
+        yield (
+            "nothing, until you take it up"
+            if run.held_for is not HeldFor.BUDGET
+            else "it goes on by itself when its FLOPs fit"
+        )
     if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
         yield f"its checkpoints stay: the newest is of step {checkpoint}"
 
@@ -217,7 +221,7 @@ def _remedies(
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"
-        if run.held_for == "budget":
+        if run.held_for is HeldFor.BUDGET:
             yield remedies.BUDGET_SET(*where), "raises the limit"
             after = "takes it up"
         if died is not None and died.cause is Cause.OUT_OF_MEMORY:

@@ -41,7 +41,7 @@ from lvjobs.ledger.records import Event, Reservation, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.current import typed_over
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
 _MOST_EVENTS = 10_000
 """Of a run, among which one is looked for that was reported before."""
@@ -74,8 +74,9 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
         runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
         saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
         transaction.save_attempts([attempt for attempt in saved if attempt.id])
+        latest = {attempt.run_id: attempt.id for attempt in saved}
         for action in actions:
-            told += _write_one(action, transaction, runs, study, now)
+            told += _write_one(action, transaction, runs, study, now, latest)
         spenders = {attempt.run_id for attempt in saved}
         attempts = defaultdict(list)
         for attempt in transaction.attempts(sorted(spenders)):
@@ -92,11 +93,17 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
 
 
 def _write_one(
-    action: Action, transaction: Transaction, runs: dict[str, Run], study: Study, now: float
+    action: Action,
+    transaction: Transaction,
+    runs: dict[str, Run],
+    study: Study,
+    now: float,
+    latest: dict[str, int],
 ) -> Iterable[str]:
+    """Write it. `latest` are the ids of the attempts that are new or changed, the last one of each run."""
     if isinstance(action, SaveAttempt):
         if not action.attempt.id:
-            transaction.add_attempt(action.attempt)
+            latest[action.attempt.run_id] = transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
         run, problem = runs[action.run_id], ""
         changes: dict[str, Any] = {
@@ -117,9 +124,13 @@ def _write_one(
         if changes:
             transaction.update_run(run.id, **changes)
             runs[run.id] = replace(run, **changes)
-        notes = list(filter(None, (action.note, problem)))
-        transaction.add_events([Event(now, action.state.value, note, run.id) for note in notes])
-        return [f"{run.name}: {note}" for note in notes]
+        ended = latest.get(run.id) if action.death else None
+        if action.words:
+            text = action.note if ended else action.words
+            transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
+        if problem:
+            transaction.add_event(Event(now, action.state.value, problem, run.id))
+        return [f"{run.name}: {words}" for words in (action.words, problem) if words]
     elif isinstance(action, Report):
         if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
             transaction.add_event(Event(now, "state", action.text, action.run_id))
@@ -135,9 +146,9 @@ def _write_one(
         transaction.update_member(action.token, action.run_id, missing_since=action.since)
     elif isinstance(action, Revoke):
         # missing for the live run is not yet missing for good: its job is looked for anew, and cancelled if it comes
-        transaction.update_member(action.token, action.run_id, state="revoked", missing_since=None)
+        transaction.update_member(action.token, action.run_id, state=MemberState.REVOKED, missing_since=None)
     elif isinstance(action, Settle):
-        transaction.update_member(action.token, action.run_id, state="settled")
+        transaction.update_member(action.token, action.run_id, state=MemberState.SETTLED)
     elif isinstance(action, LiftHold):
         transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
     elif isinstance(action, AvoidNode):
@@ -239,15 +250,15 @@ def _submit(
         if clusters[profile].absent:  # the runs stay due, for a pass on a host that reaches it
             continue
         for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
-            if sent.outcome != "limited":
+            if sent.outcome is not SubmitOutcome.LIMITED:
                 told.append(_outcome(sent))
-            if sent.outcome == "unclear":  # until its token was looked up, nothing more goes there
+            if sent.outcome is SubmitOutcome.UNCLEAR:  # until its token was looked up, nothing more goes there
                 return told
     return told
 
 
 def _outcome(sent: Sent) -> str:
     names = ", ".join(run.name for run in sent.runs)
-    outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome
+    outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome.value
     outcome += f": {sent.said}" if sent.said else ""
     return f"{names}: {outcome}"

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from lvjobs.control.reconcile.classify import Death
 from lvjobs.ledger.records import Attempt, Work
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, RunState
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,10 @@ class SaveAttempt:
 
 @dataclass(frozen=True)
 class SetRun:
-    """Change a run's state and what stands beside it; `note` is an event, in words."""
+    """Change a run's state and what stands beside it.
+
+    `note` is an event, in words. `death`: it follows from this end of the run's latest attempt, and `note` says how.
+    """
 
     run_id: str
     state: RunState
@@ -26,7 +30,13 @@ class SetRun:
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    held_for: str = ""
+    held_for: HeldFor = HeldFor.NOTHING
+    death: Death | None = None
+
+    @property
+    def words(self) -> str:
+        """Return what is reported of it: the end of the attempt, and the note."""
+        return "; ".join(filter(None, (self.death.words if self.death else "", self.note)))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
 from lvjobs.ledger.records import Attempt
-from lvjobs.records.journal import UNKNOWN
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, LeaveCause
 
 _SLURM_CAUSES = {
     Ending.CANCELLED: Cause.CANCELLED,
@@ -21,10 +20,10 @@ _SLURM_CAUSES = {
     Ending.TIMED_OUT: Cause.TIMEOUT,
 }
 _LEAVE_CAUSES = {
-    "preempted": Cause.PREEMPTED,
-    "timeout": Cause.TIMEOUT,
-    "cancelled": Cause.CANCELLED,
-    "stopped": Cause.PREEMPTED,
+    LeaveCause.PREEMPTED: Cause.PREEMPTED,
+    LeaveCause.TIMEOUT: Cause.TIMEOUT,
+    LeaveCause.CANCELLED: Cause.CANCELLED,
+    LeaveCause.STOPPED: Cause.PREEMPTED,
 }
 
 _TIME_LIMIT = ("SIGUSR2", "deadline", "")
@@ -37,6 +36,11 @@ class Death:
 
     cause: Cause
     evidence: str
+
+    @property
+    def words(self) -> str:
+        """Return both."""
+        return f"{self.cause.value}: {self.evidence}"
 
 
 def execution(history: Sequence[Job], restart_count: int) -> Job | None:
@@ -58,7 +62,7 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         return Death(Cause.COMPLETED, "the journal says done")
     if attempt.error and not attempt.blames_device:
         return Death(Cause.CODE_ERROR, attempt.error)
-    if attempt.leave_cause == "exhausted":
+    if attempt.leave_cause is LeaveCause.EXHAUSTED:
         return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
@@ -67,11 +71,11 @@ def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) 
         return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
     if attempt.died:
         said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
-        return Death(Cause.KILLED, f"{attempt.died}{said}; last step {attempt.step}")
-    if attempt.leave_cause == "superseded":
+        return Death(Cause.KILLED, f"{_broke_down(attempt)}{said}; last step {attempt.step}")
+    if attempt.leave_cause is LeaveCause.SUPERSEDED:
         return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
-        if attempt.leave_cause == UNKNOWN:
+        if attempt.leave_cause is LeaveCause.UNKNOWN:
             return Death(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
         if attempt.signal:
             return Death(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
@@ -93,13 +97,19 @@ def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
     said = describe(job)
     if job.ending in _SLURM_CAUSES:
         return Death(_SLURM_CAUSES[job.ending], f"{said}; last step {attempt.step}")
-    if attempt.leave_cause == UNKNOWN:
+    if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
         is_told = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
         return Death(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
     if job.ending in (Ending.PREEMPTED, Ending.REQUEUED) and (attempt.signal or not flag_is_stale):
         return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
+
+
+def _broke_down(attempt: Attempt) -> str:
+    if attempt.blames_device:
+        return "a device failed" + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
+    return f"its process died ({attempt.exit_status}) in a job that other runs share"
 
 
 def _left(attempt: Attempt) -> str:

@@ -26,9 +26,11 @@ from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import is_due
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import Attempt
-from lvjobs.records.journal import UNKNOWN
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
+
+_NO_CAUSE = (LeaveCause.NONE, LeaveCause.UNKNOWN)
+_LEFT_A_PACK = (LeaveCause.EXHAUSTED, LeaveCause.STOPPED, LeaveCause.SUPERSEDED)
 
 
 def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:
@@ -118,7 +120,7 @@ class _Case(Conclusions):
             return
         jobs = [other for other in self.view.others if other.member.token == current.token]
         if all(other.is_gone(self.now, self.policy.lost_seconds) for other in jobs):
-            obeyed = current.leave_cause in ("", "stopped", UNKNOWN) and not current.error
+            obeyed = current.leave_cause in (*_NO_CAUSE, LeaveCause.STOPPED) and not current.error
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
             death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
@@ -154,7 +156,7 @@ class _Case(Conclusions):
         if not live.queue_known:
             return
         if current is not None:
-            if current.leave_cause not in ("", UNKNOWN):
+            if current.leave_cause not in _NO_CAUSE:
                 yield from self.died(live, classify(current, None), requeued=False)
                 return
             if live.submission.job_id is None:
@@ -263,7 +265,7 @@ class _Case(Conclusions):
     @staticmethod
     def _left_alone(current: Attempt) -> bool:
         """Whether it left a shared job that goes on: what else ends it ends the job, which is seen for itself."""
-        return bool(current.died) or current.leave_cause in ("exhausted", "stopped", "superseded")
+        return bool(current.died) or current.leave_cause in _LEFT_A_PACK
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = with_accounting(job, live.history)

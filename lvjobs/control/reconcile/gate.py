@@ -14,13 +14,7 @@ from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, 
 from lvjobs.control.reconcile.outcome import give_up
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.ledger.records import Run, Work
-from lvjobs.study.words import Cause, RunState
-
-BUDGET = "budget"
-"""`held_for` of a run that waits for FLOPs and for nothing else."""
-
-REPLAYS = "replays"
-"""`held_for` of a run that was to have no more than one reservation, and used it up."""
+from lvjobs.study.words import Cause, HeldFor, RunState
 
 
 @dataclass
@@ -114,7 +108,7 @@ class _Gate:
         for case in self._in_order():
             if case.is_submitted:
                 self._admit(case)
-            elif case.run.held_for == BUDGET and case.state is RunState.HELD and case.is_idle:
+            elif case.run.held_for is HeldFor.BUDGET and case.state is RunState.HELD and case.is_idle:
                 self._release(case)
         return [action for case in self._cases for action in case.actions]
 
@@ -158,7 +152,7 @@ class _Gate:
         else:
             command = remedies.RESUME_RUN(run=case.run.name)
             reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: {command}"
-            self._hold(case, reason, held_for=REPLAYS)
+            self._hold(case, reason, held_for=HeldFor.REPLAYS)
 
     def _reserve(self, case: Case, wanted: Work, extra: int) -> None:
         self._free -= extra
@@ -197,9 +191,9 @@ class _Gate:
 
     # -- what must wait ------------------------------------------------------------------------------------------
 
-    def _hold(self, case: Case, reason: str, held_for: str = BUDGET) -> None:
+    def _hold(self, case: Case, reason: str, held_for: HeldFor = HeldFor.BUDGET) -> None:
         """Held; a job that trains writes a checkpoint first, and leaves. What it was to spend is free for others."""
-        if held_for == BUDGET:
+        if held_for is HeldFor.BUDGET:
             reason += f"; it goes on by itself once they are free, or the limit is raised: {remedies.BUDGET_SET}"
         is_training = case.state is RunState.RUNNING
         case.actions[:] = [action for action in case.actions if not isinstance(action, Submit)]

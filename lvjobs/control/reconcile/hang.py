@@ -16,9 +16,8 @@ A job that Slurm suspended cannot write. A pass that finds a job suspended, or f
 begins its silence anew.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.reconcile.views import MemberView
@@ -42,9 +41,10 @@ and takes a moment to answer."""
 class Rest:
     """A suspended execution of a job: its restart count, seconds suspended in all, and when a pass last saw it grow.
 
-    `total` is None for a job that was suspended when the last pass looked.
+    `place` is that of the job, see `_place`. `total` is None for a job that was suspended when the last pass looked.
     """
 
+    place: str
     restart: int
     total: float | None
     since: float
@@ -54,7 +54,7 @@ class Rest:
 class Watch:
     """`last`: when the last pass was made, on `machine`, which then was up for `uptime` seconds.
 
-    `since`: from when on all that time was watched. `rests` are by the place of a job, see `_place`.
+    `since`: from when on all that time was watched. `rests` are by the place of a job.
     """
 
     last: float = 0.0
@@ -86,17 +86,6 @@ class Watch:
         """From when on a journal may have grown that a pass at `now` finds grown; a silence of `bound` is hung."""
         return max(self.last, now - bound / 2)
 
-    @classmethod
-    def from_json(cls, text: str | None) -> "Watch":
-        """As the ledger keeps it."""
-        values = json.loads(text) if text else {}
-        rests = {place: Rest(**rest) for place, rest in values.pop("rests", {}).items()}
-        return cls(**values, rests=rests)
-
-    def to_json(self) -> str:
-        """One JSON object."""
-        return json.dumps(asdict(self))
-
 
 def _place(view: MemberView) -> str:
     return f"{view.member.token}.{view.member.member}"
@@ -109,12 +98,12 @@ def _rest(view: MemberView, before: Rest | None, now: float) -> Rest | None:
         return before  # nobody answered
     restart = job.restart_count or 0
     if job.is_suspended:
-        return Rest(restart, None, now)
+        return Rest(_place(view), restart, None, now)
     if not job.is_running or (before is not None and before.restart != restart):
         before = None
     was = 0.0 if before is None else before.total
     if was is None or job.suspended > was + _ROUNDED_SECONDS:
-        return Rest(restart, job.suspended, now)
+        return Rest(_place(view), restart, job.suspended, now)
     return before
 
 

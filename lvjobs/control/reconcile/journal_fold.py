@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.ledger.records import Attempt, device_failed
+from lvjobs.ledger.records import Attempt
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.curves import LOSSES
-from lvjobs.records.journal import UNKNOWN, Entry
+from lvjobs.records.journal import Entry
 from lvjobs.records.sketch import Sketch
+from lvjobs.study.words import Breakdown, LeaveCause
 
 
 def begin(claim: Claim, run_id: str, grown: float) -> Attempt:
@@ -86,11 +87,13 @@ def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
     if entry.kind == "leave":
         return replace(attempt, leave_cause=_leave_cause(fields), leave_action=str(fields.get("action", "none")))
     if entry.kind == "died" and not attempt.blames_device:
-        return replace(attempt, died=f"its process died ({fields.get('status')}) in a job that other runs share")
+        return replace(attempt, died=Breakdown.PROCESS, exit_status=fields.get("status"))
     if entry.kind == "error":
         error = f"{fields.get('type', 'Error')}: {fields.get('message', '')}"
-        died = device_failed(str(fields.get("node") or "")) if fields.get("device") else attempt.died
-        return replace(attempt, error=error, traceback=str(fields.get("traceback", "")), died=died)
+        told = replace(attempt, error=error, traceback=str(fields.get("traceback", "")))
+        if fields.get("device"):
+            return replace(told, died=Breakdown.DEVICE, failed_node=str(fields.get("node") or ""))
+        return told
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt
@@ -100,8 +103,8 @@ _GUESSED = "the scheduler did not answer, so the cause is read off the signal"
 """Part of the detail that older workers wrote beside a cause that they had guessed. Runs keep their code snapshot."""
 
 
-def _leave_cause(fields: Mapping[str, Any]) -> str:
-    return UNKNOWN if _GUESSED in str(fields.get("detail", "")) else str(fields.get("cause", ""))
+def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
+    return LeaveCause.UNKNOWN if _GUESSED in str(fields.get("detail", "")) else LeaveCause(str(fields.get("cause", "")))
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:

@@ -24,7 +24,7 @@ from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.done import Done, parse_done
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 
 _SACCT_MARGIN_SECONDS = 3600.0
 """How much further back than the oldest live submission sacct is asked: clocks of two hosts differ."""
@@ -165,8 +165,8 @@ def _run_view(
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, growing)
-    live = next((view for view in members if view.member.state == "live"), None)
-    others = [view for view in members if view.member.state == "revoked"]
+    live = next((view for view in members if view.member.state is MemberState.LIVE), None)
+    others = [view for view in members if view.member.state is MemberState.REVOKED]
     return RunView(run, attempts, changed, live, others, done)
 
 

@@ -11,7 +11,7 @@ from lvjobs.control.reconcile.policy import GoOn, Hold, Stop, verdict
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.control.submission.time_limits import after_a_timeout
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 
 class Conclusions:
@@ -48,18 +48,18 @@ class Conclusions:
     def judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """What the run does after this death: it goes on, is held, or ends. `requeued`: its job goes on by itself."""
         last = self.attempts.ended[-1] if self.attempts.ended else None
-        if last is not None and last.leave_cause == "exhausted":
+        if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
             outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
         else:
             outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now)
-        note = f"{death.cause.value}: {death.evidence}"
+        noted = []
         bad = self._bad_node(live, death, node)
         if bad:
             why = "a device failed" if death.cause is Cause.KILLED else death.cause.value
             yield AvoidNode(bad, self.run.id, f"{why}, run {self.run.name}")
-            note += f"; the study avoids node {bad} for {self.policy.exclude_hours:g} h"
+            noted.append(f"the study avoids node {bad} for {self.policy.exclude_hours:g} h")
         if isinstance(outcome, GoOn):
-            note += f"; {outcome.warning}" if outcome.warning else ""
+            noted += [outcome.warning] if outcome.warning else []
             resources = dict(outcome.resources)
             if requeued:
                 # the job itself goes on, under the same token
@@ -79,7 +79,8 @@ class Conclusions:
                 cause=death.cause,
                 not_before=outcome.not_before,
                 resources=resources,
-                note=f"{note}; {then}",
+                note="; ".join([*noted, then]),
+                death=death,
             )
             if not requeued and not outcome.not_before:
                 yield Submit(self.run.id)
@@ -87,14 +88,15 @@ class Conclusions:
         self.goes_on = False
         yield from give_up(live, self.run.id)
         if isinstance(outcome, Stop):
-            yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note=note)
+            yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note="; ".join(noted), death=death)
         elif isinstance(outcome, Hold):
             yield SetRun(
                 self.run.id,
                 RunState.HELD,
                 reason=outcome.reason,
                 cause=death.cause,
-                note=f"{note}; held: {outcome.reason}",
+                note="; ".join([*noted, f"held: {outcome.reason}"]),
+                death=death,
             )
 
     def _bad_node(self, live: MemberView, death: Death, node: str) -> str:
@@ -103,7 +105,7 @@ class Conclusions:
         if is_local or not self.policy.exclude_hours or not self.attempts.ended:
             return ""
         if death.cause is Cause.KILLED:
-            return self.attempts.ended[-1].bad_node
+            return self.attempts.ended[-1].failed_node
         found = (node or self.attempts.failed_node()) if death.cause is Cause.NODE_FAIL else ""
         return "" if set(found) & set("[,") else found  # of several nodes nobody knows which one failed
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lvjobs.control.reconcile.views import MemberView, Pack, RunView
 from lvjobs.ledger.records import Attempt, Member
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 
 
 def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Collection[Member] = ()) -> list[RunView]:
@@ -22,10 +22,10 @@ def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Colle
         return list(views)
     waiting: dict[str, set[str]] = defaultdict(set)
     for view, place in places:
-        if place.member.state == "live" and view.done is None and view.run.state is not RunState.COMPLETED:
+        if place.member.state is MemberState.LIVE and view.done is None and view.run.state is not RunState.COMPLETED:
             waiting[place.member.token].add(view.run.id)
     for member in unread:
-        if member.state == "live":
+        if member.state is MemberState.LIVE:
             waiting[member.token].add(member.run_id)
     attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
     for view in views:
@@ -56,7 +56,7 @@ def _with_packs(view: RunView, waiting: Mapping[str, set[str]], by_token: Mappin
             grown=max((attempt.grown for attempt in attempts), default=0.0),
             sharing={restart: len(runs) for restart, runs in executions.items()},
             # never started again under a token that was revoked, also not where the job is
-            left=place.member.state == "revoked" and bool(own) and own[-1].is_over,
+            left=place.member.state is MemberState.REVOKED and bool(own) and own[-1].is_over,
         )
         return replace(place, pack=pack)
 

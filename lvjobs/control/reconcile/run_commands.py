@@ -13,7 +13,7 @@ from lvjobs.control.submission.run_directories import prepare, write_again
 from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.names import find_name
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
@@ -36,7 +36,7 @@ def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
     return _end(session, wanted, SetRun("", RunState.CANCELLED, cause=Cause.CANCELLED, note="cancelled by the user"))
 
 
-def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: str) -> list[str]:
+def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: HeldFor) -> list[str]:
     """End the runs' jobs, as `cancel` does; they can be taken up again, at their last checkpoints."""
     cause = Cause.CANCELLED
     return _end(session, wanted, SetRun("", RunState.PAUSED, why, cause, note=f"paused: {why}", held_for=held_for))
@@ -45,7 +45,7 @@ def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: str) -
 def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     with session.ledger.transaction() as transaction:
         runs = find_runs(transaction, wanted, session.study.where)
-        tokens = {member.run_id: member.token for member in transaction.members() if member.state == "live"}
+        tokens = {member.run_id: member.token for member in transaction.members() if member.state is MemberState.LIVE}
     actions: list[Action] = []
     told = []
     for run in runs:
@@ -102,7 +102,7 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
                 reason="taken up by the user",
-                held_for="",
+                held_for=HeldFor.NOTHING,
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
                 code=code,

@@ -24,6 +24,7 @@ from lvjobs.control.submission.avoided_nodes import (
 )
 from lvjobs.control.submission.send import request_for, same_job
 from lvjobs.ledger.records import Run
+from lvjobs.study.words import MemberState
 
 
 def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) -> list[str]:
@@ -32,7 +33,7 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         avoidance = read_avoidance(transaction)
         if not avoidance.nodes and not avoidance.told:
             return []
-        tokens = {member.token for member in transaction.members() if member.state == "live"}
+        tokens = {member.token for member in transaction.members() if member.state is MemberState.LIVE}
     told = {key: nodes for key, nodes in avoidance.told.items() if _token(key) in tokens}
     avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), told)
     waiting = {key: run for key, run in _waiting(views).items() if _token(key) in tokens}

@@ -20,7 +20,7 @@ from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 
 _COUNTED = ("step", "executed", "checkpoint_step", "validation_windows", "generated", "resumed_from", "finished")
 """What of an attempt comes from its journal and is counted."""
@@ -87,7 +87,7 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> 
     yield from _allowed(run, rows, files, where)
     for member in rows.members.get(run.id, ()):
         path = files.revoked / member.token
-        if member.state == "revoked" and not path.exists():
+        if member.state is MemberState.REVOKED and not path.exists():
             what = f"submission {member.token} may not train it any more, and no worker is told"
             yield Finding("error", run.name, what, _next_pass(where))
 

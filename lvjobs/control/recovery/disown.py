@@ -12,14 +12,13 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.driver.driver import Standing, set_standing
 from lvjobs.control.driver.notify import count_as_told
 from lvjobs.control.reconcile.classify import Death, classify
-from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.reconcile.observe import read_attempts, read_done
-from lvjobs.control.stages.requests import STOPPED, UNDECIDED
+from lvjobs.control.stages.requests import UNDECIDED
 from lvjobs.ledger.records import Attempt, Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.words import Cause, RunState, StageState
+from lvjobs.study.words import Cause, HeldFor, RunState, StageState
 
 _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
@@ -54,7 +53,7 @@ def stake_of(transaction: Transaction) -> Stake:
 
 
 def _starts_by_itself(run: Run) -> bool:
-    return not run.state.is_at_rest or run.held_for == BUDGET
+    return not run.state.is_at_rest or run.held_for is HeldFor.BUDGET
 
 
 def disown(transaction: Transaction, study: Study, original: str, now: float) -> Stake:
@@ -95,7 +94,13 @@ def _disown_run(transaction: Transaction, run: Run, files: RunLayout, original: 
     reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
     has_ended = any(attempt.cause is None for attempt in attempts)
     cause = Cause.CANCELLED if has_ended else run.cause
-    changes = {"state": RunState.PAUSED, "reason": reason, "cause": cause, "held_for": STOPPED, "not_before": 0.0}
+    changes = {
+        "state": RunState.PAUSED,
+        "reason": reason,
+        "cause": cause,
+        "held_for": HeldFor.STOPPED,
+        "not_before": 0.0,
+    }
     transaction.update_run(run.id, **changes)
     transaction.add_event(Event(now, RunState.PAUSED.value, f"paused: {reason}", run.id))
 

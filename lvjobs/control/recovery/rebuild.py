@@ -32,7 +32,7 @@ from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import Event, Reservation
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import Study
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
@@ -149,7 +149,7 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
 
 def _ask(study: Study, found: Sequence[Recovered], factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
     """What the schedulers have of jobs under our tokens, and what is wrong with a scheduler that does not answer."""
-    members = [member for each in found for member in each.memo.members if member.state != "settled"]
+    members = [member for each in found for member in each.memo.members if member.state is not MemberState.SETTLED]
     tokens = {member.token for member in members}
     submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
     clusters = {
@@ -191,7 +191,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
     for each in found:
         own = transaction.attempts([each.run.id])
         transaction.replace_charges(each.run.id, charges_of(each.run, own))
-        live = [submissions[member.token] for member in each.memo.members if member.state == "live"]
+        live = [submissions[member.token] for member in each.memo.members if member.state is MemberState.LIVE]
         if each.run.state is RunState.SUBMITTING and any(one.job_id for one in live):
             transaction.update_run(each.run.id, state=RunState.INTERRUPTED if own else RunState.QUEUED)
         transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))

@@ -19,7 +19,7 @@ from lvjobs.records.journal import parse_entries
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
-from lvjobs.study.words import RunState
+from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import rates_of
 
 Code: TypeAlias = Callable[[str], str]
@@ -119,7 +119,7 @@ def _guess(
     """The rows of a run whose directory an earlier release made: it says less, and the rest is as study.toml has it."""
     made = files.config.stat().st_mtime
     submissions, members = _submissions(files, found.id, config, claims, sent)
-    live = any(member.state == "live" for member in members)
+    live = any(member.state is MemberState.LIVE for member in members)
     state, reason = RunState.SUBMITTING if live else RunState.HELD, ""
     if not live:
         reason = (
@@ -171,6 +171,8 @@ def _submissions(
     may = [token for token in seen if not (files.revoked / token).exists()]
     members = []
     for token in seen:
-        state = "revoked" if token not in may else "live" if token == may[-1] else "settled"
+        state = (
+            MemberState.REVOKED if token not in may else MemberState.LIVE if token == may[-1] else MemberState.SETTLED
+        )
         members.append(Member(token, places[token], run_id, state))
     return list(seen.values()), members

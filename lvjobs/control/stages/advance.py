@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
-from lvjobs.control.reconcile.gate import BUDGET
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.outcomes import measured, outcome_of
-from lvjobs.control.stages.pruning import PRUNED, prune
+from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.search import next_trials
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import KnownRuns, SweepOf, Wanted, declare, default_name
@@ -18,7 +17,7 @@ from lvjobs.ledger.records import Event, Run, StageRecord
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage, in_order
-from lvjobs.study.words import RunState, StageState
+from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.request import Request
 from lvjobs.sweep.selection import rank, waits_for
 from lvjobs.tasks.registry import task_of
@@ -223,7 +222,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     if wanted.configs:
         return _enter(session, record, wanted)
     runs = seen.runs_of(stage.name)
-    left = [run for run in runs if not run.state.is_final and run.held_for != PRUNED]
+    left = [run for run in runs if not run.state.is_final and run.held_for is not HeldFor.PRUNED]
     if stage.on_hold == "skip":
         held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
         left = [run for run in left if run.id not in held and run.after not in held]
@@ -239,7 +238,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
 
 def _is_for_the_user(run: Run) -> bool:
     """Whether it is held until somebody takes it up."""
-    return run.state is RunState.HELD and run.held_for != BUDGET
+    return run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
 
 
 def _sources(seen: _Stages, stage: Stage) -> list[Run]:
@@ -248,7 +247,7 @@ def _sources(seen: _Stages, stage: Stage) -> list[Run]:
         run
         for name in stage.evaluate
         for run in seen.runs_of(name)
-        if run.state is not RunState.CANCELLED and run.held_for != PRUNED
+        if run.state is not RunState.CANCELLED and run.held_for is not HeldFor.PRUNED
     ]
     return list({run.id: run for run in every}.values())
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.cost import work_ahead
-from lvjobs.control.reconcile.gate import BUDGET
-from lvjobs.control.stages.pruning import PRUNED
 from lvjobs.ledger.records import Run
 from lvjobs.records.curves import curves, value_at
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import canonical_json
 from lvjobs.study.stages import Select
-from lvjobs.study.words import RunState
+from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.selection import Outcome, Standing
 
 _STANDINGS: Mapping[RunState, Standing] = {
@@ -27,9 +25,9 @@ def outcome_of(run: Run, terms: Terms) -> Outcome:
     """How a run stands for its stage, without its value."""
     candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
     flops = terms.price(run, work_ahead(run.config, 0))
-    goes_on = run.state is RunState.HELD and run.held_for == BUDGET  # by itself, once there is room
+    goes_on = run.state is RunState.HELD and run.held_for is HeldFor.BUDGET  # by itself, once there is room
     standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
-    if run.state is RunState.PAUSED and run.held_for == PRUNED:
+    if run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED:
         standing = "pruned"
     return Outcome(run.id, run.name, candidate, standing, flops=flops)
 

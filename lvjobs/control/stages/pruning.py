@@ -1,8 +1,7 @@
 """Runs that compare badly are paused before their last step; one that proves better than most that came is taken up."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from lvjobs import remedies
@@ -12,11 +11,17 @@ from lvjobs.ledger.records import Event, Run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
-from lvjobs.study.words import RunState
+from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.pruning import Report, new_reports, pruned
 
-PRUNED = "pruned"
-"""`held_for` of a run that was paused because others of its stage are better, and of what was to come after it."""
+
+@dataclass(frozen=True)
+class Kept:
+    """What the ledger has of a stage's pruning: the reports, oldest first, and the ids of the runs that are pruned."""
+
+    stage: str
+    reports: Sequence[tuple[str, int, float]] = ()
+    pruned: Sequence[str] = ()
 
 
 def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
@@ -43,7 +48,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
     for run in fresh:
         if not run.state.is_final:
             names = _with_followers(session, run)
-            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=PRUNED)
+            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
     back = [run for run in compared if run.id in before and run.id not in found and _is_pruned(run)]
     if fresh or back:
@@ -54,7 +59,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
 
 
 def _is_pruned(run: Run) -> bool:
-    return run.state is RunState.PAUSED and run.held_for == PRUNED
+    return run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED
 
 
 def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[Run]) -> list[str]:
@@ -66,7 +71,9 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
         followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
         for each in (run, *followers):
             state = RunState.INTERRUPTED if transaction.attempts([each.id]) else RunState.PLANNED
-            transaction.update_run(each.id, state=state, reason=why if each is run else "", held_for="", not_before=0.0)
+            transaction.update_run(
+                each.id, state=state, reason=why if each is run else "", held_for=HeldFor.NOTHING, not_before=0.0
+            )
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))
         told.append(f"{run.name}: {why}")
     return told
@@ -93,10 +100,9 @@ def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
 
 
 def _read(transaction: Transaction, stage: str) -> tuple[list[Report], list[str]]:
-    kept = json.loads(transaction.setting(f"pruning:{stage}") or '{"reports": [], "pruned": []}')
-    return [Report(*each) for each in kept["reports"]], kept["pruned"]
+    kept = transaction.row("prunings", Kept, stage=stage) or Kept(stage)
+    return [Report(*each) for each in kept.reports], list(kept.pruned)
 
 
 def _write(transaction: Transaction, stage: str, reports: Sequence[Report], pruned_: Sequence[str]) -> None:
-    value = {"reports": [astuple(each) for each in reports], "pruned": list(pruned_)}
-    transaction.set_setting(f"pruning:{stage}", json.dumps(value))
+    transaction.set_rows("prunings", [Kept(stage, [astuple(each) for each in reports], pruned_)], stage=stage)

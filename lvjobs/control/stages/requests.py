@@ -6,16 +6,12 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
 from lvjobs.control.session import Session
-from lvjobs.control.stages.pruning import PRUNED
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, Run, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
-from lvjobs.study.words import RunState, StageState
+from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.request import Request, without_carried
-
-STOPPED = "stopped"
-"""`held_for` of a run that was paused with its stage."""
 
 BEGUN = (StageState.RUNNING, StageState.COMPLETED)
 
@@ -187,19 +183,19 @@ def stop(session: Session, name: str) -> list[str]:
                 told.append(f"{each}: stopped")
     open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if _is_stoppable(runs[id_])]
     mine = [run for run in dict.fromkeys(open_) if run not in shared]
-    return told + (pause(session, mine, "its stage was stopped", held_for=STOPPED) if mine else [])
+    return told + (pause(session, mine, "its stage was stopped", held_for=HeldFor.STOPPED) if mine else [])
 
 
 def _is_stoppable(run: Run) -> bool:
     """Not what was pruned: it would be taken up with the others."""
-    return not run.state.is_final and run.held_for != PRUNED
+    return not run.state.is_final and run.held_for is not HeldFor.PRUNED
 
 
 def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
     """Take up what was paused when the stage was stopped: it is asked for again. `where`: see `take_up`."""
     with session.ledger.transaction() as transaction:
         cells = set(transaction.cells().get(name, ()))
-        runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for == STOPPED]
+        runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for is HeldFor.STOPPED]
     return take_up(session, [run.name for run in runs], {}, where) if runs else []
 
 

@@ -4,10 +4,10 @@ Both are in the ledger before any run follows from them. A pass that died betwee
 and declares just that.
 """
 
-import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, measured, outcome_of
@@ -35,10 +35,16 @@ class Turn:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the ledger has of a search; `identity` says of which (`Request.search_identity`)."""
+    """What the ledger has of a stage's search; `identity` says of which (`Request.search_identity`)."""
 
-    identity: str
-    history: History
+    stage: str
+    identity: str = ""
+    entries: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def history(self) -> History:
+        """Return what was proposed and learned."""
+        return History.from_json(self.entries)
 
 
 def next_trials(
@@ -86,19 +92,14 @@ def next_trials(
     new = points[: max(0, fitting - len(pending))]
     if verdicts or new:
         with session.ledger.transaction() as transaction:
-            _keep(transaction, stage.name, Kept(identity, now.proposed(new)))
+            kept = Kept(stage.name, identity, now.proposed(new).to_json())
+            transaction.set_rows("searches", [kept], stage=stage.name)
     return Turn(wanted, shortfall if wanted is None else None)
 
 
 def kept_of(transaction: Transaction, stage: str) -> Kept:
     """What was proposed for a stage, and learned; nothing where nothing was."""
-    kept = json.loads(transaction.setting(f"search:{stage}") or '{"identity": "", "history": []}')
-    return Kept(kept["identity"], History.from_json(kept["history"]))
-
-
-def _keep(transaction: Transaction, stage: str, kept: Kept) -> None:
-    value = {"identity": kept.identity, "history": kept.history.to_json()}
-    transaction.set_setting(f"search:{stage}", json.dumps(value))
+    return transaction.row("searches", Kept, stage=stage) or Kept(stage)
 
 
 def _stands(session: Session, run: Run) -> str:

@@ -32,7 +32,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
-from lvjobs.study.words import RunState, StageState
+from lvjobs.study.words import RunState, StageState, SubmitOutcome
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
@@ -135,7 +135,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     sent = next(send_in_turn(study, queue, cluster, ready, session.terms, session.clock(), later))
     if not sent.runs:
         _plan(session, declared.new)
-    if sent.outcome in ("refused", "over_budget"):
+    if sent.outcome in (SubmitOutcome.REFUSED, SubmitOutcome.OVER_BUDGET):
         discard(study, session.ledger, declared.new)
         if wanted.sweep is not None and former is not None:
             with session.ledger.transaction() as transaction:
@@ -198,7 +198,7 @@ def _plan(session: Session, later: Sequence[Run]) -> Sent:
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
-    return Sent(later, "", "planned", said="they come after runs that are not completed yet")
+    return Sent(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
 def _make_room(session: Session, runs: Sequence[Run]) -> None:

@@ -1,20 +1,19 @@
 """The nodes that a study avoids: those on which a run failed through the node, each for `[policy] exclude_hours`.
 
-The list is one JSON value among the ledger's settings. Jobs are submitted with it (`placement`), and jobs that wait are
+Jobs are submitted with it (`placement`), and jobs that wait are
 told of each change (`lvjobs.control.reconcile.waiting_jobs`). A node stays in use where no other can run the job.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lvjobs.cluster.nodes import expand_nodes
 from lvjobs.cluster.protocol import Cluster, JobRequest, Node
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import AvoidedRow
 from lvjobs.study.tables import Policy
 
-_SETTING = "avoided_nodes"
 _HOUR = 3600.0
 
 
@@ -45,6 +44,12 @@ class Avoidance:
         return replace(self, nodes=[*others, Avoided(node, now, reason)])
 
 
+@dataclass(frozen=True)
+class _Told:
+    job: str
+    nodes: Sequence[str]
+
+
 def job_key(token: str, job_id: str) -> str:
     """Return the name of a job in `Avoidance.told`. A controller that lost its state gives ids again, never tokens."""
     return f"{token}/{job_id}"
@@ -52,15 +57,15 @@ def job_key(token: str, job_id: str) -> str:
 
 def read_avoidance(transaction: Transaction) -> Avoidance:
     """Return the study's list as the ledger has it."""
-    kept = json.loads(transaction.setting(_SETTING) or '{"nodes": [], "told": {}}')
-    return Avoidance([Avoided(**entry) for entry in kept["nodes"]], kept["told"])
+    told = {each.job: each.nodes for each in transaction.rows("told_jobs", _Told)}
+    return Avoidance(transaction.rows("avoided_nodes", Avoided), told)
 
 
 def write_avoidance(transaction: Transaction, avoidance: Avoidance) -> None:
     """Keep the list, if it is another than the ledger has."""
-    text = json.dumps({"nodes": [asdict(entry) for entry in avoidance.nodes], "told": avoidance.told})
-    if text != transaction.setting(_SETTING):
-        transaction.set_setting(_SETTING, text)
+    if avoidance != read_avoidance(transaction):
+        transaction.set_rows("avoided_nodes", avoidance.nodes)
+        transaction.set_rows("told_jobs", [_Told(job, nodes) for job, nodes in avoidance.told.items()])
 
 
 def avoid_node(transaction: Transaction, node: str, reason: str, now: float) -> None:
@@ -122,15 +127,15 @@ def noted(avoidance: Avoidance, choice: Choice, partition: str) -> Avoidance:
     return replace(avoidance, nodes=[replace(entry, used_in=places(entry)) for entry in avoidance.nodes])
 
 
-def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[dict[str, Any]]:
+def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[AvoidedRow]:
     """Return the list as the summary shows it."""
     return [
-        {
-            "node": entry.node,
-            "reason": entry.reason,
-            "since": entry.since,
-            "until": entry.since + policy.exclude_hours * _HOUR,
-            "used_in": list(entry.used_in),
-        }
+        AvoidedRow(
+            node=entry.node,
+            reason=entry.reason,
+            since=entry.since,
+            until=entry.since + policy.exclude_hours * _HOUR,
+            used_in=list(entry.used_in),
+        )
         for entry in read_avoidance(transaction).in_force(policy, now)
     ]

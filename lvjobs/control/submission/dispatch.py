@@ -20,10 +20,26 @@ from lvjobs.control.submission.timing import timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Run
 from lvjobs.study.config import Study
+from lvjobs.study.words import SubmitOutcome
 
-_SETTING = "limits"
 _FRESH_SECONDS = 3600.0
 """For so long a site's limits are believed to be what they were; sooner where sbatch knows better."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a site allows of jobs that are alike (`_key`), and when it was asked."""
+
+    key: str
+    time: float
+    caps: Sequence[Mapping[str, Any]]
+    members: int | None
+    minutes: int | None
+
+    @property
+    def limits(self) -> Limits:
+        caps = [Cap(**{**cap, "place": tuple(cap["place"])}) for cap in self.caps]
+        return Limits(tuple(caps), self.members, self.minutes)
 
 
 class Queue:
@@ -38,14 +54,16 @@ class Queue:
         """What the site allows of such jobs: asked once an hour. None known where it does not answer."""
         key = _key(profile, request)
         with self.ledger.transaction() as transaction:
-            known = json.loads(transaction.setting(_SETTING) or "{}")
-        if key in known and 0 <= self._now - known[key]["time"] < _FRESH_SECONDS:
-            return _parse(known[key])
+            known = transaction.row("site_limits", _Known, key=key)
+        if known is not None and 0 <= self._now - known.time < _FRESH_SECONDS:
+            return known.limits
         try:
             limits = cluster.limits(request)
         except ClusterError:
             return Limits()  # sbatch will say
-        self._keep({**known, key: {"time": self._now, **asdict(limits)}})
+        fresh = _Known(key, self._now, [asdict(cap) for cap in limits.caps], limits.members, limits.minutes)
+        with self.ledger.transaction() as transaction:
+            transaction.set_rows("site_limits", [fresh], key=key)
         return limits
 
     def room(self, cluster: Cluster, profile: str, limits: Limits) -> Room:
@@ -66,11 +84,8 @@ class Queue:
 
     def forget_limits(self) -> None:
         """They are others than we believed."""
-        self._keep({})
-
-    def _keep(self, known: Mapping[str, Any]) -> None:
         with self.ledger.transaction() as transaction:
-            transaction.set_setting(_SETTING, json.dumps(known))
+            transaction.set_rows("site_limits", ())
 
 
 def send_in_turn(
@@ -95,7 +110,7 @@ def send_in_turn(
     while waiting:
         rooms = {offer: queue.room(cluster, profile, offer.limits) for offer in offers}
         fit = [offer for offer in offers if rooms[offer].jobs != 0]
-        sent = Sent((), "", "limited", said=rooms[offers[0]].reason)
+        sent = Sent((), "", SubmitOutcome.LIMITED, said=rooms[offers[0]].reason)
         pack = pack_size(waiting[0])
         sizes: Sequence[int] = ()
         if fit and pack > 1:
@@ -110,12 +125,12 @@ def send_in_turn(
             array, others = timing.applied(waiting[:tried]), (*waiting[tried:], *later)
             choice = [dict(offer.choice) for offer in fit]
             sent = send(study, queue.ledger, cluster, array, terms, now, others, choice)
-            if sent.outcome != "limited":
+            if sent.outcome is not SubmitOutcome.LIMITED:
                 break
-        if sent.outcome == "limited":
+        if sent.outcome is SubmitOutcome.LIMITED:
             wait(queue.ledger, waiting, sent.said)
         yield sent
-        if sent.outcome != "submitted":
+        if sent.outcome is not SubmitOutcome.SUBMITTED:
             break
         queue.add(profile, fit[sent.choice].limits, 1 if pack > 1 else len(sent.runs))
         waiting = waiting[len(sent.runs) :]
@@ -150,8 +165,3 @@ def _key(profile: str, request: JobRequest) -> str:
     """Jobs that are alike in this meet the same limits."""
     names = ("partition", "account", "qos", "max_queued")
     return json.dumps([profile, *(request.resources.get(name) for name in names)])
-
-
-def _parse(known: Mapping[str, Any]) -> Limits:
-    caps = [Cap(tuple(cap["place"]), cap["most"], cap["said"], cap["shared"]) for cap in known["caps"]]
-    return Limits(tuple(caps), known["members"], known["minutes"])

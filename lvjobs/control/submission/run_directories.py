@@ -10,6 +10,7 @@ from lvjobs.records.allowance import Allowance
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
+from lvjobs.study.words import MemberState
 
 
 def prepare(study: Study, runs: Sequence[Run]) -> None:
@@ -92,6 +93,6 @@ def put_back(ledger: Ledger, study: Study) -> list[str]:
 
 def _told_by(member: Member, files: RunLayout, *, is_bounded: bool) -> Path | None:
     """Return the file that tells the workers of a submission how much they may train, or that they may not."""
-    if member.state == "revoked":
+    if member.state is MemberState.REVOKED:
         return files.revoked / member.token
-    return files.allowance if is_bounded and member.state == "live" else None
+    return files.allowance if is_bounded and member.state is MemberState.LIVE else None

@@ -33,16 +33,16 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import Study
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.words import RunState
+from lvjobs.study.words import RunState, SubmitOutcome
 
 
 @dataclass(frozen=True)
 class Sent:
-    """How a submission went, and why so. `outcome`: submitted, limited, deferred, unclear, refused or over_budget."""
+    """How a submission went, and why so."""
 
     runs: Sequence[Run]
     token: str
-    outcome: str
+    outcome: SubmitOutcome
     job_id: str | None = None
     said: str = ""
     choice: int = 0
@@ -157,7 +157,7 @@ def send(
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
-            return Sent(runs, token, "over_budget", said=str(shortfall))
+            return Sent(runs, token, SubmitOutcome.OVER_BUDGET, said=str(shortfall))
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
@@ -169,18 +169,18 @@ def send(
         placed = place(cluster, requests, entries)
     except SubmitUnclear as error:
         _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
-        return Sent(runs, token, "unclear", said=str(error))
+        return Sent(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
     except SubmitLimited as error:
         reason = waits(str(error))
         _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
-        return Sent((), token, "limited", said=reason)
+        return Sent((), token, SubmitOutcome.LIMITED, said=reason)
     except SubmitDeferred as error:
         _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
-        return Sent(runs, token, "deferred", said=str(error))
+        return Sent(runs, token, SubmitOutcome.DEFERRED, said=str(error))
     except SubmitRefused as error:
         reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
         _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
-        return Sent(runs, token, "refused", said=str(error))
+        return Sent(runs, token, SubmitOutcome.REFUSED, said=str(error))
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
@@ -190,9 +190,9 @@ def send(
         note_placed(transaction, placed, requests[placed.taken], [job for _, job in jobs if job])
         more = f"; {placed.words}" if placed.words else ""
         transaction.add_events(
-            [Event(now, "submitted", f"submitted as job {job}{more}", run_id) for run_id, job in jobs]
+            [Event(now, SubmitOutcome.SUBMITTED, f"submitted as job {job}{more}", run_id) for run_id, job in jobs]
         )
-    return Sent(runs, token, "submitted", job_id=placed.job_id, said=placed.words, choice=placed.taken)
+    return Sent(runs, token, SubmitOutcome.SUBMITTED, job_id=placed.job_id, said=placed.words, choice=placed.taken)
 
 
 def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:

@@ -12,8 +12,3 @@ depends_on = None
 def upgrade() -> None:
     """Migrate forward."""
     ${upgrades if upgrades else "pass"}
-
-
-def downgrade() -> None:
-    """Migrate back."""
-    ${downgrades if downgrades else "pass"}

@@ -97,7 +97,7 @@ def stage_heat(found: Mapping[str, Any]) -> Chart | None:
     }
     if len({first for first, _ in cells}) < 2 or len({second for _, second in cells}) < 2 or is_scattered(cells):  # noqa: PLR2004
         return None
-    made = _heat(cells, (one, two), "value", _five, highest=found["rule"].startswith("highest"))
+    made = _heat(cells, (one, two), "value", _five, highest=found["mode"] == "max")
     title = f"What {found['stage']}'s rule compares: {found['rule']}"
     caption = f"{made.caption}. Means over seeds"
     return replace(made, id=f"rule-{found['stage']}", title=title, caption=caption, source=_JOURNALS)

@@ -37,7 +37,7 @@ def published_tables(
         ),
         (TABLE_3, 3, f"nothing else was evaluated; type: {remedies.EVALUATE(runs='RUN')}"),
     ):
-        own = [each for each in made if each.title.startswith(f"Table {number}")]
+        own = [each for each in made if each.number == number]
         if not own:
             title = f"Table {number}: {'rank and learning rate' if number == 2 else 'context length'}"  # noqa: PLR2004
             tables.append(Table(name, title, (), (), missing=why))

@@ -50,9 +50,9 @@ def test_a_site_that_cancels(config, partitions):
         "old is DOWN",
         "cancelled, not requeued",
         "--signal",
-        "scrontab",
     ):
         assert word in notes
+    assert (site.scrontab, site.ways) == (True, ("scrontab is offered: it can keep a study going",))
 
 
 def test_a_site_that_said_nothing():

@@ -18,14 +18,14 @@ def test_a_loss_that_blew_up_is_no_number():
     row = run_row(
         a_run(), [an_attempt(loss=float("inf"), validation_loss=float("nan"), validation_step=1)], BOOKS, "17"
     )
-    assert row["loss"] is None
-    assert row["validation_loss"] is None
-    json.dumps(row, allow_nan=False)
+    assert row.loss is None
+    assert row.validation_loss is None
+    json.dumps(vars(row), allow_nan=False)
 
 
 def test_the_last_known_loss_is_shown_while_a_new_attempt_has_none():
     row = run_row(a_run(), [an_attempt(1, loss=0.5, untrained_loss=0.9), an_attempt(2)], BOOKS, "17")
-    assert (row["loss"], row["untrained_loss"], row["attempts"]) == (0.5, 0.9, 2)
+    assert (row.loss, row.untrained_loss, row.attempts) == (0.5, 0.9, 2)
 
 
 @pytest.mark.parametrize("head", ["full", "numeric"])
@@ -36,6 +36,6 @@ def test_a_numeric_heads_losses_have_names_of_their_own(head):
     config = {"task": TRAIN_TASK, "steps": 1000, "params": training.model_dump(mode="json")}
     row = run_row(a_run(config=config), [fold(an_attempt(), entries, 1, 4.0)], BOOKS, "17")
     names = ("untrained_loss", "validation_loss", "loss")
-    full, numeric = [row[name] for name in names], [row[f"{name}_numeric"] for name in names]
+    full, numeric = [getattr(row, name) for name in names], [getattr(row, f"{name}_numeric") for name in names]
     assert (numeric if head == "numeric" else full) == [2.5, 1.25, 1.0]
     assert (full if head == "numeric" else numeric) == [None, None, None]

@@ -44,7 +44,7 @@ CHOICES = {
     "FUNCTION": "priced",
 }
 """The reader's choice for each word in CAPITALS."""
-STORED = ("runs", "stages", "events", "settings")
+STORED = ("runs", "stages", "events", "settings", "driver", "notices")
 
 
 # -- what there is before the command is typed ----------------------------------------------------------------------
@@ -172,7 +172,7 @@ def damaged(scene, _typed):
     begun(scene)
     path = scene.study.layout.database
     with path.open("r+b") as stream:
-        stream.seek(path.stat().st_size // 2)
+        stream.seek(-8192, 2)
         stream.write(b"\xff" * 8192)
 
 

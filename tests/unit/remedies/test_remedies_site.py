@@ -114,9 +114,9 @@ def cron_makes_passes(scene, table, typed, monkeypatch):
     raise AssertionError(scene.state())
 
 
-def a_driver_that_is_refused(scene, typed, *notes):
+def a_driver_that_is_refused(scene, typed, **offers):
     """A run is under way, and the site has refused its driver; what `driver status` says of that."""
-    scene.shown = Refusing(scene.cluster, *notes)
+    scene.shown = Refusing(scene.cluster, **offers)
     typed("submit", "run", "--name", "one")
     _, shown, _ = typed("driver", "status")
     assert "no driver: the site refused it" in shown
@@ -146,7 +146,7 @@ def test_cron_makes_passes_where_the_site_refuses_the_driver(driven, tables, typ
 @pytest.mark.remedy("DRIVER_INSTALL_SCRONTAB")
 def test_scrontab_makes_passes_where_the_site_offers_it(driven, tables, typed, take, monkeypatch):
     table = tables("scrontab")
-    shown = a_driver_that_is_refused(driven, typed, "scrontab is offered: it can keep a study going")
+    shown = a_driver_that_is_refused(driven, typed, scrontab=True)
     code, _, _ = take(remedies.DRIVER_INSTALL_SCRONTAB, shown)
     assert code == 0
     cron_makes_passes(driven, table, typed, monkeypatch)

@@ -109,7 +109,10 @@ def test_a_held_run_says_why():
 
 def test_of_many_that_wait_for_others_it_is_said_once():
     waiting = {"state": "planned", "cause": None}
-    runs = [a_row(name=f"eval-{number}", reason=f"comes after run-{number}", **waiting) for number in range(5)]
+    runs = [
+        a_row(name=f"eval-{number}", reason=f"comes after run-{number}", after=f"run-{number}", **waiting)
+        for number in range(5)
+    ]
     assert "eval-0, eval-1, eval-2 and 2 more: each comes after a run that is not completed yet" in status(*runs)
     assert "eval-0: comes after run-0" in status(runs[0])
 

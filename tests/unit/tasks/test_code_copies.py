@@ -12,6 +12,7 @@ from control_scenes import Scene, make_haste
 from lvjobs.control.inspect import why
 from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
+from lvjobs.study.words import HeldFor
 from lvjobs.tasks.code_copies import drift, snapshot_code
 
 TASK = "package.train:train"
@@ -179,7 +180,7 @@ def test_commands_say_what_was_left_out(package, tmp_path, monkeypatch):
         assert submit_runs.enter(session, scene.wanted("one")).note == note
         assert submit_runs.enter(session, scene.wanted("one")).note == ""  # it exists already: nothing was submitted
     with scene.session() as session:
-        run_commands.pause(session, ["one"], "a test", held_for="")
+        run_commands.pause(session, ["one"], "a test", held_for=HeldFor.NOTHING)
     assert scene.take_up("one") == [note, "one: taken up by the user"]
 
 
@@ -202,7 +203,7 @@ def submitted_by_name(scene):
     configs = [config.model_copy(update={"task": "alone_in_a_file:train"}) for config in wanted.configs]
     with scene.session() as session:
         submit_runs.enter(session, replace(wanted, configs=configs))
-        run_commands.pause(session, ["one"], "a test", held_for="")
+        run_commands.pause(session, ["one"], "a test", held_for=HeldFor.NOTHING)
     sys.path[:] = before
 
 

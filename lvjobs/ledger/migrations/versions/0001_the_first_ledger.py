@@ -158,33 +158,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("charges", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_charges_run_id"), ["run_id"], unique=False)
-
-
-def downgrade() -> None:
-    """Migrate back."""
-    with op.batch_alter_table("charges", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_charges_run_id"))
-
-    op.drop_table("charges")
-    with op.batch_alter_table("members", schema=None) as batch_op:
-        batch_op.drop_index("uq_members_live", sqlite_where=sa.text("state = 'live'"))
-        batch_op.drop_index(batch_op.f("ix_members_state"))
-        batch_op.drop_index(batch_op.f("ix_members_run_id"))
-
-    op.drop_table("members")
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_attempts_run_id"))
-
-    op.drop_table("attempts")
-    op.drop_table("submissions")
-    op.drop_table("stages")
-    op.drop_table("settings")
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_runs_state"))
-        batch_op.drop_index(batch_op.f("ix_runs_fingerprint"))
-
-    op.drop_table("runs")
-    with op.batch_alter_table("events", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_events_run_id"))
-
-    op.drop_table("events")

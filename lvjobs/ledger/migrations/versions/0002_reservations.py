@@ -1,7 +1,5 @@
 """Reservations; rates of several conventions a run; runs after runs; what attempts held and how long things took."""
 
-import json
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -56,33 +54,3 @@ def upgrade() -> None:
         batch_op.alter_column("steps", new_column_name="units")
         batch_op.add_column(sa.Column("estimated", sa.Integer(), nullable=False, server_default="0"))
         batch_op.drop_column("flops_per_step")
-
-
-def downgrade() -> None:
-    """Migrate back; the rates of other conventions and the reservations are lost."""
-    with op.batch_alter_table("charges", schema=None) as batch_op:
-        batch_op.drop_column("estimated")
-        batch_op.add_column(sa.Column("flops_per_step", sa.BigInteger(), nullable=False, server_default="0"))
-        batch_op.alter_column("units", new_column_name="steps")
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        for name in (*_COUNTED, *_TIMED, "allocated_seconds", "gpus"):
-            batch_op.drop_column(name)
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("step_flops", sa.BigInteger(), nullable=False, server_default="0"))
-        batch_op.add_column(sa.Column("validation_flops", sa.BigInteger(), nullable=False, server_default="0"))
-    connection = op.get_bind()
-    for run_id, text in connection.execute(sa.text("SELECT id, rates FROM runs")).all():
-        official = json.loads(text).get("official", {})
-        values = {"step_flops": official.get("training", 0), "validation_flops": official.get("validation", 0)}
-        connection.execute(sa.update(_RUNS).where(_RUNS.c.id == run_id).values(**values))
-    connection.execute(
-        sa.text(
-            "UPDATE charges SET flops_per_step = (SELECT CASE charges.kind WHEN 'validation' THEN validation_flops "
-            "ELSE step_flops END FROM runs WHERE runs.id = charges.run_id)"
-        )
-    )
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_column("rates")
-        batch_op.drop_column("held_for")
-        batch_op.drop_column("after")
-    op.drop_table("reservations")

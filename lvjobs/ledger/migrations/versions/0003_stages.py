@@ -30,11 +30,3 @@ def upgrade() -> None:
         "INSERT INTO cells (stage, run_id, position) "
         "SELECT stage, id, ordinal FROM runs WHERE stage IN (SELECT name FROM stages)"
     )
-
-
-def downgrade() -> None:
-    """Migrate back; winners, and which stages shared a run, are lost."""
-    op.drop_table("cells")
-    with op.batch_alter_table("stages", schema=None) as batch_op:
-        for name in ("state", "request", "reason", "because", "winner", "by_hand"):
-            batch_op.drop_column(name)

@@ -16,12 +16,3 @@ def upgrade() -> None:
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("sharing", sa.Integer(), nullable=False, server_default="1"))
         batch_op.add_column(sa.Column("died", sa.String(), nullable=False, server_default=""))
-
-
-def downgrade() -> None:
-    """Migrate back. What is in a shared job is then looked for as an array's task, and not found."""
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        for name in ("died", "sharing"):
-            batch_op.drop_column(name)
-    with op.batch_alter_table("submissions", schema=None) as batch_op:
-        batch_op.drop_column("packed")

@@ -13,9 +13,3 @@ def upgrade() -> None:
     """Migrate forward: of what was read of journals until now, only the last loss is known."""
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("curve", sa.JSON(), nullable=False, server_default="{}"))
-
-
-def downgrade() -> None:
-    """Migrate back."""
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        batch_op.drop_column("curve")

@@ -32,11 +32,3 @@ def upgrade() -> None:
         for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
             reopen = f"DELETE FROM closed WHERE run_id = {row}.{column}"  # noqa: S608 - names from above
             op.execute(f"CREATE TRIGGER reopen_{table}_{event.lower()} AFTER {event} ON {table} BEGIN {reopen}; END")
-
-
-def downgrade() -> None:
-    """Migrate back."""
-    for table in _WATCHED:
-        for event in ("insert", "update", "delete"):
-            op.execute(f"DROP TRIGGER reopen_{table}_{event}")
-    op.drop_table("closed")

@@ -17,10 +17,3 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("typed", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("runs", sa.Column("declared", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("attempts", sa.Column("checkpoint_every", sa.Integer(), nullable=True))
-
-
-def downgrade() -> None:
-    """Migrate back. SQLite drops a column in place from 3.35 on."""
-    op.drop_column("attempts", "checkpoint_every")
-    op.drop_column("runs", "declared")
-    op.drop_column("runs", "typed")

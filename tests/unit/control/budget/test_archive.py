@@ -190,8 +190,8 @@ def test_what_an_earlier_release_charged_by_other_rules_is_charged_anew(scene):
             replace(charge, kind="replayed") for charge in transaction.charges([run_id]) if charge.kind == "useful"
         ]
         transaction.replace_charges(run_id, wrong)
-        basis = json.loads(transaction.setting("closed by"))
-        transaction.set_setting("closed by", json.dumps({**basis, "format": basis["format"] - 1}))
+        basis = transaction.row("closed_basis", archive._Basis)
+        transaction.set_rows("closed_basis", [replace(basis, format=basis.format - 1)])
     scene.make_pass()
     order = [{key: row[key] for key in ("attempt_id", "kind", "units", "estimated")} for row in before["charges"]]
     after = [{key: row[key] for key in order[0]} for row in scene.rows("charges")]
@@ -234,12 +234,12 @@ def test_what_another_release_closed_is_not_read(scene):
     """Its tallies may be of another shape."""
     shown = seen(scene)
     with scene.session() as session, session.ledger.transaction() as transaction:
-        basis = json.loads(transaction.setting("closed by"))
-        transaction.set_setting("closed by", json.dumps({**basis, "format": 0}))
+        basis = transaction.row("closed_basis", archive._Basis)
+        transaction.set_rows("closed_basis", [replace(basis, format=0)])
     connection = sqlite3.connect(scene.study.layout.database)
     with connection:
         connection.execute("UPDATE closed SET tally = '[]'")
-        connection.execute("DELETE FROM settings WHERE key = 'closed sums'")
+        connection.execute("DELETE FROM closed_sums")
     connection.close()
     assert seen(scene) == shown
 
@@ -290,7 +290,7 @@ def test_more_runs_are_named_than_an_older_sqlite_has_variables(tmp_path):
 def test_a_sum_that_is_of_another_set_is_made_anew(scene):
     with scene.session() as session, session.ledger.transaction() as transaction:
         before = closed_tally(transaction)
-        transaction.set_setting("closed sums", json.dumps({"mark": [1, 1], "tally": "nonsense"}))
+        transaction.set_rows("closed_sums", [archive._Sums(1, "1", "nonsense")])
         assert closed_tally(transaction) == before
 
 
@@ -311,7 +311,7 @@ def test_check_finds_sums_that_are_wrong(scene):
     )
     with scene.session() as session, session.ledger.transaction() as transaction:
         wrong = total([closed_tally(transaction)] * 2).to_json()
-        transaction.set_setting("closed sums", json.dumps({"mark": transaction.closed_mark(), "tally": wrong}))
+        transaction.set_rows("closed_sums", [archive._Sums(*transaction.closed_mark(), wrong)])
     assert any("add up" in found.what for found in check(scene.study, wait=1).findings)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lvjobs.control.budget.accounts import Terms, open_account
 from lvjobs.control.budget.charges import charges_of, unseen_steps
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, LeaveCause
 
 
 def attempt(number, resumed, step, generation=None, **changes):
@@ -106,7 +106,7 @@ def test_the_bound_is_the_runs_end():
 def test_nothing_is_estimated_of_an_attempt_that_had_its_last_word_or_whose_machine_lives():
     run = a_run(config={"steps": 1000, "checkpoint_every": 250})
     assert unseen_steps(run, a_dead_one()) == 80
-    assert unseen_steps(run, a_dead_one(leave_cause="superseded")) == 0
+    assert unseen_steps(run, a_dead_one(leave_cause=LeaveCause.SUPERSEDED)) == 0
     assert unseen_steps(run, a_dead_one(error="ValueError: x")) == 0
     assert unseen_steps(run, a_dead_one(finished=True)) == 0
     assert unseen_steps(run, attempt(1, 0, 420, cause=Cause.KILLED)) == 0

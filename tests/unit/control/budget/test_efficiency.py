@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lvjobs.control.budget.efficiency import Share
 from lvjobs.control.budget.intervals import advise, duration, lost_steps, measure, overhead, percent
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 HOUR = 3600.0
 CONFIG = {"steps": 1000, "checkpoint_every": 250}
@@ -244,7 +244,7 @@ def histories(draw):
                 sharing=at_once,
                 gpus=draw(st.sampled_from([0, 2, None])),
                 cause=draw(st.sampled_from([Cause.KILLED, Cause.PREEMPTED, Cause.NODE_FAIL])),
-                leave_cause=draw(st.sampled_from(["", "preempted"])),
+                leave_cause=draw(st.sampled_from([LeaveCause.NONE, LeaveCause.PREEMPTED])),
             )
         )
         clock += held
@@ -357,7 +357,7 @@ def test_the_interval_in_force_is_no_longer_than_the_run():
         ({"cause": Cause.PREEMPTED, "signal": "SIGTERM"}, True),  # warned too late: it wrote no last word
         ({"cause": Cause.HUNG}, True),
         ({"cause": None, "ended": None}, False),  # it runs
-        ({"cause": Cause.PREEMPTED, "leave_cause": "preempted"}, False),
+        ({"cause": Cause.PREEMPTED, "leave_cause": LeaveCause.PREEMPTED}, False),
         ({"cause": Cause.CODE_ERROR, "error": "ValueError: x"}, False),
         ({"cause": Cause.COMPLETED, "finished": True}, False),
         ({"cause": Cause.COMPLETED}, False),
@@ -369,13 +369,13 @@ def test_the_interval_in_force_is_no_longer_than_the_run():
 )
 def test_deaths_that_count(changes, counts):
     assert lost_steps(a_lab_run(), dead(**changes)) == counts
-    item = advice(dead(1, leave_cause="preempted"), dead(2, **changes))
+    item = advice(dead(1, leave_cause=LeaveCause.PREEMPTED), dead(2, **changes))
     assert item.deaths == counts
     assert (item.steps is not None) == counts
 
 
 def test_without_a_death_there_is_nothing_to_base_advice_on():
-    item = advice(ended(1, 300, checkpoints=1, checkpoint_seconds=2.0, leave_cause="preempted"))
+    item = advice(ended(1, 300, checkpoints=1, checkpoint_seconds=2.0, leave_cause=LeaveCause.PREEMPTED))
     assert (item.steps, item.cost, item.between_deaths, item.checkpoint) == (None, None, None, 2.0)
     assert "no death has cost a step in 3 min" in item.words
     assert "nothing to base advice on" in item.words
@@ -409,8 +409,8 @@ def test_deaths_are_the_clusters_and_costs_are_the_stages():
     ]
     attempts = {
         "a": [dead(1)],
-        "b": [ended(1, 100, step_seconds=3.0, checkpoints=2, checkpoint_seconds=8.0, leave_cause="preempted")],
-        "c": [ended(1, 100, checkpoints=1, checkpoint_seconds=9.0, leave_cause="preempted")],
+        "b": [ended(1, 100, step_seconds=3.0, checkpoints=2, checkpoint_seconds=8.0, leave_cause=LeaveCause.PREEMPTED)],
+        "c": [ended(1, 100, checkpoints=1, checkpoint_seconds=9.0, leave_cause=LeaveCause.PREEMPTED)],
     }
     one, two, elsewhere = advise(measure(runs, attempts))
     assert (one.stage, one.checkpoint_every, one.step, one.checkpoint) == ("one", 250, 0.5, 2.0)

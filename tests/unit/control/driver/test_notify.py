@@ -28,7 +28,7 @@ def a_stage(state, **changes):
 
 def test_a_study_that_goes_on_is_no_news():
     notice, told = due(Told(), runs(one="running", two="completed"), [], NOW)
-    assert (notice, told) == (None, Told())
+    assert (notice, told) == (None, Told(held=[]))
     notice, _ = due(Told(), runs(one="completed"), [a_stage("asked")], NOW)
     assert notice is None
     assert due(Told(), [], [], NOW)[0] is None

@@ -9,7 +9,7 @@ from lvjobs.control.reconcile.actions import SaveAttempt
 from lvjobs.control.reconcile.decide import decide
 from lvjobs.ledger.records import Member
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, MemberState, RunState
 
 
 def a_row(state="FAILED", elapsed=60.0, gpus=2, **changes):
@@ -71,7 +71,7 @@ def test_an_attempt_that_goes_on_has_no_row_yet():
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.HELD, RunState.PAUSED, RunState.COMPLETED])
 def test_a_late_row_comes_with_a_later_pass(state):
     run = a_run(state=state, not_before=NOW + 100)
-    other = a_member(a_job("FAILED"), [a_row()], member=Member(TOKEN, 0, "r1", state="revoked"))
+    other = a_member(a_job("FAILED"), [a_row()], member=Member(TOKEN, 0, "r1", state=MemberState.REVOKED))
     [attempt] = saved(run, [dead()], others=[other])
     assert attempt == dead(allocated_seconds=60.0, gpus=2)
     assert saved(run, [attempt], others=[other]) == []
@@ -85,7 +85,7 @@ def test_a_job_that_went_on_in_the_queue_has_its_earlier_row_late_too():
 
 def test_nothing_is_written_for_ever():
     """Rows that do not say how long, rows of jobs that held nothing, and rows that are no longer there."""
-    other = a_member(None, [a_job("FAILED")], member=Member(TOKEN, 0, "r1", state="revoked"))
+    other = a_member(None, [a_job("FAILED")], member=Member(TOKEN, 0, "r1", state=MemberState.REVOKED))
     run = a_run(state=RunState.HELD)
     assert saved(run, [dead()], others=[other]) == []
     none = a_member(None, [a_row("CANCELLED", elapsed=0.0, gpus=None)], member=other.member)

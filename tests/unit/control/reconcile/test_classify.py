@@ -6,7 +6,7 @@ from control_builders import NOW, a_job, an_attempt
 from lvjobs.control.reconcile.classify import classify, classify_unclaimed, execution
 from lvjobs.control.reconcile.journal_fold import fold
 from lvjobs.records.journal import Entry
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, LeaveCause
 
 
 @pytest.mark.parametrize(
@@ -15,23 +15,23 @@ from lvjobs.study.words import Cause
         # the journal's own word comes first
         ({"finished": True}, "PREEMPTED", Cause.COMPLETED),
         ({"error": "ValueError: no"}, "FAILED", Cause.CODE_ERROR),
-        ({"leave_cause": "preempted", "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
-        ({"leave_cause": "timeout", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
-        ({"leave_cause": "cancelled"}, "CANCELLED", Cause.CANCELLED),
-        ({"leave_cause": "superseded"}, None, Cause.NODE_FAIL),
+        ({"leave_cause": LeaveCause.PREEMPTED, "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.TIMEOUT, "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": LeaveCause.CANCELLED}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": LeaveCause.SUPERSEDED}, None, Cause.NODE_FAIL),
         # a worker that could not ask Slurm knows no reason: Slurm's word decides, then the signal
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "CANCELLED", Cause.CANCELLED),
-        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "CANCELLED", Cause.CANCELLED),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
-        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "PREEMPTED", Cause.PREEMPTED),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "REQUEUED", Cause.PREEMPTED),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "NODE_FAIL", Cause.NODE_FAIL),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "TIMEOUT", Cause.TIMEOUT),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, "FAILED", Cause.PREEMPTED),
-        ({"leave_cause": "unknown", "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
-        ({"leave_cause": "unknown", "signal": "deadline"}, "FAILED", Cause.TIMEOUT),
-        ({"leave_cause": "unknown", "signal": "SIGTERM"}, None, Cause.PREEMPTED),
-        ({"leave_cause": "unknown", "signal": ""}, None, Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGUSR2"}, "CANCELLED", Cause.CANCELLED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGUSR2"}, "PREEMPTED", Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "REQUEUED", Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "NODE_FAIL", Cause.NODE_FAIL),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "TIMEOUT", Cause.TIMEOUT),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, "FAILED", Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGUSR2"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "deadline"}, "FAILED", Cause.TIMEOUT),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": "SIGTERM"}, None, Cause.PREEMPTED),
+        ({"leave_cause": LeaveCause.UNKNOWN, "signal": ""}, None, Cause.PREEMPTED),
         # then Slurm's
         ({}, "CANCELLED", Cause.CANCELLED),
         ({}, "OUT_OF_MEMORY", Cause.OUT_OF_MEMORY),

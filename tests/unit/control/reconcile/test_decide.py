@@ -22,7 +22,7 @@ from lvjobs.control.reconcile.actions import (
 from lvjobs.control.reconcile.decide import decide, due
 from lvjobs.ledger.records import Member, Submission
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, MemberState, RunState
 
 
 def decided(*args, policy=None, **kwargs):
@@ -171,7 +171,7 @@ def requeued(**changes):
 
 
 def test_a_preempted_job_waits_under_its_id_and_its_hold_is_lifted_once():
-    attempt = an_attempt(leave_cause="preempted", signal="SIGTERM", checkpoint_step=300)
+    attempt = an_attempt(leave_cause=LeaveCause.PREEMPTED, signal="SIGTERM", checkpoint_step=300)
     actions = decided(attempts=[attempt], live=a_member(requeued()))
     assert of(actions, SaveAttempt)[0].attempt.cause is Cause.PREEMPTED
     assert state(actions) is RunState.INTERRUPTED
@@ -217,7 +217,7 @@ def test_a_launch_that_slurm_holds_is_released():
 @pytest.mark.parametrize("ended", [True, False], ids=["seen off before", "seen now"])
 def test_a_job_that_slurm_requeued_too_often_is_replaced(reason, ended):
     held = a_job("PENDING", restart_count=6, reason=reason)
-    last = an_attempt(restart_count=5, leave_cause="preempted", cause=Cause.PREEMPTED if ended else None)
+    last = an_attempt(restart_count=5, leave_cause=LeaveCause.PREEMPTED, cause=Cause.PREEMPTED if ended else None)
     actions = decided(attempts=[last], live=a_member(held))
     assert actions.index(Revoke(TOKEN, "r1")) < actions.index(Submit("r1"))
     assert of(actions, CancelJob) == [CancelJob("17", "r1", "slurm")]
@@ -301,7 +301,7 @@ def test_a_job_that_was_found_again_is_not_missing():
 
 
 def test_a_job_that_left_and_is_gone_needs_no_second_look():
-    left = an_attempt(leave_cause="preempted", checkpoint_step=300)
+    left = an_attempt(leave_cause=LeaveCause.PREEMPTED, checkpoint_step=300)
     assert of(decided(attempts=[left], live=a_member()), Submit)
 
 
@@ -329,7 +329,7 @@ def test_the_node_that_is_to_blame(attempt, job, history, node):
 # -- a worker that could not ask Slurm why it was signalled ----------------------------------------------------------
 
 
-UNASKED = an_attempt(leave_cause="unknown", signal="SIGTERM", checkpoint_step=300)
+UNASKED = an_attempt(leave_cause=LeaveCause.UNKNOWN, signal="SIGTERM", checkpoint_step=300)
 
 
 @pytest.mark.parametrize("queue", [True, False], ids=["in the queue", "in accounting"])
@@ -368,7 +368,7 @@ def test_a_run_that_lvjobs_cancelled_ends_as_cancelled_when_the_worker_could_not
 
 
 def revoked(job=None, **changes):
-    return a_member(job, member=Member(TOKEN, 0, "r1", state="revoked", **changes))
+    return a_member(job, member=Member(TOKEN, 0, "r1", state=MemberState.REVOKED, **changes))
 
 
 def test_a_revoked_job_that_turns_up_is_cancelled():

@@ -8,10 +8,9 @@ from lvjobs.control.reconcile.classify import Death, classify
 from lvjobs.control.reconcile.journal_fold import fold
 from lvjobs.control.reconcile.policy import GoOn, Hold, verdict
 from lvjobs.control.recovery.check import check
-from lvjobs.ledger.records import device_failed
 from lvjobs.records.journal import Entry
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Breakdown, Cause
 
 ECC = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be asynchronously reported"
 
@@ -83,7 +82,7 @@ def test_the_evidence_names_the_node_and_the_error():
         Cause.KILLED,
         "a device failed on node gpu-3: RuntimeError: CUDA error: uncorrectable ECC error encountered; last step 7",
     )
-    assert (attempt.bad_node, attempt.has_last_word, attempt.traceback) == ("gpu-3", True, "...")
+    assert (attempt.failed_node, attempt.has_last_word, attempt.traceback) == ("gpu-3", True, "...")
     later = fold(attempt, [Entry("died", NOW, {"status": 1})], 10, NOW)
     assert classify(later, None) == death, "the process that started it has less to tell"
 
@@ -91,7 +90,7 @@ def test_the_evidence_names_the_node_and_the_error():
 def test_without_a_name_from_slurm_no_node_is_avoided():
     attempt = journaled(device=True, node="")
     assert classify(attempt, None).cause is Cause.KILLED
-    assert attempt.bad_node == ""
+    assert attempt.failed_node == ""
     assert classify(journaled(), None).cause is Cause.CODE_ERROR
 
 
@@ -102,7 +101,9 @@ def test_a_run_that_raised_an_error_of_its_own_and_then_died_is_a_code_error():
 
 def after(*nodes, gained=True, run=None):
     ended = [
-        an_attempt(n, cause=Cause.KILLED, error="x", died=device_failed(node), checkpoint_step=250 * gained)
+        an_attempt(
+            n, cause=Cause.KILLED, error="x", died=Breakdown.DEVICE, failed_node=node, checkpoint_step=250 * gained
+        )
         for n, node in enumerate(nodes, start=1)
     ]
     return verdict(run or a_run(), ended, Death(Cause.KILLED, "seen"), Policy(), NOW)

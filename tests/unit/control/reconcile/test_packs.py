@@ -12,6 +12,7 @@ from lvjobs.control.reconcile import run_commands
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated
 from lvjobs.study.tables import Resources
+from lvjobs.study.words import HeldFor
 
 FOUR = ("one", "two", "three", "four")
 
@@ -165,7 +166,9 @@ def test_one_that_is_cancelled_leaves_and_the_last_takes_the_job_along(make):
 
 def notes(scene, name):
     run_id = scene.run(name)["id"]
-    return [row["text"] for row in scene.rows("events") if row["run_id"] == run_id and row["kind"] == "cancelled"]
+    ends = {row["id"]: f"{row['cause']}: {row['evidence']}" for row in scene.rows("attempts")}
+    rows = [row for row in scene.rows("events") if row["run_id"] == run_id and row["kind"] == "cancelled"]
+    return ["; ".join(filter(None, (ends.get(row["attempt_id"]), row["text"]))) for row in rows]
 
 
 def advance_until(scene, condition):
@@ -297,7 +300,7 @@ def requeued_too_often(scene):
 
 def pause_all_but_the_last(scene):
     with scene.session() as session:
-        run_commands.pause(session, FOUR[:3], "to see", held_for="")
+        run_commands.pause(session, FOUR[:3], "to see", held_for=HeldFor.NOTHING)
     scene.make_pass()
 
 

@@ -1,6 +1,5 @@
 """Stages that follow one another with nobody there: on a simulated cluster, with the worker of few words."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ from control_scenes import EVERY, make_haste
 from stage_scenes import FIRST, LAST, OTHER, REQUEST, SECOND, TABLE, Sweep
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.stages import submit_runs
+from lvjobs.control.stages import pruning, submit_runs
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
@@ -515,7 +514,7 @@ def test_verdicts_do_not_depend_on_who_asks_when(sweep):
     scene.go(60, every=5)
     before = {name: scene.state(name) for name in scene.cells("first")}
     with scene.session() as session, session.ledger.transaction() as transaction:
-        kept = json.loads(transaction.setting("pruning:first"))
-        transaction.set_setting("pruning:first", json.dumps({**kept, "pruned": []}))
+        kept = transaction.row("prunings", pruning.Kept, stage="first")
+        transaction.set_rows("prunings", [replace(kept, pruned=[])], stage="first")
     scene.one_pass()
     assert {name: scene.state(name) for name in scene.cells("first")} == before

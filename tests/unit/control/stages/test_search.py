@@ -37,8 +37,8 @@ class Search(Sweep):
 
     def kept(self, name="first"):
         """The search's history, as the ledger has it."""
-        (row,) = [row for row in self.rows("settings") if row["key"] == f"search:{name}"]
-        return History.from_json(json.loads(row["value"])["history"])
+        (row,) = [row for row in self.rows("searches") if row["stage"] == name]
+        return History.from_json(json.loads(row["entries"]))
 
     def points(self):
         return [trial.point for trial in self.kept().trials]

@@ -14,7 +14,7 @@ from lvjobs.control.submission import timing
 from lvjobs.control.submission.send import same_job
 from lvjobs.control.submission.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 BOUNDS = Bounds(most=720, lead=180)
 CONFIG = {"steps": 1000, "checkpoint_every": 250, "validate_every": 250}
@@ -120,7 +120,7 @@ def test_start_up_is_the_longest_seen():
 
 def requeued(run):
     job = a_job("PENDING", reason="BeginTime", restart_count=1)
-    attempt = an_attempt(leave_cause="timeout", leave_action="requeue", checkpoint_step=250)
+    attempt = an_attempt(leave_cause=LeaveCause.TIMEOUT, leave_action="requeue", checkpoint_step=250)
     actions = decide(a_view(run, [attempt], a_member(job)), Policy(), NOW)
     return [action for action in actions if isinstance(action, (Extend, SetRun))]
 

@@ -1,0 +1,113 @@
+"""The summary: what a pass leaves for commands that make none, as `status --json` shows it (docs/json.md)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA = 1
+"""The version that users see: keys are added within it."""
+
+FORMAT = 4
+"""The version of the fields below and of what is tallied of closed runs (`lvjobs.control.budget.tally`).
+
+Raise it whenever any of them, or a charge, is added or made in another way: rows of closed runs are then made anew.
+"""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as the last update saw it. docs/json.md describes each field."""
+
+    id: str
+    ordinal: int
+    name: str
+    stage: str
+    state: str
+    cause: str | None
+    step: int
+    steps: int
+    attempts: int
+    job_id: str | None
+    reason: str
+    held_for: str
+    loss: float | None
+    untrained_loss: float | None
+    validation_loss: float | None
+    loss_numeric: float | None
+    untrained_loss_numeric: float | None
+    validation_loss_numeric: float | None
+    checkpoint_step: int
+    executed_steps: int
+    replayed_steps: int
+    estimated_steps: int
+    flops: int
+    reserved: int
+    profile: str
+    error: str
+    not_before: float | None
+    curve: Sequence[float]
+    seconds_left: float | None = None
+    queue_reason: str | None = None
+    start_estimate: float | None = None
+    after: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a record: a list of records is what pandas and polars make a table of."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage; `origin` is shown as `from`."""
+
+    name: str
+    state: str
+    origin: str | None
+    runs: int
+    done: int
+    held: int
+    trials: int | None
+    proposed: int | None
+    winner: str | None
+    because: str
+    by_hand: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"from" if key == "origin" else key: value for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class AvoidedRow:
+    """A node that the study avoids."""
+
+    node: str
+    reason: str
+    since: float
+    until: float
+    used_in: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All of it. `runs` are those that are not closed; `budget` is the statement, with the efficiency."""
+
+    study: str
+    time: float
+    did: Sequence[str]
+    problems: Sequence[str]
+    runs: Sequence[RunStatus]
+    stages: Sequence[StageRow]
+    avoided_nodes: Sequence[AvoidedRow]
+    budget: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "schema": SCHEMA,
+            **vars(self),
+            "runs": [row.to_dict() for row in self.runs],
+            "stages": [row.to_dict() for row in self.stages],
+            "avoided_nodes": [vars(row) for row in self.avoided_nodes],
+        }
