@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.subjects import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.control.submission.declare import EVALUATE, Wanted, default_name
+from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.evaluations import Trial, evaluation, same_forecast
-from lvjobs.study.config import Study
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
+from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.run import RunConfig
 
@@ -25,7 +25,7 @@ _MARKER = "forecast.json"
 class PreparedForecast:
     """One series and the model that forecasts it. `role`: what the series was to the model, a key of `_SEEN`, or ""."""
 
-    study: Study
+    study: StudyContext
     subject: Subject
     series: int
     config: RunConfig
@@ -82,9 +82,9 @@ class PreparedForecast:
 
 
 def prepare_forecast(
-    study: Study,
+    study: StudyContext,
     given: Overrides,
-    trial: Trial,
+    trial: EvaluationRequest,
     series: int,
     run: str | None = None,
     zero_shot: PromptName | None = None,
@@ -100,7 +100,7 @@ def prepare_forecast(
     role = _role(subject, series)
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     name = default_name(config, f"{subject.name}-series-{series}")
-    wanted = Wanted([config], [name], EVALUATE, profile, resources, after=[subject.after])
+    wanted = RunRequest([config], [name], EVALUATE, profile, resources, after=[subject.after])
     runs = PreparedRuns(study, wanted, default_name)
     return PreparedForecast(study, subject, series, config, runs, role)
 

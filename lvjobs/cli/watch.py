@@ -25,7 +25,7 @@ def watch(root: Path, every: float) -> None:
 
 
 def watch_until(
-    study: config.Study, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
+    study: config.StudyContext, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
 ) -> Status:
     """Return the status once the named runs (None: all) are at rest; print what each pass did."""
     shown: dict[str, str] = {}

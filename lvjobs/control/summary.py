@@ -17,12 +17,12 @@ from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, tally_of, total
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import RunStatus, StageRow, Summary
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
 from lvjobs.study.words import MemberState, RunState
@@ -35,11 +35,11 @@ _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 class Unclosed:
     """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default.
 
-    `gpus` are by `Run.submitted_by`.
+    `gpus` are by `RunRecord.submitted_by`.
     """
 
-    runs: Sequence[Run]
-    attempts: Mapping[str, Sequence[Attempt]]
+    runs: Sequence[RunRecord]
+    attempts: Mapping[str, Sequence[AttemptRecord]]
     gpus: Mapping[str, int]
 
 
@@ -56,7 +56,7 @@ def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
 
 def build_summary(
     transaction: Transaction,
-    study: Study,
+    study: StudyContext,
     books: Books,
     unclosed: Unclosed,
     told: Sequence[str],
@@ -131,7 +131,7 @@ def stage_rows(transaction: Transaction) -> list[StageRow]:
     return rows
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> RunStatus:
+def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job_id: str | None) -> RunStatus:
     """Return a run's row, without what the queue and other runs say of it."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
@@ -175,7 +175,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
     )
 
 
-def _curve(started: Sequence[Attempt]) -> Sketch:
+def _curve(started: Sequence[AttemptRecord]) -> Sketch:
     """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
     whole = Sketch()
     for attempt in started:
@@ -183,7 +183,7 @@ def _curve(started: Sequence[Attempt]) -> Sketch:
     return whole
 
 
-def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -> float | None:
+def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: Stopwatch) -> float | None:
     """What a run that trains has yet to do, if nothing interrupts; None where nothing of the kind was measured."""
     last = attempts[-1] if attempts else None
     if run.state is not RunState.RUNNING or last is None or last.cause is not None or not last.has_started:
@@ -196,7 +196,7 @@ def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -
     return round((run.steps - last.step) * last.train_seconds / last.executed, 1)
 
 
-def _queue_row(run: Run, job: Job | None) -> dict[str, Any]:
+def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:
     """What Slurm says of a job that waits: its reason, as a code, and when it expects to start it."""
     waits = job is not None and run.state in (RunState.QUEUED, RunState.INTERRUPTED)
     return {
@@ -214,7 +214,7 @@ def _finite(values: Sequence[float | None]) -> float | None:
 def find_row(summary: Mapping[str, Any], typed: str, where: Sequence[str] = ()) -> Mapping[str, Any]:
     """The run of a summary that is meant by its name, enough of it (see `study.names`), or its id.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
 
     Raises:
         UsageError: none is, or several may be.

@@ -12,7 +12,7 @@ from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluationRequest:
     """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled.
 
     `batch` series go through the model at once; it changes nothing but time and memory. `likelihood`: whether the
@@ -30,7 +30,11 @@ class Trial:
 
 
 def evaluation(
-    training: TrainingConfig, trial: Trial, systems: Sequence[int], adapter: str = "", prompt: PromptName = "raw"
+    training: TrainingConfig,
+    trial: EvaluationRequest,
+    systems: Sequence[int],
+    adapter: str = "",
+    prompt: PromptName = "raw",
 ) -> RunConfig:
     """The configuration of an evaluation: a batch of series is a step, and each leaves a checkpoint."""
     params = EvaluationConfig(

@@ -10,7 +10,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.rules import adapted, linears
 from lvjobs.forecasting.cost import rates, workload_of
-from lvjobs.forecasting.evaluations import Trial, adapter_of, evaluation
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
 from lvjobs.study.evaluation import EvaluationConfig, PromptName
 from lvjobs.study.identity import read_params
 from lvjobs.study.run import RunConfig
@@ -109,7 +109,7 @@ class TrainingTask(Task):
 
     def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
         training = read_params(TrainingConfig, params)
-        return evaluation(training, Trial(), systems, adapter_of(final), training.format)
+        return evaluation(training, EvaluationRequest(), systems, adapter_of(final), training.format)
 
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
@@ -117,7 +117,8 @@ class TrainingTask(Task):
         training = read_params(TrainingConfig, params)
         model = Path(training.model).name
         return [
-            (f"zero-shot-{prompt}-{model}", evaluation(training, Trial(), systems, prompt=prompt)) for prompt in prompts
+            (f"zero-shot-{prompt}-{model}", evaluation(training, EvaluationRequest(), systems, prompt=prompt))
+            for prompt in prompts
         ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import parse_done
 from lvjobs.report.evaluation import read_scores
 from lvjobs.study.evaluation import EvaluationConfig
@@ -33,7 +33,7 @@ class Evaluated:
 
     files: RunLayout
     run: RunConfig
-    trained: Run | None
+    trained: RunRecord | None
     steps: int | None
     scores: Mapping[str, Any]
 
@@ -85,7 +85,7 @@ class Evaluated:
         )
 
 
-def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
+def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]:
     """The study's evaluations that are done, in the order in which they were declared."""
     every = list(runs)
     trainings = [run for run in every if task_of(run.config).can_be_evaluated]
@@ -101,7 +101,7 @@ def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
     return found
 
 
-def _steps_of(files: RunLayout, run: Run) -> int:
+def _steps_of(files: RunLayout, run: RunRecord) -> int:
     """Fewer than it was declared with, where it was stopped early."""
     try:
         return parse_done(files.done.read_text(encoding="utf-8")).step

@@ -20,11 +20,11 @@ from lvjobs.errors import UsageError
 from lvjobs.study.lists import List
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.run import TASK, RunConfig
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 
-class RunSettings(Table):
+class RunSettings(SettingsTable):
     """The settings of every run: defaults of `lvjobs submit train`, from which every stage starts."""
 
     seed: Int = Field(default=0, ge=0, description="seed of every random number")

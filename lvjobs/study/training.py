@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"
 
@@ -25,7 +25,7 @@ A decimal less, say, lowers it by some 2.3 nats a number, whatever the forecasts
 """
 
 
-class TrainingConfig(Table):
+class TrainingConfig(SettingsTable):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.
 
     `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of

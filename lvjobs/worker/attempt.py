@@ -20,7 +20,7 @@ from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.pruning import prune
-from lvjobs.worker.team import Alone, Group
+from lvjobs.worker.team import Alone, ProcessGroup
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
@@ -62,7 +62,7 @@ class Attempt:
     found: Checkpoint | None
     invalid: list[InvalidCheckpoint] = field(default_factory=list)
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
-    team: Alone | Group = field(default_factory=Alone)
+    team: Alone | ProcessGroup = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         """Begin where the checkpoint left off."""

@@ -22,7 +22,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, TrainSettings
 from lvjobs.tasks import ask_process, function, registry
 from lvjobs.tasks.registry import rates_of
-from lvjobs.worker.task import ATTRIBUTE, Task, task
+from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration, task
 
 pytestmark = pytest.mark.heavy
 
@@ -194,7 +194,7 @@ def test_a_validation_is_one_unit_whatever_it_reads(place):
 def test_flops_are_whole_numbers_of_kinds_that_exist():
     for wrong in ({"forecast": 1}, {"training": 1.5}, {"training": True}, {"validation": 3}, 0):
         with pytest.raises(ValueError, match=r"FLOPs|costs something"):
-            Task(wrong).declared(config("plain"))
+            TaskDeclaration(wrong).declared(config("plain"))
 
 
 def test_the_mark_leaves_the_function_as_it_is():
@@ -202,9 +202,9 @@ def test_the_mark_leaves_the_function_as_it_is():
         return run
 
     assert task(train) is train
-    assert getattr(train, ATTRIBUTE) == Task(None)
+    assert getattr(train, ATTRIBUTE) == TaskDeclaration(None)
     assert task(flops=3)(train) is train
-    assert getattr(train, ATTRIBUTE) == Task(3)
+    assert getattr(train, ATTRIBUTE) == TaskDeclaration(3)
     assert lvjobs.task is task
 
 

@@ -3,27 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lvjobs.ledger.records import Run, Work
+from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.tasks.registry import task_of
 
 
-def work_ahead(config: Mapping[str, Any], step: int) -> Work:
+def work_ahead(config: Mapping[str, Any], step: int) -> WorkCounts:
     """What a run still does from `step` on (0: everything) if nothing goes wrong."""
     steps = int(config["steps"])
     task, params = task_of(config), config.get("params", {})
     validation = _validations(config, step, steps) * task.windows(params)
-    return Work(max(0, steps - step), validation, task.series(params, step, steps))
+    return WorkCounts(max(0, steps - step), validation, task.series(params, step, steps))
 
 
-def replay_of_an_interval(config: Mapping[str, Any], step: int) -> Work:
+def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
     """The most that one death can cost: the steps since the last checkpoint, and what else was done in them."""
     every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
     validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
     task, params = task_of(config), config.get("params", {})
-    return Work(every, validations * task.windows(params), task.series(params, 0, every))
+    return WorkCounts(every, validations * task.windows(params), task.series(params, 0, every))
 
 
-def allowance(run: Run, executed: Work, step: int) -> Work:
+def allowance(run: RunRecord, executed: WorkCounts, step: int) -> WorkCounts:
     """All that a run may execute, from its beginning: what it has, what lies ahead from `step`, and one interval."""
     return executed + work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
 

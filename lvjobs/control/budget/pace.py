@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.control.budget.cost import work_ahead
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
 from lvjobs.tasks.registry import task_of
 
@@ -54,7 +54,7 @@ class Kind:
         return self.rates[at] / max(1, other.rates[at])
 
 
-def kind_of(run: Run) -> Kind:
+def kind_of(run: RunRecord) -> Kind:
     """Of a run."""
     params, official = run.config.get("params", {}), run.rates.get("official", {})
     rates = int(official.get("training", 0)), int(official.get("validation", 0))
@@ -105,9 +105,9 @@ class Sample:
         )
 
 
-def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sample]:
+def samples_of(runs: Iterable[RunRecord], attempts: Iterable[AttemptRecord]) -> dict[str, Sample]:
     """What was measured, by the settings of runs."""
-    by_run: dict[str, list[Attempt]] = defaultdict(list)
+    by_run: dict[str, list[AttemptRecord]] = defaultdict(list)
     for attempt in attempts:
         if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
             by_run[attempt.run_id].append(attempt)
@@ -120,7 +120,7 @@ def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sa
     return samples
 
 
-def _sample(kind: Kind, attempt: Attempt) -> Sample:
+def _sample(kind: Kind, attempt: AttemptRecord) -> Sample:
     start_up = None
     if attempt.allocated_seconds is not None and attempt.sharing == 1:
         working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
@@ -145,7 +145,7 @@ class Stopwatch:
         self._samples = samples
         self._flops_per_second = flops_per_second
 
-    def pace(self, run: Run) -> Pace | None:
+    def pace(self, run: RunRecord) -> Pace | None:
         """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
         kind = kind_of(run)
         if not kind.rates[0]:

@@ -13,7 +13,7 @@ from lvjobs.control.stages.comparison import standing
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import ClosedRows, read_summary, whole
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
 from lvjobs.tasks.registry import task_of
 
 
@@ -47,14 +47,14 @@ def retell(session: Session) -> dict[str, Any]:
     }
 
 
-def _newest(runs: Sequence[Run], attempts: Sequence[Attempt]) -> float:
+def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> float:
     """When something last happened, where no pass left word of when it was made."""
     known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
     return max(known, default=0.0)
 
 
 def spans(
-    runs: Sequence[Run], attempts: Sequence[Attempt], charges: Sequence[Charge], books: Books, now: float
+    runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord], charges: Sequence[Charge], books: Books, now: float
 ) -> list[dict[str, Any]]:
     """Each attempt's time and end, and its FLOPs by kind; their sums are the budget's own."""
     by_id = {run.id: run for run in runs}
@@ -81,7 +81,7 @@ def spans(
     ]
 
 
-def _step(runs: Sequence[Run], books: Books) -> dict[str, Any]:
+def _step(runs: Sequence[RunRecord], books: Books) -> dict[str, Any]:
     """The FLOPs of one step of the training that cost most, part by part and convention by convention.
 
     `problem` says why, where there are none.

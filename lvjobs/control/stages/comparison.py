@@ -9,7 +9,7 @@ from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import measured
 from lvjobs.control.stages.search import trials_of
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.sweep.grid import settings_of
 from lvjobs.sweep.selection import Candidate, rank
 
@@ -52,7 +52,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
 
 
 def _row(
-    candidate: Candidate, runs: Mapping[str, Run], varied: Sequence[str], spent: Mapping[str, int], winner: str
+    candidate: Candidate, runs: Mapping[str, RunRecord], varied: Sequence[str], spent: Mapping[str, int], winner: str
 ) -> dict[str, Any]:
     first = runs[candidate.cells[0].run_id]
     settings = settings_of(first.configuration)
@@ -72,7 +72,7 @@ def _row(
     }
 
 
-def _varied(runs: Sequence[Run]) -> list[str]:
+def _varied(runs: Sequence[RunRecord]) -> list[str]:
     """The settings in which the runs differ, save the seed."""
     every = [settings_of(run.configuration) for run in runs]
     return [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]

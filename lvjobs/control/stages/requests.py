@@ -7,7 +7,7 @@ from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState, StageState
@@ -186,7 +186,7 @@ def stop(session: Session, name: str) -> list[str]:
     return told + (pause(session, mine, "its stage was stopped", held_for=HeldFor.STOPPED) if mine else [])
 
 
-def _is_stoppable(run: Run) -> bool:
+def _is_stoppable(run: RunRecord) -> bool:
     """Not what was pruned: it would be taken up with the others."""
     return not run.state.is_final and run.held_for is not HeldFor.PRUNED
 

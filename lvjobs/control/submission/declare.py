@@ -9,7 +9,7 @@ from typing import Any
 from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.backends import gpus_by_default
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.current import typed_over
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
@@ -29,7 +29,7 @@ class SweepOf:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunRequest:
     """Runs that a command asks for: configurations with their names, of one stage, for one profile.
 
     `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
@@ -50,23 +50,23 @@ class Wanted:
     file: Mapping[str, Any] | None = None
     is_named: bool = True
     profile_copy: str = ""
-    """See `Run`."""
+    """See `RunRecord`."""
 
 
 class KnownRuns:
     """The runs that there are, by what they compute."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[RunRecord]) -> None:
         """`runs`, oldest first: where several are the same, the oldest is found."""
-        self._exact: dict[str, Run] = {}
-        self._alike: dict[str, Run] = {}
+        self._exact: dict[str, RunRecord] = {}
+        self._alike: dict[str, RunRecord] = {}
         for run in runs:
             declared, now = with_values(run.config, run.declared), run.configuration
             self._exact.setdefault(declared.fingerprint, run)
             for identity in (*declared.identities, *now.identities):
                 self._alike.setdefault(identity, run)
 
-    def find(self, config: RunConfig) -> Run | None:
+    def find(self, config: RunConfig) -> RunRecord | None:
         """Return the run of this configuration: the one declared with it, or else one that computes the same."""
         return self._exact.get(config.fingerprint) or self._alike.get(config.identity)
 
@@ -78,24 +78,24 @@ class Declaration:
     `ids` are those of the wanted configurations' runs, in their order.
     """
 
-    new: Sequence[Run]
-    existing: Sequence[Run]
+    new: Sequence[RunRecord]
+    existing: Sequence[RunRecord]
     ids: Sequence[str] = ()
 
 
-def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declaration:
+def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Declaration:
     """Runs for what is wanted; a name whose run has the same configuration is that run.
 
     Raises:
         UsageError: a name is taken by a run of another configuration, or is no name.
     """
-    new: list[Run] = []
-    existing: list[Run] = []
+    new: list[RunRecord] = []
+    existing: list[RunRecord] = []
     there = transaction.runs()
     by_name = {run.name: run for run in there}
     known = KnownRuns(there)
 
-    def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
+    def add(config: RunConfig, name: str, stage: str, after: str) -> RunRecord:
         found = by_name.get(name)
         is_free = wanted.sweep is not None or not wanted.is_named
         if is_free and (found is None or not is_run_of(found, config)):
@@ -125,14 +125,14 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     return Declaration(priced, existing, [run.id for run in first])
 
 
-def is_run_of(run: Run, config: RunConfig) -> bool:
+def is_run_of(run: RunRecord, config: RunConfig) -> bool:
     """Return whether the run computes what this configuration says."""
     return KnownRuns([run]).find(config) is not None
 
 
-def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
+def _run(config: RunConfig, name: str, wanted: RunRequest, code: str) -> RunRecord:
     fingerprint = config.fingerprint
-    return Run(
+    return RunRecord(
         id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
         name=name,
         stage=wanted.stage,
@@ -147,7 +147,7 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
     )
 
 
-def _typed(config: RunConfig, wanted: Wanted) -> dict[str, list[Any]]:
+def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:
     """What was typed over study.toml for this run; an evaluation's interval is its own."""
     if wanted.file is None:
         return {}
