@@ -36,9 +36,9 @@ from lvjobs.control.reconcile import observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.records import Attempt, Reservation, Run, Submission, Work
+from lvjobs.ledger.records import AttemptRecord, Reservation, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study, StudyConfig, load_study
+from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Driver
 from lvjobs.study.words import Cause, LeaveCause, RunState
@@ -67,7 +67,7 @@ class Counted(SimulatedCluster):
         return Snapshot(self.clock.now, running, [])
 
 
-def fill(study: Study, runs: int, open_: int, now: float) -> None:
+def fill(study: StudyContext, runs: int, open_: int, now: float) -> None:
     """The ledger, and the files of the runs that are open."""
     ledger = open_ledger(study.layout.database, 0)
     with ledger.transaction() as transaction:
@@ -75,7 +75,7 @@ def fill(study: Study, runs: int, open_: int, now: float) -> None:
             ended = number < runs - open_
             _add(transaction, number, now, ended=ended)
         ids = [_id(number) for number in range(runs - open_, runs)]
-        transaction.add_submission(Submission(_TOKEN, "lab", "slurm", now - 500, len(ids), "7"), ids)
+        transaction.add_submission(SubmissionRecord(_TOKEN, "lab", "slurm", now - 500, len(ids), "7"), ids)
     ledger.close()
     for number in range(runs - open_ + 1, runs, 2):
         files = study.layout.run(f"run{number}")
@@ -103,17 +103,17 @@ def _id(number: int) -> str:
 def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> None:
     config = RunConfig(task="m:f", steps=_STEPS, checkpoint_every=_EVERY, seed=number)
     state = RunState.COMPLETED if ended else RunState.QUEUED
-    run = Run(
+    run = RunRecord(
         _id(number), f"run{number}", f"stage{number % 9}", config.fingerprint, config.model_dump(mode="json"), "lab",
         {}, "c0de", now - 9000, state=state, cause=Cause.COMPLETED if ended else None, rates=_RATES,
     )  # fmt: skip
     transaction.add_run(run)
     if not ended:
-        transaction.reserve(Reservation(run.id, Work(_STEPS + _EVERY, 9)))
+        transaction.reserve(Reservation(run.id, WorkCounts(_STEPS + _EVERY, 9)))
         return
     for restart, cause in enumerate((Cause.PREEMPTED, Cause.COMPLETED)):
         first = restart * 250
-        attempt = Attempt(
+        attempt = AttemptRecord(
             0, run.id, "b" * 12, f"{number}", restart, now - 8000, generation=restart + 1, ended=now - 7000,
             cause=cause, resumed_from=first, step=first + 250, executed=250, checkpoint_step=first + 250, loss=1.0,
             train_seconds=9.0, finished=bool(restart), leave_cause=LeaveCause.NONE if restart else LeaveCause.PREEMPTED,
@@ -131,7 +131,7 @@ def read_everything(session: Session) -> float:
     return time.process_time() - began
 
 
-def grow(study: Study, runs: int, open_: int, step: int) -> None:
+def grow(study: StudyContext, runs: int, open_: int, step: int) -> None:
     """Every run that runs takes a step."""
     for number in range(runs - open_ + 1, runs, 2):
         with study.layout.run(f"run{number}").journal(1).open("a", encoding="utf-8") as journal:
@@ -163,7 +163,7 @@ def counted() -> Iterator[Counter[str]]:
 def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> list[str]:
     """A study of so many runs, passes over it, and what they took: a row of the table."""
     with tempfile.TemporaryDirectory() as root:
-        study = Study(root=Path(root), config=StudyConfig(profile="lab", driver=Driver(job=False), stage=[]))
+        study = StudyContext(root=Path(root), config=StudyConfig(profile="lab", driver=Driver(job=False), stage=[]))
         clock = Clock()
         fill(study, runs, open_, clock.now)
         cluster = Counted(clock, open_)
@@ -182,7 +182,10 @@ def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> list[s
 
 
 def one_pass(
-    study: Study, factory: ClusterFactory | None, clock: Callable[[], float], profiler: cProfile.Profile | None = None
+    study: StudyContext,
+    factory: ClusterFactory | None,
+    clock: Callable[[], float],
+    profiler: cProfile.Profile | None = None,
 ) -> float:
     """CPU seconds of a pass, this process's and its children's."""
     with open_session(study, wait=5, clock=clock, **({"factory": factory} if factory else {})) as session:

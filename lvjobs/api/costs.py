@@ -7,7 +7,7 @@ from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study, validated
+from lvjobs.study.config import StudyContext, validated
 from lvjobs.study.tables import Budget
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ RUN = "train"
 """What names a single run in place of a stage."""
 
 
-def estimate(study: Study, what: str | None, given: "Overrides", flops_per_second: float | None = None) -> Estimate:
+def estimate(
+    study: StudyContext, what: str | None, given: "Overrides", flops_per_second: float | None = None
+) -> Estimate:
     """Return what a run (`RUN`), a stage, or every stage (None) will cost.
 
     `flops_per_second` is for the times of runs like which none was measured.
@@ -43,7 +45,7 @@ def estimate(study: Study, what: str | None, given: "Overrides", flops_per_secon
 
 
 def foresee_stages(
-    study: Study,
+    study: StudyContext,
     chosen: "Sequence[Stage]",
     asked: "Request",
     flops_per_second: float | None = None,
@@ -59,14 +61,14 @@ def foresee_stages(
     return Estimate(found["needed"], found["free"], found["fits"], found, seen.problem)
 
 
-def budget(study: Study, status: Status) -> BudgetStatus:
+def budget(study: StudyContext, status: Status) -> BudgetStatus:
     """Return the budget of a status, and how far what is free goes for the stages to come."""
     found = status.summary["budget"]
     fits, problem = _still_fits(study, status)
     return read_row(BudgetStatus, {**found, "details": found, "still_fits": fits, "problem": problem})
 
 
-def _still_fits(study: Study, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
+def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
     """Return how much of each stage to come would fit, or why that is not known."""
     over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
@@ -83,7 +85,7 @@ def _still_fits(study: Study, status: Status) -> tuple[Sequence[Mapping[str, Any
     return fits, ""
 
 
-def set_limit(study: Study, limit: str, because: str) -> Status:
+def set_limit(study: StudyContext, limit: str, because: str) -> Status:
     """Change the limit of FLOPs, in the ledger and in study.toml, and reconcile by it.
 
     Args:

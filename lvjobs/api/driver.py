@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs.api import updates
 from lvjobs.api.results import Status
 from lvjobs.cluster.inside import WAKE_SIGNAL
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 _MOST_PASSES = 20
 _TURN_SECONDS = 270.0
@@ -19,7 +19,7 @@ _STAY_SECONDS = 150.0
 """The job stays for what is due so soon: a little longer than Slurm holds it back, on a usual site, once it leaves."""
 
 
-def driver_report(study: Study) -> Mapping[str, Any]:
+def driver_report(study: StudyContext) -> Mapping[str, Any]:
     """Return who reconciles the study while nobody is there (docs/json.md)."""
     from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
@@ -28,7 +28,7 @@ def driver_report(study: Study) -> Mapping[str, Any]:
         return report(session)
 
 
-def driver_lines(study: Study, shown: Mapping[str, Any]) -> list[str]:
+def driver_lines(study: StudyContext, shown: Mapping[str, Any]) -> list[str]:
     """Return the driver's report in words."""
     from lvjobs.control.driver.status import job_lines
     from lvjobs.report.driver import driver_lines as worded
@@ -37,7 +37,7 @@ def driver_lines(study: Study, shown: Mapping[str, Any]) -> list[str]:
     return worded(shown, job_lines(shown, now), now, study.where)
 
 
-def set_driver(study: Study, *, stopped: bool) -> tuple[Status, Mapping[str, Any]]:
+def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[str, Any]]:
     """End the driver, or let there be one again; reconcile, and return the status and the driver's report."""
     from lvjobs.control.driver.driver import end_driver, set_stopped
     from lvjobs.control.driver.status import report
@@ -53,7 +53,7 @@ def set_driver(study: Study, *, stopped: bool) -> tuple[Status, Mapping[str, Any
         return status, report(session)
 
 
-def run_turn(study: Study, on_update: Callable[[Status], None]) -> bool:
+def run_turn(study: StudyContext, on_update: Callable[[Status], None]) -> bool:
     """Do what the driver's job does: reconcile, and again while there is something to do.
 
     Args:
@@ -111,7 +111,7 @@ def _is_woken(seconds: float) -> bool:
     return signal.sigtimedwait({WAKE_SIGNAL}, seconds) is not None
 
 
-def install_cron(study: Study, program: str, every: int) -> None:
+def install_cron(study: StudyContext, program: str, every: int) -> None:
     """Have passes made every so many minutes by `program`: "crontab" or "scrontab"."""
     from lvjobs.cluster.crontab import install
     from lvjobs.control.driver.status import cron_entry
@@ -119,7 +119,7 @@ def install_cron(study: Study, program: str, every: int) -> None:
     install(program, *cron_entry(study, every, of_slurm=program == "scrontab"), study.where)
 
 
-def uninstall_cron(study: Study) -> list[str]:
+def uninstall_cron(study: StudyContext) -> list[str]:
     """Take the study out of crontab and scrontab; return those in which it was."""
     from lvjobs.cluster.crontab import PROGRAMS, uninstall
     from lvjobs.control.backends import driver_name

@@ -8,19 +8,18 @@ from lvjobs import remedies
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.subjects import Subject, done_evaluations, find_runs, find_subjects, held_out
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name
-from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
+from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
     from lvjobs.report.study_tables import StudyTable
 
 
-def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> Trial:
+def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:
     """Return how forecasts are made: greedily, or with several samples at temperature 1 unless another is given.
 
     Raises:
@@ -30,13 +29,13 @@ def make_trial(*, samples: int = 1, temperature: float | None = None, **more: An
         temperature = 0.0 if samples == 1 else 1.0
     if samples > 1 and not temperature:
         raise UsageError("--temperature 0 makes every sample the same: leave --samples out, or give a temperature")
-    return Trial(samples=samples, temperature=temperature, **more)
+    return EvaluationRequest(samples=samples, temperature=temperature, **more)
 
 
 def prepare_evaluations(
-    study: Study,
+    study: StudyContext,
     given: Overrides,
-    trial: Trial,
+    trial: EvaluationRequest,
     runs: Sequence[str] = (),
     zero_shot: PromptName | None = None,
     adapter: Path | None = None,
@@ -49,26 +48,28 @@ def prepare_evaluations(
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
     configs = [_evaluation_of(subject, trial) for subject in subjects]
-    names = [evaluation_name(subject.name, config) for subject, config in zip(subjects, configs, strict=True)]
+    names = [default_name(config, subject.name) for subject, config in zip(subjects, configs, strict=True)]
     after = [subject.after for subject in subjects]
-    wanted = Wanted(configs, names, EVALUATE, profile, resources, after=after)
-    return PreparedRuns(study, wanted, lambda config: evaluation_name("", config))
+    wanted = RunRequest(configs, names, EVALUATE, profile, resources, after=after)
+    return PreparedRuns(study, wanted, default_name)
 
 
-def evaluation_to_come(study: Study, name: str, config: RunConfig) -> tuple[RunConfig, str]:
+def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tuple[RunConfig, str]:
     """Return the evaluation, with its name, of a run that is not trained yet: all held-out series, greedily."""
-    training = TrainingConfig.model_validate(config.params)
-    made = _evaluation_of(Subject(name, training, adapter_of(study.layout.run(name)), training.format), Trial())
-    return made, evaluation_name(name, made)
+    training = training_of(name, config)
+    made = _evaluation_of(
+        Subject(name, training, adapter_of(study.layout.run(name).final), training.format), EvaluationRequest()
+    )
+    return made, default_name(made, name)
 
 
-def _evaluation_of(subject: Subject, trial: Trial) -> RunConfig:
+def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
     """Return the evaluation of a model on series that it has not seen, in the format it was trained in."""
     systems = held_out(subject.training, trial, trained=bool(subject.adapter))
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
 
 
-def evaluation_tables(study: Study, runs: Sequence[str] = ()) -> "list[StudyTable]":
+def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[StudyTable]":
     """Return Tables 2 and 3 of these runs, or of all, from evaluations that are done.
 
     Raises:
@@ -88,7 +89,7 @@ def evaluation_tables(study: Study, runs: Sequence[str] = ()) -> "list[StudyTabl
     return tables
 
 
-def tables_of(study: Study, names: Sequence[str]) -> "tuple[list[StudyTable], list[str]]":
+def tables_of(study: StudyContext, names: Sequence[str]) -> "tuple[list[StudyTable], list[str]]":
     """Return the tables of these evaluations, beside the base models of the same series; and those not done yet."""
     from lvjobs.report.study_tables import study_tables
 

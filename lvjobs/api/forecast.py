@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.subjects import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.control.stages.evaluations import Trial, evaluation, evaluation_name, same_forecast
-from lvjobs.control.submission.declare import EVALUATE, Wanted
+from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
+from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.run import RunConfig
 
@@ -25,7 +25,7 @@ _MARKER = "forecast.json"
 class PreparedForecast:
     """One series and the model that forecasts it. `role`: what the series was to the model, a key of `_SEEN`, or ""."""
 
-    study: Study
+    study: StudyContext
     subject: Subject
     series: int
     config: RunConfig
@@ -82,9 +82,9 @@ class PreparedForecast:
 
 
 def prepare_forecast(
-    study: Study,
+    study: StudyContext,
     given: Overrides,
-    trial: Trial,
+    trial: EvaluationRequest,
     series: int,
     run: str | None = None,
     zero_shot: PromptName | None = None,
@@ -99,9 +99,9 @@ def prepare_forecast(
     (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
     role = _role(subject, series)
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
-    name = evaluation_name(f"{subject.name}-series-{series}", config)
-    wanted = Wanted([config], [name], EVALUATE, profile, resources, after=[subject.after])
-    runs = PreparedRuns(study, wanted, lambda config: evaluation_name("", config))
+    name = default_name(config, f"{subject.name}-series-{series}")
+    wanted = RunRequest([config], [name], EVALUATE, profile, resources, after=[subject.after])
+    runs = PreparedRuns(study, wanted, default_name)
     return PreparedForecast(study, subject, series, config, runs, role)
 
 

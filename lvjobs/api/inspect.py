@@ -7,10 +7,10 @@ from lvjobs.api import updates
 from lvjobs.api.results import Explanation, History, WaitingJobs, read_row
 from lvjobs.errors import UsageError
 from lvjobs.records.summary import RunStatus
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 
-def explain(study: Study, typed: str) -> Explanation:
+def explain(study: StudyContext, typed: str) -> Explanation:
     """Return why a run stands as it does. `typed` is its name, enough of it, or its id.
 
     Raises:
@@ -24,7 +24,7 @@ def explain(study: Study, typed: str) -> Explanation:
         return Explanation(read_row(RunStatus, row), why(session, row), status)
 
 
-def history(study: Study, typed: str) -> History:
+def history(study: StudyContext, typed: str) -> History:
     """Return what happened to a run, the oldest first. See `explain` for `typed` and errors."""
     from lvjobs.control.inspect.history import story
     from lvjobs.control.summary import find_row
@@ -38,7 +38,7 @@ def history(study: Study, typed: str) -> History:
     return History(read_row(RunStatus, row), story(run, attempts, events), status)
 
 
-def waiting_jobs(study: Study, typed: str | None) -> WaitingJobs:
+def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
     """Return the runs whose jobs wait (or that of one run), and what would start the first sooner.
 
     Raises:
@@ -52,7 +52,7 @@ def waiting_jobs(study: Study, typed: str | None) -> WaitingJobs:
     return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 
 
-def newest_log(study: Study, typed: str) -> Path:
+def newest_log(study: StudyContext, typed: str) -> Path:
     """Return the file that a run's latest job prints to, by the last update's summary.
 
     Raises:

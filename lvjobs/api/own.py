@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study, read_toml, validated
+from lvjobs.study.config import StudyContext, read_toml, validated
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, find_beside, settings_model
+from lvjobs.tasks.registry import rates_of
 
 ENTRY_POINTS = "lvjobs.tasks"
 
 
-def own_settings(study: Study, task: str | None, file: Path | None) -> RunSettings:
+def own_settings(study: StudyContext, task: str | None, file: Path | None) -> RunSettings:
     """What is declared of the task: `file` where one is named, else [train] of study.toml.
 
     Raises:
@@ -71,7 +71,7 @@ def installed_task(name: str) -> str:
     return found.get(name, name)
 
 
-def check_task(study: Study, config: RunConfig) -> None:
+def check_task(study: StudyContext, config: RunConfig) -> None:
     """Refuse a task that no job could run, before anything is written.
 
     Raises:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import Published
+from lvjobs.api.results import WrittenFiles
 from lvjobs.api.settings import located
 from lvjobs.api.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, private, write_atomic
-from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study
-from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.forecasting.evaluations import training_of
+from lvjobs.ledger.records import RunRecord
+from lvjobs.study.config import StudyContext
 from lvjobs.study.settings import TrainSettings
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.training import TrainingConfig
+from lvjobs.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "jsonl", "tensorboard")
 
 
-def write_report(study: Study, out: Path | None) -> Published:
+def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     """Write one HTML file and its tables into `out` (None: report/ in the study).
 
     It says what the last pass knew, and makes none.
@@ -38,14 +39,14 @@ def write_report(study: Study, out: Path | None) -> Published:
     from lvjobs.control.inspect.report_data import retell
     from lvjobs.control.loop import open_session
     from lvjobs.report.evaluated import evaluated
-    from lvjobs.report.page.compose import Facts, compose
+    from lvjobs.report.page.compose import PageInputs, compose
     from lvjobs.report.page.provenance import read_origin
     from lvjobs.report.page.write import write_report as write
 
     with open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
         retold = retell(session)
     runs, layout = retold["runs"], study.layout
-    facts = Facts(
+    facts = PageInputs(
         name=study.root.resolve().name,
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
@@ -56,10 +57,10 @@ def write_report(study: Study, out: Path | None) -> Published:
     page, tables = compose(facts)
     index = write(page, tables, out if out is not None else study.root / "report")
     missing = {each["figure"]: each["why"] for each in index["missing"]}
-    return Published(Path(index["directory"]), index["files"], missing, index)
+    return WrittenFiles(Path(index["directory"]), index["files"], missing, index)
 
 
-def write_figures(study: Study, out: Path | None) -> Published:
+def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
     """Draw all figures that there are data for into `out` (None: figures/ in the study).
 
     Raises:
@@ -71,10 +72,10 @@ def write_figures(study: Study, out: Path | None) -> Published:
     index = write(material, out if out is not None else study.root / "figures")
     missing = {each["stem"]: each["why"] for each in index["missing"]}
     files = [name for each in index["drawn"] for name in each["files"]]
-    return Published(Path(index["directory"]), files, missing, index)
+    return WrittenFiles(Path(index["directory"]), files, missing, index)
 
 
-def _material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evaluated]") -> "Material":
+def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: "Sequence[Evaluated]") -> "Material":
     """Return what the study has to draw from; forecasts are read when they are drawn."""
     from lvjobs.forecasting.results import baselines_of, load_result
     from lvjobs.report.losses import read_losses
@@ -82,8 +83,8 @@ def _material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evalu
 
     losses: dict[str, Any] = {}
     for run in runs:
-        in_nats = run.config["task"] == TRAIN_TASK
-        if run.config["task"] != EVALUATE_TASK and (found := read_losses(study.layout.run(run.name), in_nats=in_nats)):
+        task, files = task_of(run.config), study.layout.run(run.name)
+        if not task.is_evaluation and (found := read_losses(files, in_nats=task.loss_is_in_nats)):
             losses.setdefault(run.stage, []).append(found)
     return Material(
         data=_data(study),
@@ -95,15 +96,15 @@ def _material_of(study: Study, runs: Sequence[Run], evaluations: "Sequence[Evalu
     )
 
 
-def _train(study: Study) -> TrainingConfig | None:
+def _train(study: StudyContext) -> TrainingConfig | None:
     """Return what `lvjobs evaluate` finds in study.toml, as it is kept with an evaluation."""
     settings = study.config.train
     if not isinstance(settings, TrainSettings):
         return None
-    return TrainingConfig.model_validate(located(settings, study).run_config().params)
+    return training_of("[train]", located(settings, study).run_config())
 
 
-def _data(study: Study) -> Any:
+def _data(study: StudyContext) -> Any:
     """Return the series that study.toml names, or why they cannot be drawn."""
     from lvjobs.forecasting.data import load_dataset
 
@@ -117,7 +118,7 @@ def _data(study: Study) -> Any:
     return found.time, found.trajectories, train.history_steps
 
 
-def ledger_tables(study: Study) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Return what runs.db knows: rows of runs, attempts, charges and stages (docs/ledger.md), by table."""
     from lvjobs.control.inspect.export import tables
     from lvjobs.control.loop import open_session
@@ -149,7 +150,7 @@ def write_tables(
         raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
 
 
-def back_up(study: Study, file: Path | None) -> Path:
+def back_up(study: StudyContext, file: Path | None) -> Path:
     """Copy runs.db, also while others use it, to a file or into a directory (None: beside it); return the copy's path.
 
     Raises:
@@ -167,7 +168,7 @@ def back_up(study: Study, file: Path | None) -> Path:
     return target
 
 
-def export(study: Study, directory: Path, forms: Sequence[str] = FORMATS, *, force: bool = False) -> int:
+def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS, *, force: bool = False) -> int:
     """Write the ledger's tables and the runs' metrics into a directory; return the number of metrics.
 
     Args:
@@ -190,7 +191,7 @@ def export(study: Study, directory: Path, forms: Sequence[str] = FORMATS, *, for
         raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
 
 
-def _export(study: Study, directory: Path, forms: Sequence[str]) -> int:
+def _export(study: StudyContext, directory: Path, forms: Sequence[str]) -> int:
     from lvjobs.records.measurements import measurements, rows
     from lvjobs.report.export import as_text
     from lvjobs.report.tensorboard import write_events

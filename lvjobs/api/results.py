@@ -10,7 +10,7 @@ from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
     from lvjobs.control.inspect.history import Moment
-    from lvjobs.control.inspect.sooner import Answer
+    from lvjobs.control.inspect.sooner import StartEstimate
     from lvjobs.control.inspect.why import Why
     from lvjobs.control.planning.fit import Proposal
 
@@ -123,12 +123,12 @@ class WaitingJobs:
     """Runs whose jobs wait in the queue, and requests that would start the first of them sooner."""
 
     runs: Sequence[RunStatus]
-    alternatives: Sequence["Answer"]
+    alternatives: Sequence["StartEstimate"]
     status: Status
 
 
 @dataclass(frozen=True)
-class Published:
+class WrittenFiles:
     """Files that were written into a directory. `missing` says of each figure that was not drawn why.
 
     `details` is what `lvjobs report --json` or `figures --json` prints (docs/json.md).

@@ -10,7 +10,7 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import Study, validated
+from lvjobs.study.config import StudyContext, validated
 from lvjobs.study.current import declared_settings
 from lvjobs.study.run import CARRIED
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
@@ -30,7 +30,7 @@ class Overrides:
     profile: str | None = None
 
 
-def carried_settings(study: Study, given: Overrides) -> dict[str, Any]:
+def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
     """Return what the caller gives of the settings that a run may change (`study.current`), checked.
 
     Raises:
@@ -49,7 +49,9 @@ def carried_settings(study: Study, given: Overrides) -> dict[str, Any]:
     return found | ({"profile": located_profile(profile, Path())} if profile else {})
 
 
-def settle(study: Study, given: Overrides, declared: RunSettings | None = None) -> tuple[RunSettings, Resources, str]:
+def settle(
+    study: StudyContext, given: Overrides, declared: RunSettings | None = None
+) -> tuple[RunSettings, Resources, str]:
     """Return settings, resources and profile: study.toml (`declared` in place of its [train]), then what is given.
 
     Raises:
@@ -60,7 +62,7 @@ def settle(study: Study, given: Overrides, declared: RunSettings | None = None) 
     return settings, *_requested(study, given)
 
 
-def _requested(study: Study, given: Overrides) -> tuple[Resources, str]:
+def _requested(study: StudyContext, given: Overrides) -> tuple[Resources, str]:
     """Return the resources and the profile: what is given before study.toml."""
     from lvjobs.control.backends import check_sbatch_options
 
@@ -70,7 +72,7 @@ def _requested(study: Study, given: Overrides) -> tuple[Resources, str]:
     return resources, used
 
 
-def pinned(settings: RunSettings, study: Study) -> RunSettings:
+def pinned(settings: RunSettings, study: StudyContext) -> RunSettings:
     """Return the settings with data and model as they are found from anywhere, and the SHA-256 of the data.
 
     Those of a task of one's own are left as they are.
@@ -88,7 +90,7 @@ def pinned(settings: RunSettings, study: Study) -> RunSettings:
     return located(settings, study)
 
 
-def located(settings: RunSettings, study: Study) -> RunSettings:
+def located(settings: RunSettings, study: StudyContext) -> RunSettings:
     """Return the settings as `pinned` does, without reading the data, which need not be there."""
     if not isinstance(settings, TrainSettings):
         return settings
@@ -102,7 +104,9 @@ def located(settings: RunSettings, study: Study) -> RunSettings:
     return settings.model_copy(update=changes)
 
 
-def request(study: Study, given: Overrides, finish: Callable[[RunSettings, Study], RunSettings]) -> Request:
+def request(
+    study: StudyContext, given: Overrides, finish: Callable[[RunSettings, StudyContext], RunSettings]
+) -> Request:
     """Return what is requested of stages: study.toml and what is given, with data and models as `finish` finds them.
 
     `finish` is `pinned` or `located`.
@@ -126,12 +130,12 @@ def request(study: Study, given: Overrides, finish: Callable[[RunSettings, Study
     return with_facts(asked, {files: each for files, each in found.items() if isinstance(each, TrainSettings)})
 
 
-def declared(study: Study) -> Request:
+def declared(study: StudyContext) -> Request:
     """Return what study.toml alone requests."""
     return request(study, Overrides(), located)
 
 
-def _data_file(settings: TrainSettings, study: Study) -> Path:
+def _data_file(settings: TrainSettings, study: StudyContext) -> Path:
     return (study.root / expand_home(settings.data)).absolute()
 
 
@@ -143,6 +147,6 @@ def _sha256(data: Path) -> str:
     return sha256(data)
 
 
-def _profile(given: str | None, study: Study) -> str:
+def _profile(given: str | None, study: StudyContext) -> str:
     """Return the profile that is given, else study.toml's."""
     return located_profile(given, Path()) if given else located_profile(study.config.profile, study.root)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
 from lvjobs.api import costs, create, updates
-from lvjobs.api.results import Preview, Published, Status, Submission
+from lvjobs.api.results import Preview, Status, Submission, WrittenFiles
 from lvjobs.api.view import StudyView, Values, given
 from lvjobs.errors import UsageError
 from lvjobs.study import config
@@ -273,7 +273,7 @@ class Study(StudyView):
 
         return updates.update(self, lambda session: stop(session, stage))
 
-    def report(self, out: Path | None = None) -> Published:
+    def report(self, out: Path | None = None) -> WrittenFiles:
         """Write the report: one HTML file, and its tables as Markdown and LaTeX. It reconciles nothing.
 
         Args:
@@ -286,7 +286,7 @@ class Study(StudyView):
 
         return write_report(self, out)
 
-    def figures(self, out: Path | None = None) -> Published:
+    def figures(self, out: Path | None = None) -> WrittenFiles:
         """Draw all figures that there are data for into `out` (None: figures/ in the study)."""
         from lvjobs.api.publish import write_figures
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from lvjobs.api import updates
 from lvjobs.api.settings import pinned
-from lvjobs.control.stages.evaluations import Trial, adapter_of, training_of
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
-from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, training_of
+from lvjobs.ledger.records import RunRecord
+from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
 from lvjobs.study.names import find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
@@ -33,7 +33,7 @@ class Subject:
 
 
 def find_subjects(
-    study: Study, runs: Sequence[str], zero_shot: PromptName | None, adapter: Path | None, settings: RunSettings
+    study: StudyContext, runs: Sequence[str], zero_shot: PromptName | None, adapter: Path | None, settings: RunSettings
 ) -> list[Subject]:
     """The runs, the base model or the adapter that a command names; exactly one kind of them.
 
@@ -47,9 +47,9 @@ def find_subjects(
             "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
         )
     if runs:
-        found = [(run, training_of(run)) for run in find_runs(study, runs)]
+        found = [(run, training_of(run.name, run.configuration)) for run in find_runs(study, runs)]
         return [
-            Subject(run.name, training, adapter_of(study.layout.run(run.name)), training.format, run.id)
+            Subject(run.name, training, adapter_of(study.layout.run(run.name).final), training.format, run.id)
             for run, training in found
         ]
     directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
@@ -61,12 +61,12 @@ def find_subjects(
             "another study with --study"
         )
     # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
-    training = TrainingConfig.model_validate(pinned(settings, study).run_config().params)
+    training = training_of("[train]", pinned(settings, study).run_config())
     name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, zero_shot or "raw")]
 
 
-def held_out(training: TrainingConfig, trial: Trial, *, trained: bool) -> list[int]:
+def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: bool) -> list[int]:
     """The systems that are forecast: the first `trial.series` of the split's.
 
     Raises:
@@ -96,7 +96,7 @@ def systems_in(training: TrainingConfig) -> int:
     return len(load_dataset(Path(training.data), steps=steps).trajectories)
 
 
-def seen_runs(study: Study) -> Sequence[Run]:
+def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
     """All runs of the study. Raises UsageError where the ledger cannot be read."""
     from lvjobs.control.planning.foresee import look
 
@@ -106,13 +106,13 @@ def seen_runs(study: Study) -> Sequence[Run]:
     return seen.runs
 
 
-def find_runs(study: Study, names: Sequence[str]) -> list[Run]:
+def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
     """The runs of these names. Raises UsageError for one that is not there."""
     by_name = {run.name: run for run in seen_runs(study)}
     return [by_name[find_name(name, by_name, study.where)] for name in names]
 
 
-def done_evaluations(study: Study) -> list["Evaluated"]:
+def done_evaluations(study: StudyContext) -> list["Evaluated"]:
     """The study's evaluations that are done."""
     from lvjobs.report.evaluated import evaluated
 

@@ -11,9 +11,9 @@ from lvjobs.api.own import check_task, own_settings
 from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.updates import WRITE_WAIT_SECONDS, reconciled
-from lvjobs.control.submission.declare import Wanted, default_name
+from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings
 from lvjobs.study.words import SubmitOutcome
@@ -37,8 +37,8 @@ class PreparedRuns:
     `name_of` names a run whose configuration was changed so that it fits; `evaluation_for` gives it its evaluation.
     """
 
-    study: Study
-    wanted: Wanted
+    study: StudyContext
+    wanted: RunRequest
     name_of: Callable[[RunConfig], str]
     evaluation_for: EvaluationFor | None = None
 
@@ -90,24 +90,24 @@ class PreparedRuns:
         proposal = found[0] if found and found[0].is_change else None
         return Preview(drawn.text, drawn.computed, foreseen, proposal)
 
-    def _with_evaluations(self, wanted: Wanted) -> Wanted:
+    def _with_evaluations(self, wanted: RunRequest) -> RunRequest:
         if self.evaluation_for is None:
             return wanted
         named = zip(wanted.names, wanted.configs, strict=True)
         return replace(wanted, evaluations=[self.evaluation_for(name, config) for name, config in named])
 
-    def _check_models(self, wanted: Wanted) -> None:
+    def _check_models(self, wanted: RunRequest) -> None:
         """Refuse models that no job could load, before anything is written; runs that exist already are left alone.
 
         Raises:
-            UsageError: see `lvjobs.forecasting.hub.check_runs`.
+            UsageError: see `lvjobs.tasks.registry.check_needs`.
         """
-        from lvjobs.forecasting.hub import check_runs
+        from lvjobs.tasks.registry import check_needs
 
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
-        check_runs(config for config, name in named if not self.study.layout.run(name).config.exists())
+        check_needs(config for config, name in named if not self.study.layout.run(name).config.exists())
 
-    def _enter(self, wanted: Wanted) -> tuple["Entered", Status]:
+    def _enter(self, wanted: RunRequest) -> tuple["Entered", Status]:
         from lvjobs.control.stages.submit_runs import enter
 
         found: list[Entered] = []
@@ -119,7 +119,7 @@ class PreparedRuns:
         with reconciled(self.study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
             return found[0], status
 
-    def _what_fits(self, wanted: Wanted, error: "OverBudget") -> tuple["Proposal", Wanted]:
+    def _what_fits(self, wanted: RunRequest, error: "OverBudget") -> tuple["Proposal", RunRequest]:
         """Return what fits, or raise what would have to change where nothing does."""
         from lvjobs.control.loop import open_session
         from lvjobs.control.planning.foresee import what_fits, what_helps
@@ -166,7 +166,9 @@ def _submission(entered: "Entered", status: Status, proposal: "Proposal | None")
     )
 
 
-def prepare(study: Study, given: Overrides, name: str | None, task: str | None, *, evaluate: bool) -> PreparedRuns:
+def prepare(
+    study: StudyContext, given: Overrides, name: str | None, task: str | None, *, evaluate: bool
+) -> PreparedRuns:
     """Prepare one run of `task`, or else of what [train] of study.toml trains. See the two functions below."""
     if task is None and not isinstance(study.config.train, OwnSettings):
         return prepare_training(study, given, name, evaluate=evaluate)
@@ -176,7 +178,7 @@ def prepare(study: Study, given: Overrides, name: str | None, task: str | None, 
 
 
 def prepare_training(
-    study: Study, given: Overrides, name: str | None = None, *, evaluate: bool = False
+    study: StudyContext, given: Overrides, name: str | None = None, *, evaluate: bool = False
 ) -> PreparedRuns:
     """Prepare one run of the bundled training, and with `evaluate` its evaluation.
 
@@ -191,12 +193,12 @@ def prepare_training(
     settings, resources, profile = settle(study, given)
     config = pinned(settings, study).run_config()
     named = _named(name)
-    wanted = Wanted([config], [named(config)], "train", profile, resources, is_named=bool(name))
+    wanted = RunRequest([config], [named(config)], "train", profile, resources, is_named=bool(name))
     return PreparedRuns(study, wanted, named, partial(evaluation_to_come, study) if evaluate else None)
 
 
 def prepare_task(
-    study: Study, given: Overrides, name: str | None = None, task: str | None = None, file: Path | None = None
+    study: StudyContext, given: Overrides, name: str | None = None, task: str | None = None, file: Path | None = None
 ) -> PreparedRuns:
     """Prepare one run of a function of the user's own: `task`, or the one that `file` or study.toml declares.
 
@@ -207,7 +209,7 @@ def prepare_task(
     config = settings.run_config()
     check_task(study, config)
     named = _named(name)
-    wanted = Wanted([config], [named(config)], "run", profile, resources, is_named=bool(name))
+    wanted = RunRequest([config], [named(config)], "run", profile, resources, is_named=bool(name))
     return PreparedRuns(study, wanted, named)
 
 

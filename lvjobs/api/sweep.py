@@ -11,7 +11,7 @@ from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
@@ -23,7 +23,7 @@ ALL = "all"
 class PreparedStages:
     """Stages that reconcile passes submit, each when its turn comes."""
 
-    study: Study
+    study: StudyContext
     chosen: Sequence[Stage]
     requested: Request
 
@@ -51,14 +51,14 @@ class PreparedStages:
     def _check_models(self) -> None:
         """Refuse models that no job could load, before anything is written."""
         from lvjobs.control.stages.expand import zero_shot
-        from lvjobs.forecasting.hub import check_runs
+        from lvjobs.tasks.registry import check_needs
 
         every, asked = self.study.config.stage, self.requested
         trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
-        check_runs([*trained, *(config for one in self.chosen for config in zero_shot(one, every, asked))])
+        check_needs([*trained, *(config for one in self.chosen for _, config in zero_shot(one, every, asked))])
 
 
-def stages_named(study: Study, name: str) -> list[Stage]:
+def stages_named(study: StudyContext, name: str) -> list[Stage]:
     """Return the stage of this name, or all for `ALL`.
 
     Raises:
@@ -70,7 +70,9 @@ def stages_named(study: Study, name: str) -> list[Stage]:
     return chosen
 
 
-def prepare_stages(study: Study, name: str, given: Overrides, *, fit: bool = False) -> PreparedRuns | PreparedStages:
+def prepare_stages(
+    study: StudyContext, name: str, given: Overrides, *, fit: bool = False
+) -> PreparedRuns | PreparedStages:
     """Prepare a stage's runs where they are known; else stages that passes submit in their turn.
 
     `fit`: only runs that are known will do, for the budget may refuse them and something less be proposed.
@@ -92,7 +94,7 @@ def prepare_stages(study: Study, name: str, given: Overrides, *, fit: bool = Fal
     return PreparedStages(study, chosen, asked) if ready is None else _prepared(study, chosen[0], asked, ready)
 
 
-def _ready(study: Study, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
+def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
     """Return the runs of one stage whose parent is decided; None where stages wait for others, or for a sampler."""
     from lvjobs.control.planning.foresee import look
 
@@ -102,13 +104,13 @@ def _ready(study: Study, chosen: Sequence[Stage], asked: Request) -> list[RunCon
     seen = look(study, updates.READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None
-    parent = RunConfig.model_validate(seen.winners[one.origin].config) if one.origin else None
+    parent = seen.winners[one.origin].configuration if one.origin else None
     return asked.configs(one, study.config.stage, parent)
 
 
-def _prepared(study: Study, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
+def _prepared(study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
     from lvjobs.control.stages.requests import asked_for
-    from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
+    from lvjobs.control.submission.declare import RunRequest, SweepOf, default_name
 
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
@@ -116,19 +118,18 @@ def _prepared(study: Study, one: Stage, asked: Request, configs: Sequence[RunCon
     names = [name_of(config) for config in configs]
     sweep_of = SweepOf(**asked_for(one, asked))
     file = asked.file_of(one)
-    wanted = Wanted(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
+    wanted = RunRequest(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
     return PreparedRuns(study, wanted, name_of)
 
 
-def _with_systems(study: Study, chosen: Sequence[Stage], asked: Request) -> Request:
+def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> Request:
     """Return the request, with the held-out systems that evaluations forecast.
 
     Raises:
         UsageError: A stage of evaluations where study.toml wants none.
     """
     from lvjobs.api.subjects import held_out
-    from lvjobs.control.stages.evaluations import Trial
-    from lvjobs.study.training import TrainingConfig
+    from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 
     evaluating = [each for each in chosen if each.evaluates]
     if not evaluating:
@@ -139,11 +140,11 @@ def _with_systems(study: Study, chosen: Sequence[Stage], asked: Request) -> Requ
             f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: ask for some, or take the "
             "stage out"
         )
-    training = TrainingConfig.model_validate(asked.configs(evaluating[0], study.config.stage)[0].params)
-    return asked.model_copy(update={"systems": held_out(training, Trial(series=series), trained=True)})
+    training = training_of("[train]", asked.configs(evaluating[0], study.config.stage)[0])
+    return asked.model_copy(update={"systems": held_out(training, EvaluationRequest(series=series), trained=True)})
 
 
-def standing(study: Study, name: str) -> tuple[Status, Mapping[str, Any] | None]:
+def standing(study: StudyContext, name: str) -> tuple[Status, Mapping[str, Any] | None]:
     """Return how a stage's runs compare, the best first (docs/json.md); None for a stage of evaluations."""
     from lvjobs.control.stages.comparison import standing as compare
 

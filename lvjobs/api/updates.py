@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from lvjobs import remedies
 from lvjobs.api.results import Status
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:
     from lvjobs.api.settings import Overrides
     from lvjobs.control.loop import Loop
-    from lvjobs.control.recovery.place import Verdict
+    from lvjobs.control.recovery.place import StudyOrigin
 
 READ_WAIT_SECONDS = 3.0
 """How long a caller that only reads waits for another process to end its update."""
@@ -25,7 +25,7 @@ Act = Callable[["Loop"], Sequence[str]]
 
 
 @contextmanager
-def reconciled(study: Study, act: Act | None = None, *, wait: float) -> Iterator[tuple["Loop", Status]]:
+def reconciled(study: StudyContext, act: Act | None = None, *, wait: float) -> Iterator[tuple["Loop", Status]]:
     """Do something under the study's lease, then reconcile; the status reports what was done first.
 
     The lease is held until the block ends, so that the session can be asked for more.
@@ -48,13 +48,13 @@ def reconciled(study: Study, act: Act | None = None, *, wait: float) -> Iterator
         yield session, Status({**summary, "did": [*done, *summary["did"]]})
 
 
-def update(study: Study, act: Act | None = None) -> Status:
+def update(study: StudyContext, act: Act | None = None) -> Status:
     """Do something, reconcile, and return how the study stands. See `reconciled` for arguments and errors."""
     with reconciled(study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
         return status
 
 
-def say_place(study: Study, answer: "Verdict") -> tuple[Status, bool]:
+def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
     """Answer whether the study was moved or copied; return the status, and whether that was in question."""
     from lvjobs.control.loop import open_session
 
@@ -63,7 +63,7 @@ def say_place(study: Study, answer: "Verdict") -> tuple[Status, bool]:
         return Status(session.make_pass()), was_open
 
 
-def resume(study: Study, runs: Sequence[str], given: "Overrides") -> Status:
+def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Status:
     """Resume held and paused runs with the current code and settings, and reconcile.
 
     Raises:
@@ -79,7 +79,7 @@ def resume(study: Study, runs: Sequence[str], given: "Overrides") -> Status:
     return update(study, (lambda session: take_up(session, runs, typed, study.where)) if runs else None)
 
 
-def latest(study: Study, *, reconcile: bool) -> Status:
+def latest(study: StudyContext, *, reconcile: bool) -> Status:
     """Return the status after a pass made now; where none can be made, the last one's (`stale` says why).
 
     Raises:
@@ -104,7 +104,7 @@ def latest(study: Study, *, reconcile: bool) -> Status:
 
 
 def wait_until_rest(
-    study: Study,
+    study: StudyContext,
     names: Collection[str] | None,
     every: float,
     on_update: Callable[[Status], None] = lambda _: None,

@@ -15,7 +15,7 @@ from lvjobs.api.results import (
     WaitingJobs,
 )
 from lvjobs.records.summary import RunStatus
-from lvjobs.study import config
+from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:
     from lvjobs.api.settings import Overrides
@@ -31,7 +31,7 @@ def given(settings: Values | None, resources: Values | None, profile: str | None
 
 
 @dataclass(frozen=True)
-class StudyView(config.Study):
+class StudyView(StudyContext):
     """Questions about a study. Most of them reconcile first, as `lvjobs.Study` describes."""
 
     def status(self, *, reconcile: bool = True) -> Status:
@@ -134,7 +134,7 @@ class StudyView(config.Study):
         """Return what a stage (None: every stage of study.toml) will cost and reuse; submit nothing. See `sweep`."""
         return self.estimate(stage, settings, resources=resources, profile=profile)
 
-    def _now(self) -> "config.Study":
+    def _now(self) -> StudyContext:
         """Return the study with [budget] as study.toml has it now: this object may be hours old."""
         from lvjobs.control.budget.limit import reread_budget
 

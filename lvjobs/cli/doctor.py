@@ -12,7 +12,7 @@ from lvjobs.cli.common import Remembering, json_option, print_json, repeated, st
 from lvjobs.cli.settings import overrides, profile_option, resource_options
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
-from lvjobs.study.config import Study, StudyConfig, load_study
+from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[A
         if not root.is_dir():
             raise
         findings.append(error("study", str(broken), "no command reads it; what follows is by the defaults"))
-        study = Study(root=expand_home(root).resolve(), config=StudyConfig())
+        study = StudyContext(root=expand_home(root).resolve(), config=StudyConfig())
     layout = study.layout
     is_study = any(path.exists() for path in (layout.config, layout.database, layout.checkpoints))
     if not is_study or findings:

@@ -12,14 +12,14 @@ from lvjobs.api.submit import PreparedRuns
 from lvjobs.cli.common import print_json, tell
 from lvjobs.cli.watch import watch_until
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:
     from lvjobs.control.planning.fit import Proposal
 
 
 @dataclass(frozen=True)
-class Manner:
+class SubmitOptions:
     """How a command was typed. `fit`: propose what fits where the budget refuses; `yes`: and do not ask."""
 
     dry_run: bool
@@ -29,7 +29,7 @@ class Manner:
     yes: bool = False
 
 
-def enter_runs(prepared: PreparedRuns, manner: Manner, changed: str = "") -> None:
+def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "") -> None:
     """Submit the runs (or print the script and the cost), print what became of them, and maybe see them through.
 
     `changed` is printed where other runs than the requested ones were submitted, because they fit.
@@ -43,7 +43,7 @@ def enter_runs(prepared: PreparedRuns, manner: Manner, changed: str = "") -> Non
     _tell_outcome(prepared.study, submission, manner)
 
 
-def _print_preview(preview: Preview, manner: Manner) -> None:
+def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
     """Print the script, and below it, as comments of it, what it would cost: together they are a script still."""
     from lvjobs.report.estimate import estimate_lines, proposal_lines
 
@@ -59,7 +59,7 @@ def _print_preview(preview: Preview, manner: Manner) -> None:
         click.echo(f"# {line}".rstrip())
 
 
-def _agree(proposal: "Proposal", manner: Manner) -> bool:
+def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
     """Show what fits, and ask.
 
     Raises:
@@ -74,7 +74,7 @@ def _agree(proposal: "Proposal", manner: Manner) -> bool:
     return manner.yes or click.confirm("Submit what is proposed?", err=manner.as_json)
 
 
-def _tell_outcome(study: Study, submission: Submission, manner: Manner) -> None:
+def _tell_outcome(study: StudyContext, submission: Submission, manner: SubmitOptions) -> None:
     if not manner.as_json:
         for name, state in submission.existing.items():
             click.echo(f"{name}: exists already and is {state}; not submitted again")
@@ -101,7 +101,7 @@ def _tell_outcome(study: Study, submission: Submission, manner: Manner) -> None:
         )
 
 
-def _outcome(study: Study, submission: Submission) -> str:
+def _outcome(study: StudyContext, submission: Submission) -> str:
     new, said = submission.new, submission.said
     what = new[0] if len(new) == 1 else f"{len(new)} runs"
     if submission.outcome == "submitted":

@@ -9,7 +9,7 @@ from lvjobs.api.evaluate import evaluation_tables, prepare_evaluations, tables_o
 from lvjobs.api.study import Study
 from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.completion import complete_runs
-from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.subjects import sampling_options, subject_options, trial_of
 from lvjobs.errors import UsageError
@@ -74,7 +74,7 @@ def evaluate(
     study = load_study(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
     prepared = prepare_evaluations(study, overrides(options, pairs, profile), trial, runs, zero_shot, adapter)
-    enter_runs(prepared, Manner(dry_run, wait, as_json))
+    enter_runs(prepared, SubmitOptions(dry_run, wait, as_json))
     if dry_run or as_json:
         return
     names = prepared.wanted.names

@@ -8,7 +8,7 @@ import click
 from lvjobs.api.forecast import prepare_forecast
 from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.completion import complete_runs
-from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.subjects import sampling_options, subject_options, trial_of
 from lvjobs.study.config import load_study
@@ -64,7 +64,7 @@ def forecast(
         return
     submitted = found is None
     if found is None:
-        enter_runs(prepared.runs, Manner(dry_run, wait, as_json))
+        enter_runs(prepared.runs, SubmitOptions(dry_run, wait, as_json))
         found = None if dry_run else prepared.found()
         if found is None:
             if not (dry_run or as_json):

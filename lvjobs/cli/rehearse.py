@@ -22,7 +22,7 @@ from lvjobs.study.tables import Resources
 
 if TYPE_CHECKING:
     from lvjobs.lab import Lab
-    from lvjobs.rehearsal.conduct import Report
+    from lvjobs.rehearsal.conduct import RehearsalReport
 
 PARTED = 1
 """Exit code: the disturbed run is another than the one that was left alone, or did not end."""
@@ -113,7 +113,7 @@ def _lab() -> "Iterator[Lab]":
         shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def _tell(verdict: "Report", place: Path) -> None:
+def _tell(verdict: "RehearsalReport", place: Path) -> None:
     run = verdict.run
     met = ", ".join(f"{what} {count}" for what, count in sorted(verdict.met.items())) or "nothing"
     click.echo(f"it met: {met}; {run['attempts']} attempts, {run['replayed_steps']} steps done again")
@@ -129,7 +129,7 @@ def _tell(verdict: "Report", place: Path) -> None:
     click.echo(f"the two runs are in {place}: compare their journals, and see docs/rehearsal.md for what loses state")
 
 
-def _as_dict(verdict: "Report") -> dict[str, Any]:
+def _as_dict(verdict: "RehearsalReport") -> dict[str, Any]:
     return {
         "schema": 1,
         "holds": verdict.holds,

@@ -10,7 +10,7 @@ from lvjobs.api.updates import say_place
 from lvjobs.cli.common import study_option, tell
 
 if TYPE_CHECKING:
-    from lvjobs.control.recovery.place import Verdict
+    from lvjobs.control.recovery.place import StudyOrigin
 
 
 @click.group()
@@ -22,21 +22,21 @@ def study() -> None:
 @study_option
 def moved(root: Path) -> None:
     """Say that the study was moved here: keep its jobs, and continue it from here."""
-    from lvjobs.control.recovery.place import Verdict
+    from lvjobs.control.recovery.place import StudyOrigin
 
-    _answer(root, Verdict.MOVED)
+    _answer(root, StudyOrigin.MOVED)
 
 
 @study.command()
 @study_option
 def copied(root: Path) -> None:
     """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
-    from lvjobs.control.recovery.place import Verdict
+    from lvjobs.control.recovery.place import StudyOrigin
 
-    _answer(root, Verdict.COPIED)
+    _answer(root, StudyOrigin.COPIED)
 
 
-def _answer(root: Path, answer: "Verdict") -> None:
+def _answer(root: Path, answer: "StudyOrigin") -> None:
     here = Study.open(root)
     status, is_answered = say_place(here, answer)
     tell(status)

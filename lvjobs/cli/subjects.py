@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from lvjobs.api.evaluate import make_trial
-from lvjobs.control.stages.evaluations import Trial
+from lvjobs.forecasting.evaluations import EvaluationRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ def sampling_options(function: F) -> F:
     return function
 
 
-def trial_of(options: dict[str, Any], *more: str) -> Trial:
+def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     """Return what was typed of sampling, and of `more` fields of a trial, taken out of `options`."""
     own = {key: options.pop(key) for key in ("samples", "temperature", "top_p", *more)}
     return make_trial(**own, seed=int(options["seed"] or 0))

@@ -7,7 +7,7 @@ import click
 
 from lvjobs.api.submit import prepare_task, prepare_training
 from lvjobs.cli.common import json_option, study_option
-from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Submit one training. The same settings again are the same run: it is not submitted twice."""
     prepared = prepare_training(load_study(root), overrides(options, pairs, profile), name, evaluate=evaluate)
-    enter_runs(prepared, Manner(dry_run, wait, as_json, fit, yes))
+    enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
 
 @submit.command()
@@ -87,4 +87,4 @@ def run(
     docs/tasks.md. The same settings again are the same run: it is not submitted twice.
     """
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
-    enter_runs(prepared, Manner(dry_run, wait, as_json, fit, yes))
+    enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))

@@ -22,7 +22,7 @@ from lvjobs.cli.common import (
     tell,
     tell_problem,
 )
-from lvjobs.cli.entering import Manner, enter_runs
+from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
 from lvjobs.cli.watch import watch_until
 from lvjobs.errors import UsageError
@@ -100,7 +100,7 @@ def stage(
         decided = study.choose_winner(name, winner, because) if winner else study.decide_without_held(name, quorum)
         print_update(decided, as_json=as_json)
         return
-    manner = Manner(dry_run, wait, as_json, fit, yes)
+    manner = SubmitOptions(dry_run, wait, as_json, fit, yes)
     prepared = prepare_stages(load_study(root), name, overrides(options, pairs, profile), fit=fit)
     if isinstance(prepared, PreparedRuns):
         changed = f"study.toml still declares stage {name} as it was asked for; change it there too"
@@ -121,7 +121,7 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
         raise UsageError("--quorum goes with --without-held; give both, or, for good, write quorum = ... in study.toml")
 
 
-def _ask(prepared: PreparedStages, manner: Manner) -> None:
+def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     """Request the stages, and print what the first pass did."""
     from lvjobs.report.stages import print_stages
 
@@ -155,7 +155,7 @@ def plan(
     _print_plan(study, chosen, prepared.plan(), as_json=as_json)
 
 
-def _print_plan(study: config.Study, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
+def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
     from lvjobs.report.estimate import print_estimate
     from lvjobs.report.stages import plan_lines
 

@@ -10,6 +10,7 @@ from lvjobs.api.results import Status
 from lvjobs.api.study import Study
 from lvjobs.api.updates import wait_until_rest
 from lvjobs.cli.common import study_option, tell
+from lvjobs.records.curves import LOSSES
 from lvjobs.study import config
 
 _WAIT_POLL_SECONDS = 1.0
@@ -24,7 +25,7 @@ def watch(root: Path, every: float) -> None:
 
 
 def watch_until(
-    study: config.Study, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
+    study: config.StudyContext, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
 ) -> Status:
     """Return the status once the named runs (None: all) are at rest; print what each pass did."""
     shown: dict[str, str] = {}
@@ -39,7 +40,7 @@ def watch_until(
 def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
     """A line for each run whose state or last checkpoint is another than the last time."""
     for run in summary["runs"]:
-        known = [(name, run[name]) for name in ("loss", "loss_numeric") if run.get(name) is not None]
+        known = [(name, run[name]) for name in LOSSES if run.get(name) is not None]
         loss = "".join(f", {name} {value:.4f}" for name, value in known)
         text = f"{run['state']}, checkpoint at step {run['checkpoint_step']} of {run['steps']}"
         if shown.get(run["name"]) != text:

@@ -34,7 +34,7 @@ def absence() -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command said. `returncode` is negative where a signal ended it."""
 
     returncode: int
@@ -88,7 +88,7 @@ def one_line(text: str) -> str:
     return "; ".join(lines)
 
 
-def run(arguments: Sequence[str], timeout: float) -> Answer:
+def run(arguments: Sequence[str], timeout: float) -> CommandResult:
     """Run one of Slurm's commands and hand back what it said, whatever that is.
 
     Raises:
@@ -111,13 +111,13 @@ def run(arguments: Sequence[str], timeout: float) -> Answer:
         raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
-    return Answer(done.returncode, cleaned(done.stdout), cleaned(done.stderr))
+    return CommandResult(done.returncode, cleaned(done.stdout), cleaned(done.stderr))
 
 
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
 
 
-def answered(answer: Answer) -> Answer:
+def answered(answer: CommandResult) -> CommandResult:
     """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
     if answer.returncode == 0:
         return answer

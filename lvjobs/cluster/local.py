@@ -29,7 +29,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
 from lvjobs.foreign import cleaned
 
@@ -200,7 +200,7 @@ class LocalCluster:
         """Nobody knows when a slot is free."""
         raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
 
-    def place(self, job_id: str) -> Place | None:  # noqa: ARG002 - the protocol's
+    def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol's
         """Jobs of this machine begin in the order in which they came."""
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
-from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.sites import parse_minutes
 from lvjobs.cluster.states import ENDED_STATES
 
@@ -81,7 +81,7 @@ PLACE_FORMAT = "%i|%Q|%P"
 """squeue's, of jobs that wait: an array's members on one line."""
 
 
-def parse_place(text: str, job_id: str) -> Place | None:
+def parse_place(text: str, job_id: str) -> QueuePosition | None:
     """Where a job stands among those that squeue lists as waiting in its partition; None where it is not among them."""
     rows = [line.strip().split("|") for line in text.splitlines() if line.count("|") == PLACE_FORMAT.count("|")]
     jobs = [(found, priority, partition) for each, priority, partition in rows if (found := _JOB_ID.match(each))]
@@ -92,7 +92,7 @@ def parse_place(text: str, job_id: str) -> Place | None:
     waiting = [int(priority) for _, priority, partition in jobs if partition == mine[1] and priority.isdecimal()]
     priority = int(mine[0]) if mine[0].isdecimal() else 0
     ahead = sum(other > priority for other in waiting)
-    return Place(mine[1], priority or None, ahead, len(waiting))
+    return QueuePosition(mine[1], priority or None, ahead, len(waiting))
 
 
 def parse_exit(text: str) -> tuple[int | None, int | None]:

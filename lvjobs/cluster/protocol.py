@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from lvjobs.cluster import states
-from lvjobs.cluster.reasons import Place
-from lvjobs.cluster.states import Ending, Hold
+from lvjobs.cluster.reasons import QueuePosition
+from lvjobs.cluster.states import Ending, JobHold
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"
@@ -144,14 +144,14 @@ class Job:
         return states.ENDINGS.get(self.state, Ending.OTHER)
 
     @property
-    def hold(self) -> Hold:
+    def hold(self) -> JobHold:
         """Return why the job waits, as far as lvjobs does something about it."""
         return states.parse_hold(self.reason)
 
     def is_held_back(self, now: float) -> bool:
         """Return whether the job waits only for Slurm's hold after a requeue, and for long enough to lift that."""
         is_late = self.start is not None and self.start > now + states.MARGIN_SECONDS
-        return self.is_queued and self.hold is Hold.BEGIN_TIME and is_late
+        return self.is_queued and self.hold is JobHold.BEGIN_TIME and is_late
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]
@@ -286,7 +286,7 @@ class Cluster(Protocol):
             ClusterSilent: the scheduler did not answer.
         """
 
-    def place(self, job_id: str) -> Place | None:
+    def place(self, job_id: str) -> QueuePosition | None:
         """Where a job stands in the queue; None where it does not wait. Raises ClusterError where nobody can tell."""
 
     def extend(self, job_id: str, minutes: int) -> None:

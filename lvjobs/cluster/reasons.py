@@ -105,7 +105,7 @@ def _limit(code: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a job that waits stands among all that wait in its partition, as far as the user may see them.
 
     `priority` is the scheduler's number (None where it has none), `ahead` how many have a higher one.

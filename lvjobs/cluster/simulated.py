@@ -33,7 +33,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
@@ -173,11 +173,11 @@ class SimulatedCluster(Engine):
         is_full = sum(job.state == "RUNNING" for job in self.jobs) >= self.manners.slots
         return self.clock.now + (float(request.resources.get("time_limit_minutes") or 60) if is_full else 0.0)
 
-    def place(self, job_id: str) -> Place | None:
+    def place(self, job_id: str) -> QueuePosition | None:
         """In the order in which they came."""
         self._hear()
         waiting = [job.id for job in self.jobs if job.state == "PENDING"]
-        return Place("simulated", None, waiting.index(job_id), len(waiting)) if job_id in waiting else None
+        return QueuePosition("simulated", None, waiting.index(job_id), len(waiting)) if job_id in waiting else None
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Give a job that waits a longer time limit."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import Answer, absence, answered, run
+from lvjobs.cluster.commands import CommandResult, absence, answered, run
 from lvjobs.cluster.enquiry import question
 from lvjobs.cluster.nodes import NODES_FORMAT, parse_nodes
 from lvjobs.cluster.parse import (
@@ -25,7 +25,7 @@ from lvjobs.cluster.parse import (
 )
 from lvjobs.cluster.profiles import Profile, render
 from lvjobs.cluster.protocol import ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
-from lvjobs.cluster.reasons import Place
+from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.sent import filed_job, overlooked
 from lvjobs.cluster.sites import SlurmSite
 from lvjobs.cluster.states import SOON_SECONDS
@@ -43,7 +43,7 @@ _GONE = ("invalid job id", "already completing or completed", "job has already f
 
 
 @dataclass(frozen=True)
-class Patience:
+class CommandTimeouts:
     """Seconds that each kind of command may take."""
 
     ask: float = 10.0
@@ -61,12 +61,12 @@ class SlurmCluster:
         profile: Profile,
         submissions_directory: Path,
         *,
-        patience: Patience | None = None,
+        patience: CommandTimeouts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.profile = profile
         self._submissions = submissions_directory
-        self._patience = patience or Patience()
+        self._patience = patience or CommandTimeouts()
         self._clock = clock
 
     @property
@@ -173,7 +173,7 @@ class SlurmCluster:
             history += [job for job in again if (job.id, job.token) not in seen]
         return history, True
 
-    def _ask_since(self, since: float) -> tuple[Answer, bool]:
+    def _ask_since(self, since: float) -> tuple[CommandResult, bool]:
         """Ask sacct for the jobs since then, and say whether it was asked for all of that time.
 
         slurmdbd refuses an ordinary user a range beyond the site's MaxQueryTimeRange; half of it is tried then, and
@@ -187,7 +187,7 @@ class SlurmCluster:
                 return answer, is_whole
             since, is_whole = now - max((now - since) / 2, _SHORTEST_SECONDS), False
 
-    def _ask_accounting(self, *which: str) -> Answer:
+    def _ask_accounting(self, *which: str) -> CommandResult:
         # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
         return run(arguments, self._patience.ask)
@@ -222,7 +222,7 @@ class SlurmCluster:
             answer = answered(run(["sbatch", "--test-only", script.name], self._patience.ask))
         return parse_estimate(answer.stderr + answer.stdout)
 
-    def place(self, job_id: str) -> Place | None:
+    def place(self, job_id: str) -> QueuePosition | None:
         """Where a job stands among all that wait, as far as the site shows those of others."""
         return parse_place(self._hear("squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT), job_id)
 

@@ -46,7 +46,7 @@ ENDINGS = {
 }
 
 
-class Hold(Enum):
+class JobHold(Enum):
     """Why a job waits, as far as lvjobs does something about it. `lvjobs.cluster.reasons` words all reasons."""
 
     NONE = auto()
@@ -60,26 +60,26 @@ class Hold(Enum):
     @property
     def needs_release(self) -> bool:
         """Return whether the job waits, after a requeue, until somebody releases it."""
-        return self in (Hold.LAUNCH_FAILED, Hold.REQUEUED, Hold.REQUEUED_TOO_OFTEN)
+        return self in (JobHold.LAUNCH_FAILED, JobHold.REQUEUED, JobHold.REQUEUED_TOO_OFTEN)
 
 
 _HOLDS = {
-    "BeginTime": Hold.BEGIN_TIME,
-    "Dependency": Hold.DEPENDENCY,
-    "JobHoldMaxRequeue": Hold.REQUEUED_TOO_OFTEN,
-    **dict.fromkeys(("AccountNotAllowed", "BadConstraints", "InvalidAccount", "InvalidQOS"), Hold.NO_PLACE),
-    **dict.fromkeys(("PartitionConfig", "PartitionDown", "PartitionInactive", "PartitionNodeLimit"), Hold.NO_PLACE),
-    **dict.fromkeys(("PartitionTimeLimit", "QOSNotAllowed"), Hold.NO_PLACE),
+    "BeginTime": JobHold.BEGIN_TIME,
+    "Dependency": JobHold.DEPENDENCY,
+    "JobHoldMaxRequeue": JobHold.REQUEUED_TOO_OFTEN,
+    **dict.fromkeys(("AccountNotAllowed", "BadConstraints", "InvalidAccount", "InvalidQOS"), JobHold.NO_PLACE),
+    **dict.fromkeys(("PartitionConfig", "PartitionDown", "PartitionInactive", "PartitionNodeLimit"), JobHold.NO_PLACE),
+    **dict.fromkeys(("PartitionTimeLimit", "QOSNotAllowed"), JobHold.NO_PLACE),
 }
 _REQUEUE_HOLDS = {
-    "limit exceeded requeued held": Hold.REQUEUED_TOO_OFTEN,
-    "launch failed requeued held": Hold.LAUNCH_FAILED,
-    "requeued held": Hold.REQUEUED,
+    "limit exceeded requeued held": JobHold.REQUEUED_TOO_OFTEN,
+    "launch failed requeued held": JobHold.LAUNCH_FAILED,
+    "requeued held": JobHold.REQUEUED,
 }
 
 
-def parse_hold(reason: str) -> Hold:
+def parse_hold(reason: str) -> JobHold:
     """Return the value of squeue's reason, in any of its spellings (`launch_failed_requeued_held`)."""
     text = reason.lower().replace("_", " ")
-    known = _HOLDS.get(reason, Hold.NONE)
+    known = _HOLDS.get(reason, JobHold.NONE)
     return next((hold for words, hold in _REQUEUE_HOLDS.items() if words in text), known)

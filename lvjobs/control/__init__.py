@@ -2,7 +2,7 @@
 
 `loop` makes a reconcile pass: observe, classify, decide, act, under the study's lease (`session`). It leaves a summary
 (`summary`, written by `summary_file`) for commands that make no pass. `backends` says which cluster backend a profile
-means. `code_copies` keeps the code that was submitted. The packages below import only in this direction, from the top
+means. The packages below import only in this direction, from the top
 down; `tests/unit/test_architecture.py` holds it:
 
     loop
@@ -15,5 +15,5 @@ down; `tests/unit/test_architecture.py` holds it:
     submission               runs become jobs
     session                  the open study
     budget                   what runs cost, spent and may still spend
-    backends, code_copies
+    backends
 """

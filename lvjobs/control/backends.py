@@ -13,8 +13,8 @@ from lvjobs.cluster.protocol import DRIVER, Cluster
 from lvjobs.cluster.templates import DRIVER_PROFILE, ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
-from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study
+from lvjobs.ledger.records import RunRecord
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.tables import Resources
 
@@ -28,12 +28,12 @@ def used_profile(layout: StudyLayout, profile: str, copy: str) -> str:
     return str(kept) if copy and kept.is_file() else profile
 
 
-def profile_of(layout: StudyLayout, run: Run) -> str:
+def profile_of(layout: StudyLayout, run: RunRecord) -> str:
     """Return the profile by which the run is submitted: as it was last submitted, whatever became of the file."""
     return used_profile(layout, run.profile, run.profile_copy)
 
 
-def left_alone(layout: StudyLayout, runs: Sequence[Run], unusable: Mapping[str, ProfileError]) -> Iterator[str]:
+def left_alone(layout: StudyLayout, runs: Sequence[RunRecord], unusable: Mapping[str, ProfileError]) -> Iterator[str]:
     """Yield a line for each profile that cannot be used: which runs get no job for that, and what to do about it."""
     for profile, error in unusable.items():
         names = [run.name for run in runs if not run.state.is_at_rest and profile_of(layout, run) == profile]
@@ -63,10 +63,10 @@ def keep_profile(layout: StudyLayout, profile: str) -> str:
     return digest
 
 
-def renew_profile(layout: StudyLayout, run: Run, where: Sequence[str] = ()) -> str:
+def renew_profile(layout: StudyLayout, run: RunRecord, where: Sequence[str] = ()) -> str:
     """Return `keep_profile` of a run that the user resumes: it is submitted by its profile as that is now.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
 
     Raises:
         ProfileError: the profile cannot be used; says how to have it back.
@@ -82,7 +82,7 @@ def renew_profile(layout: StudyLayout, run: Run, where: Sequence[str] = ()) -> s
         raise ProfileError(error.problem, fix, text) from None
 
 
-def variables_of(layout: StudyLayout, run: Run) -> dict[str, Any]:
+def variables_of(layout: StudyLayout, run: RunRecord) -> dict[str, Any]:
     """Return the profile's variables as the run's jobs have them: what is set, else the profile's defaults."""
     set_here = {key: value for key, value in run.resources.items() if value is not None}
     return {**defaults_of(profile_of(layout, run)), **set_here}
@@ -93,7 +93,7 @@ def gpus_by_default(profile: str) -> int:
     return int(defaults_of(profile).get("gpus") or 0)
 
 
-def check_sbatch_options(study: Study, resources: Resources, profile: str) -> None:
+def check_sbatch_options(study: StudyContext, resources: Resources, profile: str) -> None:
     """Refuse options of sbatch by which lvjobs would lose its jobs: of runs, of their profile, and of the driver.
 
     Raises:
@@ -118,7 +118,7 @@ def digest_of(profile: str) -> str:
         return ""
 
 
-def cluster_for(study: Study, profile: str) -> Cluster:
+def cluster_for(study: StudyContext, profile: str) -> Cluster:
     """The cluster that `profile` describes, as this study uses it.
 
     Raises:
@@ -133,6 +133,6 @@ def driver_token(root: Path) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
 
 
-def driver_name(study: Study) -> str:
+def driver_name(study: StudyContext) -> str:
     """Return the name of the driver's job."""
     return f"{DRIVER}.{driver_token(study.root)}"

@@ -26,7 +26,7 @@ from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
 from lvjobs.control.recovery.backup import MemoKeeper, catch_up, refuse_lost
-from lvjobs.control.recovery.place import Arrival, Verdict, arrive, keep_place, recorded_place
+from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
 from lvjobs.control.submission.run_directories import put_back
@@ -35,7 +35,7 @@ from lvjobs.control.summary_file import read_closed, whole, write_closed, write_
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 
 class Loop(Session):
@@ -177,12 +177,12 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
 
 @contextmanager
 def open_session(
-    study: Study,
+    study: StudyContext,
     *,
     wait: float,
     factory: ClusterFactory = cluster_for,
     clock: Callable[[], float] = time.time,
-    answer: Verdict | None = None,
+    answer: StudyOrigin | None = None,
 ) -> Iterator[Loop]:
     """Take the study's lease and open its ledger. `answer`: see `lvjobs.control.recovery.place.arrive`.
 

@@ -14,18 +14,18 @@ from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.lease import Lease, acquire
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
-ClusterFactory = Callable[[Study, str], Cluster]
+ClusterFactory = Callable[[StudyContext, str], Cluster]
 
 
 @dataclass
 class Session:
     """The ledger is open, and clusters are made as they are needed."""
 
-    study: Study
+    study: StudyContext
     ledger: Ledger
     factory: ClusterFactory = cluster_for
     clock: Callable[[], float] = time.time
@@ -38,7 +38,7 @@ class Session:
         cluster: Cluster = made[profile]
         return cluster
 
-    def cluster_of(self, run: Run) -> Cluster:
+    def cluster_of(self, run: RunRecord) -> Cluster:
         """Return the cluster by whose profile the run is submitted.
 
         Raises:
@@ -74,7 +74,7 @@ class Session:
 
 
 @contextmanager
-def held_study(study: Study, *, wait: float) -> Iterator[Lease]:
+def held_study(study: StudyContext, *, wait: float) -> Iterator[Lease]:
     """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
 
     Raises:

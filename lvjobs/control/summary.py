@@ -17,15 +17,16 @@ from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, tally_of, total
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import RunStatus, StageRow, Summary
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import MemberState, RunState
+from lvjobs.tasks.registry import task_of
 
 _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
@@ -34,11 +35,11 @@ _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 class Unclosed:
     """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default.
 
-    `gpus` are by `Run.submitted_by`.
+    `gpus` are by `RunRecord.submitted_by`.
     """
 
-    runs: Sequence[Run]
-    attempts: Mapping[str, Sequence[Attempt]]
+    runs: Sequence[RunRecord]
+    attempts: Mapping[str, Sequence[AttemptRecord]]
     gpus: Mapping[str, int]
 
 
@@ -55,7 +56,7 @@ def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
 
 def build_summary(
     transaction: Transaction,
-    study: Study,
+    study: StudyContext,
     books: Books,
     unclosed: Unclosed,
     told: Sequence[str],
@@ -130,16 +131,23 @@ def stage_rows(transaction: Transaction) -> list[StageRow]:
     return rows
 
 
-def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | None) -> RunStatus:
+def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job_id: str | None) -> RunStatus:
     """Return a run's row, without what the queue and other runs say of it."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
     validated = [attempt for attempt in started if attempt.validation_step is not None]
     account = books.accounts[run.id]
-    loss = _finite([attempt.loss for attempt in reversed(started)])
-    untrained = _finite([attempt.untrained_loss for attempt in started])
-    validation = _finite([attempt.validation_loss for attempt in reversed(validated)])
-    is_numeric = _is_numeric(run)
+    losses = {
+        "loss": _finite([attempt.loss for attempt in reversed(started)]),
+        "untrained_loss": _finite([attempt.untrained_loss for attempt in started]),
+        "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
+    }
+    own = task_of(run.config).loss_name(run.params)
+    by_name: dict[str, Any] = {
+        f"{key}{name.removeprefix('loss')}": value if name == own else None
+        for name in LOSSES
+        for key, value in losses.items()
+    }
     return RunStatus(
         id=run.id,
         ordinal=run.ordinal,
@@ -153,12 +161,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
         job_id=job_id or (last.job_id if last else None),
         reason=run.reason,
         held_for=run.held_for.value,
-        loss=None if is_numeric else loss,
-        untrained_loss=None if is_numeric else untrained,
-        validation_loss=None if is_numeric else validation,
-        loss_numeric=loss if is_numeric else None,
-        untrained_loss_numeric=untrained if is_numeric else None,
-        validation_loss_numeric=validation if is_numeric else None,
+        **by_name,
         checkpoint_step=max((attempt.checkpoint_step for attempt in attempts), default=0),
         executed_steps=sum(attempt.executed for attempt in attempts),
         replayed_steps=account.units["replayed"] - account.estimated,
@@ -172,7 +175,7 @@ def run_row(run: Run, attempts: Sequence[Attempt], books: Books, job_id: str | N
     )
 
 
-def _curve(started: Sequence[Attempt]) -> Sketch:
+def _curve(started: Sequence[AttemptRecord]) -> Sketch:
     """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
     whole = Sketch()
     for attempt in started:
@@ -180,7 +183,7 @@ def _curve(started: Sequence[Attempt]) -> Sketch:
     return whole
 
 
-def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -> float | None:
+def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: Stopwatch) -> float | None:
     """What a run that trains has yet to do, if nothing interrupts; None where nothing of the kind was measured."""
     last = attempts[-1] if attempts else None
     if run.state is not RunState.RUNNING or last is None or last.cause is not None or not last.has_started:
@@ -193,12 +196,7 @@ def _seconds_left(run: Run, attempts: Sequence[Attempt], stopwatch: Stopwatch) -
     return round((run.steps - last.step) * last.train_seconds / last.executed, 1)
 
 
-def _is_numeric(run: Run) -> bool:
-    """Whether its losses are a numeric head's: another objective, under keys of its own."""
-    return run.config.get("task") == TRAIN_TASK and run.config["params"].get("head") == "numeric"
-
-
-def _queue_row(run: Run, job: Job | None) -> dict[str, Any]:
+def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:
     """What Slurm says of a job that waits: its reason, as a code, and when it expects to start it."""
     waits = job is not None and run.state in (RunState.QUEUED, RunState.INTERRUPTED)
     return {
@@ -216,7 +214,7 @@ def _finite(values: Sequence[float | None]) -> float | None:
 def find_row(summary: Mapping[str, Any], typed: str, where: Sequence[str] = ()) -> Mapping[str, Any]:
     """The run of a summary that is meant by its name, enough of it (see `study.names`), or its id.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
 
     Raises:
         UsageError: none is, or several may be.

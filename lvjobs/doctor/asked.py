@@ -15,7 +15,7 @@ from lvjobs.control.recovery.check import is_elsewhere
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
 from lvjobs.control.submission.time_limits import is_automatic
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 
@@ -30,7 +30,7 @@ class Asked:
     `training` is None where runs train a function of the user's own, whose model and data lvjobs knows nothing of.
     """
 
-    study: Study
+    study: StudyContext
     is_study: bool
     profile: str
     resources: Resources

@@ -13,14 +13,13 @@ from pathlib import Path
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
 from lvjobs.cluster.reasons import explain
 from lvjobs.cluster.states import Ending
-from lvjobs.control.code_copies import snapshot_code
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.inputs import data_of, models_of
 from lvjobs.files import private, write_json
 from lvjobs.forecasting.hub import directory_of
 from lvjobs.foreign import cleaned
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, parse_report
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.code_copies import snapshot_code
 
 MINUTES = 1
 LOOK = "LVJOBS_LOOK"
@@ -112,7 +111,7 @@ def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, eve
     try:
         with private():
             directory.mkdir(parents=True)
-            code = directory / "code" / snapshot_code(directory / "code", TRAIN_TASK).name
+            code = directory / "code" / snapshot_code(directory / "code", "lvjobs").name
             (directory / "logs").mkdir()
             cluster = make(directory)
             request = _request(asked, directory, code)

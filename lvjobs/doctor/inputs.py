@@ -13,17 +13,17 @@ from lvjobs.files import expand_home
 from lvjobs.flops.architecture import architecture_of, hub_id_of
 from lvjobs.forecasting.hub import TINY, find_model
 from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, describe, storage_of
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.training import TrainingConfig
 
 
-def model_of(study: Study, name: str) -> str:
+def model_of(study: StudyContext, name: str) -> str:
     """A model as runs are given it: a directory by its absolute path, else its hub id, or `tiny`."""
     directory = study.root / expand_home(name)
     return str(directory.resolve()) if name != TINY and directory.is_dir() else hub_id_of(name)
 
 
-def data_of(study: Study, training: TrainingConfig) -> Path:
+def data_of(study: StudyContext, training: TrainingConfig) -> Path:
     """The data file, by its absolute path."""
     return (study.root / expand_home(training.data)).absolute()
 

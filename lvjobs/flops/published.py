@@ -16,7 +16,7 @@ BATCH = 4
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedRow:
     """One printed row: `printed` empty where its digits are not on record, `formula` None where nothing gives it."""
 
     name: str
@@ -26,32 +26,32 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedTables:
     """The study's Table 1 (one pass at 4 x 512, r 4), its Table 4 (training, FLOPs) and what else it printed."""
 
-    table_1: tuple[Figure, ...]
-    table_4: tuple[Figure, ...]
-    elsewhere: tuple[Figure, ...]
+    table_1: tuple[PublishedRow, ...]
+    table_4: tuple[PublishedRow, ...]
+    elsewhere: tuple[PublishedRow, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def published() -> Published:
+def published() -> PublishedTables:
     """Every figure, the formula's computed now."""
     shape = architecture_of(MODEL)
     lora = published_formula.count(Workload(shape, BATCH, 512, 4))
     table_1 = (
-        Figure("embedding", "1,835,008", lora.embedding),
-        Figure("attention, a layer", "11,444,391,936", lora.attention_per_layer),
-        Figure("MLP, a layer", "53,670,576,128", lora.mlp_per_layer),
-        Figure("norm", "7,340,042", lora.norm),
-        Figure("layer", "65,133,318,164", lora.layer),
-        Figure("final", "1,095,809,546", lora.final),
-        Figure("forward", "1,564,297,280,490", lora.forward),
-        Figure("LoRA step", "1,592,231,160,498", lora.step),
-        Figure("regular step", "4,692,891,841,470", published_formula.count(Workload(shape, BATCH, 512)).step),
+        PublishedRow("embedding", "1,835,008", lora.embedding),
+        PublishedRow("attention, a layer", "11,444,391,936", lora.attention_per_layer),
+        PublishedRow("MLP, a layer", "53,670,576,128", lora.mlp_per_layer),
+        PublishedRow("norm", "7,340,042", lora.norm),
+        PublishedRow("layer", "65,133,318,164", lora.layer),
+        PublishedRow("final", "1,095,809,546", lora.final),
+        PublishedRow("forward", "1,564,297,280,490", lora.forward),
+        PublishedRow("LoRA step", "1,592,231,160,498", lora.step),
+        PublishedRow("regular step", "4,692,891,841,470", published_formula.count(Workload(shape, BATCH, 512)).step),
     )
     base = 5000 * _step(512, 4)
     stage_1 = sum(3 * 500 * _step(512, rank) for rank in (2, 4, 8))
@@ -60,23 +60,25 @@ def published() -> Published:
     long = 5000 * _step(512, 8)
     total = base + stage_1 + stage_2 + final
     table_4 = (
-        Figure("base: 5,000 steps, 512, r 4", "", base),
-        Figure(
+        PublishedRow("base: 5,000 steps, 512, r 4", "", base),
+        PublishedRow(
             "stage 1: 9 x 500 steps, 512, r 2 4 8",
             "8.1e15",
             stage_1,
             f"what was printed is one r 8 run of 5,000 steps ({long:.3e}), not nine of 500",
         ),
-        Figure("stage 2: 3 x 500 steps, 128 512 768, r 8", "", stage_2),
-        Figure("final: 10,000 steps, 768, r 8", "", final),
-        Figure("total", "4.5e16", total, f"its own rows sum to 4.32e16; by the formula they are {total:.3e}"),
+        PublishedRow("stage 2: 3 x 500 steps, 128 512 768, r 8", "", stage_2),
+        PublishedRow("final: 10,000 steps, 768, r 8", "", final),
+        PublishedRow("total", "4.5e16", total, f"its own rows sum to 4.32e16; by the formula they are {total:.3e}"),
     )
     adapters = shape.layers * 2 * 4 * (2 * shape.width)
     elsewhere = (
-        Figure("backward", "3.4e5", None, f"no FLOPs: it counts parameters ({adapters:,}: r 4 on q and v, both d x d)"),
-        Figure("parameters", "215,040", None, "cannot be derived from the model and the study's ranks"),
+        PublishedRow(
+            "backward", "3.4e5", None, f"no FLOPs: it counts parameters ({adapters:,}: r 4 on q and v, both d x d)"
+        ),
+        PublishedRow("parameters", "215,040", None, "cannot be derived from the model and the study's ranks"),
     )
-    return Published(table_1, table_4, elsewhere)
+    return PublishedTables(table_1, table_4, elsewhere)
 
 
 def _step(length: int, rank: int) -> int:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lvjobs.flops.conventions import CONVENTIONS, caveats
-from lvjobs.flops.published import Figure, Published
+from lvjobs.flops.published import PublishedRow, PublishedTables
 from lvjobs.flops.workload import PARTS, Counts, Workload
 
 _PIPE_WIDTH = 80
@@ -34,7 +34,7 @@ def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], 
         _say(console, f"note: {note}")
 
 
-def print_published(found: Published, console: Console | None = None) -> None:
+def print_published(found: PublishedTables, console: Console | None = None) -> None:
     """What the study printed, what its formula gives, and why where they differ."""
     console = console or _console()
     for title, figures, style in (
@@ -57,7 +57,7 @@ def print_published(found: Published, console: Console | None = None) -> None:
     _say(console, "-: the printed digits are not on record here. Generation, validation and evaluation: never counted.")
 
 
-def _reasons(figures: Sequence[Figure]) -> list[str]:
+def _reasons(figures: Sequence[PublishedRow]) -> list[str]:
     return [f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}" for figure in figures if figure.why]
 
 

@@ -33,7 +33,7 @@ SCORES, FORECASTS = "scores.json", "forecasts.h5"
 def evaluate(run: Run) -> None:
     """Forecast as `run.config.params` (an `EvaluationConfig`) says; score; stop when told to."""
     config = read_params(EvaluationConfig, run.config.params)
-    candidate = Candidate.build(config, run.config.seed, run.directory.name)
+    candidate = EvaluatedModel.build(config, run.config.seed, run.directory.name)
     resumed = run.resume()
     done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None
     for step in range(run.step + 1, run.config.steps + 1):
@@ -50,7 +50,7 @@ def evaluate(run: Run) -> None:
 
 
 @dataclass
-class Candidate:
+class EvaluatedModel:
     """A model, and the series it is tried on."""
 
     config: EvaluationConfig
@@ -63,7 +63,7 @@ class Candidate:
     decoding: Decoding
 
     @classmethod
-    def build(cls, config: EvaluationConfig, seed: int, name: str = "RUN") -> "Candidate":
+    def build(cls, config: EvaluationConfig, seed: int, name: str = "RUN") -> "EvaluatedModel":
         """Load data, model and adapter. `name` is the run's name, for messages that tell how to resume the run.
 
         Raises:

@@ -6,7 +6,7 @@ machine with a network; the cache is wherever HF_HOME (or HF_HUB_CACHE) says, in
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,6 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
-from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 TINY = "tiny"
 TINY_DIRECTORY = Path(__file__).parent / "tiny"
@@ -90,28 +87,6 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
             f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used', 'use "raw"'
         )
     return BaseModel(model, directory, parameters, has_template, _split(model, directory, decimals))
-
-
-def check_runs(configs: Iterable[RunConfig]) -> None:
-    """Refuse runs of the bundled tasks whose model a job could not load or use.
-
-    Raises:
-        UsageError: as `find_model`.
-    """
-    seen = set()
-    for config in configs:
-        if config.task == TRAIN_TASK:
-            training = TrainingConfig.model_validate(config.params)
-            prompt = training.format
-        elif config.task == EVALUATE_TASK:
-            evaluation = EvaluationConfig.model_validate(config.params)
-            training, prompt = evaluation.training, evaluation.prompt
-        else:
-            continue
-        key = (training.model, training.decimals, prompt == "instruct")
-        if key not in seen:  # a stage has many cells, and mostly one model
-            find_model(key[0], key[1], instruct=key[2])
-            seen.add(key)
 
 
 def lacking(directory: Path) -> list[str]:

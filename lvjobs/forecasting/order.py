@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lvjobs.errors import LvjobsError
 
 
-class Order:
+class WindowOrder:
     """An endless stream of batches of window indices; its whole state is how many were drawn."""
 
     def __init__(self, windows: int, batch: int, seed: int) -> None:

@@ -15,6 +15,7 @@ from lvjobs.forecasting.data import Dataset, load_dataset, sha256
 from lvjobs.forecasting.examine import baseline_forecast, read_forecasts, split_of
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.identity import read_params
 from lvjobs.study.run import RunConfig
 
 FORECASTS, SCORES = "result/forecasts.h5", "result/scores.json"
@@ -83,7 +84,7 @@ def load_result(final: Path, run: RunConfig) -> Result:
     Raises:
         LvjobsError: the data are no longer those that were forecast; or forecasts and scores do not belong together.
     """
-    config = EvaluationConfig.model_validate(run.params)
+    config = read_params(EvaluationConfig, run.params)
     kept, made = json.loads((final / SCORES).read_text(encoding="utf-8")), read_forecasts(final / FORECASTS)
     data = _data_of(config)
     steps = config.training.history_steps + config.training.horizon_steps
@@ -125,7 +126,7 @@ def baselines_of(run: RunConfig) -> tuple[dict[str, Floats], dict[str, str]]:
     Raises:
         LvjobsError: the data are no longer those that were forecast.
     """
-    config = EvaluationConfig.model_validate(run.params)
+    config = read_params(EvaluationConfig, run.params)
     data = _data_of(config)
     split = split_of(config, data, run.seed)
     made, problems = {}, {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Patience:
+class EarlyStopping:
     """How long validation has brought nothing new. A loss counts as better if it is at least `delta` below the best."""
 
     def __init__(self, patience: int | None, delta: float = 0.0) -> None:

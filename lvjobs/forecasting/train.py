@@ -18,10 +18,10 @@ from lvjobs.forecasting.compiling import compile_layers, compiling
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
-from lvjobs.forecasting.order import Order
+from lvjobs.forecasting.order import WindowOrder
 from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.splits import Split, training_split
-from lvjobs.forecasting.stopping import Patience
+from lvjobs.forecasting.stopping import EarlyStopping
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import (
     IGNORED,
@@ -77,10 +77,10 @@ class Trainer:
     model: Any
     optimizer: torch.optim.AdamW
     scheduler: torch.optim.lr_scheduler.LambdaLR
-    order: Order
+    order: WindowOrder
     training: Windows
     validation: Windows
-    patience: Patience
+    patience: EarlyStopping
     team: Team
     split: Split
 
@@ -230,10 +230,10 @@ def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Traine
         model=model,
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(config, run.steps)),
-        order=Order(len(training), config.batch_size, run.seed),
+        order=WindowOrder(len(training), config.batch_size, run.seed),
         training=training,
         validation=validation,
-        patience=Patience(config.early_stopping_patience, config.early_stopping_delta),
+        patience=EarlyStopping(config.early_stopping_patience, config.early_stopping_delta),
         team=team or Alone(),
         split=training_split(len(data.trajectories), config),
     )

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable
 
 from lvjobs.lab.config import ACCOUNT
-from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemons
 from lvjobs.lab.render import DATABASE, render_accounts
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until
@@ -110,7 +110,7 @@ def start_database(layout: Layout) -> None:
         raise _complain(layout, "mariadbd", "did not answer")
 
 
-def start_accounting(layout: Layout, site: Site) -> None:
+def start_accounting(layout: Layout, site: LabHost) -> None:
     """MariaDB, slurmdbd, and in them the account that lets this user submit."""
     start_database(layout)
     if not daemon_process(layout, "slurmdbd"):

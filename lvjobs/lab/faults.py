@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT, LabConfig
 from lvjobs.lab.daemons import start_nodes
-from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
 from lvjobs.lab.tools import LabError, run_tool, wait_until
 
@@ -97,13 +97,13 @@ def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Pre
     return Preemption(victim.job_id, victim.first_node, printed.strip().split(";")[0])
 
 
-def _check_node(site: Site, node: str) -> None:
+def _check_node(site: LabHost, node: str) -> None:
     names = site.config.node_names
     if node not in names:
         raise UsageError(f"no node {node} in this lab: choose from {names[0]} to {names[-1]}")
 
 
-def fail(layout: Layout, site: Site, node: str) -> None:
+def fail(layout: Layout, site: LabHost, node: str) -> None:
     """Lose a node: its slurmd dies, the controller calls it down, and the processes of its jobs live on."""
     _check_node(site, node)
     stop_daemons(layout, [f"slurmd.{node}"], first=signal.SIGKILL)
@@ -111,7 +111,7 @@ def fail(layout: Layout, site: Site, node: str) -> None:
     run_tool(layout, "scontrol", "update", f"nodename={node}", "state=down", "reason=lab fail")
 
 
-def restore(layout: Layout, site: Site, node: str) -> None:
+def restore(layout: Layout, site: LabHost, node: str) -> None:
     """Bring a failed node back into service."""
     _check_node(site, node)
     start_nodes(layout, [node])

@@ -15,7 +15,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.lab import daemons, faults
 from lvjobs.lab.config import LabConfig
-from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.packages import require_packages
 from lvjobs.lab.ports import free_base, loopback_address
 from lvjobs.lab.processes import daemon_process, is_stopped
@@ -187,7 +187,7 @@ class Lab:
         """Run a Slurm command against this lab and return what it printed."""
         return run_tool(self.layout, *command, timeout=timeout, cwd=self.layout.scratch)
 
-    def _site(self) -> Site:
+    def _site(self) -> LabHost:
         site = self.layout.load()
         if site is None:
             raise UsageError(f"there is no lab in {self.directory}; type: {remedies.LAB_UP(*self.layout.options)}")
@@ -208,7 +208,7 @@ class Lab:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def _settle(self, config: LabConfig, before: Site | None, claims: contextlib.ExitStack) -> Site:
+    def _settle(self, config: LabConfig, before: LabHost | None, claims: contextlib.ExitStack) -> LabHost:
         """Decide address and ports, and write the configuration, unless the lab runs just so already."""
         if before and self._anything_runs(before):
             asked = config if config.port_base else replace(config, port_base=before.config.port_base)
@@ -224,7 +224,7 @@ class Lab:
             self.layout.make()
         host = socket.gethostname().split(".")[0]
         address = loopback_address(host)
-        site = Site(
+        site = LabHost(
             config=config,
             host=host,
             address=address or "127.0.0.1",
@@ -235,16 +235,16 @@ class Lab:
         self.layout.save(site)
         return site
 
-    def _ports(self, config: LabConfig, before: Site | None, claims: contextlib.ExitStack) -> int:
+    def _ports(self, config: LabConfig, before: LabHost | None, claims: contextlib.ExitStack) -> int:
         if config.port_base is None and before:
             with contextlib.suppress(UsageError):  # the last time's, so that what was exported stays true
                 return free_base(self.directory, config.ports, claims, before.port_base)
         return free_base(self.directory, config.ports, claims, config.port_base)
 
-    def _anything_runs(self, site: Site) -> bool:
+    def _anything_runs(self, site: LabHost) -> bool:
         return any(daemon_process(self.layout, name) for name in _daemon_names(site.config))
 
-    def _write_configuration(self, site: Site) -> None:
+    def _write_configuration(self, site: LabHost) -> None:
         layout, user = self.layout, user_name()
         write_atomic(layout.slurm_conf, render_slurm_conf(layout, site, user))
         write_atomic(layout.etc / "gres.conf", render_gres_conf(layout, site.config))

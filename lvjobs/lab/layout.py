@@ -19,7 +19,7 @@ _CONFIGURATION_SAFE = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
 @dataclass(frozen=True)
-class Site:
+class LabHost:
     """What `up` settled for a lab: how this machine is called and reached, and the ports that were free."""
 
     config: LabConfig
@@ -142,7 +142,7 @@ class Layout:
         for path in (self.etc, self.log, self.run, self.state, self.spool, self.devices, self.scratch):
             path.mkdir(exist_ok=True, mode=0o700)
 
-    def save(self, site: Site) -> None:
+    def save(self, site: LabHost) -> None:
         """Remember what was settled."""
         values: dict[str, Any] = {
             "config": site.config.to_dict(),
@@ -153,11 +153,11 @@ class Layout:
         }
         write_json(self.record, values)
 
-    def load(self) -> Site | None:
+    def load(self) -> LabHost | None:
         """What `save` remembered; None where no lab was ever brought up."""
         try:
             values = json.loads(self.record.read_text(encoding="utf-8"))
-            return Site(
+            return LabHost(
                 LabConfig.from_dict(values["config"]),
                 str(values["host"]),
                 str(values["address"]),

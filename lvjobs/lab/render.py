@@ -1,7 +1,7 @@
 """The configuration files of a lab, as pure functions of what was settled for it."""
 
 from lvjobs.lab.config import ACCOUNT, CLUSTER, PREEMPTIBLE, URGENT, LabConfig
-from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.layout import LabHost, Layout
 
 DATABASE = "slurm_acct"
 
@@ -14,7 +14,7 @@ def _node_range(config: LabConfig) -> str:
     return f"n[1-{config.nodes}]"
 
 
-def _port_range(site: Site) -> str:
+def _port_range(site: LabHost) -> str:
     first = site.port_base + 2
     return f"{first}-{first + site.config.nodes - 1}" if site.config.nodes > 1 else f"{first}"
 
@@ -36,7 +36,7 @@ def _render_preemption(config: LabConfig) -> str:
     )
 
 
-def _render_accounting(layout: Layout, site: Site) -> str:
+def _render_accounting(layout: Layout, site: LabHost) -> str:
     if not site.config.accounting:
         return ""
     return _lines(
@@ -53,7 +53,7 @@ def _render_accounting(layout: Layout, site: Site) -> str:
     )
 
 
-def render_slurm_conf(layout: Layout, site: Site, user: str) -> str:
+def render_slurm_conf(layout: Layout, site: LabHost, user: str) -> str:
     """The cluster itself: one controller and its nodes, all on this machine, as `user`."""
     config = site.config
     gres = f" Gres=gpu:ampere:{config.gpus}" if config.gpus else ""
@@ -127,7 +127,7 @@ def render_cgroup_conf() -> str:
     return "CgroupPlugin=disabled\n"
 
 
-def render_slurmdbd_conf(layout: Layout, site: Site, user: str) -> str:
+def render_slurmdbd_conf(layout: Layout, site: LabHost, user: str) -> str:
     """The accounting daemon; it reaches MariaDB by a socket inside the lab, so that needs no password and no port."""
     return _lines(
         "AuthType=auth/munge",

@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, CursorResult, Select, delete, func, i
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.reading import record_of
-from lvjobs.ledger.records import Closed, Run
+from lvjobs.ledger.records import Closed, RunRecord
 from lvjobs.study.words import RunState
 
 _SET = "closed set"
@@ -26,17 +26,17 @@ class Closing:
     _connection: Connection
     _known: dict[str, Any]
 
-    def unclosed(self) -> list[Run]:
+    def unclosed(self) -> list[RunRecord]:
         """The runs that are not closed, in the order they were made."""
         return list(self._unclosed().values())
 
-    def _unclosed(self) -> dict[str, Run]:
+    def _unclosed(self) -> dict[str, RunRecord]:
         if "unclosed" not in self._known:
             query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
             query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
-            found = [record_of(Run, row) for row in rows_of(self._connection.execute(query))]
+            found = [record_of(RunRecord, row) for row in rows_of(self._connection.execute(query))]
             self._known["unclosed"] = {run.id: run for run in found}
-        kept: dict[str, Run] = self._known["unclosed"]
+        kept: dict[str, RunRecord] = self._known["unclosed"]
         return kept
 
     def _reopened(self, run_ids: Iterable[str]) -> None:
@@ -90,13 +90,13 @@ class Closing:
             found.setdefault(stage, {})[RunState(state)] = count
         return found
 
-    def find_runs(self, run_ids: Collection[str]) -> list[Run]:
+    def find_runs(self, run_ids: Collection[str]) -> list[RunRecord]:
         """Those of these runs that there are, closed or not, in the order they were made."""
         open_, wanted = self._unclosed(), set(run_ids)
         found = [open_[run_id] for run_id in wanted & open_.keys()]
         if missing := wanted - open_.keys():
             rows = rows_among(self._connection, select(tables.runs), tables.runs.c.id, missing)
-            found += [record_of(Run, row) for row in rows]
+            found += [record_of(RunRecord, row) for row in rows]
         return sorted(found, key=lambda run: run.ordinal)
 
 

@@ -41,7 +41,7 @@ Keep = Callable[[Sequence[Memo]], None]
 class Ledger:
     """An open runs.db, under a lease whose number is `epoch`. `keep` is called after each commit that changed runs.
 
-    `where`: see `lvjobs.study.config.Study.where`.
+    `where`: see `lvjobs.study.config.StudyContext.where`.
     """
 
     def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from lvjobs.ledger.reading import record_of
-from lvjobs.ledger.records import Attempt, Member, Run, Submission, Work
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import RunState
 
@@ -34,11 +34,11 @@ _AT_REST = (RunState.HELD, RunState.PAUSED, RunState.CANCELLED)
 class Memo:
     """The rows of one run, as far as they are kept: `run` without its config, attempts without what journals say."""
 
-    run: Run
-    attempts: Sequence[Attempt] = ()
-    submissions: Sequence[Submission] = ()
+    run: RunRecord
+    attempts: Sequence[AttemptRecord] = ()
+    submissions: Sequence[SubmissionRecord] = ()
     members: Sequence[Member] = ()
-    reservation: Work | None = None
+    reservation: WorkCounts | None = None
     cells: Mapping[str, int] = field(default_factory=dict)
     """Its place in each stage that compares it."""
 
@@ -63,7 +63,7 @@ def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
     """What there is to keep of these runs, those of them that exist."""
     if not run_ids:
         return []
-    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    attempts: dict[str, list[AttemptRecord]] = defaultdict(list)
     for attempt in transaction.attempts(sorted(run_ids)):
         attempts[attempt.run_id].append(attempt)
     members: dict[str, list[Member]] = defaultdict(list)
@@ -89,7 +89,7 @@ def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
     ]
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
     keys = _ATTEMPT if attempt.generation is not None else (*_ATTEMPT, *_UNCLAIMED)
     return {key: getattr(attempt, key) for key in keys}
 
@@ -104,15 +104,15 @@ def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
     """
     try:
         value = json.loads(text)
-        run = record_of(Run, _known(Run, {**value["run"], "config": config}))
-        attempts = [_known(Attempt, {**row, "run_id": run.id}) for row in value["attempts"]]
+        run = record_of(RunRecord, _known(RunRecord, {**value["run"], "config": config}))
+        attempts = [_known(AttemptRecord, {**row, "run_id": run.id}) for row in value["attempts"]]
         reservation = value["reservation"]
         return Memo(
             run=run,
-            attempts=[record_of(Attempt, row) for row in attempts],
-            submissions=[Submission(**_known(Submission, row)) for row in value["submissions"]],
+            attempts=[record_of(AttemptRecord, row) for row in attempts],
+            submissions=[SubmissionRecord(**_known(SubmissionRecord, row)) for row in value["submissions"]],
             members=[record_of(Member, _known(Member, row)) for row in value["members"]],
-            reservation=Work(**_known(Work, reservation)) if reservation else None,
+            reservation=WorkCounts(**_known(WorkCounts, reservation)) if reservation else None,
             cells={str(stage): int(position) for stage, position in value["cells"].items()},
         )
     except (KeyError, TypeError, AttributeError) as error:

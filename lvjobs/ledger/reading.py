@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lvjobs.ledger.records import Attempt, Member, Run, StageRecord
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, StageRecord
 from lvjobs.study.words import (
     FORMER_CONVENTIONS,
     Breakdown,
@@ -15,7 +15,7 @@ from lvjobs.study.words import (
     StageState,
 )
 
-_Record = TypeVar("_Record", Run, Attempt, Member, StageRecord)
+_Record = TypeVar("_Record", RunRecord, AttemptRecord, Member, StageRecord)
 
 
 def current_rates(rates: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
@@ -24,8 +24,8 @@ def current_rates(rates: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[s
 
 
 _READERS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
-    Run: {"state": RunState, "cause": Cause, "held_for": HeldFor, "rates": current_rates},
-    Attempt: {"cause": Cause, "leave_cause": LeaveCause, "died": Breakdown},
+    RunRecord: {"state": RunState, "cause": Cause, "held_for": HeldFor, "rates": current_rates},
+    AttemptRecord: {"cause": Cause, "leave_cause": LeaveCause, "died": Breakdown},
     Member: {"state": MemberState},
     StageRecord: {"state": StageState},
 }

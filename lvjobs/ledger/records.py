@@ -2,29 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from lvjobs.study.words import (
-    Breakdown,
-    Cause,
-    HeldFor,
-    LeaveCause,
-    MemberState,
-    RunState,
-    StageState,
-)
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
+from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberState, RunState, StageState
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One training. `profile` and `resources` are what its next submission requests.
 
     `typed` is what the user typed over study.toml when it was last submitted or resumed (`lvjobs.study.current`).
     `declared` holds the values of `config` that the run was declared with and that were changed since: its fingerprint
     is of these.
 
-    `rates` (convention -> kind of work -> FLOPs a unit, see `Work`) are fixed when the run is declared; empty for a
-    task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
+    `rates` (convention -> kind of work -> FLOPs a unit, see `WorkCounts`) are fixed when the run is declared; empty
+    for a task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
     count; it moves on when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
     profile's file as it was last submitted; empty for a profile that is no file of the user's, and for runs that an
@@ -58,6 +53,17 @@ class Run:
         """The profile as it was last submitted: the hash of its copy, or else its name or file."""
         return self.profile_copy or self.profile
 
+    @cached_property
+    def configuration(self) -> RunConfig:
+        """Return `config`, typed. It is parsed when it is asked for: most runs of a pass are never asked."""
+        return RunConfig.model_validate(self.config)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Return the settings of the run's task."""
+        params: Mapping[str, Any] = self.config.get("params", {})
+        return params
+
     @property
     def steps(self) -> int:
         """How many steps make the run complete."""
@@ -70,21 +76,21 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkCounts:
     """What costs FLOPs, in units that are counted: training steps, validation windows, series that are forecast."""
 
     training: int = 0
     validation: int = 0
     generation: int = 0
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
+    def __add__(self, other: "WorkCounts") -> "WorkCounts":
+        return WorkCounts(
             self.training + other.training, self.validation + other.validation, self.generation + other.generation
         )
 
-    def beyond(self, other: "Work") -> "Work":
+    def beyond(self, other: "WorkCounts") -> "WorkCounts":
         """What of this is not covered by `other`, kind by kind."""
-        return Work(
+        return WorkCounts(
             max(0, self.training - other.training),
             max(0, self.validation - other.validation),
             max(0, self.generation - other.generation),
@@ -92,14 +98,14 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """One execution of a run, and what its journal said up to byte `journal_offset`.
 
     `generation` is None for an execution that died before it claimed one. `grown` is when its journal last grew, as far
     as passes can tell (`lvjobs.control.reconcile.hang`). `cause` None means that it goes on. `executed` counts step
     lines; `step` is the last.
     `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
-    Losses are those of the run's own objective (`TrainingConfig.loss_name`): nothing here says which, and those of two
+    Losses are those of the run's own objective (`Task.loss_name`): nothing here says which, and those of two
     runs compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
     `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
@@ -187,7 +193,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmissionRecord:
     """One sbatch, of a job or of an array with `size` members, or `packed`: of one job that `size` runs share.
 
     `job_id` is None until sbatch's answer is known (or its job was found by the token).
@@ -258,7 +264,7 @@ class Reservation:
     """All that a run may execute, counted from its beginning: what it has executed is spent, the rest is set aside."""
 
     run_id: str
-    work: Work
+    work: WorkCounts
 
 
 @dataclass(frozen=True)
@@ -278,6 +284,11 @@ class StageRecord:
     winner: str = ""
     because: str = ""
     by_hand: bool = False
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Return `definition`, typed."""
+        return Stage.model_validate(self.definition)
 
 
 @dataclass(frozen=True)

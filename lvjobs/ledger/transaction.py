@@ -10,7 +10,16 @@ from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing, rows_among, rows_of
 from lvjobs.ledger.kept import Keeping
 from lvjobs.ledger.reading import record_of
-from lvjobs.ledger.records import Attempt, Charge, Event, Member, Reservation, Run, Submission, Work
+from lvjobs.ledger.records import (
+    AttemptRecord,
+    Charge,
+    Event,
+    Member,
+    Reservation,
+    RunRecord,
+    SubmissionRecord,
+    WorkCounts,
+)
 from lvjobs.ledger.staging import Staging, plain, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState
 
@@ -41,16 +50,16 @@ class Transaction(Closing, Keeping, Staging):
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
-    def runs(self, *, only_open: bool = False) -> list[Run]:
+    def runs(self, *, only_open: bool = False) -> list[RunRecord]:
         """All runs in the order they were made; `only_open` leaves out those to which nothing more will happen."""
         if only_open:
             return [run for run in self.unclosed() if not run.state.is_final]
         if "runs" not in self._known:
             query = select(tables.runs).order_by(tables.runs.c.ordinal)
-            self._known["runs"] = [record_of(Run, row) for row in rows_of(self._connection.execute(query))]
+            self._known["runs"] = [record_of(RunRecord, row) for row in rows_of(self._connection.execute(query))]
         return list(self._known["runs"])
 
-    def find_run(self, *, name: str | None = None, id: str | None = None) -> Run | None:  # noqa: A002
+    def find_run(self, *, name: str | None = None, id: str | None = None) -> RunRecord | None:  # noqa: A002
         """The run with this name or id."""
         wanted = {"name": name, "id": id}
         query = select(tables.runs)
@@ -58,13 +67,13 @@ class Transaction(Closing, Keeping, Staging):
             if value is not None:
                 query = query.where(tables.runs.c[column] == value)
         row = self._connection.execute(query.limit(1)).first()
-        return record_of(Run, dict(row._mapping)) if row else None  # noqa: SLF001
+        return record_of(RunRecord, dict(row._mapping)) if row else None  # noqa: SLF001
 
-    def add_run(self, run: Run) -> None:
+    def add_run(self, run: RunRecord) -> None:
         """Insert a run; its ordinal is assigned here."""
         self.add_runs([run])
 
-    def add_runs(self, runs: Sequence[Run]) -> None:
+    def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
         self._touch(*(run.id for run in runs))
         rows = [values_of(run) for run in runs]
@@ -99,18 +108,18 @@ class Transaction(Closing, Keeping, Staging):
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
-    def attempts(self, run_ids: Sequence[str] | None = None) -> list[Attempt]:
+    def attempts(self, run_ids: Sequence[str] | None = None) -> list[AttemptRecord]:
         """Attempts, oldest first; of these runs, or of all."""
         rows = self._of_runs(select(tables.attempts), tables.attempts, run_ids)
-        return [record_of(Attempt, row) for row in sorted(rows, key=itemgetter("id"))]
+        return [record_of(AttemptRecord, row) for row in sorted(rows, key=itemgetter("id"))]
 
-    def attempts_of_packs(self) -> list[Attempt]:
+    def attempts_of_packs(self) -> list[AttemptRecord]:
         """Attempts in jobs that several runs share, as far as these are not settled."""
         members, submissions = tables.members.c, tables.submissions.c
         unsettled = select(members.token).where(members.state != MemberState.SETTLED.value)
         packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
         query = select(tables.attempts).where(tables.attempts.c.token.in_(packs))
-        return [record_of(Attempt, row) for row in rows_of(self._connection.execute(query))]
+        return [record_of(AttemptRecord, row) for row in rows_of(self._connection.execute(query))]
 
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
         """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
@@ -125,7 +134,7 @@ class Transaction(Closing, Keeping, Staging):
         )
         return set(self._connection.execute(query).scalars())
 
-    def add_attempt(self, attempt: Attempt) -> int:
+    def add_attempt(self, attempt: AttemptRecord) -> int:
         """Insert an attempt; returns its row id, which is assigned here where it has none (0)."""
         self._note(attempt.run_id)
         values = values_of(attempt)
@@ -135,7 +144,7 @@ class Transaction(Closing, Keeping, Staging):
         assert key is not None
         return int(key[0])
 
-    def save_attempts(self, attempts: Sequence[Attempt]) -> None:
+    def save_attempts(self, attempts: Sequence[AttemptRecord]) -> None:
         """Write attempts' rows anew."""
         if not attempts:
             return
@@ -152,13 +161,13 @@ class Transaction(Closing, Keeping, Staging):
 
     # -- submissions --------------------------------------------------------------------------------------------
 
-    def submissions(self, *, unsettled: bool = True) -> list[Submission]:
+    def submissions(self, *, unsettled: bool = True) -> list[SubmissionRecord]:
         """Submissions with a member that is not settled, or all."""
         query = select(tables.submissions).order_by(tables.submissions.c.created)
         if unsettled:
             pending = select(tables.members.c.token).where(tables.members.c.state != MemberState.SETTLED.value)
             query = query.where(tables.submissions.c.token.in_(pending))
-        return [Submission(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+        return [SubmissionRecord(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
 
     def members(self, *, unsettled: bool = True) -> list[Member]:
         """Members that are not settled, or all."""
@@ -167,7 +176,7 @@ class Transaction(Closing, Keeping, Staging):
             query = query.where(tables.members.c.state != MemberState.SETTLED.value)
         return [record_of(Member, row) for row in rows_of(self._connection.execute(query))]
 
-    def add_submission(self, submission: Submission, run_ids: Sequence[str]) -> None:
+    def add_submission(self, submission: SubmissionRecord, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
         self._connection.execute(insert(tables.submissions).values(**values_of(submission)))
         self._note(*run_ids)
@@ -233,10 +242,10 @@ class Transaction(Closing, Keeping, Staging):
 
     # -- reservations -------------------------------------------------------------------------------------------
 
-    def reservations(self) -> dict[str, Work]:
+    def reservations(self) -> dict[str, WorkCounts]:
         """What each run that has a reservation may execute, counted from its beginning; by the run's id."""
         rows = self._connection.execute(select(tables.reservations))
-        return {row.run_id: Work(row.training, row.validation, row.generation) for row in rows}
+        return {row.run_id: WorkCounts(row.training, row.validation, row.generation) for row in rows}
 
     def reserve(self, reservation: Reservation) -> None:
         """Set a run's reservation, in place of the one it may have."""

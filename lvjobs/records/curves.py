@@ -7,7 +7,8 @@ from lvjobs.records.checkpoint import parse_checkpoint_name
 from lvjobs.records.journal import Entry, parse_entries
 
 LOSSES = ("loss", "loss_numeric")
-"""The full softmax's loss and the numeric head's: two objectives, which nothing may compare."""
+"""The names of a loss in journals, one for each objective: the full softmax's, and the numeric head's. Nothing may
+compare losses of two objectives."""
 
 _ALIASES = {"validation_loss": ("validation", LOSSES), "training_loss": ("step", LOSSES)}
 

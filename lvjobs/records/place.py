@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyLocation:
     """The directory of a study.
 
     `study` is the study's random id, `path` the absolute resolved path of its root, `device` and `inode` those of the
@@ -27,15 +27,15 @@ class Place:
         return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
-def parse_place(text: str) -> Place:
-    """Return the place that `Place.to_json` wrote. Keys of a newer release are ignored.
+def parse_place(text: str) -> StudyLocation:
+    """Return the place that `StudyLocation.to_json` wrote. Keys of a newer release are ignored.
 
     Raises:
         ValueError: the text is no place.
     """
     try:
         value = json.loads(text)
-        known = {item.name: value[item.name] for item in fields(Place)}
-        return Place(**{**known, "former": tuple(known["former"])})
+        known = {item.name: value[item.name] for item in fields(StudyLocation)}
+        return StudyLocation(**{**known, "former": tuple(known["former"])})
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the place of a study: {error}") from None

@@ -12,14 +12,14 @@ from typing import Any
 
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import Wanted
+from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.journal import parse_entries
 from lvjobs.rehearsal.misfortunes import Misfortune
 from lvjobs.rehearsal.verdict import Difference, differences
-from lvjobs.study.config import Study, StudyConfig
+from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
@@ -35,7 +35,7 @@ _OVER = ("completed", "held", "cancelled", "paused")
 
 
 @dataclass(frozen=True)
-class Report:
+class RehearsalReport:
     """How it went: what met the run how often, the disturbed run's row (see docs/json.md), and where the two part."""
 
     met: Mapping[str, int]
@@ -94,9 +94,9 @@ def disturb(
     return study.layout.run(NAME), row, fate.met
 
 
-def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> Report:
+def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> RehearsalReport:
     """Compare what came of the two."""
-    return Report(met, row, differences(alone, disturbed), alone, disturbed)
+    return RehearsalReport(met, row, differences(alone, disturbed), alone, disturbed)
 
 
 class _Fate:
@@ -148,7 +148,7 @@ class _Fate:
         return parse_claim(paths[-1].read_text(encoding="utf-8")) if paths else None
 
 
-def _study(root: Path, profile: str) -> Study:
+def _study(root: Path, profile: str) -> StudyContext:
     """A study of its own: with no driver, all the FLOPs it may want, and no patience."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
@@ -164,15 +164,15 @@ def _study(root: Path, profile: str) -> Study:
     config = StudyConfig(
         profile=profile, driver=Driver(job=False), budget=Budget(limit=10**30), policy=policy, stage=[]
     )
-    return Study(root=root, config=config)
+    return StudyContext(root=root, config=config)
 
 
-def _enter(study: Study, config: RunConfig, resources: Resources) -> None:
+def _enter(study: StudyContext, config: RunConfig, resources: Resources) -> None:
     with open_session(study, wait=60) as session:
-        enter(session, Wanted([config], [NAME], NAME, study.config.profile, resources))
+        enter(session, RunRequest([config], [NAME], NAME, study.config.profile, resources))
 
 
-def _follow(study: Study, between: Callable[[], None]) -> Mapping[str, Any]:
+def _follow(study: StudyContext, between: Callable[[], None]) -> Mapping[str, Any]:
     """Pass after pass until the run is over; its row."""
     while True:
         with open_session(study, wait=60) as session:

@@ -16,7 +16,7 @@ Misfortune: TypeAlias = Callable[[Claim], None]
 """Meets the execution that made the claim, which trains at this moment."""
 
 
-class Stage(Protocol):
+class Venue(Protocol):
     """Where a rehearsal takes place."""
 
     @property

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import parse_done
 from lvjobs.report.evaluation import read_scores
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
+from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.registry import task_of
 
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
 """What of a training's settings decides how its base model reads and writes series."""
@@ -33,7 +33,7 @@ class Evaluated:
 
     files: RunLayout
     run: RunConfig
-    trained: Run | None
+    trained: RunRecord | None
     steps: int | None
     scores: Mapping[str, Any]
 
@@ -85,24 +85,23 @@ class Evaluated:
         )
 
 
-def evaluated(layout: StudyLayout, runs: Iterable[Run]) -> list[Evaluated]:
+def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]:
     """The study's evaluations that are done, in the order in which they were declared."""
     every = list(runs)
-    trainings = [run for run in every if run.config["task"] == TRAIN_TASK]
+    trainings = [run for run in every if task_of(run.config).can_be_evaluated]
     by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in trainings}
     by_id = {run.id: run for run in trainings}  # a study that was moved has its adapters elsewhere
     found = []
     for run in every:
         files = layout.run(run.name)
-        if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)) is not None:
-            config = RunConfig.model_validate(run.config)
-            trained = by_adapter.get(config.params["adapter"]) or by_id.get(run.after)
+        if task_of(run.config).is_evaluation and (scores := read_scores(files)) is not None:
+            trained = by_adapter.get(run.params["adapter"]) or by_id.get(run.after)
             steps = None if trained is None else _steps_of(layout.run(trained.name), trained)
-            found.append(Evaluated(files, config, trained, steps, scores))
+            found.append(Evaluated(files, run.configuration, trained, steps, scores))
     return found
 
 
-def _steps_of(files: RunLayout, run: Run) -> int:
+def _steps_of(files: RunLayout, run: RunRecord) -> int:
     """Fewer than it was declared with, where it was stopped early."""
     try:
         return parse_done(files.done.read_text(encoding="utf-8")).step

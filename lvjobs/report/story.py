@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lvjobs.records.curves import LOSSES
 from lvjobs.report.numbers import duration
 from lvjobs.report.queue import alternatives_table
 from lvjobs.report.tables import COLOURS, is_plain, new_console, sparkline
@@ -61,7 +62,7 @@ def _head(run: Mapping[str, Any], console: Console) -> Text:
     text = Text(run["name"], style="bold")
     text.append(f"  {run['state']}", style=COLOURS[run["state"]])
     text.append(f", step {run['step']} of {run['steps']}", style="not bold")
-    loss = run["loss"] if run["loss"] is not None else run.get("loss_numeric")
+    loss = next((run[name] for name in LOSSES if run.get(name) is not None), None)
     if loss is not None:
         text.append(
             f", loss {loss:.4g} {sparkline(run.get('curve') or (), 16, plain=is_plain(console))}", style="not bold"

@@ -26,7 +26,7 @@ from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
-from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, Table
+from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
 from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):
@@ -40,7 +40,7 @@ _SECRET = frozenset({"notify.webhook"})
 """Keys whose values no error quotes: with a chat's address anybody can post there."""
 
 
-class StudyConfig(Table):
+class StudyConfig(SettingsTable):
     """The whole of study.toml."""
 
     profile: str = Field(
@@ -119,7 +119,7 @@ def options_for(root: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyContext:
     """A study directory and what its study.toml says (an absent file means every default)."""
 
     root: Path
@@ -142,7 +142,7 @@ class Study:
         return first(*self.where)
 
 
-def load_study(root: Path) -> Study:
+def load_study(root: Path) -> StudyContext:
     """Read `root`/study.toml.
 
     Raises:
@@ -156,7 +156,7 @@ def load_study(root: Path) -> Study:
     config = validated(study_model(values), values, str(path))
     if isinstance(config.train, OwnSettings):
         find_beside(root)
-    return Study(root=root, config=config)
+    return StudyContext(root=root, config=config)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

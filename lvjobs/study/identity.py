@@ -69,6 +69,7 @@ def _meant(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+@cache
 def _inner(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     """The configuration that a key holds, where it holds one."""
     annotation = model.model_fields[key].annotation if key in model.model_fields else None

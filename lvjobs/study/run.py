@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -95,6 +96,16 @@ class RunFile(BaseModel):
     fingerprint: str
     config: RunConfig
     declared: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "RunFile":
+        """Read a run.json.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no run.json.
+        """
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
 
     @field_validator("name")
     @classmethod

@@ -20,11 +20,11 @@ from lvjobs.errors import UsageError
 from lvjobs.study.lists import List
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.run import TASK, RunConfig
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 
-class RunSettings(Table):
+class RunSettings(SettingsTable):
     """The settings of every run: defaults of `lvjobs submit train`, from which every stage starts."""
 
     seed: Int = Field(default=0, ge=0, description="seed of every random number")
@@ -45,10 +45,7 @@ class RunSettings(Table):
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
         task = values.pop("task", TRAIN_TASK)
-        return RunConfig(task=task, params=self._params(values), **own)
-
-    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
-        return values
+        return RunConfig(task=task, params=values, **own)
 
 
 class TrainSettings(RunSettings, TrainingConfig):
@@ -57,9 +54,6 @@ class TrainSettings(RunSettings, TrainingConfig):
     data: str = Field(
         default="data.h5", description="HDF5 file: /time (T,), /trajectories (N, T, 2); `lvjobs data make` writes one"
     )
-
-    def _params(self, values: dict[str, Any]) -> dict[str, Any]:
-        return TrainingConfig.model_validate(values).model_dump(mode="json")
 
 
 class OwnSettings(RunSettings):

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from lvjobs.study.numbers import Float, Int
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 
 _STARTUP, _PARALLEL = 10, 4
 _MOST_CORNERS = 512
@@ -19,7 +19,7 @@ _MOST_CORNERS = 512
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class Range(Table):
+class Range(SettingsTable):
     """A range of numbers, both ends included. For a key that takes whole numbers, they are whole."""
 
     low: Float = Field(allow_inf_nan=False, description="lowest value")
@@ -34,7 +34,7 @@ Values: TypeAlias = Range | list[Any]
 """What a key may be: of a range, or one of a list."""
 
 
-class Search(Table):
+class Search(SettingsTable):
     """The search of a space, by a sampler of Optuna.
 
     `lvjobs.sweep.sampling` has the meaning; Optuna has the algorithms.

@@ -11,7 +11,7 @@ from lvjobs.study.evaluation import PromptName
 from lvjobs.study.numbers import Int
 from lvjobs.study.run import NAME
 from lvjobs.study.space import Search, Values, read_search, read_space
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 
 WORDS = ("all", "plan", "show", "retry", "stop")
 """What follows `lvjobs sweep` and is no stage."""
@@ -22,7 +22,7 @@ LOSSES = ("validation_loss", "training_loss")
 At: TypeAlias = Literal["last", "best"]
 
 
-class Select(Table):
+class Select(SettingsTable):
     """The choice of a stage's winner.
 
     `metric` is what the runs' journals report: `validation_loss`, `training_loss`, or what a function of one's own
@@ -55,7 +55,7 @@ class Select(Table):
         return f"{extreme} {self.metric} at {where}"
 
 
-class Prune(Table):
+class Prune(SettingsTable):
     """The pruning of runs that compare badly, by a pruner of Optuna.
 
     `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
@@ -70,7 +70,7 @@ class Prune(Table):
     factor: Int = Field(default=3, gt=1, description="successive_halving: one of so many runs continues")
 
 
-class Stage(Table):
+class Stage(SettingsTable):
     """A set of runs that are compared, or of evaluations (docs/sweeps.md). Without any, the published study's stages.
 
     Its runs are every combination of the `grid`'s values.

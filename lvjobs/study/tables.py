@@ -11,7 +11,7 @@ from lvjobs.study.numbers import Float, Int
 from lvjobs.study.words import FORMER_CONVENTIONS
 
 
-class Table(BaseModel):
+class SettingsTable(BaseModel):
     """A table of study.toml: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
@@ -47,7 +47,7 @@ AUTO = "auto"
 """The time limit that lvjobs computes from measured step times."""
 
 
-class Resources(Table):
+class Resources(SettingsTable):
     """The resources of each job. A key that is left out has the profile's default (docs/profiles.md)."""
 
     partition: str | None = Field(
@@ -153,7 +153,7 @@ class Resources(Table):
         return values
 
 
-class Driver(Table):
+class Driver(SettingsTable):
     """The driver, a small job that keeps the study going (docs/driver.md). Keys left out are those of [resources]."""
 
     job: bool = Field(
@@ -187,7 +187,7 @@ def _has_a_host(address: str) -> bool:
         return False
 
 
-class Notify(Table):
+class Notify(SettingsTable):
     """The notice that lvjobs sends once when the study has ended, or when a run or stage is held."""
 
     mail: str | None = Field(
@@ -217,7 +217,7 @@ class Notify(Table):
         return value
 
 
-class Budget(Table):
+class Budget(SettingsTable):
     """The budget of the whole study, in FLOPs of one convention (docs/flops.md)."""
 
     limit: Int = Field(
@@ -237,7 +237,7 @@ class Budget(Table):
         return FORMER_CONVENTIONS.get(value, value) if isinstance(value, str) else value
 
 
-class Evaluation(Table):
+class Evaluation(SettingsTable):
     """The evaluation of each run of a stage once it is trained (docs/evaluate.md)."""
 
     series: Int = Field(
@@ -245,7 +245,7 @@ class Evaluation(Table):
     )
 
 
-class Policy(Table):
+class Policy(SettingsTable):
     """The retries after each cause of failure, and the time until a failure is believed (docs/resume.md)."""
 
     killed_retries: Int = Field(default=5, ge=0, description="retries in a row after the worker was killed")

@@ -54,7 +54,7 @@ _EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Section:
+class TableSection:
     """A table of study.toml, or a group of its keys, as a model declares it."""
 
     header: str
@@ -62,7 +62,7 @@ class Section:
     keys: Mapping[str, FieldInfo]
 
 
-def sections() -> Iterator[Section]:
+def sections() -> Iterator[TableSection]:
     """Yield all tables of study.toml in the order in which a reader needs them."""
     tables = {name: model for name, field in StudyConfig.model_fields.items() if (model := model_of(field.annotation))}
     yield _section("", StudyConfig, leave=tables)
@@ -80,10 +80,10 @@ def sections() -> Iterator[Section]:
             yield _section(f"[{name}]", model)
 
 
-def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -> Section:
+def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -> TableSection:
     about = " ".join(inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].split())
     keys = {field.alias or name: field for name, field in model.model_fields.items() if name not in leave}
-    return Section(header, about, keys)
+    return TableSection(header, about, keys)
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
@@ -115,7 +115,7 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
     return "\n".join(parts)
 
 
-def _keys(section: Section, live: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+def _keys(section: TableSection, live: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     known = {key: value for key, value in {**shown, **live}.items() if value is not None}
     lines = []
     for key, field in section.keys.items():

@@ -5,13 +5,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from lvjobs.study.numbers import Float, Int
-from lvjobs.study.tables import Table
+from lvjobs.study.tables import SettingsTable
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"
 
 NUMERIC_HEAD = 14
 """Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
 
+LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
+"""Name of the loss, by `head`: the two are losses of different objectives. `records.curves.LOSSES` has both names."""
 
 OBJECTIVE = frozenset({
     *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
@@ -23,7 +25,7 @@ A decimal less, say, lowers it by some 2.3 nats a number, whatever the forecasts
 """
 
 
-class TrainingConfig(Table):
+class TrainingConfig(SettingsTable):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.
 
     `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of
@@ -126,7 +128,7 @@ class TrainingConfig(Table):
     @property
     def loss_name(self) -> str:
         """What the loss is called wherever it is written: that of a numeric head is another objective."""
-        return "loss" if self.head == "full" else "loss_numeric"
+        return LOSS_NAMES[self.head]
 
     @property
     def tokens_per_step(self) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class RungValue:
     """What a cell (its run's id) had reached at a rung's step."""
 
     run_id: str
@@ -64,12 +64,12 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
 
 
 def new_reports(
-    curves: Mapping[str, Mapping[int, float]], steps: Mapping[str, int], known: Sequence[Report], rule: Prune
-) -> list[Report]:
+    curves: Mapping[str, Mapping[int, float]], steps: Mapping[str, int], known: Sequence[RungValue], rule: Prune
+) -> list[RungValue]:
     """What `curves` (the metric, by run) have at rungs and at the end that is not `known`; early steps first."""
     told = {(report.run_id, report.step) for report in known}
     found = [
-        Report(run_id, step, curve[step])
+        RungValue(run_id, step, curve[step])
         for run_id, curve in curves.items()
         for step in (*rungs(rule, steps[run_id]), steps[run_id])
         if step in curve and (run_id, step) not in told
@@ -77,7 +77,7 @@ def new_reports(
     return sorted(found, key=lambda report: report.step)
 
 
-def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mode: str) -> dict[str, Report]:
+def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, mode: str) -> dict[str, RungValue]:
     """The cells not worth going on with as things stand, and the report that showed it. `steps` are the runs' last."""
     import optuna
 
@@ -88,9 +88,9 @@ def pruned(reports: Sequence[Report], steps: Mapping[str, int], rule: Prune, mod
         pruner=_pruner(rule),
     )
     trials: dict[str, optuna.Trial] = {}
-    found: dict[str, Report] = {}
+    found: dict[str, RungValue] = {}
     there: dict[int, dict[str, float]] = defaultdict(dict)
-    skipped: dict[str, list[Report]] = defaultdict(list)
+    skipped: dict[str, list[RungValue]] = defaultdict(list)
     to_come = deque(reports)
     while to_come:
         report = to_come.popleft()

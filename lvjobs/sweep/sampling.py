@@ -26,7 +26,7 @@ _DIGITS = range(4, 18)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialOutcome:
     """What became of a trial, as the sampler learns it.
 
     `done` with a value; `pruned` with the last value that it had, at a step; `diverged`: its value is no number;
@@ -43,17 +43,17 @@ class Trial:
     """A point that was proposed; `verdict` is None while it is open."""
 
     point: Mapping[str, Any]
-    verdict: Verdict | None = None
+    verdict: TrialOutcome | None = None
 
 
 @dataclass(frozen=True)
-class History:
+class SearchHistory:
     """What was proposed and what was learned, in the order in which it was; a trial's number is its place among points.
 
     An entry is a point, or a trial's number with its verdict.
     """
 
-    entries: Sequence[Mapping[str, Any] | tuple[int, Verdict]] = ()
+    entries: Sequence[Mapping[str, Any] | tuple[int, TrialOutcome]] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -67,13 +67,13 @@ class History:
                 found[number] = replace(found[number], verdict=verdict)
         return found
 
-    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "History":
+    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchHistory":
         """With these points."""
-        return History((*self.entries, *points))
+        return SearchHistory((*self.entries, *points))
 
-    def told(self, verdicts: Mapping[int, Verdict]) -> "History":
+    def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchHistory":
         """With these verdicts, by the trials' numbers."""
-        return History((*self.entries, *verdicts.items()))
+        return SearchHistory((*self.entries, *verdicts.items()))
 
     def to_json(self) -> list[Any]:
         """As the ledger keeps it."""
@@ -85,19 +85,19 @@ class History:
         ]
 
     @classmethod
-    def from_json(cls, kept: Iterable[Mapping[str, Any]]) -> "History":
+    def from_json(cls, kept: Iterable[Mapping[str, Any]]) -> "SearchHistory":
         """What `to_json` wrote."""
         return cls(
             [
                 each["point"]
                 if "point" in each
-                else (each["trial"], Verdict(each["verdict"], each["value"], each["step"]))
+                else (each["trial"], TrialOutcome(each["verdict"], each["value"], each["step"]))
                 for each in kept
             ]
         )
 
 
-def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> Verdict | None:
+def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome | None:
     """What became of the trial whose cells (one a seed) stand so; None while it is open.
 
     A held cell is open: what infrastructure did says nothing about a point. `last` is, by run, the last value that it
@@ -107,17 +107,19 @@ def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> 
     if standings & {"open", "held"}:
         return None
     if "cancelled" in standings:
-        return Verdict("left_out")
+        return TrialOutcome("left_out")
     if "pruned" in standings:
         reached = [last[cell.run_id] for cell in cells if cell.standing == "pruned" and cell.run_id in last]
         if not reached:
-            return Verdict("left_out")
+            return TrialOutcome("left_out")
         step, value = min(reached, key=lambda each: each[0])
-        return Verdict("pruned", value, step) if math.isfinite(value) else Verdict("diverged")
+        return TrialOutcome("pruned", value, step) if math.isfinite(value) else TrialOutcome("diverged")
     values = [cell.value for cell in cells if cell.value is not None]
     if len(values) < len(cells):
-        return Verdict("left_out")
-    return Verdict("done", statistics.fmean(values)) if all(map(math.isfinite, values)) else Verdict("diverged")
+        return TrialOutcome("left_out")
+    return (
+        TrialOutcome("done", statistics.fmean(values)) if all(map(math.isfinite, values)) else TrialOutcome("diverged")
+    )
 
 
 def room(search: Search, trials: Sequence[Trial], waits: Iterable[int] = ()) -> int:
@@ -190,7 +192,7 @@ def _as_optuna_has_it(
     import optuna
 
     states = optuna.trial.TrialState
-    known = trial.verdict or Verdict("left_out")
+    known = trial.verdict or TrialOutcome("left_out")
     state = {"done": states.COMPLETE, "pruned": states.PRUNED, "diverged": states.PRUNED, "left_out": states.FAIL}
     return optuna.create_trial(
         state=states.RUNNING if trial.verdict is None else state[known.kind],

@@ -11,7 +11,6 @@ from typing import Any, SupportsFloat
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
@@ -21,7 +20,7 @@ from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.pruning import prune
-from lvjobs.worker.team import Alone, Group
+from lvjobs.worker.team import Alone, ProcessGroup
 
 _LOOK_EVERY = 10.0
 """Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
@@ -63,7 +62,7 @@ class Attempt:
     found: Checkpoint | None
     invalid: list[InvalidCheckpoint] = field(default_factory=list)
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
-    team: Alone | Group = field(default_factory=Alone)
+    team: Alone | ProcessGroup = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         """Begin where the checkpoint left off."""
@@ -127,9 +126,10 @@ class Attempt:
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one validation."""
+        from lvjobs.tasks.registry import task_of
+
         values = _numbers(metrics)
-        # What is charged for: of a task of one's own a validation is one, whatever it reads (`lvjobs.worker.task`).
-        charged = {} if self.config.task == TRAIN_TASK else {"windows": 1}
+        charged = {} if task_of(self.config).reports_windows else {"windows": 1}
         seconds = self._lap()
         self._validation_seconds = max(self._validation_seconds, seconds)
         self.journal.write("validation", step=step, **{"seconds": round(seconds, 6), **values, **charged})

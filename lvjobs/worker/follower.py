@@ -23,7 +23,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.team import Group, PeerLost, join
+from lvjobs.worker.team import PeerLost, ProcessGroup, join
 
 BEREFT = 76
 """Exit code of a follower that lost another process: what ended that one is told elsewhere."""
@@ -58,7 +58,7 @@ def share_of_chance(seed: int, rank: int, step: int) -> int:
 class FollowingRun:
     """Implements `lvjobs.worker.Run` without leaving a trace."""
 
-    def __init__(self, place: Assignment, config: RunConfig, team: Group) -> None:
+    def __init__(self, place: Assignment, config: RunConfig, team: ProcessGroup) -> None:
         self.config, self.team = config, team
         self.directory = Path(place.root)
         self.step = place.step
@@ -112,7 +112,7 @@ def _hold_on_to(leash: Any, meeting: Path) -> None:
 
 def follow(place: Assignment) -> None:
     """Train with the others until the training function returns."""
-    config = RunFile.model_validate_json(RunLayout(Path(place.root)).config.read_text(encoding="utf-8")).config
+    config = RunFile.read(RunLayout(Path(place.root)).config).config
     loading.begin()
     determinism.pin_threads(config.threads)
     determinism.make_deterministic(config.threads, config.seed)

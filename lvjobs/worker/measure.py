@@ -19,7 +19,7 @@ from typing import Any, SupportsFloat
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.worker import determinism
 from lvjobs.worker.interface import Resumed, Run, State
-from lvjobs.worker.task import ATTRIBUTE, Task
+from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration
 from lvjobs.worker.team import Alone
 
 
@@ -80,7 +80,7 @@ def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
     """
     module, _, name = config.task.partition(":")
     function = getattr(importlib.import_module(module), name)
-    task: Task | None = getattr(function, ATTRIBUTE, None)
+    task: TaskDeclaration | None = getattr(function, ATTRIBUTE, None)
     if task is None:
         return None
     declared = task.declared(config)

@@ -63,7 +63,7 @@ def device_of(place: int, places: int, visible: str | None) -> str | None:
 
 
 @dataclass
-class Pack:
+class PackRunner:
     """The runs of one job, `environment.side_by_side` of them at once."""
 
     layouts: Sequence[RunLayout]

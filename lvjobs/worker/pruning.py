@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Collection, Mapping
 
 from lvjobs.records.checkpoint import MANIFEST, CheckpointName, parse_manifest
+from lvjobs.records.curves import LOSSES
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import published, temporary
 from lvjobs.worker.generation import check_fence
 
-VALIDATION_LOSSES = ("validation_loss", "validation_loss_numeric")
+VALIDATION_LOSSES = tuple(f"validation_{name}" for name in LOSSES)
 """The manifest's metrics of which one makes a checkpoint the best: of the validation at its own step."""
 
 _LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")

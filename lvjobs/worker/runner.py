@@ -62,10 +62,10 @@ def main(arguments: list[str]) -> int:
 
             return look_around(layout.root, environment)
         if environment.pack:
-            from lvjobs.worker.pack import Pack
+            from lvjobs.worker.pack import PackRunner
 
             layouts = [RunLayout(layout.root.parent / name) for name in environment.pack]
-            return Pack(layouts, environment, _deadline(environment, time.time())).run()
+            return PackRunner(layouts, environment, _deadline(environment, time.time())).run()
         return execute(layout, environment)
     except (LvjobsError, OSError) as error:  # before there was a journal: the log is all there is
         _complain(str(error))

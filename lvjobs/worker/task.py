@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[[Run], object])
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskDeclaration:
     """What a function that is a task says of itself. `flops` None: they are counted in a first step."""
 
     flops: Flops | Callable[[RunConfig], Flops] | None = None
@@ -62,7 +62,7 @@ def task(
     """
 
     def mark(marked: Function) -> Function:
-        setattr(marked, ATTRIBUTE, Task(flops))
+        setattr(marked, ATTRIBUTE, TaskDeclaration(flops))
         return marked
 
     return mark if function is None else mark(function)

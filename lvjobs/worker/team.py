@@ -35,7 +35,7 @@ class Alone:
         return flag
 
 
-class Group:
+class ProcessGroup:
     """A team of several."""
 
     def __init__(self, rank: int, size: int, device: Any) -> None:
@@ -87,7 +87,7 @@ def check_devices(size: int) -> None:
         )
 
 
-def join(rank: int, size: int, meeting: Path) -> Group:
+def join(rank: int, size: int, meeting: Path) -> ProcessGroup:
     """Become one of the team: returns once all have come. `meeting` is a file on this node, which nobody else uses.
 
     Raises:
@@ -119,4 +119,4 @@ def join(rank: int, size: int, meeting: Path) -> Group:
         )
     except RuntimeError as error:
         raise PeerLost(f"the {size} processes did not find one another: {error}") from error
-    return Group(rank, size, state.device)
+    return ProcessGroup(rank, size, state.device)

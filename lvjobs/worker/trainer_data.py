@@ -40,7 +40,7 @@ class Stream:
         determinism.restore_rng(self._outside)
 
 
-class Order:
+class BatchOrder:
     """The indices of each batch, in the order in which the Trainer's own sampler draws them."""
 
     def __init__(self, batches: Any, seed: int) -> None:
@@ -116,7 +116,7 @@ class Draws:
 
     def __init__(self, trainer: Trainer, seed: int) -> None:
         self._seed = seed
-        self._order: Order | None = None
+        self._order: BatchOrder | None = None
         self._batches: Batches | None = None
         self._prepare: Any = trainer.accelerator.prepare
         self._made = trainer.get_train_dataloader
@@ -132,7 +132,7 @@ class Draws:
             loader = self._made()
         if getattr(loader, "batch_sampler", None) is None or isinstance(loader.dataset, IterableDataset):
             return loader
-        self._order = Order(loader.batch_sampler, self._seed)
+        self._order = BatchOrder(loader.batch_sampler, self._seed)
         self._batches = Batches(loader.dataset, loader.collate_fn, self._seed)
         apart = DataLoader(
             self._batches,

@@ -21,7 +21,7 @@ from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.cluster.slurm import Patience, SlurmCluster
+from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, require_packages
 
@@ -187,7 +187,9 @@ def slurm_world(root, labs, monkeypatch, *, accounting):
         monkeypatch.delenv(name)
     for name, value in lab.environment().items():
         monkeypatch.setenv(name, value)
-    world = World(root, SlurmCluster(load_profile("lab"), root / "submissions", patience=Patience(120, 120, 120)))
+    world = World(
+        root, SlurmCluster(load_profile("lab"), root / "submissions", patience=CommandTimeouts(120, 120, 120))
+    )
     world.accounting = accounting
     world.operator = Operator(lab)
     return world

@@ -22,7 +22,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.slurm import Patience, SlurmCluster
+from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabConfig
 
@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(self, root, **patience):
         self.root = root
-        self.cluster = SlurmCluster(load_profile("lab"), root / "submissions", patience=Patience(**patience))
+        self.cluster = SlurmCluster(load_profile("lab"), root / "submissions", patience=CommandTimeouts(**patience))
         self.code = root / "code"
         (self.code / "lvjobs").mkdir(parents=True)
         (self.code / "lvjobs" / "__init__.py").touch()

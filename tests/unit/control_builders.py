@@ -6,7 +6,7 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.control.budget.efficiency import Efficiency, shares_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.reconcile.views import MemberView, RunView
-from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.done import Done
 from lvjobs.study.words import RunState
 
@@ -15,7 +15,7 @@ NOW = 10_000.0
 
 
 def a_run(**changes):
-    base = Run(
+    base = RunRecord(
         id="r1",
         name="one",
         stage="train",
@@ -32,7 +32,7 @@ def a_run(**changes):
 
 
 def an_attempt(number=1, **changes):
-    base = Attempt(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1, journal_offset=1)
+    base = AttemptRecord(number, "r1", TOKEN, "17", 0, NOW - 100, generation=number, grown=NOW - 1, journal_offset=1)
     return replace(base, **changes)
 
 
@@ -52,7 +52,7 @@ def a_done(step=1000):
 def a_member(job=None, history=(), *, member=None, submission=None, queue_known=True, history_known=True):
     return MemberView(
         member or Member(TOKEN, 0, "r1"),
-        submission or Submission(TOKEN, "lab", "slurm", NOW - 200, job_id="17"),
+        submission or SubmissionRecord(TOKEN, "lab", "slurm", NOW - 200, job_id="17"),
         job,
         tuple(history),
         queue_known=queue_known,

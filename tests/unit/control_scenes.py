@@ -16,18 +16,18 @@ from sqlalchemy import event
 
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock, Manners
-from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
 from lvjobs.control.submission import declare
-from lvjobs.control.submission.declare import Wanted
+from lvjobs.control.submission.declare import RunRequest
 from lvjobs.ledger import database
 from lvjobs.records.allowance import parse_allowance
-from lvjobs.study.config import Study, StudyConfig
+from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import CodeCopy
 
 STEPS = 12
 EVERY = 4
@@ -68,7 +68,7 @@ class Scene:
     """A study, its cluster and the cluster's worker. Sessions are as short as a command's."""
 
     def __init__(self, root, *, manners=None, steps=STEPS, every=EVERY, budget=None, **policy):
-        self.study = Study(
+        self.study = StudyContext(
             root=root, config=StudyConfig(profile="lab", driver=Driver(job=False), policy=Policy(**policy), stage=[])
         )
         self.bind(**budget or {})
@@ -96,7 +96,7 @@ class Scene:
             RunConfig(task="toy_task:train", steps=self.steps, checkpoint_every=self.every, params={"name": name})
             for name in names
         ]
-        return Wanted(configs, names, "train", "lab", Resources(**resources))
+        return RunRequest(configs, names, "train", "lab", Resources(**resources))
 
     def enter(self, *names, **resources):
         with self.session() as session:

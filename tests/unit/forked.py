@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from lvjobs.control.budget import ask_process
+from lvjobs.tasks import ask_process
 
 SERVER = Path(__file__).parent / "forked_server.py"
 
@@ -55,6 +55,6 @@ class Forked:
         return subprocess.CompletedProcess(command, code, out, err)
 
     def answers(self, monkeypatch):
-        """Have what lvjobs asks a process of its own (control/budget/ask_process.py) asked of a fork."""
+        """Have what lvjobs asks a process of its own (tasks/ask_process.py) asked of a fork."""
         forked = SimpleNamespace(run=self.run, TimeoutExpired=subprocess.TimeoutExpired)
         monkeypatch.setattr(ask_process, "subprocess", forked)

@@ -8,11 +8,11 @@ from alembic import command
 from alembic.config import Config
 
 from lvjobs.ledger import database
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 
 
 def a_run(name="one", **changes):
-    run = Run(
+    run = RunRecord(
         id=name * 2,
         name=name,
         stage="train",

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.forecasting.series_forecast import SeriesForecast
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
@@ -50,7 +50,7 @@ class Finished:
         return TrainingConfig(**(base | {"history_steps": HISTORY, "horizon_steps": HORIZON} | changes))
 
     def add(self, name, config, stage):
-        run = Run(name, name, stage, config.fingerprint, config.model_dump(mode="json"), "local", {}, "c0de", 1.0)
+        run = RunRecord(name, name, stage, config.fingerprint, config.model_dump(mode="json"), "local", {}, "c0de", 1.0)
         self.runs.append(run)
         self.layout.run(name).root.mkdir(parents=True)
         return run
@@ -68,7 +68,7 @@ class Finished:
         """The evaluation of a run (None: of the base model, with these settings); the run that it is."""
         settings = TrainingConfig(**run.config["params"]) if run else self.training(**base)
         adapter = str(self.layout.run(run.name).final / "adapter") if run else ""
-        trial = Trial(samples=samples, temperature=float(samples > 1), split=split, batch=batch)
+        trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch)
         config = evaluation(settings, trial, systems, adapter, prompt)
         loaded = load_dataset(self.data, steps=HISTORY + HORIZON)
         truth = loaded.trajectories[systems, HISTORY : HISTORY + HORIZON].astype(np.float64)

@@ -7,7 +7,7 @@ from report_helpers import Finished, journal, lines
 
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.loop import open_session
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.records.done import Done
 from lvjobs.study.config import load_study
 from lvjobs.study.run import RunConfig
@@ -80,7 +80,7 @@ def executed(transaction, run, start, causes, *, each=300.0):
     for number, cause in enumerate(causes, 1):
         last = number == len(causes)
         steps = (run.steps - reached) if last else max(2, run.steps // 4)
-        attempt = Attempt(
+        attempt = AttemptRecord(
             id=0,
             run_id=run.id,
             token=f"{run.id}-{number}",
@@ -138,7 +138,7 @@ def large_study(root, runs=1000):
                     state, last = RunState.RUNNING, None
                 name = f"wide-w{params['width']}-{number:04d}"
                 document = config.model_dump(mode="json")
-                run = Run(name, name, "wide", config.fingerprint, document, "local", {}, "c0de", BEGAN, state=state,
+                run = RunRecord(name, name, "wide", config.fingerprint, document, "local", {}, "c0de", BEGAN, state=state,
                           rates=RATES, reason="a layer has no such width" if state is RunState.HELD else "")  # fmt: skip
                 transaction.add_run(run)
                 executed(transaction, run, BEGAN + 60 * (number // 8), [*ends, last], each=500.0)

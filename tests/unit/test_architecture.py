@@ -1,6 +1,7 @@
 """Who may import whom, package by package; and no command of the control plane loads torch."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -22,15 +23,16 @@ ARROWS = {
     "ledger": {"study"},
     "flops": {"study"},
     "cluster": set(),
-    "control": {"ledger", "cluster", "sweep", "flops", "study", "records"},
+    "tasks": {"study", "flops", "records", "forecasting.tasks"},
+    "control": {"tasks", "ledger", "cluster", "sweep", "flops", "study", "records"},
     "sweep": {"study"},
-    "worker": {"study", "records", "cluster.inside"},
-    "forecasting": {"worker", "study", "flops"},
-    "report": {"ledger", "records", "study"},
+    "worker": {"tasks", "study", "records", "cluster.inside"},
+    "forecasting": {"worker", "tasks", "study", "flops"},
+    "report": {"tasks", "ledger", "records", "study"},
     "lab": set(),
-    "doctor": {"study", "records", "ledger", "cluster", "control", "flops", "forecasting"},
+    "doctor": {"study", "tasks", "records", "ledger", "cluster", "control", "flops", "forecasting"},
     "rehearsal": {"study", "records", "cluster", "control", "lab"},
-    "api": {"study", "records", "ledger", "cluster", "control", "sweep", "flops", "forecasting", "report"},
+    "api": {"tasks", "study", "records", "ledger", "cluster", "control", "sweep", "flops", "forecasting", "report"},
     "cli": {
         "api",
         "study",
@@ -46,10 +48,11 @@ ARROWS = {
         "doctor",
         "forecasting",
         "worker",
+        "tasks",
     },
 }
 CONTROL = [
-    {"backends", "code_copies"},
+    {"backends"},
     {"budget"},
     {"session"},
     {"submission"},
@@ -62,6 +65,13 @@ CONTROL = [
     {"loop"},
 ]
 """The layers of `control`, lowest first: each imports only from those below it."""
+
+TASK_NAMES = re.compile(r"TRAIN_TASK|EVALUATE_TASK|lvjobs\.forecasting\.(train|evaluate)\b")
+"""The names of the bundled tasks."""
+SETTINGS = re.compile(r"TrainingConfig|EvaluationConfig|PromptName|SplitName|loss_numeric")
+"""The settings of the bundled tasks, and the loss that only one of them has."""
+ASK_THE_TASK = ("control", "worker", "ledger", "sweep", "cluster", "flops", "rehearsal", "lab")
+"""The packages that know of a task only what `lvjobs.tasks.protocol` says. Others show or check those settings."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 MAY_LOAD_TORCH = {"worker", "forecasting"}
@@ -130,6 +140,23 @@ def test_a_part_of_control_imports_only_from_layers_below(part):
         if name.startswith("lvjobs.control.") and name.split(".")[2] not in allowed
     }
     assert upward == set()
+
+
+def files_with(words, packages):
+    return {
+        str(path.relative_to(PACKAGE))
+        for package in packages
+        for path in (PACKAGE / package).rglob("*.py")
+        if words.search(path.read_text())
+    }
+
+
+def test_no_module_asks_which_task_a_run_has():
+    assert files_with(TASK_NAMES, set(rooms()) - {"forecasting", "tasks", "study"}) == set()
+
+
+def test_what_keeps_runs_going_knows_no_settings_of_the_bundled_tasks():
+    assert files_with(SETTINGS, ASK_THE_TASK) == set()
 
 
 @pytest.mark.parametrize("package", sorted(path.parent.name for path in (PACKAGE / "control").glob("*/__init__.py")))

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from lvjobs import files
-from lvjobs.control.code_copies import snapshot_code
 from lvjobs.ledger.copies import back_up
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import acquire
 from lvjobs.study.layout import RunLayout
+from lvjobs.tasks.code_copies import snapshot_code
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import claim_generation
 

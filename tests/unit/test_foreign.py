@@ -23,7 +23,6 @@ from lvjobs.cluster import inside, local
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.slurm import SlurmCluster
-from lvjobs.control.budget import task_cost
 from lvjobs.control.inspect.why import why
 from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
@@ -35,6 +34,7 @@ from lvjobs.records.node import NodeReport, parse_report
 from lvjobs.report.story import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
+from lvjobs.tasks import registry
 from lvjobs.worker import follower, look, runner
 from lvjobs.worker.journal import JournalWriter
 
@@ -105,7 +105,7 @@ def first_step(world):
     """A task that fails in its first step, tried when a stage begins in a pass: nobody is there."""
     (world.root / "broken.py").write_text(f"import sys\nsys.stderr.write({TEXT!r})\nraise ValueError({TEXT!r})\n")
     world.patch.syspath_prepend(world.root)
-    world.patch.setattr(declare, "rates_of", lambda _: task_cost.own_rates(RunConfig(task="broken:train", steps=1)))
+    world.patch.setattr(declare, "rates_of", lambda _: registry.rates_of(RunConfig(task="broken:train", steps=1)))
     scene = world.scene(Sweep, FIRST)
     world.printed += scene.ask()
     assert scene.stage("first")["state"] == "held"
@@ -256,7 +256,7 @@ def followers_report(world):
 
 
 PLACES = {
-    "control.budget.ask_process": first_step,
+    "tasks.ask_process": first_step,
     "control.driver.notify": webhook,
     "control.inspect.logs": log_tails,
     "cli.logs": log_tails,

@@ -13,15 +13,16 @@ from forked import Forked
 import lvjobs
 from lvjobs.api.own import own_settings
 from lvjobs.cli import cli
-from lvjobs.control.budget import ask_process, task_cost
-from lvjobs.control.budget.cost import rates_of, work_ahead
+from lvjobs.control.budget.cost import work_ahead
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
 from lvjobs.study.config import load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, TrainSettings
-from lvjobs.worker.task import ATTRIBUTE, Task, task
+from lvjobs.tasks import ask_process, function, registry
+from lvjobs.tasks.registry import rates_of
+from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration, task
 
 pytestmark = pytest.mark.heavy
 
@@ -91,7 +92,7 @@ def place(tmp_path, monkeypatch, forked):
     forked.answers(monkeypatch)
     (tmp_path / "own_tasks_here.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(task_cost, "_known", {})
+    monkeypatch.setattr(function, "_known", {})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -135,10 +136,10 @@ def test_one_that_cannot_be_asked_says_why_and_what_to_do(place, name, said):
 
 def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
     asked = []
-    ask = task_cost._ask
-    monkeypatch.setattr(task_cost, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
+    ask = function._ask
+    monkeypatch.setattr(function, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
     cells = [config("declared", width) for width in (1, 2, 3)]
-    task_cost.learn([*cells, *cells])
+    registry.learn([*cells, *cells])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [7, 14, 21]
     assert asked == [3]
 
@@ -146,14 +147,14 @@ def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
 def test_a_cost_that_is_a_function_of_the_configuration_is_asked_for_each_run(place):
     """Whatever it looks at: it is given all of it."""
     cells = [config("by_the_run", steps=steps, seed=seed) for steps in (5, 40) for seed in (0, 1)]
-    task_cost.learn(cells[:2])
+    registry.learn(cells[:2])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [5000, 5001, 40_000, 40_001]
 
 
 def test_a_step_is_counted_once_for_runs_that_differ_in_seed_or_length(place, monkeypatch):
     asked = []
-    ask = task_cost._ask
-    monkeypatch.setattr(task_cost, "_ask", lambda configs: asked.append(configs) or ask(configs))
+    ask = function._ask
+    monkeypatch.setattr(function, "_ask", lambda configs: asked.append(configs) or ask(configs))
     rates = [rates_of(config("counted", steps=steps, seed=steps)) for steps in (5, 40)]
     assert rates[0] == rates[1]
     assert len(asked) == 1
@@ -193,7 +194,7 @@ def test_a_validation_is_one_unit_whatever_it_reads(place):
 def test_flops_are_whole_numbers_of_kinds_that_exist():
     for wrong in ({"forecast": 1}, {"training": 1.5}, {"training": True}, {"validation": 3}, 0):
         with pytest.raises(ValueError, match=r"FLOPs|costs something"):
-            Task(wrong).declared(config("plain"))
+            TaskDeclaration(wrong).declared(config("plain"))
 
 
 def test_the_mark_leaves_the_function_as_it_is():
@@ -201,9 +202,9 @@ def test_the_mark_leaves_the_function_as_it_is():
         return run
 
     assert task(train) is train
-    assert getattr(train, ATTRIBUTE) == Task(None)
+    assert getattr(train, ATTRIBUTE) == TaskDeclaration(None)
     assert task(flops=3)(train) is train
-    assert getattr(train, ATTRIBUTE) == Task(3)
+    assert getattr(train, ATTRIBUTE) == TaskDeclaration(3)
     assert lvjobs.task is task
 
 

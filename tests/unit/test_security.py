@@ -20,7 +20,7 @@ from lvjobs.cluster.templates import DRIVER_PROFILE, available_profiles
 from lvjobs.control.loop import open_session
 from lvjobs.control.recovery.check import check
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import Wanted
+from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
 from lvjobs.study.run import NAME, RunConfig
@@ -242,7 +242,7 @@ def trained(tmp_path_factory):
         study = load_study(root)
         configs = [RunConfig(task="secret_task:train", steps=2, params={"fails": fails}) for fails in (False, True)]
         with open_session(study, wait=5) as session:
-            enter(session, Wanted(configs, ["good", "bad"], "train", "local", Resources()))
+            enter(session, RunRequest(configs, ["good", "bad"], "train", "local", Resources()))
         deadline = time.monotonic() + 900
         states = set()
         while states != {"completed", "held"}:

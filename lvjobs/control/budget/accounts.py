@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lvjobs.ledger.records import Charge, Run, Work
+from lvjobs.ledger.records import Charge, RunRecord, WorkCounts
 
 KINDS = ("useful", "replayed", "validation", "generation")
 """What work is charged as. Useful and replayed steps are both training."""
@@ -29,7 +29,7 @@ class Terms:
     convention: str = "official"
     counts_inference: bool = True
 
-    def rate(self, run: Run | Priced, kind: str) -> int:
+    def rate(self, run: RunRecord | Priced, kind: str) -> int:
         """FLOPs of one unit of that kind of charge, whether or not it counts.
 
         A run that an earlier release declared knows the official convention only, and is counted by it.
@@ -37,7 +37,7 @@ class Terms:
         rates = run.rates.get(self.convention) or run.rates.get("official") or {}
         return int(rates.get(_WORK[kind], 0))
 
-    def price(self, run: Run | Priced, work: Work) -> int:
+    def price(self, run: RunRecord | Priced, work: WorkCounts) -> int:
         """FLOPs of `work` that go against the limit."""
         flops = work.training * self.rate(run, "useful")
         if self.counts_inference:
@@ -53,21 +53,21 @@ class Account:
     where nothing is set aside.
     """
 
-    run: Run | Priced
+    run: RunRecord | Priced
     units: Mapping[str, int]
     estimated: int = 0
-    reserved: Work | None = None
+    reserved: WorkCounts | None = None
 
     @property
-    def executed(self) -> Work:
+    def executed(self) -> WorkCounts:
         """All that the run has executed."""
         training = self.units.get("useful", 0) + self.units.get("replayed", 0)
-        return Work(training, self.units.get("validation", 0), self.units.get("generation", 0))
+        return WorkCounts(training, self.units.get("validation", 0), self.units.get("generation", 0))
 
     @property
-    def outstanding(self) -> Work:
+    def outstanding(self) -> WorkCounts:
         """What is set aside and not executed yet."""
-        return Work() if self.reserved is None else self.reserved.beyond(self.executed)
+        return WorkCounts() if self.reserved is None else self.reserved.beyond(self.executed)
 
     def flops(self, terms: Terms, kind: str) -> int:
         """FLOPs of one kind of charge, whether or not it counts."""
@@ -113,9 +113,9 @@ class Books:
 
 def keep_books(
     terms: Terms,
-    runs: Iterable[Run],
+    runs: Iterable[RunRecord],
     charges: Iterable[Charge],
-    reservations: Mapping[str, Work],
+    reservations: Mapping[str, WorkCounts],
     closed: Sequence[Account] = (),
 ) -> Books:
     """The books, from the ledger's rows; `closed` are the accounts of runs whose rows are not among them."""
@@ -126,7 +126,7 @@ def keep_books(
     return Books(terms, opened, closed)
 
 
-def open_account(run: Run, charges: Sequence[Charge], reserved: Work | None) -> Account:
+def open_account(run: RunRecord, charges: Sequence[Charge], reserved: WorkCounts | None) -> Account:
     """One run's account."""
     units: dict[str, int] = dict.fromkeys(KINDS, 0)
     for charge in charges:

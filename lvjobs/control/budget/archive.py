@@ -14,7 +14,7 @@ from lvjobs.control.backends import digest_of, gpus_by_default
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
 from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
-from lvjobs.ledger.records import Attempt, Closed, Run
+from lvjobs.ledger.records import AttemptRecord, Closed, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import FORMAT, RunStatus
 
@@ -55,7 +55,7 @@ def _keep(transaction: Transaction, tally: Tally) -> None:
     transaction.set_rows("closed_sums", [_Sums(*transaction.closed_mark(), tally.to_json())])
 
 
-def books_of(transaction: Transaction, terms: Terms, naming: Sequence[Run] = ()) -> Books:
+def books_of(transaction: Transaction, terms: Terms, naming: Sequence[RunRecord] = ()) -> Books:
     """The accounts of all runs that are not closed, and the sums of the others.
 
     One by one of all runs, where one of `naming` is closed: whoever names it wants its account.
@@ -73,7 +73,7 @@ def reopen_older(transaction: Transaction) -> None:
     kept = transaction.row("closed_basis", _Basis)
     if kept is not None and kept.format != FORMAT:
         transaction.reopen_all()
-        attempts: dict[str, list[Attempt]] = defaultdict(list)
+        attempts: dict[str, list[AttemptRecord]] = defaultdict(list)
         for attempt in transaction.attempts():
             attempts[attempt.run_id].append(attempt)
         charges = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs() if attempts[run.id]}
@@ -110,7 +110,7 @@ def close_what_is_over(
     transaction: Transaction,
     books: Books,
     rows: Mapping[str, RunStatus],
-    attempts: Mapping[str, Sequence[Attempt]],
+    attempts: Mapping[str, Sequence[AttemptRecord]],
     now: float,
     gpus: Mapping[str, int],
 ) -> set[str]:

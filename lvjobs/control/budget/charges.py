@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lvjobs.ledger.records import Attempt, Charge, Run
+from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
 from lvjobs.study.words import Cause
 
 VANISHED = (Cause.NODE_FAIL, Cause.LOST)
@@ -11,7 +11,7 @@ an orphan, and writes more.
 """
 
 
-def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
+def charges_of(run: RunRecord, attempts: Sequence[AttemptRecord]) -> list[Charge]:
     """Useful, replayed, validation and generation charges of each attempt.
 
     Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and
@@ -36,7 +36,7 @@ def charges_of(run: Run, attempts: Sequence[Attempt]) -> list[Charge]:
     return charges
 
 
-def unseen_steps(run: Run, attempt: Attempt) -> int:
+def unseen_steps(run: RunRecord, attempt: AttemptRecord) -> int:
     """The most steps that an attempt may have executed and its journal does not show.
 
     A journal is durable at each checkpoint, and no step after the next one is executed before that: so it is the steps
@@ -51,7 +51,7 @@ def unseen_steps(run: Run, attempt: Attempt) -> int:
     return due - attempt.step
 
 
-def _useful_steps(claimed: Sequence[Attempt]) -> dict[int, int]:
+def _useful_steps(claimed: Sequence[AttemptRecord]) -> dict[int, int]:
     """Generation -> how many of its steps the newest generation stands on."""
     by_generation = {attempt.generation or 0: attempt for attempt in claimed}
     useful: dict[int, int] = {}

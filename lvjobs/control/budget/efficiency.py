@@ -18,7 +18,7 @@ from typing import Any
 from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import Advice
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 
 _HOUR = 3600.0
 
@@ -91,12 +91,15 @@ class Efficiency:
 
 
 def shares_of(
-    runs: Sequence[Run], attempts: Mapping[str, Sequence[Attempt]], now: float, profile_gpus: Mapping[str, int]
+    runs: Sequence[RunRecord],
+    attempts: Mapping[str, Sequence[AttemptRecord]],
+    now: float,
+    profile_gpus: Mapping[str, int],
 ) -> dict[str, Share]:
     """What the runs of each stage held up to `now`, and made of it.
 
     `attempts` are each run's (by its id, oldest first, as the ledger has them). `profile_gpus` are the GPUs that a job
-    gets where the run does not say, by `Run.submitted_by`: they count where accounting does not tell.
+    gets where the run does not say, by `RunRecord.submitted_by`: they count where accounting does not tell.
     """
     by_stage: dict[str, Share] = defaultdict(Share)
     for run in runs:
@@ -105,14 +108,14 @@ def shares_of(
     return dict(by_stage)
 
 
-def _gpus_asked(run: Run, profile_gpus: Mapping[str, int]) -> int:
+def _gpus_asked(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
     """The GPUs of a job of this run. The local backend hands none out, whatever it is asked for."""
     if run.profile == LOCAL:
         return 0
     return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
 
 
-def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Share:
+def _share(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: float) -> Share:
     kept: dict[int, int] = defaultdict(int)
     for charge in charges_of(run, attempts):
         kept[charge.attempt_id] += charge.units if charge.kind == "useful" else 0
@@ -145,7 +148,7 @@ def _share(run: Run, attempts: Sequence[Attempt], asked: int, now: float) -> Sha
     )
 
 
-def _gpus(attempt: Attempt, asked: int) -> tuple[int, bool]:
+def _gpus(attempt: AttemptRecord, asked: int) -> tuple[int, bool]:
     """An execution's GPUs, and whether accounting says so.
 
     Where it says none and some were asked for, the site keeps no account of GPUs: no such job starts without them.
@@ -155,13 +158,13 @@ def _gpus(attempt: Attempt, asked: int) -> tuple[int, bool]:
     return asked, attempt.allocated_seconds == 0  # it never began: no matter how many
 
 
-def _at_once(run: Run, attempt: Attempt) -> int:
+def _at_once(run: RunRecord, attempt: AttemptRecord) -> int:
     """How many runs trained side by side in its job: each held a place there, and a part of its GPUs."""
     asked = int(run.resources.get("side_by_side") or 1)
     return asked if attempt.allocated_seconds is None else max(1, min(asked, attempt.sharing))
 
 
-def _guess(run: Run, attempt: Attempt, now: float) -> float:
+def _guess(run: RunRecord, attempt: AttemptRecord, now: float) -> float:
     """How long an execution held its allocation, where accounting does not say.
 
     Its end may have been noticed long after; but no job outlives its time limit, and none is shorter than what it did.
@@ -172,14 +175,14 @@ def _guess(run: Run, attempt: Attempt, now: float) -> float:
     return max(seconds, attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds)
 
 
-def _wall(run: Run, attempts: Sequence[Attempt], now: float) -> float:
+def _wall(run: RunRecord, attempts: Sequence[AttemptRecord], now: float) -> float:
     """The run's age, or how old it was when it ended."""
     if not run.state.is_final:
         return max(0.0, now - run.created)
     return max([0.0, *(end_of(attempt, now) - run.created for attempt in attempts)])
 
 
-def end_of(attempt: Attempt, now: float) -> float:
+def end_of(attempt: AttemptRecord, now: float) -> float:
     """When an attempt ended, `now` where it goes on: a pass may have noticed long after its job was over."""
     ended = now if attempt.ended is None else attempt.ended
     held = attempt.allocated_seconds

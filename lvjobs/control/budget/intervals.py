@@ -18,7 +18,7 @@ from operator import add
 from typing import Any, TypeAlias
 
 from lvjobs.control.budget.charges import unseen_steps
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.words import Cause
 
 _NO_DEATHS = (None, Cause.COMPLETED, Cause.CANCELLED)
@@ -78,7 +78,7 @@ Groups: TypeAlias = Mapping[tuple[str, str, int], Measured]
 """By stage, profile and `checkpoint_every` in force."""
 
 
-def measure(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> Groups:
+def measure(runs: Iterable[RunRecord], attempts: Mapping[str, Sequence[AttemptRecord]]) -> Groups:
     """What the attempts of these runs took."""
     groups: dict[tuple[str, str, int], Measured] = {}
     for run in runs:
@@ -88,7 +88,7 @@ def measure(runs: Iterable[Run], attempts: Mapping[str, Sequence[Attempt]]) -> G
     return groups
 
 
-def _of(run: Run, attempt: Attempt) -> Measured:
+def _of(run: RunRecord, attempt: AttemptRecord) -> Measured:
     return Measured(
         attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds,
         lost_steps(run, attempt),
@@ -100,7 +100,7 @@ def _of(run: Run, attempt: Attempt) -> Measured:
     )
 
 
-def lost_steps(run: Run, attempt: Attempt) -> bool:
+def lost_steps(run: RunRecord, attempt: AttemptRecord) -> bool:
     """Whether it died without a last word, and steps with it that were in no checkpoint."""
     if attempt.generation is None or attempt.cause in _NO_DEATHS or attempt.has_last_word:
         return False

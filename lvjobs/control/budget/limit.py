@@ -8,7 +8,7 @@ from lvjobs.files import write_atomic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study, load_study
+from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.tables import Budget
 
 _KEY = "limit"
@@ -19,7 +19,7 @@ def terms_of(budget: Budget) -> Terms:
     return Terms(budget.limit, budget.convention, budget.count_inference)
 
 
-def reread_budget(study: Study) -> Study:
+def reread_budget(study: StudyContext) -> StudyContext:
     """The study with [budget] as study.toml has it now: it may have been changed while this process waited."""
     if not study.layout.config.exists():
         return study
@@ -41,7 +41,7 @@ def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "
         transaction.add_event(Event(now, "budget", text, details=details))
 
 
-def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
+def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
     """Set the limit, `typed` so, in study.toml and on record.
 
     Raises:
@@ -59,7 +59,7 @@ def change_limit(study: Study, ledger: Ledger, limit: int, typed: str, reason: s
         note_limit(transaction, limit, now, reason or "by a command, and no reason given")
 
 
-def _write(study: Study, limit: int, typed: str) -> None:
+def _write(study: StudyContext, limit: int, typed: str) -> None:
     """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too."""
     import tomlkit
 

@@ -7,23 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.control.budget.cost import work_ahead
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
-
-_SAME = (
-    "model",
-    "batch_size",
-    "accumulate",
-    "context_length",
-    "lora_rank",
-    "lora_targets",
-    "precision",
-    "quantization",
-    "gradient_checkpointing",
-    "compile",
-)
-"""What two runs have in common whose steps take equally long, if they use the same cluster and number of threads."""
+from lvjobs.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -68,11 +54,12 @@ class Kind:
         return self.rates[at] / max(1, other.rates[at])
 
 
-def kind_of(run: Run) -> Kind:
+def kind_of(run: RunRecord) -> Kind:
     """Of a run."""
     params, official = run.config.get("params", {}), run.rates.get("official", {})
     rates = int(official.get("training", 0)), int(official.get("validation", 0))
-    return Kind(run.name, run.profile, _settings(run), str(params.get("model", "")), rates)
+    settings = [run.profile, run.config.get("threads"), *task_of(run.config).pace_settings(run.config)]
+    return Kind(run.name, run.profile, canonical_json(settings), str(params.get("model", "")), rates)
 
 
 @dataclass(frozen=True)
@@ -118,9 +105,9 @@ class Sample:
         )
 
 
-def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sample]:
+def samples_of(runs: Iterable[RunRecord], attempts: Iterable[AttemptRecord]) -> dict[str, Sample]:
     """What was measured, by the settings of runs."""
-    by_run: dict[str, list[Attempt]] = defaultdict(list)
+    by_run: dict[str, list[AttemptRecord]] = defaultdict(list)
     for attempt in attempts:
         if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
             by_run[attempt.run_id].append(attempt)
@@ -133,7 +120,7 @@ def samples_of(runs: Iterable[Run], attempts: Iterable[Attempt]) -> dict[str, Sa
     return samples
 
 
-def _sample(kind: Kind, attempt: Attempt) -> Sample:
+def _sample(kind: Kind, attempt: AttemptRecord) -> Sample:
     start_up = None
     if attempt.allocated_seconds is not None and attempt.sharing == 1:
         working = attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds
@@ -158,7 +145,7 @@ class Stopwatch:
         self._samples = samples
         self._flops_per_second = flops_per_second
 
-    def pace(self, run: Run) -> Pace | None:
+    def pace(self, run: RunRecord) -> Pace | None:
         """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
         kind = kind_of(run)
         if not kind.rates[0]:
@@ -180,15 +167,6 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
         first = min(range(len(places)), key=places.__getitem__)
         places[first] += duration
     return max(places)
-
-
-def _settings(run: Run) -> str:
-    params = run.config.get("params", {})
-    if (task := run.config.get("task", TRAIN_TASK)) != TRAIN_TASK:  # all that a task of one's own takes may matter
-        return canonical_json([run.profile, run.config.get("threads"), task, params])
-    # A run that was declared before there was such a key is one with its default.
-    same = [params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME]
-    return canonical_json([run.profile, run.config.get("threads"), *same])
 
 
 def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:

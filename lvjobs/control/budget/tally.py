@@ -14,15 +14,15 @@ from lvjobs.control.budget.efficiency import Share, shares_of
 from lvjobs.control.budget.intervals import Groups, Measured, measure
 from lvjobs.control.budget.pace import Kind, Sample, samples_of
 from lvjobs.ledger.reading import current_rates
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
 
 _Key = TypeVar("_Key")
-_Part = TypeVar("_Part", "Work", Share, Measured, Sample)
+_Part = TypeVar("_Part", "StageWork", Share, Measured, Sample)
 
 
 @dataclass(frozen=True)
-class Work:
+class StageWork:
     """Units by kind of charge, `estimated` ones among the replayed, of runs from the `first` (its ordinal) on."""
 
     first: int
@@ -32,9 +32,9 @@ class Work:
     generation: int
     estimated: int
 
-    def __add__(self, other: "Work") -> "Work":
+    def __add__(self, other: "StageWork") -> "StageWork":
         _, *sums = map(add, vars(self).values(), vars(other).values())
-        return Work(min(self.first, other.first), *sums)
+        return StageWork(min(self.first, other.first), *sums)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Tally:
     `samples_of` have them.
     """  # noqa: D205
 
-    work: Mapping[tuple[str, str], Work] = field(default_factory=dict)
+    work: Mapping[tuple[str, str], StageWork] = field(default_factory=dict)
     shares: Mapping[str, Share] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def parse_tally(text: str) -> Tally:
     value: dict[str, list[Any]] = json.loads(text)
     samples = [Sample(_kind(kind), *rest) for kind, *rest in value["samples"]]
     return Tally(
-        {(stage, rates): Work(*rest) for stage, rates, *rest in value["work"]},
+        {(stage, rates): StageWork(*rest) for stage, rates, *rest in value["work"]},
         {stage: Share(*rest) for stage, *rest in value["shares"]},
         {(stage, profile, every): Measured(*rest) for stage, profile, every, *rest in value["groups"]},
         {sample.kind.settings: sample for sample in samples},
@@ -93,12 +93,14 @@ def _kind(row: Sequence[Any]) -> Kind:
     return Kind(name, profile, settings, model, (step, window))
 
 
-def tally_of(account: Account, run: Run, attempts: Sequence[Attempt], now: float, gpus: Mapping[str, int]) -> Tally:
+def tally_of(
+    account: Account, run: RunRecord, attempts: Sequence[AttemptRecord], now: float, gpus: Mapping[str, int]
+) -> Tally:
     """Of one run; `gpus` are those that a job gets by its profile, where nothing tells."""
     units = {kind: account.units.get(kind, 0) for kind in KINDS}
     by_run = {run.id: attempts}
     return Tally(
-        {(run.stage, canonical_json(run.rates)): Work(run.ordinal, **units, estimated=account.estimated)},
+        {(run.stage, canonical_json(run.rates)): StageWork(run.ordinal, **units, estimated=account.estimated)},
         shares_of([run], by_run, now, gpus),
         measure([run], by_run),
         samples_of([run], attempts),
@@ -107,7 +109,7 @@ def tally_of(account: Account, run: Run, attempts: Sequence[Attempt], now: float
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    work: dict[tuple[str, str], Work] = {}
+    work: dict[tuple[str, str], StageWork] = {}
     shares: dict[str, Share] = {}
     groups: dict[tuple[str, str, int], Measured] = {}
     samples: dict[str, Sample] = {}

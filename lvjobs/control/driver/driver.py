@@ -16,14 +16,14 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
-from lvjobs.cluster.states import Hold
+from lvjobs.cluster.states import JobHold
 from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.backends import driver_token, variables_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
-from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import HeldFor, StageState
 
@@ -55,7 +55,7 @@ def set_standing(transaction: Transaction, value: Standing) -> None:
     transaction.set_rows("driver", [value])
 
 
-def driven(runs: Sequence[Run]) -> list[Run]:
+def driven(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs that passes take further: on Slurm, and neither ended nor waiting for somebody's word."""
     return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile) != LOCAL]
 
@@ -102,8 +102,8 @@ def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
     The standby waits for it all the same (seen): `singleton` waits for an older job of the name that is pending, too.
     In the standby's own partition a replacement would fare no better, so that one is waited for.
     """
-    elsewhere = any(other.hold is Hold.DEPENDENCY and other.partition != job.partition for other in live)
-    return job.hold is Hold.NO_PLACE and elsewhere
+    elsewhere = any(other.hold is JobHold.DEPENDENCY and other.partition != job.partition for other in live)
+    return job.hold is JobHold.NO_PLACE and elsewhere
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: bool) -> list[str]:
@@ -211,7 +211,7 @@ def _key(request: JobRequest) -> str:
     return json.dumps(request.resources, sort_keys=True)
 
 
-def driver_request(study: Study, asked: Mapping[str, Any]) -> JobRequest:
+def driver_request(study: StudyContext, asked: Mapping[str, Any]) -> JobRequest:
     """Return the submission of the driver of runs that ask for this (see `resources`)."""
     return JobRequest(
         token=driver_token(study.root),
@@ -224,12 +224,12 @@ def driver_request(study: Study, asked: Mapping[str, Any]) -> JobRequest:
     )
 
 
-def asked_by(study: Study, run: Run) -> Mapping[str, Any]:
+def asked_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
     """Return the profile's variables as the first of the run's submissions has them."""
     return {**variables_of(study.layout, run), **choices(run.resources)[0]}
 
 
-def resources(study: Study, asked: Mapping[str, Any]) -> dict[str, Any]:
+def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the driver asks for: what [driver] says, else the place and account of runs that ask for `asked`."""
     own = study.config.driver.variables()
     elsewhere = "partition" in own

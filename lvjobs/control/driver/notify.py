@@ -22,9 +22,9 @@ from lvjobs.cluster.templates import NOTICE_PROFILE
 from lvjobs.control.driver.driver import asked_by, resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
-from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
@@ -60,7 +60,7 @@ class Notice:
     held: Sequence[str] = ()
 
 
-def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
+def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
     """The notice that is due, and what will have been told with it. Pure.
 
     What is no longer held is forgotten, so that it is told of when it is held again.
@@ -84,7 +84,7 @@ def due(told: Told, runs: Sequence[Run], stages: Sequence[StageRecord], now: flo
 _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
-def _is_open(run: Run) -> bool:
+def _is_open(run: RunRecord) -> bool:
     return not run.state.is_at_rest
 
 
@@ -94,7 +94,7 @@ def count_as_told(transaction: Transaction) -> None:
     transaction.set_rows("notices", [Told(held, ended=True)])
 
 
-def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
     counted = [(state.value, sum(run.state is state for run in runs)) for state in RunState]
     words = ", ".join(f"{count} {state}" for state, count in counted if count)
     by_id = {run.id: run.name for run in runs}
@@ -103,13 +103,13 @@ def _of_the_end(runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
     return Notice("study-ended", text, "ended")
 
 
-def _of_one(new: Sequence[str], runs: Sequence[Run]) -> str:
+def _of_one(new: Sequence[str], runs: Sequence[RunRecord]) -> str:
     """Return the command that says more: of the first run, for it takes one; of all where stages alone are held."""
     held = {run.name for run in runs} & set(new)
     return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
 
 
-def _of_held(new: Sequence[str], runs: Sequence[Run], stages: Sequence[StageRecord]) -> Notice:
+def _of_held(new: Sequence[str], runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
     reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
     shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
     more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
@@ -157,7 +157,7 @@ def notify(session: Session) -> Notified:
     return Notified(did, problems, is_owed=notice is not None and not did)
 
 
-def _send(session: Session, asked: Notify, notice: Notice, run: Run | None) -> tuple[bool, str]:
+def _send(session: Session, asked: Notify, notice: Notice, run: RunRecord | None) -> tuple[bool, str]:
     """By every way that is asked for: whether one worked, and why the others did not."""
     problems = []
     if asked.webhook is not None:
@@ -167,7 +167,7 @@ def _send(session: Session, asked: Notify, notice: Notice, run: Run | None) -> t
     return "" in problems, "; ".join(filter(None, problems))
 
 
-def message(study: Study, notice: Notice) -> dict[str, Any]:
+def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
     """What a webhook gets: `text` and `content` are what chats show of it."""
     text = f"lvjobs: study {study.root.name} {notice.text}"
     facts = {"schema": 1, "study": str(study.root), "event": notice.event, "held": list(notice.held)}
@@ -202,7 +202,7 @@ def _without_address(said: str, address: str) -> str:
     return cleaned(said)
 
 
-def _mail(session: Session, address: str, notice: Notice, run: Run | None) -> str:
+def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None) -> str:
     if run is None:
         return "no run is declared yet, and a mail's job goes where runs go: set webhook under [notify]"
     if backend_of(run.profile) == LOCAL:

@@ -11,14 +11,14 @@ from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
-from lvjobs.cluster.states import Hold
+from lvjobs.cluster.states import JobHold
 from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.backends import driver_name
 from lvjobs.control.driver.driver import driven, look, standing
 from lvjobs.control.session import Session
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 
 def report(session: Session) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:
 def _line(job: Job, now: float) -> str:
     if job.is_running:
         return f"job {job.id} makes passes now"
-    if job.hold is Hold.BEGIN_TIME and job.start:
+    if job.hold is JobHold.BEGIN_TIME and job.start:
         return f"job {job.id} makes the next pass in {max(0, job.start - now):.0f} s, or when a run ends"
-    if job.hold is Hold.DEPENDENCY:
+    if job.hold is JobHold.DEPENDENCY:
         return f"job {job.id} stands by"
     return f"job {job.id} is {job.state.lower()}" + (f" ({job.reason})" if job.reason else "")
 
@@ -83,7 +83,7 @@ def _ways(session: Session) -> tuple[list[str], bool]:
     return [*filter(None, (held,)), *site.ways], site.scrontab
 
 
-def cron_entry(study: Study, minutes: int, *, of_slurm: bool) -> tuple[str, list[str]]:
+def cron_entry(study: StudyContext, minutes: int, *, of_slurm: bool) -> tuple[str, list[str]]:
     """The name and the lines of an entry of (s)crontab that makes a pass every so many minutes."""
     log = study.layout.log_directory(DRIVER) / "cron.out"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lvjobs.ledger.records import Attempt, Event, Run
+from lvjobs.ledger.records import AttemptRecord, Event, RunRecord
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Moment:
         return {"time": self.time, "kind": self.kind, "text": self.text, "cause": self.cause or None}
 
 
-def story(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> list[Moment]:
+def story(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Event]) -> list[Moment]:
     """From its declaration on. What a pass noted of a death is told where the attempt ends.
 
     `attempts` and `events` are the run's, oldest first.
@@ -38,7 +38,7 @@ def story(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> lis
     return sorted(moments, key=lambda moment: (moment.time, order.get(moment.kind, 1)))
 
 
-def _of_attempt(number: int, attempt: Attempt, then: str, later: float | None) -> Iterator[Moment]:
+def _of_attempt(number: int, attempt: AttemptRecord, then: str, later: float | None) -> Iterator[Moment]:
     """Yield its beginning and its end, and what followed (`then`).
 
     A pass notes the end, and the pass may come after the next attempt has begun (`later`).
@@ -55,7 +55,7 @@ def _of_attempt(number: int, attempt: Attempt, then: str, later: float | None) -
         yield Moment(ended, "ended", "; ".join(filter(None, words)), attempt.cause.value)
 
 
-def _did(attempt: Attempt) -> str:
+def _did(attempt: AttemptRecord) -> str:
     if not attempt.executed:
         return "it executed no step"
     first = attempt.step - attempt.executed + 1

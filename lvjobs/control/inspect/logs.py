@@ -7,10 +7,10 @@ from typing import Any
 
 from lvjobs.control.reconcile.observe import read_claims
 from lvjobs.foreign import cleaned
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 
-def newest_log(study: Study, row: Mapping[str, Any]) -> Path | None:
+def newest_log(study: StudyContext, row: Mapping[str, Any]) -> Path | None:
     """Of the run in this row of a summary; None where no job of it has printed anything.
 
     Logs are named by job id, so the jobs that claimed the run tell.

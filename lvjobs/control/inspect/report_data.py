@@ -2,22 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lvjobs.control.budget.accounts import Books
 from lvjobs.control.budget.archive import check_basis
-from lvjobs.control.budget.cost import workload_of
 from lvjobs.control.budget.efficiency import end_of
 from lvjobs.control.session import Session
 from lvjobs.control.stages.comparison import standing
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import ClosedRows, read_summary, whole
 from lvjobs.errors import UsageError
-from lvjobs.flops.conventions import BINDING, CONVENTIONS
-from lvjobs.ledger.records import Attempt, Charge, Run
-from lvjobs.study.stages import Stage
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
+from lvjobs.tasks.registry import task_of
 
 
 def retell(session: Session) -> dict[str, Any]:
@@ -38,8 +35,7 @@ def retell(session: Session) -> dict[str, Any]:
         open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
         summary = whole(open_.to_dict(), closed)
         cells = transaction.cells()
-        begun = [each for each in transaction.stages() if cells.get(each.name)]
-    stages = [Stage.model_validate(each.definition) for each in begun]
+        stages = [each.stage for each in transaction.stages() if cells.get(each.name)]
     return {
         "summary": summary,
         "runs": runs,
@@ -51,14 +47,14 @@ def retell(session: Session) -> dict[str, Any]:
     }
 
 
-def _newest(runs: Sequence[Run], attempts: Sequence[Attempt]) -> float:
+def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> float:
     """When something last happened, where no pass left word of when it was made."""
     known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
     return max(known, default=0.0)
 
 
 def spans(
-    runs: Sequence[Run], attempts: Sequence[Attempt], charges: Sequence[Charge], books: Books, now: float
+    runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord], charges: Sequence[Charge], books: Books, now: float
 ) -> list[dict[str, Any]]:
     """Each attempt's time and end, and its FLOPs by kind; their sums are the budget's own."""
     by_id = {run.id: run for run in runs}
@@ -85,30 +81,16 @@ def spans(
     ]
 
 
-def _step(runs: Sequence[Run], books: Books) -> dict[str, Any]:
+def _step(runs: Sequence[RunRecord], books: Books) -> dict[str, Any]:
     """The FLOPs of one step of the training that cost most, part by part and convention by convention.
 
     `problem` says why, where there are none.
     """
-    trained = [run for run in runs if run.config["task"] == TRAIN_TASK]
-    if not trained:
-        return {"problem": "no run is a training of the bundled task, whose steps lvjobs can take apart"}
-    run = max(trained, key=lambda each: books.accounts[each.id].spent(books.terms))
-    training = TrainingConfig.model_validate(run.config["params"])
+    dearest_first = sorted(runs, key=lambda each: -books.accounts[each.id].spent(books.terms))
     try:
-        workload = workload_of(training, training.lora_rank, training.format)
-        counts = {name: CONVENTIONS[name].count(workload) for name in BINDING}
+        for run in dearest_first:
+            if parts := task_of(run.config).parts_of_a_step(run.params):
+                return {"problem": "", "run": run.name, **parts}
     except UsageError as error:
         return {"problem": str(error)}
-    parts: Mapping[str, dict[str, int]] = {name: each.as_dict() for name, each in counts.items()}
-    return {
-        "problem": "",
-        "run": run.name,
-        "model": training.model,
-        "batch_size": training.batch_size,
-        "context_length": training.context_length,
-        "lora_rank": training.lora_rank,
-        "lora_targets": training.lora_targets,
-        "accumulate": training.accumulate,
-        "parts": parts,
-    }
+    return {"problem": "no run is a training of the bundled task, whose steps lvjobs can take apart"}

@@ -16,7 +16,7 @@ from lvjobs.control.submission.slots import choices
 from lvjobs.control.submission.timing import measured_limit
 from lvjobs.control.summary import find_row
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 
 MOST_QUESTIONS = 6
 
@@ -31,7 +31,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StartEstimate:
     """When such a job would start (seconds since the epoch), or why it would not (`said`)."""
 
     alternative: Alternative
@@ -82,7 +82,7 @@ def alternatives(
     return found[:MOST_QUESTIONS]
 
 
-def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
+def find_sooner(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
     """When jobs would start that take this run on (its `row` of the summary, whose job waits), soonest first.
 
     Raises:
@@ -106,14 +106,14 @@ def find_sooner(session: Session, row: Mapping[str, Any]) -> list[Answer]:
     return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
 
 
-def _ask(session: Session, cluster: Cluster, run: Run, alternative: Alternative) -> Answer:
+def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Alternative) -> StartEstimate:
     choice = {**choices(run.resources)[0], **alternative.changes}
     try:
-        return Answer(alternative, cluster.estimate_start(request_for(session.study, [run], "0" * 12, choice)))
+        return StartEstimate(alternative, cluster.estimate_start(request_for(session.study, [run], "0" * 12, choice)))
     except ClusterSilent:  # nor will it answer the next time
         raise
     except ClusterError as error:
-        return Answer(alternative, None, str(error))
+        return StartEstimate(alternative, None, str(error))
 
 
 def waiting_rows(

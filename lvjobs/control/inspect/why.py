@@ -8,16 +8,16 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
-from lvjobs.control.code_copies import drift, find_tasks
 from lvjobs.control.inspect.logs import last_lines, newest_log
 from lvjobs.control.inspect.sooner import find_sooner
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import Cause, HeldFor, RunState
+from lvjobs.tasks.code_copies import drift, find_tasks
+from lvjobs.tasks.registry import task_of
 
 _TRACEBACK_LINES = 12
 _LOG_LINES = 8
@@ -90,13 +90,13 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     )
 
 
-def _last_death(attempts: Sequence[Attempt]) -> Attempt | None:
+def _last_death(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
     """The last attempt that ended before the run was completed."""
     ended = [attempt for attempt in attempts if attempt.cause not in (None, Cause.COMPLETED)]
     return ended[-1] if ended else None
 
 
-def _is_unwell(run: Run, died: Attempt | None) -> bool:
+def _is_unwell(run: RunRecord, died: AttemptRecord | None) -> bool:
     """Whether what its jobs printed may say more: it was not preempted, nor cancelled."""
     if run.state is RunState.COMPLETED or died is None:
         return False
@@ -112,7 +112,7 @@ def _after(traceback: Sequence[str], printed: Sequence[str]) -> Sequence[str]:
 # -- how it stands ----------------------------------------------------------------------------------------------------
 
 
-def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now: float) -> str:
+def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord], now: float) -> str:
     """One sentence."""
     last = attempts[-1] if attempts else None
     job = f"job {row['job_id']}" if row["job_id"] else "its job"
@@ -143,11 +143,11 @@ def headline(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt], now:
     return words + (f": {run.reason}" if run.reason else "")
 
 
-def _cause(run: Run) -> str:
+def _cause(run: RunRecord) -> str:
     return run.cause.value if run.cause is not None else "its end is not known yet"
 
 
-def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[tuple[str, str]]:
+def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
     """What is known of the last death, and what it cost."""
     died = _last_death(attempts)
     if died is not None:
@@ -175,7 +175,7 @@ def evidence(run: Run, attempts: Sequence[Attempt], policy: Policy) -> Iterator[
         yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
 
 
-def _of_the_code(session: Session, run: Run) -> Iterator[tuple[str, str]]:
+def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
     """Whether the code is another by now than the run's."""
     if run.state.is_final:
         return
@@ -189,7 +189,7 @@ def _of_the_code(session: Session, run: Run) -> Iterator[tuple[str, str]]:
 # -- what follows -----------------------------------------------------------------------------------------------------
 
 
-def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iterator[str]:
+def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord]) -> Iterator[str]:
     """What lvjobs, or Slurm, does next."""
     checkpoint = row["checkpoint_step"]
     where = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
@@ -215,7 +215,7 @@ def _then(run: Run, row: Mapping[str, Any], attempts: Sequence[Attempt]) -> Iter
 
 
 def _remedies(
-    run: Run, row: Mapping[str, Any], died: Attempt | None, where: Sequence[str], *, has_log: bool
+    run: RunRecord, row: Mapping[str, Any], died: AttemptRecord | None, where: Sequence[str], *, has_log: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield what to type, and what for. `where`: see `Study.where`."""
     name = run.name
@@ -231,7 +231,7 @@ def _remedies(
         yield remedies.LOGS(*where, run=name), "all that its last job printed"
     if row.get("queue_reason") is not None:
         yield remedies.QUEUE(*where, run=name), "asks Slurm what would start sooner"
-    if run.state is RunState.COMPLETED and run.config["task"] == TRAIN_TASK:
+    if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
         yield remedies.EVALUATE(*where, runs=name), "forecasts and scores held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
         yield remedies.WATCH(*where), "makes passes, and says what each did"
@@ -240,7 +240,7 @@ def _remedies(
         yield remedies.CANCEL(*where, run=name), "ends it for good"
 
 
-def _in_the_queue(session: Session, run: Run, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """Of a run whose job waits: where in the queue it stands, in words, and what would start sooner."""
     if row.get("queue_reason") is None:
         return "", ()

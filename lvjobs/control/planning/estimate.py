@@ -9,19 +9,14 @@ from typing import Any
 from lvjobs.control.budget.accounts import Account, Books, Terms
 from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
-from lvjobs.control.planning.plans import Demand, Need, judge
-from lvjobs.flops.architecture import architecture_of
+from lvjobs.control.planning.plans import Demand, FlopNeed, judge
 from lvjobs.flops.conventions import BINDING
-from lvjobs.flops.rules import adapted, linears
-from lvjobs.ledger.records import Run, Work
+from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import task_of
 
 PARTS = ("training", "validation", "evaluation", "replay")
-
-_BYTES_A_PARAMETER = 4 * 3
-"""Of a checkpoint: the adapter's weights and AdamW's two moments of each, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +27,20 @@ class Cell:
     `same_as` is the earlier stage that trains it already: it takes nothing more.
     """
 
-    run: Run
+    run: RunRecord
     series: int = 0
     account: Account | None = None
     checkpoint: int = 0
     same_as: str = ""
 
-    def work(self, part: str) -> Work:
+    def work(self, part: str) -> WorkCounts:
         """All of one part, from the run's beginning; `replay` is the interval that is set aside for one death."""
         if part == "replay":
             return replay_of_an_interval(self.run.config, 0)
         if part == "evaluation":
-            return Work(generation=self.series + work_ahead(self.run.config, 0).generation)
+            return WorkCounts(generation=self.series + work_ahead(self.run.config, 0).generation)
         ahead = work_ahead(self.run.config, 0)
-        return Work(training=ahead.training) if part == "training" else Work(validation=ahead.validation)
+        return WorkCounts(training=ahead.training) if part == "training" else WorkCounts(validation=ahead.validation)
 
     def flops(self, convention: str, part: str) -> int | None:
         """FLOPs of one part, whether or not it counts; None where the run does not know the convention."""
@@ -53,22 +48,22 @@ class Cell:
             return None
         return Terms(limit=0, convention=convention).price(self.run, self.work(part))
 
-    def need(self, terms: Terms) -> Need:
+    def need(self, terms: Terms) -> FlopNeed:
         """What it takes of what is free now: nothing that is spent already, or set aside."""
         if self.same_as:
-            return Need()
+            return FlopNeed()
         is_provided_for = self.run.state.is_final or (self.account is not None and self.account.reserved is not None)
-        ahead, replay = Work(), Work()
+        ahead, replay = WorkCounts(), WorkCounts()
         if not is_provided_for:
             ahead = work_ahead(self.run.config, self.checkpoint)
             replay = replay_of_an_interval(self.run.config, self.checkpoint)
-        return Need(terms.price(self.run, ahead) + self.evaluation(terms), terms.price(self.run, replay))
+        return FlopNeed(terms.price(self.run, ahead) + self.evaluation(terms), terms.price(self.run, replay))
 
     def evaluation(self, terms: Terms) -> int:
         """FLOPs that count of the forecasts it has not made yet. No reservation provides for them."""
         made = self.account.executed.generation if self.account else 0
         is_wanted = self.run.state is not RunState.CANCELLED and not self.same_as
-        return terms.price(self.run, Work(generation=max(0, self.series - made))) if is_wanted else 0
+        return terms.price(self.run, WorkCounts(generation=max(0, self.series - made))) if is_wanted else 0
 
     def cut(self, steps: int) -> "Cell":
         """With so many steps, where it has more."""
@@ -78,8 +73,8 @@ class Cell:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Of one checkpoint: adapter and optimizer."""
-        return lora_parameters(self.run.config) * _BYTES_A_PARAMETER
+        """Return the bytes of one checkpoint, as far as its task can tell."""
+        return task_of(self.run.config).checkpoint_bytes(self.run.params)
 
     @property
     def kept_bytes(self) -> int:
@@ -111,12 +106,12 @@ class StageCells:
             is_new=all(cell.account is None for cell in self.cells),
         )
 
-    def _need(self, terms: Terms, steps: int) -> Need:
-        return sum((cell.cut(steps).need(terms) for cell in self.cells), start=Need())
+    def _need(self, terms: Terms, steps: int) -> FlopNeed:
+        return sum((cell.cut(steps).need(terms) for cell in self.cells), start=FlopNeed())
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterCapacity:
     """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them).
 
     `pack` runs share a job, `side_by_side` of them at a time.
@@ -133,9 +128,9 @@ class Place:
         return [makespan(pack, self.side_by_side) for pack in packs]
 
 
-def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str = "", profile: str = "") -> Run:
+def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str = "", profile: str = "") -> RunRecord:
     """A run that is not in the ledger, as far as it takes to count what it costs."""
-    return Run(
+    return RunRecord(
         id="",
         name="",
         stage=stage,
@@ -149,21 +144,9 @@ def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str
     )
 
 
-def lora_parameters(config: Mapping[str, Any]) -> int:
-    """Weights of the adapter, from the model's true widths: keys and values as narrow as they are.
-
-    None where nothing is trained: what an evaluation keeps is its forecasts, a few kB.
-    """
-    if config.get("task") != TRAIN_TASK:
-        return 0
-    training = TrainingConfig.model_validate(config["params"])
-    shape = architecture_of(training.model)
-    widths = linears(shape, shape.kv_width)
-    per_rank = sum(inner + outer for inner, outer in (widths[name] for name in adapted(training.lora_targets)))
-    return shape.layers * training.lora_rank * per_rank
-
-
-def estimate(stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: Place) -> dict[str, Any]:
+def estimate(
+    stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: ClusterCapacity
+) -> dict[str, Any]:
     """All that `lvjobs estimate --json` shows, without the study; integers of FLOPs, bytes and whole seconds."""
     terms = books.terms
     known = [name for name in BINDING if all(name in cell.run.rates for stage in stages for cell in stage.cells)]
@@ -184,7 +167,7 @@ def estimate(stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, p
     }
 
 
-def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, place: Place) -> dict[str, Any]:
+def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, place: ClusterCapacity) -> dict[str, Any]:
     cells = stage.cells
     return {
         "name": stage.name,
@@ -200,7 +183,7 @@ def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, pl
     }
 
 
-def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: Place) -> dict[str, Any]:
+def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: ClusterCapacity) -> dict[str, Any]:
     """Of the longest step and run, and of the stage; nulls where a run's pace is not known."""
     known = [pace for pace in paces if pace is not None]
     if len(known) < len(paces):

@@ -7,63 +7,63 @@ from typing import Any
 
 from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
-from lvjobs.control.budget.cost import allowance, rates_of
+from lvjobs.control.budget.cost import allowance, work_ahead
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
-from lvjobs.control.budget.task_cost import learn
-from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, sketch
+from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
 from lvjobs.control.planning.fit import Price as PriceOfAll
 from lvjobs.control.planning.fit import Proposal, Relief, propose, relieve
 from lvjobs.control.planning.plans import room_for
 from lvjobs.control.recovery.backup import refuse_lost
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
-from lvjobs.control.stages.search import Kept, kept_of
-from lvjobs.control.submission.declare import KnownRuns, Wanted, declare
+from lvjobs.control.stages.search import SearchRecord, kept_of
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
 from lvjobs.errors import UsageError
 from lvjobs.files import private
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
-from lvjobs.ledger.records import Attempt, Charge, Run, Work
+from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
-from lvjobs.study.evaluation import EVALUATE_TASK
-from lvjobs.study.run import RunConfig, canonical_json
+from lvjobs.study.config import StudyContext
+from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.study.words import RunState
 from lvjobs.sweep.grid import Points, settings_of
 from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import learn, rates_of, task_of
 
 
 @dataclass(frozen=True)
-class Seen:
+class LedgerView:
     """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it.
 
     `winners` are the runs that won their stages, and `searches` what was proposed for them, by the stage's name.
     """
 
-    runs: Sequence[Run] = ()
-    attempts: Sequence[Attempt] = ()
+    runs: Sequence[RunRecord] = ()
+    attempts: Sequence[AttemptRecord] = ()
     charges: Sequence[Charge] = ()
-    reservations: Mapping[str, Work] = field(default_factory=dict)
-    winners: Mapping[str, Run] = field(default_factory=dict)
-    searches: Mapping[str, Kept] = field(default_factory=dict)
+    reservations: Mapping[str, WorkCounts] = field(default_factory=dict)
+    winners: Mapping[str, RunRecord] = field(default_factory=dict)
+    searches: Mapping[str, SearchRecord] = field(default_factory=dict)
     problem: str = ""
 
 
-def read(transaction: Transaction) -> Seen:
+def read(transaction: Transaction) -> LedgerView:
     """All of it, at one moment."""
     runs = transaction.runs()
     by_id = {run.id: run for run in runs}
     stages = transaction.stages()
     winners = {stage.name: by_id[stage.winner] for stage in stages if stage.winner in by_id}
     searches = {stage.name: kept_of(transaction, stage.name) for stage in stages}
-    return Seen(runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners, searches)
+    return LedgerView(
+        runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners, searches
+    )
 
 
-def look(study: Study, wait: float) -> Seen:
+def look(study: StudyContext, wait: float) -> LedgerView:
     """The ledger as it is, with no pass and no change; it is not made where there is none.
 
     `wait` is how many seconds another process may keep the lease.
@@ -71,9 +71,9 @@ def look(study: Study, wait: float) -> Seen:
     try:
         refuse_lost(study)
     except UsageError as error:
-        return Seen(problem=str(error))
+        return LedgerView(problem=str(error))
     if not study.layout.database.exists():
-        return Seen()
+        return LedgerView()
     try:
         with private(), acquire(study.layout.lease, wait=wait) as lease:
             ledger = open_ledger(study.layout.database, lease.number, where=study.where)
@@ -84,12 +84,12 @@ def look(study: Study, wait: float) -> Seen:
                 ledger.close()
     except (LeaseTaken, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Seen(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
+        return LedgerView(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
 
 
-def unfolded(study: Study, request: Request, seen: Seen) -> dict[str, list[RunConfig]]:
+def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[str, list[RunConfig]]:
     """The runs of every stage, as study.toml declares them: built on winners where these are known."""
-    winners = {name: RunConfig.model_validate(run.config) for name, run in seen.winners.items()}
+    winners = {name: run.configuration for name, run in seen.winners.items()}
     price = price_by(terms_of(study.config.budget))
 
     def proposed(stage: Stage, ground: RunConfig | None) -> Points:
@@ -102,9 +102,9 @@ def unfolded(study: Study, request: Request, seen: Seen) -> dict[str, list[RunCo
 
 
 def foresee(
-    study: Study,
+    study: StudyContext,
     stages: Mapping[str, Sequence[RunConfig]],
-    seen: Seen,
+    seen: LedgerView,
     resources: Resources,
     profile: str,
     flops_per_second: float | None = None,
@@ -121,7 +121,7 @@ def foresee(
     return {"study": str(study.root), **found, "searches": _searches(study, stages)}
 
 
-def _searches(study: Study, stages: Mapping[str, Sequence[RunConfig]]) -> list[dict[str, Any]]:
+def _searches(study: StudyContext, stages: Mapping[str, Sequence[RunConfig]]) -> list[dict[str, Any]]:
     """How many trials of each search are not proposed yet, and the point at which they are counted."""
     found = []
     for stage in study.config.stage:
@@ -134,7 +134,7 @@ def _searches(study: Study, stages: Mapping[str, Sequence[RunConfig]]) -> list[d
 
 
 def what_still_fits(
-    study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, profile: str
+    study: StudyContext, stages: Mapping[str, Sequence[RunConfig]], seen: LedgerView, profile: str
 ) -> list[dict[str, Any]]:
     """How far what is free now would go for each declared stage that has not begun, by itself.
 
@@ -146,12 +146,12 @@ def what_still_fits(
     return [asdict(room) for room in room_for([stage.demand(books.terms) for stage in counted], books.free)]
 
 
-def _books(study: Study, seen: Seen) -> Books:
+def _books(study: StudyContext, seen: LedgerView) -> Books:
     return keep_books(terms_of(study.config.budget), seen.runs, seen.charges, seen.reservations)
 
 
 def _count(
-    study: Study, stages: Mapping[str, Sequence[RunConfig]], seen: Seen, books: Books, profile: str
+    study: StudyContext, stages: Mapping[str, Sequence[RunConfig]], seen: LedgerView, books: Books, profile: str
 ) -> list[StageCells]:
     learn([config for configs in stages.values() for config in configs])
     known = KnownRuns(seen.runs)
@@ -164,13 +164,13 @@ def _count(
     # Evaluations that exist are runs with reservations of their own, and are not foreseen once more.
     declared: dict[str, int] = defaultdict(int)
     for run in seen.runs:
-        if run.after and run.state is not RunState.CANCELLED and run.config["task"] == EVALUATE_TASK:
-            declared[run.after] = max(declared[run.after], len(run.config["params"]["systems"]))
+        if run.after and run.state is not RunState.CANCELLED:
+            declared[run.after] = max(declared[run.after], work_ahead(run.config, 0).generation)
 
     def cell(name: str, config: RunConfig) -> Cell:
         drawn = sketch(config, rates_of(config), name, profile)
         found = known.find(config)
-        series = study.config.evaluation.series if config.task == TRAIN_TASK and name in evaluated else 0
+        series = study.config.evaluation.series if task_of(config).can_be_evaluated and name in evaluated else 0
         earlier = first.setdefault(config.fingerprint, name)
         if earlier != name:
             return Cell(drawn, series, same_as=earlier)
@@ -183,7 +183,9 @@ def _count(
     return [StageCells(name, [cell(name, each) for each in configs]) for name, configs in stages.items() if configs]
 
 
-def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], str]) -> tuple[Proposal, Wanted] | None:
+def what_fits(
+    session: Session, wanted: RunRequest, name_of: Callable[[RunConfig], str]
+) -> tuple[Proposal, RunRequest] | None:
     """What of it is not there yet, changed so that the budget has room, and all of it with that; None if nothing fits.
 
     Runs that are changed are called what `name_of` says.
@@ -201,13 +203,13 @@ def what_fits(session: Session, wanted: Wanted, name_of: Callable[[RunConfig], s
     return proposal, replace(wanted, configs=configs, names=names)
 
 
-def what_helps(session: Session, wanted: Wanted) -> Relief | None:
+def what_helps(session: Session, wanted: RunRequest) -> Relief | None:
     """Return what makes the run fit that `what_fits` has no proposal for; None for several runs."""
     asked, price, free = _to_fit(session, wanted)
     return relieve(asked[0], price, free) if len(asked) == 1 else None
 
 
-def _to_fit(session: Session, wanted: Wanted) -> tuple[list[RunConfig], PriceOfAll, int]:
+def _to_fit(session: Session, wanted: RunRequest) -> tuple[list[RunConfig], PriceOfAll, int]:
     """Return what of it is not there yet, what such runs are allowed together, and the FLOPs that are free for them."""
     with session.ledger.transaction() as transaction:
         seen = read(transaction)
@@ -225,27 +227,22 @@ def _to_fit(session: Session, wanted: Wanted) -> tuple[list[RunConfig], PriceOfA
 
 def price_by(terms: Terms) -> Price:
     """What a new run of some configuration is allowed in all, as the gate reserves it."""
-    rates: dict[str, Mapping[str, Mapping[str, int]]] = {}
 
     def price(config: RunConfig) -> int:
-        is_bundled = config.task in (TRAIN_TASK, EVALUATE_TASK)
-        key = canonical_json({"task": config.task, "params": config.params})
-        if not is_bundled or key not in rates:  # the same for any number of steps, and not quick to count
-            rates[key] = rates_of(config)
-        run = sketch(config, rates[key])
-        return terms.price(run, allowance(run, Work(), 0))
+        run = sketch(config, rates_of(config))
+        return terms.price(run, allowance(run, WorkCounts(), 0))
 
     return price
 
 
-def _place(study: Study, resources: Resources, profile: str) -> Place:
+def _place(study: StudyContext, resources: Resources, profile: str) -> ClusterCapacity:
     shared = (resources.pack or 1, resources.side_by_side or 1)
     if profile == LOCAL:
         at_once = min(study.config.local_slots, resources.max_parallel or 10**9)
-        return Place(resources.gpus or 0, at_once, *shared)
+        return ClusterCapacity(resources.gpus or 0, at_once, *shared)
     gpus = resources.gpus
     if gpus is None:
         from lvjobs.cluster.profiles import load_profile
 
         gpus = int(load_profile(profile).defaults().get("gpus") or 0)
-    return Place(gpus, resources.max_parallel, *shared)
+    return ClusterCapacity(gpus, resources.max_parallel, *shared)

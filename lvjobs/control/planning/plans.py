@@ -13,7 +13,7 @@ from lvjobs.control.planning.fit import largest_multiple
 
 
 @dataclass(frozen=True)
-class Need:
+class FlopNeed:
     """FLOPs that go against the limit: `work` if nothing dies, and the `replay` that is set aside for one death a run.
 
     Work is training, validation and evaluation.
@@ -22,8 +22,8 @@ class Need:
     work: int = 0
     replay: int = 0
 
-    def __add__(self, other: "Need") -> "Need":
-        return Need(self.work + other.work, self.replay + other.replay)
+    def __add__(self, other: "FlopNeed") -> "FlopNeed":
+        return FlopNeed(self.work + other.work, self.replay + other.replay)
 
     @property
     def total(self) -> int:
@@ -43,11 +43,11 @@ class Demand:
     runs: int
     steps: int
     interval: int
-    price: Callable[[int], Need]
+    price: Callable[[int], FlopNeed]
     is_new: bool = True
 
     @property
-    def need(self) -> Need:
+    def need(self) -> FlopNeed:
         """With all steps."""
         return self.price(self.steps)
 
@@ -60,7 +60,7 @@ class Part:
     runs: int
     steps: int
     asked_steps: int
-    need: Need
+    need: FlopNeed
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BudgetVerdict:
     """Whether a study fits, and where it does not: why, and what would.
 
     `cause` is the stage to cut, None where all fits or nothing can be cut; `remedies` are the stages without any one
@@ -131,7 +131,7 @@ class Verdict:
         }
 
 
-def judge(demands: Sequence[Demand], free: int) -> Verdict:
+def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
     """Whether what the stages still take fits into `free` FLOPs, and plans that do where it does not.
 
     For one stage alone there is no plan to make: `fit.propose` says what fits of it.
@@ -139,11 +139,11 @@ def judge(demands: Sequence[Demand], free: int) -> Verdict:
     needed = peak(demand.need for demand in demands)
     new = [demand for demand in demands if demand.is_new]
     if needed <= free or not new or len(demands) == 1:
-        return Verdict(needed, free)
+        return BudgetVerdict(needed, free)
     remedies = [demand for demand in new if _without(demands, demand) <= free]
     cause = max(remedies or new, key=lambda demand: demand.need.total)
     single = next((demand for demand in new if demand.runs == 1 and demand is not cause), None)
-    return Verdict(
+    return BudgetVerdict(
         needed,
         free,
         cause,
@@ -156,7 +156,7 @@ def judge(demands: Sequence[Demand], free: int) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Room:
+class StageRoom:
     """How far what is free would go for a stage that has not begun: `fits` of the `steps` of its `runs`, 0 for none."""
 
     stage: str
@@ -165,7 +165,7 @@ class Room:
     fits: int
 
 
-def room_for(demands: Sequence[Demand], free: int) -> list[Room]:
+def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
     """For each stage that is not in the ledger yet, by itself: the most steps that fit, in whole intervals."""
 
     def most(demand: Demand) -> int:
@@ -173,10 +173,10 @@ def room_for(demands: Sequence[Demand], free: int) -> list[Room]:
             return demand.steps
         return largest_multiple(demand.interval, demand.steps, lambda steps: demand.price(steps).total <= free)
 
-    return [Room(demand.name, demand.runs, demand.steps, most(demand)) for demand in demands if demand.is_new]
+    return [StageRoom(demand.name, demand.runs, demand.steps, most(demand)) for demand in demands if demand.is_new]
 
 
-def peak(needs: Iterable[Need]) -> int:
+def peak(needs: Iterable[FlopNeed]) -> int:
     """The most FLOPs that are spent and set aside at once, by stages one after another in which nothing dies."""
     most = done = 0
     for need in needs:

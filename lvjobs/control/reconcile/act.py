@@ -20,8 +20,8 @@ from lvjobs.control.reconcile.actions import (
     GiveBack,
     LiftHold,
     MarkMissing,
+    RecordEvent,
     Release,
-    Report,
     Reserve,
     Revoke,
     SaveAttempt,
@@ -33,13 +33,13 @@ from lvjobs.control.submission.avoided_nodes import avoid_node
 from lvjobs.control.submission.current_settings import changes_of, file_of, renewed
 from lvjobs.control.submission.dispatch import Queue, send_in_turn, wait
 from lvjobs.control.submission.run_directories import allow
-from lvjobs.control.submission.send import Sent, same_job
+from lvjobs.control.submission.send import SubmitResult, same_job
 from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Reservation, Run
+from lvjobs.ledger.records import Event, Reservation, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.current import typed_over
 from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
@@ -49,7 +49,7 @@ _MOST_EVENTS = 10_000
 
 def act(
     actions: Sequence[Action],
-    study: Study,
+    study: StudyContext,
     ledger: Ledger,
     clusters: Mapping[str, Cluster],
     terms: Terms,
@@ -68,7 +68,9 @@ def act(
     return told
 
 
-def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) -> tuple[dict[str, Run], list[str]]:
+def _write(
+    actions: Sequence[Action], study: StudyContext, ledger: Ledger, now: float
+) -> tuple[dict[str, RunRecord], list[str]]:
     told: list[str] = []
     with ledger.transaction() as transaction:
         runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
@@ -95,8 +97,8 @@ def _write(actions: Sequence[Action], study: Study, ledger: Ledger, now: float) 
 def _write_one(
     action: Action,
     transaction: Transaction,
-    runs: dict[str, Run],
-    study: Study,
+    runs: dict[str, RunRecord],
+    study: StudyContext,
     now: float,
     latest: dict[str, int],
 ) -> Iterable[str]:
@@ -131,7 +133,7 @@ def _write_one(
         if problem:
             transaction.add_event(Event(now, action.state.value, problem, run.id))
         return [f"{run.name}: {words}" for words in (action.words, problem) if words]
-    elif isinstance(action, Report):
+    elif isinstance(action, RecordEvent):
         if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
             transaction.add_event(Event(now, "state", action.text, action.run_id))
             return [f"{runs[action.run_id].name}: {action.text}"]
@@ -156,7 +158,7 @@ def _write_one(
     return []
 
 
-def _renewed(run: Run, study: Study) -> tuple[dict[str, Any], str]:
+def _renewed(run: RunRecord, study: StudyContext) -> tuple[dict[str, Any], str]:
     """Return what study.toml changes of a run that was held; nothing, and why, where that no longer fits the run."""
     try:
         return changes_of(run, renewed(run, study)), ""
@@ -165,7 +167,7 @@ def _renewed(run: Run, study: Study) -> tuple[dict[str, Any], str]:
         return {}, f"keeps the settings of its last submission, for those of study.toml do not fit it: {why}"
 
 
-def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:
+def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> None:
     """What is over, or held until there are FLOPs, gives back what it did not spend.
 
     Once no job of it is left; but a completed run has its done marker, and whatever job it has spends nothing more.
@@ -178,7 +180,7 @@ def _close_accounts(transaction: Transaction, runs: Mapping[str, Run]) -> None:
             transaction.give_back(run_id)
 
 
-def _revoke(actions: Sequence[Action], study: Study, runs: Mapping[str, Run]) -> None:
+def _revoke(actions: Sequence[Action], study: StudyContext, runs: Mapping[str, RunRecord]) -> None:
     """Tell the workers, where they look: durable before any other submission for the run goes out."""
     for action in actions:
         if isinstance(action, Revoke):
@@ -189,7 +191,11 @@ def _revoke(actions: Sequence[Action], study: Study, runs: Mapping[str, Run]) ->
 
 
 def _touch(
-    actions: Sequence[Action], ledger: Ledger, clusters: Mapping[str, Cluster], runs: Mapping[str, Run], now: float
+    actions: Sequence[Action],
+    ledger: Ledger,
+    clusters: Mapping[str, Cluster],
+    runs: Mapping[str, RunRecord],
+    now: float,
 ) -> list[str]:
     told = []
     done = set()
@@ -225,7 +231,7 @@ def _touch(
 
 def _submit(
     actions: Sequence[Action],
-    study: Study,
+    study: StudyContext,
     queue: Queue,
     clusters: Mapping[str, Cluster],
     unusable: Mapping[str, ProfileError],
@@ -238,7 +244,7 @@ def _submit(
         return []
     with queue.ledger.transaction() as transaction:
         runs = [run for run in transaction.runs(only_open=True) if run.id in wanted]
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         groups[same_job(run)].append(run)
     told = []
@@ -257,7 +263,7 @@ def _submit(
     return told
 
 
-def _outcome(sent: Sent) -> str:
+def _outcome(sent: SubmitResult) -> str:
     names = ", ".join(run.name for run in sent.runs)
     outcome = f"submitted as job {sent.job_id}" if sent.job_id else sent.outcome.value
     outcome += f": {sent.said}" if sent.said else ""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from lvjobs.control.reconcile.classify import Death
-from lvjobs.ledger.records import Attempt, Work
+from lvjobs.control.reconcile.classify import Failure
+from lvjobs.ledger.records import AttemptRecord, WorkCounts
 from lvjobs.study.words import Cause, HeldFor, RunState
 
 
@@ -13,7 +13,7 @@ from lvjobs.study.words import Cause, HeldFor, RunState
 class SaveAttempt:
     """Write what is known of an attempt now (a new one where its id is 0)."""
 
-    attempt: Attempt
+    attempt: AttemptRecord
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SetRun:
     resources: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     held_for: HeldFor = HeldFor.NOTHING
-    death: Death | None = None
+    death: Failure | None = None
 
     @property
     def words(self) -> str:
@@ -44,7 +44,7 @@ class Reserve:
     """Let the run execute `work` in all, counted from its beginning."""
 
     run_id: str
-    work: Work
+    work: WorkCounts
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Submit:
 
 
 @dataclass(frozen=True)
-class Report:
+class RecordEvent:
     """Say something of the run, in words: once, however many passes find it so."""
 
     run_id: str
@@ -156,7 +156,7 @@ Action: TypeAlias = (
     | Reserve
     | GiveBack
     | Submit
-    | Report
+    | RecordEvent
     | Adopt
     | MarkMissing
     | Revoke

@@ -6,9 +6,9 @@ from dataclasses import replace
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
 from lvjobs.control.reconcile.actions import SaveAttempt
-from lvjobs.control.reconcile.classify import Death, classify, execution
+from lvjobs.control.reconcile.classify import Failure, classify, execution
 from lvjobs.control.reconcile.views import MemberView, RunView
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import AttemptRecord
 from lvjobs.study.words import Cause
 
 
@@ -20,19 +20,19 @@ class Attempts:
         self._now = now
         self._all = list(view.attempts)
 
-    def __iter__(self) -> Iterator[Attempt]:
+    def __iter__(self) -> Iterator[AttemptRecord]:
         return iter(self._all)
 
     def __bool__(self) -> bool:
         return bool(self._all)
 
     @property
-    def current(self) -> Attempt | None:
+    def current(self) -> AttemptRecord | None:
         """The latest attempt, if it has not ended."""
         return self._all[-1] if self._all and self._all[-1].cause is None else None
 
     @property
-    def ended(self) -> list[Attempt]:
+    def ended(self) -> list[AttemptRecord]:
         """Those that have ended."""
         return [attempt for attempt in self._all if attempt.cause is not None]
 
@@ -52,7 +52,7 @@ class Attempts:
             if attempt.cause is None and is_followed:
                 self._end(index, self._left_behind(index))
 
-    def is_over(self, attempt: Attempt, job: Job) -> bool:
+    def is_over(self, attempt: AttemptRecord, job: Job) -> bool:
         """Whether a job that is back in the queue, or runs, has left this attempt behind.
 
         The queue was asked before the journals were read, so an attempt that is new to us may have begun after the
@@ -62,16 +62,16 @@ class Attempts:
             return job.restart_count > attempt.restart_count
         return attempt.id != 0 and job.is_pending
 
-    def left_behind(self) -> Death:
+    def left_behind(self) -> Failure:
         """How the latest attempt ended, whose job has gone on without it."""
         return self._left_behind(len(self._all) - 1)
 
-    def ended_with(self, job: Job) -> Death:
+    def ended_with(self, job: Job) -> Failure:
         """How the latest attempt ended, whose job ended in this way."""
         index = len(self._all) - 1
         return classify(self._all[index], job, flag_is_stale=self._is_stale(index))
 
-    def end(self, death: Death, *, finished: bool = False) -> None:
+    def end(self, death: Failure, *, finished: bool = False) -> None:
         """Conclude the latest attempt."""
         self._end(len(self._all) - 1, death)
         if finished:
@@ -85,11 +85,11 @@ class Attempts:
             return last.host
         return row.nodes if row.ending is Ending.NODE_FAILED else ""
 
-    def add_unclaimed(self, live: MemberView, job: Job | None, death: Death) -> None:
+    def add_unclaimed(self, live: MemberView, job: Job | None, death: Failure) -> None:
         """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
         self._all.append(
-            Attempt(
+            AttemptRecord(
                 id=0,
                 run_id=self._view.run.id,
                 token=live.member.token,
@@ -106,15 +106,15 @@ class Attempts:
             )
         )
 
-    def _left_behind(self, index: int) -> Death:
+    def _left_behind(self, index: int) -> Failure:
         attempt = self._all[index]
         seen = execution(self._history(attempt), attempt.restart_count)
         return classify(attempt, seen, flag_is_stale=self._is_stale(index))
 
-    def _end(self, index: int, death: Death) -> None:
+    def _end(self, index: int, death: Failure) -> None:
         self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
 
-    def _accounted(self, index: int) -> Attempt:
+    def _accounted(self, index: int) -> AttemptRecord:
         """The attempt, once it has ended with what it held: as soon as accounting says so, which may be a later pass.
 
         An execution that failed to launch and was released goes on under the same count: its row is the last one's.
@@ -134,11 +134,11 @@ class Attempts:
         sharing = max(1, place.sharing(attempt.restart_count)) if place else 1
         return replace(attempt, allocated_seconds=row.elapsed / sharing, gpus=row.gpus, sharing=sharing)
 
-    def _history(self, attempt: Attempt) -> Sequence[Job]:
+    def _history(self, attempt: AttemptRecord) -> Sequence[Job]:
         place = self._place(attempt)
         return place.history if place else ()
 
-    def _place(self, attempt: Attempt) -> MemberView | None:
+    def _place(self, attempt: AttemptRecord) -> MemberView | None:
         places = self._view.others if self._view.live is None else [self._view.live, *self._view.others]
         return next((place for place in places if place.member.token == attempt.token), None)
 

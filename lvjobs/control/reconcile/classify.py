@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import AttemptRecord
 from lvjobs.study.words import Cause, LeaveCause
 
 _SLURM_CAUSES = {
@@ -31,7 +31,7 @@ _TIME_LIMIT = ("SIGUSR2", "deadline", "")
 
 
 @dataclass(frozen=True)
-class Death:
+class Failure:
     """Why an attempt ended, and the evidence in words."""
 
     cause: Cause
@@ -52,67 +52,67 @@ def execution(history: Sequence[Job], restart_count: int) -> Job | None:
     return row if row is not None and row.has_run else None
 
 
-def classify(attempt: Attempt, job: Job | None, *, flag_is_stale: bool = False) -> Death:
+def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = False) -> Failure:
     """The cause of a claimed attempt's end.
 
     `job` is what Slurm says of that execution: None when it says nothing, or only that the job is back in the queue.
     `flag_is_stale`: an earlier run of the same job was killed at the end of its grace.
     """
     if attempt.finished:
-        return Death(Cause.COMPLETED, "the journal says done")
+        return Failure(Cause.COMPLETED, "the journal says done")
     if attempt.error and not attempt.blames_device:
-        return Death(Cause.CODE_ERROR, attempt.error)
+        return Failure(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause is LeaveCause.EXHAUSTED:
-        return Death(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
+        return Failure(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
         if attempt.leave_action == "requeued":
             detail += " and put itself back in the queue"
-        return Death(_LEAVE_CAUSES[attempt.leave_cause], detail)
+        return Failure(_LEAVE_CAUSES[attempt.leave_cause], detail)
     if attempt.died:
         said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
-        return Death(Cause.KILLED, f"{_broke_down(attempt)}{said}; last step {attempt.step}")
+        return Failure(Cause.KILLED, f"{_broke_down(attempt)}{said}; last step {attempt.step}")
     if attempt.leave_cause is LeaveCause.SUPERSEDED:
-        return Death(Cause.NODE_FAIL, "found a newer attempt at work, and left")
+        return Failure(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
         if attempt.leave_cause is LeaveCause.UNKNOWN:
-            return Death(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
+            return Failure(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
         if attempt.signal:
-            return Death(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
-        return Death(Cause.NODE_FAIL, "was requeued by Slurm without a signal")
+            return Failure(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
+        return Failure(Cause.NODE_FAIL, "was requeued by Slurm without a signal")
     return _by_slurm(attempt, job, flag_is_stale=flag_is_stale)
 
 
-def classify_unclaimed(job: Job) -> Death:
+def classify_unclaimed(job: Job) -> Failure:
     """The cause of an execution that ended before the worker claimed a generation."""
     said = describe(job)
     if job.ending in _SLURM_CAUSES:
-        return Death(_SLURM_CAUSES[job.ending], f"{said} before the worker began")
+        return Failure(_SLURM_CAUSES[job.ending], f"{said} before the worker began")
     if job.ending is Ending.PREEMPTED:
-        return Death(Cause.PREEMPTED, f"{said} before the worker began")
-    return Death(Cause.LAUNCH_FAILED, f"{said} before the worker began; its log may say why")
+        return Failure(Cause.PREEMPTED, f"{said} before the worker began")
+    return Failure(Cause.LAUNCH_FAILED, f"{said} before the worker began; its log may say why")
 
 
-def _by_slurm(attempt: Attempt, job: Job, *, flag_is_stale: bool) -> Death:
+def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failure:
     said = describe(job)
     if job.ending in _SLURM_CAUSES:
-        return Death(_SLURM_CAUSES[job.ending], f"{said}; last step {attempt.step}")
+        return Failure(_SLURM_CAUSES[job.ending], f"{said}; last step {attempt.step}")
     if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
         is_told = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
-        return Death(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
+        return Failure(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
     if job.ending in (Ending.PREEMPTED, Ending.REQUEUED) and (attempt.signal or not flag_is_stale):
-        return Death(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
-    return Death(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
+        return Failure(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
+    return Failure(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
 
 
-def _broke_down(attempt: Attempt) -> str:
+def _broke_down(attempt: AttemptRecord) -> str:
     if attempt.blames_device:
         return "a device failed" + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
     return f"its process died ({attempt.exit_status}) in a job that other runs share"
 
 
-def _left(attempt: Attempt) -> str:
+def _left(attempt: AttemptRecord) -> str:
     return f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
 
 

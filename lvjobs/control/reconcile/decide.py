@@ -5,27 +5,27 @@ from collections.abc import Iterator
 from lvjobs.cluster.out_of_memory import with_accounting
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.reasons import explain
-from lvjobs.cluster.states import Hold
+from lvjobs.cluster.states import JobHold
 from lvjobs.control.reconcile.actions import (
     Action,
     Adopt,
     CancelJob,
     LiftHold,
     MarkMissing,
+    RecordEvent,
     Release,
-    Report,
     Revoke,
     SetRun,
     Settle,
     Submit,
 )
 from lvjobs.control.reconcile.attempts import Attempts
-from lvjobs.control.reconcile.classify import Death, classify, classify_unclaimed
+from lvjobs.control.reconcile.classify import Failure, classify, classify_unclaimed
 from lvjobs.control.reconcile.hang import silence_of
 from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import is_due
 from lvjobs.control.reconcile.views import MemberView, RunView
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import AttemptRecord
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 
@@ -97,7 +97,7 @@ class _Case(Conclusions):
         done = self.view.done
         assert done is not None
         if self.attempts.current is not None:
-            self.attempts.end(Death(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
+            self.attempts.end(Failure(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
         yield from self._settle_completed()
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
@@ -123,7 +123,7 @@ class _Case(Conclusions):
             obeyed = current.leave_cause in (*_NO_CAUSE, LeaveCause.STOPPED) and not current.error
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
-            death = Death(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
+            death = Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
             self.attempts.end(death)
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
@@ -147,7 +147,7 @@ class _Case(Conclusions):
         else:
             if not word.is_pending:
                 text = f"Slurm reports its job as {word.state}, a state that lvjobs does not know; treated as live"
-                yield Report(self.run.id, text)
+                yield RecordEvent(self.run.id, text)
             yield from self._waiting(live, word)
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
@@ -173,7 +173,7 @@ class _Case(Conclusions):
         if submitted:
             where = "not in squeue, and sacct saw no end of it," if live.history else "in neither squeue nor sacct"
             evidence = f"job {live.job_id} is {where} for {self.now - since:.0f} s"
-            yield from self.ended_as(live, Death(Cause.LOST, evidence), None)
+            yield from self.ended_as(live, Failure(Cause.LOST, evidence), None)
         else:
             yield Revoke(live.member.token, self.run.id)
             note = f"no job ever carried token {live.member.token}: it was not submitted"
@@ -181,7 +181,7 @@ class _Case(Conclusions):
 
     def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
         """The job is pending, or in a state that lvjobs does not know: then its journal says whether it runs."""
-        if job.hold is Hold.REQUEUED_TOO_OFTEN:
+        if job.hold is JobHold.REQUEUED_TOO_OFTEN:
             yield from self._replace(live, job)
             return
         current, cause = self.attempts.current, self.run.cause
@@ -197,7 +197,7 @@ class _Case(Conclusions):
         said = () if job.is_pending else (f"Slurm says {job.state}",)
         reason = ": ".join(filter(None, (*said, explain(job.reason, job.id))))
         yield SetRun(self.run.id, state, reason=reason, cause=cause)
-        if job.hold is Hold.LAUNCH_FAILED:
+        if job.hold is JobHold.LAUNCH_FAILED:
             yield from self._failed_launch(live, job)
         elif job.is_held_back(self.now):
             restart = job.restart_count or 0
@@ -227,7 +227,7 @@ class _Case(Conclusions):
         if any(a.token == live.member.token and a.restart_count == restart for a in self.attempts):
             yield Release(job.id, self.run.id, live.submission.backend)
             return
-        death = Death(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
+        death = Failure(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
         self.attempts.add_unclaimed(live, job, death)
         yield from self.judge(live, death, requeued=True)
         if self.goes_on:
@@ -247,7 +247,7 @@ class _Case(Conclusions):
             return
         silence = silence_of(live, current, job, self.watched, self.now)
         if job.is_running and silence > self.policy.hung_seconds:
-            death = Death(Cause.HUNG, f"no journal line for {silence:.0f} s")
+            death = Failure(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a job that it shares, and that goes on
                 death = classify(current, None)
             yield from self.ended_as(live, death, job)
@@ -263,7 +263,7 @@ class _Case(Conclusions):
         return f"waits for its turn in job {job.id}, which it shares" if live.is_shared(job) else "starting"
 
     @staticmethod
-    def _left_alone(current: Attempt) -> bool:
+    def _left_alone(current: AttemptRecord) -> bool:
         """Whether it left a shared job that goes on: what else ends it ends the job, which is seen for itself."""
         return bool(current.died) or current.leave_cause in _LEFT_A_PACK
 

@@ -13,7 +13,7 @@ from lvjobs.control.budget.cost import allowance, replay_of_an_interval, work_ah
 from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
 from lvjobs.control.reconcile.outcome import give_up
 from lvjobs.control.reconcile.views import RunView
-from lvjobs.ledger.records import Run, Work
+from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.words import Cause, HeldFor, RunState
 
 
@@ -32,7 +32,7 @@ class Case:
         self.state = self._change.state if self._change else self.view.run.state
 
     @property
-    def run(self) -> Run:
+    def run(self) -> RunRecord:
         """The run."""
         return self.view.run
 
@@ -66,14 +66,14 @@ class Case:
         given_up = any(isinstance(action, Revoke) for action in self.actions)
         return self.view.live is not None and not given_up and not self.state.is_final
 
-    def ahead(self) -> Work:
+    def ahead(self) -> WorkCounts:
         """What it still has to do: from its last step where it runs, else from its checkpoint."""
         last = self.view.attempts[-1] if self.view.attempts else None
         if self.state is RunState.RUNNING and last is not None and last.cause is None and last.has_started:
             return work_ahead(self.run.config, last.step)
         return work_ahead(self.run.config, self.checkpoint)
 
-    def allowance(self, account: Account) -> Work:
+    def allowance(self, account: Account) -> WorkCounts:
         """All that it may execute if it is submitted now."""
         return allowance(self.run, account.executed, self.checkpoint)
 
@@ -119,7 +119,7 @@ class _Gate:
         """Who is served first: what has come far already, then what was asked for first."""
         return sorted(self._cases, key=lambda case: (case.checkpoint == 0, case.run.ordinal))
 
-    def _extra(self, case: Case, wanted: Work) -> int:
+    def _extra(self, case: Case, wanted: WorkCounts) -> int:
         """FLOPs that `wanted` (from the run's beginning) takes beyond what is spent and set aside for it already."""
         account = self._account(case)
         return self._terms.price(case.run, wanted.beyond(account.executed)) - account.set_aside(self._terms)
@@ -143,7 +143,7 @@ class _Gate:
 
     def _is_short(self, case: Case) -> bool:
         account = self._account(case)
-        return account.reserved is not None and case.ahead().beyond(account.outstanding) != Work()
+        return account.reserved is not None and case.ahead().beyond(account.outstanding) != WorkCounts()
 
     def _refuse_replays(self, case: Case, extra: int) -> None:
         used_up = f"{self._account(case).units['replayed']} replayed steps used up what was reserved for it"
@@ -154,7 +154,7 @@ class _Gate:
             reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: {command}"
             self._hold(case, reason, held_for=HeldFor.REPLAYS)
 
-    def _reserve(self, case: Case, wanted: Work, extra: int) -> None:
+    def _reserve(self, case: Case, wanted: WorkCounts, extra: int) -> None:
         self._free -= extra
         case.actions.append(Reserve(case.run.id, wanted))
 

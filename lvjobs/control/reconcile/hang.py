@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.reconcile.views import MemberView
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import AttemptRecord
 
 _CLOSELY_SECONDS = 600.0
 """Passes that are no further apart follow one another closely, however small the bound on a silence is."""
@@ -112,7 +112,7 @@ def grown_at(said: float, growing_from: float, now: float) -> float:
     return min(max(growing_from, said), now)  # in this order a time that is no number is none
 
 
-def silence_of(live: MemberView, current: Attempt | None, job: Job, watched: float, now: float) -> float:
+def silence_of(live: MemberView, current: AttemptRecord | None, job: Job, watched: float, now: float) -> float:
     """Seconds for which a job that runs has shown no life; by its `current` attempt, where it has claimed one."""
     quiet_since = current.grown if current is not None else job.start
     if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left

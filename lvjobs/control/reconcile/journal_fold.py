@@ -4,17 +4,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.ledger.records import Attempt
+from lvjobs.ledger.records import AttemptRecord
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
+from lvjobs.records.curves import LOSSES
 from lvjobs.records.journal import Entry
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.words import Breakdown, LeaveCause
 
 
-def begin(claim: Claim, run_id: str, grown: float) -> Attempt:
+def begin(claim: Claim, run_id: str, grown: float) -> AttemptRecord:
     """The attempt that a claim declares, before its journal is read; row id 0 until the ledger gives it one."""
-    return Attempt(
+    return AttemptRecord(
         id=0,
         run_id=run_id,
         token=claim.token,
@@ -27,7 +28,7 @@ def begin(claim: Claim, run_id: str, grown: float) -> Attempt:
     )
 
 
-def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, grown: float) -> Attempt:
+def fold(attempt: AttemptRecord, entries: Iterable[Entry], consumed: int, grown: float) -> AttemptRecord:
     """The attempt after `entries`, which took `consumed` bytes of its journal, and were written at `grown`."""
     if not consumed:
         return attempt
@@ -40,7 +41,7 @@ def fold(attempt: Attempt, entries: Iterable[Entry], consumed: int, grown: float
     return replace(attempt, curve=curve, journal_offset=attempt.journal_offset + consumed, grown=grown)
 
 
-def _fold_one(attempt: Attempt, entry: Entry) -> Attempt:
+def _fold_one(attempt: AttemptRecord, entry: Entry) -> AttemptRecord:
     fields = entry.fields
     step = int(fields.get("step") or 0)
     if entry.kind == "start":
@@ -108,7 +109,7 @@ def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:
     """Under either name: a run has the one that its configuration says, and is shown under that."""
-    return next((entry.fields[name] for name in ("loss", "loss_numeric") if name in entry.fields), before)
+    return next((entry.fields[name] for name in LOSSES if name in entry.fields), before)
 
 
 def _seconds(entry: Entry) -> float:

@@ -19,7 +19,7 @@ from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.packs import with_packs
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.claim import Claim, parse_claim
 from lvjobs.records.done import Done, parse_done
 from lvjobs.records.journal import parse_entries
@@ -34,13 +34,13 @@ _SACCT_MARGIN_SECONDS = 3600.0
 class Known:
     """What the ledger knows at the beginning of a pass: open runs, and those with jobs still to be seen off."""
 
-    runs: Sequence[Run]
-    attempts: Mapping[str, Sequence[Attempt]]
-    submissions: Mapping[str, Submission]
+    runs: Sequence[RunRecord]
+    attempts: Mapping[str, Sequence[AttemptRecord]]
+    submissions: Mapping[str, SubmissionRecord]
     members: Sequence[Member]
-    before: Mapping[str, Run] = field(default_factory=dict)
+    before: Mapping[str, RunRecord] = field(default_factory=dict)
     """Runs that others wait for, by their ids."""
-    packed: Sequence[Attempt] = ()
+    packed: Sequence[AttemptRecord] = ()
     """Attempts in jobs that several runs share, as far as these are still looked at."""
 
 
@@ -160,7 +160,11 @@ def _member_view(
 
 
 def _run_view(
-    run: Run, known: Sequence[Attempt], members: Sequence[MemberView], files: RunLayout, growing: tuple[float, float]
+    run: RunRecord,
+    known: Sequence[AttemptRecord],
+    members: Sequence[MemberView],
+    files: RunLayout,
+    growing: tuple[float, float],
 ) -> RunView:
     # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
     done = read_done(files)
@@ -171,8 +175,8 @@ def _run_view(
 
 
 def read_attempts(
-    run_id: str, known: Sequence[Attempt], files: RunLayout, growing: tuple[float, float]
-) -> tuple[list[Attempt], frozenset[int | None]]:
+    run_id: str, known: Sequence[AttemptRecord], files: RunLayout, growing: tuple[float, float]
+) -> tuple[list[AttemptRecord], frozenset[int | None]]:
     """The run's attempts brought up to date from its journals, oldest first, and which generations' grew.
 
     They grew between the two times of `growing`.

@@ -6,8 +6,8 @@ from lvjobs.cluster.backends import LOCAL
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.reconcile.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SetRun, Submit
 from lvjobs.control.reconcile.attempts import Attempts
-from lvjobs.control.reconcile.classify import Death
-from lvjobs.control.reconcile.policy import GoOn, Hold, Stop, verdict
+from lvjobs.control.reconcile.classify import Failure
+from lvjobs.control.reconcile.policy import GoOn, HoldRun, Stop, verdict
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.control.submission.time_limits import after_a_timeout
 from lvjobs.study.tables import Policy
@@ -31,7 +31,7 @@ class Conclusions:
         """Of the run, while it has no job."""
         return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
 
-    def ended_as(self, live: MemberView, death: Death, job: Job | None) -> Iterator[Action]:
+    def ended_as(self, live: MemberView, death: Failure, job: Job | None) -> Iterator[Action]:
         """The live submission's job is over with this death: its attempt's, or, where it claimed none, its own."""
         if self.attempts.current is None:
             self.attempts.add_unclaimed(live, job, death)
@@ -39,17 +39,17 @@ class Conclusions:
         else:
             yield from self.died(live, death, requeued=False, node=job.nodes if job else "")
 
-    def died(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
+    def died(self, live: MemberView, death: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """The latest attempt has ended."""
         if self.attempts:
             self.attempts.end(death)
         yield from self.judge(live, death, requeued=requeued, node=node)
 
-    def judge(self, live: MemberView, death: Death, *, requeued: bool, node: str = "") -> Iterator[Action]:
+    def judge(self, live: MemberView, death: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """What the run does after this death: it goes on, is held, or ends. `requeued`: its job goes on by itself."""
         last = self.attempts.ended[-1] if self.attempts.ended else None
         if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
-            outcome: GoOn | Hold | Stop = GoOn()  # as far as this run goes: the gate says whether it may
+            outcome: GoOn | HoldRun | Stop = GoOn()  # as far as this run goes: the gate says whether it may
         else:
             outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now)
         noted = []
@@ -89,7 +89,7 @@ class Conclusions:
         yield from give_up(live, self.run.id)
         if isinstance(outcome, Stop):
             yield SetRun(self.run.id, RunState.CANCELLED, cause=death.cause, note="; ".join(noted), death=death)
-        elif isinstance(outcome, Hold):
+        elif isinstance(outcome, HoldRun):
             yield SetRun(
                 self.run.id,
                 RunState.HELD,
@@ -99,7 +99,7 @@ class Conclusions:
                 death=death,
             )
 
-    def _bad_node(self, live: MemberView, death: Death, node: str) -> str:
+    def _bad_node(self, live: MemberView, death: Failure, node: str) -> str:
         """Return the node that is to blame for this death, where one is known; `node` is the queue's word."""
         is_local = live.submission.backend == LOCAL  # this machine, and no other
         if is_local or not self.policy.exclude_hours or not self.attempts.ended:

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lvjobs.control.reconcile.views import MemberView, Pack, RunView
-from lvjobs.ledger.records import Attempt, Member
+from lvjobs.control.reconcile.views import MemberView, PackView, RunView
+from lvjobs.ledger.records import AttemptRecord, Member
 from lvjobs.study.words import MemberState, RunState
 
 
-def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Collection[Member] = ()) -> list[RunView]:
+def with_packs(
+    views: Sequence[RunView], known: Iterable[AttemptRecord], unread: Collection[Member] = ()
+) -> list[RunView]:
     """The views, each place in a shared job with what there is to know of the others there.
 
     Args:
@@ -30,7 +32,7 @@ def with_packs(views: Sequence[RunView], known: Iterable[Attempt], unread: Colle
     attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
     for view in views:
         attempts |= {(view.run.id, each.token, each.generation, each.restart_count): each for each in view.attempts}
-    by_token: dict[str, list[Attempt]] = defaultdict(list)
+    by_token: dict[str, list[AttemptRecord]] = defaultdict(list)
     for attempt in attempts.values():
         by_token[attempt.token].append(attempt)
     return [_with_packs(view, waiting, by_token) for view in views]
@@ -40,7 +42,9 @@ def _places(view: RunView) -> list[MemberView]:
     return [*([view.live] if view.live else []), *view.others]
 
 
-def _with_packs(view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[Attempt]]) -> RunView:
+def _with_packs(
+    view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[AttemptRecord]]
+) -> RunView:
     def told(place: MemberView) -> MemberView:
         if not place.submission.packed:
             return place
@@ -51,7 +55,7 @@ def _with_packs(view: RunView, waiting: Mapping[str, set[str]], by_token: Mappin
             if attempt.generation is not None:
                 executions[attempt.restart_count].add(attempt.run_id)
         own = [attempt for attempt in view.attempts if attempt.token == token]
-        pack = Pack(
+        pack = PackView(
             needed=bool(waiting.get(token, set()) - {run_id}),
             grown=max((attempt.grown for attempt in attempts), default=0.0),
             sharing={restart: len(runs) for restart, runs in executions.items()},

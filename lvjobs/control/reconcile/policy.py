@@ -6,8 +6,8 @@ from itertools import takewhile
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.reconcile.classify import Death
-from lvjobs.ledger.records import Attempt, Run
+from lvjobs.control.reconcile.classify import Failure
+from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
@@ -16,7 +16,7 @@ _MOST_DOUBLINGS = 64  # which is more than any hour has seconds
 
 
 @dataclass(frozen=True)
-class Rule:
+class FailureRule:
     """What failures of one cause count towards.
 
     `retries` is the key of [policy] that limits them in a row ("": no limit of their own). `counts_as` is the key of
@@ -32,14 +32,14 @@ class Rule:
 
 _RUN, _SITE = "no_progress_deaths", "no_progress_preemptions"
 _RULES = {
-    Cause.PREEMPTED: Rule(counts_as=_SITE),
-    Cause.NODE_FAIL: Rule(counts_as=_SITE),
-    Cause.TIMEOUT: Rule(counts_as=_RUN),
-    Cause.KILLED: Rule("killed_retries", _RUN, backs_off=True),
-    Cause.LAUNCH_FAILED: Rule("launch_failed_retries", _RUN, backs_off=True),
-    Cause.HUNG: Rule("hung_retries", _RUN, backs_off=True),
-    Cause.LOST: Rule("lost_retries", backs_off=True),
-    Cause.OUT_OF_MEMORY: Rule("out_of_memory_retries", _RUN, more_memory=True),
+    Cause.PREEMPTED: FailureRule(counts_as=_SITE),
+    Cause.NODE_FAIL: FailureRule(counts_as=_SITE),
+    Cause.TIMEOUT: FailureRule(counts_as=_RUN),
+    Cause.KILLED: FailureRule("killed_retries", _RUN, backs_off=True),
+    Cause.LAUNCH_FAILED: FailureRule("launch_failed_retries", _RUN, backs_off=True),
+    Cause.HUNG: FailureRule("hung_retries", _RUN, backs_off=True),
+    Cause.LOST: FailureRule("lost_retries", backs_off=True),
+    Cause.OUT_OF_MEMORY: FailureRule("out_of_memory_retries", _RUN, more_memory=True),
 }
 """The causes after which a run goes on by itself. The others stop it or hold it (`verdict`)."""
 
@@ -54,7 +54,7 @@ class GoOn:
 
 
 @dataclass(frozen=True)
-class Hold:
+class HoldRun:
     """The run waits for the user, and says why and what to type."""
 
     reason: str
@@ -65,7 +65,9 @@ class Stop:
     """The user meant it."""
 
 
-def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, now: float) -> GoOn | Hold | Stop:
+def verdict(
+    run: RunRecord, ended: Sequence[AttemptRecord], death: Failure, policy: Policy, now: float
+) -> GoOn | HoldRun | Stop:
     """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first)."""
     cause = death.cause
     if cause is Cause.CANCELLED:
@@ -73,24 +75,24 @@ def verdict(run: Run, ended: Sequence[Attempt], death: Death, policy: Policy, no
     if cause is Cause.CODE_ERROR:
         command = remedies.RESUME_RUN(run=run.name)
         names_it = command in death.evidence  # an error of lvjobs itself says what to do
-        return Hold(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
+        return HoldRun(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
     own, site = (_stuck(counted, key) for key in (_RUN, _SITE))
     if len(own) >= policy.no_progress_deaths:
         causes = ", ".join(each.value for each in own)
-        return Hold(
+        return HoldRun(
             f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: "
             f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1])}"
         )
     if len(site) >= policy.no_progress_preemptions:
-        return Hold(
+        return HoldRun(
             f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
             f"ask for another partition, then type: {remedies.RESUME_RUN(run=run.name)}"
         )
     return _forgive(run, counted, cause, policy, now, len(site))
 
 
-def leniency(run: Run, ended: Sequence[Attempt], policy: Policy) -> str:
+def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> str:
     """How often what happened last is still forgiven, in words; empty where nothing is counted.
 
     `ended` are the run's ended attempts, oldest first.
@@ -108,11 +110,11 @@ def leniency(run: Run, ended: Sequence[Attempt], policy: Policy) -> str:
     return "; ".join(words)
 
 
-def _rule(cause: Cause) -> Rule:
-    return _RULES.get(cause, Rule())
+def _rule(cause: Cause) -> FailureRule:
+    return _RULES.get(cause, FailureRule())
 
 
-def _row(rule: Rule) -> str:
+def _row(rule: FailureRule) -> str:
     return "" if rule.more_memory else " in a row"
 
 
@@ -120,16 +122,18 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _forgive(run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy, now: float, stuck: int) -> GoOn | Hold:
+def _forgive(
+    run: RunRecord, counted: Sequence[AttemptRecord], cause: Cause, policy: Policy, now: float, stuck: int
+) -> GoOn | HoldRun:
     deaths = _in_a_row(counted, cause)
     rule = _rule(cause)
     if rule.retries and deaths > getattr(policy, rule.retries):
         look = remedies.LOGS(run=run.name)
-        return Hold(f"{cause.value} {deaths} times{_row(rule)}; look at: {look}; then type: {_again(run, cause)}")
+        return HoldRun(f"{cause.value} {deaths} times{_row(rule)}; look at: {look}; then type: {_again(run, cause)}")
     if rule.more_memory:
         memory = run.resources.get("memory_mb")
         if not memory:
-            return Hold(
+            return HoldRun(
                 f"out of memory, and study.toml sets no memory_mb that could be raised; type: {_again(run, cause)}"
             )
         return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
@@ -137,13 +141,13 @@ def _forgive(run: Run, counted: Sequence[Attempt], cause: Cause, policy: Policy,
     return GoOn(now + delay if delay else 0.0, warning=_warning(stuck, policy))
 
 
-def _again(run: Run, cause: Cause) -> str:
+def _again(run: RunRecord, cause: Cause) -> str:
     """Return the command that resumes the run after a failure of this cause."""
     remedy = remedies.RESUME_MEMORY if _rule(cause).more_memory else remedies.RESUME_RUN
     return remedy(run=run.name)
 
 
-def is_due(run: Run, policy: Policy, now: float) -> bool:
+def is_due(run: RunRecord, policy: Policy, now: float) -> bool:
     """Whether the run's back-off is over, or ends later than any can: then a clock that was ahead set its end."""
     most = max(getattr(policy, rule.retries) for rule in _RULES.values() if rule.backs_off)
     return not now < run.not_before <= now + _backoff(policy, most)
@@ -161,7 +165,7 @@ def _warning(stuck: int, policy: Policy) -> str:
     return f"the cluster ended it {stuck} times in a row before its next checkpoint"
 
 
-def _in_a_row(counted: Sequence[Attempt], cause: Cause) -> int:
+def _in_a_row(counted: Sequence[AttemptRecord], cause: Cause) -> int:
     """How often the run ended by `cause` since it last ended otherwise with a new checkpoint.
 
     All the same how often between: a long run on a bad cluster meets each cause many times, and gets there. Memory that
@@ -176,7 +180,7 @@ def _in_a_row(counted: Sequence[Attempt], cause: Cause) -> int:
     return deaths
 
 
-def _stuck(ended: Sequence[Attempt], counts_as: str) -> list[Cause]:
+def _stuck(ended: Sequence[AttemptRecord], counts_as: str) -> list[Cause]:
     """Return the causes of the last failures without a new checkpoint that count towards this key of [policy]."""
     since = takewhile(lambda attempt: not attempt.gained, reversed(ended))
     return [each.cause for each in since if each.cause and _rule(each.cause).counts_as == counts_as][::-1]

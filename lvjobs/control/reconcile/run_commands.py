@@ -5,19 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.control.backends import profile_of
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
 from lvjobs.control.session import Session
 from lvjobs.control.submission.current_settings import changes_of, differences, renewed
 from lvjobs.control.submission.run_directories import prepare, write_again
-from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.names import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
-def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[Run]:
+def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[RunRecord]:
     """The runs with these names (or enough of them, see `study.names`) or ids. `where`: see `Study.where`.
 
     Raises:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.done import Done
 
 
 @dataclass(frozen=True)
-class Pack:
+class PackView:
     """What a run that shares its job has to know of the others.
 
     `needed`: other runs still count on the job, so that lvjobs does not cancel it. Only somebody else cancels a shared
@@ -33,12 +33,12 @@ class MemberView:
     """
 
     member: Member
-    submission: Submission
+    submission: SubmissionRecord
     job: Job | None
     history: Sequence[Job]
     queue_known: bool
     history_known: bool
-    pack: Pack | None = None
+    pack: PackView | None = None
 
     @property
     def job_id(self) -> str:
@@ -93,12 +93,12 @@ class RunView:
     `live` is its live submission, `others` those revoked ones whose jobs may still be somewhere.
     """
 
-    run: Run
-    attempts: Sequence[Attempt]
+    run: RunRecord
+    attempts: Sequence[AttemptRecord]
     changed: frozenset[int | None]
     """Generations whose journals grew since the last pass."""
     live: MemberView | None
     others: Sequence[MemberView]
     done: Done | None
-    after: Run | None = None
+    after: RunRecord | None = None
     """The run that has to be completed before this one is submitted."""

@@ -23,7 +23,7 @@ from lvjobs.control.submission.avoided_nodes import (
     write_avoidance,
 )
 from lvjobs.control.submission.send import request_for, same_job
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.study.words import MemberState
 
 
@@ -67,7 +67,7 @@ def _token(key: str) -> str:
     return key.partition("/")[0]
 
 
-def _waiting(views: Sequence[RunView]) -> Mapping[str, Run]:
+def _waiting(views: Sequence[RunView]) -> Mapping[str, RunRecord]:
     """Return the jobs that wait, each with a run of it."""
     return {
         job_key(view.live.member.token, view.live.job.id): view.run
@@ -76,7 +76,7 @@ def _waiting(views: Sequence[RunView]) -> Mapping[str, Run]:
     }
 
 
-def _choose(session: Session, run: Run, avoidance: Avoidance) -> Choice | None:
+def _choose(session: Session, run: RunRecord, avoidance: Avoidance) -> Choice | None:
     """Return None where the cluster does not say which nodes there are, or the profile is gone: jobs are left alone."""
     try:
         return choice_for(session.cluster_of(run), request_for(session.study, [run], ""), avoidance.nodes)

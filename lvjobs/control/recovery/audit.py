@@ -14,7 +14,7 @@ from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.control.recovery.findings import Finding
 from lvjobs.control.submission.run_directories import is_edited
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Attempt, Charge, Member, Run, Work
+from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.journal import parse_entries
@@ -30,11 +30,11 @@ _COUNTED = ("step", "executed", "checkpoint_step", "validation_windows", "genera
 class Rows:
     """What the ledger has of the runs, all at one moment."""
 
-    runs: Sequence[Run]
-    attempts: Mapping[str, Sequence[Attempt]]
+    runs: Sequence[RunRecord]
+    attempts: Mapping[str, Sequence[AttemptRecord]]
     charges: Mapping[str, Sequence[Charge]]
     members: Mapping[str, Sequence[Member]]
-    reservations: Mapping[str, Work]
+    reservations: Mapping[str, WorkCounts]
 
 
 def read_rows(transaction: Transaction) -> Rows:
@@ -63,7 +63,7 @@ def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterato
     yield from _strangers({run.name for run in rows.runs}, layout.checkpoints, where)
 
 
-def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+def _audit_run(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     if not files.root.is_dir():
         yield Finding(
             "error",
@@ -92,10 +92,10 @@ def _audit_run(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> 
             yield Finding("error", run.name, what, _next_pass(where))
 
 
-def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+def _identity(run: RunRecord, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     remedy = f"runs.db has what was in it, and writes it again: {remedies.RESUME_RUN(*where, run=run.name)}"
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
     except (OSError, ValueError) as error:
         then = "" if run.state.is_final else ", so no job will train it"
         what = f"{files.config} cannot be read{then} ({str(error).splitlines()[0]})"
@@ -108,7 +108,7 @@ def _identity(run: Run, files: RunLayout, where: Sequence[str]) -> Iterator[Find
         yield Finding("error", run.name, f"{files.config} was edited after the run was declared", remedy)
 
 
-def _spent(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+def _spent(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     """Whether attempts and charges follow from the journals, byte for byte as far as they were read."""
     known = rows.attempts.get(run.id, ())
     claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
@@ -116,7 +116,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iter
     if unread:
         what = f"attempts that the ledger has not seen yet: {', '.join(map(str, unread))}"
         yield Finding("note", run.name, what, f"a pass will read them: {remedies.STATUS(*where)}")
-    told: list[Attempt] = []
+    told: list[AttemptRecord] = []
     started: dict[int, Mapping[str, Any]] = {}
     for attempt in known:
         if attempt.generation is None:
@@ -155,7 +155,7 @@ def _spent(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iter
     yield from _compare(run, charges_of(run, told), rows.charges.get(run.id, ()), where)
 
 
-def _differences(run: Run, attempt: Attempt, started: Mapping[int, Mapping[str, Any]]) -> Iterator[Finding]:
+def _differences(run: RunRecord, attempt: AttemptRecord, started: Mapping[int, Mapping[str, Any]]) -> Iterator[Finding]:
     """What an attempt runs with, other than the one whose checkpoint it began from: `started` has both."""
     before, now = started.get(attempt.resumed_generation, {}), started[attempt.generation or 0]
     changed = [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
@@ -176,7 +176,9 @@ def _next_pass(where: Sequence[str]) -> str:
     return f"the next pass writes it again: {remedies.RESUME(*where)}"
 
 
-def _compare(run: Run, derived: Sequence[Charge], kept: Sequence[Charge], where: Sequence[str]) -> Iterator[Finding]:
+def _compare(
+    run: RunRecord, derived: Sequence[Charge], kept: Sequence[Charge], where: Sequence[str]
+) -> Iterator[Finding]:
     """Each charge follows from the journals, and nothing else is charged."""
     wanted = {(charge.attempt_id, charge.kind): charge for charge in derived}
     there = {(charge.attempt_id, charge.kind): charge for charge in kept}
@@ -193,7 +195,7 @@ def _words(charge: Charge | None) -> str:
     return f"{charge.units}" + (f" ({charge.estimated} of them estimated)" if charge.estimated else "")
 
 
-def _allowed(run: Run, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
+def _allowed(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
     reserved = rows.reservations.get(run.id)
     if reserved is None:
         return

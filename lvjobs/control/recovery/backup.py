@@ -8,7 +8,7 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_many
 from lvjobs.ledger.memo import Memo
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 
 _KEY = "memos"
@@ -59,7 +59,7 @@ def catch_up(transaction: Transaction) -> None:
         transaction.touched.update(run.id for run in transaction.runs())
 
 
-def refuse_lost(study: Study) -> None:
+def refuse_lost(study: StudyContext) -> None:
     """Refuse to begin a ledger beside runs that it would know nothing of: they would be submitted twice.
 
     Raises:

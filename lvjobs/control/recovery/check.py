@@ -21,7 +21,7 @@ from lvjobs.ledger.copies import Soundness, examine
 from lvjobs.ledger.database import HEAD, open_ledger
 from lvjobs.ledger.lease import claim_path
 from lvjobs.ledger.storage import Storage, concerns, storage_of
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 
 _LAB = "lab"
@@ -53,7 +53,7 @@ class Checked:
         }
 
 
-def check(study: Study, wait: float) -> Checked:
+def check(study: StudyContext, wait: float) -> Checked:
     """Check everything, and change nothing. Waits `wait` seconds for another process to end its pass.
 
     Raises:
@@ -89,7 +89,7 @@ def check(study: Study, wait: float) -> Checked:
     return Checked(storage, sound, facts, tuple(findings))
 
 
-def _of_file(sound: Soundness, study: Study, number: int) -> Iterator[Finding]:
+def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Finding]:
     path = study.layout.database
     for problem in sound.problems:
         remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
@@ -118,7 +118,7 @@ def is_elsewhere(profile: str) -> bool:
     return profile not in (LOCAL, _LAB)
 
 
-def around(study: Study, storage: Storage) -> Iterator[Finding]:
+def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:
     """Where the study lies, and who may look into it."""
     for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile), where=study.where):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)

@@ -11,12 +11,12 @@ from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.driver.driver import Standing, set_standing
 from lvjobs.control.driver.notify import count_as_told
-from lvjobs.control.reconcile.classify import Death, classify
+from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.observe import read_attempts, read_done
 from lvjobs.control.stages.requests import UNDECIDED
-from lvjobs.ledger.records import Attempt, Event, Run
+from lvjobs.ledger.records import AttemptRecord, Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import Cause, HeldFor, RunState, StageState
 
@@ -52,11 +52,11 @@ def stake_of(transaction: Transaction) -> Stake:
     return Stake(len(jobs), len(runs), len(stages))
 
 
-def _starts_by_itself(run: Run) -> bool:
+def _starts_by_itself(run: RunRecord) -> bool:
     return not run.state.is_at_rest or run.held_for is HeldFor.BUDGET
 
 
-def disown(transaction: Transaction, study: Study, original: str, now: float) -> Stake:
+def disown(transaction: Transaction, study: StudyContext, original: str, now: float) -> Stake:
     """Settle all submissions, pause what is open, stop stages and the driver. Returns the counts of what was given up.
 
     `original` is the path of the study that was copied.
@@ -78,12 +78,12 @@ def disown(transaction: Transaction, study: Study, original: str, now: float) ->
     return stake
 
 
-def _disown_run(transaction: Transaction, run: Run, files: RunLayout, original: str, now: float) -> None:
+def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, original: str, now: float) -> None:
     known = transaction.attempts([run.id])
     try:
         if read_done(files) is not None:
             return  # the next pass completes it: its job has nothing more to do
-        attempts: Sequence[Attempt] = read_attempts(run.id, known, files, (now, now))[0]
+        attempts: Sequence[AttemptRecord] = read_attempts(run.id, known, files, (now, now))[0]
     except (OSError, ValueError, TypeError):  # the next pass reports what cannot be read
         attempts = known
     ended = [_ended(attempt, original, now) for attempt in attempts]
@@ -105,17 +105,19 @@ def _disown_run(transaction: Transaction, run: Run, files: RunLayout, original: 
     transaction.add_event(Event(now, RunState.PAUSED.value, f"paused: {reason}", run.id))
 
 
-def _ended(attempt: Attempt, original: str, now: float) -> Attempt:
+def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
     """Return the attempt as it ended for the copy: without a charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
-    death = Death(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
+    death = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
     if attempt.has_last_word:
         death = classify(attempt, None)
     return replace(attempt, cause=death.cause, evidence=death.evidence, ended=now)
 
 
-def _save(transaction: Transaction, run: Run, attempts: Sequence[Attempt], *, known: Collection[Attempt]) -> None:
+def _save(
+    transaction: Transaction, run: RunRecord, attempts: Sequence[AttemptRecord], *, known: Collection[AttemptRecord]
+) -> None:
     if list(attempts) == list(known):
         return
     transaction.save_attempts([attempt for attempt in attempts if attempt.id])

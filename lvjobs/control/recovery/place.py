@@ -22,8 +22,8 @@ from lvjobs.files import write_atomic
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.records import Event
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.place import Place, parse_place
-from lvjobs.study.config import Study
+from lvjobs.records.place import StudyLocation, parse_place
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 
 _SETTING = "place"
@@ -33,7 +33,7 @@ class PlaceUnclear(UsageError):
     """The study is not where it was, and only the user knows whether it was moved or copied."""
 
 
-class Verdict(str, Enum):
+class StudyOrigin(str, Enum):
     """What became of the study since its place was recorded."""
 
     HERE = "here"
@@ -42,7 +42,7 @@ class Verdict(str, Enum):
     UNCLEAR = "unclear"
 
 
-def judge(recorded: Place, here: Place) -> Verdict:
+def judge(recorded: StudyLocation, here: StudyLocation) -> StudyOrigin:
     """Compare the recorded place with the directory that the study was opened in.
 
     The same path is the same place, whatever the inode: a backup was restored there, or another host mounts it with
@@ -50,14 +50,14 @@ def judge(recorded: Place, here: Place) -> Verdict:
     """
     names = [name for name in (recorded.path, *recorded.former) if name != here.path]
     if recorded.path == here.path or any(_is_same_directory(name, here.path) for name in names):
-        return Verdict.HERE
+        return StudyOrigin.HERE
     if any(_lives_at(recorded.study, name) for name in names):
-        return Verdict.COPIED
+        return StudyOrigin.COPIED
     # The root of a file system has the same inode number on many of them.
     is_root = recorded.device != here.device and os.path.ismount(here.path)
     if recorded.inode == here.inode and not is_root:
-        return Verdict.HERE if here.path in recorded.former else Verdict.MOVED
-    return Verdict.UNCLEAR
+        return StudyOrigin.HERE if here.path in recorded.former else StudyOrigin.MOVED
+    return StudyOrigin.UNCLEAR
 
 
 def _is_same_directory(one: str, other: str) -> bool:
@@ -73,14 +73,14 @@ def _lives_at(study: str, path: str) -> bool:
     return found is not None and (found.study, found.path) == (study, path)
 
 
-def read_place(layout: StudyLayout) -> Place | None:
+def read_place(layout: StudyLayout) -> StudyLocation | None:
     """Return the place that is kept beside runs.db, None where it is missing or cannot be read."""
     with suppress(OSError, ValueError):
         return parse_place(layout.place.read_text(encoding="utf-8"))
     return None
 
 
-def recorded_place(transaction: Transaction) -> Place | None:
+def recorded_place(transaction: Transaction) -> StudyLocation | None:
     """Return the study's recorded place, None in a ledger that no release with this record has opened."""
     text = transaction.setting(_SETTING)
     return None if text is None else parse_place(text)
@@ -93,7 +93,7 @@ def restore_place(transaction: Transaction, layout: StudyLayout) -> None:
         transaction.set_setting(_SETTING, found.to_json())
 
 
-def keep_place(layout: StudyLayout, recorded: Place | None) -> None:
+def keep_place(layout: StudyLayout, recorded: StudyLocation | None) -> None:
     """Keep the recorded place beside runs.db. Call it once the transaction that recorded it is committed."""
     if recorded is not None and recorded != read_place(layout):
         write_atomic(layout.place, recorded.to_json())
@@ -107,7 +107,7 @@ class Arrival:
     left: str = ""
 
 
-def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict | None = None) -> Arrival:
+def arrive(transaction: Transaction, study: StudyContext, now: float, answer: StudyOrigin | None = None) -> Arrival:
     """Record where the study lives; disown the original's jobs in a copy.
 
     `answer` is the user's word on a place that is unclear: MOVED or COPIED.
@@ -122,12 +122,12 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
         transaction.set_setting(_SETTING, here.to_json())
         return Arrival()
     verdict = judge(recorded, here)
-    if verdict is Verdict.UNCLEAR:
+    if verdict is StudyOrigin.UNCLEAR:
         stake = stake_of(transaction)
         if answer is None and stake.is_any:
             _ask(study, recorded, here, stake)
-        verdict = answer or Verdict.MOVED
-    if verdict is Verdict.HERE:
+        verdict = answer or StudyOrigin.MOVED
+    if verdict is StudyOrigin.HERE:
         if recorded.path == here.path and recorded.inode != here.inode:
             now_here = replace(recorded, device=here.device, inode=here.inode)
             transaction.set_setting(_SETTING, now_here.to_json())
@@ -135,7 +135,7 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
     relocate(transaction, study, Path(recorded.path))
     names = dict.fromkeys((*recorded.former, recorded.path))
     former = tuple(name for name in names if name != here.path)
-    if verdict is Verdict.MOVED:
+    if verdict is StudyOrigin.MOVED:
         here = replace(here, study=recorded.study)
         text = news = f"the study was moved here from {recorded.path}; its jobs are followed from here"
     else:
@@ -144,31 +144,34 @@ def arrive(transaction: Transaction, study: Study, now: float, answer: Verdict |
         text, news = _disowned(recorded.path, stake), _disowned(recorded.path, stake, study.where)
     transaction.set_setting(_SETTING, replace(here, former=former).to_json())
     transaction.add_event(Event(now, "place", text))
-    return Arrival([news], recorded.path if verdict is Verdict.MOVED else "")
+    return Arrival([news], recorded.path if verdict is StudyOrigin.MOVED else "")
 
 
-def other_place(transaction: Transaction, study: Study) -> Iterator[Finding]:
+def other_place(transaction: Transaction, study: StudyContext) -> Iterator[Finding]:
     """Yield a note where the study is not in its recorded place."""
     recorded = recorded_place(transaction)
-    verdict = Verdict.HERE if recorded is None else judge(recorded, _place_of(study.root))
+    verdict = StudyOrigin.HERE if recorded is None else judge(recorded, _place_of(study.root))
     status = remedies.STATUS(*study.where)
     moved_on = {
-        Verdict.MOVED: ("was moved here", f"the next command that makes a pass records it: {status}"),
-        Verdict.COPIED: ("is in use there, and this is a copy", f"the next command leaves its jobs to it: {status}"),
-        Verdict.UNCLEAR: ("was moved or copied here", f"type: {status}, which asks you which"),
+        StudyOrigin.MOVED: ("was moved here", f"the next command that makes a pass records it: {status}"),
+        StudyOrigin.COPIED: (
+            "is in use there, and this is a copy",
+            f"the next command leaves its jobs to it: {status}",
+        ),
+        StudyOrigin.UNCLEAR: ("was moved or copied here", f"type: {status}, which asks you which"),
     }
     if recorded is not None and verdict in moved_on:
         happened, follows = moved_on[verdict]
         yield Finding("note", "runs.db", f"the study of {recorded.path} {happened}", follows)
 
 
-def _place_of(root: Path) -> Place:
+def _place_of(root: Path) -> StudyLocation:
     path = root.resolve()
     status = path.stat()
-    return Place(secrets.token_hex(8), str(path), status.st_dev, status.st_ino)
+    return StudyLocation(secrets.token_hex(8), str(path), status.st_dev, status.st_ino)
 
 
-def _ask(study: Study, recorded: Place, here: Place, stake: Stake) -> NoReturn:
+def _ask(study: StudyContext, recorded: StudyLocation, here: StudyLocation, stake: Stake) -> NoReturn:
     raise PlaceUnclear(
         f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
         f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type "
@@ -185,7 +188,7 @@ def _disowned(original: str, stake: Stake, where: Sequence[str] = ()) -> str:
     )
 
 
-def _check_sound(study: Study) -> None:
+def _check_sound(study: StudyContext) -> None:
     database = study.layout.database
     problems = examine(database).problems
     if problems:

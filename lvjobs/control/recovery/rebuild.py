@@ -19,7 +19,6 @@ from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.recovery.backup import MemoKeeper
@@ -32,8 +31,9 @@ from lvjobs.ledger.copies import put_aside
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import Event, Reservation
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.words import MemberState, RunState
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Rebuilt:
         return {**counts, "lost": list(self.lost), "notes": list(self.notes), "aside": [str(p) for p in self.aside]}
 
 
-def rebuild(study: Study, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
+def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
     """Make the ledger anew. `aside`: a ledger that is there is renamed, else it is left alone.
 
     Raises:
@@ -105,7 +105,7 @@ def _remove(path: Path) -> None:
             each.unlink()
 
 
-def _recover_all(study: Study, now: float) -> tuple[list[Recovered], list[str]]:
+def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list[str]]:
     """The runs, in the order that they were declared; and the directories that were passed over, in words."""
     layout = study.layout
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
@@ -147,7 +147,9 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
         yield replace(each, memo=replace(each.memo, attempts=attempts))
 
 
-def _ask(study: Study, found: Sequence[Recovered], factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
+def _ask(
+    study: StudyContext, found: Sequence[Recovered], factory: ClusterFactory
+) -> tuple[Mapping[str, Snapshot], list[str]]:
     """What the schedulers have of jobs under our tokens, and what is wrong with a scheduler that does not answer."""
     members = [member for each in found for member in each.memo.members if member.state is not MemberState.SETTLED]
     tokens = {member.token for member in members}
@@ -198,7 +200,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
     return len(attempts)
 
 
-def _of_the_study(study: Study, found: Sequence[Recovered]) -> Iterator[str]:
+def _of_the_study(study: StudyContext, found: Sequence[Recovered]) -> Iterator[str]:
     """What no run directory tells of, as far as this study had it."""
     stages = {stage for each in found for stage in each.memo.cells} | {each.run.stage for each in found}
     for stage in study.config.stage:

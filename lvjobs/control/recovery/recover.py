@@ -9,18 +9,18 @@ from typing import TypeAlias
 from lvjobs import remedies
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.memo import Memo, parse_memo
-from lvjobs.ledger.records import Attempt, Member, Run, Submission
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState
+from lvjobs.tasks.registry import rates_of
 
 Code: TypeAlias = Callable[[str], str]
 
@@ -33,7 +33,7 @@ class Recovered:
     lost: Sequence[str] = ()
 
     @property
-    def run(self) -> Run:
+    def run(self) -> RunRecord:
         """The run."""
         return self.memo.run
 
@@ -47,7 +47,7 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
         LvjobsError: it is no run directory that can be read; the message says why.
     """
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
         journals = {number: _journal(files, number) for number in claims}
@@ -83,7 +83,7 @@ def _journal(files: RunLayout, generation: int) -> bytes:
         return b""
 
 
-def _told(attempt: Attempt, claim: Claim, journal: bytes, now: float) -> Attempt:
+def _told(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
     """An attempt by its journal, and by what passes concluded of it."""
     seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
     own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
@@ -127,7 +127,7 @@ def _guess(
             f"known; to go on with it: {remedies.RESUME_RUN(run=found.name)}; to end it: "
             f"{remedies.CANCEL(run=found.name)}"
         )
-    run = Run(
+    run = RunRecord(
         id=found.id,
         name=found.name,
         stage=found.stage,
@@ -149,15 +149,15 @@ def _guess(
 
 def _submissions(
     files: RunLayout, run_id: str, config: StudyConfig, claims: Mapping[int, Claim], sent: Sequence[SentJob]
-) -> tuple[list[Submission], list[Member]]:
+) -> tuple[list[SubmissionRecord], list[Member]]:
     """Those that its claims and `sent` tell of, oldest first. All but the newest that may train it are over."""
-    seen: dict[str, Submission] = {}
+    seen: dict[str, SubmissionRecord] = {}
     places: dict[str, int] = {}
     made = files.config.stat().st_mtime
     for each in sorted(sent, key=lambda one: one.created):
         profile = config.profile if backend_of(config.profile) == each.backend else each.backend
         job_id = each.job_id
-        seen[each.token] = Submission(
+        seen[each.token] = SubmissionRecord(
             each.token, profile, each.backend, each.created, len(each.run_directories), job_id
         )
         places[each.token] = [path.name for path in each.run_directories].index(files.root.name)
@@ -166,7 +166,7 @@ def _submissions(
             job, _, index = claim.job_id.partition("_")
             size = int(index) + 1 if index else 1
             backend = backend_of(config.profile)
-            seen[claim.token] = Submission(claim.token, config.profile, backend, made, size, job)
+            seen[claim.token] = SubmissionRecord(claim.token, config.profile, backend, made, size, job)
             places[claim.token] = int(index or 0)
     may = [token for token in seen if not (files.revoked / token).exists()]
     members = []

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.control.submission.run_directories import prepare
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 
 
-def relocate(transaction: Transaction, study: Study, former: Path) -> int:
+def relocate(transaction: Transaction, study: StudyContext, former: Path) -> int:
     """Let the paths of runs and of requested stages lead into the study as it lies now.
 
     A run keeps its fingerprint, which is of the configuration that it was declared with. Harmless when done twice.
@@ -36,7 +36,7 @@ def relocate(transaction: Transaction, study: Study, former: Path) -> int:
     return len(moved)
 
 
-def _moved(run: Run, former: Path, root: Path) -> Run:
+def _moved(run: RunRecord, former: Path, root: Path) -> RunRecord:
     parts = {"profile": run.profile, "resources": run.resources, "typed": run.typed}
     params = translated(run.config["params"], former, root)
     if params == run.config["params"]:

@@ -2,26 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.control.session import Session
-from lvjobs.control.stages.evaluations import Trial, adapter_of, evaluation, evaluation_name, training_of
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.outcomes import measured, outcome_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.search import next_trials
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import KnownRuns, SweepOf, Wanted, declare, default_name
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
 from lvjobs.control.submission.send import Shortfall, reservations_for
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.request import Request
 from lvjobs.sweep.selection import rank, waits_for
+from lvjobs.tasks.registry import task_of
 
 OPEN = (StageState.ASKED, StageState.RUNNING)
 
@@ -33,16 +32,16 @@ class _Stages:
     records: dict[str, StageRecord]
     stages: Sequence[Stage]
     cells: Mapping[str, Sequence[str]]
-    runs: Mapping[str, Run]
+    runs: Mapping[str, RunRecord]
 
-    def runs_of(self, name: str) -> list[Run]:
+    def runs_of(self, name: str) -> list[RunRecord]:
         return [self.runs[run_id] for run_id in self.cells.get(name, ())]
 
     def ground_of(self, stage: Stage) -> RunConfig | None:
         """The run whose settings it takes over; None where it is from no stage."""
         if not stage.origin:
             return None
-        return RunConfig.model_validate(self.runs[self.records[stage.origin].winner].config)
+        return self.runs[self.records[stage.origin].winner].configuration
 
 
 def advance(session: Session) -> list[str]:
@@ -82,7 +81,7 @@ def _read(session: Session) -> _Stages:
         records = {record.name: record for record in transaction.stages()}
         if not anything_to_come(list(records.values())):
             return _Stages(records, [], {}, {})
-        stages = in_order([Stage.model_validate(record.definition) for record in records.values()])
+        stages = in_order([record.stage for record in records.values()])
         looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
         looked_at |= {name for stage in stages if stage.name in looked_at for name in stage.evaluate}
         cells = {name: run_ids for name, run_ids in transaction.cells().items() if name in looked_at}
@@ -132,7 +131,9 @@ def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
     names = [default_name(config, stage.name, stage.varied) for config in configs]
     file = request.file_of(stage)
-    return _enter(session, record, Wanted(configs, names, stage.name, request.profile, request.resources, file=file))
+    return _enter(
+        session, record, RunRequest(configs, names, stage.name, request.profile, request.resources, file=file)
+    )
 
 
 def _search(session: Session, stage: Stage) -> list[str]:
@@ -152,7 +153,7 @@ def _search(session: Session, stage: Stage) -> list[str]:
     return told + _decide(session, seen, stage, record)  # which waits: while trials are to come, one is open
 
 
-def _enter(session: Session, record: StageRecord, wanted: Wanted) -> list[str]:
+def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[str]:
     """All of the stage's new runs, or none where the budget has no room for all: then it waits."""
     if session.absence(wanted.profile):
         return []  # it stays due
@@ -237,12 +238,12 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     return _set(session, record, StageState.COMPLETED, "")
 
 
-def _is_for_the_user(run: Run) -> bool:
+def _is_for_the_user(run: RunRecord) -> bool:
     """Whether it is held until somebody takes it up."""
     return run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
 
 
-def _sources(seen: _Stages, stage: Stage) -> list[Run]:
+def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:
     """The runs that the stage evaluates, as far as they are declared: each once, whatever stages have it in common."""
     every = [
         run
@@ -253,18 +254,16 @@ def _sources(seen: _Stages, stage: Stage) -> list[Run]:
     return list({run.id: run for run in every}.values())
 
 
-def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> Wanted:
+def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> RunRequest:
     """The evaluations that the stage wants, of the base model and of runs; save those that are `known`."""
     made: list[tuple[RunConfig, str, str]] = []
-    for prompt, config in zip(stage.zero_shot, zero_shot(stage, seen.stages, request), strict=True):
-        subject = f"zero-shot-{prompt}-{Path(config.params['training']['model']).name}"
-        made.append((config, evaluation_name(subject, config), ""))
+    for subject, config in zero_shot(stage, seen.stages, request):
+        made.append((config, default_name(config, subject), ""))
     for run in _sources(seen, stage):
-        training = training_of(run)
-        adapter = adapter_of(layout.run(run.name))
-        config = evaluation(training, Trial(), request.systems, adapter, training.format)
-        made.append((config, evaluation_name(run.name, config), run.id))
+        final = layout.run(run.name).final
+        config = task_of(run.config).evaluation(run.name, run.params, final, request.systems)
+        made.append((config, default_name(config, run.name), run.id))
     new = [each for each in made if known.find(each[0]) is None]
     configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
     file = request.file_of(stage)
-    return Wanted(configs, names, stage.name, request.profile, request.resources, after=after, file=file)
+    return RunRequest(configs, names, stage.name, request.profile, request.resources, after=after, file=file)

@@ -9,9 +9,7 @@ from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import measured
 from lvjobs.control.stages.search import trials_of
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
-from lvjobs.study.run import RunConfig
-from lvjobs.study.stages import Stage
+from lvjobs.ledger.records import RunRecord
 from lvjobs.sweep.grid import settings_of
 from lvjobs.sweep.selection import Candidate, rank
 
@@ -31,7 +29,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
     where = session.study.where
     if record is None or not cells:
         raise UsageError(f"stage {name!r} has no runs yet; see what is declared: {remedies.SWEEP_PLAN(*where)}")
-    stage = Stage.model_validate(record.definition)
+    stage = record.stage
     if stage.evaluates:
         raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS(*where)}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
@@ -54,10 +52,10 @@ def standing(session: Session, name: str) -> dict[str, Any]:
 
 
 def _row(
-    candidate: Candidate, runs: Mapping[str, Run], varied: Sequence[str], spent: Mapping[str, int], winner: str
+    candidate: Candidate, runs: Mapping[str, RunRecord], varied: Sequence[str], spent: Mapping[str, int], winner: str
 ) -> dict[str, Any]:
     first = runs[candidate.cells[0].run_id]
-    settings = settings_of(RunConfig.model_validate(first.config))
+    settings = settings_of(first.configuration)
     return {
         "runs": [cell.name for cell in candidate.cells],
         "states": [runs[cell.run_id].state.value for cell in candidate.cells],
@@ -74,7 +72,7 @@ def _row(
     }
 
 
-def _varied(runs: Sequence[Run]) -> list[str]:
+def _varied(runs: Sequence[RunRecord]) -> list[str]:
     """The settings in which the runs differ, save the seed."""
-    every = [settings_of(RunConfig.model_validate(run.config)) for run in runs]
+    every = [settings_of(run.configuration) for run in runs]
     return [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]

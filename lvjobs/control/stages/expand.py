@@ -6,13 +6,12 @@ And as if a sampler proposed the dearest point of a stage's space each time, whe
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, ends
 from lvjobs.study.stages import Stage
-from lvjobs.study.training import TrainingConfig
 from lvjobs.sweep.grid import Points
 from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import task_of
 
 Price = Callable[[RunConfig], int]
 Proposed = Callable[[Stage, RunConfig | None], Points]
@@ -38,7 +37,8 @@ def unfold(
     found: dict[str, list[RunConfig]] = {}
     for stage in stages:
         if stage.evaluates:
-            found[stage.name] = zero_shot(stage, stages, request, series) if series else []
+            made = zero_shot(stage, stages, request, series) if series else []
+            found[stage.name] = [config for _, config in made]
             continue
         winner = None
         if stage.origin is not None:
@@ -78,10 +78,15 @@ def dearest(
     return max(corners(stage.space, costly), key=cost)
 
 
-def zero_shot(stage: Stage, stages: Sequence[Stage], request: Request, series: int | None = None) -> list[RunConfig]:
-    """Evaluations of the base model, one a prompt; of `series` systems where it is not known which these are."""
+def zero_shot(
+    stage: Stage, stages: Sequence[Stage], request: Request, series: int | None = None
+) -> list[tuple[str, RunConfig]]:
+    """Return the stage's evaluations of the untrained model, one a prompt, each with what it is called.
+
+    `series`: how many systems are forecast, where it is not known which these are.
+    """
     if not stage.zero_shot:
         return []
-    training = TrainingConfig.model_validate(request.configs(stage, stages)[0].params)
+    config = request.configs(stage, stages)[0]
     systems = request.systems or list(range(series or 0))
-    return [evaluation(training, Trial(), systems, prompt=prompt) for prompt in stage.zero_shot]
+    return task_of(config).untrained(config.params, stage.zero_shot, systems)

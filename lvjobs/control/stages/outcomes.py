@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.cost import work_ahead
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.records.curves import curves, value_at
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import canonical_json
@@ -21,7 +21,7 @@ _STANDINGS: Mapping[RunState, Standing] = {
 }
 
 
-def outcome_of(run: Run, terms: Terms) -> Outcome:
+def outcome_of(run: RunRecord, terms: Terms) -> Outcome:
     """How a run stands for its stage, without its value."""
     candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
     flops = terms.price(run, work_ahead(run.config, 0))
@@ -32,12 +32,12 @@ def outcome_of(run: Run, terms: Terms) -> Outcome:
     return Outcome(run.id, run.name, candidate, standing, flops=flops)
 
 
-def measured(run: Run, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
+def measured(run: RunRecord, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
     """How a run stands, with the value that the rule looks for in its journals."""
     return replace(outcome_of(run, terms), value=value_at(curve_of(run, rule, layout), rule.at, rule.mode))
 
 
-def curve_of(run: Run, rule: Select, layout: StudyLayout) -> Mapping[int, float]:
+def curve_of(run: RunRecord, rule: Select, layout: StudyLayout) -> Mapping[int, float]:
     """Step -> the rule's metric, by the run's journals."""
     journals = sorted(layout.run(run.name).journals.glob("*.jsonl"))
     return curves(path.read_bytes() for path in journals).of(rule.metric)

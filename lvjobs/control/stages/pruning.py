@@ -7,16 +7,16 @@ from pathlib import Path
 from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import pause
 from lvjobs.control.session import Session
-from lvjobs.ledger.records import Event, Run
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState
-from lvjobs.sweep.pruning import Report, new_reports, pruned
+from lvjobs.sweep.pruning import RungValue, new_reports, pruned
 
 
 @dataclass(frozen=True)
-class Kept:
+class PruningRecord:
     """What the ledger has of a stage's pruning: the reports, oldest first, and the ids of the runs that are pruned."""
 
     stage: str
@@ -24,7 +24,7 @@ class Kept:
     pruned: Sequence[str] = ()
 
 
-def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
+def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
     """Take down what the stage's runs have reached, and pause those that are not worth going on with. In words.
 
     One that belongs to the best after all, now that others have come so far, is taken up again. One that the user takes
@@ -58,11 +58,11 @@ def prune(session: Session, stage: Stage, runs: Sequence[Run]) -> list[str]:
     return told
 
 
-def _is_pruned(run: Run) -> bool:
+def _is_pruned(run: RunRecord) -> bool:
     return run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED
 
 
-def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[Run]) -> list[str]:
+def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
     """The runs, and what was to come after them, go on at their checkpoints."""
     told = []
     assert stage.prune is not None
@@ -83,13 +83,13 @@ def _curve(journals: Sequence[Path], stage: Stage) -> Mapping[int, float]:
     return curves(path.read_bytes() for path in journals).of(stage.select.metric)
 
 
-def _with_followers(session: Session, run: Run) -> list[str]:
+def _with_followers(session: Session, run: RunRecord) -> list[str]:
     """The run, and what comes after it and never will."""
     with session.ledger.transaction() as transaction:
         return [run.name, *(other.name for other in transaction.runs(only_open=True) if other.after == run.id)]
 
 
-def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
+def _why(stage: Stage, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:
     rule = stage.prune
     assert rule is not None
     than = "the median" if rule.kind == "median" else f"the best 1/{rule.factor}"
@@ -99,10 +99,10 @@ def _why(stage: Stage, run: Run, report: Report, names: Sequence[str]) -> str:
     )
 
 
-def _read(transaction: Transaction, stage: str) -> tuple[list[Report], list[str]]:
-    kept = transaction.row("prunings", Kept, stage=stage) or Kept(stage)
-    return [Report(*each) for each in kept.reports], list(kept.pruned)
+def _read(transaction: Transaction, stage: str) -> tuple[list[RungValue], list[str]]:
+    kept = transaction.row("prunings", PruningRecord, stage=stage) or PruningRecord(stage)
+    return [RungValue(*each) for each in kept.reports], list(kept.pruned)
 
 
-def _write(transaction: Transaction, stage: str, reports: Sequence[Report], pruned_: Sequence[str]) -> None:
-    transaction.set_rows("prunings", [Kept(stage, [astuple(each) for each in reports], pruned_)], stage=stage)
+def _write(transaction: Transaction, stage: str, reports: Sequence[RungValue], pruned_: Sequence[str]) -> None:
+    transaction.set_rows("prunings", [PruningRecord(stage, [astuple(each) for each in reports], pruned_)], stage=stage)

@@ -7,7 +7,7 @@ from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Event, Run, StageRecord
+from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState, StageState
@@ -58,7 +58,7 @@ def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
     """
     if not record.request:
         return False
-    before, now = (Stage.model_validate(each) for each in (record.definition, changes["definition"]))
+    before, now = record.stage, Stage.model_validate(changes["definition"])
     old, new = (Request.model_validate(each) for each in (record.request, changes["request"]))
     patience = {"on_hold": now.on_hold, "quorum": now.quorum}
     before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))
@@ -113,7 +113,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
         if run.id == record.winner and record.by_hand:
             return [f"{name}: {run.name} is its winner already"]
         if run.id != record.winner:
-            check_later(Stage.model_validate(record.definition), transaction.stages())
+            check_later(record.stage, transaction.stages())
         changes = {"winner": run.id, "because": because.strip(), "by_hand": True}
         transaction.update_stage(name, **changes, state=StageState.COMPLETED, reason="")
         text = f"{name}: {run.name} chosen by hand: {because.strip()}"
@@ -129,7 +129,7 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
     """
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
-        if quorum is not None and Stage.model_validate(record.definition).evaluates:
+        if quorum is not None and record.stage.evaluates:
             raise UsageError(
                 f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
                 "leave it out"
@@ -186,7 +186,7 @@ def stop(session: Session, name: str) -> list[str]:
     return told + (pause(session, mine, "its stage was stopped", held_for=HeldFor.STOPPED) if mine else [])
 
 
-def _is_stoppable(run: Run) -> bool:
+def _is_stoppable(run: RunRecord) -> bool:
     """Not what was pruned: it would be taken up with the others."""
     return not run.state.is_final and run.held_for is not HeldFor.PRUNED
 

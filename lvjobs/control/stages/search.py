@@ -11,14 +11,14 @@ from typing import Any
 
 from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, measured, outcome_of
-from lvjobs.control.submission.declare import KnownRuns, SweepOf, Wanted, declare, default_name
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
 from lvjobs.control.submission.send import Shortfall, reservations_for
-from lvjobs.ledger.records import Run, StageRecord
+from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
-from lvjobs.sweep.sampling import History, Verdict, propose, room, verdict
+from lvjobs.sweep.sampling import SearchHistory, TrialOutcome, propose, room, verdict
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Turn:
     trial is open, or all that there will be have ended.
     """
 
-    wanted: Wanted | None
+    wanted: RunRequest | None
     shortfall: Shortfall | None
 
 
 @dataclass(frozen=True)
-class Kept:
+class SearchRecord:
     """What the ledger has of a stage's search; `identity` says of which (`Request.search_identity`)."""
 
     stage: str
@@ -42,9 +42,9 @@ class Kept:
     entries: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def history(self) -> History:
+    def history(self) -> SearchHistory:
         """Return what was proposed and learned."""
-        return History.from_json(self.entries)
+        return SearchHistory.from_json(self.entries)
 
 
 def next_trials(
@@ -52,22 +52,22 @@ def next_trials(
     record: StageRecord,
     stages: Sequence[Stage],
     ground: RunConfig | None,
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
 ) -> Turn:
     """Tell the sampler what has ended since, and let it propose. `runs` are the stage's, `ground` its origin's winner.
 
     Raises:
         UsageError: a point that [train] refuses; names the stage.
     """
-    stage, request = Stage.model_validate(record.definition), Request.model_validate(record.request)
+    stage, request = record.stage, Request.model_validate(record.request)
     search = stage.search
     assert search is not None
     identity = request.search_identity(stage, stages, ground)
     with session.ledger.transaction() as transaction:
         kept = kept_of(transaction, stage.name)
-    history = kept.history if kept.identity == identity else History()
+    history = kept.history if kept.identity == identity else SearchHistory()
     known = KnownRuns(runs)
-    verdicts: dict[int, Verdict] = {}
+    verdicts: dict[int, TrialOutcome] = {}
     pending: list[tuple[int, Sequence[RunConfig]]] = []
     passed_over = []
     for number, trial in enumerate(history.trials):
@@ -92,21 +92,21 @@ def next_trials(
     new = points[: max(0, fitting - len(pending))]
     if verdicts or new:
         with session.ledger.transaction() as transaction:
-            kept = Kept(stage.name, identity, now.proposed(new).to_json())
+            kept = SearchRecord(stage.name, identity, now.proposed(new).to_json())
             transaction.set_rows("searches", [kept], stage=stage.name)
     return Turn(wanted, shortfall if wanted is None else None)
 
 
-def kept_of(transaction: Transaction, stage: str) -> Kept:
+def kept_of(transaction: Transaction, stage: str) -> SearchRecord:
     """What was proposed for a stage, and learned; nothing where nothing was."""
-    return transaction.row("searches", Kept, stage=stage) or Kept(stage)
+    return transaction.row("searches", SearchRecord, stage=stage) or SearchRecord(stage)
 
 
-def _stands(session: Session, run: Run) -> str:
+def _stands(session: Session, run: RunRecord) -> str:
     return outcome_of(run, session.terms).standing
 
 
-def _verdict(session: Session, stage: Stage, runs: Sequence[Run]) -> Verdict | None:
+def _verdict(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> TrialOutcome | None:
     if any(_stands(session, run) in ("open", "held") for run in runs):
         return None
     layout = session.study.layout
@@ -117,7 +117,7 @@ def _verdict(session: Session, stage: Stage, runs: Sequence[Run]) -> Verdict | N
 
 def _fitting(
     session: Session, record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]
-) -> tuple[Wanted | None, int, Shortfall | None]:
+) -> tuple[RunRequest | None, int, Shortfall | None]:
     """As many of the trials, the first of them first, as the budget has room for; and what the next one lacks."""
     if not trials:
         return None, 0, None
@@ -135,9 +135,9 @@ def _fitting(
     return _wanted(record, request, trials[:fitting]) if fitting else None, fitting, shortfall
 
 
-def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> Wanted:
+def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> RunRequest:
     """Their runs: each once, also where two trials propose the same."""
-    stage = Stage.model_validate(record.definition)
+    stage = record.stage
     named: dict[str, tuple[RunConfig, str]] = {}
     for number, configs in trials:
         for config in configs:
@@ -146,7 +146,7 @@ def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, S
     sweep = SweepOf(record.definition, record.request)
     wanted, names = zip(*named.values(), strict=True)
     file = request.file_of(stage)
-    return Wanted(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)
+    return RunRequest(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)
 
 
 def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:

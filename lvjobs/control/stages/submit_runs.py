@@ -7,16 +7,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster, ClusterError
 from lvjobs.control.backends import keep_profile, used_profile
-from lvjobs.control.code_copies import find_tasks, snapshot_code
 from lvjobs.control.session import Session
 from lvjobs.control.stages.requests import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission.current_settings import file_of
-from lvjobs.control.submission.declare import Declaration, Wanted, check_profile_resources, declare, is_run_of
+from lvjobs.control.submission.declare import Declaration, RunRequest, check_profile_resources, declare, is_run_of
 from lvjobs.control.submission.dispatch import Queue, send_in_turn
 from lvjobs.control.submission.run_directories import prepare
 from lvjobs.control.submission.send import (
-    Sent,
     Shortfall,
+    SubmitResult,
     clear,
     discard,
     is_claimed,
@@ -28,12 +27,13 @@ from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.control.submission.timing import Timing, timing_of
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Reservation, Run
+from lvjobs.ledger.records import Reservation, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
+from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 class OverBudget(UsageError):
@@ -55,9 +55,9 @@ class OverBudget(UsageError):
 class Entered:
     """What became of them. `sent` is None when every run was there already; `note` is what the user should know."""
 
-    existing: Sequence[Run]
-    new: Sequence[Run]
-    sent: Sent | None
+    existing: Sequence[RunRecord]
+    new: Sequence[RunRecord]
+    sent: SubmitResult | None
     note: str = ""
 
 
@@ -69,7 +69,7 @@ class Script:
     computed: str
 
 
-def script(session: Session, wanted: Wanted) -> Script:
+def script(session: Session, wanted: RunRequest) -> Script:
     """The exact batch script that `enter` would submit. Nothing is written."""
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
@@ -81,7 +81,7 @@ def script(session: Session, wanted: Wanted) -> Script:
     return Script(cluster.script(request_for(session.study, timing.applied(first), "0" * 12)), timing.words)
 
 
-def _timing(session: Session, cluster: Cluster, runs: Sequence[Run]) -> Timing:
+def _timing(session: Session, cluster: Cluster, runs: Sequence[RunRecord]) -> Timing:
     if not is_automatic(runs[0].resources):
         return Timing()
     queue = Queue(session.ledger, session.clock())
@@ -89,7 +89,7 @@ def _timing(session: Session, cluster: Cluster, runs: Sequence[Run]) -> Timing:
     return timing_of(session.study.layout, session.ledger, runs, limits)
 
 
-def enter(session: Session, wanted: Wanted) -> Entered:
+def enter(session: Session, wanted: RunRequest) -> Entered:
     """Declare the runs, and submit those that are new as one job or array.
 
     Raises:
@@ -148,7 +148,7 @@ def enter(session: Session, wanted: Wanted) -> Entered:
     return Entered(declared.existing, declared.new, sent, code.note)
 
 
-def _refuse_new(session: Session, wanted: Wanted, why: str) -> None:
+def _refuse_new(session: Session, wanted: RunRequest, why: str) -> None:
     """Refuse runs that are not there yet: `why` nothing can be submitted from this host."""
     with session.ledger.transaction() as transaction:
         new = declare(transaction, wanted, code="").new
@@ -158,7 +158,7 @@ def _refuse_new(session: Session, wanted: Wanted, why: str) -> None:
         )
 
 
-def _check_stage(transaction: Transaction, wanted: Wanted) -> None:
+def _check_stage(transaction: Transaction, wanted: RunRequest) -> None:
     """Refuse a stage that would wait for ever, or that would change what a later one was built on."""
     if wanted.sweep is not None:
         stage = Stage.model_validate(wanted.sweep.definition)
@@ -168,7 +168,7 @@ def _check_stage(transaction: Transaction, wanted: Wanted) -> None:
             check_later(stage, records.values())
 
 
-def _record_stage(transaction: Transaction, wanted: Wanted, declared: Declaration) -> None:
+def _record_stage(transaction: Transaction, wanted: RunRequest, declared: Declaration) -> None:
     """The stage that these runs are the cells of runs from now on; unless it is decided, and nothing is new."""
     if wanted.sweep is None:
         return
@@ -180,12 +180,12 @@ def _record_stage(transaction: Transaction, wanted: Wanted, declared: Declaratio
     transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asked)
 
 
-def _revive(session: Session, wanted: Wanted) -> None:
+def _revive(session: Session, wanted: RunRequest) -> None:
     if wanted.sweep is not None:
         revive(session, wanted.stage)
 
 
-def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[Run]]:
+def _in_turn(session: Session, declared: Declaration) -> tuple[list[RunRecord], list[RunRecord]]:
     """The new runs that may be submitted now, and those that come after one that is not completed."""
     with session.ledger.transaction() as transaction:
         completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
@@ -193,15 +193,15 @@ def _in_turn(session: Session, declared: Declaration) -> tuple[list[Run], list[R
     return list(ready.values()), [run for run in declared.new if run.id not in ready]
 
 
-def _plan(session: Session, later: Sequence[Run]) -> Sent:
+def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     """Nothing to submit yet: what they may spend is reserved, and a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
-    return Sent(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
+    return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
-def _make_room(session: Session, runs: Sequence[Run]) -> None:
+def _make_room(session: Session, runs: Sequence[RunRecord]) -> None:
     for run in runs:
         _refuse_anothers(session.study.layout.run(run.name), run)
     try:
@@ -214,7 +214,7 @@ def _make_room(session: Session, runs: Sequence[Run]) -> None:
         ) from error
 
 
-def _refuse_anothers(files: RunLayout, run: Run) -> None:
+def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
     """Refuse a directory of somebody else's.
 
     One that a worker has claimed, and this ledger does not know, is adopted by the same run and no other.
@@ -227,7 +227,7 @@ def _refuse_anothers(files: RunLayout, run: Run) -> None:
     if not is_claimed(files):
         return
     try:
-        owner = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        owner = RunFile.read(files.config)
         is_own = is_run_of(run, with_values(owner.config.model_dump(mode="json"), owner.declared))
     except (OSError, ValueError):
         is_own = False

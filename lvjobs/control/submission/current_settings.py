@@ -10,29 +10,31 @@ from typing import Any
 from lvjobs.cluster.templates import located_profile
 from lvjobs.control.backends import check_sbatch_options, renew_profile
 from lvjobs.control.submission.declare import check_profile_resources, requested_of
-from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study
+from lvjobs.ledger.records import RunRecord
+from lvjobs.study.config import StudyContext
 from lvjobs.study.current import current, declared_settings, typed_over
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.tables import Resources
+from lvjobs.tasks.registry import task_of
 
 _CHANGED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
 
 
-def file_of(study: Study, stage: str) -> dict[str, Any]:
+def file_of(study: StudyContext, stage: str) -> dict[str, Any]:
     """Return what study.toml says now of how runs of this stage are carried out (`study.current`)."""
     return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
 
 
-def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()) -> Run:
+def renewed(
+    run: RunRecord, study: StudyContext, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()
+) -> RunRecord:
     """Return the run with the settings that its next submission is to have.
 
     Args:
         run: A run without a live job.
         study: Its study, with study.toml as it is now.
         typed: Settings of `lvjobs.study.current` that the user types now, over all others.
-        where: `Study.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
+        where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
 
     Raises:
         UsageError: the settings do not fit the run, or one another.
@@ -45,7 +47,7 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, wher
     check_profile_resources(profile, resources)
     check_sbatch_options(study, resources, profile)
     changes: dict[str, Any] = {}
-    if run.config["task"] != EVALUATE_TASK:  # an evaluation's interval is its own
+    if not task_of(run.config).is_evaluation:  # whose interval is its own
         changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}
     config = {**run.config, **changes}
     return replace(
@@ -59,17 +61,17 @@ def renewed(run: Run, study: Study, typed: Mapping[str, Any] | None = None, wher
     )
 
 
-def changes_of(old: Run, new: Run) -> dict[str, Any]:
+def changes_of(old: RunRecord, new: RunRecord) -> dict[str, Any]:
     """Return the columns of the run that differ."""
     return {key: getattr(new, key) for key in _CHANGED if getattr(new, key) != getattr(old, key)}
 
 
-def differences(old: Run, new: Run) -> str:
+def differences(old: RunRecord, new: RunRecord) -> str:
     """Return the settings that changed, in words: "memory_mb 1000 -> 2000"; empty where none did."""
     return ", ".join(_differences(old, new))
 
 
-def _differences(old: Run, new: Run) -> Iterator[str]:
+def _differences(old: RunRecord, new: RunRecord) -> Iterator[str]:
     before, after = ({"profile": run.profile, **run.resources, **_carried(run)} for run in (old, new))
     computed = {"time_limit_most", *(["time_limit_minutes"] if "time_limit" in after else [])}
     for key in dict.fromkeys([*before, *after]):
@@ -78,5 +80,5 @@ def _differences(old: Run, new: Run) -> Iterator[str]:
             yield f"{key} {was} -> {now}"
 
 
-def _carried(run: Run) -> dict[str, Any]:
+def _carried(run: RunRecord) -> dict[str, Any]:
     return {key: run.config.get(key) for key in CARRIED}

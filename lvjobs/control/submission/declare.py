@@ -4,27 +4,20 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.backends import LOCAL
 from lvjobs.control.backends import gpus_by_default
-from lvjobs.control.budget.cost import rates_of
-from lvjobs.control.budget.task_cost import learn
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.current import typed_over
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"
 """The stage of evaluations."""
-
-_LONGEST = 70
-"""Characters of a name that is made here; what is evaluated is called a little longer."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,7 @@ class SweepOf:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunRequest:
     """Runs that a command asks for: configurations with their names, of one stage, for one profile.
 
     `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
@@ -57,23 +50,23 @@ class Wanted:
     file: Mapping[str, Any] | None = None
     is_named: bool = True
     profile_copy: str = ""
-    """See `Run`."""
+    """See `RunRecord`."""
 
 
 class KnownRuns:
     """The runs that there are, by what they compute."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[RunRecord]) -> None:
         """`runs`, oldest first: where several are the same, the oldest is found."""
-        self._exact: dict[str, Run] = {}
-        self._alike: dict[str, Run] = {}
+        self._exact: dict[str, RunRecord] = {}
+        self._alike: dict[str, RunRecord] = {}
         for run in runs:
-            declared, now = declared_config(run), RunConfig.model_validate(run.config)
+            declared, now = with_values(run.config, run.declared), run.configuration
             self._exact.setdefault(declared.fingerprint, run)
             for identity in (*declared.identities, *now.identities):
                 self._alike.setdefault(identity, run)
 
-    def find(self, config: RunConfig) -> Run | None:
+    def find(self, config: RunConfig) -> RunRecord | None:
         """Return the run of this configuration: the one declared with it, or else one that computes the same."""
         return self._exact.get(config.fingerprint) or self._alike.get(config.identity)
 
@@ -85,24 +78,24 @@ class Declaration:
     `ids` are those of the wanted configurations' runs, in their order.
     """
 
-    new: Sequence[Run]
-    existing: Sequence[Run]
+    new: Sequence[RunRecord]
+    existing: Sequence[RunRecord]
     ids: Sequence[str] = ()
 
 
-def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declaration:
+def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Declaration:
     """Runs for what is wanted; a name whose run has the same configuration is that run.
 
     Raises:
         UsageError: a name is taken by a run of another configuration, or is no name.
     """
-    new: list[Run] = []
-    existing: list[Run] = []
+    new: list[RunRecord] = []
+    existing: list[RunRecord] = []
     there = transaction.runs()
     by_name = {run.name: run for run in there}
     known = KnownRuns(there)
 
-    def add(config: RunConfig, name: str, stage: str, after: str) -> Run:
+    def add(config: RunConfig, name: str, stage: str, after: str) -> RunRecord:
         found = by_name.get(name)
         is_free = wanted.sweep is not None or not wanted.is_named
         if is_free and (found is None or not is_run_of(found, config)):
@@ -127,24 +120,19 @@ def declare(transaction: Transaction, wanted: Wanted, *, code: str) -> Declarati
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
-    learn([RunConfig.model_validate(run.config) for run in new])
-    priced = [replace(run, rates=rates_of(RunConfig.model_validate(run.config))) for run in new]
+    learn([run.configuration for run in new])
+    priced = [replace(run, rates=rates_of(run.configuration)) for run in new]
     return Declaration(priced, existing, [run.id for run in first])
 
 
-def declared_config(run: Run) -> RunConfig:
-    """Return the configuration that the run was declared with."""
-    return with_values(run.config, run.declared)
-
-
-def is_run_of(run: Run, config: RunConfig) -> bool:
+def is_run_of(run: RunRecord, config: RunConfig) -> bool:
     """Return whether the run computes what this configuration says."""
     return KnownRuns([run]).find(config) is not None
 
 
-def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
+def _run(config: RunConfig, name: str, wanted: RunRequest, code: str) -> RunRecord:
     fingerprint = config.fingerprint
-    return Run(
+    return RunRecord(
         id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
         name=name,
         stage=wanted.stage,
@@ -159,12 +147,12 @@ def _run(config: RunConfig, name: str, wanted: Wanted, code: str) -> Run:
     )
 
 
-def _typed(config: RunConfig, wanted: Wanted) -> dict[str, list[Any]]:
+def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:
     """What was typed over study.toml for this run; an evaluation's interval is its own."""
     if wanted.file is None:
         return {}
     requested = {**wanted.resources.model_dump(), "profile": wanted.profile}
-    if config.task != EVALUATE_TASK:
+    if not task_of(config).is_evaluation:
         requested |= {key: getattr(config, key) for key in CARRIED}
     return typed_over(wanted.file, requested)
 
@@ -176,19 +164,12 @@ def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[
         UsageError: the training cannot use as many GPUs or processes.
     """
     gpus = gpus_by_default(profile) if resources.gpus is None else resources.gpus
-    return resources.variables() | _together(resources) | _team(config, gpus, resources)
-
-
-def _together(resources: Resources) -> dict[str, Any]:
-    """How a run shares its array or its job with others."""
-    names = ("max_parallel", "pack", "side_by_side")
-    return {name: value for name in names if (value := getattr(resources, name)) is not None}
+    shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
+    return resources.variables() | shared | _team(config, gpus, resources)
 
 
 def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
-    """How many processes the run's job starts, where that is not one; and no more GPUs than they use.
-
-    A function of one's own is started once, whatever GPUs it has, unless `processes` says otherwise.
+    """Return how the task has the run's job started (see `Task.launch`); alone where it runs beside others.
 
     Raises:
         UsageError: the training cannot use as many.
@@ -201,58 +182,12 @@ def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
                 "by one process each, which share the job's GPUs; leave one of the two out"
             )
         return {}
-    if config.task == EVALUATE_TASK:
-        return {"gpus": 1} if gpus > 1 else {}
-    if config.task == TRAIN_TASK:
-        processes = processes or max(1, gpus)
-        _check_team(int(config.params["batch_size"]), gpus, processes)
-    return {"processes": processes} if processes and processes > 1 else {}
-
-
-def _check_team(batch_size: int, gpus: int, processes: int) -> None:
-    if gpus > 1 and gpus != processes:
-        raise UsageError(
-            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
-            "processes out"
-        )
-    if batch_size % processes:
-        word = "gpus" if gpus > 1 else "processes"
-        raise UsageError(
-            f"{word} = {processes}, and batch_size = {batch_size} does not divide among them, a share for each: set "
-            f"batch_size to a multiple of {processes}, or ask for fewer {word}"
-        )
+    return task_of(config).launch(config.params, gpus, processes)
 
 
 def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
-    """A name that says what matters and that no other configuration gets: `tiny-r4-lr1e-05-c512-s0-3fa9`.
-
-    Of a task of one's own what matters are the `varied` keys, as far as a name may be long: `train-hidden64-s0-3fa9`.
-    """
-    if config.task != TRAIN_TASK:
-        return _own_name(config, prefix, varied)
-    params: Mapping[str, Any] = config.params
-    model = Path(str(params.get("model", "run"))).name or "run"
-    parts = [
-        prefix or model,
-        f"r{params.get('lora_rank')}",
-        f"lr{params.get('learning_rate'):g}",
-        f"c{params.get('context_length')}",
-        f"s{config.seed}",
-        config.fingerprint[:4],
-    ]
-    return "-".join(parts)
-
-
-def _own_name(config: RunConfig, prefix: str, varied: Iterable[str]) -> str:
-    """Settings that a name cannot have, such as a path, are left to the fingerprint."""
-    known = {**config.model_dump(exclude={"params", "task", "seed"}), **config.params}
-    values = [(key, known[key]) for key in varied if key in known]
-    parts = [f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in values]
-    chosen = [part for part in parts if NAME.match(part)]
-    end = [f"s{config.seed}", config.fingerprint[:4]]
-    while len("-".join(made := [prefix or config.task.partition(":")[2], *chosen, *end])) > _LONGEST:
-        chosen.pop()
-    return "-".join(made)
+    """Return the name of a run that the user gave none (see `Task.default_name`)."""
+    return task_of(config).default_name(config, prefix, varied)
 
 
 def check_profile_resources(profile: str, resources: Resources) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limits, Load
 from lvjobs.control.budget.accounts import Terms
-from lvjobs.control.submission.send import Sent, request_for, send
-from lvjobs.control.submission.slots import Room, choices, halves, pack_size, room_for, split, with_more
+from lvjobs.control.submission.send import SubmitResult, request_for, send
+from lvjobs.control.submission.slots import FreeSlots, choices, halves, pack_size, room_for, split, with_more
 from lvjobs.control.submission.timing import timing_of
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Run
-from lvjobs.study.config import Study
+from lvjobs.ledger.records import RunRecord
+from lvjobs.study.config import StudyContext
 from lvjobs.study.words import SubmitOutcome
 
 _FRESH_SECONDS = 3600.0
@@ -66,15 +66,15 @@ class Queue:
             transaction.set_rows("site_limits", [fresh], key=key)
         return limits
 
-    def room(self, cluster: Cluster, profile: str, limits: Limits) -> Room:
+    def room(self, cluster: Cluster, profile: str, limits: Limits) -> FreeSlots:
         """For how many more jobs there is room."""
         backend = backend_of(profile)
         if not limits.caps:
-            return Room()
+            return FreeSlots()
         if backend not in self._loads:
             with suppress(ClusterError):  # then sbatch will say
                 self._loads[backend] = cluster.load()
-        return room_for(limits, self._loads[backend]) if backend in self._loads else Room()
+        return room_for(limits, self._loads[backend]) if backend in self._loads else FreeSlots()
 
     def add(self, profile: str, limits: Limits, jobs: int) -> None:
         """So many jobs more are in the queue, or may be."""
@@ -89,14 +89,14 @@ class Queue:
 
 
 def send_in_turn(
-    study: Study,
+    study: StudyContext,
     queue: Queue,
     cluster: Cluster,
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     terms: Terms,
     now: float,
-    later: Sequence[Run] = (),
-) -> Iterator[Sent]:
+    later: Sequence[RunRecord] = (),
+) -> Iterator[SubmitResult]:
     """Submit runs that have a job in common, the first of them first, array by array while there is room.
 
     When an array goes, it is reserved for all of `runs`, and for `later` ones, what they may spend. The outcomes are as
@@ -110,7 +110,7 @@ def send_in_turn(
     while waiting:
         rooms = {offer: queue.room(cluster, profile, offer.limits) for offer in offers}
         fit = [offer for offer in offers if rooms[offer].jobs != 0]
-        sent = Sent((), "", SubmitOutcome.LIMITED, said=rooms[offers[0]].reason)
+        sent = SubmitResult((), "", SubmitOutcome.LIMITED, said=rooms[offers[0]].reason)
         pack = pack_size(waiting[0])
         sizes: Sequence[int] = ()
         if fit and pack > 1:
@@ -144,7 +144,7 @@ class _Offer:
     limits: Limits
 
 
-def _offers(study: Study, queue: Queue, cluster: Cluster, runs: Sequence[Run]) -> list[_Offer]:
+def _offers(study: StudyContext, queue: Queue, cluster: Cluster, runs: Sequence[RunRecord]) -> list[_Offer]:
     by_qos: dict[str | None, Limits] = {}
     offers = []
     for choice in choices(runs[0].resources):
@@ -155,7 +155,7 @@ def _offers(study: Study, queue: Queue, cluster: Cluster, runs: Sequence[Run]) -
     return offers
 
 
-def wait(ledger: Ledger, runs: Sequence[Run], reason: str) -> None:
+def wait(ledger: Ledger, runs: Sequence[RunRecord], reason: str) -> None:
     """Note why runs are not submitted for now; a later pass tries again."""
     with ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from lvjobs.files import create_exclusive, is_foreign, json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Member, Run, Work
+from lvjobs.ledger.records import Member, RunRecord, WorkCounts
 from lvjobs.records.allowance import Allowance
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState
 
 
-def prepare(study: Study, runs: Sequence[Run]) -> None:
+def prepare(study: StudyContext, runs: Sequence[RunRecord]) -> None:
     """Make the run directories, each with its run.json and a place for claims. Harmless when done twice.
 
     A pass has to see claims at once, and an NFS client looks afresh at a directory that is there, not at a name that
@@ -24,8 +24,9 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
     make_private([study.layout.run(run.name).generations for run in runs])
     for run in runs:
         files = study.layout.run(run.name)
-        config = RunConfig.model_validate(run.config)
-        content = RunFile(id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=config)
+        content = RunFile(
+            id=run.id, name=run.name, stage=run.stage, fingerprint=run.fingerprint, config=run.configuration
+        )
         if run.declared:
             content = content.model_copy(update={"declared": dict(run.declared)})
         # Only what was declared: its code, which reads this, knows no key that is newer.
@@ -33,7 +34,7 @@ def prepare(study: Study, runs: Sequence[Run]) -> None:
     write_many(contents)
 
 
-def write_again(study: Study, runs: Sequence[Run]) -> list[Run]:
+def write_again(study: StudyContext, runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Write the run.json of those runs again whose own is lost, damaged or edited: no job would train them.
 
     A directory of another user's, or of another run, is left alone. Return the runs whose run.json was written.
@@ -43,29 +44,29 @@ def write_again(study: Study, runs: Sequence[Run]) -> list[Run]:
     return lost
 
 
-def _is_lost(files: RunLayout, run: Run) -> bool:
+def _is_lost(files: RunLayout, run: RunRecord) -> bool:
     if is_foreign(files.root):
         return False
     try:
-        found = RunFile.model_validate_json(files.config.read_text(encoding="utf-8"))
+        found = RunFile.read(files.config)
     except (OSError, ValueError):
         return True
     return found.id == run.id and is_edited(found, run)
 
 
-def is_edited(found: RunFile, run: Run) -> bool:
+def is_edited(found: RunFile, run: RunRecord) -> bool:
     """Return whether a run.json says something else than the ledger's `run`, which it names, was declared with."""
     return found.fingerprint != run.fingerprint or not found.is_as_declared
 
 
-def allow(study: Study, works: Mapping[str, Work]) -> None:
+def allow(study: StudyContext, works: Mapping[str, WorkCounts]) -> None:
     """Tell the workers of runs, by their names, how much they may execute."""
     allowances = {study.layout.run(name).allowance: Allowance(training=work.training) for name, work in works.items()}
     make_private([path.parent for path in allowances])
     write_many({path: allowance.to_json() for path, allowance in allowances.items()})
 
 
-def put_back(ledger: Ledger, study: Study) -> list[str]:
+def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     """Write again what workers are to be told and no file tells them any more; return what was done, a line each.
 
     These are the allowance of a run that has a job, which would train without a bound, and the mark of a submission

@@ -28,19 +28,19 @@ from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Reservation, Run, Submission, Work
+from lvjobs.ledger.records import Event, Reservation, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.remedies.remedy import Remedy
-from lvjobs.study.config import Study
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import RunState, SubmitOutcome
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmitResult:
     """How a submission went, and why so."""
 
-    runs: Sequence[Run]
+    runs: Sequence[RunRecord]
     token: str
     outcome: SubmitOutcome
     job_id: str | None = None
@@ -49,7 +49,9 @@ class Sent:
     """Which of the choices the cluster took."""
 
 
-def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[str, str] | None = None) -> JobRequest:
+def request_for(
+    study: StudyContext, runs: Sequence[RunRecord], token: str, choice: Mapping[str, str] | None = None
+) -> JobRequest:
     """The job that would train these runs: same profile, resources, code. Several are an array, or share the job.
 
     `choice` is of what the user would have either way (see `choices`): the first where none is named.
@@ -74,13 +76,13 @@ def request_for(study: Study, runs: Sequence[Run], token: str, choice: Mapping[s
     )
 
 
-def _pack(runs: Sequence[Run]) -> dict[str, str]:
+def _pack(runs: Sequence[RunRecord]) -> dict[str, str]:
     """What the one job of several runs is told: see `lvjobs.worker.environment`."""
     at_once = runs[0].resources.get("side_by_side") or 1
     return {"LVJOBS_PACK": " ".join(run.name for run in runs), "LVJOBS_SIDE_BY_SIDE": str(at_once)}
 
 
-def _environment(study: Study, run: Run) -> dict[str, str]:
+def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
     """What its workers are told beside the profile's own: see `lvjobs.worker.environment`."""
     processes = run.resources.get("processes")
     told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
@@ -111,8 +113,8 @@ class Shortfall:
 
 
 def reservations_for(
-    transaction: Transaction, runs: Sequence[Run], terms: Terms
-) -> tuple[dict[str, Work], Shortfall | None]:
+    transaction: Transaction, runs: Sequence[RunRecord], terms: Terms
+) -> tuple[dict[str, WorkCounts], Shortfall | None]:
     """What each run would be allowed in all, and by how much that is more than the budget has, if it is.
 
     Runs of a task that declares no cost have none.
@@ -127,22 +129,22 @@ def reservations_for(
             continue
         step = steps[run.id]
         account = books.accounts.get(run.id)
-        executed = account.executed if account else Work()
+        executed = account.executed if account else WorkCounts()
         wanted[run.id] = allowance(run, executed, step)
         extra += terms.price(run, wanted[run.id].beyond(executed)) - (account.set_aside(terms) if account else 0)
     return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
 
 
 def send(
-    study: Study,
+    study: StudyContext,
     ledger: Ledger,
     cluster: Cluster,
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     terms: Terms,
     now: float,
-    later: Sequence[Run] = (),
+    later: Sequence[RunRecord] = (),
     choice: Sequence[Mapping[str, str]] = (),
-) -> Sent:
+) -> SubmitResult:
     """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
 
     `choice` is tried in order (see `choices`). All have the same profile, resources and code, and none a live
@@ -153,11 +155,11 @@ def send(
     requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     backend, packed = backend_of(runs[0].profile), is_packed(runs)
-    submission = Submission(token, runs[0].profile, backend, now, len(runs), packed=packed)
+    submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
-            return Sent(runs, token, SubmitOutcome.OVER_BUDGET, said=str(shortfall))
+            return SubmitResult(runs, token, SubmitOutcome.OVER_BUDGET, said=str(shortfall))
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
@@ -169,18 +171,18 @@ def send(
         placed = place(cluster, requests, entries)
     except SubmitUnclear as error:
         _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
-        return Sent(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
+        return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
     except SubmitLimited as error:
         reason = waits(str(error))
         _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
-        return Sent((), token, SubmitOutcome.LIMITED, said=reason)
+        return SubmitResult((), token, SubmitOutcome.LIMITED, said=reason)
     except SubmitDeferred as error:
         _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
-        return Sent(runs, token, SubmitOutcome.DEFERRED, said=str(error))
+        return SubmitResult(runs, token, SubmitOutcome.DEFERRED, said=str(error))
     except SubmitRefused as error:
         reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
         _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
-        return Sent(runs, token, SubmitOutcome.REFUSED, said=str(error))
+        return SubmitResult(runs, token, SubmitOutcome.REFUSED, said=str(error))
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
@@ -192,10 +194,12 @@ def send(
         transaction.add_events(
             [Event(now, SubmitOutcome.SUBMITTED, f"submitted as job {job}{more}", run_id) for run_id, job in jobs]
         )
-    return Sent(runs, token, SubmitOutcome.SUBMITTED, job_id=placed.job_id, said=placed.words, choice=placed.taken)
+    return SubmitResult(
+        runs, token, SubmitOutcome.SUBMITTED, job_id=placed.job_id, said=placed.words, choice=placed.taken
+    )
 
 
-def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, now: float) -> None:
+def _record(ledger: Ledger, runs: Sequence[RunRecord], state: RunState, reason: str, now: float) -> None:
     with ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"state": state, "reason": reason} for run in runs})
         transaction.add_events([Event(now, state.value, reason, run.id) for run in runs])
@@ -203,7 +207,7 @@ def _record(ledger: Ledger, runs: Sequence[Run], state: RunState, reason: str, n
 
 def _withdraw(
     ledger: Ledger,
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     token: str,
     now: float,
     state: RunState,
@@ -226,7 +230,7 @@ def _withdraw(
                 transaction.add_event(Event(now, waiting.value, said, run.id))
 
 
-def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
+def discard(study: StudyContext, ledger: Ledger, runs: Sequence[RunRecord]) -> None:
     """Undo runs whose very first submission was refused: nothing half-made stays behind."""
     with ledger.transaction() as transaction:
         for run in runs:
@@ -236,7 +240,7 @@ def discard(study: Study, ledger: Ledger, runs: Sequence[Run]) -> None:
         request_for(study, runs, "").log_directory.rmdir()
 
 
-def clear(study: Study, runs: Sequence[Run]) -> None:
+def clear(study: StudyContext, runs: Sequence[RunRecord]) -> None:
     """Remove the directories that `prepare` made, save those that were there before and hold a worker's checkpoints."""
     for run in runs:
         files = study.layout.run(run.name)
@@ -249,7 +253,7 @@ def is_claimed(files: RunLayout) -> bool:
     return any(files.generations.glob("*"))
 
 
-def same_job(run: Run) -> tuple[str, str, str, str]:
+def same_job(run: RunRecord) -> tuple[str, str, str, str]:
     """What runs must have in common to be members of one array."""
     computed = ("time_limit_minutes", "time_limit_most") if is_automatic(run.resources) else ()
     resources = {key: value for key, value in run.resources.items() if key not in computed}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import DRIVER, Cap, Limits, Load
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 
 MARGIN = 1
 """Jobs that are left over of a user's own limit (never the last): a driver is one, and users submit other things."""
@@ -15,7 +15,7 @@ _WAITS = "waits for room in the queue"
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSlots:
     """For how many more jobs there is room: None where nobody knows. `reason` is why for no more, in words."""
 
     jobs: int | None = None
@@ -39,13 +39,13 @@ def _names(text: str | None) -> list[str]:
     return [name for name in (text or "").split(",") if name]
 
 
-def room_for(limits: Limits, load: Load) -> Room:
+def room_for(limits: Limits, load: Load) -> FreeSlots:
     """The room that the site's limits leave beside the jobs that are there."""
     if not limits.caps:
-        return Room()
+        return FreeSlots()
     tightest = min(limits.caps, key=lambda cap: _left(cap, load))
     # No figure of the moment in it: the sentence stays as it is while the run waits.
-    return Room(max(0, _left(tightest, load)), waits(tightest.said))
+    return FreeSlots(max(0, _left(tightest, load)), waits(tightest.said))
 
 
 def waits(said: str) -> str:
@@ -53,7 +53,7 @@ def waits(said: str) -> str:
     return f"{_WAITS} ({said}), and follows by itself"
 
 
-def split(waiting: int, limits: Limits, room: Room) -> int:
+def split(waiting: int, limits: Limits, room: FreeSlots) -> int:
     """How many go in the next array: no more than there is room for, and than an array may have members."""
     return min(size for size in (waiting, room.jobs, limits.members) if size is not None)
 
@@ -74,11 +74,11 @@ def halves(size: int) -> Sequence[int]:
     return [size >> times for times in range(1, size.bit_length())]
 
 
-def pack_size(run: Run) -> int:
+def pack_size(run: RunRecord) -> int:
     """How many runs may share a job with this one, itself included."""
     return int(run.resources.get("pack") or 1)
 
 
-def is_packed(runs: Sequence[Run]) -> bool:
+def is_packed(runs: Sequence[RunRecord]) -> bool:
     """Whether these runs, submitted together, share one job; else they are the members of an array."""
     return len(runs) > 1 and pack_size(runs[0]) > 1

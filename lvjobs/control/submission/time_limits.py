@@ -14,7 +14,7 @@ from lvjobs.control.budget.cost import replay_of_an_interval
 from lvjobs.control.budget.intervals import duration
 from lvjobs.control.budget.pace import Pace
 from lvjobs.control.submission.slots import is_packed, pack_size
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.study.tables import AUTO
 from lvjobs.study.words import Cause
 
@@ -49,7 +49,7 @@ def is_automatic(resources: Mapping[str, Any]) -> bool:
     return resources.get("time_limit") == AUTO
 
 
-def time_limit(run: Run, step: int, pace: Pace | None, bounds: Bounds) -> TimeLimit:
+def time_limit(run: RunRecord, step: int, pace: Pace | None, bounds: Bounds) -> TimeLimit:
     """The time limit of a job that takes the run on from `step`."""
     if pace is None:
         why = "no run like it was measured yet"
@@ -70,7 +70,7 @@ def doubled(minutes: int) -> int:
     return _FACTOR_AFTER_A_TIMEOUT * minutes
 
 
-def after_a_timeout(run: Run) -> int | None:
+def after_a_timeout(run: RunRecord) -> int | None:
     """The minutes that a job whose limit was too short is given for its next execution; None where it has them all."""
     last, most = run.resources.get("time_limit_minutes"), run.resources.get("time_limit_most")
     if not is_automatic(run.resources) or not last:
@@ -79,14 +79,14 @@ def after_a_timeout(run: Run) -> int | None:
     return more if more > last else None
 
 
-def with_time_limit(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds) -> list[Run]:
+def with_time_limit(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> list[RunRecord]:
     """The members of one array, or of one job, with the limit that they share; `limits` are theirs, by run."""
     chosen = shared(runs, limits, bounds)
     own = {"time_limit_minutes": chosen.minutes, "time_limit_most": bounds.most}
     return [replace(run, resources={**run.resources, **own}) for run in runs]
 
 
-def shared(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds) -> TimeLimit:
+def shared(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> TimeLimit:
     """The longest of an array's members; of runs that share a job, what they take one after another."""
     each = [limits[run.id] for run in runs]
     longest = max(each, key=lambda limit: math.inf if limit.minutes is None else limit.minutes)
@@ -100,7 +100,7 @@ def shared(runs: Sequence[Run], limits: Mapping[str, TimeLimit], bounds: Bounds)
     return TimeLimit(minutes, words)
 
 
-def _measured(run: Run, step: int, pace: Pace, lead: float) -> tuple[int, str]:
+def _measured(run: RunRecord, step: int, pace: Pace, lead: float) -> tuple[int, str]:
     margin = _MARGINS[pace.source]
     start_up = START_UP_SECONDS if pace.start_up is None else pace.start_up
     left = pace.of_run(run.config, step)

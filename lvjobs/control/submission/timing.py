@@ -11,7 +11,7 @@ from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.submission.slots import pack_size
 from lvjobs.control.submission.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.study.layout import StudyLayout
 
 
@@ -21,9 +21,9 @@ class Timing:
 
     bounds: Bounds = field(default_factory=Bounds)
     limits: Mapping[str, TimeLimit] = field(default_factory=dict)
-    runs: Sequence[Run] = ()
+    runs: Sequence[RunRecord] = ()
 
-    def applied(self, runs: Sequence[Run]) -> Sequence[Run]:
+    def applied(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
         """The members of an array as they are to be submitted."""
         return with_time_limit(runs, self.limits, self.bounds) if self.limits else runs
 
@@ -38,7 +38,7 @@ class Timing:
         return f"time limit: {asked} ({chosen.words})"
 
 
-def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[Run], limits: Limits) -> Timing:
+def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[RunRecord], limits: Limits) -> Timing:
     """The time limits of runs that have a job in common; none for those whose limit is given."""
     first = runs[0]
     if not is_automatic(first.resources) or first.profile == LOCAL:
@@ -48,14 +48,14 @@ def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[Run], limits: 
     return Timing(bounds, {run.id: time_limit(run, newest[run.id], paces.pace(run), bounds) for run in runs}, runs)
 
 
-def measured_limit(layout: StudyLayout, ledger: Ledger, run: Run) -> int | None:
+def measured_limit(layout: StudyLayout, ledger: Ledger, run: RunRecord) -> int | None:
     """The minutes that a job of this run is known to need; None where nothing like it was measured."""
     paces, newest = _paces(ledger)
     pace = paces.pace(run)
     return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(layout, run, Limits())).minutes
 
 
-def _bounds(layout: StudyLayout, run: Run, limits: Limits) -> Bounds:
+def _bounds(layout: StudyLayout, run: RunRecord, limits: Limits) -> Bounds:
     defaults = defaults_of(profile_of(layout, run))
     known = [int(most) for most in (defaults.get("time_limit_minutes"), limits.minutes) if most]
     lead = run.resources.get("signal_lead_seconds") or defaults.get("signal_lead_seconds") or 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from lvjobs import remedies
 from lvjobs.report.figures.course import Spans, cause_of, course, crowd, rows
-from lvjobs.report.figures.marks import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.marks import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import CAUSES, INK, KINDS, QUIET
 
 _LEDGER = "attempts and charges of runs.db"
@@ -33,11 +33,11 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     reached = limit <= 2 * spent
     remaining: list[Mark] = [
         Line(left, days, found.left, 1.8, texts=_at(found.times, found.left)),
-        Rule(bound, limit, "y"),
+        ReferenceLine(bound, limit, "y"),
     ]
     stacked: list[Mark] = [
         *_stacked(keys, days, found.times, found.spent),
-        *([Rule(bound, limit, "y")] if reached else []),
+        *([ReferenceLine(bound, limit, "y")] if reached else []),
     ]
     label = f"FLOPs left over time: {budget['free']:.4g} of {limit:.4g} FLOPs are neither spent nor reserved at the end"
     parts = ", ".join(f"{kind} {budget[kind]:.4g}" for kind in kinds)

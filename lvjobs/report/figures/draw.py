@@ -20,7 +20,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lvjobs.report.figures.marks import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.marks import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import GRID, INK, PALETTE, QUIET, stroke
 
 dates: Any = untyped_dates
@@ -164,7 +164,7 @@ def _(mark: Bars, axes: Axes) -> Sequence[Artist]:
 
 
 @_draw.register
-def _(mark: Rule, axes: Axes) -> Sequence[Artist]:
+def _(mark: ReferenceLine, axes: Axes) -> Sequence[Artist]:
     across = axes.axvline if mark.along == "x" else axes.axhline
     return [across(mark.at, color=mark.key.colour, ls=DASHES[mark.key.dash], lw=1.0, zorder=1.5)]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lvjobs import remedies
 from lvjobs.report.evaluated import Evaluated
-from lvjobs.report.figures.marks import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, Rule
+from lvjobs.report.figures.marks import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import (
     INK,
     MODEL,
@@ -41,9 +41,9 @@ def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: in
     return Chart("", "", caption=caption, source="the data file", panels=panels, keys=entries, width="third")
 
 
-def _start(time: NDArray[Any], history: int) -> list[Rule]:
+def _start(time: NDArray[Any], history: int) -> list[ReferenceLine]:
     """Between the last step that was seen and the first that was not."""
-    return [Rule(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
+    return [ReferenceLine(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
 
 
 def forecast(

@@ -106,7 +106,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReferenceLine:
     """A straight line through the whole panel, at a place along x or along y."""
 
     key: Key
@@ -139,7 +139,7 @@ class Cells:
                 yield x - 0.5, x + 0.5, y, f"{self.rows[y]}, {self.columns[x]}: {value:.5g}"
 
 
-Mark: TypeAlias = Line | Estimates | Band | Bars | Rule | Cells
+Mark: TypeAlias = Line | Estimates | Band | Bars | ReferenceLine | Cells
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lvjobs.records.curves import LOSSES
-from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line, Panel, Rule
+from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line, Panel, ReferenceLine
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
 from lvjobs.report.losses import Losses
 from lvjobs.report.material import Point
@@ -23,7 +23,7 @@ _FEW = 3
 _MOST_RATES = 8
 _TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
            False: ("training", "validation")}  # fmt: skip
-_LABELS = {"loss": "loss (nats per token)", "loss_numeric": "loss of the numeric head\n(nats per token)"}
+_LABELS = dict(zip(LOSSES, ("loss (nats per token)", "loss of the numeric head\n(nats per token)"), strict=True))
 
 
 def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Chart:
@@ -43,7 +43,7 @@ def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Char
     for metric in [metric for metric in LOSSES if any(run.metric == metric for run in runs)]:
         of_metric = [run for run in runs if run.metric == metric]
         in_nats = all(run.in_nats for run in of_metric)
-        rules = [Rule(resumed, step) for step in sorted({step for run in of_metric for step in run.resumed})]
+        rules = [ReferenceLine(resumed, step) for step in sorted({step for run in of_metric for step in run.resumed})]
         training: list[Line] = []
         if len(of_metric) == 1 and len(of_metric[0].smooth[0]) < len(of_metric[0].training):
             (run,) = of_metric
@@ -160,8 +160,8 @@ def contexts(
     x = Axis("training window (tokens)", "names", [str(length) for length in lengths], (-0.5, len(lengths) - 0.5))
     panels = []
     for metric in ("mae", "rmse"):
-        marks: list[Any] = [Rule(key, baselines[metric][key.name], "y") for key in across]
-        marks += [Rule(zero, zero_shot[metric].value, "y")] if zero_shot else []
+        marks: list[Any] = [ReferenceLine(key, baselines[metric][key.name], "y") for key in across]
+        marks += [ReferenceLine(zero, zero_shot[metric].value, "y")] if zero_shot else []
         for number, (key, runs) in enumerate(zip(keys, points.values(), strict=True)):
             beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand beside each other
             places = [lengths.index(length) + beside for length in sorted(runs)]

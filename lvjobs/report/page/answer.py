@@ -21,7 +21,7 @@ KNOWING = ("ode",)
 
 
 @dataclass(frozen=True)
-class Answer:
+class StudyAnswer:
     """`sentences` answer `question`, as far as it is answered; `notes` are what one has to know to believe them."""
 
     question: str
@@ -32,19 +32,19 @@ class Answer:
 
 def answer_forecasts(
     evaluations: Sequence[Evaluated], train: TrainingConfig | None = None, *, has_runs: bool = True
-) -> Answer:
+) -> StudyAnswer:
     """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines.
 
     `train` is [train] of study.toml, where it is known.
     """
     if not has_runs:
-        return Answer(FORECASTS, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TRAIN}"], (), "open")
+        return StudyAnswer(FORECASTS, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TRAIN}"], (), "open")
     group = largest_group(evaluations)
     tuned = [each for each in group if not each.is_zero_shot]
     if not tuned:
         known = "Of these models the base model alone has been evaluated" if group else "Nothing has been evaluated"
         command = remedies.EVALUATE(runs="RUN")
-        return Answer(FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: {command}"], (), "open")
+        return StudyAnswer(FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: {command}"], (), "open")
     best = min(tuned, key=_mae)
     zero_shot = next((each for each in group if each.is_base_of(best)), None)
     own = point(best.scores["scores"], "mae")
@@ -62,7 +62,7 @@ def answer_forecasts(
             f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
-    return Answer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
+    return StudyAnswer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
 
 
 def _mae(each: Evaluated) -> float:
@@ -124,14 +124,14 @@ def _words(value: Point) -> str:
     return f"{short(value.value)} [{short(value.low)}, {short(value.high)}]"
 
 
-def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> Answer:
+def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> StudyAnswer:
     """Of a study that forecasts nothing: who won each stage, and why. `stages` and `runs` are a summary's."""
     won = [f"{stage['name']}: {stage['winner']}, {stage['because']}." for stage in stages if stage["winner"]]
     if won:
-        return Answer(STAGES, won)
+        return StudyAnswer(STAGES, won)
     if not runs:
-        return Answer(STAGES, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TASK}"], (), "open")
+        return StudyAnswer(STAGES, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TASK}"], (), "open")
     done = sum(run["state"] == "completed" for run in runs)
-    return Answer(
+    return StudyAnswer(
         STAGES, [f"Not answered yet: no stage has a winner; {done} of {len(runs)} runs are completed."], (), "open"
     )

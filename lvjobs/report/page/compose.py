@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.forecasts import scores
 from lvjobs.report.figures.marks import Chart
@@ -15,12 +15,12 @@ from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import charts
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
-from lvjobs.report.page.answer import Answer, answer_forecasts, answer_stages
+from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
 from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
-from lvjobs.report.page.parts import Figure, Group, Page, Piece, Section, Text
+from lvjobs.report.page.parts import KeyFigure, Page, PageSection, Piece, Subsection, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.registry import task_of
 
 _MOST_CAUSES = 4
 _MOST_CURVES = 12
@@ -28,7 +28,7 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 
 
 @dataclass(frozen=True)
-class Facts:
+class PageInputs:
     """What a page is made from.
 
     `retold` is what `control.inspect.report_data` says; `origins` are by the run's name; `declared` is study.toml.
@@ -42,11 +42,11 @@ class Facts:
     origins: Mapping[str, Origin]
 
 
-def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
+def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     """The page; and the tables beside it, file name and content."""
     summary, spans = facts.retold["summary"], facts.retold["spans"]
-    runs: Sequence[Run] = facts.retold["runs"]
-    forecasts = bool(facts.material.evaluations) or any(run.config["task"] == TRAIN_TASK for run in runs)
+    runs: Sequence[RunRecord] = facts.retold["runs"]
+    forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     answer = _answer(facts, forecasts=forecasts or not runs)
     drawn = list(charts(facts.material, _MOST_CURVES))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
@@ -56,13 +56,13 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
     budget = summary["budget"]
     sections = [
-        Section("stages", "Stages", _stages(facts.retold, of_stages)),
-        Section("tables", "Tables 1 to 4", tables),
-        Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
-        Section("budget", "Budget", _budget(spans, budget)),
-        Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
-        Section("runs-section", "Runs", [runs_table(summary["runs"])]),
-        Section("provenance", "Provenance", _provenance(facts, runs)),
+        PageSection("stages", "Stages", _stages(facts.retold, of_stages)),
+        PageSection("tables", "Tables 1 to 4", tables),
+        PageSection("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
+        PageSection("budget", "Budget", _budget(spans, budget)),
+        PageSection("attempts", "Attempts", [gantt(spans), at_once(spans)]),
+        PageSection("runs-section", "Runs", [runs_table(summary["runs"])]),
+        PageSection("provenance", "Provenance", _provenance(facts, runs)),
     ]
     page = Page(
         title=facts.name,
@@ -79,7 +79,7 @@ def compose(facts: Facts) -> tuple[Page, dict[str, str]]:
     return page, files
 
 
-def _answer(facts: Facts, *, forecasts: bool) -> Answer:
+def _answer(facts: PageInputs, *, forecasts: bool) -> StudyAnswer:
     if forecasts:
         has_runs = bool(facts.retold["runs"])
         return answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=has_runs)
@@ -93,7 +93,7 @@ def _moment(time: float) -> str:
     return datetime.fromtimestamp(time, timezone.utc).strftime("As of %d %B %Y, %H:%M UTC, the last pass")
 
 
-def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[Figure]:
+def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
     """The numbers that one asks for first."""
     runs, budget = summary["runs"], summary["budget"]
     done = sum(run["state"] == "completed" for run in runs)
@@ -105,25 +105,25 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
-        Figure(f"{done:,} of {len(runs):,}", "runs completed", f"{held:,} held" if held else ""),
-        Figure(f"{len(spans):,}", "attempts", "executions of these runs"),
-        Figure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
-        Figure(
+        KeyFigure(f"{done:,} of {len(runs):,}", "runs completed", f"{held:,} held" if held else ""),
+        KeyFigure(f"{len(spans):,}", "attempts", "executions of these runs"),
+        KeyFigure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
+        KeyFigure(
             f"{budget['spent']:.3g}",
             "FLOPs spent",
             f"{100 * budget['spent'] / budget['limit']:.3g} % of {budget['limit']:.3g}",
         ),
-        Figure(
+        KeyFigure(
             percent(budget["replayed"] / steps) if steps else "none",
             "of training FLOPs replayed",
             "lost with a death, done again",
         ),
-        Figure(percent(efficiency["goodput"]) or "none", "goodput", "useful step time of allocated time"),
-        Figure(percent(efficiency["ettr"]) or "none", "ETTR", "useful step time of all time since submission"),
+        KeyFigure(percent(efficiency["goodput"]) or "none", "goodput", "useful step time of allocated time"),
+        KeyFigure(percent(efficiency["ettr"]) or "none", "ETTR", "useful step time of all time since submission"),
     ]
 
 
-def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | Group]:
+def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | Subsection]:
     """A group for each stage: why its winner won, its runs, what they lost, and how they compare."""
     rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
     standings = {found["stage"]: found for found in retold["standings"]}
@@ -131,7 +131,7 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | G
     for each in found:
         drawn.setdefault(each.stage, []).append(each)
     lone = drawn.pop("", [])
-    groups: list[Piece | Group] = []
+    groups: list[Piece | Subsection] = []
     for name in [*rows, *(name for name in drawn if name not in rows)]:
         pieces: list[Piece] = []
         if name in rows:
@@ -144,7 +144,7 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | G
             pieces += [] if heat is None else [heat]
         pieces += drawn.get(name, [])
         badge = rows[name]["state"] if name in rows else ""
-        groups.append(Group(f"stage-{name}", name, pieces, badge))
+        groups.append(Subsection(f"stage-{name}", name, pieces, badge))
     if not groups:
         groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
     return [*groups, *lone]
@@ -158,7 +158,7 @@ def _stands(row: Mapping[str, Any]) -> str:
     return f"{counted} {row['reason']}".strip()
 
 
-def _forecasts(facts: Facts, found: Sequence[Chart], *, forecasts: bool) -> list[Piece | Group]:
+def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece | Subsection]:
     """The figures; of a study in which nothing was evaluated one line in place of all that show errors."""
     if facts.material.evaluations:
         return list(found)
@@ -170,15 +170,19 @@ def _forecasts(facts: Facts, found: Sequence[Chart], *, forecasts: bool) -> list
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
 
-def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece | Group]:
-    pieces: list[Piece | Group] = [burn_down(spans, budget), by_stage(budget), efficiency_table(budget["efficiency"])]
+def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece | Subsection]:
+    pieces: list[Piece | Subsection] = [
+        burn_down(spans, budget),
+        by_stage(budget),
+        efficiency_table(budget["efficiency"]),
+    ]
     if advice := budget["efficiency"]["checkpoint_advice"]:
         lines = "\n".join(f"{item['stage']}: {item['words']}" for item in advice)
         pieces.append(Text("What deaths say of the interval between checkpoints (advice)", lines))
     return pieces
 
 
-def _provenance(facts: Facts, runs: Sequence[Run]) -> list[Piece | Group]:
+def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece | Subsection]:
     spans = facts.retold["spans"]
     codes = sorted({run.code for run in runs if run.code})
     commands = [

@@ -6,10 +6,11 @@ from typing import Any
 from tabulate import tabulate
 
 from lvjobs import remedies
+from lvjobs.records.curves import LOSSES
 from lvjobs.report.budget_table import budget_rows, budget_table
 from lvjobs.report.figures.attempts import NOTHING_RAN
 from lvjobs.report.numbers import percent, setting, short
-from lvjobs.report.page.parts import Table
+from lvjobs.report.page.parts import PageTable
 from lvjobs.report.study_tables import StudyTable
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
@@ -24,7 +25,7 @@ TABLE_1, TABLE_2, TABLE_3, TABLE_4 = (
 
 def published_tables(
     step: Mapping[str, Any], summary: Mapping[str, Any], made: Sequence[StudyTable]
-) -> tuple[list[Table], dict[str, str]]:
+) -> tuple[list[PageTable], dict[str, str]]:
     """Tables 1 to 4 for the page; and their files' names and contents: what has no rows has no file."""
     files: dict[str, str] = {}
     tables = [_table_1(step, files)]
@@ -39,7 +40,7 @@ def published_tables(
         own = [each for each in made if each.number == number]
         if not own:
             title = f"Table {number}: {'rank and learning rate' if number == 2 else 'context length'}"  # noqa: PLR2004
-            tables.append(Table(name, title, (), (), missing=why))
+            tables.append(PageTable(name, title, (), (), missing=why))
             continue
         files |= {f"{name}.md": _together(own, "github"), f"{name}.tex": _together(own, "latex_booktabs")}
         tables += [
@@ -52,12 +53,12 @@ def _together(made: Sequence[StudyTable], style: Any) -> str:
     return "\n\n".join(each.render(style) for each in made) + "\n"
 
 
-def _study_table(made: StudyTable, identity: str, stem: str) -> Table:
+def _study_table(made: StudyTable, identity: str, stem: str) -> PageTable:
     kinds = [value["kind"] for value in made.values]
     figures = [place for place, kind in enumerate(kinds) if kind != "baseline"]
     best = min(figures, key=lambda place: made.values[place]["mae"]["value"], default=None)
     circumstances = f"{made.circumstances[0].upper()}{made.circumstances[1:]}."
-    return Table(
+    return PageTable(
         identity,
         made.title,
         made.headers,
@@ -69,10 +70,10 @@ def _study_table(made: StudyTable, identity: str, stem: str) -> Table:
     )
 
 
-def _table_1(step: Mapping[str, Any], files: dict[str, str]) -> Table:
+def _table_1(step: Mapping[str, Any], files: dict[str, str]) -> PageTable:
     title = "Table 1: FLOPs of one training step"
     if step["problem"]:
-        return Table(TABLE_1, title, (), (), missing=step["problem"])
+        return PageTable(TABLE_1, title, (), (), missing=step["problem"])
     conventions = list(step["parts"])
     parts = list(step["parts"][conventions[0]])
     rows = [
@@ -91,20 +92,20 @@ def _table_1(step: Mapping[str, Any], files: dict[str, str]) -> Table:
         drawn = tabulate(rows, headers, tablefmt=style, disable_numparse=True,
                          colalign=["left", *["right"] * len(conventions)])  # fmt: skip
         files[f"{TABLE_1}.{suffix}"] = _titled(title, drawn, [note], suffix)
-    return Table(TABLE_1, title, headers, rows, [note], [f"{TABLE_1}.md", f"{TABLE_1}.tex"],
+    return PageTable(TABLE_1, title, headers, rows, [note], [f"{TABLE_1}.md", f"{TABLE_1}.tex"],
                  frozenset({[row[0] for row in rows].index("step")}))  # fmt: skip
 
 
-def _table_4(summary: Mapping[str, Any], files: dict[str, str]) -> Table:
+def _table_4(summary: Mapping[str, Any], files: dict[str, str]) -> PageTable:
     title, budget = "Table 4: FLOPs of the study, by stage", summary["budget"]
     if not summary["runs"]:
-        return Table(TABLE_4, title, (), (), missing=NOTHING_RAN)
+        return PageTable(TABLE_4, title, (), (), missing=NOTHING_RAN)
     headers, rows = budget_rows(budget, summary["runs"])
     note = f"By the {budget['convention']} convention, as charged from what the journals show was executed."
     for style, suffix in (("github", "md"), ("latex_booktabs", "tex")):
         drawn = budget_table(budget, summary["runs"], style)  # type: ignore[arg-type]
         files[f"{TABLE_4}.{suffix}"] = _titled(title, drawn, [note], suffix)
-    return Table(TABLE_4, title, headers, rows, [note], [f"{TABLE_4}.md", f"{TABLE_4}.tex"], rule=len(rows) - 1)
+    return PageTable(TABLE_4, title, headers, rows, [note], [f"{TABLE_4}.md", f"{TABLE_4}.tex"], rule=len(rows) - 1)
 
 
 def _titled(title: str, drawn: str, notes: Sequence[str], suffix: str) -> str:
@@ -114,7 +115,7 @@ def _titled(title: str, drawn: str, notes: Sequence[str], suffix: str) -> str:
     return "\n".join([f"{title}.", "", drawn, "", *notes]) + "\n"
 
 
-def stage_table(found: Mapping[str, Any]) -> Table:
+def stage_table(found: Mapping[str, Any]) -> PageTable:
     """A stage's candidates, the best first."""
     seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
     headers = ["run", *found["varied"], "value", *(["error", "seeds"] if seeds else []), "steps", "FLOPs"]
@@ -136,7 +137,7 @@ def stage_table(found: Mapping[str, Any]) -> Table:
     notes = [f"Value: {found['rule']}."] if found["rule"] else []
     if found.get("trials"):
         notes.append(f"{found['proposed']} of {found['trials']} trials proposed.")
-    return Table(
+    return PageTable(
         f"ranking-{found['stage']}",
         f"Runs of {found['stage']}, the best first",
         [*headers, *(["why it does not compare"] if why else [])],
@@ -146,7 +147,7 @@ def stage_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+def runs_table(runs: Sequence[Mapping[str, Any]]) -> PageTable:
     """How each run stands."""
     headers = [
         "run",
@@ -175,7 +176,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for run in runs
     ]
-    numeric = any(run["validation_loss_numeric"] is not None or run["loss_numeric"] is not None for run in runs)
+    numeric = any(run[f"{kind}{LOSSES[1]}"] is not None for run in runs for kind in ("validation_", ""))
     notes = ["Redone: steps that were lost with a death and executed again.", *([_NUMERIC] if numeric else [])]
     held: dict[str, list[str]] = {}
     for run in runs:
@@ -186,7 +187,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         notes.append(f"{names[0]}{others} held: {reason}")
     notes += [f"More are held for other reasons; type: {remedies.STATUS}"] if len(held) > _MOST_REASONS else []
     missing = "" if rows else NOTHING_RAN
-    return Table("runs", "All runs", headers, rows, notes, missing=missing, words=4)
+    return PageTable("runs", "All runs", headers, rows, notes, missing=missing, words=4)
 
 
 def _loss(run: Mapping[str, Any], name: str) -> str:
@@ -195,7 +196,7 @@ def _loss(run: Mapping[str, Any], name: str) -> str:
     return "" if run[name] is None else f"{run[name]:.4g}"
 
 
-def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
+def efficiency_table(efficiency: Mapping[str, Any]) -> PageTable:
     """How well the machines were used, stage by stage."""
     headers = ["stage", "executions", "hours", "GPU-hours", "GPU-hours used", "goodput", "ETTR"]
     named = [*efficiency["by_stage"].items(), *([("all", efficiency)] if len(efficiency["by_stage"]) > 1 else [])]
@@ -216,5 +217,5 @@ def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
             f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not tell of them."
         )
     missing = "" if efficiency["attempts"] else NOTHING_RAN
-    return Table("efficiency", "How the machines were used", headers, rows, notes, missing=missing,
+    return PageTable("efficiency", "How the machines were used", headers, rows, notes, missing=missing,
                  rule=len(rows) - 1 if len(rows) > 1 else None)  # fmt: skip

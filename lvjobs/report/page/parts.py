@@ -8,7 +8,7 @@ from lvjobs.report.figures.marks import Chart
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Rows as printed. `marked` ones stand out, those from `rule` on stand below a line; `files` have the same."""
 
     id: str
@@ -41,11 +41,11 @@ class Text:
     folds: bool = True
 
 
-Piece: TypeAlias = Chart | Table | Text | str
+Piece: TypeAlias = Chart | PageTable | Text | str
 
 
 @dataclass(frozen=True)
-class Group:
+class Subsection:
     """Pieces under a heading of their own, such as a stage's."""
 
     id: str
@@ -55,16 +55,16 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page that the table of contents names."""
 
     id: str
     title: str
-    pieces: Sequence[Piece | Group]
+    pieces: Sequence[Piece | Subsection]
 
 
 @dataclass(frozen=True)
-class Figure:
+class KeyFigure:
     """A number that matters, with what it is and what belongs to it."""
 
     value: str
@@ -81,8 +81,8 @@ class Page:
     verdict: Literal["answered", "open"]
     answer: Sequence[str]
     notes: Sequence[str]
-    figures: Sequence[Figure]
-    sections: Sequence[Section]
+    figures: Sequence[KeyFigure]
+    sections: Sequence[PageSection]
     made: str
     """When the last pass was made, in words: how old what is shown is."""
     version: str

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lvjobs import remedies
-from lvjobs.ledger.records import Run
+from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import parse_done
 from lvjobs.records.journal import parse_line
 from lvjobs.report.evaluation import read_scores
 from lvjobs.report.figures.course import Spans
-from lvjobs.report.page.parts import Table
-from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.report.page.parts import PageTable
 from lvjobs.study.layout import StudyLayout
+from lvjobs.tasks.registry import task_of
 
 _SHORT = 8
 """Digits of a hash that are shown: enough to tell it from others."""
@@ -32,7 +32,7 @@ class Origin:
     versions: Mapping[tuple[str, str], int] | None = None
 
 
-def read_origin(layout: StudyLayout, run: Run) -> Origin:
+def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
     """Of one run."""
     files = layout.run(run.name)
     versions: Counter[tuple[str, str]] = Counter()
@@ -44,7 +44,7 @@ def read_origin(layout: StudyLayout, run: Run) -> Origin:
             if entry.fields.get("python_path"):
                 versions["PYTHONPATH", str(entry.fields["python_path"])] += 1
     adapter = ""
-    if run.config["task"] == EVALUATE_TASK and (scores := read_scores(files)):
+    if task_of(run.config).is_evaluation and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
     try:
         done = parse_done(files.done.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def read_origin(layout: StudyLayout, run: Run) -> Origin:
     return Origin(done.generation, done.checkpoint, adapter, versions)
 
 
-def results(runs: Sequence[Run], origins: Mapping[str, Origin], spans: Spans) -> Table:
+def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans) -> PageTable:
     """A row for each run that is done: what made it."""
     ran = {(span["run"], span["generation"]): span for span in spans}
     rows = []
@@ -82,15 +82,15 @@ def results(runs: Sequence[Run], origins: Mapping[str, Origin], spans: Spans) ->
         "submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
     )
     missing = "" if rows else f"no run is completed yet; type: {remedies.STATUS}"
-    return Table("results", "Where each result came from", headers, rows, notes, missing=missing, words=4)
+    return PageTable("results", "Where each result came from", headers, rows, notes, missing=missing, words=4)
 
 
-def _data_of(run: Run) -> str:
+def _data_of(run: RunRecord) -> str:
     params = run.config["params"]
     return str(params.get("training", params).get("data_sha256") or "")
 
 
-def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:
+def machines(origins: Mapping[str, Origin], spans: Spans) -> PageTable:
     """What ran: hosts, and versions as the attempts' journals have them."""
     versions: Counter[tuple[str, str]] = Counter()
     for origin in origins.values():
@@ -102,5 +102,5 @@ def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:
     notes = [
         "Two versions of one package, or two devices, are another arithmetic: runs may then differ in the last bits."
     ]
-    return Table("machines", "Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
+    return PageTable("machines", "Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
                  missing=missing, words=2)  # fmt: skip

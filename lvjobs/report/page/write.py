@@ -15,7 +15,7 @@ from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.parts import Group, Page
+from lvjobs.report.page.parts import Page, Subsection
 
 MARKER, TABLES = "report.json", "tables"
 _KIND = {"kind": "lvjobs report", "schema": 1}
@@ -97,7 +97,7 @@ def _charts(page: Page) -> Sequence[Chart]:
     pieces: list[Any] = list(page.lead)
     for section in page.sections:
         for piece in section.pieces:
-            pieces += piece.pieces if isinstance(piece, Group) else [piece]
+            pieces += piece.pieces if isinstance(piece, Subsection) else [piece]
     return [piece for piece in pieces if isinstance(piece, Chart)]
 
 
@@ -105,8 +105,8 @@ def _kind(piece: Any) -> str:
     return type(piece).__name__
 
 
-def _groups(pieces: Sequence[Any]) -> list[Group]:
-    return [piece for piece in pieces if isinstance(piece, Group)]
+def _groups(pieces: Sequence[Any]) -> list[Subsection]:
+    return [piece for piece in pieces if isinstance(piece, Subsection)]
 
 
 def _own(name: str) -> str:

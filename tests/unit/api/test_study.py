@@ -10,9 +10,9 @@ from remedy_scenes import PRICED, STAGES, typed_scene
 
 import lvjobs
 from lvjobs.api import results, updates
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.submission import declare
 from lvjobs.errors import UsageError
+from lvjobs.tasks.registry import rates_of
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from fake_hub import make_model, put_in_cache
 from lvjobs.cli import entering
 from lvjobs.cluster.simulated import SimulatedCluster
 from lvjobs.cluster.simulation import Clock
-from lvjobs.control.code_copies import CodeCopy
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.lease import acquire
-from lvjobs.ledger.records import Charge, Reservation, Work
+from lvjobs.ledger.records import Charge, Reservation, WorkCounts
 from lvjobs.study.config import load_study
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import CodeCopy
 
 PUBLISHED = """
 [train]
@@ -415,7 +415,7 @@ def test_what_is_spent_and_reserved_is_not_free_and_not_needed_again(study, lvjo
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
         attempt = transaction.add_attempt(an_attempt(run_id=run.id, executed=10, train_seconds=5.0))
         transaction.replace_charges(run.id, [Charge(run.id, attempt, "useful", 10)])
-        transaction.reserve(Reservation(run.id, Work(45, 18)))
+        transaction.reserve(Reservation(run.id, WorkCounts(45, 18)))
     told = asked(lvjobs, "train")
     rates = run.rates["official"]
     assert told["spent"] == 10 * rates["training"]

@@ -14,7 +14,7 @@ from lvjobs.cluster.states import (
     ACTIVE_STATES,
     ENDED_STATES,
     PENDING_STATES,
-    Hold,
+    JobHold,
     parse_hold,
 )
 
@@ -87,19 +87,19 @@ def test_every_reason_that_was_captured_has_words():
 @pytest.mark.parametrize(
     ("reason", "hold", "needs_release"),
     [
-        ("", Hold.NONE, False),
-        ("Priority", Hold.NONE, False),
-        ("JobHeldUser", Hold.NONE, False),
-        ("BeginTime", Hold.BEGIN_TIME, False),
-        ("Dependency", Hold.DEPENDENCY, False),
-        ("DependencyNeverSatisfied", Hold.NONE, False),
-        ("launch failed requeued held", Hold.LAUNCH_FAILED, True),
-        ("launch_failed_requeued_held", Hold.LAUNCH_FAILED, True),
-        ("launch_failure_limit_exceeded_requeued_held", Hold.REQUEUED_TOO_OFTEN, True),
-        ("JobHoldMaxRequeue", Hold.REQUEUED_TOO_OFTEN, True),
-        ("user env retrieval failed requeued held", Hold.REQUEUED, True),
-        ("PartitionTimeLimit", Hold.NO_PLACE, False),
-        ("InvalidQOS", Hold.NO_PLACE, False),
+        ("", JobHold.NONE, False),
+        ("Priority", JobHold.NONE, False),
+        ("JobHeldUser", JobHold.NONE, False),
+        ("BeginTime", JobHold.BEGIN_TIME, False),
+        ("Dependency", JobHold.DEPENDENCY, False),
+        ("DependencyNeverSatisfied", JobHold.NONE, False),
+        ("launch failed requeued held", JobHold.LAUNCH_FAILED, True),
+        ("launch_failed_requeued_held", JobHold.LAUNCH_FAILED, True),
+        ("launch_failure_limit_exceeded_requeued_held", JobHold.REQUEUED_TOO_OFTEN, True),
+        ("JobHoldMaxRequeue", JobHold.REQUEUED_TOO_OFTEN, True),
+        ("user env retrieval failed requeued held", JobHold.REQUEUED, True),
+        ("PartitionTimeLimit", JobHold.NO_PLACE, False),
+        ("InvalidQOS", JobHold.NO_PLACE, False),
     ],
 )
 def test_reasons_on_which_lvjobs_acts_are_values(reason, hold, needs_release):

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, error_bound, one_thread
 
-from lvjobs.control.budget.cost import rates_of
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
-from lvjobs.forecasting.evaluate import Candidate, evaluate
+from lvjobs.forecasting.evaluate import EvaluatedModel, evaluate
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
@@ -22,6 +21,7 @@ from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.tasks.registry import rates_of
 
 __all__ = ["one_thread"]
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
@@ -52,7 +52,9 @@ def training(data):
 
 
 def config_of(training, batch=2, **more):
-    trial = Trial(**{key: more.pop(key) for key in list(more) if key in Trial.__dataclass_fields__})
+    trial = EvaluationRequest(
+        **{key: more.pop(key) for key in list(more) if key in EvaluationRequest.__dataclass_fields__}
+    )
     made = evaluation(training, trial, SYSTEMS, **more)
     params = {**made.params, "batch": batch}
     return made.model_copy(update={"params": params, "steps": -(-len(SYSTEMS) // batch)})
@@ -216,7 +218,7 @@ def test_an_adapter_is_taken_up_exactly_and_one_that_is_not_is_refused(training,
 def test_data_that_changed_are_refused(training):
     changed = training.model_copy(update={"data_sha256": "0" * 64})
     with pytest.raises(LvjobsError, match="no longer the file"):
-        Candidate.build(_params(config_of(changed)), 0)
+        EvaluatedModel.build(_params(config_of(changed)), 0)
 
 
 def test_an_evaluation_whose_data_file_is_gone_asks_to_restore_it(training, tmp_path):
@@ -235,7 +237,7 @@ def test_what_was_trained_on_is_not_scored(training, tmp_path):
 
 def test_tiny_knows_no_words(training):
     with pytest.raises(LvjobsError, match="instruct"):
-        Candidate.build(_params(config_of(training, prompt="instruct")), 0)
+        EvaluatedModel.build(_params(config_of(training, prompt="instruct")), 0)
 
 
 def _params(config):

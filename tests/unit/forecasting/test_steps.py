@@ -5,9 +5,9 @@ import pytest
 import torch
 from forecasting_helpers import adapter_bytes, one_thread, run_through, small
 
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.tasks.registry import rates_of
 
 __all__ = ["one_thread"]  # a fixture
 

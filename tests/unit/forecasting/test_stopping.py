@@ -6,7 +6,7 @@ import pytest
 from forecasting_helpers import adapter_bytes, one_thread, run_through, small
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.forecasting.stopping import Patience
+from lvjobs.forecasting.stopping import EarlyStopping
 
 pytestmark = pytest.mark.heavy
 
@@ -15,9 +15,9 @@ __all__ = ["one_thread"]  # a fixture
 
 def ends_at(losses, patience, delta=0.0):
     """The validation that ends the run, None for none; restored from its state before each one."""
-    before = Patience(patience, delta)
+    before = EarlyStopping(patience, delta)
     for index, loss in enumerate(losses):
-        now = Patience(patience, delta)
+        now = EarlyStopping(patience, delta)
         now.restore(before.state())
         now.see(loss)
         if now.is_over:

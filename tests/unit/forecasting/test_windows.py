@@ -12,7 +12,7 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import ALPHABET, Codec
 from lvjobs.forecasting.data import Dataset
-from lvjobs.forecasting.order import Order
+from lvjobs.forecasting.order import WindowOrder
 from lvjobs.forecasting.prompts import RAW, Prompt
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.train import loss_of
@@ -151,26 +151,26 @@ def test_a_limit_takes_the_first_validation_systems(data):
 
 
 def test_an_epoch_has_every_window_once_and_the_next_is_another_order():
-    order = Order(windows=7, batch=3, seed=1)
+    order = WindowOrder(windows=7, batch=3, seed=1)
     drawn = np.concatenate([order.next() for _ in range(14)]).reshape(6, 7)
     assert (np.sort(drawn, axis=1) == np.arange(7)).all()
     assert (drawn[0] != drawn[1]).any()
-    assert (drawn[0] != Order(7, 7, seed=2).next()).any()
+    assert (drawn[0] != WindowOrder(7, 7, seed=2).next()).any()
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 9])
 def test_an_order_goes_on_where_it_was(after):
-    order = Order(windows=7, batch=3, seed=1)
+    order = WindowOrder(windows=7, batch=3, seed=1)
     for _ in range(after):
         order.next()
-    other = Order(windows=7, batch=3, seed=1)
+    other = WindowOrder(windows=7, batch=3, seed=1)
     other.restore(order.state())
     assert [order.next().tolist() for _ in range(5)] == [other.next().tolist() for _ in range(5)]
 
 
 @pytest.mark.parametrize("key", ["windows", "batch", "seed"])
 def test_a_position_in_another_order_is_refused(key):
-    order = Order(windows=7, batch=3, seed=1)
+    order = WindowOrder(windows=7, batch=3, seed=1)
     with pytest.raises(LvjobsError, match=key):
         order.restore(order.state() | {key: 99})
 

@@ -6,7 +6,7 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabConfig
-from lvjobs.lab.layout import Layout, Site
+from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.ports import free_base, is_free, loopback_address
 from lvjobs.lab.render import render_accounts, render_gres_conf, render_slurm_conf, render_slurmdbd_conf
 
@@ -14,7 +14,7 @@ LAYOUT = Layout.at("/tmp/lab")
 
 
 def site(**given):
-    return Site(LabConfig(**given), host="box", address="127.0.1.1", loopback_only=True, port_base=21_000)
+    return LabHost(LabConfig(**given), host="box", address="127.0.1.1", loopback_only=True, port_base=21_000)
 
 
 def lines(**given):
@@ -115,7 +115,7 @@ def test_extra_lines_come_last():
 
 def test_binds_to_the_name_only_where_that_is_a_loopback():
     assert "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny" in lines()
-    elsewhere = Site(LabConfig(), host="box", address="127.0.0.1", loopback_only=False, port_base=21_000)
+    elsewhere = LabHost(LabConfig(), host="box", address="127.0.0.1", loopback_only=False, port_base=21_000)
     assert "NoInAddrAny" not in render_slurm_conf(LAYOUT, elsewhere, "ada")
 
 

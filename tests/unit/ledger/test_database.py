@@ -17,13 +17,13 @@ from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
-from lvjobs.ledger.records import Attempt, Charge, Event, Reservation, Submission, Work
+from lvjobs.ledger.records import AttemptRecord, Charge, Event, Reservation, SubmissionRecord, WorkCounts
 from lvjobs.ledger.tables import metadata
 from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
 
 
 def an_attempt(**changes):
-    return replace(Attempt(0, "oneone", "a" * 12, "17", 0, 2.0, generation=1), **changes)
+    return replace(AttemptRecord(0, "oneone", "a" * 12, "17", 0, 2.0, generation=1), **changes)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_words_of_another_release_are_read_with_caution(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
         transaction.add_attempt(an_attempt())
-        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+        transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         for change in (
             "UPDATE runs SET held_for = 'moonlight'",
             "UPDATE attempts SET leave_cause = 'bored'",
@@ -145,12 +145,12 @@ def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
 def test_a_run_has_one_live_submission(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+        transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
-        transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
+        transaction.add_submission(SubmissionRecord("b" * 12, "local", "local", 2.0), ["oneone"])
     with ledger.transaction() as transaction:
         transaction.update_member("a" * 12, "oneone", state=MemberState.REVOKED)
-        transaction.add_submission(Submission("b" * 12, "local", "local", 2.0), ["oneone"])
+        transaction.add_submission(SubmissionRecord("b" * 12, "local", "local", 2.0), ["oneone"])
         assert [member.state for member in transaction.members()] == ["revoked", "live"]
 
 
@@ -166,7 +166,7 @@ def test_only_settled_submissions_are_forgotten(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
         transaction.add_run(a_run("two"))
-        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
+        transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
         transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
         assert [submission.token for submission in transaction.submissions()] == ["a" * 12]
         transaction.update_member("a" * 12, "twotwo", state=MemberState.SETTLED)
@@ -177,9 +177,9 @@ def test_only_settled_submissions_are_forgotten(ledger):
 def test_a_reservation_is_replaced_and_given_back(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.reserve(Reservation("oneone", Work(10, 20, 30)))
-        transaction.reserve(Reservation("oneone", Work(11, 20, 30)))
-        assert transaction.reservations() == {"oneone": Work(11, 20, 30)}
+        transaction.reserve(Reservation("oneone", WorkCounts(10, 20, 30)))
+        transaction.reserve(Reservation("oneone", WorkCounts(11, 20, 30)))
+        assert transaction.reservations() == {"oneone": WorkCounts(11, 20, 30)}
         transaction.give_back("oneone")
         assert transaction.reservations() == {}
 
@@ -187,8 +187,8 @@ def test_a_reservation_is_replaced_and_given_back(ledger):
 def test_a_refused_run_can_be_undone(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.reserve(Reservation("oneone", Work(10)))
-        transaction.add_submission(Submission("a" * 12, "local", "local", 1.0), ["oneone"])
+        transaction.reserve(Reservation("oneone", WorkCounts(10)))
+        transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         transaction.add_event(Event(1.0, "refused", "no such partition", "oneone"))
         transaction.delete_run("oneone")
         assert transaction.runs() == []
@@ -268,7 +268,7 @@ def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision, f
         assert transaction.charges() == [Charge("aa", 1, "useful", 7), Charge("aa", 1, "validation", 3)]
         assert [attempt.executed for attempt in transaction.attempts()] == [7]
         assert [member.run_id for member in transaction.members()] == ["aa"]
-        assert transaction.reservations() == ({"aa": Work(10, 3, 0)} if revision >= "0002" else {})
+        assert transaction.reservations() == ({"aa": WorkCounts(10, 3, 0)} if revision >= "0002" else {})
         assert [stage.name for stage in transaction.stages()] == ["train"]
     ledger.close()
     assert examine(path).is_current

@@ -132,8 +132,12 @@ def test_what_was_json_among_the_settings_has_tables(tmp_path):
     with ledger.transaction() as transaction:
         assert transaction.rows("driver", Standing) == [Standing(refused="no GPU", refused_at=5.0, asked="{}")]
         assert transaction.rows("notices", Told) == [Told(["one"], at=7.0)]
-        assert transaction.rows("searches", search.Kept) == [search.Kept("first", "abc", [{"point": {"rank": 8}}])]
-        assert transaction.rows("prunings", pruning.Kept) == [pruning.Kept("first", [["aa", 10, 0.5]], ["aa"])]
+        assert transaction.rows("searches", search.SearchRecord) == [
+            search.SearchRecord("first", "abc", [{"point": {"rank": 8}}])
+        ]
+        assert transaction.rows("prunings", pruning.PruningRecord) == [
+            pruning.PruningRecord("first", [["aa", 10, 0.5]], ["aa"])
+        ]
         assert transaction.rows("watch", Watch) == [Watch(9.0, 8.0, "m", 1.0)]
         assert transaction.rows("suspensions", Rest) == [Rest("t.0", 0, None, 9.0)]
         assert read_avoidance(transaction) == Avoidance(
@@ -151,8 +155,8 @@ RECORDS = {
     "told_jobs": avoided_nodes._Told,
     "driver": Standing,
     "notices": Told,
-    "searches": search.Kept,
-    "prunings": pruning.Kept,
+    "searches": search.SearchRecord,
+    "prunings": pruning.PruningRecord,
     "watch": Watch,
     "suspensions": Rest,
     "site_limits": dispatch._Known,
@@ -175,11 +179,11 @@ def test_rows_are_written_in_the_place_of_others_and_keep_their_order(tmp_path):
         transaction.set_rows("suspensions", two)
         assert transaction.rows("suspensions", Rest) == two
         for stage in ("first", "second"):
-            transaction.set_rows("searches", [search.Kept(stage)], stage=stage)
-        transaction.set_rows("searches", [search.Kept("first", "anew")], stage="first")
-        assert transaction.row("searches", search.Kept, stage="first").identity == "anew"
-        assert transaction.row("searches", search.Kept, stage="second").identity == ""
-        assert transaction.row("searches", search.Kept, stage="third") is None
+            transaction.set_rows("searches", [search.SearchRecord(stage)], stage=stage)
+        transaction.set_rows("searches", [search.SearchRecord("first", "anew")], stage="first")
+        assert transaction.row("searches", search.SearchRecord, stage="first").identity == "anew"
+        assert transaction.row("searches", search.SearchRecord, stage="second").identity == ""
+        assert transaction.row("searches", search.SearchRecord, stage="third") is None
     ledger.close()
 
 

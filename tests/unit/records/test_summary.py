@@ -22,7 +22,7 @@ FIELDS = {
     AvoidedRow: "node reason since until used_in",
     Summary: "study time did problems runs stages avoided_nodes budget",
     tally.Tally: "work shares groups samples",
-    tally.Work: "first useful replayed validation generation estimated",
+    tally.StageWork: "first useful replayed validation generation estimated",
     Share: "runs attempts estimated allocated allocated_gpu used_gpu useful wall",
     Measured: "executing deaths executed stepping checkpoints checkpointing longest",
     Kind: "name profile settings model rates",

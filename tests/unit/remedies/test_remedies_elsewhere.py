@@ -20,7 +20,7 @@ from remedy_tasks import beside
 from lvjobs.api import updates
 from lvjobs.cli import status
 from lvjobs.cluster import templates
-from lvjobs.cluster.commands import Answer
+from lvjobs.cluster.commands import CommandResult
 from lvjobs.cluster.protocol import Site
 from lvjobs.control import loop
 from lvjobs.doctor.errand import Errand
@@ -327,7 +327,7 @@ def surround(name, scene, monkeypatch):
     if name == "a driver that the site refuses":
         scene.shown = Refusing(scene.cluster)
     if name == "no crontab":
-        refused = Answer(1, "", "you are not allowed to use this program")
+        refused = CommandResult(1, "", "you are not allowed to use this program")
         monkeypatch.setattr("lvjobs.cluster.crontab.run", lambda _command, _seconds: refused)
 
 

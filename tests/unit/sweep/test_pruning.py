@@ -7,7 +7,7 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
-from lvjobs.sweep.pruning import Report, check_rungs, new_reports, pruned, rungs
+from lvjobs.sweep.pruning import RungValue, check_rungs, new_reports, pruned, rungs
 
 ASHA = Prune(first=10, factor=3)
 MEDIAN = Prune(kind="median", first=10)
@@ -15,7 +15,7 @@ MEDIAN = Prune(kind="median", first=10)
 
 def verdicts(values, rule=ASHA, steps=100, mode="min"):
     """`values` are run, step, value, in the order in which they came."""
-    reports = [Report(*each) for each in values]
+    reports = [RungValue(*each) for each in values]
     found = pruned(reports, dict.fromkeys((each[0] for each in values), steps), rule, mode)
     return {run_id: report.step for run_id, report in found.items()}
 
@@ -92,9 +92,14 @@ def test_the_median_of_what_completed_runs_had():
 def test_new_reports_come_rung_by_rung_and_once():
     curves = {"a": {10: 1.0, 20: 0.9, 30: 0.8, 100: 0.1}, "b": {10: 2.0, 30: 1.5}}
     steps = {"a": 100, "b": 100}
-    first = new_reports(curves, steps, [Report("a", 10, 1.0)], ASHA)
-    assert first == [Report("b", 10, 2.0), Report("a", 30, 0.8), Report("b", 30, 1.5), Report("a", 100, 0.1)]
-    assert new_reports(curves, steps, [Report("a", 10, 1.0), *first], ASHA) == []
+    first = new_reports(curves, steps, [RungValue("a", 10, 1.0)], ASHA)
+    assert first == [
+        RungValue("b", 10, 2.0),
+        RungValue("a", 30, 0.8),
+        RungValue("b", 30, 1.5),
+        RungValue("a", 100, 0.1),
+    ]
+    assert new_reports(curves, steps, [RungValue("a", 10, 1.0), *first], ASHA) == []
 
 
 @pytest.mark.parametrize(
@@ -116,8 +121,8 @@ def test_only_what_trains_is_pruned():
 
 def test_what_one_reached_before_it_was_taken_up_counts_at_its_own_step():
     """Else nothing at the rungs that it passed meanwhile would be compared with it."""
-    reports = [Report("a", 20, 0.1), Report("x", 20, 0.2), Report("x", 60, 0.3)]
-    reports += [Report(name, 20, 0.9) for name in "cdef"]
-    reports += [Report("x", 180, 0.05), Report("y", 20, 0.15), Report("y", 60, 0.4)]
+    reports = [RungValue("a", 20, 0.1), RungValue("x", 20, 0.2), RungValue("x", 60, 0.3)]
+    reports += [RungValue(name, 20, 0.9) for name in "cdef"]
+    reports += [RungValue("x", 180, 0.05), RungValue("y", 20, 0.15), RungValue("y", 60, 0.4)]
     found = pruned(reports, dict.fromkeys("axcdefy", 540), Prune(first=20, factor=3), "min")
     assert set(found) == set("cdefy"), "x was better than y at step 60"

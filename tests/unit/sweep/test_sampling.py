@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
-from lvjobs.sweep.sampling import History, Trial, Verdict, propose, room, verdict
+from lvjobs.sweep.sampling import SearchHistory, Trial, TrialOutcome, propose, room, verdict
 from lvjobs.sweep.selection import Outcome
 
 STAGE = Stage(
@@ -32,7 +32,7 @@ def points(trials, count=1, search=TPE, mode="min"):
 
 
 def done(value):
-    return Verdict("done", value)
+    return TrialOutcome("done", value)
 
 
 def searched(goal, number=24, mode="min"):
@@ -92,7 +92,7 @@ def test_random_learns_nothing():
     assert points(known, 4, RANDOM) == points(unknown, 4, RANDOM) == points([], 9, RANDOM)[5:]
 
 
-@pytest.mark.parametrize("bad", [Verdict("diverged"), Verdict("pruned", 9.0, 5)], ids=lambda each: each.kind)
+@pytest.mark.parametrize("bad", [TrialOutcome("diverged"), TrialOutcome("pruned", 9.0, 5)], ids=lambda each: each.kind)
 def test_where_trials_diverge_or_are_pruned_less_is_tried(bad):
     def rates(verdict_):
         trials = []
@@ -102,7 +102,7 @@ def test_where_trials_diverge_or_are_pruned_less_is_tried(bad):
             trials.append(Trial(point, verdict_ if too_high else done(1.0)))
         return sum(trial.point["learning_rate"] > 1e-4 for trial in trials[8:])
 
-    assert rates(bad) < rates(Verdict("left_out")), "of what was left out nothing is learned"
+    assert rates(bad) < rates(TrialOutcome("left_out")), "of what was left out nothing is learned"
 
 
 def test_open_trials_keep_others_from_their_places():
@@ -112,18 +112,20 @@ def test_open_trials_keep_others_from_their_places():
     def after(verdict_):
         return points([*known, *(Trial(point, verdict_) for point in found)], 4)
 
-    assert after(None) != after(Verdict("left_out")), "nothing is known of either, but these are being tried"
+    assert after(None) != after(TrialOutcome("left_out")), "nothing is known of either, but these are being tried"
     assert after(None) != after(done(-1.0))
 
 
-outcomes = st.sampled_from([done(0.5), done(1.5), Verdict("pruned", 2.0, 4), Verdict("diverged"), Verdict("left_out")])
+outcomes = st.sampled_from(
+    [done(0.5), done(1.5), TrialOutcome("pruned", 2.0, 4), TrialOutcome("diverged"), TrialOutcome("left_out")]
+)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.one_of(st.integers(1, 3), st.tuples(st.integers(0, 30), outcomes)), min_size=4, max_size=12))
 def test_a_history_gives_the_same_proposals_wherever_it_was_cut(story):
     """A number: so many are proposed at once. A pair: one of the open trials ends so."""
-    history = History()
+    history = SearchHistory()
     for event in story:
         if isinstance(event, int):
             history = history.proposed(points(history.trials, event))
@@ -132,11 +134,11 @@ def test_a_history_gives_the_same_proposals_wherever_it_was_cut(story):
             if open_:
                 history = history.told({open_[event[0] % len(open_)]: event[1]})
     kept = json.dumps(history.to_json())
-    again = History.from_json(json.loads(kept))
+    again = SearchHistory.from_json(json.loads(kept))
     assert again.trials == history.trials
     for place, entry in enumerate(again.entries):
         if isinstance(entry, dict):
-            before = History(again.entries[:place])
+            before = SearchHistory(again.entries[:place])
             assert points(before.trials) == [entry]
 
 
@@ -171,14 +173,14 @@ def outcome(standing, value=None, name="r"):
         ([outcome("cancelled"), outcome("open")], None),
         ([outcome("done", 1.0)], done(1.0)),
         ([outcome("done", 1.0), outcome("done", 2.0)], done(1.5)),
-        ([outcome("done", 1.0), outcome("done", math.nan)], Verdict("diverged")),
-        ([outcome("done", -math.inf)], Verdict("diverged")),
-        ([outcome("done")], Verdict("left_out")),
-        ([outcome("done", 1.0), outcome("cancelled")], Verdict("left_out")),
-        ([outcome("pruned", name="p"), outcome("done", 1.0)], Verdict("pruned", 0.7, 8)),
-        ([outcome("pruned", name="p"), outcome("pruned", name="q")], Verdict("pruned", 0.9, 4)),
-        ([outcome("pruned", name="nan")], Verdict("diverged")),
-        ([outcome("pruned", name="unheard of")], Verdict("left_out")),
+        ([outcome("done", 1.0), outcome("done", math.nan)], TrialOutcome("diverged")),
+        ([outcome("done", -math.inf)], TrialOutcome("diverged")),
+        ([outcome("done")], TrialOutcome("left_out")),
+        ([outcome("done", 1.0), outcome("cancelled")], TrialOutcome("left_out")),
+        ([outcome("pruned", name="p"), outcome("done", 1.0)], TrialOutcome("pruned", 0.7, 8)),
+        ([outcome("pruned", name="p"), outcome("pruned", name="q")], TrialOutcome("pruned", 0.9, 4)),
+        ([outcome("pruned", name="nan")], TrialOutcome("diverged")),
+        ([outcome("pruned", name="unheard of")], TrialOutcome("left_out")),
     ],
 )
 def test_verdicts(cells, expected):

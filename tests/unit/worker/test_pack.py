@@ -158,7 +158,7 @@ def test_a_code_error_is_not_tried_again_by_the_same_job(tmp_path, error, token,
     if error is not None:
         journal.write("error", message="x", **error)
     environment = read_environment({"LVJOBS_TOKEN": TOKEN, "LVJOBS_PACK": "run"})
-    assert pack.Pack([run], environment, Deadline(None, None, 0.0))._is_wanted(run) is wanted
+    assert pack.PackRunner([run], environment, Deadline(None, None, 0.0))._is_wanted(run) is wanted
 
 
 def test_what_a_pack_is_told():

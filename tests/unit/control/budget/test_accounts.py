@@ -13,7 +13,7 @@ from lvjobs.control.budget.accounts import KINDS, Terms, keep_books
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.statement import statement
 from lvjobs.control.reconcile.observe import read_attempts
-from lvjobs.ledger.records import Charge, Work
+from lvjobs.ledger.records import Charge, WorkCounts
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
 from lvjobs.study.layout import RunLayout
@@ -63,13 +63,13 @@ def test_the_statement_is_exact_and_its_parts_sum_to_the_whole():
 
 
 def test_what_is_reserved_is_what_is_not_yet_executed_kind_by_kind():
-    opened = books(CHARGES, {"r1": Work(1250, 60, 0), "r2": Work(1250, 100, 5)}, convention="exact")
+    opened = books(CHARGES, {"r1": WorkCounts(1250, 60, 0), "r2": WorkCounts(1250, 100, 5)}, convention="exact")
     assert opened.reserved == (1250 - 320) * 5 + 0 * 3 + 1250 * 5 + 100 * 3 + 0 * 2
     assert opened.free == 10**25 - opened.spent - opened.reserved
 
 
 def test_inference_counts_unless_the_study_says_otherwise():
-    reservations = {"r1": Work(1250, 100, 10)}
+    reservations = {"r1": WorkCounts(1250, 100, 10)}
     all_in, training = books(CHARGES, reservations), books(CHARGES, reservations, counts_inference=False)
     assert training.spent == 320 * (10**19 + 1)
     assert training.reserved == 930 * (10**19 + 1)

@@ -9,17 +9,18 @@ import tokenizers
 import transformers
 from forked import Forked
 
-from lvjobs.control.budget.cost import rates_of, workload_of
-from lvjobs.control.stages.evaluations import Trial, evaluation
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.forecasting.cost import workload_of
 from lvjobs.forecasting.data import load_dataset, make_dataset
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.models import TINY_DIRECTORY, load_tokenizer
 from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of, validation_windows
 from lvjobs.study.config import TrainSettings
 from lvjobs.study.training import TrainingConfig
+from lvjobs.tasks.registry import rates_of
 
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}<e>\n{% endfor %}"
@@ -93,7 +94,7 @@ def test_validation_is_charged_with_the_instruction_of_its_windows(model, settin
 @pytest.mark.parametrize(("adapter", "samples", "likelihood"), [("", 1, False), ("", 5, True), ("/adapter", 1, True)])
 def test_an_evaluation_is_charged_with_the_instruction(model, adapter, samples, likelihood):
     training = a_training(model, format="instruct" if adapter else "raw")
-    trial = Trial(samples=samples, likelihood=likelihood)
+    trial = EvaluationRequest(samples=samples, likelihood=likelihood)
     rank = training.lora_rank if adapter else 0
     rates = rates_of(evaluation(training, trial, [0, 1], adapter, "instruct"))
     for name, counted in counts(training, rank, around(training), samples=samples).items():

@@ -20,7 +20,7 @@ from lvjobs.control.driver.driver import Change, change
 from lvjobs.control.driver.status import cron_entry
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
-from lvjobs.study.config import Study, StudyConfig
+from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.tables import Driver, Resources
 
 
@@ -154,7 +154,7 @@ def test_workers_know_whom_to_wake(make, job, told):
 
 
 def test_two_directories_have_drivers_of_their_own(tmp_path):
-    studies = [Study(root=tmp_path / name, config=StudyConfig()) for name in "ab"]
+    studies = [StudyContext(root=tmp_path / name, config=StudyConfig()) for name in "ab"]
     assert len({driver_token(study.root) for study in studies}) == 2
 
 
@@ -270,7 +270,9 @@ def test_an_entry_for_cron(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", "/etc/a b.conf")
     root = tmp_path / "it's"
     root.mkdir()
-    study = Study(root=root, config=StudyConfig(profile="lab", resources=Resources(partition="low"), driver=Driver()))
+    study = StudyContext(
+        root=root, config=StudyConfig(profile="lab", resources=Resources(partition="low"), driver=Driver())
+    )
     name, lines = cron_entry(study, 5, of_slurm=True)
     assert name == driver_name(study)
     assert "#SCRON --partition=low" in lines
@@ -278,7 +280,7 @@ def test_an_entry_for_cron(tmp_path, monkeypatch):
     assert "'SLURM_CONF=/etc/a b.conf'" in lines[-1]
     assert cron_entry(study, 5, of_slurm=False)[1] == lines[-1:]
     with pytest.raises(UsageError, match="%"):
-        cron_entry(Study(root=tmp_path / "50%", config=StudyConfig()), 5, of_slurm=False)
+        cron_entry(StudyContext(root=tmp_path / "50%", config=StudyConfig()), 5, of_slurm=False)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -302,7 +304,7 @@ def test_a_driver_goes_back_to_the_queue_only_where_its_study_is(is_there, tmp_p
         python=str(tmp_path / "python"),
         resources={},
     )
-    script = cluster_for(Study(root=root, config=StudyConfig()), DRIVER_PROFILE).script(request)
+    script = cluster_for(StudyContext(root=root, config=StudyConfig()), DRIVER_PROFILE).script(request)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
     ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

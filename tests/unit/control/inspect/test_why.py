@@ -8,7 +8,6 @@ from control_scenes import Scene, begun, make_haste
 from rich.console import Console
 
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.code_copies import drift, snapshot_code
 from lvjobs.control.inspect import why as module
 from lvjobs.control.inspect.history import story
 from lvjobs.control.inspect.why import why
@@ -17,6 +16,7 @@ from lvjobs.control.summary import find_row
 from lvjobs.report.story import print_story, print_why
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import RunState
+from lvjobs.tasks.code_copies import drift, snapshot_code
 
 
 @pytest.fixture

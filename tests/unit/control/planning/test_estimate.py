@@ -6,17 +6,18 @@ import pytest
 from control_builders import an_attempt
 
 from lvjobs.control.budget.accounts import Account, Terms, keep_books
-from lvjobs.control.budget.cost import rates_of
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan, samples_of
-from lvjobs.control.planning.estimate import Cell, Place, StageCells, estimate, lora_parameters, sketch
-from lvjobs.control.planning.foresee import Seen, foresee
-from lvjobs.control.planning.plans import Need
-from lvjobs.control.stages.evaluations import Trial, evaluation
-from lvjobs.ledger.records import Work
+from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
+from lvjobs.control.planning.foresee import LedgerView, foresee
+from lvjobs.control.planning.plans import FlopNeed
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
+from lvjobs.forecasting.tasks import adapter_parameters
+from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.config import TrainSettings, load_study
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import rates_of
 
 RATES = {
     "official": {"training": 1000, "validation": 100, "generation": 10},
@@ -42,7 +43,7 @@ def with_account(cell, units, reserved):
 
 
 def foreseen(*stages, terms=TERMS, stopwatch=None, place=None):
-    return estimate(stages, keep_books(terms, [], [], {}), stopwatch or Stopwatch({}), place or Place())
+    return estimate(stages, keep_books(terms, [], [], {}), stopwatch or Stopwatch({}), place or ClusterCapacity())
 
 
 # -- FLOPs ------------------------------------------------------------------------------------------------------------
@@ -65,30 +66,30 @@ def test_each_part_of_a_run_is_counted():
 
 
 def test_a_new_run_needs_all_of_it():
-    assert a_cell().need(TERMS) == Need(1_000_000 + 4000 + 200, 250_000 + 1600)
-    assert a_cell().need(Terms(10**9, convention="published-formula")) == Need(300_000 + 1200 + 60, 75_000 + 480)
+    assert a_cell().need(TERMS) == FlopNeed(1_000_000 + 4000 + 200, 250_000 + 1600)
+    assert a_cell().need(Terms(10**9, convention="published-formula")) == FlopNeed(300_000 + 1200 + 60, 75_000 + 480)
 
 
 def test_inference_that_does_not_count_is_not_needed():
-    assert a_cell().need(Terms(10**9, counts_inference=False)) == Need(1_000_000, 250_000)
+    assert a_cell().need(Terms(10**9, counts_inference=False)) == FlopNeed(1_000_000, 250_000)
 
 
 def test_what_is_reserved_is_not_needed_again():
-    cell = with_account(a_cell(state=RunState.RUNNING), {"useful": 400}, Work(1250, 56))
-    assert cell.need(TERMS) == Need(200, 0)
+    cell = with_account(a_cell(state=RunState.RUNNING), {"useful": 400}, WorkCounts(1250, 56))
+    assert cell.need(TERMS) == FlopNeed(200, 0)
 
 
 def test_a_run_that_waits_with_nothing_set_aside_needs_what_lies_ahead():
     cell = with_account(a_cell(state=RunState.HELD, checkpoint=500), {"useful": 500, "replayed": 90}, None)
-    assert cell.need(TERMS) == Need(500_000 + 2 * 8 * 100 + 200, 250_000 + 800)
+    assert cell.need(TERMS) == FlopNeed(500_000 + 2 * 8 * 100 + 200, 250_000 + 800)
 
 
 def test_of_a_finished_run_only_the_forecasts_that_were_not_made_are_needed():
     done = a_cell(state=RunState.COMPLETED)
-    assert with_account(done, {"useful": 1000}, None).need(TERMS) == Need(200, 0)
-    assert with_account(done, {"useful": 1000, "generation": 15}, None).need(TERMS) == Need(50, 0)
-    assert with_account(done, {"useful": 1000, "generation": 25}, None).need(TERMS) == Need(0, 0)
-    assert with_account(a_cell(state=RunState.CANCELLED), {}, None).need(TERMS) == Need(0, 0)
+    assert with_account(done, {"useful": 1000}, None).need(TERMS) == FlopNeed(200, 0)
+    assert with_account(done, {"useful": 1000, "generation": 15}, None).need(TERMS) == FlopNeed(50, 0)
+    assert with_account(done, {"useful": 1000, "generation": 25}, None).need(TERMS) == FlopNeed(0, 0)
+    assert with_account(a_cell(state=RunState.CANCELLED), {}, None).need(TERMS) == FlopNeed(0, 0)
 
 
 def test_a_stage_sums_its_runs_by_each_convention():
@@ -154,7 +155,7 @@ def test_what_another_stage_trains_already_is_told_and_not_needed_again():
     ],
 )
 def test_an_adapter_has_as_many_weights_as_was_observed(settings, parameters):
-    assert lora_parameters(a_cell(**settings).run.config) == parameters
+    assert adapter_parameters(TrainingConfig(**a_cell(**settings).run.config["params"])) == parameters
 
 
 def test_a_checkpoint_holds_weights_and_two_moments():
@@ -278,7 +279,7 @@ def test_the_times_of_a_stage():
     run = a_measured()
     stopwatch = Stopwatch(samples_of([run], [took(run)]))
     cells = [a_cell(), a_cell(seed=1), a_cell(seed=2)]
-    row = foreseen(StageCells("s", cells), stopwatch=stopwatch, place=Place(gpus=2, at_once=2))["stages"][0]
+    row = foreseen(StageCells("s", cells), stopwatch=stopwatch, place=ClusterCapacity(gpus=2, at_once=2))["stages"][0]
     one = 1000 * 2 + 40 * 0.5 + 4 * 3
     assert (row["time_source"], row["time_from"], row["step_seconds"]) == ("measured", None, 2.0)
     assert (row["run_seconds"], row["stage_seconds"], row["gpu_seconds"]) == (one, 2 * one, 6 * one)
@@ -287,10 +288,10 @@ def test_the_times_of_a_stage():
 @pytest.mark.parametrize(
     ("place", "jobs"),
     [
-        (Place(), [5, 1, 1, 5]),
-        (Place(pack=3), [7, 5]),
-        (Place(pack=3, side_by_side=2), [5, 5]),
-        (Place(pack=9, side_by_side=9), [5]),
+        (ClusterCapacity(), [5, 1, 1, 5]),
+        (ClusterCapacity(pack=3), [7, 5]),
+        (ClusterCapacity(pack=3, side_by_side=2), [5, 5]),
+        (ClusterCapacity(pack=9, side_by_side=9), [5]),
     ],
 )
 def test_runs_that_share_a_job_take_it_together(place, jobs):
@@ -315,8 +316,8 @@ def test_an_evaluation_that_exists_is_not_foreseen_again(tmp_path, state, left):
     study = load_study(tmp_path)
     config = study.config.train.run_config()
     trained = replace(sketch(config, rates_of(config), "s"), id="trained", name="trained")
-    asked = evaluation(TrainingConfig.model_validate(config.params), Trial(), range(150))
+    asked = evaluation(TrainingConfig.model_validate(config.params), EvaluationRequest(), range(150))
     forecasts = sketch(asked, rates_of(asked), "evaluate")
     forecasts = replace(forecasts, id="scored", name="scored", after="trained", state=state)
-    told = foresee(study, {"s": [config]}, Seen([trained, forecasts]), Resources(), "local")
+    told = foresee(study, {"s": [config]}, LedgerView([trained, forecasts]), Resources(), "local")
     assert told["stages"][0]["series"] == left

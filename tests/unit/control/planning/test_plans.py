@@ -5,14 +5,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvjobs.control.planning.plans import Demand, Need, judge, peak
+from lvjobs.control.planning.plans import Demand, FlopNeed, judge, peak
 
 EVERY = 250
 
 
 def a_demand(name="a", steps=1000, runs=1, rate=1, *, is_new=True, every=EVERY):
     """Runs whose step costs `rate`, and that may have to do one interval again."""
-    return Demand(name, runs, steps, every, lambda n: Need(runs * rate * n, runs * rate * every), is_new)
+    return Demand(name, runs, steps, every, lambda n: FlopNeed(runs * rate * n, runs * rate * every), is_new)
 
 
 BASE, SWEEP, FINAL = a_demand("base", 5000), a_demand("sweep", 500, runs=9), a_demand("final", 10_000, rate=2)
@@ -25,8 +25,8 @@ def steps(plan):
 
 
 def test_intervals_are_given_back_when_a_stage_is_done():
-    assert peak([Need(100, 50), Need(10, 1)]) == 150
-    assert peak([Need(100, 50), Need(60, 1)]) == 161
+    assert peak([FlopNeed(100, 50), FlopNeed(10, 1)]) == 150
+    assert peak([FlopNeed(100, 50), FlopNeed(60, 1)]) == 161
     assert peak([]) == 0
     assert peak(demand.need for demand in STUDY) == 5000 + 4500 + 20_000 + 500
 
@@ -104,7 +104,7 @@ def test_the_largest_is_not_the_cause_where_the_rest_does_not_fit_without_it():
     """An interval is large while it is set aside, and then it is free again."""
     work, interval, last = (
         replace(a_demand(name), price=lambda _n, need=need: need)
-        for name, need in (("work", Need(50, 0)), ("interval", Need(10, 45)), ("last", Need(20, 0)))
+        for name, need in (("work", FlopNeed(50, 0)), ("interval", FlopNeed(10, 45)), ("last", FlopNeed(20, 0)))
     )
     verdict = judge([work, interval, last], 60)
     assert verdict.needed == 105

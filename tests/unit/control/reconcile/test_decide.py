@@ -20,7 +20,7 @@ from lvjobs.control.reconcile.actions import (
     Submit,
 )
 from lvjobs.control.reconcile.decide import decide, due
-from lvjobs.ledger.records import Member, Submission
+from lvjobs.ledger.records import Member, SubmissionRecord
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, MemberState, RunState
 
@@ -68,7 +68,7 @@ def test_a_silence_is_due_only_as_far_as_it_was_watched():
     assert due(view, Policy(hung_seconds=100), NOW, NOW - 10) == NOW + 90
 
 
-UNSENT = Submission(TOKEN, "lab", "slurm", NOW - 200, job_id=None)
+UNSENT = SubmissionRecord(TOKEN, "lab", "slurm", NOW - 200, job_id=None)
 
 
 # -- entering ------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.control.reconcile.classify import Death, classify
+from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.journal_fold import fold
-from lvjobs.control.reconcile.policy import GoOn, Hold, verdict
+from lvjobs.control.reconcile.policy import GoOn, HoldRun, verdict
 from lvjobs.control.recovery.check import check
 from lvjobs.records.journal import Entry
 from lvjobs.study.tables import Policy
@@ -78,7 +78,7 @@ def journaled(**fields):
 def test_the_evidence_names_the_node_and_the_error():
     attempt = journaled(device=True, node="gpu-3")
     death = classify(attempt, None)
-    assert death == Death(
+    assert death == Failure(
         Cause.KILLED,
         "a device failed on node gpu-3: RuntimeError: CUDA error: uncorrectable ECC error encountered; last step 7",
     )
@@ -106,14 +106,14 @@ def after(*nodes, gained=True, run=None):
         )
         for n, node in enumerate(nodes, start=1)
     ]
-    return verdict(run or a_run(), ended, Death(Cause.KILLED, "seen"), Policy(), NOW)
+    return verdict(run or a_run(), ended, Failure(Cause.KILLED, "seen"), Policy(), NOW)
 
 
 def test_it_is_counted_as_kills_are():
     assert after("n1", run=a_run(resources={"exclude_nodes": ["n7"]})) == GoOn(), "the list is the study's"
     assert after("n1", "n2").not_before - NOW == Policy().backoff_seconds
-    assert isinstance(after("n1", "n2", "n3", "n4", "n5", "n6"), Hold)
-    assert isinstance(after("n1", "n2", "n3", gained=False), Hold)
+    assert isinstance(after("n1", "n2", "n3", "n4", "n5", "n6"), HoldRun)
+    assert isinstance(after("n1", "n2", "n3", gained=False), HoldRun)
     assert after("") == GoOn()
 
 

@@ -3,8 +3,8 @@
 import pytest
 from control_builders import NOW, a_run, an_attempt
 
-from lvjobs.control.reconcile.classify import Death
-from lvjobs.control.reconcile.policy import GoOn, Hold, Stop, is_due, verdict
+from lvjobs.control.reconcile.classify import Failure
+from lvjobs.control.reconcile.policy import GoOn, HoldRun, Stop, is_due, verdict
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
@@ -15,7 +15,7 @@ def after(*causes, gained=True, run=None, policy=None):
         an_attempt(number, cause=cause, resumed_from=0, checkpoint_step=250 if gained else 0)
         for number, cause in enumerate(causes, start=1)
     ]
-    return verdict(run or a_run(), ended, Death(causes[-1], "seen"), policy or Policy(), NOW)
+    return verdict(run or a_run(), ended, Failure(causes[-1], "seen"), policy or Policy(), NOW)
 
 
 def test_the_user_meant_it():
@@ -24,7 +24,7 @@ def test_the_user_meant_it():
 
 def test_a_code_error_is_never_retried():
     outcome = after(Cause.CODE_ERROR)
-    assert isinstance(outcome, Hold)
+    assert isinstance(outcome, HoldRun)
     assert "lvjobs resume one" in outcome.reason
 
 
@@ -50,7 +50,7 @@ def test_a_kill_is_forgiven_five_times_backing_off_from_the_second():
         delays.append(outcome.not_before and outcome.not_before - NOW)
     assert delays == [0, 30, 60, 120, 240]
     outcome = after(*[Cause.KILLED] * 6)
-    assert isinstance(outcome, Hold)
+    assert isinstance(outcome, HoldRun)
     assert outcome.reason.startswith("killed 6 times in a row")
 
 
@@ -62,7 +62,7 @@ def test_a_long_run_on_a_bad_cluster_is_counted_anew_whenever_it_gets_on():
     stuck = [an_attempt(n, cause=Cause.PREEMPTED, checkpoint_step=0) for n in (4, 8)]
     ended = [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250) for n in (1, 2, 3)] + stuck[:1]
     ended += [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250) for n in (5, 6, 7)]
-    assert isinstance(verdict(a_run(), ended, Death(Cause.KILLED, ""), Policy(), NOW), Hold), (
+    assert isinstance(verdict(a_run(), ended, Failure(Cause.KILLED, ""), Policy(), NOW), HoldRun), (
         "it did not get on between"
     )
 
@@ -71,7 +71,7 @@ def test_memory_that_was_too_small_is_counted_in_all():
     run = a_run(resources={"memory_mb": 1000})
     twice = [Cause.OUT_OF_MEMORY, Cause.PREEMPTED] * 2
     assert isinstance(after(*twice[:3], run=run), GoOn)
-    assert isinstance(after(*twice, Cause.OUT_OF_MEMORY, run=run), Hold)
+    assert isinstance(after(*twice, Cause.OUT_OF_MEMORY, run=run), HoldRun)
 
 
 def test_causes_are_counted_apart():
@@ -82,27 +82,27 @@ def test_causes_are_counted_apart():
 def test_three_deaths_without_a_new_checkpoint_hold_it(cause):
     assert isinstance(after(cause, cause, gained=False), GoOn)
     outcome = after(cause, cause, cause, gained=False)
-    assert isinstance(outcome, Hold)
+    assert isinstance(outcome, HoldRun)
     assert "3 times in a row without a new checkpoint" in outcome.reason
 
 
 def test_a_new_checkpoint_begins_the_count_anew():
     deaths = [an_attempt(n, cause=Cause.KILLED, checkpoint_step=250 * (n == 2)) for n in (1, 2, 3, 4)]
-    assert isinstance(verdict(a_run(), deaths, Death(Cause.KILLED, ""), Policy(), NOW), GoOn)
+    assert isinstance(verdict(a_run(), deaths, Failure(Cause.KILLED, ""), Policy(), NOW), GoOn)
 
 
 def test_the_cluster_is_forgiven_longer_but_not_for_ever():
     assert after(*[Cause.PREEMPTED] * 2, gained=False).warning == ""
     assert "3 times in a row" in after(*[Cause.PREEMPTED] * 3, gained=False).warning
     assert isinstance(after(*[Cause.PREEMPTED] * 9, gained=False), GoOn)
-    assert isinstance(after(*[Cause.PREEMPTED] * 10, gained=False), Hold)
+    assert isinstance(after(*[Cause.PREEMPTED] * 10, gained=False), HoldRun)
 
 
 def test_out_of_memory_asks_for_half_as_much_again_twice():
     run = a_run(resources={"memory_mb": 1000})
     assert after(Cause.OUT_OF_MEMORY, run=run).resources == {"memory_mb": 1500}
     assert isinstance(after(*[Cause.OUT_OF_MEMORY] * 2, run=run), GoOn)
-    assert isinstance(after(*[Cause.OUT_OF_MEMORY] * 3, run=run), Hold)
+    assert isinstance(after(*[Cause.OUT_OF_MEMORY] * 3, run=run), HoldRun)
 
 
 def test_out_of_memory_with_no_figure_to_raise_asks_the_user():

@@ -19,11 +19,11 @@ from lvjobs.control.loop import open_session
 from lvjobs.control.recovery import place
 from lvjobs.control.recovery.check import check
 from lvjobs.control.recovery.disown import stake_of
-from lvjobs.control.recovery.place import PlaceUnclear, Verdict, judge, read_place, recorded_place
+from lvjobs.control.recovery.place import PlaceUnclear, StudyOrigin, judge, read_place, recorded_place
 from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.lease import acquire
-from lvjobs.records.place import Place, parse_place
+from lvjobs.records.place import StudyLocation, parse_place
 from lvjobs.study.tables import Notify
 
 
@@ -458,7 +458,7 @@ def test_a_study_that_may_be_a_copy_does_nothing_until_the_user_answers(make):
 
 
 @pytest.mark.parametrize(
-    ("answer", "member", "state"), [(Verdict.MOVED, "live", "running"), (Verdict.COPIED, "settled", "paused")]
+    ("answer", "member", "state"), [(StudyOrigin.MOVED, "live", "running"), (StudyOrigin.COPIED, "settled", "paused")]
 )
 def test_the_user_is_asked_once(make, answer, member, state):
     scene = begun(make(steps=400))
@@ -478,7 +478,7 @@ def answered(scene, answer):
     )
 
 
-@pytest.mark.parametrize("answer", [Verdict.MOVED, Verdict.COPIED])
+@pytest.mark.parametrize("answer", [StudyOrigin.MOVED, StudyOrigin.COPIED])
 def test_an_answer_to_no_question_changes_nothing(make, answer):
     scene = begun(make(steps=60))
     before = scene.dump()
@@ -534,16 +534,16 @@ def test_commands_that_change_something_ask_and_status_shows_what_is_known(make,
 
 
 def test_the_root_of_another_file_system_is_not_known_by_its_inode_number(monkeypatch, tmp_path):
-    recorded = Place("a" * 16, str(tmp_path / "gone"), 7, 2)
-    here = Place("b" * 16, str(tmp_path), 8, 2)
-    assert judge(recorded, here) is Verdict.MOVED
+    recorded = StudyLocation("a" * 16, str(tmp_path / "gone"), 7, 2)
+    here = StudyLocation("b" * 16, str(tmp_path), 8, 2)
+    assert judge(recorded, here) is StudyOrigin.MOVED
     monkeypatch.setattr(place.os.path, "ismount", lambda _path: True)
-    assert judge(recorded, here) is Verdict.UNCLEAR
-    assert judge(replace(recorded, device=8), here) is Verdict.MOVED
+    assert judge(recorded, here) is StudyOrigin.UNCLEAR
+    assert judge(replace(recorded, device=8), here) is StudyOrigin.MOVED
 
 
 def test_a_place_survives_being_written_and_read():
-    here = Place("a" * 16, "/home/a study", 7, 2, ("/home/before",))
+    here = StudyLocation("a" * 16, "/home/a study", 7, 2, ("/home/before",))
     assert parse_place(here.to_json()) == here
     for text in ("{", "[]", "{}", '{"study": 1}', "null"):
         with pytest.raises(ValueError):

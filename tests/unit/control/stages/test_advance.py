@@ -11,9 +11,9 @@ from lvjobs.cluster.simulation import Manners
 from lvjobs.control.stages import pruning, submit_runs
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import SweepOf, Wanted, default_name
+from lvjobs.control.submission.declare import RunRequest, SweepOf, default_name
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Work
+from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.stages import Prune, Select, Stage
 from lvjobs.study.tables import Resources
 
@@ -263,7 +263,7 @@ def test_what_was_decided_stays_where_the_site_refuses_more_of_it(sweep):
     asked = SweepOf(wider.model_dump(mode="json", by_alias=True), REQUEST.model_dump(mode="json"))
     scene.cluster.submit_faults.append("refused")
     with scene.session() as session, pytest.raises(UsageError, match="nothing was submitted"):
-        enter(session, Wanted(configs, names, "first", "lab", REQUEST.resources, sweep=asked))
+        enter(session, RunRequest(configs, names, "first", "lab", REQUEST.resources, sweep=asked))
     assert scene.stage("first") == before
     assert len(scene.rows("runs")) == 3
 
@@ -420,7 +420,7 @@ def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
 def test_evaluations_are_reserved_with_what_they_follow(sweep):
     scene = sweep(FIRST, TABLE.model_copy(update={"evaluate": ["first"]}))
     scene.ask()
-    reserved = [Work(row["training"], row["validation"], row["generation"]) for row in scene.rows("reservations")]
+    reserved = [WorkCounts(row["training"], row["validation"], row["generation"]) for row in scene.rows("reservations")]
     assert sum(work.generation for work in reserved) >= 3 * 2
     scene.go(300)
     assert scene.stands("first", "table") == ["completed", "completed"]
@@ -514,7 +514,7 @@ def test_verdicts_do_not_depend_on_who_asks_when(sweep):
     scene.go(60, every=5)
     before = {name: scene.state(name) for name in scene.cells("first")}
     with scene.session() as session, session.ledger.transaction() as transaction:
-        kept = transaction.row("prunings", pruning.Kept, stage="first")
+        kept = transaction.row("prunings", pruning.PruningRecord, stage="first")
         transaction.set_rows("prunings", [replace(kept, pruned=[])], stage="first")
     scene.one_pass()
     assert {name: scene.state(name) for name in scene.cells("first")} == before

@@ -17,7 +17,7 @@ from lvjobs.control.stages.requests import choose, go_on_without_held, retry_hel
 from lvjobs.control.summary_file import read_summary
 from lvjobs.report.stages import stage_line
 from lvjobs.study.stages import Stage
-from lvjobs.sweep.sampling import History, propose
+from lvjobs.sweep.sampling import SearchHistory, propose
 
 __all__ = ["dying"]  # a fixture: die_everywhere
 
@@ -38,7 +38,7 @@ class Search(Sweep):
     def kept(self, name="first"):
         """The search's history, as the ledger has it."""
         (row,) = [row for row in self.rows("searches") if row["stage"] == name]
-        return History.from_json(json.loads(row["entries"]))
+        return SearchHistory.from_json(json.loads(row["entries"]))
 
     def points(self):
         return [trial.point for trial in self.kept().trials]
@@ -65,7 +65,7 @@ class Search(Sweep):
         entries = self.kept().entries
         for place, entry in enumerate(entries):
             if isinstance(entry, dict):
-                before = History(entries[:place]).trials
+                before = SearchHistory(entries[:place]).trials
                 assert propose(stage.space, stage.search, "min", before, 1) == [entry]
 
 

@@ -12,7 +12,7 @@ from lvjobs.control.budget.charges import unseen_steps
 from lvjobs.control.recovery.check import check as check_ledger
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.current_settings import file_of
-from lvjobs.control.submission.declare import Wanted, declare
+from lvjobs.control.submission.declare import RunRequest, declare
 from lvjobs.errors import UsageError
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, RunFile, with_values
@@ -212,7 +212,7 @@ def test_a_run_held_for_flops_whose_profile_is_gone_says_how_to_have_it_back(tmp
 def test_of_runs_that_differ_in_their_checkpoint_interval_the_one_that_is_asked_for_is_found(scene):
     def wanted(name, every, **more):
         config = RunConfig(task="toy_task:train", steps=scene.steps, checkpoint_every=every)
-        return Wanted([config], [name], "train", "lab", Resources(), **more)
+        return RunRequest([config], [name], "train", "lab", Resources(), **more)
 
     for name, every in (("first", EVERY), ("second", EVERY + 2)):
         with scene.session() as session:
@@ -275,7 +275,7 @@ def config_of(scene, **changes):
 def test_the_same_settings_with_another_interval_are_the_run_that_is_there(scene, changes):
     scene.enter("one")
     with scene.session() as session:
-        wanted = Wanted([config_of(scene, **changes)], ["other"], "train", "lab", Resources(), is_named=False)
+        wanted = RunRequest([config_of(scene, **changes)], ["other"], "train", "lab", Resources(), is_named=False)
         assert [run.name for run in enter(session, wanted).existing] == ["one"]
 
 
@@ -291,7 +291,7 @@ def test_validation_with_each_checkpoint_is_one_setting_whatever_the_interval():
 def test_cells_that_differ_in_their_interval_alone_are_all_trained(scene):
     configs = [config_of(scene, checkpoint_every=every, validate_every=every) for every in (2, 3)]
     with scene.session() as session:
-        wanted = Wanted(configs, ["a", "b"], "train", "lab", Resources(), is_named=False)
+        wanted = RunRequest(configs, ["a", "b"], "train", "lab", Resources(), is_named=False)
         assert len(enter(session, wanted).new) == 2
         with session.ledger.transaction() as transaction:
             again = declare(transaction, wanted, code="")
@@ -326,7 +326,7 @@ def test_what_a_stage_requested_is_compared_with_what_study_toml_said_then(scene
     then = file_of(scene.study, "train")
     edit(scene, memory_mb=200)
     with scene.session() as session:
-        wanted = Wanted([config_of(scene)], ["one"], "train", "lab", Resources(memory_mb=100), file=then)
+        wanted = RunRequest([config_of(scene)], ["one"], "train", "lab", Resources(memory_mb=100), file=then)
         enter(session, wanted)
     scene.cluster.kill(scene.reach(2).id)
     scene.make_pass()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.cluster.protocol import Cap, Limits
-from lvjobs.control.submission.slots import MARGIN, Room, choices, halves, room_for, split, with_more
+from lvjobs.control.submission.slots import MARGIN, FreeSlots, choices, halves, room_for, split, with_more
 
 USER = Cap(("user", ""), 8, "max_queued = 8")
 QOS = Cap(("qos", "gpu"), 4, "QOS gpu: MaxSubmitJobsPU=4")
@@ -13,7 +13,7 @@ GROUP = Cap(("account", "lab"), 6, "account lab: GrpSubmitJobs=6", shared=True)
 
 
 def test_nothing_is_known():
-    assert room_for(Limits(), {("user", ""): 9}) == Room(None, "")
+    assert room_for(Limits(), {("user", ""): 9}) == FreeSlots(None, "")
 
 
 def test_a_place_is_left_of_a_limit_of_the_users_own():
@@ -27,7 +27,7 @@ def test_but_never_the_last():
 
 def test_the_tightest_limit_counts_and_says_why():
     limits = Limits((USER, QOS, GROUP))
-    assert room_for(limits, {}) == Room(
+    assert room_for(limits, {}) == FreeSlots(
         3, "waits for room in the queue (QOS gpu: MaxSubmitJobsPU=4), and follows by itself"
     )
     crowded = {("account", "lab"): 6, ("qos", "gpu"): 1, ("user", ""): 6}
@@ -44,7 +44,7 @@ def test_jobs_of_another_qos_do_not_count():
     ("waiting", "members", "jobs", "size"), [(27, None, None, 27), (27, 10, None, 10), (27, 10, 3, 3), (2, 10, 3, 2)]
 )
 def test_the_next_array(waiting, members, jobs, size):
-    assert split(waiting, Limits(members=members), Room(jobs)) == size
+    assert split(waiting, Limits(members=members), FreeSlots(jobs)) == size
 
 
 def test_what_was_sent_is_in_the_way_of_the_next():

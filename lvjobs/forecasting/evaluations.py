@@ -2,21 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Run
 from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig, PromptName, SplitName
 from lvjobs.study.identity import read_params
-from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
-_LONGEST = 80
-"""Characters of a run's name."""
-
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluationRequest:
     """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled.
 
     `batch` series go through the model at once; it changes nothing but time and memory. `likelihood`: whether the
@@ -34,7 +30,11 @@ class Trial:
 
 
 def evaluation(
-    training: TrainingConfig, trial: Trial, systems: Sequence[int], adapter: str = "", prompt: PromptName = "raw"
+    training: TrainingConfig,
+    trial: EvaluationRequest,
+    systems: Sequence[int],
+    adapter: str = "",
+    prompt: PromptName = "raw",
 ) -> RunConfig:
     """The configuration of an evaluation: a batch of series is a step, and each leaves a checkpoint."""
     params = EvaluationConfig(
@@ -96,23 +96,17 @@ def _decisive(config: RunConfig) -> list[object]:
     return found
 
 
-def training_of(run: Run) -> TrainingConfig:
-    """What a run trains.
+def training_of(name: str, config: RunConfig) -> TrainingConfig:
+    """Return the settings of a training. `name` is what a message calls it.
 
     Raises:
         UsageError: it is no training of the bundled task.
     """
-    if run.config.get("task") != TRAIN_TASK:
-        raise UsageError(f"{run.name} is no forecaster: name a run of the bundled training task")
-    return read_params(TrainingConfig, run.config["params"])
+    if config.task != TRAIN_TASK:
+        raise UsageError(f"{name} is no forecaster: name a run of the bundled training task")
+    return read_params(TrainingConfig, config.params)
 
 
-def adapter_of(files: RunLayout) -> str:
-    """Where a run's adapter is, or will be."""
-    return str(files.final / "adapter")
-
-
-def evaluation_name(subject: str, config: RunConfig) -> str:
-    """`eval-<subject>-3fa9`, cut so that it is a run's name."""
-    end = f"-{config.fingerprint[:4]}"
-    return f"eval-{subject}"[: _LONGEST - len(end)] + end
+def adapter_of(final: Path) -> str:
+    """Return where a run's adapter is, or will be. `final` is the directory that holds the run's result."""
+    return str(final / "adapter")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control.code_copies import drift, snapshot_code
 from lvjobs.control.inspect import why
 from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
 from lvjobs.study.words import HeldFor
+from lvjobs.tasks.code_copies import drift, snapshot_code
 
 TASK = "package.train:train"
 

@@ -1,8 +1,8 @@
-"""What a step of a task of one's own costs: asked of the task itself, in a process of its own, and kept.
+"""A function of the user's own as a task.
 
-A cost that is a function of the configuration is asked for each; any other once for the same parameters.
-
-So the commands load neither the task nor torch, and what its module does when it is imported is done elsewhere.
+What its step costs is asked of the function itself, in a process of its own, and kept: once for the same params, or for
+each run where the cost is a function of the configuration. So the commands load neither the function nor torch, and
+what its module does when it is imported is done elsewhere.
 """
 
 import hashlib
@@ -10,50 +10,40 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lvjobs.control.budget.ask_process import Unanswered, ask
-from lvjobs.control.code_copies import state_of
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
-from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, canonical_json
-from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.ask_process import Unanswered, ask
+from lvjobs.tasks.code_copies import state_of
+from lvjobs.tasks.protocol import Rates, Task
 
 _PATIENCE_SECONDS = 900.0
 _known: dict[str, Mapping[str, Any] | None] = {}
 """What was answered, by `_keys`: for as long as this process lives."""
 
 
-def own_rates(config: RunConfig) -> dict[str, dict[str, int]]:
-    """Convention -> kind of work -> FLOPs, the same by every convention; empty for a function that declares none.
+class FunctionTask(Task):
+    """A function of one `Run`, named by `package.module:function`, that lvjobs imports in the worker alone."""
 
-    Raises:
-        UsageError: it cannot be imported, or fails in its first step.
-    """
-    learn([config])
-    cost = next(_known[key] for key in _keys(config) if key in _known)
-    if cost is None:
-        return {}
-    flops = cost["flops"]
-    by_kind = {"training": flops["training"], "validation": flops.get("validation", 0), "generation": 0}
-    return {name: dict(by_kind) for name in BINDING}
+    def rates(self, config: RunConfig) -> Rates:
+        self.learn([config])
+        cost = next(_known[key] for key in _keys(config) if key in _known)
+        if cost is None:
+            return {}
+        flops = cost["flops"]
+        by_kind = {"training": flops["training"], "validation": flops.get("validation", 0), "generation": 0}
+        return {name: dict(by_kind) for name in BINDING}
 
-
-def learn(configs: Sequence[RunConfig]) -> None:
-    """Ask what these cost, as far as it is not known, all in one process; bundled tasks are not asked.
-
-    Raises:
-        UsageError: see `own_rates`.
-    """
-    asked = {}
-    for config in configs:
-        if config.task not in (TRAIN_TASK, EVALUATE_TASK):
+    def learn(self, configs: Sequence[RunConfig]) -> None:
+        asked = {}
+        for config in configs:
             whole, parameters = _keys(config)
             if whole not in _known and parameters not in _known:
                 asked[whole, parameters] = config
-    if asked:
-        answers = _ask(list(asked.values()))
-        for (whole, parameters), answer in zip(asked, answers, strict=True):
-            _known[whole if answer and answer["of_run"] else parameters] = answer
+        if asked:
+            answers = _ask(list(asked.values()))
+            for (whole, parameters), answer in zip(asked, answers, strict=True):
+                _known[whole if answer and answer["of_run"] else parameters] = answer
 
 
 def _keys(config: RunConfig) -> tuple[str, str]:

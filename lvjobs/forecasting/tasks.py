@@ -1,0 +1,182 @@
+"""The bundled training and evaluation as tasks: what the commands have to know of them. Loads no torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lvjobs.errors import UsageError
+from lvjobs.flops.architecture import architecture_of
+from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.flops.rules import adapted, linears
+from lvjobs.forecasting.cost import rates, workload_of
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
+from lvjobs.study.evaluation import EvaluationConfig, PromptName
+from lvjobs.study.identity import read_params
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import LOSS_NAMES, TrainingConfig
+from lvjobs.tasks.protocol import Need, Params, Rates, Task
+
+_LONGEST = 80
+"""Characters of a run's name."""
+
+_BYTES_A_PARAMETER = 4 * 3
+"""Of a checkpoint: the adapter's weights and AdamW's two moments of each, in fp32."""
+
+_SAME_PACE = (
+    "model",
+    "batch_size",
+    "accumulate",
+    "context_length",
+    "lora_rank",
+    "lora_targets",
+    "precision",
+    "quantization",
+    "gradient_checkpointing",
+    "compile",
+)
+"""What two trainings have in common whose steps take equally long, on the same cluster with as many threads."""
+
+
+@dataclass(frozen=True)
+class UsableModel:
+    """A base model that a job can load and use."""
+
+    model: str
+    decimals: int
+    has_instruction: bool
+
+    def check(self) -> None:
+        """Raise UsageError where the model is not on this machine, not whole, or unfit; see `hub.find_model`."""
+        from lvjobs.forecasting.hub import find_model
+
+        find_model(self.model, self.decimals, instruct=self.has_instruction)
+
+
+class TrainingTask(Task):
+    """The fine-tuning of a causal language model on series (`forecasting.train`)."""
+
+    can_be_evaluated = True
+    reports_windows = True
+    loss_is_in_nats = True
+
+    def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
+        params: Params = config.params  # tiny-r4-lr1e-05-c512-s0-3fa9; what varied is among these
+        model = Path(str(params.get("model", "run"))).name or "run"
+        parts = [
+            prefix or model,
+            f"r{params.get('lora_rank')}",
+            f"lr{params.get('learning_rate'):g}",
+            f"c{params.get('context_length')}",
+            f"s{config.seed}",
+            config.fingerprint[:4],
+        ]
+        return "-".join(parts)
+
+    def loss_name(self, params: Params) -> str:
+        return LOSS_NAMES[params.get("head", "full")]
+
+    def windows(self, params: Params) -> int:
+        limit, held_out = int(params["validation_limit"]), params.get("validation_systems")
+        return min(limit, int(held_out)) if held_out else limit
+
+    def rates(self, config: RunConfig) -> Rates:
+        training = read_params(TrainingConfig, config.params)
+        return rates(workload_of(training, training.lora_rank, training.format), training.accumulate)
+
+    def parts_of_a_step(self, params: Params) -> dict[str, Any] | None:
+        training = read_params(TrainingConfig, params)
+        workload = workload_of(training, training.lora_rank, training.format)
+        keys = ("model", "batch_size", "context_length", "lora_rank", "lora_targets", "accumulate")
+        settings = {key: getattr(training, key) for key in keys}
+        return {**settings, "parts": {name: CONVENTIONS[name].count(workload).as_dict() for name in BINDING}}
+
+    def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
+        params = config["params"]
+        return [params.get(key, TrainingConfig.model_fields[key].default) for key in _SAME_PACE]
+
+    def checkpoint_bytes(self, params: Params) -> int:
+        return adapter_parameters(read_params(TrainingConfig, params)) * _BYTES_A_PARAMETER
+
+    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+        count = processes or max(1, gpus)
+        _check_team(int(params["batch_size"]), gpus, count)
+        return {"processes": count} if count > 1 else {}
+
+    def needs(self, params: Params) -> Sequence[Need]:
+        training = read_params(TrainingConfig, params)
+        return [UsableModel(training.model, training.decimals, training.format == "instruct")]
+
+    def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
+        training = read_params(TrainingConfig, params)
+        return evaluation(training, EvaluationRequest(), systems, adapter_of(final), training.format)
+
+    def untrained(
+        self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
+    ) -> list[tuple[str, RunConfig]]:
+        training = read_params(TrainingConfig, params)
+        model = Path(training.model).name
+        return [
+            (f"zero-shot-{prompt}-{model}", evaluation(training, EvaluationRequest(), systems, prompt=prompt))
+            for prompt in prompts
+        ]
+
+
+class EvaluationTask(Task):
+    """Forecasts of held-out series, scored beside the baselines (`forecasting.evaluate`). A step is one batch."""
+
+    is_evaluation = True
+
+    def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
+        return f"eval-{prefix}"[: _LONGEST - 5] + f"-{config.fingerprint[:4]}"
+
+    def windows(self, params: Params) -> int:
+        return 0
+
+    def series(self, params: Params, after: int, until: int) -> int:
+        batch, series = int(params["batch"]), len(params["systems"])
+        return max(0, min(series, until * batch) - after * batch)
+
+    def rates(self, config: RunConfig) -> Rates:
+        wanted = read_params(EvaluationConfig, config.params)
+        training = wanted.training
+        step = workload_of(training, training.lora_rank if wanted.adapter else 0, wanted.prompt)
+        # A step is the forecasts of its batch, and costs nothing beside them.
+        found = rates(replace(step, inference=True, samples=wanted.samples), 0)
+        if wanted.likelihood:  # history and truth go through the model once more
+            for rate in found.values():
+                rate["generation"] += rate["validation"]
+        return found
+
+    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+        return {"gpus": 1} if gpus > 1 else {}
+
+    def needs(self, params: Params) -> Sequence[Need]:
+        wanted = read_params(EvaluationConfig, params)
+        return [UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")]
+
+
+def adapter_parameters(training: TrainingConfig) -> int:
+    """Return the weights of the adapter, from the model's true widths: keys and values as narrow as they are.
+
+    Raises:
+        UsageError: the model's shape is not known.
+    """
+    shape = architecture_of(training.model)
+    widths = linears(shape, shape.kv_width)
+    per_rank = sum(inner + outer for inner, outer in (widths[name] for name in adapted(training.lora_targets)))
+    return shape.layers * training.lora_rank * per_rank
+
+
+def _check_team(batch_size: int, gpus: int, processes: int) -> None:
+    if gpus > 1 and gpus != processes:
+        raise UsageError(
+            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
+            "processes out"
+        )
+    if batch_size % processes:
+        word = "gpus" if gpus > 1 else "processes"
+        raise UsageError(
+            f"{word} = {processes}, and batch_size = {batch_size} does not divide among them, a share for each: set "
+            f"batch_size to a multiple of {processes}, or ask for fewer {word}"
+        )

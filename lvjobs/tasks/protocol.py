@@ -1,0 +1,151 @@
+"""What lvjobs asks of a task. A new kind of task is a class that answers, and a line in `lvjobs.tasks.registry`.
+
+Settings of a task are `params` here: JSON values, as run.json and the ledger have them. Methods that a reconcile pass
+calls for every open run read single keys of `params` and validate nothing. The settings model of a task that has one
+is in `lvjobs.study.identity.PARAMS`, since fingerprints depend on it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from lvjobs.errors import UsageError
+from lvjobs.study.evaluation import PromptName
+from lvjobs.study.run import NAME, RunConfig
+
+Params: TypeAlias = Mapping[str, Any]
+
+Rates: TypeAlias = dict[str, dict[str, int]]
+"""Convention -> kind of work (`training`, `validation`, `generation`) -> FLOPs of one unit of it.
+
+The units are one step, one window that a validation reads, and one series that is forecast.
+"""
+
+_LONGEST = 70
+"""Characters of a name that is made here; what is evaluated is called a little longer."""
+
+
+class Need(Protocol):
+    """Something that must exist before a run is submitted, such as a base model. Equal needs are checked once."""
+
+    def check(self) -> None:
+        """Raise UsageError where the need is not met; the message names the remedy."""
+
+
+class Task(Protocol):
+    """A kind of work that runs do. The defaults are those of work that lvjobs cannot look into."""
+
+    is_evaluation: bool = False
+    """Whether a run scores what another run trained. Its checkpoint interval is its own, and no setting changes it."""
+    can_be_evaluated: bool = False
+    """Whether lvjobs can evaluate the runs."""
+    reports_windows: bool = False
+    """Whether a validation reports how many windows it read. Each other validation is charged as one window."""
+
+    loss_is_in_nats: bool = False
+    """Whether a loss is in nats per token. The unit of each other loss is not known."""
+
+    def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
+        """Return a name that no other configuration gets, such as `train-hidden64-s0-3fa9`.
+
+        Args:
+            config: The run's configuration.
+            prefix: What the name begins with; empty: the function's name.
+            varied: Keys that the name shows, as far as a name may be long. A value that no name can have, such as a
+                path, is left to the fingerprint.
+        """
+        known = {**config.model_dump(exclude={"params", "task", "seed"}), **config.params}
+        values = [(key, known[key]) for key in varied if key in known]
+        parts = [f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in values]
+        chosen = [part for part in parts if NAME.match(part)]
+        end = [f"s{config.seed}", config.fingerprint[:4]]
+        while len("-".join(made := [prefix or config.task.partition(":")[2], *chosen, *end])) > _LONGEST:
+            chosen.pop()
+        return "-".join(made)
+
+    def loss_name(self, params: Params) -> str:
+        """Return the name under which losses are logged, one of `records.curves.LOSSES`.
+
+        Only losses of the same name compare.
+        """
+        return "loss"
+
+    def windows(self, params: Params) -> int:
+        """Return the most windows that one validation reads. A run's rates have the FLOPs of one window."""
+        return 1
+
+    def series(self, params: Params, after: int, until: int) -> int:
+        """Return how many series are forecast in the steps after step `after`, up to and with step `until`."""
+        return 0
+
+    def rates(self, config: RunConfig) -> Rates:
+        """Return the FLOPs of each unit of work; empty for a task that declares no cost.
+
+        Raises:
+            UsageError: the FLOPs cannot be found out.
+        """
+
+    def learn(self, configs: Sequence[RunConfig]) -> None:
+        """Find out the rates of all of these at once, where one by one would be slow.
+
+        Raises:
+            UsageError: see `rates`.
+        """
+        return
+
+    def parts_of_a_step(self, params: Params) -> dict[str, Any] | None:
+        """Return the FLOPs of the parts of one step by convention, and the settings behind them; None: not known.
+
+        Raises:
+            UsageError: the model's shape is not known.
+        """
+        return None
+
+    def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
+        """Return the settings in which two runs agree whose steps take equally long on one machine.
+
+        Args:
+            config: The run's configuration, as run.json has it.
+        """
+        return [config.get("task"), config.get("params", {})]
+
+    def checkpoint_bytes(self, params: Params) -> int:
+        """Return the bytes of one checkpoint, as far as lvjobs can tell before there is one; 0: not known."""
+        return 0
+
+    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+        """Return what the run's job requests of the cluster beside what the user typed.
+
+        Args:
+            params: The task's settings.
+            gpus: GPUs of one node, as requested or as the profile has them.
+            processes: Processes that train the run together, as requested; None: the task decides.
+
+        Raises:
+            UsageError: the task cannot use as many.
+        """
+        return {"processes": processes} if processes and processes > 1 else {}
+
+    def needs(self, params: Params) -> Sequence[Need]:
+        """Return what must exist before the run is submitted."""
+        return ()
+
+    def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
+        """Return the evaluation of a run.
+
+        Args:
+            name: The run's name, for messages.
+            params: The run's settings.
+            final: The directory that holds the run's result once it is completed.
+            systems: Indices of the held-out systems that are forecast.
+
+        Raises:
+            UsageError: runs of this task cannot be evaluated.
+        """
+        raise UsageError(f"{name} is no forecaster: name a run of the bundled training task")
+
+    def untrained(
+        self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
+    ) -> list[tuple[str, RunConfig]]:
+        """Return the evaluations of the model as it is before training, one a prompt, each with what it is called."""
+        return []

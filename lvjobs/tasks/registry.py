@@ -1,0 +1,56 @@
+"""Which task a run has. Importing this loads neither torch nor any module of the user's."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
+from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.run import RunConfig
+from lvjobs.study.training import TRAIN_TASK
+from lvjobs.tasks.function import FunctionTask
+from lvjobs.tasks.protocol import Rates, Task
+
+BUNDLED: Mapping[str, Task] = MappingProxyType({TRAIN_TASK: TrainingTask(), EVALUATE_TASK: EvaluationTask()})
+"""The tasks that lvjobs knows by name, as run.json has it."""
+
+_FUNCTION = FunctionTask()
+
+
+def task_of(config: RunConfig | Mapping[str, Any]) -> Task:
+    """Return the task of a configuration, or of one as run.json and the ledger have it."""
+    name = config.task if isinstance(config, RunConfig) else config.get("task", "")
+    return BUNDLED.get(name, _FUNCTION)
+
+
+def rates_of(config: RunConfig) -> Rates:
+    """Return the FLOPs of each unit of the run's work (see `Task.rates`).
+
+    Raises:
+        UsageError: the FLOPs cannot be found out.
+    """
+    return task_of(config).rates(config)
+
+
+def learn(configs: Iterable[RunConfig]) -> None:
+    """Find out the rates of all of these at once, for `rates_of` (see `Task.learn`).
+
+    Raises:
+        UsageError: see `rates_of`.
+    """
+    by_task: dict[Task, list[RunConfig]] = {}
+    for config in configs:
+        by_task.setdefault(task_of(config), []).append(config)
+    for task, own in by_task.items():
+        task.learn(own)
+
+
+def check_needs(configs: Iterable[RunConfig]) -> None:
+    """Refuse runs for which something is missing that must exist before they are submitted (see `Task.needs`).
+
+    Raises:
+        UsageError: names what is missing, and the remedy.
+    """
+    needs = {need: None for config in configs for need in task_of(config).needs(config.params)}
+    for need in needs:
+        need.check()
