@@ -56,7 +56,7 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
     """Return why an attempt that claimed a generation ended.
 
     Args:
-        attempt: The attempt, with its journal read to the end.
+        attempt: The attempt, as its journal shows it.
         job: Slurm's record of that execution; None if there is none, or if Slurm only shows the job back in the queue.
         flag_is_stale: An earlier execution of the same job was killed at the end of its grace.
     """
