@@ -1,4 +1,4 @@
-"""Carrying out the actions: one ledger transaction first, then the cluster. A crash may repeat any step safely."""
+"""The execution of actions: one ledger transaction first, then the cluster. Steps may be repeated after a crash."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ from lvjobs.study.current import typed_over
 from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
 _MOST_EVENTS = 10_000
-"""The number of a run's events that are searched for one with the same text."""
+"""The number of a run's events that are searched for an earlier one with the same text."""
 
 
 def act(

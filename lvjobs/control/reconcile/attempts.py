@@ -28,7 +28,7 @@ class Attempts:
 
     @property
     def current(self) -> AttemptRecord | None:
-        """The latest attempt, if it has not ended."""
+        """Return the latest attempt; None if it has ended or there is none."""
         return self._all[-1] if self._all and self._all[-1].cause is None else None
 
     @property

@@ -32,7 +32,7 @@ _TIME_LIMIT = ("SIGUSR2", "deadline", "")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended, and the evidence in words."""
+    """The cause of an attempt's end, and the evidence in words."""
 
     cause: Cause
     evidence: str

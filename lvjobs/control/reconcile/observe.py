@@ -27,7 +27,7 @@ from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
 
 _SACCT_MARGIN_SECONDS = 3600.0
-"""How much further back than the oldest submission sacct is asked, because the clocks of two hosts differ."""
+"""The time before the oldest submission from which on sacct is queried, because the clocks of two hosts differ."""
 
 
 @dataclass(frozen=True)

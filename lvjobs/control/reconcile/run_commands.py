@@ -18,7 +18,7 @@ from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[RunRecord]:
-    """Return the runs with these names (or unambiguous parts of names, see `study.names`) or ids, in this order.
+    """Return the runs with these names (or unambiguous beginnings or ends, see `study.names`) or ids, in order.
 
     `where` is `StudyContext.where`, for commands at the prompt.
 

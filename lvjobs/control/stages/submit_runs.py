@@ -164,7 +164,7 @@ def _refuse_new(session: Session, wanted: RunRequest, why: str) -> None:
 
 
 def _check_stage(transaction: Transaction, wanted: RunRequest) -> None:
-    """Refuse a stage that would wait forever, or that would change the ground of a later stage."""
+    """Refuse a stage that would wait forever, or change although a stage built on it has begun."""
     if wanted.sweep is not None:
         stage = Stage.model_validate(wanted.sweep.definition)
         records = {record.name: record for record in transaction.stages()}

@@ -23,7 +23,7 @@ from lvjobs.study.config import StudyContext
 from lvjobs.study.words import SubmitOutcome
 
 _FRESH_SECONDS = 3600.0
-"""How long a site's limits are kept before they are read again; less if sbatch contradicts them."""
+"""The time after which a site's limits are read again; less if sbatch contradicts them."""
 
 
 @dataclass(frozen=True)

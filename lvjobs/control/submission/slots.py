@@ -9,7 +9,7 @@ from lvjobs.cluster.protocol import DRIVER, Cap, Limits, Load
 from lvjobs.ledger.records import RunRecord
 
 MARGIN = 1
-"""How many jobs of a user's own limit stay free, for the driver and the user's other jobs; never the only one."""
+"""The number of jobs of a user's own limit that stay free, for the driver and other jobs; never the only one."""
 
 _WAITS = "waits for room in the queue"
 
