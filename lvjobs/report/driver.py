@@ -9,7 +9,7 @@ from lvjobs import remedies
 def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
     """Return what `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
 
-    `jobs` has a line for each of the driver's jobs. `where`: see `Study.where`.
+    `jobs` has a line for each of the driver's jobs. `where`: see `StudyContext.where`.
     """
     lines = [f"driver: {job}" for job in jobs]
     if shown["jobs"] is None:
