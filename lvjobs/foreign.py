@@ -47,7 +47,7 @@ def hide(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def cleaned(text: str) -> str:
-    r"""Return `text` without secrets and colours, and with what a terminal would obey written out: `\x1b`."""
+    r"""Return `text` without secrets and colours, and with control characters written out, such as `\x1b`."""
     plain = _COLOURS.sub("", text.replace("\r\n", "\n"))
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], hide(plain))
 

@@ -155,7 +155,7 @@ class LocalCluster:
                 check=False,
             ).returncode
 
-    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol's
+    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol has it
         """Return no limits: a job that finds no free slot waits."""
         return Limits()
 
@@ -202,18 +202,18 @@ class LocalCluster:
     def lift_hold(self, job_id: str) -> None:
         """Do nothing: this backend holds no job."""
 
-    def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol's
+    def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: the time when a slot becomes free is unknown."""
         raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
 
-    def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol's
+    def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: jobs of this machine start in the order of submission."""
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Do nothing: a waiting job's time limit does not count here."""
+        """Do nothing: a job keeps the time limit that it was submitted with."""
 
-    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol's
+    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol has it
         """Return no nodes: there is only this machine."""
         return ()
 

@@ -220,7 +220,7 @@ def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
         os.close(said)
         Wrapper(job, member, index).main()
         status = 0
-    except BaseException:  # noqa: BLE001 - a forked child must not run on into the starter's code
+    except BaseException:  # noqa: BLE001 - a forked child must not continue in the starter's code
         traceback.print_exc()
     finally:
         sys.stderr.flush()

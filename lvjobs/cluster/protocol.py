@@ -30,7 +30,7 @@ class SubmitDeferred(ClusterError):
 
 
 class SubmitLimited(SubmitDeferred):
-    """A refusal for now: with these members, the queue would hold more jobs than the site allows. Fewer may go in."""
+    """A refusal for now: the site allows no more jobs in the queue. Fewer members may be accepted."""
 
 
 class SubmitUnclear(ClusterError):
@@ -247,7 +247,7 @@ class Cluster(Protocol):
         """
 
     def script(self, request: JobRequest) -> str:
-        """Return the exact batch script that `submit` would send."""
+        """Return the exact batch script that `submit` would send. Raises UsageError where no script can be made."""
 
     def check(self, request: JobRequest) -> None:
         """Refuse a job that could never run here, before anything is created.

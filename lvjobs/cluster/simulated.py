@@ -182,7 +182,7 @@ class SimulatedCluster(Engine):
         return QueuePosition("simulated", None, waiting.index(job_id), len(waiting)) if job_id in waiting else None
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Give a job that waits a longer time limit."""
+        """Set a longer time limit, in minutes, for a job that waits."""
         self._hear("extend", job_id)
         for job in self.find(job_id):
             if job.state == "PENDING":

@@ -77,7 +77,7 @@ class SlurmCluster:
     # -- submission ---------------------------------------------------------------------------------------------
 
     def script(self, request: JobRequest) -> str:
-        """Return the exact batch script that `submit` would send."""
+        """Return the exact batch script that `submit` would send. Raises UsageError, see `profiles.render`."""
         return render(self.profile, request)
 
     def submit(self, request: JobRequest) -> str:
@@ -257,7 +257,7 @@ class SlurmCluster:
     # -- the site -----------------------------------------------------------------------------------------------
 
     def probe(self) -> Site:
-        """Ask the site what it allows. Raises ClusterSilent."""
+        """Ask the site what it allows. Raises ClusterError, ClusterSilent."""
         site = self._site()
         with suppress(ClusterError):
             site = replace(site, qos=self._qos() if site.has_accounting else {})

@@ -54,7 +54,7 @@ class Closing:
             self._connection.execute(insert(tables.closed), rows)
 
     def reopen_all(self) -> None:
-        """Mark no run as closed, so that all of it is computed again."""
+        """Mark every run as not closed, so that all results are computed again."""
         self._known.pop("unclosed", None)
         self._connection.execute(delete(tables.closed))
 

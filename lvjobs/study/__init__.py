@@ -1,4 +1,4 @@
-"""What the user declares, and where a study keeps its files. No module here talks to a cluster or opens runs.db.
+"""The declarations of a user, and the paths of a study's files. No module here talks to a cluster or opens runs.db.
 
 study.toml: `config` reads it and names wrong keys. Its tables are in `tables` (resources, budget, policy and others),
 `settings` ([train]), `stages` ([[stage]]) and `space` (the values that a search may propose). `numbers` and `lists`

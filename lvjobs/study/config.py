@@ -41,7 +41,7 @@ _SECRET = frozenset({"notify.webhook"})
 
 
 class StudyConfig(SettingsTable):
-    """The whole of study.toml."""
+    """The content of study.toml."""
 
     profile: str = Field(
         default="local",
@@ -115,7 +115,7 @@ def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
 
 
 def options_for(root: Path) -> tuple[str, ...]:
-    """Return the options that name the study in `root` to a command: none where one is in that directory."""
+    """Return the options that name the study in `root` to a command; empty where that is the current directory."""
     with suppress(OSError):  # the current directory may be gone
         if root == Path.cwd():
             return ()
@@ -141,7 +141,7 @@ class StudyContext:
 
     @property
     def begin(self) -> str:
-        """Return the command that submits a first run; `submit train` has nothing for a study of a task of your own."""
+        """Return the command that submits a first run; it differs for a study with a task of the user's own."""
         first = remedies.SUBMIT_TASK if isinstance(self.config.train, OwnSettings) else remedies.SUBMIT_TRAIN
         return first(*self.where)
 

@@ -64,7 +64,7 @@ class HeldFor(str, Enum):
     NOTHING = ""
     BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
     REPLAYS = "replays"  # the user: the run may have only one reservation, and used it up
-    STOPPED = "stopped"  # its stage, which was stopped
+    STOPPED = "stopped"  # its stage, because that was stopped
     PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
 
     @classmethod

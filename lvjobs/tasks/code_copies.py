@@ -1,4 +1,4 @@
-"""Copies of the code that was submitted, named by their content; they are on the path of each job."""
+"""Copies of the submitted code, named by the hash of their content. Each job has its copy on the search path."""
 
 import hashlib
 import os

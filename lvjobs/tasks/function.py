@@ -23,7 +23,7 @@ _known: dict[str, Mapping[str, Any] | None] = {}
 
 
 class FunctionTask(Task):
-    """A function of one `Run`, named by `package.module:function`, that lvjobs imports in the worker alone."""
+    """A function of one `Run`, named by `package.module:function`, that lvjobs imports only in the worker."""
 
     def rates(self, config: RunConfig) -> Rates:
         self.learn([config])
