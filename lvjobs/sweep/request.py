@@ -69,7 +69,7 @@ class Request(BaseModel):
         return list({config.fingerprint: config for config in made}.values())
 
     def space(self, stage: Stage) -> dict[str, Values]:
-        """Return the keys of the stage's space that are searched: a typed key has only the typed value."""
+        """Return the searched part of the stage's space, by key: a typed key has only its typed value."""
         return {key: values for key, values in stage.space.items() if key not in self.typed}
 
     def search_identity(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> str:
