@@ -1,10 +1,10 @@
-"""Errors for people: what happened, what it means for their run, what to type next."""
+"""Errors for people: the problem, its meaning for the run, and the next command to type."""
 
 
 class LvjobsError(Exception):
-    """An error whose text is meant for the person at the prompt: the problem, and what to do about it, where known.
+    """An error whose text is meant for the person at the prompt: the problem, and the remedy where it is known.
 
-    `exit_code` is what the command ends with.
+    `exit_code` is the exit code of the command.
     """
 
     exit_code = 1
@@ -15,14 +15,14 @@ class LvjobsError(Exception):
 
 
 class UsageError(LvjobsError):
-    """Input that cannot be used: one line that names the key or file and the remedy; nothing was made or changed."""
+    """Input that cannot be used. Its one line names the key or file and the remedy; nothing was created or changed."""
 
     exit_code = 2
 
 
 class RunRefused(LvjobsError):
-    """Raised inside a job: the run directory does not allow this process to train (revoked, foreign, unreadable)."""
+    """A refusal inside a job: the run directory does not allow this process to train (revoked, foreign, unreadable)."""
 
 
 class Superseded(LvjobsError):
-    """Raised inside a job: a newer generation has claimed the run, so this process may publish nothing more."""
+    """The end of an attempt inside a job: a newer generation has claimed the run, so it may publish nothing more."""

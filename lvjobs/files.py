@@ -1,7 +1,7 @@
-"""Durable files: written aside, fsynced, renamed; claims that exactly one process wins; and who may read them.
+"""Durable files: written aside, fsynced, renamed; claims that exactly one process wins; and file permissions.
 
-Everything that outlives a process goes through here, so that a crash at any instant leaves either the old file or the
-new one. Only POSIX rename, link and O_EXCL are relied upon: they hold on NFS and Lustre, where advisory locks may not.
+Every file that outlives a process is written here, so that a crash at any instant leaves either the old file or the new
+one. This relies only on POSIX rename, link and O_EXCL: they hold on NFS and Lustre, where advisory locks may not.
 """
 
 import json
@@ -14,21 +14,21 @@ from typing import Any
 from lvjobs.errors import UsageError
 
 _ONLY_MINE = 0o077
-"""The umask of all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
+"""The umask for all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
 
 
 _FEW, _AT_ONCE = 32, 16
-"""Files that are written one after another, and how many are at once where there are more."""
+"""The most files that are written one after another, and how many are written at once where there are more."""
 
 
 def keep_private() -> int:
-    """From now on, what this process and its children make is for its user alone; returns the umask until now."""
+    """Make all later files of this process and its children private to its user; return the former umask."""
     return os.umask(_ONLY_MINE)
 
 
 @contextmanager
 def private() -> Iterator[None]:
-    """`keep_private` for a while."""
+    """Apply `keep_private` while the context is open."""
     before = keep_private()
     try:
         yield
@@ -37,7 +37,7 @@ def private() -> Iterator[None]:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take a directory of this user's that others may look into out of their sight; any other is left as it is."""
+    """Remove group and other permissions from a directory of this user's; leave any other as it is."""
     try:
         status = directory.stat()
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def close_to_others(directory: Path) -> None:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether somebody else owns `path`. What is not there belongs to nobody."""
+    """Return whether another user owns `path`. A missing path is not foreign."""
     try:
         return path.stat().st_uid != os.getuid()
     except FileNotFoundError:
@@ -55,12 +55,12 @@ def is_foreign(path: Path) -> bool:
 
 
 def fsync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable (a rename is only safe once its directory is on disk)."""
+    """Make the names in `directory` durable: a rename is only safe once its directory is on disk."""
     _fsync(directory)
 
 
 def make_directory(directory: Path) -> None:
-    """Make `directory` in one that is there, unless it is there itself; its name is durable when this returns."""
+    """Create `directory` in an existing one unless it exists; its name is durable when this returns."""
     try:
         directory.mkdir()
     except FileExistsError:
@@ -79,13 +79,13 @@ def _fsync(path: Path) -> None:
 def aside_of(path: Path) -> Path:
     """Return a name beside `path` under which it is written before it is published.
 
-    Nobody can guess it: where others may write into the directory, nothing can lie there in wait.
+    The name cannot be guessed: where others may write into the directory, they cannot place a file there first.
     """
     return path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
 
 
 def create_new(path: Path) -> int:
-    """Create `path`, for its owner only, and return its descriptor. What is there already, also a link, is an error."""
+    """Create `path`, for its owner only, and return its descriptor. Raises OSError where it exists, also as a link."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
 
@@ -100,11 +100,14 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
 
 
 def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) -> None:
-    """Replace each file by what is given for it; a reader sees its old content or its new one, never a part.
+    """Replace each file by its given content; a reader sees the old content or the new, never a part.
 
-    All are on disk before the first is published, and the disk is waited for about once: it would be for each, were
-    they written one by one. A death in between leaves some of them new and the others old. Not `durable`: a machine
-    that loses its power may lose the new and the old.
+    All files are on disk before the first is published, so the wait for the disk happens about once, not once for each
+    file. A failure in between leaves some files new and the others old. Without `durable`, a machine that loses its
+    power may lose both the new and the old content.
+
+    Raises:
+        OSError: a file cannot be written or renamed.
     """
     directories = list(dict.fromkeys(path.parent for path in contents))
     asides = {path: aside_of(path) for path in contents}
@@ -116,19 +119,19 @@ def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) ->
     except OSError:
         for aside in asides.values():
             with suppress(OSError):
-                aside.unlink()  # of a full disk not even this part
+                aside.unlink()  # frees the part that was written to a full disk
         raise
     if durable:
         _for_each(fsync_directory, directories)
 
 
 def make_private(directories: Collection[Path]) -> None:
-    """Make each directory, and what is missing above it; those that are there stay as they are."""
+    """Create each directory with its missing parents; existing ones stay as they are."""
     _for_each(lambda directory: directory.mkdir(parents=True, exist_ok=True, mode=0o700), directories)
 
 
 def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
-    """Many at once where they are many: a disk, or a file system's server, is waited for by all of them together."""
+    """Run `work` for each path, many at once where they are many: they then wait for the disk together."""
     if len(paths) <= _FEW:
         for path in paths:
             work(path)
@@ -141,7 +144,7 @@ def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """`write_atomic` of a JSON object."""
+    """Write a JSON object with `write_atomic`."""
     write_atomic(path, json_text(value))
 
 
@@ -149,7 +152,7 @@ def expand_home(path: Path | str) -> Path:
     """Return `path` with a ~ at its beginning replaced by the home directory.
 
     Raises:
-        UsageError: nothing names it: HOME is not set, and the password database does not know the user id.
+        UsageError: the home directory is unknown: HOME is not set, and the password database does not know the user id.
     """
     try:
         return Path(path).expanduser()
@@ -163,14 +166,14 @@ def path_text(path: Path | str) -> str:
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """A JSON object as files have it: equal objects give equal text."""
+    """Return a JSON object as text for a file: equal objects give equal text."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def create_exclusive(path: Path, data: bytes | str) -> bool:
-    """Publish `path` with its whole content if it does not exist yet; say whether this call was the one that did.
+    """Publish `path` with its whole content if it does not exist yet; return whether this call did.
 
-    Written aside and linked, not opened with O_EXCL and then filled: a reader never meets an empty claim.
+    The file is written aside and linked, not opened with O_EXCL and then filled: a reader never sees an empty claim.
     """
     aside = aside_of(path)
     try:
@@ -185,10 +188,10 @@ def create_exclusive(path: Path, data: bytes | str) -> bool:
 
 
 def link_new(aside: Path, path: Path) -> bool:
-    """Give a file that has one name a second, `path`, unless something has that; return whether this call did.
+    """Give a file that has one name a second one, `path`, if `path` does not exist; return whether this call did.
 
-    An NFS client that hears no answer asks again, and is told that `path` exists, also where its first request made it.
-    So the file's own count of names decides (link(2), open(2)): nobody else can give it one.
+    An NFS client that gets no answer asks again, and is told that `path` exists even if its own first request created
+    it. So the file's number of names decides (link(2), open(2)): no other process can add one.
     """
     try:
         os.link(aside, path)

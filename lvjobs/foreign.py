@@ -1,7 +1,7 @@
-"""Foreign text: what tasks, libraries, schedulers and servers print, made fit to be kept and shown.
+"""Foreign text: the output of tasks, libraries, schedulers and servers, made safe to keep and to show.
 
-A library may put a token into an error's message, and a message may hold what a terminal obeys. So each place where
-such text enters lvjobs passes it through `cleaned`. `tests/unit/test_foreign.py` lists the places.
+A library may put a token into an error message, and a message may hold control characters for a terminal. So each place
+where such text enters lvjobs passes it through `cleaned`. `tests/unit/test_foreign.py` lists the places.
 """
 
 import os
@@ -13,20 +13,20 @@ from urllib.parse import quote
 _NAMES = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|JWT|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 _PLACES = re.compile(r"_(PATH|FILE|DIR)\Z", re.IGNORECASE)
 _SHORTEST = 8
-"""Characters: what is shorter is a word like any other, and would be hidden everywhere."""
+"""The fewest characters of a secret: a shorter value may be an ordinary word, which would be hidden everywhere."""
 
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but the tab and the newline; what turns the direction of writing; halves of surrogate pairs."""
+"""Control characters except tab and newline; characters that turn the direction of writing; halves of surrogates."""
 
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
-"""They change nothing but how text looks, and written out they would make a log hard to read."""
+"""Colour codes. They only change how text looks, and written out they would make a log hard to read."""
 
 
 def secrets_in(environ: Mapping[str, str]) -> list[str]:
-    """Return the values of variables whose names say that they are secret, the longest first.
+    """Return the values of variables whose names mark them as secret, the longest first.
 
-    Each line of a value counts, and each as an address would have it. lvjobs' own tokens are no secrets.
+    Each line of a value counts, also in its URL-encoded form. lvjobs' own tokens are no secrets.
     """
     values = [
         value
@@ -39,7 +39,7 @@ def secrets_in(environ: Mapping[str, str]) -> list[str]:
 
 
 def hide(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return `text` with `***` in the place of each secret of the environment."""
+    """Return `text` with `***` in place of each secret of the environment."""
     if len(text) >= _SHORTEST:
         for value in secrets_in(environ):
             text = text.replace(value, "***")
@@ -47,13 +47,13 @@ def hide(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def cleaned(text: str) -> str:
-    r"""Return `text` without secrets and colours, and with what a terminal would obey written out: `\x1b`."""
+    r"""Return `text` without secrets and colours, and with control characters written out, such as `\x1b`."""
     plain = _COLOURS.sub("", text.replace("\r\n", "\n"))
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], hide(plain))
 
 
 def clean(value: Any) -> Any:
-    """Return a value of JSON with each of its strings cleaned."""
+    """Return a JSON value with each of its strings cleaned."""
     if isinstance(value, str):
         return cleaned(value)
     if isinstance(value, dict):

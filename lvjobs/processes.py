@@ -1,4 +1,4 @@
-"""Which process is meant, and whether it lives: proof against reused ids, reboots, changed clocks, and zombies."""
+"""The identity of a process and whether it is alive, safe from reused ids, reboots, changed clocks, and zombies."""
 
 import os
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-_STATE, _START_TICKS = 0, 19  # fields of /proc/<pid>/stat, counted behind the command's closing bracket
+_STATE, _START_TICKS = 0, 19  # fields of /proc/<pid>/stat, counted from the closing bracket of the command
 
 
 @dataclass(frozen=True)
 class Identity:
     """One process on one boot of one machine.
 
-    `ticks` is when it started, in clock ticks since the boot: unlike a wall-clock time it never changes when the clock
-    is set, so that a living process is never taken for a dead one.
+    `ticks` is when it started, in clock ticks since the boot. Unlike a wall-clock time it does not change when the
+    clock is set, so a live process is never taken for an ended one.
     """
 
     host: str
@@ -23,43 +23,43 @@ class Identity:
     ticks: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the identity as JSON holds it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Identity":
-        """Read `to_dict` back."""
+        """Return the identity that `to_dict` gave."""
         return cls(str(value["host"]), str(value["boot"]), int(value["pid"]), int(value["ticks"]))
 
     @property
     def is_of_this_boot(self) -> bool:
-        """Whether this machine has not gone down since."""
+        """Return whether this machine has not been rebooted since."""
         return self.boot == boot_id()
 
     @property
     def is_of_this_host(self) -> bool:
-        """Whether the process ran on the machine that asks."""
+        """Return whether the process ran on this machine."""
         return self.is_of_this_boot or self.host == os.uname().nodename
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs, here and now. A zombie does not: nobody may have come to reap it."""
+        """Return whether the process runs, here and now. A zombie does not: it may stay until its parent reaps it."""
         return self.is_of_this_boot and start_ticks(self.pid) == self.ticks
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this id now, unless it is dead or a zombie."""
+    """Return the process that has this id now; None where it has ended or is a zombie."""
     ticks = start_ticks(pid)
     return None if ticks is None else Identity(os.uname().nodename, boot_id(), pid, ticks)
 
 
 def boot_id() -> str:
-    """Return what names this boot of this machine."""
+    """Return the id of this boot of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when the process started, in clock ticks since the boot; None where it is gone or a zombie."""
+    """Return when the process started, in clock ticks since the boot; None where it has ended or is a zombie."""
     try:
         # the command's name may hold spaces and brackets
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

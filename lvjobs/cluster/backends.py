@@ -1,4 +1,4 @@
-"""The backends: which one a profile means, and how it is opened. Another scheduler's is registered here."""
+"""The backends: which backend a profile uses, and how it is opened. Register another scheduler's backend here."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +19,15 @@ def backend_of(profile: str) -> str:
 
 
 def watcher_of(backend: str) -> str:
-    """Return a profile by which the jobs of a backend can be observed and cancelled: one that is always there."""
+    """Return a profile that is always there, by which the jobs of a backend can be observed and cancelled."""
     return LOCAL if backend == LOCAL else DRIVER_PROFILE
 
 
 def open_cluster(profile: str, local_jobs: Path, submissions: Path, *, slots: int = 1) -> Cluster:
-    """Return the cluster that a profile describes. It keeps what it knows of its jobs in one of the directories.
+    """Return the cluster that a profile describes.
+
+    The local backend keeps its jobs in `local_jobs` and runs `slots` at once. The Slurm backend keeps its scripts in
+    `submissions`.
 
     Raises:
         UsageError: no such profile.
@@ -40,7 +43,7 @@ def open_cluster(profile: str, local_jobs: Path, submissions: Path, *, slots: in
 
 
 def defaults_of(profile: str) -> Mapping[str, Any]:
-    """Return what a job of this profile gets where nothing else is said; nothing where the profile is no more."""
+    """Return what a job of this profile gets by default, by variable; empty where the profile no longer exists."""
     if profile == LOCAL:
         return {}
     from lvjobs.cluster.profiles import load_profile

@@ -1,4 +1,4 @@
-"""Slurm's commands, called so that they always come back: bounded in time, in a clean environment, never a shell."""
+"""Slurm's commands, run with a time limit, in a clean environment and without a shell."""
 
 import os
 import pwd
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 from lvjobs.foreign import cleaned
 
-# What a job or a user's settings would have Slurm's commands believe: a leaked SLURM_NTASKS breaks the child's srun, a
-# leaked SLURM_ARRAY_JOB_ID gives submitit a wrong job id, SQUEUE_FORMAT and SACCT_FORMAT change what is to be parsed.
+# Variables of a job or of a user's settings that mislead Slurm's commands: a leaked SLURM_NTASKS breaks the child's
+# srun, a leaked SLURM_ARRAY_JOB_ID gives submitit a wrong job id, SQUEUE_FORMAT and SACCT_FORMAT change the text that
+# lvjobs parses.
 _MISLEADING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "LVJOBS_")
 _KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
 
@@ -23,7 +24,7 @@ _NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 def absence() -> str:
     """Return why this host does not reach Slurm, in one sentence; empty where Slurm's programs are on PATH.
 
-    A transfer node or a laptop may see the study's directory, and not the cluster: nothing follows from that.
+    A transfer node or a laptop may see the study's directory but not the cluster. That proves nothing about any job.
     """
     missing = [name for name in _NEEDED if shutil.which(name) is None]
     if not missing:
@@ -35,7 +36,7 @@ def absence() -> str:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command said. `returncode` is negative where a signal ended it."""
+    """The result of a command. `returncode` is negative where a signal ended the command."""
 
     returncode: int
     stdout: str
@@ -43,20 +44,23 @@ class CommandResult:
 
     @property
     def said(self) -> str:
-        """Its complaint in one line."""
+        """Return the command's error text, or else its output, in one line."""
         return one_line(self.stderr or self.stdout)
 
 
 def misleading_variables(environ: Mapping[str, str]) -> list[str]:
-    """The variables that Slurm's commands, and the jobs they start, must not see."""
+    """Return the names of the variables that Slurm's commands, and the jobs they start, must not see."""
     return sorted(name for name in environ if name.startswith(_MISLEADING) and name not in _KEPT)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without what would mislead Slurm's commands; times are printed as seconds since the epoch."""
+    """Return `environ` without the variables that mislead Slurm's commands.
+
+    In it, the commands print times as seconds since the epoch.
+    """
     misleading = set(misleading_variables(environ))
     kept = {name: value for name, value in environ.items() if name not in misleading}
-    # Epoch seconds know no time zone and no daylight saving. An array's ids are printed whole, however many.
+    # Epoch seconds do not depend on the time zone or on daylight saving. SLURM_BITSTR_LEN=0 prints all ids of an array.
     return kept | {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 
 
@@ -64,7 +68,7 @@ def user_name() -> str:
     """Return the name by which accounting knows this user.
 
     Raises:
-        ClusterError: the user id has none here, as in a container, or while the directory of users does not answer.
+        ClusterError: the user id has no name here, as in a container, or while the user directory does not answer.
     """
     try:
         return pwd.getpwuid(os.getuid()).pw_name
@@ -75,7 +79,7 @@ def user_name() -> str:
 
 
 def one_line(text: str) -> str:
-    """Slurm's own words without its prefixes, in one line."""
+    """Return Slurm's own words in one line, without their prefixes and without repeated lines."""
     lines = []
     for line in text.splitlines():
         words = line.strip()
@@ -89,11 +93,11 @@ def one_line(text: str) -> str:
 
 
 def run(arguments: Sequence[str], timeout: float) -> CommandResult:
-    """Run one of Slurm's commands and hand back what it said, whatever that is.
+    """Run one of Slurm's commands and return its result, also when the command failed.
 
     Raises:
         ClusterSilent: no answer within `timeout` seconds.
-        ClusterError: there is no such command here.
+        ClusterError: the command cannot be run here.
     """
     try:
         done = subprocess.run(
@@ -118,7 +122,12 @@ _SILENT = ("unable to contact slurm controller", "timed out", "connection refuse
 
 
 def answered(answer: CommandResult) -> CommandResult:
-    """The answer, if it is one. Raises ClusterSilent for a scheduler that was not reached, else ClusterError."""
+    """Return the answer of a command that succeeded.
+
+    Raises:
+        ClusterSilent: the command did not reach the scheduler.
+        ClusterError: the command failed for another reason.
+    """
     if answer.returncode == 0:
         return answer
     said = answer.said or f"exit {answer.returncode}"

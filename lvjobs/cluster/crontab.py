@@ -1,6 +1,6 @@
-"""An entry in a crontab, the user's or Slurm's (scrontab), between two lines that say whose it is.
+"""An entry in the user's crontab or Slurm's (scrontab), between two lines that name its owner.
 
-Both programs print the table with `-l` and take a new one as a file.
+Both programs print the table with `-l` and read a new table from a file.
 """
 
 import shutil
@@ -18,17 +18,21 @@ _NONE_YET = ("no crontab for", "no scrontab for")
 
 
 def install(program: str, name: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
-    """Put `lines` into the table, in place of those of the same `name`. `where`: see `StudyContext.where`.
+    """Put `lines` into the table, in place of the entry of the same `name`. `where`: see `StudyContext.where`.
 
     Raises:
-        ClusterError: the program is not offered here, or refused the table.
+        ClusterError: the program is not available here, or refused the table.
     """
     before = _read(program, where=where)
     _write(program, [*_without(before, name), _begin(name), *lines, _end(name)], where)
 
 
 def uninstall(program: str, name: str) -> bool:
-    """Take the lines of that `name` out; whether there were any. A program that is not offered here has none."""
+    """Remove the entry of that `name` and return whether there was one. A program that is not available here has none.
+
+    Raises:
+        ClusterError: the program refused the table.
+    """
     try:
         before = _read(program)
     except ClusterError:
@@ -40,7 +44,10 @@ def uninstall(program: str, name: str) -> bool:
 
 
 def find_entries(name: str, seconds: float = _SECONDS) -> list[str]:
-    """Return which of crontab and scrontab have lines of that `name`. One that is not offered here has none."""
+    """Return which of crontab and scrontab have an entry of that `name`. A program that is not available here has none.
+
+    `seconds` is the time limit for each program.
+    """
     found = []
     for program in PROGRAMS:
         with suppress(ClusterError):
@@ -58,13 +65,16 @@ def _end(name: str) -> str:
 
 
 def _without(lines: Sequence[str], name: str) -> list[str]:
-    """The table without what stands between the two marks. One whose end is lost is left alone."""
+    """Return the table without the lines between the two marks. An entry without an end mark stays."""
     marks = _marks(lines, name)
     return [*lines[: marks[0]], *lines[marks[1] + 1 :]] if marks else list(lines)
 
 
 def _marks(lines: Sequence[str], name: str) -> tuple[int, int] | None:
-    """Where an entry begins and ends; None where it does not do both. The first line says who wrote it, or said so."""
+    """Return the line numbers of an entry's first and last line; None where either is missing.
+
+    The first line may also name its writer, in parentheses.
+    """
     begins = [number for number, line in enumerate(lines) if line.split(" (")[0] == _begin(name)]
     return (begins[0], lines.index(_end(name))) if begins and _end(name) in lines else None
 

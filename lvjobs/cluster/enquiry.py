@@ -1,4 +1,4 @@
-"""What a site is asked, all at once, by somebody who wants to know what it allows. Bounded in time; changes nothing."""
+"""Questions to a site about what it allows, asked all at once. Each has a time limit; none changes anything."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from lvjobs.cluster.parse import QUEUE_FORMAT
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 
 SECONDS = 6.0
-"""For each question; all are asked side by side."""
+"""Seconds for each question. All are asked at the same time."""
 
 PROGRAMS = ("sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo", "sacct", "sacctmgr")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What was said, or why nothing was: `problem`, in one line. `is_silent`: the scheduler was not reached."""
+    """The answer to one question, or the `problem` in one line. `is_silent`: the scheduler was not reached."""
 
     text: str = ""
     problem: str = ""
@@ -30,13 +30,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Replies:
-    """What a site said to each question; one that was not asked has an empty reply. `missing`: programs not on PATH."""
+    """A site's answers; a question that was not asked has an empty reply. `missing`: programs that are not on PATH."""
 
     missing: Sequence[str] = ()
     said: Mapping[str, Reply] = field(default_factory=dict)
 
     def __getitem__(self, question: str) -> Reply:
-        """Return the reply to one of `_QUESTIONS`, or one more."""
+        """Return the reply to one of `_QUESTIONS`, or to one of the caller's own."""
         return self.said.get(question, Reply(problem="it was not asked"))
 
 
@@ -46,7 +46,10 @@ Ask = Callable[[], str]
 
 
 def enquire(more: Mapping[str, Ask], seconds: float = SECONDS) -> Replies:
-    """Ask Slurm what it allows, and whatever else `more` asks (each bounded in time by itself)."""
+    """Ask Slurm what it allows, and ask the questions in `more`, by name. `seconds` limits each of Slurm's questions.
+
+    The functions in `more` limit their own time. Their ClusterError becomes a reply's `problem`.
+    """
     missing = tuple(name for name in PROGRAMS if shutil.which(name) is None)
     asks = {name: partial(_ask, name, seconds) for name in _QUESTIONS} | {**more}
     with ThreadPoolExecutor(len(asks)) as pool:
@@ -55,7 +58,7 @@ def enquire(more: Mapping[str, Ask], seconds: float = SECONDS) -> Replies:
 
 
 def question(name: str) -> Sequence[str]:
-    """Return the command that asks Slurm for this (see `Replies`).
+    """Return the command that asks Slurm this question (see `Replies`).
 
     Raises:
         ClusterError: the question is about the user, who has no name here.
@@ -68,9 +71,9 @@ def question(name: str) -> Sequence[str]:
         "help": ("scontrol", "--help"),
         "partitions": ("scontrol", "-o", "-a", "show", "partition"),
         "nodes": ("sinfo", "-h", "-a", "-e", "-o", GROUPS_FORMAT),
-        # All of this user's jobs, and not a list of ids: squeue fails for all when it does not know one of them.
-        # `-t all` keeps ended jobs in sight for MinJobAge, which is all the history there is without accounting.
-        # `-a`: without it not even one's own jobs in a hidden partition are shown.
+        # Ask for all jobs of this user, not for a list of ids: squeue fails for all ids when it does not know one of
+        # them. `-t all` shows ended jobs for MinJobAge: without accounting there is no other history. `-a` is needed to
+        # show even the user's own jobs in a hidden partition.
         "queue": ("squeue", "-h", "-a", "-r", "-t", "all", "-u", user, "-O", QUEUE_FORMAT),
         "history": ("sacct", "-n", "-P", "-X", "-u", user, "-S", "now-1hour", "-o", "JobID"),
         "qos": ("sacctmgr", "-n", "-P", "show", "qos", f"format={sites.QOS_FORMAT}"),

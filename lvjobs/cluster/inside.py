@@ -1,10 +1,10 @@
-"""A job's own view of Slurm: what the controller says of the job this process runs in, and what it may ask of it.
+"""A job's own view of Slurm: what the controller reports about this process's job, and what the job may ask it to do.
 
-The worker is the one package beside `control` that talks to a cluster, and this module is all that it may use. Nothing
-here loads submitit on a compute node. Every call is bounded in time.
+The worker is the only package beside `control` that talks to a cluster, and it may use only this module. Nothing here
+loads submitit on a compute node. Every call has a time limit.
 
 Call it under `lvjobs.worker.signals.deafen()` (or `shielded()`): with GraceTime=0 Slurm sends SIGTERM twice, to all
-processes of the step, and the second one would kill the scontrol that is asking why the first one came.
+processes of the step, and the second one would kill the scontrol that asks for the reason of the first.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from lvjobs.cluster.sites import parse_partitions
 from lvjobs.cluster.states import SOON_SECONDS
 
 TIMEOUT = 4.0
-"""Seconds for one scontrol: it takes 10-30 ms, and a grace period may be no longer than 10 s."""
+"""Seconds that one scontrol may take: it usually takes 10-30 ms, and a grace period may be as short as 10 s."""
 
 WAKE_SIGNAL = signal.SIGURG
-"""What tells the driver, while it runs, that a worker has ended: nobody dies of it who does not expect it."""
+"""The signal that notifies a running driver that a worker has ended. Its default action is to do nothing."""
 
 _FAR_TOO_LONG_SECONDS = 300
 _LOOKS, _LOOK_AGAIN_SECONDS = 4, 1.5
@@ -39,10 +39,10 @@ _PAUSE = 0.3
 
 @dataclass(frozen=True)
 class JobView:
-    """What slurmctld says of the job at one moment.
+    """The state of the job at one moment, as slurmctld reports it.
 
     `state` holds the words as Slurm lists them (`("CANCELLED", "COMPLETING")`). Times are seconds since the epoch, None
-    where Slurm has none: `preempt_time` is set from the start of a preemption until the job is back in the queue.
+    where Slurm has none. `preempt_time` is set from the start of a preemption until the job is back in the queue.
     """
 
     job_id: str
@@ -55,7 +55,7 @@ class JobView:
 
     @property
     def is_cancelled(self) -> bool:
-        """Return whether somebody ended the job for good."""
+        """Return whether the job was cancelled for good."""
         return "CANCELLED" in self.state
 
     @property
@@ -65,22 +65,25 @@ class JobView:
 
     @property
     def is_preempted(self) -> bool:
-        """Return whether another job takes its place."""
+        """Return whether another job preempts this one."""
         return self.preempt_time is not None or "PREEMPTED" in self.state
 
     @property
     def is_timed_out(self) -> bool:
-        """Return whether its time limit has ended the job."""
+        """Return whether the job has reached its time limit."""
         return "TIMEOUT" in self.state
 
     @property
     def is_running(self) -> bool:
-        """Return whether the job runs, says Slurm."""
+        """Return whether Slurm reports the job as running."""
         return "RUNNING" in self.state
 
 
 def _number(value: Any) -> int | None:
-    """Slurm's {set, infinite, number}, or the plain number of releases before 23.02. 0 stands for "none" in times."""
+    """Return the number in Slurm's {set, infinite, number}, or the plain number of releases before 23.02.
+
+    In times, 0 means "none".
+    """
     if isinstance(value, Mapping):
         return int(value["number"]) if value.get("set") and not value.get("infinite") else None
     return int(value) if isinstance(value, int) else None
@@ -94,10 +97,10 @@ def _is_job(job: Mapping[str, Any], job_id: str) -> bool:
 
 
 def parse_job_json(text: str, job_id: str) -> JobView | None:
-    """The view of `job_id` (`123`, or a task's `123_4`) in what `scontrol show job ID --json` printed; None if absent.
+    """Return the view of `job_id` in the output of `scontrol show job ID --json`; None where the job is not in it.
 
-    The answer has to be searched: asked for one task, scontrol lists every task of the array, and for an id that it
-    does not know it prints an empty list and exits 0.
+    `job_id` is `123`, or an array task's `123_4`. The answer has to be searched: for one task, scontrol lists every
+    task of the array. For an unknown id it prints an empty list and exits with 0.
 
     Raises:
         ValueError: the text is not such an answer.
@@ -122,7 +125,7 @@ def parse_job_json(text: str, job_id: str) -> JobView | None:
 
 
 def parse_preempt_mode(text: str) -> str | None:
-    """Return the PreemptMode, in lower case, in what `scontrol -o show partition NAME` printed."""
+    """Return the PreemptMode, in lower case, in the output of `scontrol -o show partition NAME`; None without one."""
     partitions = parse_partitions(text).values()
     return next((fields["PreemptMode"].lower() for fields in partitions if "PreemptMode" in fields), None)
 
@@ -132,7 +135,7 @@ def _hear(*words: str) -> str:
 
 
 def query_self(job_id: str) -> JobView | None:
-    """Ask slurmctld about the job, up to three times; None when it does not answer or does not know the job."""
+    """Ask slurmctld about the job, up to three times; return None when it does not answer or does not know the job."""
     for attempt in range(TRIES):
         if attempt:
             time.sleep(_PAUSE)
@@ -144,7 +147,7 @@ def query_self(job_id: str) -> JobView | None:
 
 
 def query_preempt_mode(partition: str) -> str | None:
-    """What becomes of a preempted job in `partition`: `requeue`, `cancel`, ...; None when Slurm does not answer."""
+    """Return Slurm's action on a preempted job in `partition`, such as `requeue`; None when Slurm does not answer."""
     if not partition:
         return None
     with contextlib.suppress(ClusterError):
@@ -153,7 +156,7 @@ def query_preempt_mode(partition: str) -> str | None:
 
 
 def requeue_self(job_id: str) -> None:
-    """Put the job back in the queue. Give an array's task as `A_i`: the raw id of the last one is the whole array's.
+    """Put the job back in the queue. Name an array's task as `A_i`: the raw id of the last task is the whole array's.
 
     Raises:
         ClusterError: Slurm refused, or did not answer.
@@ -162,7 +165,7 @@ def requeue_self(job_id: str) -> None:
 
 
 def forbid_requeue(job_id: str) -> bool:
-    """Ask that Slurm not run the job again; say whether it agreed. Best effort: a job that ended well or in error."""
+    """Ask Slurm not to run the job again, after it succeeded or failed with an error; return whether Slurm agreed."""
     try:
         _hear("scontrol", "update", f"jobid={job_id}", "requeue=0")
     except ClusterError:
@@ -171,7 +174,7 @@ def forbid_requeue(job_id: str) -> bool:
 
 
 def would_refuse(script: Path) -> str:
-    """Return why Slurm would take no such job from here; empty where it would. Nothing is submitted."""
+    """Return why Slurm would refuse this batch script from here; empty where it would accept it. It submits nothing."""
     try:
         answered(run(("sbatch", "--test-only", str(script)), _SUBMISSION_SECONDS))
     except ClusterError as error:
@@ -180,19 +183,21 @@ def would_refuse(script: Path) -> str:
 
 
 def wake(name: str) -> bool:
-    """Let a job of the user's that Slurm holds back until its begin time start in two seconds; say whether one was.
+    """Start the user's held job of this name in two seconds, or notify it if it runs; return whether there was one.
 
-    Best effort. One that would start as soon anyhow is left alone: putting it off again each time a worker ends would
-    put it off for ever. One that Slurm holds because its node could not start it is released: others wait for it. One
-    that runs is told by `WAKE_SIGNAL`, for it may be waiting for something, or have looked already; and is looked for
-    again, for it may have been about to leave, and deaf. One that has run for longer than its few minutes' work is
-    requeued: a controller that died just when the job was put back believes that it still runs, and notices after a
-    quarter of an hour (seen).
+    This is best effort. Slurm holds the job until its begin time. A job that would start as soon anyway is left alone:
+    if each ending worker postponed it, it would never start. A job that Slurm holds because its node could not start it
+    is released.
+
+    A job that runs gets `WAKE_SIGNAL`: it may be waiting, or may have made its probe already. It is then looked up
+    again, because it may have been about to exit and have ignored the signal. A job that has run for much longer than
+    its few minutes of work is requeued: a controller that failed just when the job was put back believes that the job
+    still runs, and notices after a quarter of an hour (observed).
     """
     told = False
     for look in range(_LOOKS):
         if look:
-            time.sleep(_LOOK_AGAIN_SECONDS)  # it has just left, and looked before
+            time.sleep(_LOOK_AGAIN_SECONDS)  # a driver that is exiting may have made its last probe before this one
         try:
             rows = _hear(
                 "squeue", "-h", "-a", "--me", f"--name={name}", "-t", "PENDING,RUNNING,COMPLETING", "-o", "%i|%r|%S|%T"
@@ -214,9 +219,9 @@ def wake(name: str) -> bool:
 
 
 def _wake(job: Job) -> bool:
-    """Wake one job of that name; return whether it was the one."""
+    """Trigger one job of that name; return whether it runs now or will start soon because of this call."""
     if job.is_running:
-        with contextlib.suppress(ClusterError):  # it has left since: the next look finds it
+        with contextlib.suppress(ClusterError):  # the job has ended since: the next probe finds that
             if job.start is not None and job.start < time.time() - _FAR_TOO_LONG_SECONDS:
                 _hear("scontrol", "requeue", job.id)
             else:

@@ -1,4 +1,4 @@
-"""The local backend: the same worker on this machine, with no Slurm. Its jobs survive the command that sent them."""
+"""The local backend: the same worker on this machine, without Slurm. Its jobs outlive the command that sent them."""
 
 import errno
 import os
@@ -36,11 +36,11 @@ from lvjobs.foreign import cleaned
 _STARTER_SECONDS = 60.0
 _LEAD_SECONDS = 90.0
 _LARGEST_LEAD = 0.1
-"""Of the time limit: a short job is for training, not for leaving."""
+"""As a fraction of the time limit: a short job should spend its time on training, not on stopping early."""
 
 
 class LocalCluster:
-    """Jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
+    """The jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
 
     backend = "local"
     absent = ""
@@ -53,7 +53,7 @@ class LocalCluster:
     # -- submission ---------------------------------------------------------------------------------------------
 
     def script(self, request: JobRequest) -> str:
-        """A shell script that does what `submit` would have done, one member after the other."""
+        """Return a shell script that does what `submit` would have done, one member after the other."""
         lines = ["#!/bin/bash", f"# {request.job_name}: what the local backend runs, {self._slots} at once"]
         variables = {
             "PYTHONPATH": os.pathsep.join([str(request.code_directory), *_python_path()]),
@@ -71,10 +71,16 @@ class LocalCluster:
         return "\n".join(lines) + "\n"
 
     def check(self, request: JobRequest) -> None:
-        """Nothing can be asked for that this machine would refuse beforehand."""
+        """Accept every request: this machine refuses none beforehand."""
 
     def submit(self, request: JobRequest) -> str:
-        """Write the job down, then start it. Raises SubmitDeferred, SubmitRefused or SubmitUnclear."""
+        """Write the job to disk, start it, and return its id.
+
+        Raises:
+            SubmitRefused: the directory cannot be written.
+            SubmitDeferred: no job was started.
+            SubmitUnclear: the job may have started.
+        """
         try:
             job = self._write_down(request)
         except OSError as error:
@@ -85,7 +91,7 @@ class LocalCluster:
             raise SubmitUnclear(f"job {job.id} was written down, but not seen to start: {error}") from None
         if returncode == 0:
             return job.id
-        # The claim decides: whoever gets it, no wrapper is ever started once we have said that there is no job.
+        # The claim decides: once this process holds it and reports that there is no job, no wrapper is ever started.
         if create_exclusive(job.launch, ABANDONED):
             said = _last_line(job.root / "wrapper.log")
             shutil.rmtree(job.root, ignore_errors=True)
@@ -123,7 +129,7 @@ class LocalCluster:
         while True:
             number += 1
             try:
-                # A directory cannot be renamed onto one that has something in it: each number is given once.
+                # A directory cannot be renamed onto one that is not empty, so each number is used once.
                 aside.rename(jobs / f"L{number}")
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
@@ -142,19 +148,19 @@ class LocalCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=job.root,  # nothing that can be imported lies there
+                cwd=job.root,  # no module can be imported from there by accident
                 env={**os.environ, "PYTHONPATH": path},
                 start_new_session=True,
                 timeout=_STARTER_SECONDS,
                 check=False,
             ).returncode
 
-    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol's
-        """None: what finds no slot waits."""
+    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol has it
+        """Return no limits: a job that finds no free slot waits."""
         return Limits()
 
     def load(self) -> Load:
-        """Nobody counts."""
+        """Return no counts: this backend limits no queue."""
         return {}
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -162,10 +168,10 @@ class LocalCluster:
     def observe(
         self,
         tokens: Sequence[str],
-        since: float,  # noqa: ARG002 - nothing is ever forgotten
+        since: float,  # noqa: ARG002 - this backend never forgets a job
         companions: Sequence[str] = (),
     ) -> Snapshot:
-        """How the jobs with these tokens stand. A job runs once: `history` is what the queue has."""
+        """Return the states of the jobs with these tokens. A job runs once, so `history` equals the queue."""
         wanted = frozenset(tokens).union(companions)
         jobs: list[Job] = []
         for job in jobs_in(self._directory):
@@ -177,7 +183,7 @@ class LocalCluster:
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
-        """End the job for good: SIGTERM soon, SIGKILL later. A job that is no more is no error."""
+        """End the job for good: SIGTERM soon, SIGKILL later. A job that no longer exists is no error."""
         for job, spec, index in self._find(job_id):
             member = job.member(index)
             has_begun = member.run.root.exists()
@@ -191,31 +197,31 @@ class LocalCluster:
                         os.killpg(worker.pid, signal.SIGKILL)
 
     def release(self, job_id: str) -> None:
-        """Nothing is ever held here."""
+        """Do nothing: this backend holds no job."""
 
     def lift_hold(self, job_id: str) -> None:
-        """Nothing is ever held here."""
+        """Do nothing: this backend holds no job."""
 
-    def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol's
-        """Nobody knows when a slot is free."""
+    def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol has it
+        """Raise ClusterError: the time when a slot becomes free is unknown."""
         raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
 
-    def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol's
-        """Jobs of this machine begin in the order in which they came."""
+    def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol has it
+        """Raise ClusterError: jobs of this machine start in the order of submission."""
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Nothing waits here with a time limit."""
+        """Do nothing: a job keeps the time limit that it was submitted with."""
 
-    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol's
-        """There is this machine, and no choice."""
+    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol has it
+        """Return no nodes: there is only this machine."""
         return ()
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Nothing can be avoided here."""
+        """Do nothing: there is only this machine."""
 
     def probe(self) -> Site:
-        """What this machine promises."""
+        """Return what requeue and preemption can promise on this machine."""
         note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
         return Site(
             backend="local",
@@ -225,7 +231,7 @@ class LocalCluster:
         )
 
     def _find(self, job_id: str) -> list[tuple[JobFiles, Spec, int]]:
-        """The members that an id means: all of `L3`, one of `L3_0`."""
+        """Return the members that an id names: all of `L3`, one of `L3_0`."""
         base, _, task = job_id.partition("_")
         found = []
         for job in jobs_in(self._directory):
@@ -237,7 +243,7 @@ class LocalCluster:
 
 
 def _python_path() -> list[str]:
-    """Return the directories of this process's PYTHONPATH, absolute: a job has another working directory."""
+    """Return the directories of this process's PYTHONPATH as absolute paths: a job has another working directory."""
     return [str(Path(each).absolute()) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
 
 

@@ -1,19 +1,19 @@
-"""What the local backend keeps on disk. It is all the state there is: any process may look, and any may end.
+"""The local backend's files. They hold all its state: any process may read them, and any process may end.
 
 local/
   slots/0 ...                 locked by the wrapper (and the worker) that has the slot
-  jobs/L3/                    a job: named when it is complete, so a job without its token is never met
+  jobs/L3/                    a job: it gets this name when it is complete, so every job seen has its token
     job.json                  the request
-    launch                    who decided whether it starts: the starter, or an observer that gave it up
+    launch                    the claim on the start: of the starter, or of an observer that gave the job up
     parallel/0 ...            slots of this array
-    wrapper.log               what went wrong with the wrapper itself
+    wrapper.log               errors of the wrapper itself
     0/                        a member
-      cancelled               it was cancelled, for good
-      runs/0/                 its run: a local job runs once
-        wrapper.json          the process that looks after it
-        worker.json           the worker, and when it began
-        alive                 touched now and then
-        ended.json            how it ended
+      cancelled               present when the member was cancelled for good
+      runs/0/                 the member's run: a local job runs once
+        wrapper.json          the process that supervises the run
+        worker.json           the worker, and when it started
+        alive                 touched regularly
+        ended.json            how the run ended
 """
 
 import json
@@ -31,7 +31,7 @@ ABANDONED = "abandoned"
 
 BEAT_SECONDS = 10.0
 _SILENCE_SECONDS = 120.0
-"""A wrapper on a machine that cannot be asked is believed dead when its `alive` is older than this."""
+"""The age of `alive` after which a wrapper on a machine that cannot be asked is assumed to have ended."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,15 @@ class Spec:
     kill_wait_seconds: float
     submitted: float
     python_path: Sequence[str] = ()
-    """The directories of PYTHONPATH in the shell that submitted: imports look there after the code directory."""
+    """The directories of PYTHONPATH in the shell that submitted: Python searches them after the code directory."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no such file."""
+    """Return the JSON object in a file, or None where there is no such file.
+
+    Raises:
+        ValueError: the file holds no JSON.
+    """
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -66,22 +70,22 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The run of one member."""
+    """The files of one member's run."""
 
     root: Path
 
     @property
     def alive(self) -> Path:
-        """Touched by the wrapper now and then."""
+        """Return the file that the wrapper touches regularly."""
         return self.root / "alive"
 
     def process(self, who: str) -> Identity | None:
-        """The identity of the `wrapper` or the `worker`."""
+        """Return the identity of the `wrapper` or the `worker`; None where it was not recorded."""
         record = read_record(self.root / f"{who}.json")
         return None if record is None else Identity.from_dict(record)
 
     def record(self, what: str) -> dict[str, Any] | None:
-        """`worker` or `ended`."""
+        """Return the record `worker` or `ended`; None where there is none."""
         return read_record(self.root / f"{what}.json")
 
     def write(self, what: str, value: dict[str, Any]) -> None:
@@ -89,7 +93,7 @@ class RunFiles:
         write_json(self.root / f"{what}.json", value)
 
     def is_looked_after(self) -> bool:
-        """Whether the wrapper lives; for one on another machine, whether it has given a sign lately."""
+        """Return whether the wrapper is alive; for one on another machine, whether it touched `alive` recently."""
         wrapper = self.process("wrapper")
         if wrapper is None:
             return False
@@ -98,11 +102,11 @@ class RunFiles:
         return not self._is_silent()
 
     def last_sign(self) -> float:
-        """When the wrapper last gave a sign."""
+        """Return when the wrapper last touched `alive`, in seconds since the epoch by the file system's clock."""
         return (self.alive if self.alive.exists() else self.root).stat().st_mtime
 
     def is_new(self, seconds: float) -> bool:
-        """Whether it was begun less than so many seconds ago."""
+        """Return whether the run began less than `seconds` ago."""
         return time.time() - self.root.stat().st_mtime < seconds
 
     def _is_silent(self) -> bool:
@@ -117,56 +121,56 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class MemberFiles:
-    """One member of a job."""
+    """The files of one member of a job."""
 
     root: Path
 
     @property
     def cancelled(self) -> Path:
-        """Exists when the member was cancelled."""
+        """Return the file that exists when the member was cancelled."""
         return self.root / "cancelled"
 
     @property
     def run(self) -> RunFiles:
-        """What its wrapper leaves, once there is one."""
+        """Return the files of the member's run. They exist once there is a wrapper."""
         return RunFiles(self.root / "runs" / "0")
 
 
 @dataclass(frozen=True)
 class JobFiles:
-    """One job."""
+    """The files of one job."""
 
     root: Path
 
     @property
     def id(self) -> str:
-        """`L3`."""
+        """Return the job's id, such as `L3`."""
         return self.root.name
 
     @property
     def launch(self) -> Path:
-        """Who decided whether the job starts."""
+        """Return the file of the claim that decides whether the job starts."""
         return self.root / "launch"
 
     def spec(self) -> Spec:
-        """The request."""
+        """Return the request."""
         return Spec(**json.loads((self.root / "job.json").read_text(encoding="utf-8")))
 
     def member(self, index: int) -> MemberFiles:
-        """The member of that index."""
+        """Return the member of that index."""
         return MemberFiles(self.root / str(index))
 
     def member_id(self, index: int, spec: Spec) -> str:
-        """`L3` for a single job, `L3_0` for a member of an array."""
+        """Return `L3` for a single job, `L3_0` for a member of an array."""
         return self.id if len(spec.run_directories) == 1 else f"{self.id}_{index}"
 
     def age(self, spec: Spec) -> float:
-        """Seconds since it was submitted."""
+        """Return the seconds since the job was submitted."""
         return time.time() - spec.submitted
 
 
 def jobs_in(directory: Path) -> list[JobFiles]:
-    """The jobs of this backend, in the order of their numbers."""
+    """Return the jobs of this backend, in the order of their numbers."""
     try:
         names = [path for path in (directory / "jobs").iterdir() if path.name[:1] == "L" and path.name[1:].isdigit()]
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""`python -m lvjobs.cluster.local_job JOB_DIRECTORY`: starts a local job's members, and looks after them.
+"""The process of a local job, `python -m lvjobs.cluster.local_job JOB_DIRECTORY`: it starts and supervises the members.
 
-The starter forks a wrapper for each member and ends as soon as all of them have said who they are; so they are nobody's
-children, and go on when the command that submitted them has ended. A wrapper waits for a slot, runs the worker, minds
-its time limit and its cancellation, and records how it ended.
+The starter forks a wrapper for each member and ends as soon as all of them have recorded their identity. So the
+wrappers are nobody's children and continue when the command that submitted them has ended. A wrapper waits for a slot,
+runs the worker, enforces its time limit and its cancellation, and records how it ended.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "LVJOBS_")
 
 
 def job_environment(spec: Spec, job_id: str, cancel_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the worker sees: the caller's environment, without another job's marks, and with this one's."""
+    """Return the worker's environment: the caller's, without another job's variables, and with this job's."""
     kept = {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
     return {
         **kept,
@@ -47,11 +47,14 @@ def job_environment(spec: Spec, job_id: str, cancel_file: Path, environ: Mapping
 
 
 class _Ended(Exception):
-    """The wrapper was told to go before there was a worker."""
+    """A request to the wrapper to end, before there was a worker."""
 
 
 def _try_lock(directory: Path, count: int) -> IO[bytes] | None:
-    """One of `count` slots in `directory`, if one is free. The lock ends with the last process that has it open."""
+    """Lock one of `count` slots in `directory`; return None if none is free.
+
+    The lock ends with the last process that has it open.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         stream = (directory / str(number)).open("ab")
@@ -65,7 +68,7 @@ def _try_lock(directory: Path, count: int) -> IO[bytes] | None:
 
 
 class Wrapper:
-    """Looks after the run of one member."""
+    """The supervisor of one member's run."""
 
     def __init__(self, job: JobFiles, member: MemberFiles, index: int) -> None:
         self.job, self.member, self.run, self.index = job, member, member.run, index
@@ -78,11 +81,11 @@ class Wrapper:
         self._kill_at: float | None = None
 
     def main(self) -> None:
-        """Wait, run, record."""
+        """Wait for a slot, run the worker, and record how it ended."""
         signal.signal(signal.SIGTERM, self._pass_on)
         try:
             locks = []
-            if self.spec.max_parallel:  # first: a member that may not run yet must not keep others from the machine
+            if self.spec.max_parallel:  # first: a member that may not run yet must not occupy a slot of the machine
                 locks.append(self._lock(self.job.root / "parallel", self.spec.max_parallel))
             locks.append(self._lock(self.job.root.parent.parent / "slots", self.spec.slots))
         except _Ended:
@@ -93,7 +96,7 @@ class Wrapper:
         self._look_after()
 
     def _pass_on(self, number: int, _frame: object) -> None:
-        """SIGTERM of a machine that shuts down, or of its user: the worker may leave as it does when preempted."""
+        """Pass on SIGTERM, sent at shutdown or by the user: the worker may then stop as it does when preempted."""
         self._told_to_go = True
         if self.worker is not None:
             self._signal(number)
@@ -130,7 +133,7 @@ class Wrapper:
                     stderr=subprocess.STDOUT,
                     cwd=self.spec.code_directory,
                     env=environment,
-                    pass_fds=locks,  # the slot stays taken for as long as the worker lives
+                    pass_fds=locks,  # the slot stays locked as long as the worker lives
                     start_new_session=True,
                     preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one thread, and it calls into libc only
                 )
@@ -140,7 +143,7 @@ class Wrapper:
                 raise SystemExit(1) from None
         self._began = time.time()
         identity = identify(self.worker.pid)
-        if identity is not None:  # else it has ended already, and is told about in a moment
+        if identity is not None:  # else the worker has ended already, and `_look_after` records that
             self.run.write("worker", {**identity.to_dict(), "start": self._began})
 
     def _look_after(self) -> None:
@@ -163,7 +166,7 @@ class Wrapper:
                 self._signal(signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
         status = self.worker.returncode
-        # what the worker left behind has no business going on without it
+        # processes that the worker left behind must not outlive it
         self._signal(signal.SIGKILL)
         if self.member.cancelled.exists():
             self._why = "CANCELLED"
@@ -175,7 +178,7 @@ class Wrapper:
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: int) -> None:
-        """To all processes of the worker, as Slurm does."""
+        """Send a signal to all processes of the worker, as Slurm does."""
         if self.worker is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.worker.pid, number)
@@ -189,7 +192,10 @@ class Wrapper:
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """A wrapper that is killed takes its worker along: nobody would mind its time limit or its cancellation."""
+    """Return a function that makes the worker end with its wrapper.
+
+    Without a wrapper nobody would enforce the worker's time limit or its cancellation.
+    """
     libc = ctypes.CDLL(None)
     wrapper = os.getpid()
 
@@ -202,7 +208,7 @@ def _die_with_parent() -> Callable[[], None]:
 
 
 def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
-    """In the forked child: say who this is, then do the work. Never returns."""
+    """Record the identity of this forked child, then supervise the member. Never returns."""
     status = 1
     try:
         os.setsid()
@@ -214,7 +220,7 @@ def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
         os.close(said)
         Wrapper(job, member, index).main()
         status = 0
-    except BaseException:  # noqa: BLE001 - a forked child must not run on into the starter's code
+    except BaseException:  # noqa: BLE001 - a forked child must not continue in the starter's code
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -222,18 +228,21 @@ def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
 
 
 def start(job: JobFiles) -> None:
-    """Fork a wrapper for each member, and wait until each has said who it is, or has died."""
+    """Fork a wrapper for each member, and wait until each has recorded its identity or has ended."""
     reading, said = os.pipe()
     for index in range(len(job.spec().run_directories)):
         if os.fork() == 0:
             os.close(reading)
             _wrap(job, index, said)
     os.close(said)
-    os.read(reading, 1)  # the end of the pipe: no child has it open any more
+    os.read(reading, 1)  # this returns at the end of the pipe, when no child has it open any more
 
 
 def main(arguments: list[str]) -> int:
-    """See the module's docstring. Exit code 3: somebody decided before that the job does not start."""
+    """Start the job in the directory `arguments[0]` and return the exit code.
+
+    The code is 3 where somebody decided earlier that the job does not start, else 0.
+    """
     keep_private()
     job = JobFiles(Path(arguments[0]))
     if not create_exclusive(job.launch, STARTER):

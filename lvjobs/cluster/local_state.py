@@ -1,4 +1,4 @@
-"""How the local backend's jobs stand, read off what their wrappers left on disk."""
+"""The states of the local backend's jobs, read from the files that their wrappers write."""
 
 from dataclasses import replace
 
@@ -7,27 +7,27 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.files import create_exclusive
 
 _LAUNCH_SECONDS = 90.0
-"""A job that nobody has started by then never will be: its submitter died in between."""
+"""The age after which a job that nobody has started never starts: its submitter ended in between."""
 
 
 def look(job: JobFiles, spec: Spec, index: int) -> Job:
-    """Return how a member stands."""
+    """Return the state of a member."""
     has_begun = job.member(index).run.root.exists()
     return state_of(job, spec, index) if has_begun else _unstarted(job, spec, index)
 
 
 def _with_end(job: Job, end: float) -> Job:
-    """The job with its end, and with how long it had its slot: not at all where its worker never began."""
+    """Return the job with its end and with how long it held its slot: 0 s where its worker never started."""
     elapsed = 0.0 if job.start is None else max(0.0, end - job.start)  # a file's time may come from another clock
     return replace(job, end=end, elapsed=elapsed)
 
 
 def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
-    """A member that no wrapper has taken up: it soon will be, or its submitter died before it could start it."""
+    """Return the state of a member without a wrapper: it starts soon, or its submitter ended before it could do so."""
     blank = Job(job.member_id(index, spec), spec.token, index, "PENDING", "Launching", restart_count=0, gpus=0)
     if job.age(spec) < _LAUNCH_SECONDS:
         return blank
-    # Whoever claims first decides, so that a submitter that was only asleep does not start it after we gave it up.
+    # The first claim decides, so that a submitter that was only slow does not start a job that was given up here.
     create_exclusive(job.launch, ABANDONED)
     cancelled = job.member(index).cancelled.exists()
     state = "CANCELLED" if cancelled else "NODE_FAIL"
@@ -35,7 +35,7 @@ def _unstarted(job: JobFiles, spec: Spec, index: int) -> Job:
 
 
 def state_of(job: JobFiles, spec: Spec, index: int) -> Job:
-    """Return how a member stands that a wrapper has taken up."""
+    """Return the state of a member that has a wrapper."""
     member = job.member(index)
     run = member.run
     blank = Job(
@@ -45,12 +45,12 @@ def state_of(job: JobFiles, spec: Spec, index: int) -> Job:
         state="PENDING",
         restart_count=0,
         partition="local",
-        gpus=0,  # none are handed out: every job sees all that the machine has
+        gpus=0,  # none are allocated: every job sees all GPUs of the machine
     )
     ended = run.record("ended")
     if ended is None:
         looked_after = run.is_looked_after()
-        ended = run.record("ended")  # it may have been written before its wrapper went
+        ended = run.record("ended")  # the record may have been written just before the wrapper ended
         if ended is None:
             return _unended(blank, member, looked_after=looked_after)
     seen = replace(
@@ -77,7 +77,8 @@ def _unended(blank: Job, member: MemberFiles, *, looked_after: bool) -> Job:
     running = replace(running, nodes=began.get("host", ""))
     if looked_after or (worker is not None and worker.is_alive):
         return running
-    # Whoever kills only the worker leaves a wrapper that says so: this was the whole machine, or as good as.
+    # If only the worker was killed, its wrapper records that. Here the wrapper ended too: most likely the machine
+    # failed.
     gone = replace(
         running,
         state="CANCELLED" if cancelled else "NODE_FAIL",

@@ -9,10 +9,10 @@ from lvjobs.cluster.protocol import Node
 from lvjobs.cluster.sites import parse_number
 
 NODES_FORMAT = "%N|%P|%T|%c|%m|%G"
-"""sinfo's, with -N: one line for each node and partition. `*` marks the default partition."""
+"""The format for sinfo with -N: one line for each node and partition. `*` marks the default partition."""
 
 GROUPS_FORMAT = "%R|%D|%c|%m|%G|%T"
-"""sinfo's, one line for nodes that are alike: partition, how many nodes, their cores, memory, GRES, and state."""
+"""The format for sinfo, one line for nodes that are alike: partition, number of nodes, cores, memory, GRES, state."""
 
 _OUT = ("down", "drain", "fail", "unk", "boot", "power", "maint", "inval", "future")
 _UP = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
@@ -33,12 +33,12 @@ class NodeGroup:
 
     @property
     def is_out(self) -> bool:
-        """Return whether no job starts there at the moment, however long it waits."""
+        """Return whether no job can start there at the moment, however long it waits."""
         return self.state.endswith("*") or self.state.lower().startswith(_OUT)
 
 
 def parse_groups(text: str) -> list[NodeGroup]:
-    """Return the groups of nodes in what `sinfo -h -a -e -o GROUPS_FORMAT` printed."""
+    """Return the groups of nodes in the output of `sinfo -h -a -e -o GROUPS_FORMAT`."""
     found = []
     for line in text.splitlines():
         values = line.split("|")
@@ -54,7 +54,7 @@ def _gpus_of(gres: str) -> int:
 
 
 def parse_nodes(text: str, asked: Mapping[str, Any]) -> list[Node]:
-    """Return the nodes that have what a job asks for, in what `sinfo -h -a -N -o NODES_FORMAT` printed.
+    """Return the nodes that have what a job requests, from the output of `sinfo -h -a -N -o NODES_FORMAT`.
 
     `asked` holds the profile's variables: partition (or several, with commas), cpus, memory_mb, gpus.
     """
@@ -77,13 +77,13 @@ def _is_up(state: str) -> bool:
 
 
 def _has_room(cpus: str, memory: str, gres: str, asked: Mapping[str, Any]) -> bool:
-    """Return whether a whole node is large enough; a figure that cannot be read does not rule it out."""
+    """Return whether a whole node is large enough; a number that cannot be read does not rule it out."""
     pairs = ((cpus, asked.get("cpus")), (memory, asked.get("memory_mb")), (str(_gpus_of(gres)), asked.get("gpus")))
     return all(not have.isdecimal() or int(have) >= int(want or 0) for have, want in pairs)
 
 
 def expand_nodes(lists: Collection[str]) -> set[str]:
-    """Return the names in node lists: `n[1-2,07]` is n1, n2 and n07. What is no such list stands for itself."""
+    """Return the names in node lists: `n[1-2,07]` is n1, n2 and n07. A text that is no node list is kept as it is."""
     return {name for text in lists for part in re.split(r",(?![^\[]*\])", text) for name in _expand(part.strip())}
 
 

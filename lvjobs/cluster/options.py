@@ -1,4 +1,4 @@
-"""Options of sbatch that a user may not add: lvjobs sets them itself, or would lose the job by them. Pure."""
+"""The options of sbatch that a user may not add, because lvjobs sets them itself or would lose the job. Pure."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -29,8 +29,9 @@ _RESERVED = {
     "wait": "W",
     "wrap": "",
 }
-"""Long names and letters. What they name, where they log, how they are signalled and run again is what lvjobs relies on
-to find its jobs and to resume them; `--quiet`, `--wait` and the like hide the answer of sbatch."""
+"""Long names and letters. lvjobs relies on what these options set (names, logs, signals, requeues) to find its jobs and
+to resume them; `--quiet`, `--wait` and similar options hide the answer of sbatch.
+"""
 
 _HAVE_KEYS = {
     "account": ("A", "account"),
@@ -40,12 +41,12 @@ _HAVE_KEYS = {
     "qos": ("q", "qos"),
     "time": ("t", "time_limit"),
 }
-"""Long names, letters, and the keys of [resources] that say the same, which lvjobs reads and changes."""
+"""Long names, letters, and the keys of [resources] that set the same, which lvjobs reads and changes."""
 
 _OF_THE_DRIVER = {"dependency": "d"}
 
 _FLAGS = frozenset("hHIkOQsuvVW")
-"""Letters that take no value: others may follow in the same word."""
+"""Letters that take no value: other letters may follow in the same word."""
 
 _HETEROGENEOUS = frozenset({"hetjob", "packjob"})
 
@@ -54,12 +55,13 @@ _OTHER_CLUSTERS = ("clusters", "cluster-constraint")
 
 
 def check_options(options: Sequence[str], source: str, keys: Collection[str], *, driver: bool = False) -> None:
-    """Refuse options that lvjobs sets itself, in any spelling that sbatch takes: `-J x`, `--job-n=x`, two entries.
+    """Refuse options that lvjobs sets itself, in any spelling that sbatch accepts: `-J x`, `--job-n=x`, two entries.
 
-    `source` is the place that has them, for the message; `keys` are those that can be set there instead.
+    `source` is the place that has the options, for the message; `keys` are the keys that can be set there instead.
+    `driver`: the options are those of the driver's own job.
 
     Raises:
-        UsageError: it names the option, and what to do.
+        UsageError: the message names the option and the remedy.
     """
     letters = {letter: name for name, letter in _RESERVED.items() if letter}
     names = {*_RESERVED}
@@ -75,14 +77,14 @@ def check_options(options: Sequence[str], source: str, keys: Collection[str], *,
 
 
 def _found(options: Sequence[str], names: Collection[str], letters: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """What is written, and the long name that it means."""
+    """Yield each forbidden option as it is written, with its long name; the name is empty where it is no option."""
     takes_value = False
     for written in options:
         word = re.split(r"[=\s]", written.strip(), maxsplit=1)[0]
         if word in _HETEROGENEOUS or (not word.startswith("-") and not takes_value) or word in ("-", "--"):
             yield written, ""
         elif word.startswith("--"):
-            # getopt_long takes the beginning of a name for the name
+            # getopt_long accepts a prefix of a name for the name
             if name := next((name for name in sorted(names) if name.startswith(word[2:])), None):
                 yield written, name
         elif word.startswith("-"):

@@ -1,4 +1,4 @@
-"""Pure parsers of what squeue, sacct and scontrol print. Tested on captured output of real clusters."""
+"""Pure parsers of the output of squeue, sacct and scontrol. They are tested on captured output of real clusters."""
 
 import re
 from collections import Counter
@@ -12,8 +12,8 @@ from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.sites import parse_minutes
 from lvjobs.cluster.states import ENDED_STATES
 
-# squeue's --Format in columns of fixed width: every release speaks it, and what is too long is cut, not shifted. The
-# name comes last because only it may hold characters of more than one byte.
+# squeue's --Format in columns of fixed width: every release knows it, and a value that is too long is cut, not shifted.
+# The name comes last because only the name may hold characters of more than one byte.
 _QUEUE_COLUMNS = (
     ("JobArrayID", 40),
     ("State", 24),
@@ -44,18 +44,18 @@ _HISTORY_COLUMNS = (
     "JobName",
 )
 HISTORY_FORMAT = ",".join(_HISTORY_COLUMNS)
-"""sacct's, delimited by `|`; the name comes last because it may hold one."""
+"""The format for sacct, delimited by `|`; the name comes last because it may contain one."""
 
 _GPUS = "gres/gpu"
 
-_SIGNALLED = 128  # a shell's, and srun's, exit code for "killed by signal n" is 128 + n
+_SIGNALLED = 128  # the exit code of a shell and of srun for "killed by signal n" is 128 + n
 _UNIX_SIGNALS = 64
 
 _JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))?(?P<step>\.\S+)?\Z")
 
 
 def parse_time(text: str) -> float | None:
-    """Seconds since the epoch, from those or from Slurm's local ISO time; None for N/A, Unknown, None."""
+    """Return seconds since the epoch, from epoch seconds or Slurm's local ISO time; None for N/A, Unknown, None."""
     text = text.strip()
     if text.isdecimal():
         return float(text) or None
@@ -65,10 +65,10 @@ def parse_time(text: str) -> float | None:
 
 
 def parse_estimate(text: str) -> float:
-    """When a job would start, in what `sbatch --test-only` printed.
+    """Return when a job would start, in seconds since the epoch, from the output of `sbatch --test-only`.
 
     Raises:
-        ClusterError: it does not say.
+        ClusterError: the output has no estimate.
     """
     match = re.search(r"to start at (\S+)", text)
     start = parse_time(match[1]) if match else None
@@ -78,11 +78,11 @@ def parse_estimate(text: str) -> float:
 
 
 PLACE_FORMAT = "%i|%Q|%P"
-"""squeue's, of jobs that wait: an array's members on one line."""
+"""The format for squeue, for waiting jobs: an array's members on one line."""
 
 
 def parse_place(text: str, job_id: str) -> QueuePosition | None:
-    """Where a job stands among those that squeue lists as waiting in its partition; None where it is not among them."""
+    """Return a job's position among the jobs that squeue lists as waiting in its partition; None if not listed."""
     rows = [line.strip().split("|") for line in text.splitlines() if line.count("|") == PLACE_FORMAT.count("|")]
     jobs = [(found, priority, partition) for each, priority, partition in rows if (found := _JOB_ID.match(each))]
     own = job_id.partition("_")[0]
@@ -96,7 +96,7 @@ def parse_place(text: str, job_id: str) -> QueuePosition | None:
 
 
 def parse_exit(text: str) -> tuple[int | None, int | None]:
-    """(exit code, signal) of `3:0`, `0:9` or `137:0`: killed by a signal is told as `0` and the signal."""
+    """Return (exit code, signal) of `3:0`, `0:9` or `137:0`; a job killed by a signal has exit code 0."""
     code_text, _, signal_text = text.strip().partition(":")
     if not code_text.isdecimal():
         return None, None
@@ -107,10 +107,11 @@ def parse_exit(text: str) -> tuple[int | None, int | None]:
 
 
 def parse_gpus(text: str) -> int | None:
-    """The GPUs in AllocTRES, such as `billing=2,cpu=2,gres/gpu:ampere=2,gres/gpu=2,mem=200M`; None where it is empty.
+    """Return the number of GPUs in AllocTRES; None where it is empty.
 
-    A site that tracks `gres/gpu` and types of it counts each GPU twice, one that tracks types alone has no total. (Both
-    seen with Slurm 24.11.) A site that tracks neither shows no GPUs, whatever a job had: it reads as 0.
+    An example is `billing=2,cpu=2,gres/gpu:ampere=2,gres/gpu=2,mem=200M`. A site that tracks `gres/gpu` and its types
+    counts each GPU twice. A site that tracks only types has no total. (Both observed with Slurm 24.11.) A site that
+    tracks neither shows no GPUs, and the result is 0.
     """
     counts = {}
     for item in text.strip().split(","):
@@ -124,13 +125,13 @@ def parse_gpus(text: str) -> int | None:
 
 
 def _word(state: str) -> str:
-    """`CANCELLED` of `CANCELLED by 1000` and of `CANCELLED+`."""
+    """Return `CANCELLED` for `CANCELLED by 1000` and for `CANCELLED+`."""
     words = state.split()
     return words[0].rstrip("+") if words else "UNKNOWN"
 
 
 def _tasks(text: str) -> Iterator[int]:
-    """The indexes of `0-3,7%2`."""
+    """Yield the indexes in `0-3,7%2`."""
     for part in text.partition("%")[0].split(","):
         first, dash, last = part.partition("-")
         if first.isdecimal():
@@ -140,7 +141,7 @@ def _tasks(text: str) -> Iterator[int]:
 
 
 def _places(job_id: str) -> list[tuple[str, int]]:
-    """The ids and members that an id means: one, or as many as wait under `123_[0-3%2]`. None for a step's."""
+    """Return the ids and members that an id names: one, or all that wait under `123_[0-3%2]`; none for a step's id."""
     match = _JOB_ID.match(job_id)
     if match is None or match["step"]:
         return []
@@ -152,7 +153,7 @@ def _places(job_id: str) -> list[tuple[str, int]]:
 
 
 def _ended(job: Job, end: float | None, exit_text: str) -> Job:
-    """The job with its end, if it has one: for a running job Slurm shows the end that it expects."""
+    """Return the job with its end, if it has ended: for a running job Slurm shows the expected end."""
     if not job.has_run:
         return job
     code, signal = parse_exit(exit_text)
@@ -169,11 +170,11 @@ def _queue_rows(text: str) -> Iterator[dict[str, str]]:
 
 
 def parse_load(text: str) -> Counter[tuple[str, str]]:
-    """How many jobs wait or run in what squeue printed as for `parse_queue`, whoever sent them: see `Load`."""
+    """Return how many of the user's jobs wait or run, from the text that `parse_queue` also reads: see `Load`."""
     load: Counter[tuple[str, str]] = Counter()
     for values in _queue_rows(text):
         if _word(values["State"]) not in ENDED_STATES:
-            # A job that may run in several partitions waits in each.
+            # A job that may run in several partitions waits in each of them.
             places = [("partition", name) for name in values["Partition"].split(",")]
             places += [("qos", values["QOS"]), ("account", values["Account"]), ("user", "")]
             if values["Name"].startswith(f"{DRIVER}.") and token_of(values["Name"]):
@@ -183,7 +184,7 @@ def parse_load(text: str) -> Counter[tuple[str, str]]:
 
 
 def _suspended(values: Mapping[str, str], now: float) -> float:
-    """Return the seconds for which a job that runs was suspended before: squeue's TimeUsed leaves them out."""
+    """Return the seconds for which a running job was suspended earlier: squeue's TimeUsed excludes them."""
     start, minutes = parse_time(values["StartTime"]), parse_minutes(values["TimeUsed"])
     if values["State"] != "RUNNING" or start is None or minutes is None:
         return 0.0
@@ -191,7 +192,10 @@ def _suspended(values: Mapping[str, str], now: float) -> float:
 
 
 def parse_queue(text: str, tokens: Collection[str] | None, now: float = 0.0) -> list[Job]:
-    """The jobs with these tokens (None: with any) in what `squeue -h -r -t all -O QUEUE_FORMAT` printed at `now`."""
+    """Return the jobs with these tokens in the output of `squeue -h -r -t all -O QUEUE_FORMAT`.
+
+    `tokens` of None means every token. `now` is the time of the output, in seconds since the epoch.
+    """
     jobs = []
     for values in _queue_rows(text):
         token = token_of(values["Name"])
@@ -220,14 +224,14 @@ def _some(text: str) -> str:
 
 @dataclass
 class _Row:
-    """A job's row of sacct, and what its steps add to it."""
+    """A job's row of sacct, with what its steps add."""
 
     jobs: list[Job]
     out_of_memory: bool = False
     signal: int | None = None
 
     def folded(self) -> Iterator[Job]:
-        """The job may say FAILED 9:0 where its step tells the truth: out of memory, or killed by a signal."""
+        """Yield the jobs; a step's cause (out of memory, or a signal) replaces the less exact FAILED of its job."""
         for job in self.jobs:
             if job.state != "FAILED":
                 yield job
@@ -240,7 +244,10 @@ class _Row:
 
 
 def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
-    """The jobs with these tokens in what `sacct -nPD -o HISTORY_FORMAT` printed: a row for each run, oldest first."""
+    """Return the jobs with these tokens in the output of `sacct -nPD -o HISTORY_FORMAT`.
+
+    There is one for each execution, oldest first.
+    """
     rows: list[_Row] = []
     newest: dict[str, _Row] = {}
     runs: dict[tuple[str, str], int] = {}
@@ -279,7 +286,7 @@ def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str
         partition=values["Partition"],
         elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
         gpus=parse_gpus(values["AllocTRES"]),
-        flushed=values["State"] == "CANCELLED",  # a job that somebody cancelled reads `CANCELLED by 1000`
+        flushed=values["State"] == "CANCELLED",  # a job that a user cancelled has the state `CANCELLED by 1000`
     )
     return _ended(job, parse_time(values["End"]), values["ExitCode"])
 

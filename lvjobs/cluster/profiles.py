@@ -2,8 +2,8 @@
 
 Lines that are the same at every site are in shared parts, which a template includes (`slurm_templates/_*.sh.j2`).
 
-Everything that a template interpolates is quoted for the shell, and so for sbatch, whose `#SBATCH` lines understand the
-same quotes. What no quoting can carry (a newline in a comment line is the end of it) is refused by name.
+Every interpolated value is quoted for the shell, and so for sbatch, whose `#SBATCH` lines understand the same quotes. A
+value that no quoting can carry is refused by name: a newline, for example, ends a comment line.
 """
 
 import re
@@ -25,29 +25,29 @@ from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 
 _NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
-"""Whole numbers, and the least that each may be."""
+"""Whole numbers, and the smallest value of each."""
 
 _LISTS = frozenset({"exclude_nodes", "modules", "extra_sbatch"})
 _OF_THE_REQUEST = frozenset(
     {"job_name", "token", "log_file", "array", "run_directories", "code_directory", "python", "environment"}
 )
 _LONGEST_NAME = 200
-"""Slurm's database cuts a job's name at 255 bytes, and its end is the token."""
+"""Slurm's database cuts a job's name at 255 bytes, and the name ends with the token."""
 
 _LARGEST_SCRIPT = 3_500_000
 """Slurm's max_script_size is 4 MiB."""
 
 _PROFILES = 64
-"""So many compiled templates are kept: of each profile that a study names, its driver's, and those that were edited."""
+"""The number of compiled templates that are kept: each profile of a study, its driver's, and edited versions."""
 
 _WRONG = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What Jinja2 raises for a template that does not parse, and what an expression in one may raise."""
+"""The errors of Jinja2 for a template that does not parse, and those that an expression in a template may raise."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _quote(value: Any) -> str:
-    """What `{{ value }}` becomes. Numbers as they are, strings quoted, anything else is the template's mistake."""
+    """Return what `{{ value }}` becomes: a number as it is, a string quoted. Raises TypeError for anything else."""
     if isinstance(value, str):
         return shlex.quote(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -72,7 +72,7 @@ def _environment(*, strict: bool) -> jinja2.Environment:
 
 @lru_cache(_PROFILES)
 def _template(source: str, *, strict: bool) -> jinja2.Template:
-    """Compiling takes longer than all else that a small pass does, and each pass asks for some."""
+    """Return the compiled template from a cache: compiling takes longer than the rest of a small reconcile pass."""
     return _environment(strict=strict).from_string(source)
 
 
@@ -85,15 +85,15 @@ def _variables(source: str) -> frozenset[str]:
 @lru_cache(_PROFILES)
 def _whole(source: str) -> str:
     """Return the template with its shared parts."""
-    _environment(strict=True).parse(source)  # without them: the line of an error is one of the user's file
+    _environment(strict=True).parse(source)  # without the parts: an error then has the line of the user's file
     return with_parts(source)
 
 
 def load_profile(name_or_path: str | Path) -> "Profile":
-    """The profile of that name, or the one in that file (a path has a `/`, or ends in `.j2`).
+    """Return the profile of that name, or the one in that file (a path has a `/`, or ends in `.j2`).
 
     Raises:
-        ProfileError: there is none, or it is no template.
+        ProfileError: the profile does not exist, cannot be read, or is no valid template.
     """
     path = path_of(str(name_or_path))
     try:
@@ -113,7 +113,7 @@ def load_profile(name_or_path: str | Path) -> "Profile":
 
 
 def _check_defaults(defaults: Mapping[str, Any]) -> None:
-    """Refuse a default of the wrong kind when the profile is loaded, not in the middle of a pass.
+    """Refuse a default of the wrong type when the profile is loaded, not in the middle of a reconcile pass.
 
     Raises:
         ValueError: a default that has to be a whole number is not.
@@ -126,14 +126,14 @@ def _check_defaults(defaults: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Profile:
-    """How one cluster is used: a template and where it came from."""
+    """How one cluster is used: a template and the file it came from."""
 
     name: str
     path: Path
     source: str
 
     def defaults(self) -> dict[str, Any]:
-        """The defaults that the template's `{% set %}` lines give, by name."""
+        """Return the defaults that the template's `{% set %}` lines give, by name."""
         template = _template(self.source, strict=False)
         sample = JobRequest("0" * 12, "x", [Path("/x")], Path("/x"), Path("/x"), "/x")
         module = template.make_module(_facts(sample))
@@ -141,15 +141,16 @@ class Profile:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names that a user may set: all that the template asks for, save what comes with each submission."""
+        """Return the names that a user may set: all that the template uses, except the facts of each submission."""
         return _variables(self.source)
 
 
 def render(profile: Profile, request: JobRequest) -> str:
-    """The exact batch script of this request. Pure.
+    """Return the exact batch script of this request. Pure.
 
     Raises:
-        UsageError: a value that the profile does not know, that is of the wrong kind, or that no script can carry.
+        UsageError: a value that the profile does not know, that is of the wrong type, or that no script can carry; or
+            too many runs for one script.
     """
     resources = {key: _checked(profile, key, value) for key, value in request.resources.items() if value is not None}
     facts = _facts(request)
@@ -172,7 +173,7 @@ def render(profile: Profile, request: JobRequest) -> str:
 
 
 def check_profile_options(profile: Profile, options: Sequence[str] | None) -> None:
-    """Refuse `options` of sbatch that lvjobs sets itself; where there are none (None), the profile's own by default.
+    """Refuse `options` of sbatch that lvjobs sets itself; None checks the profile's own default options.
 
     Raises:
         UsageError: see `lvjobs.cluster.options`.
@@ -187,7 +188,7 @@ def check_profile_options(profile: Profile, options: Sequence[str] | None) -> No
 
 
 def _facts(request: JobRequest) -> dict[str, Any]:
-    """What comes with each submission."""
+    """Return the variables that each submission sets."""
     members = [path_text(path) for path in request.run_directories]
     if not members:
         raise UsageError("a submission needs at least one run: name one")
@@ -216,7 +217,7 @@ def _facts(request: JobRequest) -> dict[str, Any]:
 
 
 def _log_file(directory: str, *, is_array: bool) -> str:
-    """Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
+    """Return Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
     if "\\" in directory:
         raise UsageError(
             f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs",
@@ -240,7 +241,7 @@ def _checked(profile: Profile, key: str, value: Any) -> Any:
 
 
 def _check_text(key: str, value: Any) -> None:
-    """Refuse control characters and broken encodings anywhere in `value`."""
+    """Refuse control characters and broken encodings anywhere in `value`. Raises UsageError."""
     if isinstance(value, str):
         bad = next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None)
         if bad is not None:

@@ -1,4 +1,4 @@
-"""What a cluster is to the loop: somewhere that takes submissions, says how they stand, and obeys a few commands."""
+"""The cluster as the rest of lvjobs sees it: it accepts submissions, reports their states and obeys a few commands."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,42 +12,42 @@ from lvjobs.cluster.states import Ending, JobHold
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"
-"""What jobs are called, before their token, that make passes and train nothing."""
+"""The name, before the token, of jobs that run reconcile passes and train nothing."""
 
 TOKEN = re.compile(r"[0-9a-f]{12}\Z")
 
 
 class ClusterError(LvjobsError):
-    """The cluster answered, and the answer is no. The text is the scheduler's own, in one line."""
+    """A refusal: the cluster answered and said no. The text is the scheduler's own, in one line."""
 
 
 class SubmitRefused(ClusterError):
-    """No job exists, and the same submission will be refused again: an unknown partition, account, QOS."""
+    """A final refusal: no job exists, and the same submission will be refused again (unknown partition, QOS, ...)."""
 
 
 class SubmitDeferred(ClusterError):
-    """No job exists, and later one may: a submit limit is reached, or the controller could not be contacted at all."""
+    """A refusal for now: no job exists, but a later one may. A limit is reached, or the controller was not reached."""
 
 
 class SubmitLimited(SubmitDeferred):
-    """No job exists: with these, more jobs would be in the queue than the site allows. Fewer may go at once."""
+    """A refusal for now: the site allows no more jobs in the queue. Fewer members may be accepted."""
 
 
 class SubmitUnclear(ClusterError):
-    """Nobody knows whether a job exists (the reply was lost). Look its token up before anything is tried again."""
+    """A submission with an unknown result: the reply was lost. Look up its token before anything is tried again."""
 
 
 class ClusterSilent(ClusterError):
-    """The scheduler did not answer in time. Nothing follows from that about any job."""
+    """A scheduler that did not answer in time. That proves nothing about any job."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
     """One submission: a job, or an array with a member per run directory.
 
-    `token` (12 hex digits) is carried in the job name, `<name>.<token>`: it is how a job whose sbatch reply was lost is
-    found again. Member i of an array runs `run_directories[i]`. `resources` are the profile's variables (partition,
-    account, time_limit_minutes, gpus, cpus, memory_mb, ...), unset ones left to the profile's defaults.
+    The job name carries the `token` (12 hex digits), as `<name>.<token>`: lvjobs finds a job whose sbatch reply was
+    lost by its token. Member i of an array runs `run_directories[i]`. `resources` are the profile's variables
+    (partition, account, time_limit_minutes, gpus, cpus, memory_mb, ...); the profile's defaults replace unset ones.
     """
 
     token: str
@@ -62,28 +62,31 @@ class JobRequest:
 
     @property
     def job_name(self) -> str:
-        """The job's name in the queue."""
+        """Return the job's name in the queue."""
         return f"{self.name}.{self.token}"
 
 
 def token_of(job_name: str) -> str | None:
-    """The token in a job's name, or None: not one of ours."""
+    """Return the token in a job's name, or None where the job is not one of lvjobs."""
     _, dot, token = job_name.rpartition(".")
     return token if dot and TOKEN.match(token) else None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the scheduler says of one job (or one array task) at one moment.
+    """The state of one job (or one array task) at one moment, as the scheduler reports it.
 
-    `id` is what scancel takes: `123`, or `123_4` for array tasks. `member` is the task's index, 0 for a single job.
+    `id` is the id for scancel: `123`, or `123_4` for array tasks. `member` is the task's index, 0 for a single job.
     `state` is Slurm's long word without decorations (`PENDING`, `RUNNING`, `COMPLETING`, `COMPLETED`, `FAILED`,
     `CANCELLED`, `TIMEOUT`, `PREEMPTED`, `NODE_FAIL`, `OUT_OF_MEMORY`, ...). Times are seconds since the epoch.
-    `elapsed` is for how many seconds this execution held its allocation, `gpus` how many GPUs were in that, on all its
-    nodes: what accounting says (0 also where a site keeps no account of GPUs), None where nobody keeps accounts.
-    `flushed`: CANCELLED, says accounting, and by nobody. A controller that starts without its state has all jobs ended
-    like that: how they ended, and whether they did, nobody has seen.
-    `suspended`: for how many seconds a job that runs was suspended before, in this execution; by the queue.
+    `elapsed` is the seconds for which this execution held its allocation. `gpus` is the number of GPUs in the
+    allocation, on all its nodes, as accounting reports them (0 also where a site does not account for GPUs). Both are
+    None without accounting.
+
+    `flushed`: accounting reports CANCELLED, and no user cancelled the job. A controller that starts without its state
+    ends all jobs like that. How they ended, and whether they did, is unknown.
+
+    `suspended` is the seconds for which a running job was suspended earlier in this execution, by the queue's numbers.
     """
 
     id: str
@@ -105,12 +108,12 @@ class Job:
 
     @property
     def is_pending(self) -> bool:
-        """Waiting in the queue, also between two runs of a requeued job."""
+        """Return whether the job waits in the queue, also between two executions of a requeued job."""
         return self.state in states.PENDING_STATES
 
     @property
     def is_queued(self) -> bool:
-        """Return whether the job waits in the queue, and no earlier execution of it is still ending."""
+        """Return whether the job waits in the queue and no earlier execution of it is still ending."""
         return self.state == "PENDING"
 
     @property
@@ -120,17 +123,17 @@ class Job:
 
     @property
     def is_active(self) -> bool:
-        """On a node, or leaving it."""
+        """Return whether the job is on a node, or is leaving it."""
         return self.state in states.ACTIVE_STATES
 
     @property
     def is_suspended(self) -> bool:
-        """On a node, with its processes stopped by Slurm."""
+        """Return whether the job is on a node and Slurm has stopped its processes."""
         return self.state in states.SUSPENDED_STATES
 
     @property
     def is_ended(self) -> bool:
-        """Over: Slurm will not run it again by itself. A job in a state that lvjobs does not know is not."""
+        """Return whether Slurm will not run the job again by itself; false for a state that lvjobs does not know."""
         return self.state in states.ENDED_STATES
 
     @property
@@ -140,31 +143,36 @@ class Job:
 
     @property
     def ending(self) -> Ending:
-        """Return how this execution ended, as far as the state proves something."""
+        """Return how this execution ended, as far as the state proves it."""
         return states.ENDINGS.get(self.state, Ending.OTHER)
 
     @property
     def hold(self) -> JobHold:
-        """Return why the job waits, as far as lvjobs does something about it."""
+        """Return why the job waits, where lvjobs acts on the reason."""
         return states.parse_hold(self.reason)
 
     def is_held_back(self, now: float) -> bool:
-        """Return whether the job waits only for Slurm's hold after a requeue, and for long enough to lift that."""
+        """Return whether the job waits only for Slurm's hold after a requeue, and lifting the hold would help.
+
+        It would not help when the hold ends soon. `now` is in seconds since the epoch.
+        """
         is_late = self.start is not None and self.start > now + states.MARGIN_SECONDS
         return self.is_queued and self.hold is JobHold.BEGIN_TIME and is_late
 
 
 Load: TypeAlias = Mapping[tuple[str, str], int]
-"""How many jobs of the user's, ours or not, wait or run, an array's tasks one by one: by ("qos", its name),
-("account", its name), ("partition", its name), and all of them by ("user", ""). The drivers by ("driver", "").
+"""The number of the user's jobs that wait or run, those of other programs too. Each task of an array counts.
+
+The keys are ("qos", name), ("account", name), ("partition", name), ("user", "") for all jobs, and ("driver", "") for
+the drivers.
 """
 
 
 @dataclass(frozen=True)
 class Cap:
-    """How many jobs may wait and run together of those that `place` (see `Load`) counts; `said` is how the site has it.
+    """The most jobs counted under `place` (see `Load`) that may wait and run together; `said` is the site's wording.
 
-    `shared`: other users' jobs count too, so that there may be less room than our own leave.
+    `shared`: other users' jobs count too, so there may be less room than the user's own jobs leave.
     """
 
     place: tuple[str, str]
@@ -175,7 +183,7 @@ class Cap:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a site allows of one kind of job, as far as it says: caps on the queue, members in one array, minutes."""
+    """The site's known limits for one kind of job: caps on the queue, members in one array, minutes."""
 
     caps: Sequence[Cap] = ()
     members: int | None = None
@@ -184,11 +192,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the scheduler says of our jobs at one moment.
+    """The states of lvjobs' jobs at one moment, as the scheduler reports them.
 
-    `queue` is None when the scheduler did not answer; `history` (accounting: ended jobs, and earlier runs of requeued
-    ones, oldest first) is None when there is none or it did not answer: then nothing follows from a job's absence.
-    `problem` says so in words.
+    `queue` is None when the scheduler did not answer. `history` is accounting: ended jobs, and earlier executions of
+    requeued ones, oldest first. It is None without accounting or when accounting did not answer; then a job's absence
+    proves nothing. `problem` gives the reason in words.
     """
 
     time: float
@@ -197,7 +205,7 @@ class Snapshot:
     problem: str = ""
     accounting: bool = True
     """Whether the site has accounting at all: without it, a `history` of None is not a missing answer."""
-    load: Load | None = None  # of all the user's jobs, not of this study's alone; None where nobody said
+    load: Load | None = None  # of all the user's jobs, not of this study's alone; None where it is unknown
 
 
 @dataclass(frozen=True)
@@ -210,67 +218,70 @@ class Node:
 
 @dataclass(frozen=True)
 class Site:
-    """What requeue and preemption can promise here. None where the site did not say."""
+    """The site's behaviour on requeue and preemption. None where the site did not report it."""
 
     backend: str
     preempt_mode: str | None = None
     requeue_hold_seconds: float | None = None
     min_job_age_seconds: float | None = None
     accounting: bool = False
-    partitions: Mapping[str, float | None] = field(default_factory=dict)  # longest time limits, minutes; None: none
+    partitions: Mapping[str, float | None] = field(default_factory=dict)  # longest time limits, minutes; None: no limit
     notes: Sequence[str] = ()
     ways: Sequence[str] = ()
-    """Notes on how a study can be kept going: where jobs may be submitted from, and whether scrontab is offered."""
+    """Notes on how a study can be kept going: which hosts may submit jobs, and whether the site offers scrontab."""
     scrontab: bool = False
 
 
 class Cluster(Protocol):
-    """A backend. Every call is bounded in time and raises `ClusterSilent` when the scheduler does not answer."""
+    """A backend. Every call has a time limit and raises `ClusterSilent` when the scheduler does not answer."""
 
     @property
     def backend(self) -> str:
-        """`slurm`, `local` or `simulated`."""
+        """Return `slurm`, `local` or `simulated`."""
 
     @property
     def absent(self) -> str:
-        """Why this host does not reach the cluster at all, in one sentence; empty where it does.
+        """Return why this host does not reach the cluster at all, in one sentence; empty where it does.
 
-        Then nothing is submitted, and nothing follows for any run: another host may reach it.
+        Then nothing is submitted, and no run's state changes: another host may reach the cluster.
         """
 
     def script(self, request: JobRequest) -> str:
-        """The exact batch script that `submit` would hand over."""
+        """Return the exact batch script that `submit` would send. Raises UsageError where no script can be made."""
 
     def check(self, request: JobRequest) -> None:
-        """Refuse what could never run here, before anything is made: an unknown partition, too long a time limit.
+        """Refuse a job that could never run here, before anything is created.
+
+        Examples are an unknown partition and too long a time limit.
 
         Raises:
-            UsageError: it names the key and what is possible.
-            ClusterSilent: the scheduler did not answer; nothing follows from that.
+            UsageError: the message names the key and the possible values.
+            ClusterSilent: the scheduler did not answer; that proves nothing about the job.
         """
 
     def submit(self, request: JobRequest) -> str:
         """Submit and return the job id (an array's id without a task).
 
         Raises:
-            SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see there.
+            SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see their docstrings.
         """
 
     def limits(self, request: JobRequest) -> Limits:
-        """What the site allows of such jobs. Raises ClusterError where it cannot be asked."""
+        """Return the site's limits for such jobs. Raises ClusterError where the site cannot be asked."""
 
     def load(self) -> Load:
-        """How many jobs of the user's wait or run. Raises ClusterError where it cannot be asked."""
+        """Return how many of the user's jobs wait or run. Raises ClusterError where the site cannot be asked."""
 
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
-        """How the jobs with these tokens stand: one squeue, and one sacct from `since` on where there is accounting.
+        """Return the states of the jobs with these tokens: one squeue, and one sacct where there is accounting.
 
-        Of jobs whose tokens are `companions` only the queue is asked. Where there is nothing else, that is all.
-        Never raises for a silent scheduler: the snapshot says so.
+        Accounting is asked from `since` on (seconds since the epoch). For tokens in `companions` only the queue is
+        asked; where there are no others, accounting is not asked. This never raises for a silent scheduler: the
+        snapshot has its `problem`.
         """
 
     def cancel(self, job_id: str) -> None:
-        """End the job for good. A job that is no more is no error."""
+        """End the job for good. A job that no longer exists is no error."""
 
     def release(self, job_id: str) -> None:
         """Release a job that Slurm holds ('launch failed requeued held')."""
@@ -279,24 +290,29 @@ class Cluster(Protocol):
         """Let a requeued job that waits for its begin time (Reason=BeginTime) start in a few seconds."""
 
     def estimate_start(self, request: JobRequest) -> float:
-        """When such a job would start if it were submitted now, in seconds since the epoch. Nothing is submitted.
+        """Return when such a job would start if it were submitted now, in seconds since the epoch. It submits nothing.
 
         Raises:
-            ClusterError: it would not start, or nobody can tell; the text says so.
+            ClusterError: the job would not start, or the start is unknown; the text gives the reason.
             ClusterSilent: the scheduler did not answer.
         """
 
     def place(self, job_id: str) -> QueuePosition | None:
-        """Where a job stands in the queue; None where it does not wait. Raises ClusterError where nobody can tell."""
+        """Return the job's position in the queue; None where it does not wait. Raises ClusterError where unknown."""
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
+        """Set a longer time limit, in minutes, for a job that waits. Raises ClusterError where Slurm refuses."""
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
-        """The nodes that could run such a job; none where jobs have no choice. Raises ClusterError, ClusterSilent."""
+        """Return the nodes that could run such a job; empty where jobs have no choice.
+
+        Raises:
+            ClusterError: the site cannot be asked.
+            ClusterSilent: the scheduler did not answer.
+        """
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Keep jobs that wait off these nodes, and off no others. Raises ClusterError where Slurm will not."""
+        """Exclude these nodes, and only these, for jobs that wait. Raises ClusterError where Slurm refuses."""
 
     def probe(self) -> Site:
         """Ask the site what it allows."""

@@ -1,4 +1,4 @@
-"""Why a job waits, and where in the queue: Slurm's reason codes in words. Pure."""
+"""The reasons why a job waits, and its position in the queue: Slurm's reason codes in words. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -78,9 +78,9 @@ _RELEASED_BY_ITS_USER = "JobHeldUser"
 
 
 def explain(reason: str, job_id: str = "") -> str:
-    """The reason in words, with Slurm's own code behind it; one that is not known as it is.
+    """Return the reason in words, followed by Slurm's own code; an unknown reason is returned as it is.
 
-    `job_id` is for what to type where Slurm holds the job until its user releases it.
+    With a `job_id`, the text names the command that starts a job that Slurm holds until its user releases it.
     """
     code = reason.partition(",")[0].strip().strip("()").replace("_", " ")
     words = _WORDS.get(code) or _WORDS.get(code.replace(" ", "")) or _limit(code)
@@ -106,9 +106,9 @@ def _limit(code: str) -> str:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a job that waits stands among all that wait in its partition, as far as the user may see them.
+    """The position of a waiting job among all that wait in its partition, as far as the user may see them.
 
-    `priority` is the scheduler's number (None where it has none), `ahead` how many have a higher one.
+    `priority` is the scheduler's number (None where it has none), `ahead` the number of jobs with a higher one.
     """
 
     partition: str
@@ -118,7 +118,7 @@ class QueuePosition:
 
     @property
     def words(self) -> str:
-        """In one sentence."""
+        """Return the position in one sentence."""
         number = "" if self.priority is None else f" (its priority is {self.priority})"
         others = f"{self.ahead} of {self.waiting - 1} others come first"
         if self.ahead == 0:

@@ -1,26 +1,26 @@
-"""What sbatch's complaints mean: no job and never one, no job yet, or nobody knows. Pure."""
+"""The meaning of sbatch's error messages: never a job, no job yet, or unknown. Pure."""
 
 import re
 
 from lvjobs.cluster.protocol import ClusterError, SubmitDeferred, SubmitLimited, SubmitRefused, SubmitUnclear
 
 _TIMED_OUT = frozenset({124, 137})
-"""`timeout` ended sbatch, by SIGTERM or by SIGKILL: whether its message had gone out is unknown."""
+"""`timeout` ended sbatch, by SIGTERM or by SIGKILL: it is unknown whether sbatch had sent its message."""
 
 _NOT_FOUND = frozenset({126, 127})
-"""There is no sbatch that could be run: which says something of this host, and nothing of what the site takes."""
+"""No sbatch could be run. That concerns this host, not the job."""
 
-# The message may have reached the controller, and the job may exist: it did, 2 of 2, with the first of these.
+# The message may have reached the controller, and the job may exist. It did, 2 of 2 times, with the first of these.
 _UNCLEAR = re.compile(
     r"timed out|zero bytes were transmitted|unexpected message|header lengths|insane message|connection reset"
     r"|broken pipe|transport endpoint|communications? (?:connection )?failure",
     re.IGNORECASE,
 )
 
-# No job exists, for there are too many: it is a matter of waiting for other jobs to end, or of sending fewer.
+# No job exists, because there are too many: wait for other jobs to end, or submit fewer.
 _LIMITED = re.compile(r"maxsubmit|grpsubmit|maxjobs|grpjobs|submit limit", re.IGNORECASE)
 
-# No job exists. It is a matter of waiting for the controller, or a drained partition, to come back.
+# No job exists: wait for the controller, or a drained partition, to come back.
 _DEFERRED = re.compile(
     r"partition not available \(inactive or drain\)|unable to contact slurm controller|controller not responding"
     r"|standby mode|temporarily unable|resource temporarily unavailable|submissions? (?:is |are )?(?:temporarily )?disa"
@@ -28,12 +28,12 @@ _DEFERRED = re.compile(
     re.IGNORECASE,
 )
 
-# An account that may never have such a job is told so with the same sentence as one that may have it tomorrow.
+# An account that may never have such a job gets the same sentence as one that may have it later.
 _NEVER = re.compile(
     r"(?:max|min|grp)(?:wall|gres|cpu|node|mem|tres|billing|grp)\w*(?:limit|perjob|peruser|peraccount)", re.IGNORECASE
 )
 
-# slurm_errno.c's and sbatch's own refusals. Whatever is not among them is unclear, which costs a look and no job.
+# The refusals of slurm_errno.c and of sbatch itself. Any other text is unclear: that costs one lookup and no job.
 _REFUSED = re.compile(
     r"\binvalid\b|not available|not permitted|not allowed|denied|violates|unspecified error|unrecognized option"
     r"|requires an argument|ambiguous|can not be satisfied|cannot be satisfied|unable to open file|must be|required"
@@ -46,9 +46,9 @@ _REFUSED = re.compile(
 
 
 def classify_sbatch_error(text: str, returncode: int) -> type[ClusterError]:
-    """Which of SubmitRefused, SubmitLimited, SubmitDeferred and SubmitUnclear a failed sbatch is.
+    """Return which of SubmitRefused, SubmitLimited, SubmitDeferred and SubmitUnclear a failed sbatch is.
 
-    `returncode` is that of `timeout ... sbatch`. When in doubt it is unclear: the token is then looked up before
+    `returncode` is that of `timeout ... sbatch`. In doubt the result is unclear: the token is then looked up before
     anything is tried again, and no job is submitted twice.
     """
     if returncode in _TIMED_OUT or returncode < 0 or _UNCLEAR.search(text):

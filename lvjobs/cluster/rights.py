@@ -1,4 +1,4 @@
-"""Whether a partition takes this user's jobs, read off its fields. Pure."""
+"""The check whether a partition accepts this user's jobs, from the partition's fields. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Barrier:
-    """Why a partition does not take a job, and what follows. `is_sure`: it never does; else it may, or may later."""
+    """A reason why a partition refuses a job, and the consequence. Where not `is_sure`, this may not be final."""
 
     what: str
     means: str = "a job waits there for ever, or is refused"
@@ -16,7 +16,10 @@ class Barrier:
 def barriers(
     fields: Mapping[str, str], accounts: Collection[str], qos: Collection[str], groups: Collection[str]
 ) -> Iterator[Barrier]:
-    """What a partition's fields (`scontrol show partition`) say against a job of these accounts, QOS and groups."""
+    """Yield what a partition's fields (`scontrol show partition`) have against a job.
+
+    `accounts`, `qos` and `groups` are those that the job's user may have.
+    """
     name = fields.get("PartitionName", "")
     if (state := fields.get("State", "UP")) != "UP":
         yield Barrier(f"{name} is {state}", "it starts no jobs until it is UP again; runs wait for that", is_sure=False)
@@ -28,7 +31,7 @@ def barriers(
     if not _takes(fields, "AllowGroups", groups):
         yield Barrier(f"{name} takes the groups {fields['AllowGroups']} alone, and you are in none of them")
     if accounts and not _takes(fields, "AllowAccounts", accounts):
-        # Since Slurm 23.02 an account is allowed where one above it is, and who is above whom was not asked.
+        # Since Slurm 23.02 an account is allowed where one above it is. The hierarchy of accounts was not asked.
         only = f"{name} takes the accounts {fields['AllowAccounts']} alone, and those below them"
         yield Barrier(only, "sbatch knows whether yours is below one of them", is_sure=False)
     for key, mine in (("DenyAccounts", accounts), ("DenyQos", qos)):

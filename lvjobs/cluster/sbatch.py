@@ -1,8 +1,8 @@
-"""Submission through submitit's SlurmExecutor, without what lvjobs has no use for: pickles, handlers, the throttle.
+"""Submission through submitit's SlurmExecutor, without its pickles, signal handlers and throttle.
 
-submitit writes the script into the folder, runs sbatch, reads the job id and files the script under it. What the script
-says is ours, and so is the command: submitit would wait for sbatch for ever, and would hand on the caller's SLURM_*
-variables. This module is imported only when something is submitted: submitit takes a tenth of a second to load.
+submitit writes the script into the folder, runs sbatch, reads the job id and files the script under it. The script's
+text and the command are lvjobs' own: submitit would wait for sbatch without a limit, and would pass on the caller's
+SLURM_* variables. This module is imported only when something is submitted: submitit takes 0.1 s to load.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _ScriptExecutor(SlurmExecutor):
-    """A SlurmExecutor that submits one script that is given."""
+    """A SlurmExecutor that submits a given script."""
 
     def __init__(self, folder: Path, script: str, timeout: float) -> None:
         super().__init__(folder)
@@ -44,10 +44,10 @@ class _ScriptExecutor(SlurmExecutor):
 
 
 def submit_script(script: str, folder: Path, timeout: float) -> str:
-    """Submit `script`, kept in `folder`; return the job id.
+    """Submit `script`, kept in `folder`; return the job id. `timeout` is in seconds.
 
     Raises:
-        SubmitRefused, SubmitDeferred, SubmitUnclear: see there.
+        SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see their docstrings.
     """
     if why := absence():
         raise SubmitDeferred(why)
@@ -55,9 +55,9 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         executor = _ScriptExecutor(folder, script, timeout)
-        # submitit prints sbatch's complaint besides raising it
+        # submitit prints sbatch's error message in addition to raising it
         with contextlib.redirect_stderr(io.StringIO()):
-            return str(executor._submit_command("").job_id)  # noqa: SLF001 - the one way in without a pickle
+            return str(executor._submit_command("").job_id)  # noqa: SLF001 - the only way to submit without a pickle
     except FailedJobError as error:
         cause = error.__cause__
         returncode = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
@@ -68,7 +68,7 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
             f"sbatch succeeded, but did not tell the job's id: {one_line(cleaned(str(error)))}"
         ) from None
     except (OSError, UnicodeError) as error:
-        if executor is not None and executor.sent:  # the job may be there, and only its script could not be filed
+        if executor is not None and executor.sent:  # the job may exist, and only its script could not be filed
             raise SubmitUnclear(f"sbatch was run, and then: {error}") from None
         kind = SubmitDeferred if isinstance(error, OSError) and error.errno in _FULL else SubmitRefused
         raise kind(f"the batch script cannot be written: {error}") from None

@@ -1,4 +1,4 @@
-"""Submissions as the backends' own files have them: which job each became. Reads only."""
+"""Submissions in the backends' own files, and the job id of each. Reads only."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ class FiledJob:
 
 
 def filed_job(folder: Path) -> FiledJob | None:
-    """What was submitted from `folder`; None where sbatch never told an id."""
+    """Return the job that was submitted from `folder`; None where sbatch never reported an id."""
     try:
         names = [match for path in folder.iterdir() if (match := _SCRIPT.match(path.name))]
         if not names:
@@ -36,10 +36,10 @@ def filed_job(folder: Path) -> FiledJob | None:
 
 
 def overlooked(filed: Mapping[str, FiledJob], seen: Sequence[Job]) -> list[str]:
-    """Return the ids of our jobs of which neither squeue nor sacct has told everything.
+    """Return the ids of lvjobs' jobs of which squeue and sacct have not reported every member.
 
-    sacct leaves out, unless asked for them by id, jobs that were cancelled before they were ever eligible, such as
-    the members of a throttled array: after MinJobAge they would seem never to have been.
+    sacct omits, unless asked by id, jobs that were cancelled before they became eligible, such as the members of a
+    throttled array. After MinJobAge they would seem never to have existed.
     """
     members: dict[str, set[int]] = {}
     for job in seen:
@@ -49,7 +49,10 @@ def overlooked(filed: Mapping[str, FiledJob], seen: Sequence[Job]) -> list[str]:
 
 @dataclass(frozen=True)
 class SentJob:
-    """One submission: its members' run directories in their order, and its job, where sbatch told one."""
+    """One submission: its members' run directories in order, and its job id, where sbatch reported one.
+
+    `created` is in seconds since the epoch.
+    """
 
     token: str
     backend: str
@@ -59,13 +62,13 @@ class SentJob:
 
 
 def sent_jobs(local_jobs: Path, submissions: Path) -> Iterator[SentJob]:
-    """Yield what a study sent to any backend."""
+    """Yield everything that a study submitted to any backend."""
     yield from _sent_locally(local_jobs)
     yield from _sent_to_slurm(submissions)
 
 
 def _sent_locally(directory: Path) -> Iterator[SentJob]:
-    """The local backend's jobs."""
+    """Yield the local backend's jobs."""
     for job in jobs_in(directory):
         spec = job.spec()
         members = tuple(Path(path) for path in spec.run_directories)
@@ -73,7 +76,7 @@ def _sent_locally(directory: Path) -> Iterator[SentJob]:
 
 
 def _sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
-    """What was handed to sbatch, by the scripts that were kept; those that name no run directories are passed over."""
+    """Yield the submissions whose scripts were kept; scripts that name no run directories are skipped."""
     for folder in sorted(submissions.glob("*")):
         scripts = sorted(folder.glob("*.sh"))
         if not TOKEN.match(folder.name) or not scripts:
@@ -86,6 +89,6 @@ def _sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
 
 
 def directories_of(script: str) -> tuple[Path, ...]:
-    """The run directories that a script of lvjobs names, in the order of its members. Pure."""
+    """Return the run directories that a script of lvjobs names, in the order of its members. Pure."""
     found = _DIRECTORIES.search(script)
     return tuple(Path(word) for word in shlex.split(found[1])) if found else ()

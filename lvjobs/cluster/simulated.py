@@ -1,4 +1,4 @@
-"""A deterministic twin of Slurm with a clock of its own, and with faults that are scripted instead of awaited.
+"""A deterministic simulation of Slurm with its own clock and with scripted faults.
 
     clock = Clock()
     cluster = SimulatedCluster(clock, on_step)
@@ -7,9 +7,11 @@
     cluster.preempt(job_id)
     cluster.advance(300)
 
-`on_step(job)` is a job's worker: called for each step of each running job, it returns an exit code to end, or None to
-go on; `job.signals` are those it got. It writes what it likes into `job.run_directory`; this module writes nothing.
-It behaves as Slurm was seen to (docs/slurm-behaviour.md); each fault names what it imitates.
+`on_step(job)` is a job's worker. It is called for each step of each running job and returns an exit code to end, or
+None to continue; `job.signals` are the signals that it got. It may write into `job.run_directory`; this module writes
+no file.
+
+It behaves as Slurm was observed to (docs/slurm-behaviour.md); each fault names the behaviour that it imitates.
 """
 
 from collections import deque
@@ -39,13 +41,13 @@ from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
-"""lost: the job is created, the reply is not heard. vanished: neither. refused, deferred: as sbatch words it."""
+"""lost: the job is created, the reply is lost. vanished: neither arrives. refused, deferred: sbatch's own wording."""
 
 Accounting: TypeAlias = Literal["on", "off", "dead"]
 
 
 class SimulatedCluster(Engine):
-    """The twin. Its faults are its public attributes and the methods under "what goes wrong"."""
+    """The simulated cluster. Its faults are its public attributes and the methods under "what goes wrong"."""
 
     backend = "simulated"
 
@@ -54,16 +56,16 @@ class SimulatedCluster(Engine):
         self.accounting: Accounting = "on"
         self.silent = False
         self.absent = ""  # why this host does not reach the cluster: then every call fails
-        self.foreign_jobs = 0  # of the same user's, sent by something else
+        self.foreign_jobs = 0  # the same user's jobs that another program submitted
         self.submit_faults: deque[SubmitFault] = deque()
         self.calls: list[tuple[str, ...]] = []
         self.down: set[str] = set()
-        """Nodes that are out of service, says the site; jobs are started on them all the same."""
+        """Nodes that the site reports as out of service; jobs start on them nevertheless."""
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
     def script(self, request: JobRequest) -> str:
-        """One line a member."""
+        """Return one line per member."""
         return "".join(f"{request.python} -m lvjobs.worker {path}\n" for path in request.run_directories)
 
     def check(self, request: JobRequest) -> None:
@@ -92,12 +94,12 @@ class SimulatedCluster(Engine):
         if self._is_too_much(request):
             raise SubmitLimited("Batch job submission failed: QOSMaxSubmitJobPerUserLimit")
         job_id = self.create(request)
-        if fault == "lost" or self.silent:  # a frozen controller finds the message when it thaws
+        if fault == "lost" or self.silent:  # a frozen controller finds the message when it continues
             raise unclear
         return job_id
 
     def limits(self, request: JobRequest) -> Limits:
-        """What the site tells of its limit, if it does."""
+        """Return the site's limits, where it reports them."""
         self._hear("limits", request.token)
         most = self.manners.max_submit if self.manners.tells_limits else None
         caps = () if most is None else (Cap(("user", ""), most, f"QOS normal: MaxSubmitJobsPU={most}"),)
@@ -105,7 +107,7 @@ class SimulatedCluster(Engine):
         return Limits(caps, minutes=None if longest is None else int(longest))
 
     def load(self) -> Load:
-        """How many jobs wait or run, foreign ones too."""
+        """Return how many jobs wait or run, including foreign ones."""
         self._hear("load", "")
         return self._load()
 
@@ -117,7 +119,7 @@ class SimulatedCluster(Engine):
         return most is not None and self._load()["user", ""] + len(request.run_directories) > most
 
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
-        """How the jobs with these tokens stand, as far as the scheduler and accounting answer."""
+        """Return the states of the jobs with these tokens, as far as the scheduler and accounting answer."""
         wanted, now = frozenset(tokens), self.clock.now
         problems = []
         queue, load = None, None
@@ -137,7 +139,7 @@ class SimulatedCluster(Engine):
         return Snapshot(now, queue, history, "; ".join(problems), self.accounting != "off", load)
 
     def _history(self) -> list[Job]:
-        """The newest row of each run that accounting has heard of by now."""
+        """Return the newest row of each execution that accounting knows by now."""
         newest: dict[tuple[str, str, int | None], Job] = {}
         for since, row in self.rows:
             if since <= self.clock.now - self.manners.accounting_lag:
@@ -166,7 +168,7 @@ class SimulatedCluster(Engine):
                 job.eligible = self.clock.now + SOON_SECONDS
 
     def estimate_start(self, request: JobRequest) -> float:
-        """At once where a slot is free; else in as many seconds as the job asks for minutes."""
+        """Return now where a slot is free; else as many seconds later as the job requests minutes."""
         self._hear("estimate_start", request.token)
         if request.resources.get("partition") == "closed":
             raise ClusterError("Invalid account or account/partition combination specified")
@@ -174,25 +176,25 @@ class SimulatedCluster(Engine):
         return self.clock.now + (float(request.resources.get("time_limit_minutes") or 60) if is_full else 0.0)
 
     def place(self, job_id: str) -> QueuePosition | None:
-        """In the order in which they came."""
+        """Return the position: jobs wait in the order in which they were submitted."""
         self._hear()
         waiting = [job.id for job in self.jobs if job.state == "PENDING"]
         return QueuePosition("simulated", None, waiting.index(job_id), len(waiting)) if job_id in waiting else None
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Give a job that waits a longer time limit."""
+        """Set a longer time limit, in minutes, for a job that waits."""
         self._hear("extend", job_id)
         for job in self.find(job_id):
             if job.state == "PENDING":
                 job.request = replace(job.request, resources={**job.request.resources, "time_limit_minutes": minutes})
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
-        """All of them, whatever the job asks for."""
+        """Return all nodes, whatever the job requests."""
         self._hear("nodes", request.token)
         return [Node(name, is_up=name not in self.down) for name in NAMES]
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Keep jobs that wait off these nodes, and off no others."""
+        """Exclude these nodes, and only these, for jobs that wait."""
         self._hear()
         for job_id in job_ids:
             self.calls.append(("avoid", job_id))
@@ -203,7 +205,7 @@ class SimulatedCluster(Engine):
                 job.request = replace(job.request, resources=resources)
 
     def probe(self) -> Site:
-        """What this site promises."""
+        """Return the site's behaviour on requeue and preemption."""
         self._hear()
         return Site(
             backend="simulated",
@@ -215,7 +217,7 @@ class SimulatedCluster(Engine):
         )
 
     def _hear(self, *call: str) -> None:
-        """Answer a call, `(name, id or token)` where tests ask for it, or be silent."""
+        """Record a call as `(name, id or token)` where tests check it. Raises ClusterSilent where silent."""
         if self.absent:
             raise ClusterSilent(self.absent)
         if self.silent:
@@ -226,12 +228,12 @@ class SimulatedCluster(Engine):
     # -- what goes wrong ----------------------------------------------------------------------------------------
 
     def suspend(self, job_id: str) -> None:
-        """Stop the processes of a job that runs, as an operator or gang scheduling does; its slot is free meanwhile."""
+        """Stop the processes of a running job, as an operator or gang scheduling does; its slot is free meanwhile."""
         for job in self._running(job_id):
             job.state, job.suspended_since = "SUSPENDED", self.clock.now
 
     def resume(self, job_id: str) -> None:
-        """Let a suspended job run again. What it missed is no part of its time limit."""
+        """Let a suspended job run again. The suspended time does not count towards its time limit."""
         for job in self.find(job_id):
             if job.state == "SUSPENDED" and job.suspended_since is not None:
                 job.state = "RUNNING"
@@ -250,15 +252,15 @@ class SimulatedCluster(Engine):
                 self.put_back(job)
 
     def call(self, job_id: str, state: str) -> None:
-        """Have the scheduler show a state of this name, which may be one that nobody knows; "" ends that."""
+        """Make the scheduler show a state of this name, which may be unknown to lvjobs; "" ends that."""
         for job in self.find(job_id):
             job.called = state
 
     def preempt(self, job_id: str) -> None:
-        """An urgent job wants the node: SIGTERM, grace, SIGKILL; then the queue, or on a CANCEL site the end.
+        """Preempt the job: SIGTERM, grace, SIGKILL; then it is requeued, or ended on a CANCEL site.
 
-        A job that stays until it is killed keeps the flag: its next run, however it ends, is called PREEMPTED and
-        runs once more.
+        A job that stays until it is killed keeps the flag: its next execution, however it ends, is called PREEMPTED,
+        and the job runs once more.
         """
         for job in self._running(job_id):
             job.preempted = self.clock.now
@@ -267,7 +269,7 @@ class SimulatedCluster(Engine):
                 self.leave(job, None, KILL)
 
     def fail_node(self, job_id: str, orphan_steps: int = 0) -> None:
-        """The job's node goes silent. Its process may live on, unseen, for some steps."""
+        """Fail the job's node. Its process may continue, unseen, for `orphan_steps` steps."""
         for job in self._running(job_id):
             if orphan_steps:
                 self.orphans.append(replace(job, orphan_steps=orphan_steps, signals=list(job.signals)))
@@ -275,19 +277,19 @@ class SimulatedCluster(Engine):
             self.put_back(job)
 
     def kill(self, job_id: str, signal: int = KILL) -> None:
-        """Somebody kills the worker; nobody requeues it."""
+        """Kill the worker; nobody requeues the job."""
         for job in self._running(job_id):
             self.end_run(job, "FAILED", 0, signal)
 
     def fail_launch(self, job_id: str) -> None:
-        """The job dies before its first line: "Job credential revoked", a prolog that fails."""
+        """End the job before its first line: "Job credential revoked", a prolog that fails."""
         for job in self.find(job_id):
             if job.state == "PENDING":
                 job.start, job.node = self.clock.now, "n0"
                 self.end_run(job, "FAILED", 1)
 
     def hold_launch(self, job_id: str) -> None:
-        """The node could not start it: back in the queue, held until it is released."""
+        """Put the job back in the queue because its node could not start it; Slurm holds it until it is released."""
         for job in self.find(job_id):
             if job.state in ("PENDING", "RUNNING"):
                 if job.state == "RUNNING":

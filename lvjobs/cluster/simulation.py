@@ -1,4 +1,4 @@
-"""The simulated cluster's inside: jobs, nodes, and what Slurm makes of the ways in which a job can end."""
+"""The simulated cluster's internals: jobs, nodes, and Slurm's reaction to each way in which a job can end."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -8,24 +8,24 @@ from typing import Literal, TypeAlias
 from lvjobs.cluster.protocol import Job, JobRequest
 
 OnStep: TypeAlias = "Callable[[SimulatedJob], int | None]"
-"""A job's worker: called for each step; returns an exit code to end, or None to go on."""
+"""A job's worker: called for each step; returns an exit code to end, or None to continue."""
 
 _START_OF_TIME = 1_700_000_000.0
 KILL = 9
 NAMES = ("n1", "n2", "n3", "n4")
-"""The nodes, which are used in turn."""
+"""The nodes, used in turn."""
 BAD = "BadConstraints"
-"""Why a job waits that allows no node."""
+"""The waiting reason of a job that allows no node."""
 
 
 @dataclass
 class Clock:
-    """Seconds since the epoch, as far as anybody is told. Call it for the time."""
+    """A clock that shows seconds since the epoch. Call it for the time."""
 
     now: float = _START_OF_TIME
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.now
 
 
@@ -41,7 +41,7 @@ class SimulatedJob:
     reason: str = "Priority"
     restart_count: int = 0
     step: int = 0
-    """Steps taken in this run of the job."""
+    """Steps taken in this execution of the job."""
     node: str = ""
     start: float | None = None
     end: float | None = None
@@ -52,18 +52,18 @@ class SimulatedJob:
     phantom: bool = False
     orphan_steps: int | None = None
     suspended: float = 0.0
-    """Seconds for which this run of the job was suspended, up to when it was resumed last."""
+    """Seconds for which this execution was suspended, until it was last resumed."""
     suspended_since: float | None = None
     called: str = ""
-    """A state that the scheduler shows in place of the job's own. A job that waits does not start meanwhile."""
+    """A state that the scheduler shows in place of the job's own. A waiting job does not start meanwhile."""
 
     @property
     def run_directory(self) -> Path:
-        """The directory of the run that it trains."""
+        """Return the directory of the run that the job trains."""
         return self.request.run_directories[self.member]
 
     def view(self) -> Job:
-        """As the scheduler shows it."""
+        """Return the job as the scheduler shows it."""
         return Job(
             id=self.id,
             token=self.request.token,
@@ -83,7 +83,7 @@ class SimulatedJob:
 
 @dataclass(frozen=True)
 class Manners:
-    """How the simulated site behaves. Seconds throughout."""
+    """The behaviour of the simulated site. All times are in seconds, except `max_minutes`."""
 
     slots: int = 4
     step_seconds: float = 1.0
@@ -94,14 +94,14 @@ class Manners:
     accounting_lag: float = 0.0
     max_minutes: float | None = None
     max_submit: int | None = None
-    """Jobs that a user may have in the queue; whether the site tells so is `tells_limits`."""
+    """The most jobs that a user may have in the queue. `tells_limits`: whether the site reports this limit."""
     max_requeues: int | None = None
-    """Slurm's max_batch_requeue: a job that is put back more often is held."""
+    """Slurm's max_batch_requeue: a job that is requeued more often is held."""
     tells_limits: bool = True
 
 
 class Engine:
-    """Jobs, and time that passes for them."""
+    """The jobs, and the time that passes for them."""
 
     def __init__(self, clock: Clock, on_step: OnStep, manners: Manners | None = None) -> None:
         self.clock = clock
@@ -115,7 +115,7 @@ class Engine:
         self._next_node = 0
 
     def create(self, request: JobRequest) -> str:
-        """Put a job, or an array, in the queue."""
+        """Put a job, or an array, in the queue; return its id."""
         job_id = str(self._next_id)
         members = len(request.run_directories)
         for member in range(members):
@@ -123,30 +123,30 @@ class Engine:
             job = SimulatedJob(name, member, request, eligible=self.clock.now)
             self.jobs.append(job)
             self._account(job)
-        self._next_id += members  # each task of an array has an id of its own besides
+        self._next_id += members  # each task of an array also has an id of its own
         return job_id
 
     def find(self, job_id: str) -> list[SimulatedJob]:
-        """The newest of that id, and the tasks of an array of that id."""
+        """Return the newest job of that id, and the tasks of an array of that id."""
         found = {job.id: job for job in self.jobs if job.id == job_id or job.id.partition("_")[0] == job_id}
         return list(found.values())
 
     def forget(self) -> None:
-        """The scheduler's state is lost, and ids begin anew: another job will have an id that we remember."""
+        """Lose the scheduler's state, so that ids begin again: another job will get an id that lvjobs remembers."""
         self.jobs.clear()
         self._next_id = 1
 
     # -- the passing of time ------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, a step at a time."""
+        """Let `seconds` of time pass, a step at a time."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now = min(end, self.clock.now + self.manners.step_seconds)
             self._tick()
 
     def run_until_quiet(self, most: float = 1e6) -> None:
-        """Let time pass until no job waits or runs."""
+        """Let time pass until no job waits or runs, for at most `most` seconds."""
         end = self.clock.now + most
         while self.clock.now < end and any(job.end is None for job in self.jobs):
             self.advance(self.manners.step_seconds)
@@ -165,7 +165,7 @@ class Engine:
 
     @staticmethod
     def nodes_for(request: JobRequest) -> list[str]:
-        """Return the nodes that the job allows. Slurm refuses a job that allows none; one that waits stays waiting."""
+        """Return the nodes that the job allows. Slurm refuses a job that allows none; a waiting job keeps waiting."""
         avoided = request.resources.get("exclude_nodes") or ()
         return [name for name in NAMES if name not in avoided]
 
@@ -211,11 +211,11 @@ class Engine:
             return
         job.step += 1
         code = self._on_step(job)
-        if code is not None and job.state == "RUNNING":  # it may have requeued or cancelled itself meanwhile
+        if code is not None and job.state == "RUNNING":  # the step may have requeued or cancelled the job
             self.leave(job, code, None)
 
     def leave(self, job: SimulatedJob, code: int | None, signal: int | None) -> None:
-        """The worker is gone; what Slurm makes of that."""
+        """Apply Slurm's reaction to the end of a worker, with its exit code or signal."""
         if job.preempted is not None:
             self.end_run(job, "PREEMPTED", code, signal)
             if self.manners.preempt_mode == "requeue":
@@ -228,13 +228,13 @@ class Engine:
             self.end_run(job, "COMPLETED" if code == 0 else "FAILED", code, signal)
 
     def end_run(self, job: SimulatedJob, state: str, code: int | None = 0, signal: int | None = None) -> None:
-        """This run of the job is over."""
+        """End this execution of the job in `state`."""
         job.state, job.end = state, self.clock.now
         job.exit_code, job.exit_signal = code or 0, signal
         self._account(job)
 
     def put_back(self, job: SimulatedJob) -> None:
-        """Back in the queue, and held there."""
+        """Put the job back in the queue, held there for a while."""
         job.state, job.reason, job.eligible = "PENDING", "BeginTime", self.clock.now + self.manners.hold
         job.restart_count += 1
         most = self.manners.max_requeues
@@ -245,7 +245,7 @@ class Engine:
         self._account(job)
 
     def _account(self, job: SimulatedJob) -> None:
-        # What an execution held is in its row of accounting, and in no word of the queue's.
+        # Accounting's row has what an execution held; the queue does not show it.
         row = replace(job.view(), elapsed=0.0)
         if job.start is not None:
             held = None if job.end is None else job.end - job.start

@@ -1,4 +1,4 @@
-"""What a Slurm site says of itself, in the words of `scontrol show config`, `show partition` and sacctmgr. Pure."""
+"""A Slurm site as `scontrol show config`, `show partition` and sacctmgr describe it. Pure."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ QOS_FORMAT = (
     "Name,Flags,GraceTime,Preempt,PreemptMode,MaxWall,MaxJobsPU,MaxSubmitJobsPU,MaxTRESPU,MaxSubmitJobsPA,GrpSubmit"
 )
 USER_FORMAT = "DefaultAccount,Account,Partition,MaxSubmitJobs,GrpSubmitJobs,DefaultQOS,Cluster,QOS,MaxWall"
-"""Columns of `sacctmgr -nP show user NAME withassoc`. Limits of the accounts above are in them, save group ones."""
+"""Columns of `sacctmgr -nP show user NAME withassoc`. They include limits of parent accounts, except group limits."""
 
 _FIELD = re.compile(r"(\S+?)=(\S*)")
 _CRED_EXPIRE = re.compile(r"cred_expire=(\d+)")
@@ -20,25 +20,25 @@ _MINUTES_A_DAY = 1440
 _USUAL_QOS = "normal"
 LIMITS = frozenset({"limits", "safe", "all"})
 RIGHTS = LIMITS | {"associations", "qos"}
-"""Words of AccountingStorageEnforce by which limits apply, or a job needs an account and a QOS that are its user's."""
+"""Words of AccountingStorageEnforce with which limits apply, or a job needs an account and a QOS of its user."""
 
 _KINDS = (
     ("MaxSubmitJobsPU", "MaxSubmitJobs", False),
     ("MaxSubmitJobsPA", "", True),
     ("GrpSubmit", "GrpSubmitJobs", True),
 )
-"""Limits on the queue, as a QOS and as an association call them, and whether other users' jobs count too.
+"""Limits on the queue, as a QOS and as an association name them, and whether other users' jobs count too.
 
-What counts is what waits and runs together. Limits on what runs at once (MaxJobs) are left to Slurm: it keeps the jobs
+They limit the jobs that wait and run together. Slurm itself applies limits on running jobs (MaxJobs): it keeps the jobs
 in the queue, and gives the reason.
 """
 
 
 @dataclass(frozen=True)
 class Association:
-    """An account that this user may charge, in one partition or (empty) in all, and under which QOS.
+    """An account that this user may charge, with its QOS, in one partition or (where that is empty) in all.
 
-    `fields` are those of USER_FORMAT, as sacctmgr prints them.
+    `fields` are the columns of USER_FORMAT, as sacctmgr prints them.
     """
 
     account: str
@@ -51,19 +51,19 @@ class Association:
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """Return the settings in what `scontrol show config` printed."""
+    """Return the settings in the output of `scontrol show config`."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def parse_partitions(text: str) -> dict[str, dict[str, str]]:
-    """Return each partition's fields, in what `scontrol -o show partition` printed."""
+    """Return each partition's fields, in the output of `scontrol -o show partition`."""
     lines = [dict(_FIELD.findall(line)) for line in text.splitlines()]
     return {fields["PartitionName"]: fields for fields in lines if "PartitionName" in fields}
 
 
 def parse_minutes(text: str) -> float | None:
-    """Return the minutes in `1-12:00:00`, `12:00:00` or `59:00`; None for UNLIMITED and the like."""
+    """Return the minutes in `1-12:00:00`, `12:00:00` or `59:00`; None for UNLIMITED and similar words."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
     if match is None:
         return None
@@ -72,14 +72,14 @@ def parse_minutes(text: str) -> float | None:
 
 
 def parse_qos(text: str) -> dict[str, dict[str, str]]:
-    """Return each QOS's fields, in what `sacctmgr -nP show qos format=QOS_FORMAT` printed."""
+    """Return each QOS's fields, in the output of `sacctmgr -nP show qos format=QOS_FORMAT`."""
     names = QOS_FORMAT.split(",")
     rows = [dict(zip(names, line.split("|"), strict=False)) for line in text.splitlines() if line]
     return {row["Name"]: row for row in rows}
 
 
 def parse_associations(text: str, cluster: str) -> list[Association]:
-    """Return the associations on this cluster, in what sacctmgr printed by USER_FORMAT: slurmdbd may serve several."""
+    """Return the associations on this cluster, in sacctmgr's output for USER_FORMAT: slurmdbd may serve several."""
     columns = USER_FORMAT.split(",")
     rows = [dict(zip(columns, line.split("|"), strict=False)) for line in text.splitlines()]
     return [
@@ -98,14 +98,14 @@ def parse_associations(text: str, cluster: str) -> list[Association]:
 
 
 def parse_number(text: object) -> int | None:
-    """Return the number at the beginning of a text: `300 sec` is 300."""
+    """Return the number at the beginning of a text: `300 sec` is 300. None where there is none."""
     match = re.match(r"\d+", str(text))
     return int(match[0]) if match else None
 
 
 @dataclass(frozen=True)
 class SlurmSite:
-    """What a Slurm site says of itself. What it did not say, or was not asked, is empty."""
+    """The settings that a Slurm site reports. A part that was not reported, or not asked, is empty."""
 
     config: Mapping[str, str] = field(default_factory=dict)
     partitions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -119,21 +119,21 @@ class SlurmSite:
 
     @property
     def has_accounting(self) -> bool:
-        """Return whether the site keeps accounts (slurmdbd)."""
+        """Return whether the site has accounting (slurmdbd)."""
         return self.config.get("AccountingStorageType", "").endswith("slurmdbd")
 
     def enforces(self, what: Collection[str]) -> bool:
-        """Return whether the site enforces LIMITS, or RIGHTS."""
+        """Return whether the site enforces `what`: LIMITS, or RIGHTS."""
         enforced = {word.strip() for word in self.config.get("AccountingStorageEnforce", "").lower().split(",")}
         return self.has_accounting and not enforced.isdisjoint(what)
 
     @property
     def offers_scrontab(self) -> bool:
-        """Return whether users have a crontab of Slurm's."""
+        """Return whether the site offers scrontab."""
         return "enable" in self.config.get("ScronParameters", "").split(",")
 
     def partitions_for(self, asked: Mapping[str, object]) -> list[str]:
-        """Return the partitions of jobs with these variables: those that are asked for, else the site's default."""
+        """Return the partitions of jobs with these variables: the requested ones, else the site's default."""
         default = next((name for name, fields in self.partitions.items() if fields.get("Default") == "YES"), "")
         return [name for name in str(asked.get("partition") or default).split(",") if name]
 
@@ -142,7 +142,9 @@ class SlurmSite:
         return "PartitionTimeLimit" in self.qos.get(qos, {}).get("Flags", "")
 
     def find_excess(self, asked: Mapping[str, object]) -> str | None:
-        """Return the partition whose time limit a job is over, if it is. `asked` has the variables as they are written.
+        """Return the partition whose time limit the job exceeds; None where it fits.
+
+        `asked` has the variables as they are written.
 
         Raises:
             UsageError: no such partition.
@@ -154,7 +156,7 @@ class SlurmSite:
                 raise UsageError(f"partition: there is no {name!r} here; there are {known}: choose one")
         minutes = asked.get("time_limit_minutes")
         limits = {name: self._longest(name) for name in names if name in self.partitions}
-        # A job that names several partitions runs in whichever allows it.
+        # A job that names several partitions runs in any of them that allows it.
         is_over = all(limit is not None and isinstance(minutes, int) and minutes > limit for limit in limits.values())
         return max(limits, key=lambda name: limits[name] or 0) if limits and is_over else None
 
@@ -162,10 +164,10 @@ class SlurmSite:
         return parse_minutes(self.partitions.get(partition, {}).get("MaxTime", ""))
 
     def limits_of(self, asked: Mapping[str, object]) -> Limits:
-        """Return the limits on jobs with these variables (`asked`: what the user set, else the profile's defaults).
+        """Return the limits on jobs with these variables (`asked`: the user's settings, else the profile's defaults).
 
-        Where several levels set one, Slurm obeys the first of: the partition's QOS, the job's QOS, the association.
-        Where a job may run in several partitions, it is not known whose own QOS applies.
+        Where several levels set a limit, Slurm applies the first of: the partition's QOS, the job's QOS, the
+        association. Where a job may run in several partitions, it is unknown whose own QOS applies.
         """
         known, mine = (self.qos, self.associations) if self.enforces(LIMITS) else ({}, ())
         names = self.partitions_for(asked)
@@ -185,14 +187,14 @@ class SlurmSite:
         return Limits(tuple(caps), None if largest is None else max(largest - 1, 1), minutes)
 
     def _longest_of(self, partitions: Sequence[str], of_qos: float | None) -> int | None:
-        """Return whole minutes of the longest time limit: of whichever partition allows most, and of the QOS."""
+        """Return the longest time limit in whole minutes: the largest of the partitions', and at most the QOS's."""
         bounded = [limit for name in partitions if (limit := self._longest(name)) is not None]
         longest = max(bounded, default=None) if len(bounded) == len(partitions) else None
         return min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
 
     @property
     def promises(self) -> Site:
-        """Return what requeue and preemption can promise here."""
+        """Return the site's behaviour on requeue and preemption."""
         config = self.config
         preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
         mode = config.get("PreemptMode", "OFF").lower() if preempts else "off"
@@ -200,7 +202,7 @@ class SlurmSite:
         return Site(
             backend="slurm",
             preempt_mode=mode if config else None,
-            # Slurm holds a requeued job until its old credentials have expired, and one second more
+            # Slurm holds a requeued job until its old credentials have expired, and 1 s longer
             requeue_hold_seconds=(int(expire[1]) if expire else _USUAL_CRED_EXPIRE) + 1.0 if config else None,
             min_job_age_seconds=parse_number(config.get("MinJobAge")),
             accounting=self.has_accounting,
@@ -240,7 +242,7 @@ class SlurmSite:
 
 
 def _charged(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> list[Association]:
-    """Return those of the account that the job is charged to: of one of its partitions, or of none in particular."""
+    """Return the associations of the job's account: those of one of its partitions, else those without a partition."""
     mine = [row for row in associations if (row.account == account if account else row.is_default)]
     return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
 
@@ -255,7 +257,7 @@ def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> I
 
 
 def refuse_excess(minutes: object, partition: str, most: str) -> UsageError:
-    """Return the error for a time limit over the partition's."""
+    """Return the error for a time limit over the partition's. `most` is that limit, as Slurm writes it."""
     return UsageError(
         f"time_limit: {minutes} minutes is over partition {partition}'s maximum, {most}: the job would wait for ever; "
         f"ask for at most {most} (a run may take many jobs)"

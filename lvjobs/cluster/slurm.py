@@ -1,4 +1,4 @@
-"""The Slurm backend: submission through submitit, state by one squeue and one sacct, in text that is parsed here."""
+"""The Slurm backend: submission through submitit, state by one squeue and one sacct, parsed as text."""
 
 import os
 import tempfile
@@ -32,11 +32,11 @@ from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
 
 _MOST_IDS = 500
-"""On one command line; the rest is asked for in a later pass."""
+"""Job ids on one command line; later passes ask for the rest."""
 
 _TOO_WIDE = "too wide of a date range"
 _SHORTEST_SECONDS = 60.0
-"""A range of time that every site allows."""
+"""Seconds that every site allows as a range of time."""
 
 _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
 _GONE = ("invalid job id", "already completing or completed", "job has already finished")
@@ -52,7 +52,7 @@ class CommandTimeouts:
 
 
 class SlurmCluster:
-    """A Slurm cluster, used as `profile` says. Scripts are kept under `submissions_directory`, a folder a token."""
+    """A Slurm cluster, used through `profile`. `submissions_directory` keeps the scripts, in a folder per token."""
 
     backend = "slurm"
 
@@ -71,17 +71,22 @@ class SlurmCluster:
 
     @property
     def absent(self) -> str:
-        """Why this host does not reach Slurm; empty where it does."""
+        """Return why this host does not reach Slurm; empty where it does."""
         return absence()
 
     # -- submission ---------------------------------------------------------------------------------------------
 
     def script(self, request: JobRequest) -> str:
-        """The exact batch script that `submit` would hand over."""
+        """Return the exact batch script that `submit` would send. Raises UsageError, see `profiles.render`."""
         return render(self.profile, request)
 
     def submit(self, request: JobRequest) -> str:
-        """Submit and return the job id. Raises SubmitRefused, SubmitDeferred or SubmitUnclear."""
+        """Submit and return the job id.
+
+        Raises:
+            SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see their docstrings.
+            UsageError: the folder's path has a % pattern that submitit would replace, or see `script`.
+        """
         from lvjobs.cluster.sbatch import submit_script
 
         folder = self._submissions / request.token
@@ -90,10 +95,10 @@ class SlurmCluster:
         return submit_script(self.script(request), folder, self._patience.submit)
 
     def check(self, request: JobRequest) -> None:
-        """Refuse what the site would refuse, or never start, before anything is made. Costs no job.
+        """Refuse a job that the site would refuse, or never start, before anything is created. It costs no job.
 
         Raises:
-            UsageError: an unknown partition, a time limit over the partition's.
+            UsageError: an unknown partition, a time limit over the partition's, or values that the profile refuses.
             ClusterSilent: the controller did not answer.
         """
         self.script(request)
@@ -104,20 +109,20 @@ class SlurmCluster:
             raise sites.refuse_excess(asked.get("time_limit_minutes"), partition, most)
 
     def _asked(self, request: JobRequest) -> dict[str, Any]:
-        """The profile's variables as they will be written."""
+        """Return the profile's variables as the script will have them."""
         return self.profile.defaults() | {key: value for key, value in request.resources.items() if value is not None}
 
     def _may_exceed(self, qos: str) -> bool:
-        """Whether this QOS lets a job run longer than its partition allows."""
+        """Return whether this QOS lets a job run longer than its partition allows."""
         if not qos:
             return False
         try:
             return SlurmSite(qos=self._qos()).exempts(qos)
         except ClusterError:
-            return True  # sbatch will say
+            return True  # sbatch decides
 
     def limits(self, request: JobRequest) -> Limits:
-        """What the site allows of such jobs, and what the profile says of it. Raises ClusterError, ClusterSilent."""
+        """Return the site's limits for such jobs, and the profile's own. Raises ClusterError, ClusterSilent."""
         site = self._site()
         if site.enforces(sites.LIMITS):
             user = self._hear(*question("user"))
@@ -127,7 +132,10 @@ class SlurmCluster:
     # -- state --------------------------------------------------------------------------------------------------
 
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
-        """How the jobs with these tokens stand: one squeue, one sacct from `since` on. Never raises."""
+        """Return the states of the jobs with these tokens: one squeue, and sacct from `since` on.
+
+        Never raises for a scheduler that fails: the snapshot has its `problem`.
+        """
         wanted = frozenset(tokens)
         now = self._clock()
         problems = []
@@ -147,7 +155,7 @@ class SlurmCluster:
         return Snapshot(now, queue, history, "; ".join(problems), accounting, load)
 
     def load(self) -> Load:
-        """How many jobs of the user's wait or run. Raises ClusterError where squeue does not answer."""
+        """Return how many of the user's jobs wait or run. Raises ClusterError where squeue does not answer."""
         return parse_load(self._queue())
 
     def _queue(self) -> str:
@@ -163,7 +171,7 @@ class SlurmCluster:
         filed = {token: job for token in tokens if (job := filed_job(self._submissions / token)) is not None}
         if is_whole:
             ids = [] if queue is None else overlooked(filed, [*queue, *history])[:_MOST_IDS]
-        else:  # a job's runs are numbered by its rows, and the first of them may be older
+        else:  # executions are numbered by a job's rows, and its first rows may be older than this range
             ids = [job.id for job in filed.values()]
             history = [job for job in history if job.token not in filed]
         seen = {(job.id, job.token) for job in history}
@@ -174,10 +182,10 @@ class SlurmCluster:
         return history, True
 
     def _ask_since(self, since: float) -> tuple[CommandResult, bool]:
-        """Ask sacct for the jobs since then, and say whether it was asked for all of that time.
+        """Ask sacct for the jobs since then; also return whether it answered for the whole range.
 
-        slurmdbd refuses an ordinary user a range beyond the site's MaxQueryTimeRange; half of it is tried then, and
-        half of that. It refuses no question by id.
+        slurmdbd refuses an ordinary user a range beyond the site's MaxQueryTimeRange; half of the range is then tried,
+        and half of that. slurmdbd refuses no question by id.
         """
         now, is_whole = self._clock(), True
         while True:
@@ -188,14 +196,14 @@ class SlurmCluster:
             since, is_whole = now - max((now - since) / 2, _SHORTEST_SECONDS), False
 
     def _ask_accounting(self, *which: str) -> CommandResult:
-        # With steps: a step may say OUT_OF_MEMORY where its job says FAILED. With duplicates: earlier runs.
+        # With steps: a step may be OUT_OF_MEMORY where its job is FAILED. With duplicates: earlier executions.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
         return run(arguments, self._patience.ask)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
-        """End the job for good. A job that is no more is no error."""
+        """End the job for good. A job that no longer exists is no error."""
         answer = run(["scancel", job_id], self._patience.tell)
         if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
             answered(answer)
@@ -205,17 +213,17 @@ class SlurmCluster:
         self._tell("release", job_id)
 
     def lift_hold(self, job_id: str) -> None:
-        """Let a requeued job that waits for its begin time start in a few seconds; any other is left alone.
+        """Let a requeued job that waits for its begin time start in a few seconds; any other job is left alone.
 
-        Asked anew, not taken from a snapshot: sent while the job is COMPLETING, the update does nothing and spoils the
-        accounting row.
+        This asks squeue again and takes no snapshot: sent while the job is COMPLETING, the update has no effect and
+        spoils the accounting row.
         """
         text = self._hear("squeue", "-h", "-r", "-t", "all", "-j", job_id, "-O", QUEUE_FORMAT)
         if any(job.id == job_id and job.is_held_back(self._clock()) for job in parse_queue(text, None)):
             self._tell("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
 
     def estimate_start(self, request: JobRequest) -> float:
-        """When such a job would start. Raises ClusterError where sbatch would refuse it."""
+        """Return when such a job would start, in seconds since the epoch. Raises ClusterError on a refusal."""
         with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as script:
             script.write(self.script(request))
             script.flush()
@@ -223,33 +231,33 @@ class SlurmCluster:
         return parse_estimate(answer.stderr + answer.stdout)
 
     def place(self, job_id: str) -> QueuePosition | None:
-        """Where a job stands among all that wait, as far as the site shows those of others."""
+        """Return the job's position among all that wait, as far as the site shows other users' jobs."""
         return parse_place(self._hear("squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT), job_id)
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Give a job that waits a longer time limit. Raises ClusterError where Slurm will not."""
+        """Set a longer time limit, in minutes, for a job that waits. Raises ClusterError where Slurm refuses."""
         self._tell("update", f"jobid={job_id}", f"timelimit={minutes}")
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
-        """The nodes of the job's partitions that are large enough for it."""
+        """Return the nodes of the job's partitions that are large enough for it."""
         return parse_nodes(self._hear("sinfo", "-h", "-a", "-N", "-o", NODES_FORMAT), self._asked(request))
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Keep jobs that wait off these nodes, and off no others. Raises ClusterError where Slurm will not."""
+        """Exclude these nodes, and only these, for jobs that wait. Raises ClusterError where Slurm refuses."""
         for start in range(0, len(job_ids), _MOST_IDS):
             ids = ",".join(job_ids[start : start + _MOST_IDS])
             self._tell("update", f"jobid={ids}", f"excnodelist={','.join(nodes)}")
 
     def _tell(self, *words: str) -> None:
         answer = answered(run(["scontrol", *words], self._patience.tell))
-        # scontrol complains about an array's task on stderr, and ends with 0 all the same
+        # scontrol reports an error about an array's task on stderr, but exits with 0
         if "invalid job id" in answer.stderr.lower() or "error" in answer.stderr.lower():
             raise ClusterError(answer.said)
 
     # -- the site -----------------------------------------------------------------------------------------------
 
     def probe(self) -> Site:
-        """Ask the site what it allows. Raises ClusterSilent."""
+        """Ask the site what it allows. Raises ClusterError, ClusterSilent."""
         site = self._site()
         with suppress(ClusterError):
             site = replace(site, qos=self._qos() if site.has_accounting else {})

@@ -5,8 +5,9 @@ from enum import Enum, auto
 ENDED_STATES = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 )
-"""The states that end a job. The list is complete; those of live jobs grow with Slurm's releases (RESV_DEL_HOLD,
-POWER_UP_NODE, EXPEDITING, REVOKED), so that a state in no list is one of a live job."""
+"""The states that end a job. The list is complete. The states of live jobs grow with Slurm's releases (RESV_DEL_HOLD,
+POWER_UP_NODE, EXPEDITING, REVOKED), so a state in no list is one of a live job.
+"""
 
 PENDING_STATES = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 ACTIVE_STATES = frozenset(
@@ -15,21 +16,22 @@ ACTIVE_STATES = frozenset(
 SUSPENDED_STATES = frozenset({"SUSPENDED", "STOPPED"})
 
 SOON_SECONDS = 2
-"""A hold is lifted to this time from now. At once can revoke the credential of a job that has just left its node ("Job
-credential revoked"); 1 second never did."""
+"""The seconds from now to which a lifted hold is set. A start at once can revoke the credential of a job that has just
+left its node ("Job credential revoked"); a start after 1 s never did.
+"""
 
 MARGIN_SECONDS = 10.0
-"""A hold that ends sooner is left alone: lifting it would only delay the start."""
+"""Seconds. A hold that ends sooner is left alone: lifting it would only delay the start."""
 
 
 class Ending(Enum):
-    """How an execution of a job ended, as far as its state proves something."""
+    """The end of an execution of a job, as far as its state proves it."""
 
     CANCELLED = auto()
     NODE_FAILED = auto()
     OUT_OF_MEMORY = auto()
     PREEMPTED = auto()
-    REQUEUED = auto()  # what accounting calls an earlier execution of a job that was put back in the queue
+    REQUEUED = auto()  # accounting's word for an earlier execution of a job that was put back in the queue
     TIMED_OUT = auto()
     OTHER = auto()
 
@@ -47,14 +49,14 @@ ENDINGS = {
 
 
 class JobHold(Enum):
-    """Why a job waits, as far as lvjobs does something about it. `lvjobs.cluster.reasons` words all reasons."""
+    """The reasons for waiting on which lvjobs acts. `lvjobs.cluster.reasons` has words for all reasons."""
 
     NONE = auto()
-    BEGIN_TIME = auto()  # Slurm holds a requeued job back for a while
+    BEGIN_TIME = auto()  # Slurm holds a requeued job for a while
     DEPENDENCY = auto()
     LAUNCH_FAILED = auto()  # its node could not start it, and Slurm holds it until somebody releases it
-    REQUEUED = auto()  # the same, for another reason than the launch
-    REQUEUED_TOO_OFTEN = auto()  # from the fifth time on, where the site set no other number
+    REQUEUED = auto()  # held in the same way, for another reason than the launch
+    REQUEUED_TOO_OFTEN = auto()  # from the fifth time on, unless the site set another number
     NO_PLACE = auto()  # its partition, account or QOS starts no such job
 
     @property

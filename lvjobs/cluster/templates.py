@@ -1,4 +1,4 @@
-"""Where the templates of batch scripts lie: those that lvjobs ships, those of other packages, and a user's own."""
+"""The places of batch script templates: lvjobs' own, those of other packages, and a user's own."""
 
 import re
 from contextlib import suppress
@@ -13,11 +13,11 @@ from lvjobs.files import expand_home
 ENTRY_POINTS = "lvjobs.profiles"
 SUFFIX = ".sh.j2"
 DRIVER_PROFILE = "(driver)"
-"""Stands for the script of a study's driver where a profile is asked for."""
+"""The name under which code requests the script of a study's driver."""
 NOTICE_PROFILE = "(notice)"
-"""Stands for the script of a notice by mail."""
+"""The name under which code requests the script of a notice by mail."""
 _OTHERS = {DRIVER_PROFILE: "driver", NOTICE_PROFILE: "notice"}
-"""The templates beside the profiles that no user names."""
+"""The templates, beside the profiles, that no user names."""
 
 _INCLUDE = re.compile(r"""^[ \t]*\{%-?\s*include\s+["'](.*?)["']\s*-?%\}[ \t]*(?:\n|\Z)""", re.MULTILINE)
 
@@ -31,40 +31,40 @@ class ProfileError(UsageError):
 
 
 def names_file(name_or_path: str) -> bool:
-    """Return whether a profile is given by its path: one with a `/`, or one that ends in `.j2`."""
+    """Return whether a profile is given by its path: it has a `/`, or ends in `.j2`."""
     return "/" in name_or_path or name_or_path.endswith(".j2")
 
 
 def located_profile(name_or_path: str, directory: Path) -> str:
-    """Return a profile's name; a file's path (from `directory`) as an absolute one, found from anywhere later."""
+    """Return a profile's name as it is, and a file's path (relative to `directory`) as an absolute path."""
     if not names_file(name_or_path):
         return name_or_path
     return str((directory / Path(name_or_path).expanduser()).absolute())
 
 
 def _directory() -> Path:
-    """Where the profiles lie: in the package when it was installed from a wheel, else beside it."""
+    """Return the directory of the profiles: in the package when it was installed from a wheel, else beside it."""
     package = Path(lvjobs.__file__).parent
     inside = package / "slurm_templates"
     return inside if inside.is_dir() else package.parent / "slurm_templates"
 
 
 def shipped(name: str) -> Path:
-    """The file of the template that lvjobs ships by that name."""
+    """Return the file of the template that lvjobs ships under that name."""
     return _directory() / f"{name}{SUFFIX}"
 
 
 def available_profiles() -> list[str]:
-    """The names of the profiles that lvjobs ships."""
+    """Return the names of the profiles that lvjobs ships."""
     names = (path.name.removesuffix(SUFFIX) for path in _directory().glob(f"*{SUFFIX}"))
     return sorted(name for name in names if name not in _OTHERS.values() and not name.startswith("_"))
 
 
 def with_parts(source: str) -> str:
-    """Return a template with the text of each shared part (`_worker.sh.j2`) in the place of its `{% include %}` line.
+    """Return a template with the text of each shared part (`_worker.sh.j2`) in place of its `{% include %}` line.
 
-    The parts become text before Jinja2 reads the template. So a study's copy of a profile is whole: another release of
-    lvjobs, whose parts may differ, renders it as it was submitted.
+    The parts become text before Jinja2 reads the template, so a study's copy of a profile is complete: another release
+    of lvjobs, whose parts may differ, renders it as it was submitted.
 
     Raises:
         ValueError: lvjobs has no part of that name.
@@ -77,10 +77,10 @@ def with_parts(source: str) -> str:
 
 
 def installed_profiles() -> dict[str, Path]:
-    """The profiles that other packages bring, by name: entry points of the group `lvjobs.profiles`.
+    """Return the profiles of other packages, by name: entry points of the group `lvjobs.profiles`.
 
-    An entry point's value is a package; in its directory lies `<name>.sh.j2`. The package is not imported. An entry
-    point whose package is gone brings no profile.
+    An entry point's value is a package; its directory holds `<name>.sh.j2`. The package is not imported. An entry point
+    whose package no longer exists provides no profile.
     """
     found = {}
     for point in entry_points(group=ENTRY_POINTS):
@@ -93,7 +93,7 @@ def installed_profiles() -> dict[str, Path]:
 
 
 def path_of(name_or_path: str) -> Path:
-    """The file of the profile of that name; of a path (see `names_file`) just that.
+    """Return the file of the profile of that name; a path (see `names_file`) is returned with `~` expanded.
 
     Raises:
         ProfileError: there is no profile of that name.

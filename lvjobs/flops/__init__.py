@@ -1,1 +1,7 @@
-"""What a step costs. Integers, from named conventions; `official` is the one that binds."""
+"""The cost of a step and of a forecast, in FLOPs: integers, counted by named conventions (docs/flops.md).
+
+`conventions` lists them by name: `official` (the budget's default), `exact`, `published_formula` and `measured`. Each
+is a module with `count`, which gives the `Counts` of a `Workload` (both in `workload`). `rules` has the prices and
+formulas that they share, and `architecture` the shapes of models. `published` compares the published study's figures
+with its formula, and `tables` prints counts.
+"""

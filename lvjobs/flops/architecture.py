@@ -14,9 +14,9 @@ _ANEW = "mend it there, or copy the model anew"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths and counts of one model; `head_width` is one attention head's.
+    """The widths and counts of one model; `head_width` is the width of one attention head.
 
-    `family` and `tied` (lm_head shares the embeddings' weights) change no count; who builds the model needs them.
+    `family` and `tied` (lm_head shares the embeddings' weights) change no count; they are needed to build the model.
     """
 
     layers: int
@@ -31,12 +31,12 @@ class Architecture:
 
     @property
     def query_width(self) -> int:
-        """Width of all heads together: what q_proj gives and o_proj takes."""
+        """Return the width of all heads together: q_proj's output and o_proj's input."""
         return self.heads * self.head_width
 
     @property
     def kv_width(self) -> int:
-        """What k_proj and v_proj give, with grouped-query attention as it is."""
+        """Return the width of k_proj's and v_proj's output, with grouped-query attention as the model has it."""
         return self.kv_heads * self.head_width
 
 
@@ -56,7 +56,7 @@ CARDS = {
     for name in (hub_id.lower(), hub_id.partition("/")[2].lower())
     for suffix in ("", "-instruct")
 }
-"""Models known by their hub id or by its last part (lower case), from their published config.json."""
+"""Models known by their hub id or by its last part (lower case), with the shapes of their published config.json."""
 
 _HUB_IDS = {
     hub_id.partition("/")[2].lower() + suffix.lower(): hub_id + suffix
@@ -68,22 +68,24 @@ TINY_CONFIG = Path(__file__).parent.parent / "forecasting" / "tiny" / "config.js
 
 
 def hub_id_of(model: str) -> str:
-    """What transformers knows a model by: a card's short name as its hub id, anything else as it is."""
+    """Return transformers' name for a model: a card's hub id for its short name, any other name as it is."""
     return _HUB_IDS.get(model.lower(), model)
 
 
 def card_of(model: str) -> str | None:
-    """The name of the card that `architecture_of` takes for a model; None where a config.json speaks for it."""
+    """Return the name of the card that `architecture_of` uses for a model; None where it reads a config.json."""
     if model == "tiny" or _config_file(model) is not None or model.lower() not in CARDS:
         return None
     return model.lower().rpartition("/")[2].removesuffix("-instruct")
 
 
 def architecture_of(model: str) -> Architecture:
-    """The architecture of `tiny`, of a config.json or a directory with one, of a known model, or of one in the cache.
+    """Return the architecture of a model.
+
+    `model` is `tiny`, a config.json or a directory with one, a known model, or a hub id in the cache.
 
     Raises:
-        UsageError: none of these; the message names what would do.
+        UsageError: it is none of these, or its config.json cannot be used; the message names the remedy.
     """
     path = TINY_CONFIG if model == "tiny" else _config_file(model)
     if path is not None:
@@ -101,10 +103,10 @@ def architecture_of(model: str) -> Architecture:
 
 
 def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
-    """The architecture in a transformers config.json of the Qwen2 / Llama kind.
+    """Return the architecture in a transformers config.json of the Qwen2 / Llama kind.
 
     Raises:
-        UsageError: another kind of model, or a shape that is none; the message names `source` and the key.
+        UsageError: another kind of model, or an invalid shape; the message names `source` and the key.
     """
 
     def size(key: str, default: int | None = None) -> int:
@@ -129,13 +131,13 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
         head_width=size("head_dim", width // heads),
         vocabulary=size("vocab_size"),
         family="llama" if config.get("model_type") == "llama" else "qwen2",
-        tied=bool(config.get("tie_word_embeddings", False)),  # as transformers has it where the key is missing
+        tied=bool(config.get("tie_word_embeddings", False)),  # transformers' default where the key is missing
     )
     if heads % shape.kv_heads:
         raise UsageError(
             f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads; {_ANEW}"
         )
-    # A mixture of experts has all of these keys too, and costs something else.
+    # A mixture of experts has all of these keys too, but other costs.
     for key, known in (("model_type", ("qwen2", "llama")), ("hidden_act", ("silu",))):
         if config.get(key, known[0]) not in known:
             raise UsageError(
@@ -148,13 +150,13 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
 def _config_file(model: str) -> Path | None:
     try:
         path = Path(model).expanduser()
-    except RuntimeError:  # ~somebody, and there is nobody of that name
+    except RuntimeError:  # ~somebody, where no user has that name
         return None
     return next((file for file in (path, path / "config.json") if file.is_file()), None)
 
 
 def _cached_config(model: str) -> Path | None:
-    """The config.json of a hub id, where `lvjobs model pull` fetched that model."""
+    """Return the config.json of a hub id, where `lvjobs model pull` fetched that model; else None."""
     if model.count("/") != 1:
         return None
     from huggingface_hub import try_to_load_from_cache

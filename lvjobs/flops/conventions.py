@@ -1,4 +1,4 @@
-"""The FLOP conventions by name. A new one is a module with `count`, and an entry of `CONVENTIONS` here."""
+"""The FLOP conventions by name. A new one needs a module with `count` and an entry in `CONVENTIONS` here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lvjobs.study.words import FORMER_CONVENTIONS
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count the FLOPs of a step. `binds`: it may bind a budget, because it needs no torch."""
+    """A way to count the FLOPs of a step. `binds`: a budget may use it, because it needs no torch."""
 
     count: Callable[[Workload], Counts]
     meaning: str
@@ -34,11 +34,11 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 )
 
 BINDING = tuple(name for name, convention in CONVENTIONS.items() if convention.binds)
-"""Those that may bind a budget, and that a table shows where none is named."""
+"""The conventions that a budget may use, and that a table shows where none is named."""
 
 
 def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the requested conventions, each once; `all` is every one, and no name those of `BINDING`.
+    """Return the requested conventions, each once; `all` means every one, and no name means those of `BINDING`.
 
     Raises:
         UsageError: there is no such convention.
@@ -50,7 +50,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def caveats(workload: Workload, names: tuple[str, ...]) -> list[str]:
-    """Return what a reader has to know of these counts, a sentence each."""
+    """Return what a reader has to know about these counts, one sentence each."""
     notes = []
     blind = ", ".join(name for name in (PUBLISHED, "official") if name in names)
     if workload.precision == "nf4" and "measured" in names:

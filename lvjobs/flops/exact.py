@@ -1,10 +1,10 @@
 """The `exact` convention: the true architecture, and the true backward pass through frozen weights.
 
-Forward: as `official`, but keys and values are as narrow as grouped-query attention has them, and of a prompt only the
-last token goes through lm_head. Backward, by the chain rule, each line at the handout's prices: the gradient of every
-linear's input; gradients of weights only in the adapters (in all weights where there are none); attention's core
-twice. With gradient checkpointing, what torch runs again besides; with nf4, unpacking the weights at each use.
-docs/flops.md has every line with its source.
+Forward: as `official`, but keys and values have the width of grouped-query attention, and only the last token of a
+prompt goes through lm_head. Backward, by the chain rule, each line at the prices of `rules`: the gradient of every
+linear's input; gradients of weights only in the adapters (in all weights where there are none); attention's core twice.
+Gradient checkpointing adds what torch runs again; nf4 adds unpacking the weights at each use. docs/flops.md has every
+line with its source.
 """
 
 from lvjobs.flops.rules import ATTENTION, MLP, SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, adapted, counts, linears, matmul
@@ -12,19 +12,20 @@ from lvjobs.flops.rules import generation as generation_of
 from lvjobs.flops.workload import Counts, Workload
 
 _SWIGLU_BACKWARD = 2 + SIGMOID + 5
-"""An element: two for the product; the sigmoid again (torch keeps its input, not it); for
-dy sigmoid(x) (1 + x (1 - sigmoid(x))) five."""
+"""FLOPs per element: two for the product; the sigmoid again (torch keeps its input, not its output); five for dy
+sigmoid(x) (1 + x (1 - sigmoid(x))).
+"""
 
 
 def count(workload: Workload, *, elementwise: bool = True, input_gradients: bool = True) -> Counts:
-    """What the arithmetic costs.
+    """Return the FLOPs of the workload.
 
     Args:
-        workload: What is counted.
-        elementwise: False: matmuls alone, to be held against what torch measures.
-        input_gradients: Whether gradients reach the embeddings' output, as PEFT has them with gradient checkpointing
-            and with packed weights. False: where adapters alone learn, torch leaves out the first layer's gradients
-            that lead nowhere. The convention counts them: a bound from above (docs/flops.md says by how much).
+        workload: The step and the forecast to count.
+        elementwise: False: count matmuls only, for comparison with torch's measurement.
+        input_gradients: Whether gradients reach the embeddings' output, as with PEFT under gradient checkpointing and
+            with packed weights. False: where only adapters learn, torch omits the gradients in the first layer that no
+            adapter needs. The convention counts them: it is an upper bound (docs/flops.md has the difference).
     """
     price = int(elementwise)
     one = _pass(workload, workload.batch, workload.length, workload.length, workload.tokens, price)
@@ -42,7 +43,10 @@ def count(workload: Workload, *, elementwise: bool = True, input_gradients: bool
 
 
 def _pass(workload: Workload, batch: int, new: int, keys: int, logits: int, price: int) -> Forward:
-    """`batch` sequences, each of `new` tokens that look at `keys` keys; `logits` tokens go through lm_head."""
+    """Count a pass of `batch` sequences, each of `new` tokens that attend to `keys` keys.
+
+    `logits` tokens go through lm_head.
+    """
     shape = workload.shape
     tokens, d, h = batch * new, shape.width, shape.head_width
     core = matmul(new, h, keys) + matmul(new, keys, h) + price * new * keys * SOFTMAX
@@ -69,18 +73,19 @@ def _layer_backward(workload: Workload, price: int) -> int:
             flops += matmul(inner, tokens, outer)  # gradient of the weights
         if name in names:
             flops += _adapter_backward(workload, inner, outer, price)
-    # Twice the core: gradients of probabilities, values, queries, keys; and of the softmax, at twice its price.
+    # Twice the core: gradients of probabilities, values, queries and keys, and the softmax's gradient at twice its
+    # price.
     core = matmul(length, h, length) + 3 * matmul(length, length, h) + price * 2 * length**2 * SOFTMAX
     flops += workload.batch * shape.heads * core
-    regrouping = 2 * tokens * (shape.query_width - shape.kv_width)  # key and value heads sum over those they served
+    regrouping = 2 * tokens * (shape.query_width - shape.kv_width)  # key and value heads sum over their query heads
     swiglu = tokens * shape.intermediate * _SWIGLU_BACKWARD
-    # Where a value was read twice its gradients add up: both residuals, q with k with v, gate with up.
+    # Where a value was read more than once, its gradients are added: both residuals, q with k with v, gate with up.
     sums = (2 + 2 + 1) * tokens * d
     return flops + price * (regrouping + swiglu + sums) + 2 * _norm_backward(workload, price)
 
 
 def _final_backward(workload: Workload, price: int) -> int:
-    """Through lm_head and the last RMSNorm; and, where all learn, into the embeddings: one addition an element."""
+    """Count lm_head and the last RMSNorm; in full fine-tuning also the embeddings, at one addition an element."""
     tokens, d = workload.tokens, workload.shape.width
     flops = matmul(tokens, workload.head, d) + _norm_backward(workload, price)
     if workload.full_fine_tuning:
@@ -89,7 +94,11 @@ def _final_backward(workload: Workload, price: int) -> int:
 
 
 def _norm_backward(workload: Workload, price: int) -> int:
-    """With g = weight dy, d: its product with x, 2 d - 1; times r cubed / d, 4; r g - that x, 3 d. The weight: 3 d."""
+    """Count one RMSNorm's backward pass.
+
+    g = weight dy costs d a token; its product with x, 2 d - 1; times r cubed / d, 4; r g minus that times x, 3 d. The
+    weight's gradient costs 3 d.
+    """
     d = workload.shape.width
     return price * workload.tokens * (6 * d + 3 + (3 * d if workload.full_fine_tuning else 0))
 
@@ -104,13 +113,13 @@ def _down(workload: Workload, tokens: int, name: str) -> int:
 
 
 def _up(workload: Workload, tokens: int, name: str, price: int) -> int:
-    """And the alpha / r scaling and the addition: 2 an output element."""
+    """Count the upper half of an adapter, with the alpha / r scaling and the addition: 2 FLOPs an output element."""
     _, outer = linears(workload.shape, workload.shape.kv_width)[name]
     return matmul(tokens, workload.lora_rank, outer) + price * 2 * tokens * outer
 
 
 def _adapter_backward(workload: Workload, inner: int, outer: int, price: int) -> int:
-    """Gradients of both weights and both inputs; the scaling, and the sum with the frozen linear's gradient."""
+    """Count gradients of both weights and both inputs, the scaling, and the sum with the frozen linear's gradient."""
     tokens, rank = workload.tokens, workload.lora_rank
     up = matmul(tokens, outer, rank) + matmul(rank, tokens, outer)
     down = matmul(tokens, rank, inner) + matmul(inner, tokens, rank)
@@ -118,13 +127,13 @@ def _adapter_backward(workload: Workload, inner: int, outer: int, price: int) ->
 
 
 def _frozen(workload: Workload, tokens: int, names: tuple[str, ...], price: int) -> int:
-    """A layer's own linears, forward."""
+    """Count the forward pass of a layer's own linears."""
     widths = linears(workload.shape, workload.shape.kv_width)
     return sum(matmul(tokens, *widths[name]) for name in names) + _unpacking(workload, names, price)
 
 
 def _unpacking(workload: Workload, names: tuple[str, ...], price: int) -> int:
-    """A multiplication a weight, if it is packed: its code's value times its block's scale."""
+    """Count unpacking: one multiplication a packed weight, its code's value times its block's scale."""
     if workload.precision != "nf4":
         return 0
     widths = linears(workload.shape, workload.shape.kv_width)
@@ -132,11 +141,11 @@ def _unpacking(workload: Workload, names: tuple[str, ...], price: int) -> int:
 
 
 def _again(workload: Workload, one: Forward, price: int) -> int:
-    """What one layer runs again before its backward pass.
+    """Count what one layer runs again before its backward pass.
 
-    torch's checkpoint stops as soon as it has again all that the backward pass reads. That is what goes into the
-    layer's last matmul, not what comes out: down_proj, or the upper half of its adapter, and the residual after it
-    are spared.
+    torch's checkpoint stops as soon as it has everything that the backward pass reads. That is the input of the layer's
+    last matmul, not its output: down_proj, or the upper half of its adapter, and the residual after it are not run
+    again.
     """
     tokens, shape = workload.tokens, workload.shape
     after = price * tokens * shape.width
@@ -148,9 +157,10 @@ def _again(workload: Workload, one: Forward, price: int) -> int:
 
 
 def _spared(workload: Workload) -> int:
-    """Matmuls that torch leaves out below the first layer's adapters, where nothing learns and no gradient is asked.
+    """Count the matmuls that torch omits below the first layer's adapters.
 
-    The input gradients of what reads the embeddings, and what leads to keys or values that no adapter made.
+    Nothing learns there and no gradient is needed: the input gradients of the linears that read the embeddings, and the
+    gradients of keys or values without an adapter.
     """
     shape, tokens = workload.shape, workload.tokens
     widths, names = linears(shape, shape.kv_width), _adapters(workload)

@@ -1,13 +1,13 @@
 """The `measured` convention: what torch's FlopCounterMode counts when the step runs, on meta tensors.
 
-Nothing is computed and no memory is used: meta tensors have shapes alone. It counts matmuls, 2 m n p each, and nothing
-else; what it gives no number for is 0 here. Its traps, which is why it runs as it does:
+Nothing is computed and no memory is used: meta tensors have only shapes. The counter counts matmuls, 2 m n p each, and
+nothing else; parts without a number are 0 here. Three pitfalls are the reason for this setup:
 
-* On a CPU, attention runs as one fused operation that it counts as 0. On meta tensors it is taken apart into matmuls.
-* 4-bit layers multiply inside bitsandbytes, where it does not look: the model is measured unquantised.
-* Its per-module figures mix forward and backward: modules are read from a forward pass alone.
+* On a CPU, attention runs as one fused operation that counts as 0. On meta tensors it is split into matmuls.
+* 4-bit layers multiply inside bitsandbytes, which the counter does not see: the model is measured unquantised.
+* The counts per module mix forward and backward: they are read from a forward pass only.
 
-torch, transformers and peft are imported when something is measured, and not before.
+torch, transformers and peft are imported only when something is measured.
 """
 
 import warnings
@@ -22,9 +22,9 @@ _ADAPTER_PARTS = ("lora_A", "lora_B")
 
 
 def count(workload: Workload) -> Counts:
-    """What torch counts; takes seconds.
+    """Return what torch counts; takes seconds.
 
-    With gradient checkpointing, gradients reach the embeddings' output, as PEFT has it.
+    With gradient checkpointing, gradients reach the embeddings' output, as with PEFT.
 
     Raises:
         UsageError: torch cannot run this shape.
@@ -32,7 +32,7 @@ def count(workload: Workload) -> Counts:
     import torch
 
     with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers rename things under each other
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers deprecate names that the other uses
         try:
             model = _model(workload)
             one = _forward(model, workload)
@@ -47,7 +47,7 @@ def count(workload: Workload) -> Counts:
 
 
 def model_of(shape: Architecture, **changes: Any) -> Any:
-    """A model of this shape, whose weights nobody has trained; `changes` to its configuration in transformers."""
+    """Return an untrained model of this shape; `changes` to its configuration in transformers."""
     import transformers
 
     untyped: Any = transformers
@@ -73,7 +73,7 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
 
 
 def _model(workload: Workload) -> Any:
-    """The model without weights, with its adapters."""
+    """Return the model without weights, with its adapters."""
     import logging
 
     import torch
@@ -83,7 +83,7 @@ def _model(workload: Workload) -> Any:
     if workload.numeric_head is not None:
         model.lm_head = torch.nn.Linear(shape.width, workload.numeric_head, bias=False)
     if workload.lora_rank:
-        # bitsandbytes, which peft imports, complains on a machine without a GPU of kernels that are not needed here.
+        # bitsandbytes, which peft imports, warns on a machine without a GPU about kernels that are not needed here.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         from peft import LoraConfig, get_peft_model
 
@@ -93,7 +93,7 @@ def _model(workload: Workload) -> Any:
 
 
 def _forward(model: Any, workload: Workload) -> Forward:
-    """A forward pass, by the modules of the first layer: all layers are alike."""
+    """Measure a forward pass by the modules of the first layer: all layers are alike."""
     import torch
 
     model.eval()
@@ -122,12 +122,12 @@ def _forward(model: Any, workload: Workload) -> Forward:
 
 
 def _step(model: Any, workload: Workload) -> int:
-    """Forward and backward, without a loss: its gradient is all ones."""
+    """Count forward and backward, without a loss: its gradient is all ones."""
     model.train()
     if workload.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if workload.lora_rank:
-            model.enable_input_require_grads()  # newer versions of transformers do so by themselves
+            model.enable_input_require_grads()  # newer versions of transformers do this themselves
 
     def run() -> None:
         _logits(model, workload.batch, workload.length).sum().backward()
@@ -139,7 +139,7 @@ def _step(model: Any, workload: Workload) -> int:
 
 
 def _continuation(model: Any, new: int, keys: int) -> int:
-    """One sequence: the last `new` of `keys` tokens, those before them being in the cache; logits of the last alone."""
+    """Count one sequence: the last `new` of `keys` tokens, with the others in the cache; logits of the last only."""
     import torch
     import transformers
 
@@ -157,14 +157,14 @@ def _continuation(model: Any, new: int, keys: int) -> int:
 def _logits(model: Any, batch: int, new: int, keys: int | None = None, **options: Any) -> Any:
     import torch
 
-    # A mask of its own: otherwise transformers would look at the tokens' values, and meta tensors have none.
+    # An explicit mask: otherwise transformers would read the tokens' values, and meta tensors have none.
     mask = torch.ones(batch, 1, new, new if keys is None else keys, dtype=torch.bool)
     ids = torch.zeros(batch, new, dtype=torch.long)
     return model(input_ids=ids, attention_mask=mask, **({"use_cache": False} | options)).logits
 
 
 def _counted(run: Any) -> dict[str, int]:
-    """FLOPs by module's dotted name; `Global` has them all."""
+    """Return FLOPs by the module's dotted name; `Global` has the total."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:

@@ -1,8 +1,8 @@
-"""The `official` convention: the course handout's rules, complete. It is the one that binds.
+"""The `official` convention: the course handout's rules, complete. It is the budget's default convention.
 
 Grouped-query attention counts as multi-head; lm_head gives logits for every token; the backward pass is exactly twice
-the forward pass, whatever learns and whatever is kept or recomputed for it; tokenising and computing positions are
-free, adding them is not. No rotary embedding, biases, loss or optimizer. Precision changes nothing.
+the forward pass, regardless of which weights learn and what is kept or recomputed; tokenising and computing positions
+are free, adding them is not. Rotary embedding, biases, loss and optimizer are not counted. Precision changes nothing.
 """
 
 from lvjobs.flops.rules import (
@@ -22,7 +22,7 @@ from lvjobs.flops.workload import Counts, Workload
 
 
 def count(workload: Workload) -> Counts:
-    """What the rules say of a step and of a forecast."""
+    """Return the counts of a step and of a forecast by these rules."""
     one = _pass(workload, workload.batch, workload.length, workload.length)
     return counts(
         workload,
@@ -33,7 +33,7 @@ def count(workload: Workload) -> Counts:
 
 
 def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
-    """A forward pass of `batch` sequences, each of `new` tokens that look at `keys` keys."""
+    """Count a forward pass of `batch` sequences, each of `new` tokens that attend to `keys` keys."""
     shape, rank = workload.shape, workload.lora_rank
     tokens, d = batch * new, shape.width
     widths = linears(shape, kv_width=shape.query_width)
@@ -55,5 +55,5 @@ def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
 
 
 def _adapter(tokens: int, inner: int, outer: int, rank: int) -> int:
-    """Down, up, the alpha / r scaling and the addition: 2 more an output element."""
+    """Count an adapter: down, up, and the alpha / r scaling and the addition, 2 more FLOPs an output element."""
     return matmul(tokens, inner, rank) + matmul(tokens, rank, outer) + 2 * tokens * outer

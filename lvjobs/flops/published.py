@@ -1,7 +1,7 @@
-"""The study that lvjobs replaces: what it printed, beside what its own formula gives.
+"""The figures that the published study printed, beside those of its own formula.
 
-What it printed is quoted where it is on record; no digit here was filled in. A row that the formula does not reproduce
-says why.
+Printed digits are quoted where they are on record; no digit here was filled in. A row that the formula does not
+reproduce has the reason.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row: `printed` empty where its digits are not on record, `formula` None where nothing gives it."""
+    """One printed row: `printed` is empty where its digits are not on record, `formula` None where none gives it."""
 
     name: str
     printed: str
@@ -27,19 +27,19 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTables:
-    """The study's Table 1 (one pass at 4 x 512, r 4), its Table 4 (training, FLOPs) and what else it printed."""
+    """The study's Table 1 (one pass at 4 x 512, r 4), its Table 4 (training, FLOPs) and its other printed figures."""
 
     table_1: tuple[PublishedRow, ...]
     table_4: tuple[PublishedRow, ...]
     elsewhere: tuple[PublishedRow, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the tables as JSON holds them."""
         return asdict(self)
 
 
 def published() -> PublishedTables:
-    """Every figure, the formula's computed now."""
+    """Return every figure; the formula's are computed now."""
     shape = architecture_of(MODEL)
     lora = published_formula.count(Workload(shape, BATCH, 512, 4))
     table_1 = (

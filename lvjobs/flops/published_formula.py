@@ -1,8 +1,9 @@
 """The `published-formula` convention: the published study's formula, to the last digit of its Table 1.
 
-It counts grouped-query attention as it is, lm_head on the *last* token of each sequence only, one square root a tensor
-in RMSNorm, and no adapter in the forward pass. Its cost of a LoRA step is the forward pass scaled by the adapters'
-share of weights, with no backward pass through the frozen layers; a step without adapters is three forward passes.
+It counts grouped-query attention as the model has it, lm_head on the *last* token of each sequence only, one square
+root a tensor in RMSNorm, and no adapter in the forward pass. Its cost of a LoRA step is the forward pass scaled by the
+adapters' share of weights, with no backward pass through the frozen layers; a step without adapters is three forward
+passes.
 """
 
 from lvjobs.flops.rules import ATTENTION, EXP, MLP, SQRT, SWIGLU, Forward, adapted, counts, generation, linears, matmul
@@ -10,7 +11,10 @@ from lvjobs.flops.workload import Counts, Workload
 
 
 def count(workload: Workload) -> Counts:
-    """What the published formula says of a step; of a forecast the study said nothing, so its forward pass is used."""
+    """Return the counts of a step by the published formula.
+
+    The study gave no formula for a forecast, so its forward pass is used.
+    """
     one = _pass(workload, workload.batch, workload.length, workload.length)
     return counts(
         workload,
@@ -21,7 +25,7 @@ def count(workload: Workload) -> Counts:
 
 
 def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
-    """A forward pass of `batch` sequences, each of `new` tokens that look at `keys` keys."""
+    """Count a forward pass of `batch` sequences, each of `new` tokens that attend to `keys` keys."""
     shape = workload.shape
     tokens, d = batch * new, shape.width
     widths = linears(shape, shape.kv_width)
@@ -43,9 +47,10 @@ def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
 
 
 def _lora_step(workload: Workload, forward: int) -> int:
-    """The forward pass x (1 + 2 lora / adapted), floored once: weights of the adapters over those that they adapt.
+    """Return forward pass x (1 + 2 lora / adapted), rounded down once.
 
-    The study adapted q and v, both taken as d x d; `all-linear` is the same ratio over all seven linears.
+    The ratio is the adapters' weights over those that they adapt. The study adapted q and v, both taken as d x d;
+    `all-linear` is the same ratio over all seven linears.
     """
     widths = linears(workload.shape, kv_width=workload.shape.query_width)
     names = adapted(workload.lora_targets)

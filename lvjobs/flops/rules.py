@@ -1,7 +1,7 @@
-"""What the conventions share: the handout's prices, a model's linears, one forward pass by parts, a generation's sum.
+"""The rules that conventions share: prices, a model's linears, one forward pass by parts, a generation's sum.
 
-Prices: an addition, subtraction, multiplication or division is 1 FLOP; an exponential or a square root 10; a matmul
-(m, n)(n, p) is m p (2n - 1).
+The prices are the course handout's: an addition, subtraction, multiplication or division is 1 FLOP; an exponential or a
+square root 10; a matmul (m, n)(n, p) is m p (2n - 1).
 """
 
 from collections.abc import Callable
@@ -13,22 +13,25 @@ from lvjobs.flops.workload import Counts, LoraTargets, Workload
 EXP = SQRT = 10
 
 SOFTMAX = 1 + EXP + 1 + 1
-"""A score: scaling, exponential, its place in the row's sum, division."""
+"""FLOPs per score: scaling, exponential, its addition to the row's sum, division."""
 
 SIGMOID = EXP + 1 + 1
-"""An element: exponential, 1 + it, division. A sign is free."""
+"""FLOPs per element: exponential, addition of 1, division. A sign is free."""
 
 SWIGLU = SIGMOID + 1 + 1
-"""An element between the MLP's matmuls: sigmoid, times the gate (SiLU), times the other branch."""
+"""FLOPs per element between the MLP's matmuls: sigmoid, times the gate (SiLU), times the other branch."""
 
 
 def matmul(m: int, n: int, p: int) -> int:
-    """(m, n)(n, p): m p dot products of n multiplications and n - 1 additions."""
+    """Return the FLOPs of (m, n)(n, p): m p dot products of n multiplications and n - 1 additions."""
     return m * p * (2 * n - 1)
 
 
 def linears(shape: Architecture, kv_width: int) -> dict[str, tuple[int, int]]:
-    """The (input, output) widths of one layer's linears, with keys and values as wide as a convention has them."""
+    """Return the (input, output) widths of one layer's linears.
+
+    `kv_width` is the width that the convention gives to keys and values.
+    """
     d, q, f = shape.width, shape.query_width, shape.intermediate
     return {
         "q": (d, q),
@@ -46,13 +49,17 @@ MLP = ("gate", "up", "down")
 
 
 def adapted(targets: LoraTargets) -> tuple[str, ...]:
-    """The linears of a layer that carry an adapter."""
+    """Return the linears of a layer that carry an adapter."""
     return ("q", "v") if targets == "qv" else (*ATTENTION, *MLP)
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass by parts; `lora` is one layer's, `residual` its two additions', `head` lm_head's."""
+    """The FLOPs of one forward pass by parts.
+
+    `lora` is one layer's, `residual` its two additions', `head` lm_head's. `attention`, `mlp`, `norm` and `residual`
+    are per layer too, with `norm` for one RMSNorm.
+    """
 
     layers: int
     embedding: int
@@ -65,17 +72,17 @@ class Forward:
 
     @property
     def layer(self) -> int:
-        """One layer without its adapters."""
+        """Return the FLOPs of one layer without its adapters."""
         return self.attention + self.mlp + 2 * self.norm + self.residual
 
     @property
     def total(self) -> int:
-        """The whole pass."""
+        """Return the FLOPs of the whole pass."""
         return self.embedding + self.layers * (self.layer + self.lora) + self.norm + self.head
 
 
 def counts(workload: Workload, forward: Forward, backward: int, generation: int) -> Counts:
-    """What a convention says of a workload; inference has no backward pass."""
+    """Return a convention's counts of a workload; inference has no backward pass."""
     if workload.inference:
         backward = 0
     return Counts(
@@ -94,15 +101,16 @@ def counts(workload: Workload, forward: Forward, backward: int, generation: int)
 
 
 def generation(workload: Workload, cost: Callable[[int, int], int]) -> int:
-    """The forecast of one series.
+    """Return the FLOPs of the forecast of one series.
 
     Args:
-        workload: How long the prompt and the forecast are, how many samples it has, and whether there is a cache.
-        cost: FLOPs of one pass of one sequence over so many new tokens that look at so many keys. A polynomial of at
-            most the second degree in either.
+        workload: The lengths of the prompt and of the forecast, the number of samples, and whether there is a cache.
+        cost: FLOPs of one pass of one sequence over so many new tokens that attend to so many keys. It must be a
+            polynomial of at most the second degree in either.
 
-    The pass over the prompt gives the first new token; each further pass gives one more: with a cache over the newest
-    token alone, without one over everything again. With a cache the prompt goes through once, however many samples.
+    The pass over the prompt gives the first new token; each further pass gives one more. With a cache a further pass
+    reads only the newest token, without one it reads everything again. With a cache the prompt is read once for all
+    samples.
     """
     prompt, new, samples = workload.prompt_tokens, workload.new_tokens, workload.samples
     if not workload.kv_cache:
@@ -111,9 +119,9 @@ def generation(workload: Workload, cost: Callable[[int, int], int]) -> int:
 
 
 def series_sum(polynomial: Callable[[int], int], start: int, terms: int) -> int:
-    """polynomial(start) + polynomial(start + 1) + ..., from its first three values alone (Newton's series).
+    """Return the sum of polynomial(start), polynomial(start + 1), ... (`terms` terms), from its first three values.
 
-    Exact up to the second degree. Three values, because each may have to be measured.
+    By Newton's series, exact up to the second degree. Only three values are used, because each may have to be measured.
     """
     if terms < 1:
         return 0
@@ -123,5 +131,5 @@ def series_sum(polynomial: Callable[[int], int], start: int, terms: int) -> int:
     return (
         terms * value[0]
         + terms * (terms - 1) // 2 * first
-        + terms * (terms - 1) * (terms - 2) // 6 * second  # a product of three neighbours: 6 divides it
+        + terms * (terms - 1) * (terms - 2) // 6 * second  # a product of three neighbours is divisible by 6
     )

@@ -1,4 +1,4 @@
-"""Counts side by side for a terminal; plain text in a pipe."""
+"""FLOP counts side by side for a terminal; plain text in a pipe."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _ANY_WIDTH = 10_000
 
 
 def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], console: Console | None = None) -> None:
-    """Print a column for each convention: in full where they fit, else to four digits, last with names on two lines."""
+    """Print a column for each convention: in full where they fit, else to four digits, or with names on two lines."""
     console = console or _console()
     _say(console, f"{model}: {_described(workload)}")
     rows = [(part.replace("_", " "), [getattr(counts, part) for counts in results.values()]) for part in PARTS]
@@ -35,7 +35,7 @@ def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], 
 
 
 def print_published(found: PublishedTables, console: Console | None = None) -> None:
-    """What the study printed, what its formula gives, and why where they differ."""
+    """Print the study's figures, those of its formula, and the reasons where they differ."""
     console = console or _console()
     for title, figures, style in (
         ("Table 1: one pass over 4 x 512 tokens of Qwen2.5-0.5B, r 4", found.table_1, "{:,}"),
@@ -91,5 +91,5 @@ def _console() -> Console:
 
 
 def _say(console: Console, line: str) -> None:
-    """A sentence that a program may read whole."""
+    """Print a sentence without wrapping it, so that a program can read it."""
     console.print(line, soft_wrap=True, markup=False)

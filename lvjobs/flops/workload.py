@@ -1,4 +1,4 @@
-"""What is to be counted, and what a convention makes of it."""
+"""The work to count, and the counts that a convention gives for it."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
@@ -13,7 +13,7 @@ LORA_TARGETS: tuple[LoraTargets, ...] = ("qv", "all-linear")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "nf4")
 
 _MOST = 10**9
-"""A bound on every size: beyond it lies only a slip of the finger, and numbers that nobody can read."""
+"""A bound on every size: a larger number can only be a typing error, and its counts would be unreadable."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class Workload:
 
     Attributes:
         shape: The model.
-        batch: Sequences a step.
-        length: Tokens of each.
-        lora_rank: Of the adapters, the only weights that learn; 0: none, and every weight learns.
-        lora_targets: Which linears of a layer carry one: q and v, or all seven.
+        batch: Sequences per step.
+        length: Tokens per sequence.
+        lora_rank: Rank of the adapters, the only weights that learn; 0: no adapters, and every weight learns.
+        lora_targets: The linears of a layer that carry an adapter: q and v, or all seven.
         precision: Of the frozen weights; `nf4` has to be unpacked at each use.
-        gradient_checkpointing: Layers keep their inputs alone and run again in the backward pass.
+        gradient_checkpointing: Layers keep only their inputs and run again in the backward pass.
         numeric_head: The number of tokens that lm_head is restricted to; None: the whole vocabulary.
-        prompt_tokens: Of the one series that `generation` forecasts.
-        new_tokens: What it writes.
-        samples: How often it writes that; the samples share the keys and values of one prompt.
-        kv_cache: Whether it keeps the keys and values of what was read.
-        inference: Nothing learns: no backward pass.
+        prompt_tokens: Tokens of the series that `generation` forecasts from.
+        new_tokens: Tokens that it generates.
+        samples: How many forecasts it generates; they share the keys and values of one prompt.
+        kv_cache: Whether it keeps the keys and values of the tokens that were read.
+        inference: No weight learns, and there is no backward pass.
 
     Raises:
-        UsageError: sizes that are none, or nf4 weights that are to learn.
+        UsageError: a size is out of range, an option is unknown, or nf4 weights would have to learn.
     """
 
     shape: Architecture
@@ -74,26 +74,26 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Of one step."""
+        """Return the tokens of one step."""
         return self.batch * self.length
 
     @property
     def head(self) -> int:
-        """Logits a token."""
+        """Return the logits per token."""
         return self.shape.vocabulary if self.numeric_head is None else self.numeric_head
 
     @property
     def full_fine_tuning(self) -> bool:
-        """Whether every weight learns."""
+        """Return whether every weight learns."""
         return not self.lora_rank and not self.inference
 
 
 @dataclass(frozen=True)
 class Counts:
-    """FLOPs of a workload by one convention; all but `generation` are of one step over the whole batch.
+    """The FLOPs of a workload by one convention; all but `generation` are of one step over the whole batch.
 
-    forward = embedding + layers x layer + final + lora_forward, and step = forward + backward. `norm` is one RMSNorm,
-    of which a layer has two and `final` one. `generation` is the forecast of one series, all samples of it.
+    forward = embedding + layers x layer + final + lora_forward, and step = forward + backward. `norm` is one RMSNorm; a
+    layer has two and `final` has one. `generation` is the forecast of one series, with all its samples.
     """
 
     embedding: int
@@ -109,7 +109,7 @@ class Counts:
     generation: int
 
     def as_dict(self) -> dict[str, int]:
-        """Name to FLOPs, in this order."""
+        """Return name -> FLOPs, in the order of the fields."""
         return {name: getattr(self, name) for name in PARTS}
 
 

@@ -1,4 +1,4 @@
-"""Runs that are over, and those that are not: a pass reads the rows of these alone."""
+"""Closed runs, and all others: a reconcile pass reads only the rows of the others."""
 
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,20 +14,20 @@ from lvjobs.study.words import RunState
 _SET = "closed set"
 
 MOST_NAMED = 5000
-"""Of more runs than that, all rows are read."""
+"""For more run ids than this, all rows are read."""
 
 _VARIABLES = 900
-"""SQLite takes no more than 999 in a statement before its release 3.32, which clusters of today may have."""
+"""SQLite before release 3.32, which clusters may still have, accepts at most 999 variables in a statement."""
 
 
 class Closing:
-    """What a transaction knows of closed runs. What is read of the others is kept until it changes."""
+    """The part of a transaction for closed runs. It keeps what it read of the others until that changes."""
 
     _connection: Connection
     _known: dict[str, Any]
 
     def unclosed(self) -> list[RunRecord]:
-        """The runs that are not closed, in the order they were made."""
+        """Return the runs that are not closed, in the order in which they were declared."""
         return list(self._unclosed().values())
 
     def _unclosed(self) -> dict[str, RunRecord]:
@@ -40,12 +40,12 @@ class Closing:
         return kept
 
     def _reopened(self, run_ids: Iterable[str]) -> None:
-        """Something of these runs changed: a trigger has seen to it that none of them is closed."""
+        """Forget the cached open runs if one of these was closed: a trigger has reopened each run that changed."""
         if not self._known.get("unclosed", {}).keys() >= set(run_ids):
             self._known.pop("unclosed", None)
 
     def close_runs(self, closed: Sequence[Closed]) -> None:
-        """Say of runs that they are over, and what they came to."""
+        """Mark runs as closed, with their summary rows and tallies."""
         self._known.pop("unclosed", None)
         if closed:
             token = {"key": _SET, "value": secrets.token_hex(6)}
@@ -54,35 +54,36 @@ class Closing:
             self._connection.execute(insert(tables.closed), rows)
 
     def reopen_all(self) -> None:
-        """Forget what was closed: it is worked out anew."""
+        """Mark every run as not closed, so that all results are computed again."""
         self._known.pop("unclosed", None)
         self._connection.execute(delete(tables.closed))
 
     def closed_mark(self) -> tuple[int, str]:
-        """How many are closed, and a token drawn when the last ones were: the same for the same set, and for no other.
+        """Return how many runs are closed, and a token that was drawn when the last ones were closed.
 
-        Nor for that of an older copy of runs.db that was put in its place, or of one that was made anew.
+        The pair is the same only for the same set. An older copy of runs.db, or one that was made again, has another
+        token.
         """
         count = self._connection.execute(select(func.count()).select_from(tables.closed)).scalar_one()
         query = select(tables.settings.c.value).where(tables.settings.c.key == _SET)
         return int(count), self._connection.execute(query).scalar() or ""
 
     def closed_rows(self) -> list[str]:
-        """The summary's rows of closed runs, as JSON, in the order in which the runs were made."""
+        """Return the summary's rows of closed runs, as JSON, in the order in which the runs were declared."""
         query = select(tables.closed.c.row).join(tables.runs, tables.runs.c.id == tables.closed.c.run_id)
         return list(self._connection.execute(query.order_by(tables.runs.c.ordinal)).scalars())
 
     def closed_tallies(self) -> list[str]:
-        """What each closed run adds to sums, as JSON."""
+        """Return each closed run's contribution to sums, as JSON."""
         return list(self._connection.execute(select(tables.closed.c.tally).order_by(tables.closed.c.number)).scalars())
 
     def closed_among(self, run_ids: Collection[str]) -> set[str]:
-        """Those of these runs that are closed."""
+        """Return which of these runs are closed."""
         rows = rows_among(self._connection, select(tables.closed.c.run_id), tables.closed.c.run_id, run_ids)
         return {row["run_id"] for row in rows}
 
     def cell_states(self) -> dict[str, dict[RunState, int]]:
-        """How many of each stage's runs stand how."""
+        """Return how many runs of each stage are in which state."""
         runs, cells = tables.runs.c, tables.cells.c
         query = select(cells.stage, runs.state, func.count()).join_from(tables.cells, tables.runs)
         found: dict[str, dict[RunState, int]] = {}
@@ -91,7 +92,7 @@ class Closing:
         return found
 
     def find_runs(self, run_ids: Collection[str]) -> list[RunRecord]:
-        """Those of these runs that there are, closed or not, in the order they were made."""
+        """Return those of these runs that exist, closed or not, in the order in which they were declared."""
         open_, wanted = self._unclosed(), set(run_ids)
         found = [open_[run_id] for run_id in wanted & open_.keys()]
         if missing := wanted - open_.keys():
@@ -101,7 +102,7 @@ class Closing:
 
 
 def rows_of(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
-    """Rows by column. Each row by itself would list its columns anew: half the time of reading many."""
+    """Yield rows by column. The columns are listed once: listing them for each row took half of the time."""
     columns = tuple(result.keys())
     for row in result:
         yield dict(zip(columns, row, strict=True))
@@ -110,7 +111,10 @@ def rows_of(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
 def rows_among(
     connection: Connection, query: Select[Any], column: Column[str], values: Collection[str]
 ) -> Iterator[dict[str, Any]]:
-    """The query's rows whose `column` has one of these values; sorted as the query says within parts of them."""
+    """Yield the query's rows whose `column` has one of these values.
+
+    The query's own order holds only within each part of `values`, not over all parts.
+    """
     wanted = sorted(set(values))
     if len(wanted) > MOST_NAMED:
         known = frozenset(wanted)

@@ -1,4 +1,4 @@
-"""runs.db as a file: whether it is sound, a consistent copy of it, and putting it aside. The caller holds the lease."""
+"""runs.db as a file: whether it is sound, a consistent copy of it, and renaming it. The caller holds the lease."""
 
 import os
 import sqlite3
@@ -13,12 +13,12 @@ from lvjobs.files import aside_of, create_new, fsync_directory, link_new
 from lvjobs.ledger.database import HEAD, LedgerError
 
 _JOURNAL = "-journal"
-"""What SQLite leaves beside the file when a write was cut short: it belongs to that file and to no other."""
+"""The file that SQLite leaves beside runs.db when a write was interrupted. It belongs to that file only."""
 
 
 @dataclass(frozen=True)
 class Soundness:
-    """What the file says of itself. `problems` are SQLite's words, empty where it is sound; `revision` its schema."""
+    """The state of the file. `problems` are SQLite's words, empty where it is sound; `revision` is its schema."""
 
     revision: str | None
     epoch: int | None
@@ -26,14 +26,14 @@ class Soundness:
 
     @property
     def is_current(self) -> bool:
-        """Whether this lvjobs can read it as it is."""
+        """Return whether this lvjobs can read the file as it is."""
         return not self.problems and self.revision == HEAD
 
 
 def examine(path: Path, *, frozen: bool = False) -> Soundness:
-    """Look through the whole file. Nothing is migrated; a write that was cut short is rolled back.
+    """Check the whole file. It is not migrated; an interrupted write is rolled back.
 
-    `frozen`: it lies where nothing can be written, and is read as it is.
+    `frozen`: the file is in a place where nothing can be written, and is read as it is.
     """
     try:
         with closing(_open(path, "mode=ro&immutable=1" if frozen else "mode=rw")) as connection:
@@ -60,10 +60,10 @@ def _one(connection: sqlite3.Connection, query: str) -> str | None:
 
 
 def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
-    """Copy the ledger to `target`, whole, checked and durable. `where`: see `StudyContext.where`.
+    """Copy the ledger to `target`, complete, checked and durable. `where`: see `StudyContext.where`.
 
     Raises:
-        UsageError: there is something at `target` already, or it cannot be written.
+        UsageError: `target` exists already, or it cannot be written.
         LedgerError: the ledger, or the copy, is not sound. No copy is left.
     """
     aside, check = aside_of(target), remedies.LEDGER_CHECK(*where)
@@ -96,11 +96,14 @@ def _sync(path: Path) -> None:
 
 
 def put_aside(path: Path, word: str) -> Iterator[Path]:
-    """Rename the ledger, and what SQLite left beside it, so that nothing of it is taken for another's; where to.
+    """Rename the ledger and the file that SQLite left beside it, and yield the new paths.
 
-    `word` makes the new names: `runs.db.<word>.aside`.
+    `word` makes the new names: `runs.db.<word>.aside`. No leftover can then be mistaken for part of another ledger.
+
+    Raises:
+        UsageError: a file with the new name exists.
     """
-    for name in (path.name + _JOURNAL, path.name):  # a journal without its file does no harm, the reverse does
+    for name in (path.name + _JOURNAL, path.name):  # a journal without its database is harmless; the reverse is not
         old = path.with_name(name)
         new = path.with_name(f"{path.name}.{word}.aside{name.removeprefix(path.name)}")
         if old.exists():

@@ -1,7 +1,7 @@
-"""Opening runs.db, under the lease.
+"""The opening of runs.db, under the lease.
 
-Rollback journal, never WAL (WAL's shared memory does not exist on a network file system); every transaction is
-`BEGIN IMMEDIATE` and first checks that the lease's epoch is still the ledger's.
+Rollback journal, never WAL: WAL's shared memory does not exist on a network file system. Every transaction is `BEGIN
+IMMEDIATE` and first checks that the lease's epoch is still the ledger's.
 """
 
 import os
@@ -25,23 +25,23 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import StudyLayout
 
 HEAD = "0009"
-"""The newest migration: checked without loading alembic, which only an old or new file needs."""
+"""The newest migration. It is compared without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0
 
 
 class LedgerError(LvjobsError):
-    """runs.db cannot be used."""
+    """A runs.db that cannot be used."""
 
 
 Keep = Callable[[Sequence[Memo]], None]
-"""Puts memos beside the runs that they are of."""
+"""A function that writes backup records beside their runs."""
 
 
 class Ledger:
-    """An open runs.db, under a lease whose number is `epoch`. `keep` is called after each commit that changed runs.
+    """An open runs.db, under a lease whose number is `epoch`.
 
-    `where`: see `lvjobs.study.config.StudyContext.where`.
+    `keep` is called after each commit that changed runs. `where`: see `lvjobs.study.config.StudyContext.where`.
     """
 
     def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> None:
@@ -53,10 +53,11 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One atomic piece of work.
+        """Open one atomic transaction.
 
         Raises:
             LeaseLost: a later holder of the lease has opened the ledger; nothing is written.
+            LedgerError: runs.db cannot be written; nothing is changed.
         """
         try:
             with self._engine.begin() as connection:
@@ -65,7 +66,7 @@ class Ledger:
                 yield transaction
                 memos = memos_of(transaction, transaction.touched) if self._keep else []
         except BaseException as error:
-            self._known.clear()  # what was read after a change that is undone
+            self._known.clear()  # it may hold what was read after a change that is now rolled back
             if not isinstance(error, OperationalError):
                 raise
             raise LedgerError(
@@ -87,7 +88,9 @@ class Ledger:
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
 
     def _check_claims(self, epoch: int) -> None:
-        """Refuse to write where no process can have claimed the ledger's epoch: typing again would not help.
+        """Refuse to write where no process can have claimed the ledger's epoch.
+
+        Typing the command again would not help then.
 
         Raises:
             LeaseLost: the newest claim of the lease is older than the epoch.
@@ -112,17 +115,18 @@ def _is_epoch() -> Any:
 
 
 def open_ledger(path: Path, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> Ledger:
-    """Open (make, migrate) the ledger at `path`; the caller holds the lease numbered `epoch`. `where`: see `Ledger`.
+    """Open the ledger at `path`, and create or migrate it where needed. The caller holds the lease numbered `epoch`.
 
-    An older schema is copied to `runs.db.<revision>.bak` and migrated.
+    A ledger with an older schema is copied to `runs.db.<revision>.bak` before it is migrated. `keep`, `where`: see
+    `Ledger`.
 
     Raises:
-        LedgerError: not a ledger, newer than this lvjobs, or not readable.
+        LedgerError: the file is no ledger, is newer than this lvjobs, or cannot be read.
         LeaseLost: see `Ledger.transaction`.
     """
     engine = _engine(path.absolute())
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would let others read it for a moment
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite itself would let others read it for a moment
         path.chmod(0o600)
         revision = _revision(engine) if path.stat().st_size else None
         if revision != HEAD:
@@ -144,12 +148,12 @@ def open_ledger(path: Path, epoch: int, keep: Keep | None = None, where: Sequenc
 
 @lru_cache(maxsize=4)
 def _engine(path: Path) -> Engine:
-    """Return the engine of a file: the same one each time, because it keeps the statements that it has compiled.
+    """Return the engine of a file, always the same one because it keeps the statements that it has compiled.
 
     It has one connection, from the first transaction until `Ledger.close`.
     """
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # not as text, in which a ? or %20 of the path has a meaning
+        URL.create("sqlite", database=str(path)),  # not as text: a ? or %20 in the path would then have a meaning
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,

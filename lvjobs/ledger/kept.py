@@ -1,4 +1,4 @@
-"""The tables that parts of the product keep between passes, read and written as these parts' own records."""
+"""The tables that parts of the product keep between reconcile passes, read and written as their own records."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
@@ -26,21 +26,21 @@ KeptTable = Literal[
 
 
 class Keeping:
-    """The rows of a transaction's kept tables. The fields of a record are the columns, and may be more than these."""
+    """The rows of a transaction's kept tables. A record's fields include the columns; it may have more fields."""
 
     _connection: Connection
 
     def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
-        """Return the rows with these values, in the order in which they were written; all where none are named."""
+        """Return the rows with these values, in the order in which they were written; all where none is given."""
         query = select(tables.metadata.tables[table]).filter_by(**where).order_by(text("rowid"))
         return [kind(**row) for row in rows_of(self._connection.execute(query))]
 
     def row(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> _Record | None:
-        """Return the one row that there may be with these values."""
+        """Return the row with these values, or None. At most one row may have them."""
         return next(iter(self.rows(table, kind, **where)), None)
 
     def set_rows(self, table: KeptTable, records: Iterable[Any], **where: Any) -> None:
-        """Write rows in the place of those with these values; of all where none are named."""
+        """Replace the rows that have these values; all where none is given."""
         known = tables.metadata.tables[table]
         self._connection.execute(delete(known).filter_by(**where))
         rows = [{column.name: getattr(record, column.name) for column in known.columns} for record in records]

@@ -1,12 +1,12 @@
-"""The lease: at most one process at a time makes a pass over a study.
+"""The lease: at most one process at a time makes a reconcile pass over a study.
 
-A lease is a numbered claim, `lease/000042`, that exactly one process wins (see `lvjobs.files.create_exclusive`).
-Its holder rewrites it every few seconds; whoever wants it next takes the following number once the claim says
-`released`, or has not changed for a whole term *on the observer's own monotonic clock*: two hosts' clocks are never
-compared. A holder on this machine whose process is gone is not waited for.
+A lease is a numbered claim, `lease/000042`, that exactly one process wins (see `lvjobs.files.create_exclusive`). Its
+holder rewrites the claim every few seconds. The next process takes the following number once the claim says `released`,
+or has not changed for a whole term *on the observer's own monotonic clock*: two hosts' clocks are never compared. A
+holder on this machine whose process has ended is not waited for.
 
-The number doubles as the epoch that every ledger transaction checks, so a holder that slept through its term
-(a laptop lid, SIGSTOP, a hung file system) finds that it may not write.
+The number is also the epoch that every ledger transaction checks. So a holder that was suspended for longer than its
+term (a closed laptop, SIGSTOP, a hung file system) finds that it may not write.
 """
 
 import json
@@ -29,25 +29,26 @@ _POLL_SECONDS = 0.05
 _KEEP = 3
 _TICKS = ":ticks:"
 _AHEAD = 10_000
-"""Claims that a copied lease skips: runs.db may have been copied later, and then knows a later epoch."""
+"""The claims that a copied lease skips: runs.db may have been copied later, and then has a later epoch."""
 
 
 class LeaseTaken(LvjobsError):
-    """Another process is making a pass and did not end it in the time this one was willing to wait."""
+    """A lease that another process still held when this process stopped waiting for it."""
 
 
 class LeaseLost(LvjobsError):
-    """This process was thought dead, and another took over: nothing it wanted to write was written."""
+    """A lease that another process took because this one seemed to have ended. Nothing more was written."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lease. `machine` tells two PID namespaces apart; `started` a PID from its later reuse.
+    """The process that holds a lease. `machine` separates two PID namespaces; `started` a PID from its later reuse.
 
     `machine` ends in `:ticks:INODE:PATH`, and `started` is in clock ticks since the boot, which setting the clock does
     not change. Inode and path are those of the lease's directory: they show whether a claim was copied with the study.
-    Older releases wrote a wall-clock time, and no `:ticks:`. The fields stay the same: such a release takes a claim
-    with another field for one that nobody holds.
+
+    Older releases wrote a wall-clock time, and no `:ticks:`. The fields must stay the same: such a release treats a
+    claim with an unknown field as held by nobody.
     """
 
     host: str
@@ -59,7 +60,7 @@ class Holder:
 
     @classmethod
     def this_process(cls, directory: Path) -> "Holder":
-        """Return the process that asks for the lease in `directory`."""
+        """Return the process that requests the lease in `directory`, which is this one."""
         pid, path = os.getpid(), directory.resolve()
         ticks = start_ticks(pid)
         assert ticks is not None, "a process that asks is alive"
@@ -75,17 +76,17 @@ class Holder:
         return bool(place) and place != str(path) and inode != str(path.stat().st_ino)
 
     def is_known_dead(self) -> bool:
-        """Return whether the holder ran on this very machine and its process is no more."""
+        """Return whether the holder ran on this machine and its process has ended."""
         name, in_ticks, _ = self.machine.partition(_TICKS)
         if name != machine():
             return False
         ticks = start_ticks(self.pid)
-        # By an older release's wall-clock time a reused PID cannot be told from a clock that was set: wait for a term.
+        # An older release's wall-clock time cannot tell a reused PID from a clock that was set: wait for a term.
         return ticks is None or (bool(in_ticks) and ticks != self.started)
 
 
 def machine() -> str:
-    """This machine since it was booted, and the processes that may know of one another there."""
+    """Return a name of this machine, of its boot, and of the PID namespace whose processes can see each other."""
     return f"{boot_id()}:{Path('/proc/self/ns/pid').readlink()}"
 
 
@@ -110,14 +111,14 @@ def _newest(directory: Path) -> tuple[int, str]:
 
 def _parse(text: str) -> Holder | None:
     try:
-        known = {item.name for item in fields(Holder)}  # a newer release may write more
+        known = {item.name for item in fields(Holder)}  # a newer release may write more fields
         return Holder(**{key: value for key, value in json.loads(text).items() if key in known})
     except (ValueError, TypeError, AttributeError):
         return None
 
 
 class Lease:
-    """A held lease; a context manager that beats while it is open and says `released` when it is left."""
+    """A held lease: a context manager that sends heartbeats while it is open and writes `released` at its end."""
 
     def __init__(self, directory: Path, number: int, holder: Holder, term: float) -> None:
         self.number = number
@@ -138,20 +139,20 @@ class Lease:
         self._thread.join()
         try:
             write_atomic(self._path, json.dumps(asdict(replace(self._holder, released=True))))
-        except OSError:  # a full disk. A claim that is empty is nobody's either, and takes no room
-            with suppress(OSError):  # one that is gone or read-only: the next finds this process dead, or waits a term
+        except OSError:  # a full disk. An empty claim is also held by nobody, and needs no space
+            with suppress(OSError):  # one that is gone or read-only: the next finds this process ended, or waits a term
                 os.truncate(self._path, 0)
 
     @property
     def is_current(self) -> bool:
-        """Whether no later number was claimed. A hint for stopping early; the epoch in the ledger is the guard."""
+        """Return whether no later number was claimed: a hint for stopping early. The ledger's epoch is the guard."""
         return not self._path.with_name(f"{self.number + 1:06d}").exists()
 
     def _beat(self) -> None:
         beat = 0
         while not self._leaving.wait(self._term / _BEATS_PER_TERM) and self.is_current:
             beat += 1
-            with suppress(OSError):  # a full disk: the next beat may find room
+            with suppress(OSError):  # a full disk: the next heartbeat may find space
                 write_atomic(self._path, json.dumps(asdict(replace(self._holder, beat=beat))))
 
 
@@ -165,8 +166,15 @@ def acquire(
 ) -> Lease:
     """Take the lease in `directory`, waiting at most `wait` seconds for it.
 
+    Args:
+        directory: The lease's directory; it is created if missing.
+        wait: Seconds; 0 tries once.
+        term: Seconds without a change after which a claim counts as abandoned.
+        clock: A monotonic clock, in seconds.
+        sleep: A function that sleeps for so many seconds.
+
     Raises:
-        LeaseTaken: it is held, and its holder showed signs of life.
+        LeaseTaken: another process still held the lease after `wait` seconds.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     holder = Holder.this_process(directory)
@@ -174,7 +182,7 @@ def acquire(
     while True:
         try:
             number, text = _newest(directory)
-        except FileNotFoundError:  # the claim was cleaned up between listing and reading: a newer one is there
+        except FileNotFoundError:  # the claim was removed between listing and reading: there is a newer one
             continue
         if text != seen:
             seen, since = text, clock()
@@ -194,7 +202,7 @@ def acquire(
 
 
 def _clean(directory: Path, number: int) -> None:
-    """Old claims are of no use; a few are kept for whoever looks at what happened."""
+    """Remove old claims, except a few that help to find out what happened."""
     for path in directory.iterdir():
         if path.name.isdigit() and int(path.name) <= number - _KEEP:
             path.unlink(missing_ok=True)

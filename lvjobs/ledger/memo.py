@@ -1,6 +1,7 @@
-"""What runs.db knows of one run and nothing else in its directory tells: `ledger.json` there, for `ledger rebuild`.
+"""The backup record of a run: `ledger.json` in its directory, with what only runs.db knows, for `ledger rebuild`.
 
-Written after each commit that changed any of it. What journals say of an attempt is not in it: they are the witness.
+It is written after each commit that changed any of it. It omits what journals contain about an attempt: the journals
+are the record of that.
 """
 
 import json
@@ -24,7 +25,9 @@ _ATTEMPT = (
     *("id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause", "evidence"),
     *("allocated_seconds", "gpus", "sharing"),
 )
-"""What a pass concluded. An attempt that claimed no generation has a little more: no journal tells it."""
+"""The conclusions of reconcile passes. An attempt that claimed no generation has a little more (`_UNCLAIMED`), because
+no journal has it.
+"""
 
 _UNCLAIMED = ("resumed_from", "checkpoint_step")
 _AT_REST = (RunState.HELD, RunState.PAUSED, RunState.CANCELLED)
@@ -32,7 +35,7 @@ _AT_REST = (RunState.HELD, RunState.PAUSED, RunState.CANCELLED)
 
 @dataclass(frozen=True)
 class Memo:
-    """The rows of one run, as far as they are kept: `run` without its config, attempts without what journals say."""
+    """The kept rows of one run: `run` without its config, attempts without what journals contain."""
 
     run: RunRecord
     attempts: Sequence[AttemptRecord] = ()
@@ -40,12 +43,12 @@ class Memo:
     members: Sequence[Member] = ()
     reservation: WorkCounts | None = None
     cells: Mapping[str, int] = field(default_factory=dict)
-    """Its place in each stage that compares it."""
+    """The run's place in each stage that compares it."""
 
     def to_json(self) -> str:
-        """One JSON object; the same text for the same rows."""
+        """Return one JSON object as text; the same text for the same rows."""
         run = {key: getattr(self.run, key) for key in _RUN}
-        if self.run.state in _AT_REST:  # any other reason is the queue's, and changes all the time
+        if self.run.state in _AT_REST:  # any other reason is the queue's, and changes often
             run["reason"] = self.run.reason
         value = {
             "schema": SCHEMA,
@@ -60,7 +63,7 @@ class Memo:
 
 
 def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
-    """What there is to keep of these runs, those of them that exist."""
+    """Return the backup records of those of these runs that exist."""
     if not run_ids:
         return []
     attempts: dict[str, list[AttemptRecord]] = defaultdict(list)
@@ -95,12 +98,12 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
 
 
 def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
-    """The memo that `Memo.to_json` wrote, for a run of this configuration.
+    """Return the backup record that `Memo.to_json` wrote, for a run of this configuration.
 
-    Keys that a newer release wrote are passed over.
+    Keys that a newer release wrote are ignored.
 
     Raises:
-        ValueError: the text is no memo.
+        ValueError: the text is no backup record.
     """
     try:
         value = json.loads(text)

@@ -1,4 +1,4 @@
-"""Rows, and what memos have of them, become records."""
+"""The conversion of rows, and of their form in backup records, to records."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ _Record = TypeVar("_Record", RunRecord, AttemptRecord, Member, StageRecord)
 
 
 def current_rates(rates: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
-    """Return a run's rates with each convention under the name that it has now."""
+    """Return a run's rates with each convention under its current name."""
     return {FORMER_CONVENTIONS.get(name, name): rate for name, rate in rates.items()}
 
 
@@ -32,7 +32,7 @@ _READERS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
 
 
 def record_of(kind: type[_Record], values: dict[str, Any]) -> _Record:
-    """Return the record with these values, as a row or a memo has them: words become enums, in place."""
+    """Return the record with these values, as a row or a backup record has them. Words become enums in place."""
     for name, read in _READERS[kind].items():
         if values.get(name) is not None:
             values[name] = read(values[name])

@@ -1,4 +1,4 @@
-"""The rows of runs.db as other rooms see them. Times are seconds since the epoch, FLOPs are integers."""
+"""The rows of runs.db as other packages see them. Times are seconds since the epoch, FLOPs are integers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,16 +12,17 @@ from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberStat
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One training. `profile` and `resources` are what its next submission requests.
+    """One run. `profile` and `resources` are what its next submission requests.
 
     `typed` is what the user typed over study.toml when it was last submitted or resumed (`lvjobs.study.current`).
-    `declared` holds the values of `config` that the run was declared with and that were changed since: its fingerprint
-    is of these.
+    `declared` holds the values of `config` that the run was declared with and that were changed since: the fingerprint
+    is computed from these.
 
-    `rates` (convention -> kind of work -> FLOPs a unit, see `WorkCounts`) are fixed when the run is declared; empty
-    for a task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
+    `rates` (convention -> kind of work -> FLOPs a unit, see `WorkCounts`) are fixed when the run is declared; empty for
+    a task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
+
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
-    count; it moves on when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
+    count; it increases when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
     profile's file as it was last submitted; empty for a profile that is no file of the user's, and for runs that an
     older release declared.
     """
@@ -50,12 +51,12 @@ class RunRecord:
 
     @property
     def submitted_by(self) -> str:
-        """The profile as it was last submitted: the hash of its copy, or else its name or file."""
+        """Return the profile as it was last submitted: the hash of its copy, or else its name or file."""
         return self.profile_copy or self.profile
 
     @cached_property
     def configuration(self) -> RunConfig:
-        """Return `config`, typed. It is parsed when it is asked for: most runs of a pass are never asked."""
+        """Return `config` as a `RunConfig`. It is parsed on first use: most runs of a pass do not need it."""
         return RunConfig.model_validate(self.config)
 
     @property
@@ -66,18 +67,18 @@ class RunRecord:
 
     @property
     def steps(self) -> int:
-        """How many steps make the run complete."""
+        """Return how many steps make the run complete."""
         return int(self.config["steps"])
 
     @property
     def checkpoint_every(self) -> int:
-        """Steps between two checkpoints: what one death can cost."""
+        """Return the steps between two checkpoints: the most steps that one failure can cost."""
         return int(self.config.get("checkpoint_every", self.steps))
 
 
 @dataclass(frozen=True)
 class WorkCounts:
-    """What costs FLOPs, in units that are counted: training steps, validation windows, series that are forecast."""
+    """The counted work that costs FLOPs: training steps, validation windows, and series that are forecast."""
 
     training: int = 0
     validation: int = 0
@@ -89,7 +90,7 @@ class WorkCounts:
         )
 
     def beyond(self, other: "WorkCounts") -> "WorkCounts":
-        """What of this is not covered by `other`, kind by kind."""
+        """Return the part of this that `other` does not cover, for each kind of work."""
         return WorkCounts(
             max(0, self.training - other.training),
             max(0, self.validation - other.validation),
@@ -99,22 +100,24 @@ class WorkCounts:
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One execution of a run, and what its journal said up to byte `journal_offset`.
+    """One attempt of a run, and what its journal contains up to byte `journal_offset`.
 
-    `generation` is None for an execution that died before it claimed one. `grown` is when its journal last grew, as far
-    as passes can tell (`lvjobs.control.reconcile.hang`). `cause` None means that it goes on. `executed` counts step
-    lines; `step` is the last.
-    `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it began from (0: nothing).
-    Losses are those of the run's own objective (`Task.loss_name`): nothing here says which, and those of two
-    runs compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
+    `generation` is None for an attempt that ended before it claimed one. `grown` is when its journal last grew, as far
+    as passes can tell (`lvjobs.control.reconcile.hang`). `cause` None means that it continues. `executed` counts step
+    lines; `step` is the last one.
+
+    `resumed_from` is the step, and `resumed_generation` the generation, of the checkpoint it resumed from (0: none).
+
+    Losses are those of the run's own objective (`Task.loss_name`). No field names the objective, and losses of two runs
+    compare only where it is the same. `untrained_loss` is the validation at step 0, where there was one.
     `validation_windows` and `generated` (series forecast) count work as `executed` does. `train_seconds`,
-    `validation_seconds` and `checkpoint_seconds` are what the journal says these took; `checkpoint_bytes` is the last
-    one's size. `allocated_seconds` and `gpus` are accounting's word on what the execution held, None where it gave
-    none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `failed_node`
-    is the node of a device that failed, empty where Slurm has no name for the node; `error` has the device's error.
-    `exit_status` is that of a process that broke down, None where it is not known.
-    `curve` is the course of the training loss in a few means (`lvjobs.records.sketch`). `checkpoint_every` is the
-    interval that it kept, in steps, None where its journal does not say.
+    `validation_seconds` and `checkpoint_seconds` are the durations in the journal; `checkpoint_bytes` is the last
+    checkpoint's size. `allocated_seconds` and `gpus` are what the execution held according to accounting, None where it
+    reported none; where `sharing` runs shared it (a pack), each has an equal part of the seconds. `failed_node` is the
+    node of a device that failed, empty where Slurm has no name for the node; `error` has the device's error.
+    `exit_status` is that of a process that broke down, None where it is not known. `curve` is the course of the
+    training loss in a few means (`lvjobs.records.sketch`). `checkpoint_every` is its checkpoint interval, in steps,
+    None where its journal does not have it.
     """
 
     id: int
@@ -163,32 +166,35 @@ class AttemptRecord:
 
     @property
     def execution(self) -> tuple[str, int]:
-        """Return which execution of the run's jobs it is: two attempts share one where a launch failed first."""
+        """Return the execution that it belongs to: two attempts share one where a launch failed first.
+
+        An execution is named by the submission's token and the job's restart count.
+        """
         return self.token, self.restart_count
 
     @property
     def has_started(self) -> bool:
-        """Whether its journal has a line, whose first says what the attempt began from: until then nobody knows."""
+        """Return whether its journal has a line: the first line names the checkpoint that the attempt resumed from."""
         return self.journal_offset > 0
 
     @property
     def is_over(self) -> bool:
-        """Whether its process is known to be gone, or about to go."""
+        """Return whether its process is known to have ended, or to end soon."""
         return self.has_last_word or bool(self.died)
 
     @property
     def has_last_word(self) -> bool:
-        """Whether its journal ends as a worker ends it: nothing that it executed can be missing."""
+        """Return whether its journal ends with a worker's closing line, so that no executed step can be missing."""
         return bool(self.leave_cause or self.error or self.finished)
 
     @property
     def blames_device(self) -> bool:
-        """Whether its error was a device's, and not the code's."""
+        """Return whether a device failed, and not the code."""
         return self.died is Breakdown.DEVICE
 
     @property
     def gained(self) -> bool:
-        """Whether it left the run a newer checkpoint than it began from."""
+        """Return whether it left the run a newer checkpoint than the one it resumed from."""
         return self.checkpoint_step > self.resumed_from
 
 
@@ -208,7 +214,7 @@ class SubmissionRecord:
     packed: bool = False
 
     def job_of(self, member: int) -> str | None:
-        """What scancel takes for a member: the job's id, or the array's with the task's index."""
+        """Return the id that scancel takes for a member: the job's id, or the array's with the task's index."""
         is_job = self.job_id is None or self.size == 1 or self.packed
         return self.job_id if is_job else f"{self.job_id}_{member}"
 
@@ -217,8 +223,8 @@ class SubmissionRecord:
 class Member:
     """A run's place in a submission.
 
-    `missing_since` is when passes began to find its job nowhere; `hold_lifted` the restart count for which the requeue
-    hold was lifted (once each).
+    `missing_since` is when passes first found its job neither in the queue nor in accounting; `hold_lifted` is the
+    restart count for which the requeue hold was lifted (once each).
     """
 
     token: str
@@ -231,9 +237,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a pass or a command did, in words.
+    """An action of a pass or of a command, in words.
 
-    `attempt_id`: the end of this attempt; `text` is then what follows from it.
+    `attempt_id` is set where the event is the end of that attempt; `text` then has the consequence.
     """
 
     time: float
@@ -246,10 +252,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one attempt spent on one kind of work.
+    """The work of one kind that one attempt executed.
 
     `units` are steps (kinds `useful` and `replayed`), windows (`validation`) or series (`generation`). `estimated` of
-    them are in no journal: the most that a dead node may have executed unseen.
+    them are in no journal: the most that a failed node may have executed unseen.
     """
 
     run_id: str
@@ -261,7 +267,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Reservation:
-    """All that a run may execute, counted from its beginning: what it has executed is spent, the rest is set aside."""
+    """All that a run may execute, counted from its beginning: executed work is spent, the rest is reserved."""
 
     run_id: str
     work: WorkCounts
@@ -269,10 +275,10 @@ class Reservation:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage as study.toml declares it, or, once it was asked for, as it did then.
+    """A stage as study.toml declares it, or, once it was requested, as it was declared then.
 
-    `request` is what was asked for with it (see `lvjobs.sweep.request`). `winner` is the id of the run whose settings
-    later stages take over, `because` why; `by_hand`: the user chose it.
+    `request` is the request for it (see `lvjobs.sweep.request`). `winner` is the id of the run whose settings later
+    stages take over, `because` the reason; `by_hand`: the user chose it.
     """
 
     name: str
@@ -287,15 +293,15 @@ class StageRecord:
 
     @cached_property
     def stage(self) -> Stage:
-        """Return `definition`, typed."""
+        """Return `definition` as a `Stage`."""
         return Stage.model_validate(self.definition)
 
 
 @dataclass(frozen=True)
 class Closed:
-    """What a run came to that is over: nothing more is read of it, until something of it changes.
+    """The result of a run that is over: no other row of it is read until something of it changes.
 
-    `row` is its row of the summary, `tally` what it adds to sums (`lvjobs.control.budget.tally`); both are JSON.
+    `row` is its row of the summary, `tally` its contribution to sums (`lvjobs.control.budget.tally`); both are JSON.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""Stages, and the runs that each compares: what a transaction knows of them."""
+"""Stages, and the runs that each compares: the part of a transaction for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -14,21 +14,22 @@ from lvjobs.study.words import StageState
 
 
 class Staging:
-    """What can be asked of stages and changed in them. Definitions are as `study.stages` writes them."""
+    """The part of a transaction for stages. Definitions are as `study.stages` writes them."""
 
     _connection: Connection
     touched: set[str]
-    """Ids of runs whose memos are to be written anew."""
+    """Ids of runs whose backup records have to be written again."""
 
     def stages(self) -> list[StageRecord]:
-        """All stages, in the order of their declaration."""
+        """Return all stages, in the order of their declaration."""
         rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
         return [record_of(StageRecord, dict(row._mapping)) for row in rows]  # noqa: SLF001
 
     def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep the stages as study.toml declares them now, in order; what was asked for stays as it was then.
+        """Store the stages as study.toml declares them now, in order. A requested stage keeps its definition of then.
 
-        So does what that names, and what study.toml has no more: it would be of a stage that there is not.
+        So does a stage that a requested one names and that study.toml no longer has: otherwise the name would refer to
+        no stage.
         """
         known = {stage.name: stage for stage in self.stages()}
         kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}
@@ -51,14 +52,14 @@ class Staging:
         self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**plain(changes)))
 
     def cells(self) -> dict[str, list[str]]:
-        """The ids of the runs that each stage compares, as they were declared."""
+        """Return the ids of the runs that each stage compares, in the order of declaration."""
         found: dict[str, list[str]] = {}
         for row in self._connection.execute(select(tables.cells).order_by(tables.cells.c.position)):
             found.setdefault(row.stage, []).append(row.run_id)
         return found
 
     def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
-        """Let a stage compare these runs too; those that it has already stay where they are."""
+        """Let a stage compare these runs too; the runs that it already has keep their places."""
         known = dict.fromkeys(self.cells().get(stage, []))
         new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
         self.touched.update(new)
@@ -68,17 +69,17 @@ class Staging:
 
 
 def _named(stage: StageRecord) -> Iterator[str]:
-    """The other stages that its definition names."""
+    """Yield the other stages that its definition names."""
     for key in ("from", "after", "evaluate"):
         value = stage.definition.get(key) or ()
         yield from [value] if isinstance(value, str) else value
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as SQLite has them: enums by their values."""
+    """Return columns as SQLite stores them: enums by their values."""
     return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
 
 
 def values_of(record: Any) -> dict[str, Any]:
-    """A record's columns."""
+    """Return a record's columns."""
     return plain({item.name: getattr(record, item.name) for item in fields(record)})

@@ -1,4 +1,4 @@
-"""The file system that a study lies on: looked up, and told in words what that means for it."""
+"""The file system that holds a study, and the consequences for the study, in words."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a directory lies: the file system's type (empty: unknown) and what is free there for this user.
+    """The file system of a directory: its type (empty: unknown) and the space that is free there for this user.
 
     `free_files` is None where the file system does not count them.
     """
@@ -48,7 +48,7 @@ class Storage:
 
 
 def storage_of(directory: Path) -> Storage:
-    """Look up where `directory` lies. Raises OSError where there is no such directory."""
+    """Return the file system that holds `directory`. Raises OSError where there is no such directory."""
     path = directory.resolve(strict=True)
     counts = os.statvfs(path)
     mounts = [Mount(each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=True)]
@@ -65,7 +65,10 @@ def storage_of(directory: Path) -> Storage:
 
 
 def mount_of(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount that `path` (absolute, without links) lies on: the deepest; of two on one point, the later. Pure."""
+    """Return the mount that holds `path` (absolute, without links). Pure.
+
+    It is the deepest one, and of two on one point the later.
+    """
     found: Mount | None = None
     for mount in mounts:
         point = PurePath(mount.point)
@@ -76,7 +79,7 @@ def mount_of(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:
 
 
 def describe(storage: Storage) -> str:
-    """One line: `nfs4 at /home, 12.0 of 100.0 GiB free`."""
+    """Return one line: `nfs4 at /home, 12.0 of 100.0 GiB free`."""
     kind = storage.kind or "a file system of unknown type"
     where = f" at {storage.mount}" if storage.mount else ""
     return f"{kind}{where}, {storage.free_bytes / 2**30:.1f} of {storage.total_bytes / 2**30:.1f} GiB free"
@@ -84,7 +87,7 @@ def describe(storage: Storage) -> str:
 
 @dataclass(frozen=True)
 class Concern:
-    """Something about the storage that a user should know. `serious`: the study cannot go on like this."""
+    """A problem of the storage that a user should know. `serious`: the study cannot continue like this."""
 
     what: str
     remedy: str
@@ -92,7 +95,7 @@ class Concern:
 
 
 def concerns(storage: Storage, *, on_slurm: bool, where: Sequence[str] = ()) -> Iterator[Concern]:
-    """Yield what a user should know of it, for jobs on other machines (`on_slurm`) or on this one. Pure.
+    """Yield the problems of the storage for jobs on other machines (`on_slurm`) or on this one. Pure.
 
     `where`: see `StudyContext.where`.
     """

@@ -1,4 +1,4 @@
-"""The tables of runs.db. Change one, and write the migration beside it (lvjobs/ledger/migrations)."""
+"""The tables of runs.db. A change needs a migration (lvjobs/ledger/migrations)."""
 
 from sqlalchemy import (
     JSON,
@@ -43,7 +43,7 @@ stages = Table(
     Column("by_hand", Boolean, nullable=False),
 )
 
-# Which runs a stage compares. A run that two stages have in common is trained once.
+# The runs that a stage compares. A run that two stages have in common is trained once.
 cells = Table(
     "cells",
     metadata,
@@ -149,7 +149,7 @@ members = Table(
     Column("missing_since", Float),
     Column("hold_lifted", Integer, nullable=False),
 )
-# One run, one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
+# One run has one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
 Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE.value)
 
 events = Table(
@@ -183,7 +183,7 @@ reservations = Table(
     Column("generation", Integer, nullable=False),
 )
 
-# What a run came to that is over (see `Closed` in records.py). A trigger deletes the row as soon as anything of the run
+# The results of closed runs (see `Closed` in records.py). A trigger deletes a row as soon as anything of the run
 # changes in the tables above.
 closed = Table(
     "closed",
@@ -195,8 +195,8 @@ closed = Table(
     sqlite_autoincrement=True,
 )
 
-# State of parts of the product (`lvjobs.ledger.kept`), each as records of its own. A table without a key has one row at
-# most.
+# The state of parts of the product (`lvjobs.ledger.kept`), each as records of its own. A table without a key has at
+# most one row.
 
 avoided_nodes = Table(
     "avoided_nodes",
@@ -207,7 +207,7 @@ avoided_nodes = Table(
     Column("used_in", JSON, nullable=False),
 )
 
-# The nodes that each job was told to avoid.
+# The nodes that each job has to avoid.
 told_jobs = Table(
     "told_jobs",
     metadata,
@@ -249,7 +249,7 @@ prunings = Table(
     Column("pruned", JSON, nullable=False),
 )
 
-# When passes were made, and the jobs that they found suspended.
+# The times of reconcile passes, and the jobs that they found suspended.
 watch = Table(
     "watch",
     metadata,

@@ -1,4 +1,4 @@
-"""What can be asked of the ledger and changed in it, inside one transaction."""
+"""The queries and changes of the ledger, inside one transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -24,34 +24,37 @@ from lvjobs.ledger.staging import Staging, plain, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
-"""What memos keep of an attempt that a journal told of."""
+"""The columns that backup records keep of an attempt that has a journal."""
 
 
 class Transaction(Closing, Keeping, Staging):
-    """What can be asked and changed inside one transaction. Records go in and come out as frozen dataclasses."""
+    """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def __init__(self, connection: Connection, known: dict[str, Any]) -> None:
-        """`known` is what transactions of the same ledger have read already: nobody else writes while it is open."""
+        """Use `known`, which holds what transactions of the same ledger have read already.
+
+        No other process writes while the ledger is open.
+        """
         self._connection = connection
         self._known = known
         self.touched: set[str] = set()
-        """Ids of the runs of which something changed that their memos keep (see `lvjobs.ledger.memo`)."""
+        """Ids of the runs whose backup records changed (see `lvjobs.ledger.memo`)."""
 
     # -- settings -----------------------------------------------------------------------------------------------
 
     def setting(self, key: str) -> str | None:
-        """A study-wide value, or None."""
+        """Return a study-wide value, or None."""
         query = select(tables.settings.c.value).where(tables.settings.c.key == key)
         return self._connection.execute(query).scalar()
 
     def set_setting(self, key: str, value: str) -> None:
-        """Keep a study-wide value."""
+        """Store a study-wide value."""
         self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def runs(self, *, only_open: bool = False) -> list[RunRecord]:
-        """All runs in the order they were made; `only_open` leaves out those to which nothing more will happen."""
+        """Return all runs in the order of declaration; `only_open` omits completed and cancelled runs."""
         if only_open:
             return [run for run in self.unclosed() if not run.state.is_final]
         if "runs" not in self._known:
@@ -60,7 +63,7 @@ class Transaction(Closing, Keeping, Staging):
         return list(self._known["runs"])
 
     def find_run(self, *, name: str | None = None, id: str | None = None) -> RunRecord | None:  # noqa: A002
-        """The run with this name or id."""
+        """Return the run with this name or id, or None."""
         wanted = {"name": name, "id": id}
         query = select(tables.runs)
         for column, value in wanted.items():
@@ -84,7 +87,7 @@ class Transaction(Closing, Keeping, Staging):
         self.update_runs({run_id: changes})
 
     def update_runs(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change columns of runs, by their ids: of each the same columns."""
+        """Change columns of runs, by their ids. Each run must change the same columns."""
         if changes:
             self._touch(*changes)
             query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
@@ -92,7 +95,7 @@ class Transaction(Closing, Keeping, Staging):
             self._connection.execute(query, rows)
 
     def delete_run(self, run_id: str) -> None:
-        """Forget a run that never was: refused before it had an attempt."""
+        """Delete a run that was refused before it had an attempt, with its places, events and cells."""
         self._touch()
         tokens = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
         orphans = list(self._connection.execute(tokens).scalars())
@@ -109,12 +112,12 @@ class Transaction(Closing, Keeping, Staging):
     # -- attempts -----------------------------------------------------------------------------------------------
 
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[AttemptRecord]:
-        """Attempts, oldest first; of these runs, or of all."""
+        """Return the attempts of these runs, or all, oldest first."""
         rows = self._of_runs(select(tables.attempts), tables.attempts, run_ids)
         return [record_of(AttemptRecord, row) for row in sorted(rows, key=itemgetter("id"))]
 
     def attempts_of_packs(self) -> list[AttemptRecord]:
-        """Attempts in jobs that several runs share, as far as these are not settled."""
+        """Return the attempts in jobs that several runs share, while these jobs are not settled."""
         members, submissions = tables.members.c, tables.submissions.c
         unsettled = select(members.token).where(members.state != MemberState.SETTLED.value)
         packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
@@ -122,7 +125,10 @@ class Transaction(Closing, Keeping, Staging):
         return [record_of(AttemptRecord, row) for row in rows_of(self._connection.execute(query))]
 
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
-        """Ids of runs with a claimed attempt that ended so after `since` and whose journal has no closing line."""
+        """Return the ids of runs with a claimed attempt whose journal has no closing line.
+
+        Only attempts that ended for one of `causes`, and after `since` (seconds since the epoch), count.
+        """
         columns = tables.attempts.c
         query = select(columns.run_id).where(
             columns.cause.in_([cause.value for cause in causes]),
@@ -135,7 +141,7 @@ class Transaction(Closing, Keeping, Staging):
         return set(self._connection.execute(query).scalars())
 
     def add_attempt(self, attempt: AttemptRecord) -> int:
-        """Insert an attempt; returns its row id, which is assigned here where it has none (0)."""
+        """Insert an attempt and return its row id, which is assigned here where it has none (0)."""
         self._note(attempt.run_id)
         values = values_of(attempt)
         if not attempt.id:
@@ -145,7 +151,7 @@ class Transaction(Closing, Keeping, Staging):
         return int(key[0])
 
     def save_attempts(self, attempts: Sequence[AttemptRecord]) -> None:
-        """Write attempts' rows anew."""
+        """Replace the rows of these attempts."""
         if not attempts:
             return
         self._reopened(attempt.run_id for attempt in attempts)
@@ -156,13 +162,13 @@ class Transaction(Closing, Keeping, Staging):
         values = [{**values_of(attempt), "of_attempt": attempt.id} for attempt in attempts]
         for row in values:
             if before.get(row["id"]) != [row[name] for name in _CONCLUDED]:
-                self.touched.add(row["run_id"])  # a step more, as in most passes, is the journal's to tell
+                self.touched.add(row["run_id"])  # another step, as in most passes, is only in the journal
         self._connection.execute(update(tables.attempts).where(columns.id == bindparam("of_attempt")), values)
 
     # -- submissions --------------------------------------------------------------------------------------------
 
     def submissions(self, *, unsettled: bool = True) -> list[SubmissionRecord]:
-        """Submissions with a member that is not settled, or all."""
+        """Return the submissions with a member that is not settled, or all, oldest first."""
         query = select(tables.submissions).order_by(tables.submissions.c.created)
         if unsettled:
             pending = select(tables.members.c.token).where(tables.members.c.state != MemberState.SETTLED.value)
@@ -170,7 +176,7 @@ class Transaction(Closing, Keeping, Staging):
         return [SubmissionRecord(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
 
     def members(self, *, unsettled: bool = True) -> list[Member]:
-        """Members that are not settled, or all."""
+        """Return the members that are not settled, or all."""
         query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
         if unsettled:
             query = query.where(tables.members.c.state != MemberState.SETTLED.value)
@@ -189,7 +195,7 @@ class Transaction(Closing, Keeping, Staging):
         self._connection.execute(insert(tables.members).values(**values_of(member)))
 
     def delete_submission(self, token: str) -> None:
-        """Forget a submission that made no job, with its members."""
+        """Delete a submission that created no job, with its members."""
         self._touch_members(token)
         self._connection.execute(delete(tables.members).where(tables.members.c.token == token))
         self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
@@ -217,7 +223,7 @@ class Transaction(Closing, Keeping, Staging):
         self._insert(tables.events, [values_of(item) for item in items])
 
     def events(self, run_id: str | None = None, limit: int = 100) -> list[Event]:
-        """The latest events, oldest first; of one run, or of all."""
+        """Return the latest events, oldest first; of one run, or of all."""
         columns = [column for column in tables.events.c if column.name != "id"]
         query = select(*columns).order_by(tables.events.c.id.desc()).limit(limit)
         if run_id is not None:
@@ -225,11 +231,11 @@ class Transaction(Closing, Keeping, Staging):
         return [Event(**row._mapping) for row in self._connection.execute(query)][::-1]  # noqa: SLF001
 
     def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
-        """State anew what a run's attempts spent."""
+        """Replace the charges of a run."""
         self.replace_charges_of({run_id: charges})
 
     def replace_charges_of(self, charges: Mapping[str, Sequence[Charge]]) -> None:
-        """The same of runs, by their ids: charges follow from the attempts, so they are never added to."""
+        """Replace the charges of runs, by their ids. Charges follow from the attempts, so none are ever added."""
         if charges:
             self._reopened(charges)
             query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
@@ -237,51 +243,51 @@ class Transaction(Closing, Keeping, Staging):
             self._insert(tables.charges, [values_of(charge) for each in charges.values() for charge in each])
 
     def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
-        """Charges, of these runs or of all. Sum them in Python: SQL would sum in floats."""
+        """Return the charges of these runs, or all. Sum them in Python: SQL would sum in floats."""
         return [Charge(**row) for row in self._of_runs(select(tables.charges), tables.charges, run_ids)]
 
     # -- reservations -------------------------------------------------------------------------------------------
 
     def reservations(self) -> dict[str, WorkCounts]:
-        """What each run that has a reservation may execute, counted from its beginning; by the run's id."""
+        """Return what each run with a reservation may execute, counted from its beginning, by the run's id."""
         rows = self._connection.execute(select(tables.reservations))
         return {row.run_id: WorkCounts(row.training, row.validation, row.generation) for row in rows}
 
     def reserve(self, reservation: Reservation) -> None:
-        """Set a run's reservation, in place of the one it may have."""
+        """Set a run's reservation, in place of an earlier one."""
         self.reserve_all([reservation])
 
     def reserve_all(self, reservations: Sequence[Reservation]) -> None:
-        """Set runs' reservations, in place of those that they may have."""
+        """Set runs' reservations, in place of earlier ones."""
         self._note(*(each.run_id for each in reservations))
         rows = [{"run_id": each.run_id, **values_of(each.work)} for each in reservations]
         if rows:
             self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
     def give_back(self, run_id: str) -> None:
-        """End a run's reservation: what it did not spend is free again."""
+        """End a run's reservation: the part that was not spent is free again."""
         self._note(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
     def _of_runs(self, query: Select[Any], table: Table, run_ids: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        """Rows by column, of these runs or of all."""
+        """Yield rows by column, of these runs or of all."""
         if run_ids is None:
             return rows_of(self._connection.execute(query))
         return rows_among(self._connection, query, table.c.run_id, run_ids)
 
     def _touch(self, *run_ids: str) -> None:
-        """The rows of these runs change, and their memos with them."""
+        """Note that the rows of these runs change, and with them their backup records."""
         self._known.pop("runs", None)
         self._known.pop("unclosed", None)
         self.touched.update(run_ids)
 
     def _note(self, *run_ids: str) -> None:
-        """Something else of these runs changes that their memos keep."""
+        """Note that something else in the backup records of these runs changes."""
         self._reopened(run_ids)
         self.touched.update(run_ids)
 
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """All rows by one statement; of none, SQLAlchemy would insert one of defaults."""
+        """Insert all rows by one statement; for no rows, SQLAlchemy would insert one of defaults."""
         if rows:
             self._connection.execute(insert(table), rows)
 

@@ -1,4 +1,4 @@
-"""Checkpoint names and manifests. A checkpoint is whole or it is not there: its manifest lists every file's SHA-256."""
+"""Checkpoint names and manifests. A checkpoint is complete or absent: its manifest lists every file's SHA-256."""
 
 import json
 import re
@@ -11,7 +11,7 @@ _NAME = re.compile(r"(\d{6})-(\d{8})\Z")
 
 @dataclass(frozen=True, order=True)
 class CheckpointName:
-    """(generation, step). Ordered: the newest checkpoint is the greatest that is valid."""
+    """A checkpoint's (generation, step). Ordered: the newest checkpoint is the greatest that is valid."""
 
     generation: int
     step: int
@@ -21,16 +21,17 @@ class CheckpointName:
 
 
 def parse_checkpoint_name(text: str) -> CheckpointName | None:
-    """The name of a published checkpoint directory, or None for anything else found beside them."""
+    """Return the name of a published checkpoint directory, or None for any other entry beside them."""
     match = _NAME.match(text)
     return CheckpointName(int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint holds: relative file path -> SHA-256 (hex), and the metrics known at its step.
+    """The content of a checkpoint: relative file path -> SHA-256 (hex), and the metrics known at its step.
 
-    `final`: the run ended with it, though its configuration has more steps. `processes` trained it together.
+    `time` is in seconds since the epoch. `final`: the run ended with it, although its configuration has more steps.
+    `processes` is how many trained it together.
     """
 
     generation: int
@@ -42,12 +43,12 @@ class Manifest:
     processes: int = 1
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return one JSON object as text."""
         return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
 
 
 def parse_manifest(text: str) -> Manifest:
-    """The manifest that `Manifest.to_json` wrote. Raises ValueError when the text is not one."""
+    """Return the manifest that `Manifest.to_json` wrote. Raises ValueError when the text is not one."""
     try:
         return Manifest(**json.loads(text))
     except TypeError as error:

@@ -8,7 +8,10 @@ from lvjobs.foreign import clean
 
 @dataclass(frozen=True)
 class Claim:
-    """Who executes a run. `job_id` is Slurm's (`123` or `123_4`), `restart_count` 0 in a job's first run."""
+    """The attempt that executes a run. `job_id` is Slurm's (`123` or `123_4`).
+
+    `restart_count` is 0 in a job's first execution. `time` is in seconds since the epoch.
+    """
 
     generation: int
     token: str
@@ -19,12 +22,12 @@ class Claim:
     time: float
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return one JSON object as text."""
         return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
 def parse_claim(text: str) -> Claim:
-    """The claim that `Claim.to_json` wrote. Raises ValueError when the text is not one."""
+    """Return the claim that `Claim.to_json` wrote. Raises ValueError when the text is not one."""
     try:
         return Claim(**clean(json.loads(text)))
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""What journals say of one metric over the steps of a run: one curve, as if nothing had ever died. Pure."""
+"""A metric over the steps of a run, from its journals: one curve, as if no attempt had failed. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,28 +7,29 @@ from lvjobs.records.checkpoint import parse_checkpoint_name
 from lvjobs.records.journal import Entry, parse_entries
 
 LOSSES = ("loss", "loss_numeric")
-"""The names of a loss in journals, one for each objective: the full softmax's, and the numeric head's. Nothing may
-compare losses of two objectives."""
+"""The names of a loss in journals, one for each objective: the full softmax's, and the numeric head's. Losses of two
+objectives must not be compared.
+"""
 
 _ALIASES = {"validation_loss": ("validation", LOSSES), "training_loss": ("step", LOSSES)}
 
 
 @dataclass
 class Curves:
-    """Step -> value, by the journal's kind of line (`step`, `validation`) and the metric's name.
+    """The values by step, for each kind of journal line (`step`, `validation`) and each metric's name.
 
-    `resumed` are the steps after which an attempt took the run up again; the steps that were lost with its predecessor
-    are there once, as they were done again.
+    `resumed` are the steps after which an attempt resumed the run. Steps that an attempt lost and the next one repeated
+    appear once, with the repeated values.
     """
 
     values: dict[str, dict[str, dict[int, float]]] = field(default_factory=lambda: {"step": {}, "validation": {}})
     resumed: list[int] = field(default_factory=list)
 
     def of(self, metric: str) -> Mapping[int, float]:
-        """The curve that a rule of selection names, in the order of steps; empty where no journal has it.
+        """Return the curve that a selection rule names, in the order of steps; empty where no journal has it.
 
-        `validation_loss` and `training_loss` are what validations and steps report as their loss; any other name is
-        looked for among the validations' metrics, then the steps'.
+        `validation_loss` and `training_loss` are the losses that validations and steps report. Any other name is looked
+        up among the validations' metrics, then the steps'.
         """
         kind, names = _ALIASES.get(metric, ("", (metric,)))
         for where in [kind] if kind else ["validation", "step"]:
@@ -39,7 +40,7 @@ class Curves:
 
 
 def curves(journals: Iterable[bytes]) -> Curves:
-    """From the journals of a run's generations, in their order."""
+    """Return the curves in the journals of a run's generations, given in their order."""
     made = Curves()
     for number, data in enumerate(journals):
         for entry in parse_entries(data)[0]:
@@ -56,7 +57,7 @@ def curves(journals: Iterable[bytes]) -> Curves:
 
 
 def value_at(curve: Mapping[int, float], at: int | str, mode: str) -> float | None:
-    """The curve's last value, its best, or the one at a step; None where there is none. A best passes over NaN."""
+    """Return the curve's last value, its best, or the value at a step; None where there is none. A best ignores NaN."""
     if at == "last":
         return curve[max(curve)] if curve else None
     if at == "best":
@@ -73,13 +74,13 @@ def _add(into: dict[str, dict[int, float]], entry: Entry) -> None:
 
 
 def resumed_step(entry: Entry) -> int:
-    """The step of the checkpoint from which the attempt of this `start` line begins; 0 for none."""
+    """Return the step of the checkpoint that the attempt of this `start` line resumed from; 0 for none."""
     name = entry.fields.get("resumed_from")
     found = parse_checkpoint_name(name) if name else None
     return found.step if found else 0
 
 
 def _forget_after(values: dict[int, float], step: int) -> None:
-    """What a dead attempt did after the checkpoint that the next one begins from: it is done again."""
+    """Remove the steps after `step`: a failed attempt executed them, and the next one repeats them."""
     for lost in [other for other in values if other > step]:
         del values[lost]

@@ -1,4 +1,4 @@
-"""The done marker: a finished run says so once, durably; whoever meets it spends nothing more."""
+"""The done marker: a finished run writes it once, durably; a worker that finds it trains no more."""
 
 import json
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ class Done:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return one JSON object as text."""
         return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
 def parse_done(text: str) -> Done:
-    """The marker that `Done.to_json` wrote. Raises ValueError when the text is not one."""
+    """Return the marker that `Done.to_json` wrote. Raises ValueError when the text is not one."""
     try:
         return Done(**clean(json.loads(text)))
     except TypeError as error:

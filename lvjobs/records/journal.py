@@ -1,28 +1,29 @@
-"""The journal: one JSON object a line, append-only, one file a generation. The witness of what ran.
+"""The journal: one JSON object a line, append-only, one file a generation. It is the record of what ran.
 
 Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
-    start       generation, token, job_id, restart_count, host, node (as Slurm calls it), pid, versions (of packages;
-                under `device` what it computes on), python_path (PYTHONPATH beyond the code that was submitted),
+    start       generation, token, job_id, restart_count, host, node (Slurm's name of it), pid, versions (of packages;
+                under `device` the device that computes), python_path (PYTHONPATH beyond the submitted code),
                 processes (that train together), checkpoint_every (steps between its checkpoints),
-                resumed_from (the name of the checkpoint it begins from, null for none)
+                resumed_from (the name of the checkpoint that it resumed from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds
-    validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches are not all as large
-    generation  step, series (how many were forecast), and metrics
+    validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches differ in size
+    generation  step, series (number of forecasts), and metrics
     checkpoint  step, name, bytes, seconds
-    invalid_checkpoint  name, problem (it was damaged and passed over for an older one)
-    other_processes  trained (how many made the checkpoint it begins from), processes: no longer bit for bit
-                what an undisturbed run would be
+    invalid_checkpoint  name, problem (it was damaged, and an older one was used)
+    other_processes  trained (the number of processes that made the checkpoint it resumed from), processes: the run is
+                no longer bit for bit the same as an undisturbed run
     lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
-    died        status: the worker itself, of a job that other runs share; told by the process that started it
-    signal      signal (its name), step (the last one executed; as soon as it comes, so other lines may follow)
+    died        status: the worker itself ended, in a job that other runs share; written by the process that started it
+    signal      signal (its name), step (the last one executed; written at once, so other lines may follow)
     leave       cause (`lvjobs.study.words.LeaveCause`), step,
-                action (none | requeued | asked: of the process that put its job back, if that could), detail
-    error       type, message, traceback, step; device (true) and node (Slurm's name of it), where not the code is to
-                blame but a device
+                action (none | requeued | asked: the process that started the runs of this job was asked to
+                requeue it), detail
+    error       type, message, traceback, step; device (true) and node (Slurm's name of it), where a device failed and
+                not the code
     done        step, and metrics
 
-A reader may meet the file at any instant: a last line without its newline is torn and is left for the next reading.
+A reader may read the file at any instant: a last line without its newline is incomplete and is left for the next read.
 """
 
 import json
@@ -42,12 +43,12 @@ class Entry:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def to_line(self) -> str:
-        """The line, newline included."""
+        """Return the line, newline included."""
         return json.dumps({"kind": self.kind, "time": self.time, **self.fields}, separators=(",", ":")) + "\n"
 
 
 def parse_line(line: str) -> Entry | None:
-    """The entry on one complete line, or None for one that a dead writer tore or a disk mangled."""
+    """Return the entry on one complete line, or None where a failed writer cut it short or a disk damaged it."""
     try:
         value = json.loads(line)
         return Entry(value.pop("kind"), float(value.pop("time")), clean(value))
@@ -56,9 +57,10 @@ def parse_line(line: str) -> Entry | None:
 
 
 def parse_entries(data: bytes) -> tuple[list[Entry], int]:
-    """The entries of `data`, and how many bytes they took: up to and with the last newline, so that reading can go on.
+    """Return the entries of `data`, and how many bytes they took, up to and including the last newline.
 
-    A line in the middle that is not an entry (a torn write continued by a later one) is passed over.
+    The next read can continue there. A line in the middle that is no entry (an incomplete write continued by a later
+    one) is skipped.
     """
     end = data.rfind(b"\n") + 1
     return list(_entries(data[:end])), end

@@ -1,4 +1,4 @@
-"""Every number that a run reported, as if nothing had ever died: one line of steps, with when each was taken. Pure."""
+"""Every number that a run reported, as if no attempt had failed: one sequence of steps, each with its time. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ class Measurement:
 
 
 def measurements(journals: Iterable[bytes]) -> list[Measurement]:
-    """From the journals of a run's generations, in their order; by step, and a validation after the step it is of.
+    """Return the measurements in the journals of a run's generations, given in their order.
 
-    Steps that were lost with an attempt are there once, as they were done again.
+    They are sorted by step, a validation after the training step of the same number. Steps that an attempt lost and the
+    next one repeated appear once, with the repeated values.
     """
     kept: dict[tuple[int, str], Measurement] = {}
     for data in journals:
@@ -42,7 +43,7 @@ def _is_metric(name: str, value: object) -> bool:
 
 
 def rows(run: str, found: Iterable[Measurement]) -> Iterator[dict[str, object]]:
-    """A table's: a row for each number."""
+    """Yield a table's rows: one for each number."""
     for each in found:
         for name, value in each.values.items():
             yield {

@@ -1,4 +1,4 @@
-"""What a test job sees of its node (`lvjobs doctor --job`): what it is to look at, and its report. Formats only."""
+"""A test job's task on its node (`lvjobs doctor --job`) and its report. Formats only."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,28 @@ from typing import Any
 from lvjobs.foreign import clean
 
 ORDER, REPORT, SCRIPT = "look.json", "node.json", "again.sh"
-"""In the job's directory: what it is asked, what it answers, and a batch script that it asks Slurm about."""
+"""Files in the job's directory: its task, its report, and a batch script about which it asks Slurm."""
 
 
 @dataclass(frozen=True)
 class Torch:
-    """What torch says of the node's GPUs. `cuda`: what it was built for, None for CPUs alone; `problem`: if any."""
+    """Torch's report on the node's GPUs. `cuda`: the version it was built for, None for CPUs; `problem`: if any."""
 
     version: str = ""
     cuda: str | None = None
     devices: Sequence[str] = ()
     problem: str = ""
     seconds: float = 0.0
-    """To import it, and to begin with its devices."""
+    """The seconds to import torch and to initialise its devices."""
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a job found on its node. A complaint that is empty is none; `torch` is None until it was asked.
+    """The findings of a job on its node. An empty problem means none; `torch` is None until it was asked.
 
-    `paths`: what is wrong with each path that it was to look at. `gpus`: the lines of `nvidia-smi -L`. `knows_itself`:
-    Slurm's complaint where it did not tell the job of itself; `submits`: where it would take no job from there.
+    `paths`: the problem with each path that the job had to check. `gpus`: the lines of `nvidia-smi -L`. `knows_itself`:
+    Slurm's error where the job could not query itself; `submits`: the reason where Slurm would accept no job from
+    there. `time` is in seconds since the epoch.
     """
 
     host: str
@@ -49,12 +50,12 @@ class NodeReport:
     torch: Torch | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the report as JSON holds it."""
         return asdict(self)
 
 
 def parse_report(text: str) -> NodeReport:
-    """Read a report. Raises ValueError: it is none."""
+    """Return the report that `NodeReport.to_dict` gave as JSON. Raises ValueError when the text is not one."""
     try:
         values = clean(json.loads(text))
         torch = values.pop("torch")

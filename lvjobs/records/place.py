@@ -1,7 +1,7 @@
-"""The place of a study: which directory it lives in, and under which id. Pure.
+"""The place of a study: the directory that it lives in, and its id. Pure.
 
-runs.db has it (`lvjobs.control.recovery.place`). `.lvjobs/study.json` repeats it for readers that may not open runs.db:
-another study that was copied from this one, and `lvjobs ledger rebuild`.
+runs.db holds it (`lvjobs.control.recovery.place`). `.lvjobs/study.json` repeats it for readers that may not open
+runs.db: another study that was copied from this one, and `lvjobs ledger rebuild`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A curve in a handful of means: what a line of text has room for, kept up to date as a journal grows. Pure."""
+"""A curve as a few means, which fit into one line of text; updated as a journal grows. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST = 16
-"""Means that a sketch has at most."""
+"""The most means that a sketch has."""
 
 
 @dataclass(frozen=True)
 class Sketch:
     """Means of a curve over stretches of `width` steps each: stretch 0 has the steps 1 to `width`.
 
-    `means` are (mean, number of values) by stretch. Stretches are made twice as wide whenever there would be more than
-    `MOST` of them. Values that are no numbers are passed over.
+    `means` are (mean, number of values) by stretch. The width doubles whenever there would be more than `MOST`
+    stretches. Values that are NaN or infinite are skipped.
     """
 
     width: int = 1
     means: Mapping[int, tuple[float, int]] = field(default_factory=dict)
 
     def with_points(self, points: Iterable[tuple[int, float]]) -> "Sketch":
-        """With more of the curve: (step, value), steps from 1 on."""
+        """Return the sketch with more of the curve: (step, value), steps from 1 on."""
         width, means = self.width, dict(self.means)
         for step, value in points:
             if not math.isfinite(value):
@@ -32,11 +32,11 @@ class Sketch:
         return Sketch(width, means)
 
     def until(self, step: int) -> "Sketch":
-        """Without the stretches that lie beyond a step, as far as that can be told."""
+        """Return the sketch without the stretches that begin after `step`."""
         return Sketch(self.width, {at: mean for at, mean in self.means.items() if at * self.width < step})
 
     def joined(self, later: "Sketch") -> "Sketch":
-        """This, and what came later; in as many means as a sketch has."""
+        """Return this sketch joined with a later one, in at most `MOST` means."""
         if not self.means or not later.means:
             return later if later.means else self
         width = max(self.width, later.width)
@@ -49,7 +49,7 @@ class Sketch:
         return Sketch(width, means)
 
     def widened(self, width: int) -> "Sketch":
-        """In stretches of `width`, which is this one's times a power of two."""
+        """Return the sketch in stretches of `width`, which must be its own width times a power of two."""
         own, means = self.width, self.means
         while own < width:
             own, means = 2 * own, _halved(means)
@@ -57,16 +57,16 @@ class Sketch:
 
     @property
     def values(self) -> list[float]:
-        """The means, in the order of steps."""
+        """Return the means, in the order of steps."""
         return [self.means[stretch][0] for stretch in sorted(self.means)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"width": self.width, "means": [[at, *self.means[at]] for at in sorted(self.means)]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Sketch":
-        """What `to_json` made; an empty one of nothing."""
+        """Return the sketch that `to_json` gave; an empty sketch for an empty mapping."""
         if not value:
             return cls()
         return cls(int(value["width"]), {at: (mean, count) for at, mean, count in value["means"]})

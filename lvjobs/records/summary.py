@@ -1,16 +1,16 @@
-"""The summary: what a pass leaves for commands that make none, as `status --json` shows it (docs/json.md)."""
+"""The summary: what a reconcile pass writes for commands that make none, as `status --json` shows it (docs/json.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 SCHEMA = 1
-"""The version that users see: keys are added within it."""
+"""The version for users: keys are only added within it."""
 
 FORMAT = 4
-"""The version of the fields below and of what is tallied of closed runs (`lvjobs.control.budget.tally`).
+"""The version of the fields below and of the tallies of closed runs (`lvjobs.control.budget.tally`).
 
-Raise it whenever any of them, or a charge, is added or made in another way: rows of closed runs are then made anew.
+Raise it whenever a field or a charge is added or computed in another way: the rows of closed runs are then made anew.
 """
 
 
@@ -52,7 +52,7 @@ class RunStatus:
     after: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a record: a list of records is what pandas and polars make a table of."""
+        """Return the fields as a record: pandas and polars make a table of a list of records."""
         return dict(vars(self))
 
 
@@ -74,7 +74,7 @@ class StageRow:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the row as JSON holds it."""
         return {"from" if key == "origin" else key: value for key, value in vars(self).items()}
 
 
@@ -91,7 +91,7 @@ class AvoidedRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """All of it. `runs` are those that are not closed; `budget` is the statement, with the efficiency."""
+    """The whole summary. `runs` are those that are not closed; `budget` is the statement, with the efficiency."""
 
     study: str
     time: float
@@ -103,7 +103,7 @@ class Summary:
     budget: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the summary as JSON holds it."""
         return {
             "schema": SCHEMA,
             **vars(self),

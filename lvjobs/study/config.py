@@ -1,4 +1,4 @@
-"""study.toml: what the user declares once. Every key has a default, an unknown key is an error that names it."""
+"""study.toml: the user's declaration of a study. Every key has a default; an unknown key is an error that names it."""
 
 import difflib
 import sys
@@ -37,11 +37,11 @@ else:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _SECRET = frozenset({"notify.webhook"})
-"""Keys whose values no error quotes: with a chat's address anybody can post there."""
+"""Keys whose values no error quotes: anybody who has a chat's address can post there."""
 
 
 class StudyConfig(SettingsTable):
-    """The whole of study.toml."""
+    """The content of study.toml."""
 
     profile: str = Field(
         default="local",
@@ -69,7 +69,7 @@ class StudyConfig(SettingsTable):
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:
-        """The stage called `name`."""
+        """Return the stage called `name`. Raises UsageError where no stage has that name."""
         for stage in self.stage:
             if stage.name == name:
                 return stage
@@ -78,7 +78,7 @@ class StudyConfig(SettingsTable):
 
 
 def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
-    """Refuse a stage that names keys which [train] does not have, or asks what its runs cannot be asked."""
+    """Refuse a stage that names keys which [train] does not have, or that its runs cannot be used for."""
     if stage.evaluates and issubclass(train, OwnSettings):
         raise ValueError(
             f"stage {stage.name} evaluates forecasts, and runs of a task of your own make none: leave it out"
@@ -101,17 +101,21 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
 
 
 def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
-    """The model of a study.toml with these values: what [train] may have depends on its task."""
+    """Return the model of a study.toml with these values: the keys of [train] depend on its task.
+
+    Raises:
+        UsageError: a key of the task's own that cannot be used (see `settings_model`).
+    """
     given = values.get("train")
     train = settings_model(given if isinstance(given, Mapping) else {})
     fields: dict[str, Any] = {"train": (train, Field(default_factory=train))}
-    if issubclass(train, OwnSettings):  # of whom the published stages would make no sense
+    if issubclass(train, OwnSettings):  # the published stages do not fit such a task
         fields["stage"] = (list[Stage], Field(default_factory=list))
     return create_model("StudyConfig", __base__=StudyConfig, **fields)
 
 
 def options_for(root: Path) -> tuple[str, ...]:
-    """Return the options that name the study in `root` to a command: none where one is in that directory."""
+    """Return the options that name the study in `root` to a command; empty where that is the current directory."""
     with suppress(OSError):  # the current directory may be gone
         if root == Path.cwd():
             return ()
@@ -120,24 +124,24 @@ def options_for(root: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class StudyContext:
-    """A study directory and what its study.toml says (an absent file means every default)."""
+    """A study directory and the content of its study.toml (an absent file means every default)."""
 
     root: Path
     config: StudyConfig
 
     @property
     def layout(self) -> StudyLayout:
-        """Where the study keeps its files."""
+        """Return the paths of the study's files."""
         return StudyLayout(self.root)
 
     @property
     def where(self) -> tuple[str, ...]:
-        """What a command has to be given to mean this study: nothing where one is in its directory."""
+        """Return the options that name this study to a command; empty in the study's directory."""
         return options_for(self.root)
 
     @property
     def begin(self) -> str:
-        """Return the command that submits a first run; `submit train` has nothing for a study of a task of your own."""
+        """Return the command that submits a first run; it differs for a study with a task of the user's own."""
         first = remedies.SUBMIT_TASK if isinstance(self.config.train, OwnSettings) else remedies.SUBMIT_TRAIN
         return first(*self.where)
 
@@ -146,7 +150,8 @@ def load_study(root: Path) -> StudyContext:
     """Read `root`/study.toml.
 
     Raises:
-        UsageError: not a directory, not TOML, or a key or value that study.toml does not know; names the key.
+        UsageError: not a directory, not TOML, or a key or value that study.toml does not know; the message names the
+            key.
     """
     root = expand_home(root).resolve()
     if not root.is_dir():
@@ -160,7 +165,7 @@ def load_study(root: Path) -> StudyContext:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What the file says.
+    """Return the content of the file.
 
     Raises:
         UsageError: it cannot be read, or is not TOML.
@@ -174,7 +179,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
-    """`model` from `values`, or a UsageError of one line that names `source`, the key, and the nearest known key."""
+    """Return `model` from `values`.
+
+    Raises:
+        UsageError: the values do not fit; one line names `source`, the key, and the nearest known key.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -186,7 +195,7 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
         is_shown = not isinstance(first["input"], (list, dict)) and key not in _SECRET
         given = f" = {first['input']!r}" if is_shown else ""
         place = f"{source}: {key}{given}" if key else source
-        # what pydantic says by itself tells what is wrong with the value, and not what to do
+        # pydantic's own message tells what is wrong with the value, but not what to do
         remedy = "; add it" if first["type"] == "missing" else "; give another value"
         if first["type"] == "value_error":
             remedy = ""
@@ -194,7 +203,7 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """What the user may have meant: the nearest key of the table that `location` leads to."""
+    """Return a hint for an unknown key: the nearest key of the table that `location` leads to, or all of them."""
     for part in location[:-1]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation

@@ -1,7 +1,7 @@
-"""The settings that say how a run is carried out: they may change while the run stays the same run.
+"""The settings for how a run is carried out: they may change while the run stays the same run.
 
-They are the profile, the resources, and two keys of [train]. The newest word counts: what was typed counts until
-study.toml is changed, and study.toml's value counts until something is typed.
+They are the profile, the resources, and two keys of [train]. The newest value applies: a typed value until study.toml
+is changed, and study.toml's value until something is typed.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from lvjobs.study.run import CARRIED
 
 
 def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str, Any]:
-    """Return what study.toml says of how runs of this stage are carried out.
+    """Return what study.toml declares about how runs of this stage are carried out.
 
     Args:
         config: The study.toml.
@@ -28,7 +28,7 @@ def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str
 
 
 def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return each key that was requested otherwise than study.toml has it, with both values: [requested, declared]."""
+    """Return each key whose requested value differs from study.toml's, with both values: [requested, declared]."""
     both = {key: [value, declared[key]] for key, value in requested.items() if key in declared}
     return {key: [value, then] for key, (value, then) in both.items() if value != then}
 
@@ -37,9 +37,9 @@ def current(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict
     """Return the settings as they are now.
 
     Args:
-        declared: What study.toml says now.
-        typed: What `typed_over` gave when the run was last submitted by the user. A value counts as long as study.toml
-            says what it said then.
+        declared: The values in study.toml now.
+        typed: The result of `typed_over` when the user last submitted the run. A value applies as long as study.toml
+            has the value that it had then.
     """
     kept = {key: value for key, (value, then) in typed.items() if key in declared and declared[key] == then}
     return {**declared, **kept}

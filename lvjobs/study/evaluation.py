@@ -1,4 +1,4 @@
-"""What the bundled evaluation task takes as `params`: declared here, torch-free, so that `evaluate` can check it."""
+"""The `params` of the bundled evaluation task: declared here, without torch, so that `evaluate` can check them."""
 
 from typing import Literal, TypeAlias
 
@@ -10,14 +10,14 @@ from lvjobs.study.training import TrainingConfig
 EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
 
 SplitName: TypeAlias = Literal["last200", "random", "asked"]
-"""`asked`: not drawn, but named by hand, and perhaps trained on; never compared with held-out series."""
+"""`asked`: named by the user, not drawn, and perhaps trained on; never compared with held-out series."""
 PromptName: TypeAlias = Literal["raw", "instruct"]
 
 
 class EvaluationConfig(BaseModel):
     """Forecasts of held-out series with one model, scored beside the baselines.
 
-    `training` says which model, data and codec (what it says of training itself is of no consequence); `adapter` is a
+    `training` has the model, data and codec (its settings of the training itself have no effect); `adapter` is a
     directory in PEFT's format, empty for the base model as it is. `systems` are the indices of the series in the file,
     drawn by `split` when the evaluation was declared. `batch` series go through the model at once, and are one step.
     """
@@ -37,5 +37,5 @@ class EvaluationConfig(BaseModel):
 
     @property
     def steps(self) -> int:
-        """Batches."""
+        """Return the number of batches."""
         return -(-len(self.systems) // self.batch)

@@ -1,7 +1,7 @@
-"""What a run says: its settings without those that are as they would be anyway. That is what its fingerprint is of.
+"""A run's identity: its settings without those that have their default values. The fingerprint is computed from it.
 
-So a release that adds a key leaves every run the one that it was: what was declared before, and what is typed again
-without the key, say the same.
+So a release that adds a key changes no run's fingerprint: a run that was declared before, and one that is typed without
+the key, have the same settings.
 """
 
 from collections.abc import Mapping
@@ -16,27 +16,28 @@ from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 _Model = TypeVar("_Model", bound=BaseModel)
 
 PARAMS: Mapping[str, type[BaseModel]] = {TRAIN_TASK: TrainingConfig, EVALUATE_TASK: EvaluationConfig}
-"""What the bundled tasks take; the params of any other are opaque, and all of them are said."""
+"""The models of the bundled tasks' params; the params of other tasks are opaque, and all of them count."""
 
 MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {TrainingConfig: {"validation_systems": 0}}
-"""Of a key whose default is not what runs did that were declared before the key, or before its new default: what these
-did. An entry is for ever: fingerprints hang on it."""
+"""For a key that was added, or whose default changed, and whose default is not what older runs did: the value that
+these used. An entry may never change: fingerprints depend on it.
+"""
 
 
 @cache
 def silence(model: type[BaseModel]) -> Mapping[str, Any]:
-    """What a run that does not say a key of this configuration means by that, for every key that may be left out."""
+    """Return the value that a run without a key has for it, for every key that may be left out."""
     fields = {key: field for key, field in model.model_fields.items() if not field.is_required()}
     defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
     return defaults | dict(MEANT.get(model, {}))
 
 
 def said(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` of this configuration, as plain as JSON, without what silence means; also in its inner tables."""
+    """Return `values` of this configuration, as JSON values, without those that `silence` has; also in inner tables."""
     meant = silence(model)
     kept: dict[str, Any] = {}
     for key, value in values.items():
-        # 1, 1.0 and true are equal in Python, and other text in JSON.
+        # 1, 1.0 and true are equal in Python, but different text in JSON.
         if key in meant and type(meant[key]) is type(value) and meant[key] == value:
             continue
         inner = _inner(model, key)
@@ -45,7 +46,7 @@ def said(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return params without the path of data whose hash they have: the same data elsewhere are the same data."""
+    """Return params without the path of data whose hash they have: the same data in another place are the same data."""
     kept = {key: content(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     if kept.get("data_sha256"):
         kept.pop("data", None)
@@ -53,10 +54,10 @@ def content(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_params(model: type[_Model], params: Mapping[str, Any]) -> _Model:
-    """A run's params as it meant them, whichever release it was declared with.
+    """Return a run's params with the values that it was declared with, whichever release declared it.
 
     Raises:
-        ValidationError: they are none of this configuration.
+        ValidationError: they do not fit this configuration.
     """
     return model.model_validate(_meant(model, params))
 
@@ -71,8 +72,8 @@ def _meant(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _inner(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The configuration that a key holds, where it holds one."""
+    """Return the configuration model that a key holds, or None."""
     annotation = model.model_fields[key].annotation if key in model.model_fields else None
-    if not isinstance(annotation, type) or get_origin(annotation) is not None:  # list[int] passes for one on 3.10
+    if not isinstance(annotation, type) or get_origin(annotation) is not None:  # Python 3.10 takes list[int] for a type
         return None
     return annotation if issubclass(annotation, BaseModel) else None

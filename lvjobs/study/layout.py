@@ -1,16 +1,17 @@
-"""Where a study and a run keep their files. Paths only: nothing here reads or writes.
+"""The paths of a study's and a run's files. Nothing here reads or writes.
 
 study/
   study.toml  runs.db
   logs/<run>/<job>.out
   checkpoints/<run>/           the run directory
     run.json                   configuration, immutable
-    ledger.json                what else runs.db knows of it, for `lvjobs ledger rebuild` (see lvjobs.ledger.memo)
-    generations/000001         who claimed the run, once each (see lvjobs.worker.generation)
-    journals/000001.jsonl      what that generation reports, append-only
+    ledger.json                the rest of what runs.db knows of it, for `lvjobs ledger rebuild`
+    (lvjobs.ledger.memo)
+    generations/000001         the attempt that claimed the run, one file each (lvjobs.worker.generation)
+    journals/000001.jsonl      the journal of that generation, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
     revoked/<token>            submissions that may no longer train this run
-    allowance.json             how many steps it may execute in all (see lvjobs.worker.allowance)
+    allowance.json             how many steps it may execute in all (lvjobs.worker.allowance)
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
@@ -24,7 +25,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunLayout:
-    """The files of one run."""
+    """The paths of one run's files."""
 
     root: Path
 
@@ -73,7 +74,7 @@ class RunLayout:
 
 @dataclass(frozen=True)
 class StudyLayout:
-    """The files of one study."""
+    """The paths of one study's files."""
 
     root: Path
 

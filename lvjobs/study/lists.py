@@ -1,4 +1,4 @@
-"""Lists as people type them: `--set` and the environment carry nothing but text."""
+"""Lists as users type them: `--set` and the environment can only carry text."""
 
 import json
 from typing import Annotated, Any
@@ -7,7 +7,11 @@ from pydantic import BeforeValidator
 
 
 def as_list(value: Any) -> Any:
-    """Read `'["a", "b"]'` as the list that it is; leave anything else to pydantic."""
+    """Return the list in a text such as `'["a", "b"]'`; return any other value as it is, for pydantic.
+
+    Raises:
+        ValueError: the text begins like a list but is none.
+    """
     if not isinstance(value, str) or not value.strip().startswith("["):
         return value
     try:
@@ -17,7 +21,7 @@ def as_list(value: Any) -> Any:
 
 
 def as_texts(value: Any) -> Any:
-    """The same; any other text is a list of just that."""
+    """Return the same as `as_list`; any other text becomes a list of that one text."""
     read = as_list(value)
     return [read] if isinstance(read, str) else read
 

@@ -1,4 +1,4 @@
-"""Runs by what people type: a whole name, or enough of its beginning or its end."""
+"""Runs by the text that users type: a whole name, or enough of its beginning or its end."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -10,12 +10,12 @@ _SHOWN = 4
 
 
 def find_name(typed: str, names: Collection[str], where: Sequence[str] = ()) -> str:
-    """The one of `names` that is meant: `base`, `14e5` and `s0-14e5` all say `base-r4-lr1e-05-c512-s0-14e5`.
+    """Return the one of `names` that is meant: `base`, `14e5` and `s0-14e5` all mean `base-r4-lr1e-05-c512-s0-14e5`.
 
     `where`: see `StudyContext.where`.
 
     Raises:
-        UsageError: none is, or several may be.
+        UsageError: no name fits, or several do.
     """
     if typed in names:
         return typed

@@ -1,4 +1,4 @@
-"""Numbers as people write them: `1e-5`, `1e3` steps, `1e17` FLOPs, whether TOML, YAML or a shell delivered them."""
+"""Numbers as people write them: `1e-5`, `1e3` steps, `1e17` FLOPs, whether they come from TOML, YAML or a shell."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -7,7 +7,11 @@ from pydantic import BeforeValidator
 
 
 def as_float(value: Any) -> Any:
-    """Read a string as a float where it is one; leave anything else to pydantic."""
+    """Return a string's number as a float; return any other value as it is, for pydantic.
+
+    Raises:
+        ValueError: the string is no number.
+    """
     if isinstance(value, str):
         try:
             return float(value.replace("_", ""))
@@ -17,7 +21,11 @@ def as_float(value: Any) -> Any:
 
 
 def as_int(value: Any) -> Any:
-    """Read `"1e3"`, `1e17` or `"5_000"` as the integer it is, exactly; leave anything else to pydantic."""
+    """Return `"1e3"`, `1e17` or `"5_000"` as an exact integer; return any other value as it is, for pydantic.
+
+    Raises:
+        ValueError: the value is no whole number.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, float)):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Settings of [train] and stages that belong together, under a name; whoever wants others writes them over these."""
+"""Named settings of [train] and stages that belong together. The user's own settings replace them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,7 +22,7 @@ PUBLISHED = (
     Stage(name="final", origin="stage2", steps=10_000),
     Stage(name="evaluate", evaluate=_TRAINED),
 )
-"""Zero-shot, the default run, rank x learning rate, context length, the long run, and the scores of all of them."""
+"""The untrained model, the default run, rank x learning rate, context length, the long run, and the scores of all."""
 
 STUDY_TINY = (
     Stage(name="zero_shot", zero_shot=["raw"]),
@@ -37,7 +37,7 @@ STUDY_TINY = (
     Stage(name="final", origin="stage2", steps=400),
     Stage(name="evaluate", evaluate=_TRAINED),
 )
-"""The published study for `tiny` on a laptop: its steps / 25, and `tiny`'s own rates; it can't read instructions."""
+"""The published study for `tiny` on a laptop: its steps / 25, `tiny`'s own rates; `tiny` can't read instructions."""
 
 TINY_TRAINING: Mapping[str, Any] = MappingProxyType(
     {
@@ -51,8 +51,9 @@ TINY_TRAINING: Mapping[str, Any] = MappingProxyType(
         "warmup_steps": 20,
     }
 )
-"""What teaches `tiny`, whose rates are far above a real model's (docs/tiny.md has what came of it): a window is a whole
-series."""
+"""Settings that train `tiny` well (results in docs/tiny.md). Its learning rates are far above a real model's. A window
+is a whole series.
+"""
 
 STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProxyType(
     {
@@ -70,4 +71,4 @@ STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProx
         ),
     }
 )
-"""What `lvjobs init --preset NAME` writes: [train], and the stages."""
+"""The content that `lvjobs init --preset NAME` writes: [train], and the stages."""

@@ -1,4 +1,4 @@
-"""A run's immutable configuration: what is hashed, written to run.json, and handed to the training function."""
+"""A run's immutable configuration: it is hashed, written to run.json, and passed to the training function."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ TASK = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 """`package.module:function`."""
 
 CARRIED = ("checkpoint_every", "keep_last")
-"""The keys that bound what one failure costs and the disk that is taken, and change nothing of what is computed."""
+"""The keys that limit the cost of a failure and the disk usage, and that do not change any computed result."""
 
 
 class RunConfig(BaseModel):
-    """One training, as declared. Two runs with equal configurations are the same run.
+    """One run, as declared. Two runs with equal configurations are the same run.
 
     `task` is `package.module:function`; the function takes one `lvjobs.worker.Run`. `params` is the task's own
     configuration (the bundled forecasting task: `TrainingConfig`), opaque to everything but the task.
@@ -41,21 +41,24 @@ class RunConfig(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the canonical JSON of what this configuration says (`study.identity`)."""
+        """Return the SHA-256 (64 hex digits) of the canonical JSON of this configuration's settings.
+
+        See `study.identity` for the settings that count.
+        """
         return _sha256(self._said())
 
     @property
     def identity(self) -> str:
-        """SHA-256 of what this configuration computes: equal for configurations of which one run is enough.
+        """Return the SHA-256 of what this configuration computes: one run is enough for configurations with the same.
 
-        How often it checkpoints, how many checkpoints stay, and where data lie whose hash is known are left out, and a
+        It leaves out the checkpoint interval, how many checkpoints stay, and the path of data whose hash is known. A
         validation with every checkpoint counts as one setting.
         """
         return self._identity("checkpoint" if self.validate_every == self.checkpoint_every else self.validate_every)
 
     @property
     def identities(self) -> tuple[str, str]:
-        """The identity, and the one that another checkpoint interval with the same validations has."""
+        """Return the identity, and that of another checkpoint interval with the same validations."""
         return self.identity, self._identity(self.validate_every)
 
     def _identity(self, validates: int | str) -> str:
@@ -72,20 +75,20 @@ class RunConfig(BaseModel):
 
     @property
     def former_fingerprint(self) -> str:
-        """The fingerprint of a run that was declared when all keys were hashed, as it was stored."""
+        """Return the fingerprint as it was stored for runs declared when all keys were hashed."""
         return _sha256(self.model_dump(mode="json", exclude_unset=True))
 
 
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with other values; a key whose value is None is left out, as it was in old ones."""
+    """Return the configuration with other values; a key whose value is None is left out, as in old configurations."""
     return RunConfig.model_validate({key: value for key, value in {**config, **values}.items() if value is not None})
 
 
 class RunFile(BaseModel):
-    """What run.json holds: the run's identity beside its configuration.
+    """The content of run.json: the run's identity and its configuration.
 
-    `declared` holds the values of `config` that were changed since the run was declared, as they were (None: left
-    out): the fingerprint is of these.
+    `declared` holds the earlier values of `config` that were changed since the run was declared (None: left out): the
+    fingerprint is computed from these.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,7 +122,7 @@ class RunFile(BaseModel):
 
     @property
     def is_as_declared(self) -> bool:
-        """Whether its configuration is still the one that it was declared with: a run is immutable."""
+        """Return whether its configuration is still the one that it was declared with: a run is immutable."""
         declared = with_values(self.config.model_dump(mode="json", exclude_unset=True), self.declared)
         return self.fingerprint in (declared.fingerprint, declared.former_fingerprint)
 
@@ -129,5 +132,5 @@ def _sha256(value: Any) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no blanks: equal values give equal text."""
+    """Return JSON with sorted keys and no blanks: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,11 +1,11 @@
-"""[train]: what every run starts from: of the forecasting that comes with lvjobs, or of a function of one's own.
+"""[train]: the settings that every run starts from, for the bundled forecasting or for a user's own function.
 
     [train]                                    [train]
     model = "tiny"                             task = "mypackage.train:train"
     learning_rate = 1e-5                       steps = 300
                                                hidden = 64
 
-The keys of a function of one's own are those that [train] gives a value, and what kind of value that is goes for all.
+The keys of a user's own function are those to which [train] gives a value. The type of that value applies to all runs.
 """
 
 import sys
@@ -40,7 +40,7 @@ class RunSettings(SettingsTable):
     keep_best: bool = Field(default=True, description="also keep the checkpoint with the lowest validation loss")
 
     def run_config(self) -> RunConfig:
-        """The immutable configuration these settings declare: the run's own keys apart from the task's."""
+        """Return the immutable configuration that these settings declare: the run's own keys apart from the task's."""
         values = self.model_dump(mode="json")
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
@@ -63,10 +63,10 @@ class OwnSettings(RunSettings):
 
 
 def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
-    """The model of a [train] with these values.
+    """Return the model of a [train] with these values.
 
     Raises:
-        UsageError: a key of one's own that none may be called.
+        UsageError: the user's own function has a key with a name that cannot be used.
     """
     if "task" not in values:
         return TrainSettings
@@ -79,20 +79,20 @@ def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
 
 
 def _kind(value: Any) -> Any:
-    """What a key takes whose default this is."""
+    """Return the type of a key that has this default."""
     kinds = {bool: bool, int: Int, float: Float, str: str, list: List, dict: dict[str, Any]}
     return kinds.get(type(value), Any)
 
 
 _beside: list[str] = []
-"""What `find_beside` put on the search path."""
+"""The places that `find_beside` added to the search path."""
 
 
 def find_beside(root: Path) -> None:
     """Let Python import a task's module from the study's directory, and from the current directory.
 
-    Both come last in the search path: they hide no module that is installed. Those of another study leave it: a
-    program may open several, whose modules have equal names.
+    Both come last in the search path: they hide no installed module. The places of another study are removed: a program
+    may open several studies whose modules have equal names.
     """
     sys.path[:] = [place for place in sys.path if place not in _beside]
     places = [root]

@@ -1,4 +1,4 @@
-"""A stage's space: the values that a sampler may propose for keys of [train], and how it searches them."""
+"""A stage's space: the values that a sampler may propose for keys of [train], and the settings of the search."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from lvjobs.study.tables import SettingsTable
 
 _STARTUP, _PARALLEL = 10, 4
 _MOST_CORNERS = 512
-"""More are not looked at together, but one key at a time."""
+"""With more corners, one key at a time is checked instead of all of them together."""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -31,7 +31,7 @@ class Range(SettingsTable):
 
 
 Values: TypeAlias = Range | list[Any]
-"""What a key may be: of a range, or one of a list."""
+"""The possible values of a key: a range, or a list."""
 
 
 class Search(SettingsTable):
@@ -39,8 +39,8 @@ class Search(SettingsTable):
 
     `lvjobs.sweep.sampling` has the meaning; Optuna has the algorithms.
 
-    `trials` are proposed in all, the first `startup` of them at random (None: 10, or a third where that is fewer), and
-    no more than `parallel` are open at once (None: 4; all where the sampler is random, for it learns nothing).
+    `trials` are proposed in all, the first `startup` of them at random (None: 10, or a third where that is fewer). At
+    most `parallel` are open at once (None: 4; all with the random sampler, because it learns nothing).
     """
 
     sampler: Literal["tpe", "random"] = Field(
@@ -57,20 +57,20 @@ class Search(SettingsTable):
 
     @property
     def first(self) -> int:
-        """How many trials are drawn at random before the sampler learns."""
+        """Return how many trials are drawn at random before the sampler learns."""
         return self.startup or min(_STARTUP, -(-self.trials // 3))
 
     @property
     def at_once(self) -> int:
-        """How many trials may be open."""
+        """Return how many trials may be open at once."""
         return self.parallel or (self.trials if self.sampler == "random" else _PARALLEL)
 
 
 def read_space(space: Any, stage: str) -> dict[str, Values]:
-    """A stage's space as study.toml has it, or as the ledger kept it.
+    """Return a stage's space from study.toml's or the ledger's form.
 
     Raises:
-        ValueError: names the stage, the key, and what is wrong with its values.
+        ValueError: the message names the stage, the key, and what is wrong with its values.
     """
     if not isinstance(space, Mapping):
         raise ValueError(f"stage {stage}: write space as a table: {{ lora_rank = [2, 4] }}")  # noqa: TRY004 - pydantic's
@@ -85,10 +85,10 @@ def _values(key: str, values: Any, stage: str) -> Values:
 
 
 def read_search(search: Any, stage: str) -> Search | None:
-    """How the stage's space is searched, as study.toml has it, or as the ledger kept it.
+    """Return the settings of a stage's search from study.toml's or the ledger's form; None where it has no search.
 
     Raises:
-        ValueError: names the stage, the key, and what is wrong with it.
+        ValueError: the message names the stage, the key, and what is wrong with it.
     """
     if search is None or isinstance(search, Search):
         return search
@@ -133,7 +133,7 @@ def _range(values: Any) -> Range:
 
 
 def _read(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    """The table, or what is wrong with the first of its keys; one that is not known before all others."""
+    """Return the table. Raises ValueError about the first wrong key; unknown keys come before all others."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -149,12 +149,12 @@ def _read(model: type[_Model], values: Mapping[str, Any]) -> _Model:
 
 
 def _exact(number: float) -> Decimal:
-    """As it was written, so that tenths add up."""
+    """Return the number as it was written, so that tenths add up."""
     return Decimal(repr(number))
 
 
 def number_of(model: type[BaseModel], key: str) -> type[int] | type[float] | None:
-    """Which kind of number a key of the model takes, if it takes numbers."""
+    """Return whether a key of the model takes whole numbers (int) or any (float); None where it takes no numbers."""
     kinds = set(_types(model.model_fields[key].annotation))
     return float if float in kinds else int if int in kinds else None
 
@@ -168,10 +168,10 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 
 def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) -> None:
-    """Refuse what the keys of the model cannot be.
+    """Refuse values that the keys of the model cannot have.
 
     Raises:
-        ValueError: names the stage and the key.
+        ValueError: the message names the stage and the key.
     """
     for key, values in space.items():
         if isinstance(values, Range):
@@ -188,14 +188,14 @@ def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) 
 
 
 def ends(values: Values) -> list[Any]:
-    """The least and the most of a range; all values of a list."""
+    """Return the lowest and the highest value of a range; all values of a list."""
     return [values.low, values.high] if isinstance(values, Range) else list(values)
 
 
 def corners(space: Mapping[str, Values], keys: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """Every combination of the ends of `keys`, with the other keys at their first.
+    """Return every combination of the ends of `keys`, with the other keys at their first value.
 
-    Without `keys`: of all of them, or one key after another where that would be too many.
+    Without `keys`: of all keys, or one key after another where that would be too many combinations.
     """
     every = {key: ends(values) for key, values in space.items()}
     first = {key: values[0] for key, values in every.items()}
@@ -206,7 +206,7 @@ def corners(space: Mapping[str, Values], keys: Iterable[str] | None = None) -> l
 
 
 def in_words(space: Mapping[str, Values]) -> str:
-    """`learning_rate 1e-05 to 0.001 (log) x lora_rank [2, 4, 8]`."""
+    """Return a text such as `learning_rate 1e-05 to 0.001 (log) x lora_rank [2, 4, 8]`."""
     return " x ".join(f"{key} {_words(values)}" for key, values in space.items())
 
 

@@ -1,4 +1,4 @@
-"""Stages: what is compared with what, what each takes over from the one before, and how its winner is chosen."""
+"""Stages: the runs that are compared, the settings that each stage takes over, and the choice of its winner."""
 
 import graphlib
 import re
@@ -14,10 +14,10 @@ from lvjobs.study.space import Search, Values, read_search, read_space
 from lvjobs.study.tables import SettingsTable
 
 WORDS = ("all", "plan", "show", "retry", "stop")
-"""What follows `lvjobs sweep` and is no stage."""
+"""Words after `lvjobs sweep` that name no stage."""
 
 LOSSES = ("validation_loss", "training_loss")
-"""Metrics that every training has: of its own objective."""
+"""Metrics that every training has, each of its own objective."""
 
 At: TypeAlias = Literal["last", "best"]
 
@@ -25,8 +25,8 @@ At: TypeAlias = Literal["last", "best"]
 class Select(SettingsTable):
     """The choice of a stage's winner.
 
-    `metric` is what the runs' journals report: `validation_loss`, `training_loss`, or what a function of one's own
-    calls it. Never an error on the scored series: choosing by those would make of them a training set.
+    `metric` is a metric in the runs' journals: `validation_loss`, `training_loss`, or a name that a user's own function
+    reports. It is never an error on the scored series: choosing by those would make them a training set.
     """
 
     metric: str = Field(default="validation_loss", min_length=1, description="metric in the runs' journals")
@@ -49,7 +49,7 @@ class Select(SettingsTable):
 
     @property
     def words(self) -> str:
-        """`lowest validation_loss at step 500`."""
+        """Return a text such as `lowest validation_loss at step 500`."""
         extreme = "lowest" if self.mode == "min" else "highest"
         where = {"last": "the end", "best": "its best"}.get(str(self.at), f"step {self.at}")
         return f"{extreme} {self.metric} at {where}"
@@ -60,9 +60,9 @@ class Prune(SettingsTable):
 
     `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
 
-    `successive_halving` (ASHA): at the steps first, first * factor, first * factor ** 2, ... a run goes on if it is
-    among the best 1/factor of those that came so far. `median`: at each multiple of `first`, if it is no worse than the
-    median of what completed runs had there.
+    `successive_halving` (ASHA): at the steps first, first * factor, first * factor ** 2, ... a run continues if it is
+    among the best 1/factor of those that came so far. `median`: at each multiple of `first`, it continues if it is no
+    worse than the median of the completed runs there.
     """
 
     kind: Literal["successive_halving", "median"] = Field(default="successive_halving", description="pruning rule")
@@ -75,14 +75,14 @@ class Stage(SettingsTable):
 
     Its runs are every combination of the `grid`'s values.
 
-    In place of a `grid` it may have a `space`, of which a sampler proposes trials one after another (`search`).
+    Instead of a `grid` it may have a `space`, from which a sampler proposes trials one after another (`search`).
 
-    A stage `from` another begins when that one's winner is known, and takes over from it what it varied, set or took
-    over itself (or only the keys of `take`). Stages that are named in `after` are waited for. `seeds` trains each
-    combination once a seed, and compares means. `on_hold` says whether a held run blocks the stage, or is left out
+    A stage `from` another begins when the other's winner is known. It takes over what the other stage varied, set or
+    took over itself (or only the keys of `take`). It also waits for the stages in `after`. `seeds` trains each
+    combination once per seed, and compares means. `on_hold` decides whether a held run blocks the stage, or is left out
     once at least `quorum` combinations are done (None: one).
 
-    `prune` pauses runs that compare badly before their last step; they can be taken up again.
+    `prune` pauses runs that compare badly before their last step; the user can resume them.
 
     `zero_shot` (prompts, of the base model) and `evaluate` (stages, of all their runs) make it a stage of evaluations.
     """
@@ -178,30 +178,30 @@ class Stage(SettingsTable):
 
     @property
     def evaluates(self) -> bool:
-        """Whether its runs are evaluations."""
+        """Return whether its runs are evaluations."""
         return bool(self.zero_shot or self.evaluate)
 
     @property
     def varied(self) -> list[str]:
-        """The keys in which its runs differ, save the seed."""
+        """Return the keys in which its runs differ, except the seed."""
         return [*self.grid, *self.space]
 
     @property
     def awaited(self) -> list[str]:
-        """The stages that have to be decided before it begins. Evaluations follow each run by itself."""
+        """Return the stages that must be decided before it begins. Evaluations follow each run by itself."""
         return [*([self.origin] if self.origin else []), *self.after]
 
     @property
     def neighbours(self) -> list[str]:
-        """All stages that it names."""
+        """Return all stages that it names."""
         return [*self.awaited, *self.evaluate]
 
 
 def in_order(stages: Sequence[Stage]) -> list[Stage]:
-    """Each after all that it names; otherwise as they are declared.
+    """Return the stages, each after all that it names; otherwise as they are declared.
 
     Raises:
-        ValueError: a stage that is not declared, or stages that wait for one another; names them.
+        ValueError: a stage that is not declared, or stages that wait for one another; the message names them.
     """
     by_name = {stage.name: stage for stage in stages}
     for stage in stages:
@@ -237,7 +237,7 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
-    """The keys of [train] that a stage `from` this one takes over."""
+    """Return the keys of [train] that a stage `from` this one takes over."""
     by_name = {each.name: each for each in stages}
     origin = by_name.get(stage.origin) if stage.origin else None
     earlier = [] if origin is None else taken(stage, by_name.values())
@@ -245,7 +245,7 @@ def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
 
 
 def taken(stage: Stage, stages: Iterable[Stage]) -> list[str]:
-    """The keys of [train] that this stage takes over."""
+    """Return the keys of [train] that this stage takes over."""
     by_name = {each.name: each for each in stages}
     if stage.origin is None:
         return []

@@ -18,9 +18,13 @@ class SettingsTable(BaseModel):
 
 
 def parse_time_limit(text: str) -> int:
-    """Minutes in Slurm's notation: `90`, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`; also `36h`, `90m`.
+    """Return the minutes in a time limit.
 
-    Seconds count as a started minute, as Slurm counts them.
+    Slurm's notation: `90`, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`; also `36h`, `90m`. A started minute
+    counts as a whole one, as in Slurm.
+
+    Raises:
+        ValueError: the text is no time limit, or is zero.
     """
     text = text.strip()
     short = re.fullmatch(r"(\d+)\s*([hmd])", text)
@@ -121,7 +125,7 @@ class Resources(SettingsTable):
     @field_validator("partition", "qos", mode="before")
     @classmethod
     def _choice(cls, value: Any) -> Any:
-        """A list is kept as Slurm writes one."""
+        """Return a list as Slurm writes one."""
         if not isinstance(value, list):
             return value
         if not value or not all(isinstance(name, str) and name and "," not in name for name in value):
@@ -144,7 +148,7 @@ class Resources(SettingsTable):
         return self
 
     def variables(self) -> dict[str, Any]:
-        """The profile's variables that are set here."""
+        """Return the profile's variables that are set here."""
         own = ("max_parallel", "processes", "extra", "pack", "side_by_side")
         values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
@@ -175,7 +179,7 @@ class Driver(SettingsTable):
     )
 
     def variables(self) -> dict[str, Any]:
-        """The variables of its script that are set here."""
+        """Return the variables of the driver's script that are set here."""
         return {key: value for key, value in self.model_dump(exclude={"job"}).items() if value is not None}
 
 

@@ -17,7 +17,7 @@ from lvjobs.study.space import Range, Search
 from lvjobs.study.stages import Prune, Stage
 
 _COLUMN, _WIDTH = 36, 120
-"""Where comments begin and end."""
+"""The columns at which comments begin and end."""
 
 _HEAD = """\
 # study.toml: what is trained, where, and how many FLOPs it may cost. All keys: docs/study-toml.md
@@ -50,7 +50,7 @@ _EXAMPLES = (
     ),
     Stage(name="my_scores", zero_shot=["raw"], evaluate=["base"]),
 )
-"""Stages that show each key once, for not every key goes with every other."""
+"""Stages that together show each key once: not every key can be combined with every other."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], preset: str) -> str:
-    """Return a study.toml for `profile` with a preset's stages; the profile's own `defaults` stand in its comments."""
+    """Return a study.toml for `profile` with a preset's stages; its comments show the profile's own `defaults`."""
     train, stages = STUDIES[preset]
     live = {"": {"profile": profile}, "[resources]": {"account": account} if account else {}, "[train]": train}
     shown = dict(defaults)
@@ -108,7 +108,7 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
             opening = f"{header}\n{opening}"
         if header == "[[stage]]":
             parts += [_STAGES, *map(_stage, stages), _MORE_STAGES, *_examples()]
-        elif "task" in section.keys:  # goes with no other settings than its own
+        elif "task" in section.keys:  # its own settings exclude all others
             parts.append(opening)
         elif not header.startswith("[stage."):
             parts.append(opening + _keys(section, live.get(header, {}), shown if header == "[resources]" else {}))
@@ -151,7 +151,7 @@ def _stage(stage: Stage) -> str:
 
 
 def _line(key: str, value: Any, field: FieldInfo | None, mark: str = "# ") -> str:
-    """Return the key with its value, behind `mark`, and what it means."""
+    """Return the line of a key with its value, after `mark`, and its description as a comment."""
     entry = f"{mark}{key} = {toml_value(value)}"
     if field is None:
         return entry + "\n"

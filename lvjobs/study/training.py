@@ -1,4 +1,4 @@
-"""What the bundled forecasting task takes as `params`: declared here, torch-free, so that `submit` can check it."""
+"""The `params` of the bundled forecasting task: declared here, without torch, so that `submit` can check them."""
 
 from typing import Literal
 
@@ -10,35 +10,36 @@ from lvjobs.study.tables import SettingsTable
 TRAIN_TASK = "lvjobs.forecasting.train:train"
 
 NUMERIC_HEAD = 14
-"""Logits a token under `head = "numeric"`: ten digits, point, sign, two separators."""
+"""Logits per token with `head = "numeric"`: ten digits, point, sign, two separators."""
 
 LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
-"""Name of the loss, by `head`: the two are losses of different objectives. `records.curves.LOSSES` has both names."""
+"""The name of the loss, by `head`: the two are losses of different objectives. `records.curves.LOSSES` has both."""
 
 OBJECTIVE = frozenset({
     *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
     *("history_steps", "horizon_steps", "validation_systems", "validation_limit"),
 })  # fmt: skip
-"""Keys that say which text is validated, and over which characters: with another value a loss is of something else.
+"""Keys that decide which text is validated, and over which characters: with another value, a loss measures something
+else.
 
-A decimal less, say, lowers it by some 2.3 nats a number, whatever the forecasts are like.
+One decimal less, for example, lowers it by about 2.3 nats per number, however good the forecasts are.
 """
 
 
 class TrainingConfig(SettingsTable):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.
 
-    `context_length` is the *training* window in tokens; validation always uses the same fixed windows (80 steps of
-    history and 20 of horizon). `lora_alpha` None means the rank. `data_sha256` pins the file that `data` named when
-    the run was declared.
+    `context_length` is the *training* window in tokens; validation always uses the same fixed windows (`history_steps`
+    of history and `horizon_steps` of horizon). `lora_alpha` None means the rank. `data_sha256` pins the file that
+    `data` named when the run was declared.
 
-    The last 20 % of the file are scored. What precedes them trains, but for its last `validation_systems`, which tell
-    how a training goes; 0 has the scored ones tell, as the published study did: whoever chooses a checkpoint or a cell
-    by that chooses on the test set.
+    The last 20 % of the file are scored. The series before them are for training, except the last `validation_systems`
+    of them, which validate the training. With 0, the scored series validate, as in the published study: choosing a
+    checkpoint or a cell by them is choosing on the test set.
 
-    `scaling` "series" scales each by its own history, "global" by the histories of all that train. `format` "instruct"
-    puts an instruction around them, in the model's chat template. `head` "numeric" learns and decodes over the
-    characters of a series alone: its loss (`loss_numeric`) is another objective, never compared with "full"'s.
+    `scaling` "series" scales each by its own history, "global" by the histories of all training series. `format`
+    "instruct" puts an instruction around them, in the model's chat template. `head` "numeric" learns and decodes only
+    over the characters of a series: its loss (`loss_numeric`) is another objective, never compared with that of "full".
     """
 
     model: str = Field(
@@ -127,10 +128,10 @@ class TrainingConfig(SettingsTable):
 
     @property
     def loss_name(self) -> str:
-        """What the loss is called wherever it is written: that of a numeric head is another objective."""
+        """Return the name of the loss in journals and files: that of a numeric head is another objective."""
         return LOSS_NAMES[self.head]
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one time step of two variables: `d.dd,d.dd;` with two decimals."""
+        """Return the tokens of one time step of two variables: `d.dd,d.dd;` with two decimals."""
         return 2 * (self.decimals + 2) + 2

@@ -1,15 +1,15 @@
-"""The words for how runs stand and why attempts end. One word per thing, everywhere."""
+"""The words for the states of runs and the causes of ended attempts. One word per thing, everywhere."""
 
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
 FORMER_CONVENTIONS: Mapping[str, str] = MappingProxyType({"report": "published-formula"})
-"""FLOP conventions by the names that earlier releases had for them; ledgers and study.toml may still use these."""
+"""FLOP conventions by their names in earlier releases; ledgers and study.toml may still use these."""
 
 
 class RunState(str, Enum):
-    """How a run stands."""
+    """The state of a run."""
 
     PLANNED = "planned"
     SUBMITTING = "submitting"
@@ -23,17 +23,17 @@ class RunState(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to the run."""
+        """Return whether nothing more will happen to the run."""
         return self in (RunState.COMPLETED, RunState.CANCELLED)
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing more will happen to the run by itself: it is over, or waits for somebody's word."""
+        """Return whether nothing more will happen to the run by itself: it is over, or waits for a decision."""
         return self.is_final or self in (RunState.HELD, RunState.PAUSED)
 
 
 class StageState(str, Enum):
-    """How a stage stands: only declared, asked for and waiting, running, held until the user decides, or completed."""
+    """The state of a stage: only declared, requested and waiting, running, held until the user decides, completed."""
 
     DECLARED = "declared"
     ASKED = "asked"
@@ -43,7 +43,7 @@ class StageState(str, Enum):
 
 
 class Cause(str, Enum):
-    """Why an attempt ended."""
+    """The cause of an attempt's end."""
 
     COMPLETED = "completed"
     PREEMPTED = "preempted"
@@ -59,12 +59,12 @@ class Cause(str, Enum):
 
 
 class HeldFor(str, Enum):
-    """What a held or paused run waits for, where that is not the user alone."""
+    """The reason for which a held or paused run waits, where it is not only the user's decision."""
 
     NOTHING = ""
     BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
-    REPLAYS = "replays"  # the user: the run may have one reservation only, and used it up
-    STOPPED = "stopped"  # its stage, which was stopped
+    REPLAYS = "replays"  # the user: the run may have only one reservation, and used it up
+    STOPPED = "stopped"  # its stage, because that was stopped
     PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
 
     @classmethod
@@ -85,7 +85,7 @@ class MemberState(str, Enum):
 
 
 class LeaveCause(str, Enum):
-    """The cause that a worker gives in its journal when it leaves."""
+    """The cause that a worker writes to its journal when it stops early."""
 
     NONE = ""
     PREEMPTED = "preempted"
@@ -94,7 +94,7 @@ class LeaveCause(str, Enum):
     SUPERSEDED = "superseded"
     STOPPED = "stopped"
     EXHAUSTED = "exhausted"
-    UNKNOWN = "unknown"  # Slurm gave no answer, and the signal of scancel is that of a preemption
+    UNKNOWN = "unknown"  # Slurm gave no answer, and scancel's signal is the same as a preemption's
 
     @classmethod
     def _missing_(cls, _value: object) -> "LeaveCause":
@@ -102,10 +102,10 @@ class LeaveCause(str, Enum):
 
 
 class Breakdown(str, Enum):
-    """A failure of an attempt that its code is not to blame for, as its journal has it."""
+    """A failure of an attempt that is not its code's fault, as its journal records it."""
 
     NONE = ""
-    PROCESS = "process"  # the process ended without a last word, in a job that other runs share
+    PROCESS = "process"  # the process ended without a closing line, in a job that other runs share
     DEVICE = "device"
 
     @classmethod

@@ -1,6 +1,7 @@
-"""A stage's cells: what each run trains, from what study.toml declares and what an earlier stage's winner was. Pure.
+"""A stage's cells: what each run trains, by study.toml and by an earlier stage's winner. Pure.
 
-Of a stage with a space these are the points that a sampler proposed; or its corners, where none are given.
+The cells of a stage with a space are the points that a sampler proposed, or the corners of the space where no points
+are given.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +16,16 @@ from lvjobs.study.space import corners
 from lvjobs.study.stages import Stage, taken
 
 Points = Sequence[Mapping[str, Any]]
-"""Of a space: a value for each of its keys."""
+"""Points of a space: a value for each of its keys."""
 
 
 def combinations(stage: Stage, points: Points | None = None) -> list[Mapping[str, Any]]:
-    """What each cell changes, in the grid's own order (the last key varies fastest); each once a seed.
+    """Return what each cell changes, in the grid's order (the last key varies fastest), once per seed.
+
+    `points` replace the grid; None: the grid, or the corners of the stage's space.
 
     Raises:
-        UsageError: a key of the grid without a value.
+        UsageError: a key of the grid has no value.
     """
     common: dict[str, Any] = dict(stage.set)
     if stage.steps is not None:
@@ -47,12 +50,13 @@ def cells(
     winner: RunConfig | None = None,
     points: Points | None = None,
 ) -> list[RunSettings]:
-    """The settings of each run of a stage that trains.
+    """Return the settings of each run of a stage that trains.
 
-    [train], then what is taken over from `winner` (of the stage that it is `from`), then the stage's own, then `typed`.
+    Later settings replace earlier ones: [train], then those taken over from `winner` (of the stage that it is `from`),
+    then the stage's own, then `typed`.
 
     Raises:
-        UsageError: a key or value that [train] does not know; names the stage.
+        UsageError: a key or value that [train] does not know; the message names the stage.
     """
     over = {}
     if stage.origin is not None and winner is not None:
@@ -66,7 +70,7 @@ def cells(
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
-    """What [train] would have to say for this run."""
+    """Return the values of [train] that declare this run."""
     values = config.model_dump(mode="json")
     params: Mapping[str, Any] = values.pop("params")
     del values["task"]

@@ -1,11 +1,13 @@
-"""Which cells of a stage are not worth their remaining steps: Optuna's pruners, asked anew from all reports. Pure.
+"""The cells of a stage that are not worth their remaining steps: Optuna's pruners, run again on all reports. Pure.
 
-A report is a cell's value at a rung, in the order in which passes met them. That order decides (a cell is compared with
-those that were there before it), so it is kept in the ledger, and the same reports give the same verdicts for ever.
+A report is a cell's value at a rung; reports are in the order in which reconcile passes found them. A cell is compared
+with the reports before its own, so the order decides. The ledger keeps it, and the same reports always give the same
+verdicts.
 
-Optuna's successive halving looks at a cell once, when it comes to a rung, so the first to come go on for want of others
-and a better one that came between them does not. ASHA as it was published (Li et al., 2018, arXiv:1810.05934) takes a
-cell up again once enough worse ones have come: so does this, for a paused cell has its checkpoint.
+Optuna's successive halving checks a cell once, when it reaches a rung. So the first cells continue because there is
+nothing to compare with, and a better cell that came between them does not. ASHA as published (Li et al., 2018,
+arXiv:1810.05934) resumes a cell once enough worse ones have come. So does this module: a paused cell has its
+checkpoint.
 """
 
 from collections import defaultdict, deque
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RungValue:
-    """What a cell (its run's id) had reached at a rung's step."""
+    """The value that a cell (its run's id) had at a rung's step."""
 
     run_id: str
     step: int
@@ -32,7 +34,7 @@ class RungValue:
 
 
 def rungs(rule: Prune, steps: int) -> list[int]:
-    """The steps at which cells are compared; the last step is none, for nothing is left to save there."""
+    """Return the steps at which cells are compared; not the last step, because no work is left to save there."""
     if rule.kind == "median":
         return list(range(rule.first, steps, rule.first))
     found, step = [], rule.first
@@ -43,10 +45,10 @@ def rungs(rule: Prune, steps: int) -> list[int]:
 
 
 def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
-    """Refuse rungs at which a run has no checkpoint to go on from, or no validation to be judged by.
+    """Refuse rungs at which a run has no checkpoint to resume from, or no validation to be judged by.
 
     Raises:
-        UsageError: names the stage, the rung, and the key of [train] that it does not fit.
+        UsageError: the message names the stage, the rung, and the key of [train] that does not fit.
     """
     if stage.prune is None:
         return
@@ -66,7 +68,10 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
 def new_reports(
     curves: Mapping[str, Mapping[int, float]], steps: Mapping[str, int], known: Sequence[RungValue], rule: Prune
 ) -> list[RungValue]:
-    """What `curves` (the metric, by run) have at rungs and at the end that is not `known`; early steps first."""
+    """Return the values in `curves` (the metric, by run) that are not `known`, early steps first.
+
+    Only values at rungs and at a run's end count. `steps` are the runs' last steps, by run.
+    """
     told = {(report.run_id, report.step) for report in known}
     found = [
         RungValue(run_id, step, curve[step])
@@ -78,13 +83,16 @@ def new_reports(
 
 
 def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, mode: str) -> dict[str, RungValue]:
-    """The cells not worth going on with as things stand, and the report that showed it. `steps` are the runs' last."""
+    """Return the cells that are not worth continuing now, and the report that showed it.
+
+    `steps` are the runs' last steps, by run; `mode` is `min` or `max`.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="minimize" if mode == "min" else "maximize",
-        sampler=optuna.samplers.RandomSampler(seed=0),  # asks for nothing: cells are given
+        sampler=optuna.samplers.RandomSampler(seed=0),  # it samples nothing: the cells are given
         pruner=_pruner(rule),
     )
     trials: dict[str, optuna.Trial] = {}
@@ -94,14 +102,14 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
     to_come = deque(reports)
     while to_come:
         report = to_come.popleft()
-        if report.run_id in found:  # as the user took it up again: that it goes on changes nothing about the others
+        if report.run_id in found:  # the user resumed it: its later values do not change the comparison of the others
             skipped[report.run_id].append(report)
             continue
         if report.run_id not in trials:
             trials[report.run_id] = study.ask()
         trial = trials[report.run_id]
         is_last = report.step == steps[report.run_id]
-        if not isfinite(report.value):  # which no algorithm is asked about
+        if not isfinite(report.value):  # no pruner handles such a value
             if not is_last:
                 found[report.run_id] = report
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -122,7 +130,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
 
 
 def _best(values: Mapping[str, float], factor: int, mode: str) -> list[str]:
-    """The runs among the best 1/`factor` of those at a rung, and what ties with the last of them."""
+    """Return the runs among the best 1/`factor` at a rung, and those that tie with the last of them."""
     ordered = sorted(values.values(), reverse=mode == "max")
     last = ordered[max(1, len(ordered) // factor) - 1]
     return [run_id for run_id, value in values.items() if (value >= last if mode == "max" else value <= last)]

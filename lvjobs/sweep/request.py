@@ -1,4 +1,4 @@
-"""What a stage was asked for with: kept in the ledger, so that a pass needs neither study.toml nor the data. Frozen."""
+"""The request for a stage. The ledger keeps it, so a reconcile pass needs neither study.toml nor the data. Frozen."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ from lvjobs.sweep.pruning import check_rungs
 
 
 class Request(BaseModel):
-    """[train] as it was, what was typed over it, the jobs' resources, and the facts that only the data file has.
+    """[train] as it was, the values typed over it, the jobs' resources, and facts that only the data file has.
 
-    `located` is, for `data` and `model`, what was written -> what it means from anywhere; `sha256` by data file.
-    `systems` are the held-out systems that evaluations forecast. `file` is what study.toml said of how runs are carried
-    out (`study.current`), empty in requests of earlier releases.
+    `located` maps, for `data` and `model`, the written value to one that is valid from any directory; `sha256` is by
+    data file. `systems` are the held-out systems that evaluations forecast. `file` is what study.toml declared about
+    how runs are carried out (`study.current`); it is empty in requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Request(BaseModel):
     file: dict[str, Any] = Field(default_factory=dict)
 
     def file_of(self, stage: Stage) -> dict[str, Any]:
-        """Return what study.toml said of how this stage's runs are carried out."""
+        """Return what study.toml declared about how this stage's runs are carried out."""
         return {key: stage.set.get(key, value) for key, value in self.file.items()}
 
     def settings(
@@ -45,7 +45,11 @@ class Request(BaseModel):
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunSettings]:
-        """The settings of a stage's runs, with data and model as they are found from anywhere. See `grid.cells`."""
+        """Return the settings of a stage's runs, with data and model located. See `grid.cells`.
+
+        Raises:
+            UsageError: see `grid.cells`.
+        """
         return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner, points)]
 
     def configs(
@@ -55,19 +59,24 @@ class Request(BaseModel):
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunConfig]:
-        """The configurations of a stage's runs; each once, also where the grid says it twice (1e-4 and 0.0001)."""
+        """Return the configurations of a stage's runs, each once even if the grid has it twice (1e-4 and 0.0001).
+
+        Raises:
+            UsageError: see `grid.cells` and `pruning.check_rungs`.
+        """
         made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
         check_rungs(stage, made)
         return list({config.fingerprint: config for config in made}.values())
 
     def space(self, stage: Stage) -> dict[str, Values]:
-        """What of the stage's space is searched: a key that was typed has that value."""
+        """Return the searched part of the stage's space, by key: a typed key has only its typed value."""
         return {key: values for key, values in stage.space.items() if key not in self.typed}
 
     def search_identity(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> str:
-        """Equal for searches of which one may go on with what the other learned: they ask the same of the same points.
+        """Return a hash that is equal for searches that may share what they learned.
 
-        How many trials there are, and how many of them at once, is no part of it.
+        Such searches ask the same of the same points. The number of trials, and how many are open at once, do not
+        change the hash.
         """
         first, *_ = self.configs(stage, stages, winner, corners(stage.space, ()))
         assert stage.search is not None
@@ -81,7 +90,7 @@ class Request(BaseModel):
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     def trains_as(self, other: "Request") -> bool:
-        """Whether the same runs were asked for: where and on what they run is another matter."""
+        """Return whether both requests train the same runs, regardless of where they run and on which resources."""
         files = self.sha256.keys() & other.sha256.keys()
         same_data = all(self.sha256[file] == other.sha256[file] for file in files)
         mine, others = ([without_carried(each) for each in (one.train, one.typed)] for one in (self, other))
@@ -89,7 +98,7 @@ class Request(BaseModel):
 
     @property
     def model(self) -> type[RunSettings]:
-        """What [train] may have: by its task."""
+        """Return the settings model of [train], which depends on its task."""
         return settings_model(self.train)
 
     def _finished(self, settings: RunSettings) -> RunSettings:
@@ -103,7 +112,7 @@ class Request(BaseModel):
 
 
 def without_carried(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings without those that only say how a run is carried out."""
+    """Return the settings without those that only affect how a run is carried out."""
     return {key: value for key, value in settings.items() if key not in CARRIED}
 
 
@@ -112,7 +121,10 @@ def _plain(values: Values) -> Any:
 
 
 def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSettings]) -> Request:
-    """The request, knowing what each (data, model) as written means, by the settings that were looked up for it."""
+    """Return the request with the located data and model, and the data's hash.
+
+    `finished` maps each (data, model), as written, to the settings that were looked up for it.
+    """
     located: dict[str, dict[str, str]] = {"data": {}, "model": {}}
     sha256 = {}
     for (data, model), found in finished.items():

@@ -1,7 +1,7 @@
-"""Which points of a stage's space are tried next: Optuna's samplers, asked anew from all that was proposed and learned.
+"""The next points of a stage's space: Optuna's samplers, run again on everything that was proposed and learned.
 
-What was proposed, and what was known then, is a history that the ledger keeps, in its order. Each trial is drawn with a
-seed of its own number, so the same history gives the same proposal for ever, whatever restarts lie between.
+The ledger keeps what was proposed, and what was known then, as a history in its order. Each trial is drawn with a seed
+of its own number, so the same history always gives the same proposal, with any number of restarts in between.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     import optuna
 
 _DIGITS = range(4, 18)
-"""Of a number that is drawn: as few as name it within a thousandth of its range, so that people can read it."""
+"""The significant digits of a sampled number: as few as name it within 0.1 % of its range, so that people can read it.
+"""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What became of a trial, as the sampler learns it.
+    """The result of a trial, as the sampler learns it.
 
-    `done` with a value; `pruned` with the last value that it had, at a step; `diverged`: its value is no number;
-    `left_out`: nothing can be said of its point (it was cancelled, or has no value where the rule looks).
+    `done` has a value; `pruned` has its last value, at `step`; `diverged`: its value is NaN or infinite; `left_out`:
+    nothing is known about its point (it was cancelled, or has no value where the rule looks for it).
     """
 
     kind: Literal["done", "pruned", "diverged", "left_out"]
@@ -40,7 +41,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A point that was proposed; `verdict` is None while it is open."""
+    """A proposed point; `verdict` is None while the trial is open."""
 
     point: Mapping[str, Any]
     verdict: TrialOutcome | None = None
@@ -48,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchHistory:
-    """What was proposed and what was learned, in the order in which it was; a trial's number is its place among points.
+    """The proposed points and the verdicts, in order. A trial's number is its place among the points.
 
     An entry is a point, or a trial's number with its verdict.
     """
@@ -57,7 +58,7 @@ class SearchHistory:
 
     @property
     def trials(self) -> list[Trial]:
-        """All that were proposed, by their numbers."""
+        """Return all proposed trials, by their numbers."""
         found: list[Trial] = []
         for entry in self.entries:
             if isinstance(entry, Mapping):
@@ -68,15 +69,15 @@ class SearchHistory:
         return found
 
     def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchHistory":
-        """With these points."""
+        """Return the history with these points added."""
         return SearchHistory((*self.entries, *points))
 
     def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchHistory":
-        """With these verdicts, by the trials' numbers."""
+        """Return the history with these verdicts added, by the trials' numbers."""
         return SearchHistory((*self.entries, *verdicts.items()))
 
     def to_json(self) -> list[Any]:
-        """As the ledger keeps it."""
+        """Return the history as the ledger keeps it."""
         return [
             {"point": dict(entry)}
             if isinstance(entry, Mapping)
@@ -86,7 +87,7 @@ class SearchHistory:
 
     @classmethod
     def from_json(cls, kept: Iterable[Mapping[str, Any]]) -> "SearchHistory":
-        """What `to_json` wrote."""
+        """Return the history that `to_json` gave."""
         return cls(
             [
                 each["point"]
@@ -98,10 +99,10 @@ class SearchHistory:
 
 
 def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome | None:
-    """What became of the trial whose cells (one a seed) stand so; None while it is open.
+    """Return the result of the trial that has these cells (one per seed); None while it is open.
 
-    A held cell is open: what infrastructure did says nothing about a point. `last` is, by run, the last value that it
-    had, and at which step.
+    A held cell is open: an infrastructure failure proves nothing about a point. `last` is, by run, the last value and
+    the step that it was at, as (step, value).
     """
     standings = {cell.standing for cell in cells}
     if standings & {"open", "held"}:
@@ -123,7 +124,7 @@ def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> 
 
 
 def room(search: Search, trials: Sequence[Trial], waits: Iterable[int] = ()) -> int:
-    """How many more may be proposed now. `waits` are numbers of open trials that take no place."""
+    """Return how many more trials may be proposed now. `waits` are numbers of open trials that take no place."""
     passed_over = set(waits)
     open_ = sum(trial.verdict is None and number not in passed_over for number, trial in enumerate(trials))
     return max(0, min(search.at_once - open_, search.trials - len(trials)))
@@ -137,9 +138,9 @@ def propose(
     count: int,
     model: type[BaseModel] = TrainSettings,
 ) -> list[dict[str, Any]]:
-    """The next `count` points, which come after `trials`; of each, those before it count as open.
+    """Return the next `count` points after `trials`; each point counts as open for the points after it.
 
-    `model` says which keys of the space are whole numbers.
+    `mode` is `min` or `max`. `model` tells which keys of the space are whole numbers.
     """
     known = list(trials)
     for _ in range(count):
@@ -155,7 +156,7 @@ def _next(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: _distribution(key, values, model) for key, values in space.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # what later releases do by default
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # later releases are silent by default
         study = optuna.create_study(
             direction="minimize" if mode == "min" else "maximize", sampler=_sampler(search, len(trials))
         )
@@ -188,7 +189,7 @@ def _distribution(key: str, values: Values, model: type[BaseModel]) -> "optuna.d
 def _as_optuna_has_it(
     trial: Trial, distributions: "Mapping[str, optuna.distributions.BaseDistribution]"
 ) -> "optuna.trial.FrozenTrial":
-    """A trial that diverged is pruned before it had any value: worse than all that are, and so are points near it."""
+    """Return the trial as Optuna's. A diverged trial is pruned without a value: that ranks it last."""
     import optuna
 
     states = optuna.trial.TrialState
@@ -206,7 +207,7 @@ def _as_optuna_has_it(
 
 
 def _readable(value: Any, values: Values) -> Any:
-    """A number that was drawn from a continuous range, with the digits that matter in it."""
+    """Return a number sampled from a continuous range, rounded to its significant digits."""
     if not isinstance(values, Range) or not isinstance(value, float):
         return value
     if values.step is not None:

@@ -1,7 +1,7 @@
-"""Who wins a stage, and why. Pure.
+"""The winner of a stage, and the reason for it. Pure.
 
-A cell that the cluster killed, or that waits, is no failed trial: it has no value yet. A value that is no number is one
-that can't win. Cells that differ in their seed alone are one candidate, with the mean of their values.
+A cell that the cluster ended, or that waits, is no failed trial: it has no value yet. A value that is NaN or infinite
+cannot win. Cells that differ only in their seed are one candidate, with the mean of their values.
 """
 
 import math
@@ -17,9 +17,9 @@ Standing = Literal["done", "open", "held", "cancelled", "pruned"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One cell. Cells of one `candidate` differ in their seed alone; `flops` is what the run costs if nothing dies.
+    """One cell. Cells of one `candidate` differ only in their seed; `flops` is the run's cost without any failure.
 
-    `value` is None where the journal has none, where the rule looks for it.
+    `value` is None where the journal has none at the place that the rule names.
     """
 
     run_id: str
@@ -32,7 +32,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cells that differ in their seed alone. `value` is None where it can't be compared; `why` says why then."""
+    """Cells that differ only in their seed. `value` is None where it cannot be compared; `why` then has the reason.
+
+    `error` is the standard error of the mean; None for a single cell.
+    """
 
     cells: Sequence[Outcome]
     value: float | None
@@ -41,18 +44,18 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Of its first cell, which stands for it."""
+        """Return the name of the first cell, which represents the candidate."""
         return self.cells[0].name
 
     @property
     def flops(self) -> int:
-        """Of all its cells."""
+        """Return the FLOPs of all its cells."""
         return sum(cell.flops for cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates that compare, the best first, and those that don't, as declared. `why` is why the first one won."""
+    """The comparable candidates, best first, and the others as declared. `why` is why the first one won."""
 
     ranked: Sequence[Candidate]
     others: Sequence[Candidate]
@@ -60,15 +63,18 @@ class Ranking:
 
     @property
     def winner(self) -> Outcome | None:
-        """The run whose settings the next stage takes over; None where no candidate compares."""
+        """Return the run whose settings the next stage takes over; None where no candidate is comparable."""
         return self.ranked[0].cells[0] if self.ranked else None
 
 
 def rank(outcomes: Iterable[Outcome], rule: Select) -> Ranking:
-    """Candidates by the rule: its metric, then (of equal ones) the cheapest, then as they were declared."""
+    """Rank the candidates by the rule's metric, then (where equal) by cost, then in the order of declaration.
+
+    The rule's `ties` may leave out the cost.
+    """
     found = [_candidate(cells, rule) for cells in _grouped(outcomes)]
     if len(found) == 1 and all(cell.standing == "done" and cell.value is None for cell in found[0].cells):
-        return Ranking(found, [], "the stage's only candidate")  # with nothing to compare, it needs no value
+        return Ranking(found, [], "the stage's only candidate")  # without a competitor it needs no value
     sign = 1 if rule.mode == "min" else -1
     comparable = [candidate for candidate in found if candidate.value is not None]
     ranked = sorted(
@@ -80,10 +86,10 @@ def rank(outcomes: Iterable[Outcome], rule: Select) -> Ranking:
 
 
 def waits_for(outcomes: Sequence[Outcome], on_hold: str, quorum: int | None) -> list[Outcome]:
-    """The cells without which the stage is not decided: open ones, and held ones unless the stage goes on without them.
+    """Return the cells that the stage's decision waits for: open ones, and held ones unless the stage skips them.
 
-    Cells that were cancelled or pruned are never waited for. A held one is left out only once a quorum of candidates
-    is done.
+    `on_hold` is `wait` or `skip`. Cancelled or pruned cells are never waited for. A held cell is skipped only once
+    `quorum` candidates (None: one) are done.
     """
     open_ = [outcome for outcome in outcomes if outcome.standing == "open"]
     held = [outcome for outcome in outcomes if outcome.standing == "held"]
@@ -138,7 +144,7 @@ def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select)
 
 
 _NAMED = 3
-"""So many candidates that are left out for one reason are named; more are counted, and the table has them."""
+"""The most candidates that are named for one reason. If more are left out, they are counted; the table lists them."""
 
 
 def _left_out(others: Sequence[Candidate]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Questions that are answered in a process of its own, because the answer needs modules that no command may load."""
+"""Questions that are answered in a separate process, because the answer needs modules that no command may load."""
 
 import json
 import os
@@ -18,7 +18,8 @@ class Unanswered(Exception):
 def ask(module: str, question: Any, seconds: float) -> Any:
     """Run `python -m module ANSWER < QUESTION` and return the answer; both are JSON, ANSWER is the name of a file.
 
-    The process runs in an empty directory and can import what can be imported here.
+    The process runs in an empty directory and can import every module that can be imported here. `seconds` is its time
+    limit.
 
     Raises:
         Unanswered: the process failed, or wrote no answer.

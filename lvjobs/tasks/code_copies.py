@@ -1,4 +1,4 @@
-"""Copies of the code that was submitted, named by their content; they are on the path of each job."""
+"""Copies of the submitted code, named by the hash of their content. Each job has its copy on the search path."""
 
 import hashlib
 import os
@@ -14,14 +14,14 @@ from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
-"""Directories that no import reads. `.lvjobs` holds earlier copies: each copy would else hold the ones before it."""
+"""Directories that no import reads. `.lvjobs` holds earlier copies: each copy would otherwise contain them."""
 
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "study.toml")
 """A directory that has one of these is a project's root."""
 
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _NAMED = 8
-"""So many of the paths that were left out are named."""
+"""The most paths left out that are named."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CodeCopy:
 
     @property
     def note(self) -> str:
-        """One line that names what was left out; empty where that is nothing."""
+        """Return one line that names the paths left out; empty where there are none."""
         if not self.left_out:
             return ""
         named = ", ".join(self.left_out[:_NAMED])
@@ -42,10 +42,10 @@ class CodeCopy:
 
 
 def snapshot_code(store: Path, task: str) -> CodeCopy:
-    """Copy what a job imports into `store`/<hash>/.
+    """Copy everything that a job imports into `store`/<hash>/.
 
-    That is the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
-    that is there already is used again: it is named by its content.
+    These are the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
+    that exists already is used again: its name is the hash of its content.
 
     Raises:
         UsageError: the task's package cannot be found.
@@ -61,7 +61,7 @@ def snapshot_code(store: Path, task: str) -> CodeCopy:
 
 
 def find_tasks(root: Path, tasks: Iterable[str]) -> None:
-    """Let the modules of these tasks be found beside the study in `root`, and in the current directory."""
+    """Let Python find the modules of these tasks beside the study in `root`, and in the current directory."""
     if any(_top_of(task) != "lvjobs" for task in tasks):
         find_beside(root)
 
@@ -80,7 +80,7 @@ def state_of(task: str) -> str:
 def drift(store: Path, name: str, task: str) -> list[str]:
     """Return the relative paths of files that differ between the copy called `name` and the code as it is now.
 
-    Empty, too, where the copy is no more, or the task's package cannot be found.
+    The list is also empty where the copy no longer exists, or the task's package cannot be found.
     """
     copy = store / name
     if not copy.is_dir():
@@ -132,7 +132,7 @@ class _Found:
             self.files[origin.name] = origin
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
-        """Read the files, ordered by their relative paths. One that was removed since it was found is passed over."""
+        """Yield the files' paths and contents, ordered by path. A file that was removed in the meantime is skipped."""
         for relative, path in sorted(self.files.items()):
             content = _read(path)
             if content is not None:
@@ -208,7 +208,7 @@ class _Walk:
                 return reason
             mode = path.stat().st_mode
         except FileNotFoundError:
-            return "dangling link" if is_link else ""  # else it was removed a moment ago
+            return "dangling link" if is_link else ""  # else the file was removed a moment ago
         except OSError as error:
             return f"link: {error.strerror}" if is_link else str(error.strerror)
         if stat.S_ISDIR(mode):
@@ -231,7 +231,7 @@ class _Walk:
 
 
 def _read(path: Path) -> bytes | None:
-    """Read a regular file; None where there is none any more. What became a FIFO meanwhile is not waited for."""
+    """Read a regular file; return None where there is none any more. A path that became a FIFO does not block."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def _read(path: Path) -> bytes | None:
 def _copy(found: _Found, store: Path) -> str:
     """Copy the files into `store` and return the copy's name: the hash of what was written.
 
-    It may be another than that of what was read before: a file may be saved at any moment.
+    The hash may differ from the one that was computed before, because a file may be saved at any moment.
     """
     aside = aside_of(store / "copy")
     aside.mkdir(parents=True)
@@ -264,6 +264,6 @@ def _copy(found: _Found, store: Path) -> str:
 def _publish(aside: Path, target: Path) -> None:
     try:
         aside.rename(target)
-    except OSError:  # there is one of the same content: another command was faster, or this content was copied before
+    except OSError:  # the same content exists: another command was faster, or it was copied before
         if not target.exists():
             raise

@@ -1,8 +1,8 @@
-"""A function of the user's own as a task.
+"""A user's own function as a task.
 
-What its step costs is asked of the function itself, in a process of its own, and kept: once for the same params, or for
-each run where the cost is a function of the configuration. So the commands load neither the function nor torch, and
-what its module does when it is imported is done elsewhere.
+lvjobs asks the function itself for the cost of its step, in a separate process, and keeps the answer: once for the same
+params, or for each run where the cost depends on the configuration. So the commands load neither the function nor
+torch, and side effects of importing its module happen elsewhere.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from lvjobs.tasks.protocol import Rates, Task
 
 _PATIENCE_SECONDS = 900.0
 _known: dict[str, Mapping[str, Any] | None] = {}
-"""What was answered, by `_keys`: for as long as this process lives."""
+"""The answers, by `_keys`, for as long as this process lives."""
 
 
 class FunctionTask(Task):
-    """A function of one `Run`, named by `package.module:function`, that lvjobs imports in the worker alone."""
+    """A function of one `Run`, named by `package.module:function`, that lvjobs imports only in the worker."""
 
     def rates(self, config: RunConfig) -> Rates:
         self.learn([config])
@@ -47,7 +47,7 @@ class FunctionTask(Task):
 
 
 def _keys(config: RunConfig) -> tuple[str, str]:
-    """Return keys of the whole configuration, and of the task's parameters; both hang on the task's code."""
+    """Return keys of the whole configuration and of the task's parameters; both depend on the task's code."""
     code = state_of(config.task)
     parameters = {"task": config.task, "params": config.params}
     whole, parts = (

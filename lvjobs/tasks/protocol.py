@@ -1,8 +1,8 @@
-"""What lvjobs asks of a task. A new kind of task is a class that answers, and a line in `lvjobs.tasks.registry`.
+"""The interface between lvjobs and a task. A new kind of task is a class, and a line in `lvjobs.tasks.registry`.
 
-Settings of a task are `params` here: JSON values, as run.json and the ledger have them. Methods that a reconcile pass
-calls for every open run read single keys of `params` and validate nothing. The settings model of a task that has one
-is in `lvjobs.study.identity.PARAMS`, since fingerprints depend on it.
+A task's settings are `params` here: JSON values, as run.json and the ledger have them. Methods that a reconcile pass
+calls for every open run read single keys of `params` and validate nothing. The settings model of a task that has one is
+in `lvjobs.study.identity.PARAMS`, since fingerprints depend on it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ The units are one step, one window that a validation reads, and one series that 
 """
 
 _LONGEST = 70
-"""Characters of a name that is made here; what is evaluated is called a little longer."""
+"""The longest name that is made here, in characters; the name of an evaluation is a little longer."""
 
 
 class Need(Protocol):
@@ -33,7 +33,7 @@ class Need(Protocol):
 
 
 class Task(Protocol):
-    """A kind of work that runs do. The defaults are those of work that lvjobs cannot look into."""
+    """A kind of work that runs do. The defaults are for work that lvjobs cannot inspect."""
 
     is_evaluation: bool = False
     """Whether a run scores what another run trained. Its checkpoint interval is its own, and no setting changes it."""
@@ -50,9 +50,9 @@ class Task(Protocol):
 
         Args:
             config: The run's configuration.
-            prefix: What the name begins with; empty: the function's name.
-            varied: Keys that the name shows, as far as a name may be long. A value that no name can have, such as a
-                path, is left to the fingerprint.
+            prefix: The beginning of the name; empty: the function's name.
+            varied: Keys that the name shows, up to the longest allowed name. A value that no name can have, such as a
+                path, is omitted; the fingerprint still tells the names apart.
         """
         known = {**config.model_dump(exclude={"params", "task", "seed"}), **config.params}
         values = [(key, known[key]) for key in varied if key in known]
@@ -82,11 +82,11 @@ class Task(Protocol):
         """Return the FLOPs of each unit of work; empty for a task that declares no cost.
 
         Raises:
-            UsageError: the FLOPs cannot be found out.
+            UsageError: the FLOPs cannot be determined.
         """
 
     def learn(self, configs: Sequence[RunConfig]) -> None:
-        """Find out the rates of all of these at once, where one by one would be slow.
+        """Determine the rates of all these configurations at once, where one by one would be slow.
 
         Raises:
             UsageError: see `rates`.
@@ -94,7 +94,7 @@ class Task(Protocol):
         return
 
     def parts_of_a_step(self, params: Params) -> dict[str, Any] | None:
-        """Return the FLOPs of the parts of one step by convention, and the settings behind them; None: not known.
+        """Return the FLOPs of the parts of one step by convention, and the settings behind them; None where unknown.
 
         Raises:
             UsageError: the model's shape is not known.
@@ -102,7 +102,7 @@ class Task(Protocol):
         return None
 
     def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
-        """Return the settings in which two runs agree whose steps take equally long on one machine.
+        """Return the settings that are equal for runs whose steps take equally long on one machine.
 
         Args:
             config: The run's configuration, as run.json has it.
@@ -110,11 +110,11 @@ class Task(Protocol):
         return [config.get("task"), config.get("params", {})]
 
     def checkpoint_bytes(self, params: Params) -> int:
-        """Return the bytes of one checkpoint, as far as lvjobs can tell before there is one; 0: not known."""
+        """Return the expected bytes of one checkpoint; 0 where they are unknown before there is one."""
         return 0
 
     def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
-        """Return what the run's job requests of the cluster beside what the user typed.
+        """Return what the run's job requests of the cluster in addition to the user's own settings.
 
         Args:
             params: The task's settings.
@@ -147,5 +147,5 @@ class Task(Protocol):
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
     ) -> list[tuple[str, RunConfig]]:
-        """Return the evaluations of the model as it is before training, one a prompt, each with what it is called."""
+        """Return the evaluations of the untrained model, one for each prompt, each with its name."""
         return []

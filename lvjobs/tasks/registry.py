@@ -1,4 +1,4 @@
-"""Which task a run has. Importing this loads neither torch nor any module of the user's."""
+"""The task of each run. Importing this module loads neither torch nor a user's module."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -27,13 +27,13 @@ def rates_of(config: RunConfig) -> Rates:
     """Return the FLOPs of each unit of the run's work (see `Task.rates`).
 
     Raises:
-        UsageError: the FLOPs cannot be found out.
+        UsageError: the FLOPs cannot be determined.
     """
     return task_of(config).rates(config)
 
 
 def learn(configs: Iterable[RunConfig]) -> None:
-    """Find out the rates of all of these at once, for `rates_of` (see `Task.learn`).
+    """Determine the rates of all these configurations at once, for `rates_of` (see `Task.learn`).
 
     Raises:
         UsageError: see `rates_of`.
@@ -46,10 +46,10 @@ def learn(configs: Iterable[RunConfig]) -> None:
 
 
 def check_needs(configs: Iterable[RunConfig]) -> None:
-    """Refuse runs for which something is missing that must exist before they are submitted (see `Task.needs`).
+    """Refuse runs that need something that does not exist yet (see `Task.needs`).
 
     Raises:
-        UsageError: names what is missing, and the remedy.
+        UsageError: the message names what is missing, and the remedy.
     """
     needs = {need: None for config in configs for need in task_of(config).needs(config.params)}
     for need in needs:
