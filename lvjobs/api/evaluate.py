@@ -66,7 +66,7 @@ def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tup
 
 
 def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
-    """Return the evaluation of a model on series that it has not seen, in the format it was trained in."""
+    """Return the evaluation of a model on series that it has not seen, in the format of its training."""
     systems = held_out(subject.training, trial, trained=bool(subject.adapter))
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
 

@@ -26,7 +26,7 @@ def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
 class StageStatus:
     """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
 
-    `because` is the reason for the winner, `by_hand` whether the user chose it, and `reason` why the stage is held.
+    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
     """
 
     name: str
@@ -162,10 +162,11 @@ class Estimate:
 class Submission:
     """The result of a submission.
 
-    `outcome`: `submitted` (`sent` runs with the first job, while `waiting` runs follow), `limited` (there was no room),
-    `planned` (they come after others), `deferred`, `unclear` (the scheduler's answer was lost), `exists` (all runs were
-    there already), or `requested` (stages that reconcile passes submit in their turn). `said` are the scheduler's
-    words. `existing` are the states of runs that were there already, by name; `new` the names of the others.
+    `outcome`: `submitted` (`sent` runs with the first job, `waiting` runs follow), `limited` (there was no room),
+    `planned` (the runs come after others), `deferred`, `unclear` (the scheduler's answer was lost), `exists` (all runs
+    existed before), or `requested` (stages that reconcile passes submit later). `said` is the scheduler's message.
+    `existing` are the states of runs that existed before, by name; `new` the names of the others. `fit` is the
+    proposal that was submitted, if the budget refused the request.
     """
 
     outcome: str

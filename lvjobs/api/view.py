@@ -139,7 +139,7 @@ class StudyView(StudyContext):
         return self.estimate(stage, settings, resources=resources, profile=profile)
 
     def _now(self) -> StudyContext:
-        """Return the study with [budget] as study.toml has it now: this object may be hours old."""
+        """Return the study with the current [budget] of study.toml: this object may be hours old."""
         from lvjobs.control.budget.limit import reread_budget
 
         return reread_budget(self)

@@ -112,7 +112,7 @@ def stage(
 
 
 def _check_options(winner: str | None, because: str, quorum: int | None, *, without_held: bool) -> None:
-    """Refuse combinations of options of which one would be ignored silently."""
+    """Refuse combinations of options in which one would be ignored silently."""
     if winner and without_held:
         raise UsageError("--winner and --without-held are two ways to decide a stage; give one of them")
     if because and not winner:

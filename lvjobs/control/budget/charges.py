@@ -6,8 +6,8 @@ from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
 from lvjobs.study.words import Cause
 
 VANISHED = (Cause.NODE_FAIL, Cause.LOST)
-"""Ends that nobody observed. The journal's last lines may be lost with the machine's memory. Or the process still runs
-as an orphan, and writes more.
+"""The causes of ends that were not observed. The journal's last lines may be lost with the machine's memory. Or the
+process still runs as an orphan, and writes more.
 """
 
 

@@ -85,7 +85,7 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
     """Return the change that gives a study the driver jobs that it should have. Pure.
 
     A running job is left alone: it may be the calling process, and it ends by itself when nothing is left to do. A job
-    that Slurm holds until somebody releases it is replaced: the standby would wait for it forever.
+    that Slurm holds until it is released by hand is replaced: the standby would wait for it forever.
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:

@@ -54,7 +54,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Part:
-    """One stage in a plan; `asked_steps` are those of its longest run as declared."""
+    """One stage in a plan. `asked_steps` are the declared steps of its longest run."""
 
     name: str
     runs: int

@@ -25,7 +25,7 @@ from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 
 _LAB = "lab"
-"""The profile of a private cluster, all of whose nodes are this machine."""
+"""The profile of the private cluster that runs on this machine."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
 
 
 def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
-    """Return the attempt as it ended for the copy: without a charge for steps that its journal does not show."""
+    """Return the attempt with its end for the copy. It causes no charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
     death = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")

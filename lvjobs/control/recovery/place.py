@@ -55,7 +55,7 @@ def judge(recorded: StudyLocation, here: StudyLocation) -> StudyOrigin:
         return StudyOrigin.HERE
     if any(_lives_at(recorded.study, name) for name in names):
         return StudyOrigin.COPIED
-    # The root of a file system has the same inode number on many of them.
+    # The roots of many file systems have the same inode number.
     is_root = recorded.device != here.device and os.path.ismount(here.path)
     if recorded.inode == here.inode and not is_root:
         return StudyOrigin.HERE if here.path in recorded.former else StudyOrigin.MOVED
@@ -150,7 +150,7 @@ def arrive(transaction: Transaction, study: StudyContext, now: float, answer: St
 
 
 def other_place(transaction: Transaction, study: StudyContext) -> Iterator[Finding]:
-    """Yield a note where the study is not in its recorded place."""
+    """Yield a note if the study is not in its recorded place."""
     recorded = recorded_place(transaction)
     verdict = StudyOrigin.HERE if recorded is None else judge(recorded, _place_of(study.root))
     status = remedies.STATUS(*study.where)
