@@ -227,13 +227,14 @@ class Study(StudyView):
         """Resume held and paused runs with the current code and settings, and reconcile.
 
         Args:
-            *runs: Names of runs, or enough of each name.
+            *runs: Names of runs, or enough of each name. Without any, only reconcile.
             settings: `checkpoint_every` and `keep_last`, which override study.toml.
             resources: Keys of [resources] that override study.toml.
             profile: The cluster profile; None: that of study.toml.
 
         Raises:
-            UsageError: A run does not exist, or a setting cannot change. Nothing was changed.
+            UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
+                changed.
         """
         return updates.resume(self, runs, given(settings, resources, profile))
 

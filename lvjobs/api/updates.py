@@ -64,10 +64,11 @@ def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]
 
 
 def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Status:
-    """Resume held and paused runs with the current code and settings, and reconcile.
+    """Resume held and paused runs with the current code and settings, and reconcile. Without runs, only reconcile.
 
     Raises:
-        UsageError: A run does not exist, or a setting cannot change. Nothing was changed.
+        UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
+            changed.
     """
     from lvjobs.api.settings import carried_settings
     from lvjobs.control.reconcile.run_commands import take_up
