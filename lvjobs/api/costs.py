@@ -1,4 +1,4 @@
-"""What runs will cost, and what is left of the budget, before anything is submitted."""
+"""The cost of runs before they are submitted, and the rest of the budget."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from lvjobs.sweep.request import Request
 
 RUN = "train"
-"""What names a single run in place of a stage."""
+"""The name that stands for a single run, in place of a stage's."""
 
 
 def estimate(
     study: StudyContext, what: str | None, given: "Overrides", flops_per_second: float | None = None
 ) -> Estimate:
-    """Return what a run (`RUN`), a stage, or every stage (None) will cost.
+    """Return the cost of a run (`what` is `RUN`), of a stage (its name), or of every stage (None).
 
-    `flops_per_second` is for the times of runs like which none was measured.
+    `flops_per_second` gives the times of runs whose settings were not measured.
 
     Raises:
-        UsageError: No such stage, or a value that is not allowed.
+        UsageError: There is no such stage, or a value is not allowed.
     """
     from lvjobs.api.settings import located, request
     from lvjobs.study.stages import Stage
@@ -51,7 +51,7 @@ def foresee_stages(
     flops_per_second: float | None = None,
     others: "Mapping[str, Sequence[RunConfig]] | None" = None,
 ) -> Estimate:
-    """Return what stages will cost as they are requested, or else what `others` will."""
+    """Return the cost of the `chosen` stages as they are requested, or of `others` (runs by stage) if given."""
     from lvjobs.control.planning.foresee import foresee, look, unfolded
 
     seen = look(study, updates.READ_WAIT_SECONDS)
@@ -62,14 +62,14 @@ def foresee_stages(
 
 
 def budget(study: StudyContext, status: Status) -> BudgetStatus:
-    """Return the budget of a status, and how far what is free goes for the stages to come."""
+    """Return the budget of a status, and how much of each later stage the free FLOPs allow."""
     found = status.summary["budget"]
     fits, problem = _still_fits(study, status)
     return read_row(BudgetStatus, {**found, "details": found, "still_fits": fits, "problem": problem})
 
 
 def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """Return how much of each stage to come would fit, or why that is not known."""
+    """Return how much of each later stage would fit, and the reason if that is not known."""
     over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
         return [], ""
@@ -86,15 +86,15 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
 
 
 def set_limit(study: StudyContext, limit: str, because: str) -> Status:
-    """Change the limit of FLOPs, in the ledger and in study.toml, and reconcile by it.
+    """Change the limit in FLOPs, in the ledger and in study.toml, and reconcile with it.
 
     Args:
         study: The study.
         limit: The limit as text, which study.toml keeps as it is: "1e17".
-        because: Why; needed to raise the limit, and kept in the ledger.
+        because: The reason, kept in the ledger. Needed to raise the limit.
 
     Raises:
-        UsageError: The limit is no number, or is raised without a reason.
+        UsageError: The limit is not a number, or is raised without a reason, or study.toml cannot be written.
     """
     from lvjobs.control.budget.limit import change_limit
     from lvjobs.control.loop import open_session
@@ -102,4 +102,4 @@ def set_limit(study: StudyContext, limit: str, because: str) -> Status:
     flops = validated(Budget, {"limit": limit}, "LIMIT").limit
     with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
         change_limit(session.study, session.ledger, flops, limit, because, session.clock())
-    return updates.update(study)  # which reads study.toml anew
+    return updates.update(study)  # reads study.toml again

@@ -1,4 +1,4 @@
-"""A study directory is made: its study.toml, and what there is to know of where it lies and of the site."""
+"""The creation of a study directory: its study.toml, and notes on its file system and on the site."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,10 +11,10 @@ from lvjobs.study.config import load_study
 def create(root: Path, profile: str, account: str | None, preset: str | None, *, force: bool) -> Path:
     """Write a commented study.toml with every key and its default, and return its path.
 
-    `preset` None: study-tiny where runs train on this machine, else the published study.
+    `preset` None means study-tiny if runs train on this machine, else the published study.
 
     Raises:
-        UsageError: It exists and `force` is not given, or it cannot be written.
+        UsageError: study.toml exists and `force` is not given, or it cannot be written, or there is no such profile.
     """
     from lvjobs.cluster.backends import LOCAL
     from lvjobs.files import close_to_others, private, write_atomic
@@ -33,7 +33,7 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
         is_new = not root.exists() or not any(root.iterdir())
         with private():
             root.mkdir(parents=True, exist_ok=True)
-        if is_new:  # what was there before is not ours to close
+        if is_new:  # the permissions of an existing directory are the user's
             close_to_others(root)
         write_atomic(path, study_toml(profile, account, defaults, preset))
     except OSError as error:
@@ -42,7 +42,7 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
 
 
 def storage_notes(root: Path, profile: str) -> Iterator[str]:
-    """Yield what there is to say of where the study lies."""
+    """Yield notes on the study's file system, with remedies."""
     from lvjobs.control.recovery.check import is_elsewhere
     from lvjobs.ledger import storage
 
@@ -52,7 +52,7 @@ def storage_notes(root: Path, profile: str) -> Iterator[str]:
 
 
 def site_lines(root: Path, profile: str) -> list[str]:
-    """Return what requeue and preemption can promise at the profile's site.
+    """Return lines on what requeue and preemption do at the profile's site.
 
     Raises:
         ClusterError: The scheduler was not reached from here.

@@ -1,4 +1,4 @@
-"""The driver: its job's loop of reconcile passes, whether it may run, and passes that cron makes instead."""
+"""The driver: the loop of reconcile passes in its job, its start and stop, and crontab entries in its place."""
 
 import signal
 import time
@@ -12,15 +12,15 @@ from lvjobs.study.config import StudyContext
 
 _MOST_PASSES = 20
 _TURN_SECONDS = 270.0
-"""By then the last pass is to have ended: its script gives it 300 (slurm_templates/driver.sh.j2)."""
+"""The time in which all passes of a turn have to end: the job's script allows 300 s (slurm_templates/driver.sh.j2)."""
 _PAUSE_SECONDS = 3.0
-"""Until another look at what a pass has set going, or at a worker that has just ended."""
+"""The pause before the next pass after one that changed something, or after a worker's end."""
 _STAY_SECONDS = 150.0
-"""The job stays for what is due so soon: a little longer than Slurm holds it back, on a usual site, once it leaves."""
+"""The time of a turn in which the job waits for the next due pass. Most sites hold a requeued job almost as long."""
 
 
 def driver_report(study: StudyContext) -> Mapping[str, Any]:
-    """Return who reconciles the study while nobody is there (docs/json.md)."""
+    """Return the driver's report: its jobs, and what the site allows (docs/json.md)."""
     from lvjobs.control.driver.status import report
     from lvjobs.control.loop import open_session
 
@@ -29,7 +29,7 @@ def driver_report(study: StudyContext) -> Mapping[str, Any]:
 
 
 def driver_lines(study: StudyContext, shown: Mapping[str, Any]) -> list[str]:
-    """Return the driver's report in words."""
+    """Return the driver's report as lines of text."""
     from lvjobs.control.driver.status import job_lines
     from lvjobs.report.driver import driver_lines as worded
 
@@ -38,7 +38,11 @@ def driver_lines(study: StudyContext, shown: Mapping[str, Any]) -> list[str]:
 
 
 def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[str, Any]]:
-    """End the driver, or let there be one again; reconcile, and return the status and the driver's report."""
+    """Stop the driver, or allow it again; reconcile, and return the status and the driver's report.
+
+    Raises:
+        ClusterError: The scheduler did not answer.
+    """
     from lvjobs.control.driver.driver import end_driver, set_stopped
     from lvjobs.control.driver.status import report
     from lvjobs.control.loop import Loop
@@ -54,14 +58,14 @@ def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[s
 
 
 def run_turn(study: StudyContext, on_update: Callable[[Status], None]) -> bool:
-    """Do what the driver's job does: reconcile, and again while there is something to do.
+    """Run one turn of the driver's job: reconcile, and again while there is something to do.
 
     Args:
         study: The study.
         on_update: Called with the status after each pass.
 
     Returns:
-        Whether the job has to come back later.
+        Whether the job has to requeue itself for another turn.
     """
     from lvjobs.control.driver.driver import is_wanted
 
@@ -85,13 +89,16 @@ def run_turn(study: StudyContext, on_update: Callable[[Status], None]) -> bool:
 
 
 def _until(due: float | None, stay: float) -> float:
-    """Return the seconds until a pass is due, and one more: then it is, by any clock. 0: not within `stay` seconds."""
+    """Return the seconds until a pass is due, plus 1 for differing clocks; 0 if none is due in `stay` seconds."""
     left = None if due is None else due - time.time()
     return 0.0 if left is None or left >= stay else max(0.0, left) + 1
 
 
 def _goes_on(pause: float) -> bool:
-    """Wait; return whether another pass is to follow. A worker that just ended needs a moment until Slurm knows."""
+    """Wait `pause` seconds, or for a worker's end; return whether another pass follows.
+
+    After a worker's end, wait a moment more, until Slurm knows that its job has ended.
+    """
     if _is_woken(pause):
         time.sleep(_PAUSE_SECONDS)
         return True
@@ -99,20 +106,20 @@ def _goes_on(pause: float) -> bool:
 
 
 def _listen() -> None:
-    """Keep what `lvjobs.cluster.inside.wake` sends for `_is_woken`, also while a pass is made.
+    """Block the signal of `lvjobs.cluster.inside.wake`, so that it is kept for `_is_woken` while a pass is made.
 
-    Before any thread is started: they inherit it, and one that did not would take the signal and do nothing.
+    Call this before any thread starts: threads inherit the block, and a thread without it would swallow the signal.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE_SIGNAL})
 
 
 def _is_woken(seconds: float) -> bool:
-    """Wait for so long, or until a worker that ends wakes us; return whether one did, also if it was before."""
+    """Wait so many seconds for the signal of a worker's end; return whether it came, now or before the call."""
     return signal.sigtimedwait({WAKE_SIGNAL}, seconds) is not None
 
 
 def install_cron(study: StudyContext, program: str, every: int) -> None:
-    """Have passes made every so many minutes by `program`: "crontab" or "scrontab"."""
+    """Add an entry to `program` ("crontab" or "scrontab") that makes a pass every `every` minutes."""
     from lvjobs.cluster.crontab import install
     from lvjobs.control.driver.status import cron_entry
 
@@ -120,7 +127,7 @@ def install_cron(study: StudyContext, program: str, every: int) -> None:
 
 
 def uninstall_cron(study: StudyContext) -> list[str]:
-    """Take the study out of crontab and scrontab; return those in which it was."""
+    """Remove the study's entries from crontab and scrontab; return the programs that had one."""
     from lvjobs.cluster.crontab import PROGRAMS, uninstall
     from lvjobs.control.backends import driver_name
 

@@ -1,4 +1,4 @@
-"""Evaluations: prepared from what is to be forecast, and the study's tables of those that are done."""
+"""Evaluations: their preparation, and the study's tables of those that are done."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:
-    """Return how forecasts are made: greedily, or with several samples at temperature 1 unless another is given.
+    """Return the settings of forecasts: greedy for 1 sample, else temperature 1, unless `temperature` is given.
+
+    `more` are other fields of `EvaluationRequest`.
 
     Raises:
-        UsageError: Several samples that would all be the same.
+        UsageError: Several samples at temperature 0 would all be the same.
     """
     if temperature is None:
         temperature = 0.0 if samples == 1 else 1.0
@@ -43,7 +45,7 @@ def prepare_evaluations(
     """Prepare evaluations of runs, of the base model with a prompt, or of an adapter: of exactly one of these kinds.
 
     Raises:
-        UsageError: Nothing or too much is named, or something that is not there.
+        UsageError: None or several of the kinds are given, or a named run or adapter does not exist.
     """
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
@@ -55,7 +57,7 @@ def prepare_evaluations(
 
 
 def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tuple[RunConfig, str]:
-    """Return the evaluation, with its name, of a run that is not trained yet: all held-out series, greedily."""
+    """Return the evaluation of a run that is not trained yet, and its name: all held-out series, greedily."""
     training = training_of(name, config)
     made = _evaluation_of(
         Subject(name, training, adapter_of(study.layout.run(name).final), training.format), EvaluationRequest()
@@ -64,7 +66,7 @@ def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tup
 
 
 def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
-    """Return the evaluation of a model on series that it has not seen, in the format it was trained in."""
+    """Return the evaluation of a model on series that it has not seen, in the format of its training."""
     systems = held_out(subject.training, trial, trained=bool(subject.adapter))
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
 
@@ -90,7 +92,7 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[St
 
 
 def tables_of(study: StudyContext, names: Sequence[str]) -> "tuple[list[StudyTable], list[str]]":
-    """Return the tables of these evaluations, beside the base models of the same series; and those not done yet."""
+    """Return the tables of these evaluations and of base models on the same series, and the names not done yet."""
     from lvjobs.report.study_tables import study_tables
 
     done = done_evaluations(study)

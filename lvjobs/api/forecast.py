@@ -1,4 +1,4 @@
-"""One series forecast, beside the baselines: taken from an evaluation that holds it, or prepared as a job."""
+"""The forecast of one series, with the baselines: taken from an evaluation that has it, or prepared as a job."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ _MARKER = "forecast.json"
 
 @dataclass(frozen=True)
 class PreparedForecast:
-    """One series and the model that forecasts it. `role`: what the series was to the model, a key of `_SEEN`, or ""."""
+    """One series and the model that forecasts it. `role`: the series's role in training, a key of `_SEEN`, or ""."""
 
     study: StudyContext
     subject: Subject
@@ -34,17 +34,17 @@ class PreparedForecast:
 
     @property
     def warning(self) -> str:
-        """Return why the forecast says little of other series; empty where it does not."""
+        """Return a warning if the model has seen the series in training or validation; else an empty string."""
         if not self.role:
             return ""
         what, meaning = _SEEN[self.role]
         return f"series {self.series} is {what} of {self.subject.name}: {meaning}"
 
     def found(self) -> "Evaluated | None":
-        """Return an evaluation that forecast this series with the same model in the same way, as it is on disk now.
+        """Return an evaluation that forecast this series with the same model in the same way; None if there is none.
 
         Raises:
-            UsageError: There is one, but the adapter was changed since.
+            UsageError: There is one, but the adapter has changed since.
         """
         from lvjobs.forecasting.examine import sha256_of_adapter
 
@@ -59,7 +59,7 @@ class PreparedForecast:
         return None
 
     def write(self, found: "Evaluated", out: Path | None) -> dict[str, Any]:
-        """Write the numbers and a plot (`out` None: forecasts/ in the study); return the files and their evidence.
+        """Write the forecast and a plot into `out` (None: forecasts/ in the study); return the files and evidence.
 
         Raises:
             UsageError: The directory holds something else.
@@ -90,10 +90,10 @@ def prepare_forecast(
     zero_shot: PromptName | None = None,
     adapter: Path | None = None,
 ) -> PreparedForecast:
-    """Prepare the forecast of one series by a run, the base model with a prompt, or an adapter.
+    """Prepare the forecast of one series by a run, the base model with a prompt, or an adapter: exactly one of these.
 
     Raises:
-        UsageError: Nothing or too much is named, or something that is not there.
+        UsageError: None or several models are given, or the run, the adapter or the series does not exist.
     """
     settings, resources, profile = settle(study, given)
     (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
@@ -112,10 +112,10 @@ _SEEN = {  # by the key that the evidence has
 
 
 def _role(subject: Subject, series: int) -> str:
-    """What the series was to the model: a key of `_SEEN`, or "" where it had no say in it.
+    """Return the series's role in the model's training: a key of `_SEEN`, or "" if it had none.
 
     Raises:
-        UsageError: the file has no such series.
+        UsageError: the data file has no such series.
     """
     from lvjobs.forecasting.splits import training_split
 
@@ -133,7 +133,7 @@ def _role(subject: Subject, series: int) -> str:
 
 
 def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
-    """All files; what they are, their evidence and the errors of this series.
+    """Write all files; return their names, the evidence and the errors of this series.
 
     Raises:
         UsageError: the directory holds something else.

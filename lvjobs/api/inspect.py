@@ -1,4 +1,4 @@
-"""One run explained: why it stands as it does, what happened to it, what its job waits for, what it printed."""
+"""Questions about one run: the reason for its state, its history, its job's wait in the queue, and its log."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from lvjobs.study.config import StudyContext
 
 
 def explain(study: StudyContext, typed: str) -> Explanation:
-    """Return why a run stands as it does. `typed` is its name, enough of it, or its id.
+    """Return the reason for a run's state. `typed` is its name, enough of its name, or its id.
 
     Raises:
-        UsageError: No run is meant, or several may be.
+        UsageError: No run matches, or several do.
     """
     from lvjobs.control.inspect.why import why
     from lvjobs.control.summary import find_row
@@ -25,7 +25,7 @@ def explain(study: StudyContext, typed: str) -> Explanation:
 
 
 def history(study: StudyContext, typed: str) -> History:
-    """Return what happened to a run, the oldest first. See `explain` for `typed` and errors."""
+    """Return a run's history, oldest first. See `explain` for `typed` and errors."""
     from lvjobs.control.inspect.history import story
     from lvjobs.control.summary import find_row
 
@@ -39,10 +39,10 @@ def history(study: StudyContext, typed: str) -> History:
 
 
 def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
-    """Return the runs whose jobs wait (or that of one run), and what would start the first sooner.
+    """Return the runs whose jobs wait (or the one named), and requests that would start the first of them sooner.
 
     Raises:
-        UsageError: No run is meant, or several may be; or its job does not wait.
+        UsageError: No run matches, or several do; or the run's job does not wait; or the scheduler does not answer.
     """
     from lvjobs.control.inspect.sooner import find_sooner, waiting_rows
 
@@ -53,10 +53,10 @@ def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
 
 
 def newest_log(study: StudyContext, typed: str) -> Path:
-    """Return the file that a run's latest job prints to, by the last update's summary.
+    """Return the log file of a run's latest job, by the last update's summary.
 
     Raises:
-        UsageError: No run is meant, several may be, or no job of it printed anything yet.
+        UsageError: No run matches, several do, or no job of the run has a log yet.
     """
     from lvjobs.control.inspect.logs import newest_log as find_log
     from lvjobs.control.summary import find_row

@@ -1,4 +1,4 @@
-"""Settings of a task of one's own, from study.toml or a file of their own; shared by `submit run` and `rehearse`."""
+"""Settings of the user's own task, from study.toml or a settings file; shared by `submit run` and `rehearse`."""
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -16,7 +16,9 @@ ENTRY_POINTS = "lvjobs.tasks"
 
 
 def own_settings(study: StudyContext, task: str | None, file: Path | None) -> RunSettings:
-    """What is declared of the task: `file` where one is named, else [train] of study.toml.
+    """Return the task's declared settings: those of `file` if given, else [train] of study.toml.
+
+    `task` takes precedence over the task that the file names.
 
     Raises:
         UsageError: no task is named anywhere, or the file cannot be used.
@@ -66,7 +68,10 @@ def _is_table(value: Any) -> bool:
 
 
 def installed_task(name: str) -> str:
-    """`package.module:function` of a task that a package brings under this name (entry points of `lvjobs.tasks`)."""
+    """Return the `package.module:function` of a task that an installed package names so (entry points `lvjobs.tasks`).
+
+    Any other name is returned as it is.
+    """
     found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} if ":" not in name else {}
     return found.get(name, name)
 
@@ -75,7 +80,7 @@ def check_task(study: StudyContext, config: RunConfig) -> None:
     """Refuse a task that no job could run, before anything is written.
 
     Raises:
-        UsageError: it cannot be imported, is no `lvjobs.task`, or fails in its first step.
+        UsageError: the task cannot be imported, is not marked with `lvjobs.task`, or fails in its first step.
     """
     find_beside(study.root)
     if not rates_of(config):

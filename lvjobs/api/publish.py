@@ -30,7 +30,7 @@ FORMATS = ("csv", "jsonl", "tensorboard")
 def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     """Write one HTML file and its tables into `out` (None: report/ in the study).
 
-    It says what the last pass knew, and makes none.
+    The report shows the study as of the last pass. No pass is made.
 
     Raises:
         UsageError: The directory holds something else.
@@ -61,7 +61,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
 
 
 def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
-    """Draw all figures that there are data for into `out` (None: figures/ in the study).
+    """Draw all figures for which there are data, into `out` (None: figures/ in the study).
 
     Raises:
         UsageError: The directory holds something else, or the ledger cannot be read.
@@ -76,7 +76,7 @@ def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
 
 
 def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: "Sequence[Evaluated]") -> "Material":
-    """Return what the study has to draw from; forecasts are read when they are drawn."""
+    """Return the data for the study's figures. Forecasts are read when they are drawn."""
     from lvjobs.forecasting.results import baselines_of, load_result
     from lvjobs.report.losses import read_losses
     from lvjobs.report.material import Material
@@ -97,7 +97,7 @@ def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: "S
 
 
 def _train(study: StudyContext) -> TrainingConfig | None:
-    """Return what `lvjobs evaluate` finds in study.toml, as it is kept with an evaluation."""
+    """Return [train] of study.toml in the form that an evaluation keeps; None for a task of the user's own."""
     settings = study.config.train
     if not isinstance(settings, TrainSettings):
         return None
@@ -105,7 +105,7 @@ def _train(study: StudyContext) -> TrainingConfig | None:
 
 
 def _data(study: StudyContext) -> Any:
-    """Return the series that study.toml names, or why they cannot be drawn."""
+    """Return the series of the data file that study.toml names, or the reason why they cannot be drawn."""
     from lvjobs.forecasting.data import load_dataset
 
     train = study.config.train
@@ -119,7 +119,7 @@ def _data(study: StudyContext) -> Any:
 
 
 def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Return what runs.db knows: rows of runs, attempts, charges and stages (docs/ledger.md), by table."""
+    """Return the rows of runs.db by table: runs, attempts, charges and stages (docs/ledger.md)."""
     from lvjobs.control.inspect.export import tables
     from lvjobs.control.loop import open_session
 
@@ -130,7 +130,7 @@ def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any
 def write_tables(
     found: Mapping[str, Sequence[Mapping[str, Any]]], directory: Path, forms: Sequence[str], *, force: bool
 ) -> None:
-    """Write each table into a directory, once a format.
+    """Write each table into a directory, once per format (`forms`: "csv", "jsonl").
 
     Raises:
         UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
@@ -151,7 +151,7 @@ def write_tables(
 
 
 def back_up(study: StudyContext, file: Path | None) -> Path:
-    """Copy runs.db, also while others use it, to a file or into a directory (None: beside it); return the copy's path.
+    """Copy runs.db, even while it is in use, to a file or into a directory (None: beside it); return the copy's path.
 
     Raises:
         UsageError: There is no runs.db, or the copy exists or cannot be written.
@@ -173,12 +173,12 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
 
     Args:
         study: The study.
-        directory: Where; made where it is missing.
-        forms: Of `FORMATS`.
-        force: Write over what an earlier export left there.
+        directory: The directory, created if it is missing.
+        forms: Formats, of `FORMATS`.
+        force: Replace an earlier export in the directory.
 
     Raises:
-        UsageError: An earlier export is there, or the directory cannot be written.
+        UsageError: There is an earlier export and `force` is not given, or the directory cannot be written.
     """
     kept = [directory / name for name in ("tables", "tensorboard")]
     if (there := next((path for path in kept if path.exists()), None)) and not force:

@@ -18,13 +18,16 @@ _T = TypeVar("_T")
 
 
 def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """Return a dataclass with what the row has for its fields; None for a key that an older release did not write."""
+    """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
     return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """A stage as the last update saw it: how many of its `runs` are `done` or `held`, and its `winner`'s name."""
+    """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
+
+    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
+    """
 
     name: str
     state: str
@@ -45,17 +48,17 @@ class Status:
 
     @property
     def changes(self) -> Sequence[str]:
-        """Return what the update did, a line each."""
+        """Return the changes that the update made, a line each."""
         return tuple(self.summary["did"])
 
     @property
     def problems(self) -> Sequence[str]:
-        """Return what was wrong, a line each."""
+        """Return the problems that the update found, a line each."""
         return tuple(self.summary["problems"])
 
     @property
     def stale(self) -> str:
-        """Return why no update was made, so that this is the last one's; empty where it was made now."""
+        """Return why this status is an earlier update's; empty if the update was made now."""
         return str(self.summary.get("stale", ""))
 
     @property
@@ -76,9 +79,9 @@ class Status:
 
 @dataclass(frozen=True)
 class BudgetStatus:
-    """The FLOP budget. `free` is negative where the limit was lowered below what is spent and reserved.
+    """The FLOP budget. `free` is negative if the limit is below what is spent and reserved.
 
-    `still_fits` is how much of each stage that has not begun fits into `free`, and `problem` why that is not known.
+    `still_fits` is how much of each stage that has not begun fits into `free`; `problem` is why that is not known.
     `details` is what `lvjobs budget --json` prints beside it (docs/json.md).
     """
 
@@ -94,7 +97,7 @@ class BudgetStatus:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a run stands as it does: a headline, evidence, what follows, and commands that help (`why.remedies`)."""
+    """The reason for a run's state: a headline, evidence, what happens next, and remedies (`why.remedies`)."""
 
     run: RunStatus
     why: "Why"
@@ -107,7 +110,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class History:
-    """What happened to a run, moment by moment, the oldest first."""
+    """A run's history, moment by moment, oldest first."""
 
     run: RunStatus
     moments: Sequence["Moment"]
@@ -129,7 +132,7 @@ class WaitingJobs:
 
 @dataclass(frozen=True)
 class WrittenFiles:
-    """Files that were written into a directory. `missing` says of each figure that was not drawn why.
+    """Files that were written into a directory. `missing` has the reason for each figure that was not drawn.
 
     `details` is what `lvjobs report --json` or `figures --json` prints (docs/json.md).
     """
@@ -142,10 +145,10 @@ class WrittenFiles:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What runs will cost. `details` is what `lvjobs estimate --json` prints (docs/json.md).
+    """The cost of runs. `details` is what `lvjobs estimate --json` prints (docs/json.md).
 
-    `needed` FLOPs are neither spent nor reserved yet; `fits` says whether the `free` ones are enough. `problem`: why
-    the ledger could not be read, so that what is spent is not in this; empty where it was.
+    `needed` FLOPs are neither spent nor reserved yet. `fits`: whether the `free` FLOPs are enough. `problem`: why the
+    ledger could not be read, so that spent FLOPs are not counted here; empty if it was read.
     """
 
     needed: int
@@ -157,12 +160,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Submission:
-    """What became of runs that were submitted.
+    """The result of a submission.
 
-    `outcome`: `submitted` (`sent` runs with the first job, while `waiting` runs follow), `limited` (there was no room),
-    `planned` (they come after others), `deferred`, `unclear` (the scheduler's answer was lost), `exists` (all runs were
-    there already), or `requested` (stages that reconcile passes submit in their turn). `said` are the scheduler's
-    words. `existing` are the states of runs that were there already, by name; `new` the names of the others.
+    `outcome`: `submitted` (`sent` runs with the first job, `waiting` runs follow), `limited` (there was no room),
+    `planned` (the runs come after others), `deferred`, `unclear` (the scheduler's answer was lost), `exists` (all runs
+    existed before), or `requested` (stages that reconcile passes submit later). `said` is the scheduler's message.
+    `existing` are the states of runs that existed before, by name; `new` the names of the others. `fit` is the
+    proposal that was submitted, if the budget refused the request.
     """
 
     outcome: str
@@ -186,9 +190,9 @@ class Submission:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a submission would do: the batch `script`, what it costs, and what would fit where the budget refuses.
+    """A preview of a submission: the batch `script`, the cost, and what would fit if the budget refuses (`fit`).
 
-    `computed` says why the job asks for its time limit, where that is `auto`.
+    `computed` explains the job's time limit if that is `auto`.
     """
 
     script: str

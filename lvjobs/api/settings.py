@@ -1,4 +1,4 @@
-"""Settings, resources and a profile: study.toml, and over it what a caller gives."""
+"""Settings, resources and the profile: those of study.toml, overridden by the caller's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from lvjobs.sweep.request import Request, with_facts
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a caller gives over study.toml: keys of [train] and of [resources], and a profile.
+    """The caller's overrides of study.toml: keys of [train] and of [resources], and a profile.
 
-    A relative path of a profile's file is one of the current directory. Numbers may be text, as people write them.
+    A relative path of a profile file is relative to the current directory. Numbers may be text ("1e-5").
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -31,10 +31,10 @@ class Overrides:
 
 
 def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
-    """Return what the caller gives of the settings that a run may change (`study.current`), checked.
+    """Return the caller's overrides of settings that may change in an existing run (`study.current`), validated.
 
     Raises:
-        UsageError: A value that is not allowed; or a key that says what a run trains.
+        UsageError: A value is not allowed, or a key decides what a run trains and cannot change.
     """
     train, resources, profile = given.settings, given.resources, given.profile
     if wrong := next((key for key in train if key not in CARRIED), None):
@@ -52,10 +52,12 @@ def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
 def settle(
     study: StudyContext, given: Overrides, declared: RunSettings | None = None
 ) -> tuple[RunSettings, Resources, str]:
-    """Return settings, resources and profile: study.toml (`declared` in place of its [train]), then what is given.
+    """Return settings, resources and profile: those of study.toml, overridden by what is given.
+
+    `declared` replaces the [train] of study.toml.
 
     Raises:
-        UsageError: A value that is not allowed; names the key.
+        UsageError: A value is not allowed. The message names the key.
     """
     known = (declared or study.config.train).model_dump()
     settings = validated(settings_model(known), {**known, **given.settings}, "settings")
@@ -63,7 +65,7 @@ def settle(
 
 
 def _requested(study: StudyContext, given: Overrides) -> tuple[Resources, str]:
-    """Return the resources and the profile: what is given before study.toml."""
+    """Return the resources and the profile: those of study.toml, overridden by what is given."""
     from lvjobs.control.backends import check_sbatch_options
 
     resources = validated(Resources, {**study.config.resources.model_dump(), **given.resources}, "resources")
@@ -73,12 +75,13 @@ def _requested(study: StudyContext, given: Overrides) -> tuple[Resources, str]:
 
 
 def pinned(settings: RunSettings, study: StudyContext) -> RunSettings:
-    """Return the settings with data and model as they are found from anywhere, and the SHA-256 of the data.
+    """Return the settings with absolute paths of data and model, and the SHA-256 of the data.
 
-    Those of a task of one's own are left as they are.
+    Settings of the user's own task are returned as they are.
 
     Raises:
-        UsageError: data that is missing, malformed, not finite, or of too few systems; names the file and the remedy.
+        UsageError: The data is missing, malformed, not finite, or has too few systems. The message names the file and
+            the remedy.
     """
     from lvjobs.forecasting.data import load_dataset
     from lvjobs.forecasting.splits import training_split
@@ -91,7 +94,7 @@ def pinned(settings: RunSettings, study: StudyContext) -> RunSettings:
 
 
 def located(settings: RunSettings, study: StudyContext) -> RunSettings:
-    """Return the settings as `pinned` does, without reading the data, which need not be there."""
+    """Return the settings as `pinned` does, without checking the data. The file need not exist."""
     if not isinstance(settings, TrainSettings):
         return settings
     data = _data_file(settings, study)
@@ -107,12 +110,12 @@ def located(settings: RunSettings, study: StudyContext) -> RunSettings:
 def request(
     study: StudyContext, given: Overrides, finish: Callable[[RunSettings, StudyContext], RunSettings]
 ) -> Request:
-    """Return what is requested of stages: study.toml and what is given, with data and models as `finish` finds them.
+    """Return the request for stages: study.toml, overridden by what is given.
 
-    `finish` is `pinned` or `located`.
+    `finish` is `pinned` or `located`; it finds the data and the models.
 
     Raises:
-        UsageError: A value that is not allowed; or see `pinned`.
+        UsageError: A value is not allowed; or see `pinned`.
     """
     base = study.config
     resources, profile = _requested(study, given)
@@ -131,7 +134,7 @@ def request(
 
 
 def declared(study: StudyContext) -> Request:
-    """Return what study.toml alone requests."""
+    """Return the request of study.toml without overrides."""
     return request(study, Overrides(), located)
 
 
@@ -141,12 +144,12 @@ def _data_file(settings: TrainSettings, study: StudyContext) -> Path:
 
 @lru_cache(maxsize=1)
 def _sha256(data: Path) -> str:
-    """Return the digest of a data file; all runs of a stage name the same one, which is read once."""
+    """Return the SHA-256 of a data file. All runs of a stage use the same file, which is read once."""
     from lvjobs.forecasting.data import sha256
 
     return sha256(data)
 
 
 def _profile(given: str | None, study: StudyContext) -> str:
-    """Return the profile that is given, else study.toml's."""
+    """Return the profile that is given, else that of study.toml."""
     return located_profile(given, Path()) if given else located_profile(study.config.profile, study.root)

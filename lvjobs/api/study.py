@@ -1,4 +1,4 @@
-"""The public class `lvjobs.Study`. What it needs is imported when it is called, so that opening a study is quick."""
+"""The public class `lvjobs.Study`. Methods import what they need when they are called, so that opening is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Study(StudyView):
     """A study: one directory with study.toml, runs.db, checkpoints and logs, and everything that commands do with it.
 
-    Most methods first reconcile: they ask the cluster, act on what they find, and return how the study stands then.
-    Of study.toml, [budget] is read anew by each call; open the study again after a change of anything else.
-    Errors are `lvjobs.errors.LvjobsError`, and `UsageError` where an argument cannot be used; nothing was changed then.
+    Most methods reconcile first: they ask the cluster, act on its answer, and return the study's status after that.
+    Each call reads [budget] of study.toml again. After a change of any other table, open the study again.
+    Errors are `lvjobs.errors.LvjobsError`, and `UsageError` if an argument cannot be used; then nothing was changed.
 
     Example:
         >>> study = lvjobs.Study.open("my-study")
@@ -36,11 +36,11 @@ class Study(StudyView):
         """Return the study in a directory.
 
         Args:
-            directory: Where its study.toml is.
-            new: The directory may hold no study yet; every setting has its default then.
+            directory: The directory with its study.toml.
+            new: Allow a directory without a study. Every setting then has its default.
 
         Raises:
-            UsageError: There is no study, or study.toml cannot be used; names the key.
+            UsageError: There is no study, or study.toml cannot be used. The message names the key.
         """
         found = config.load_study(Path(directory))
         study, layout = cls(found.root, found.config), found.layout
@@ -63,14 +63,15 @@ class Study(StudyView):
         """Write a commented study.toml, and return the study.
 
         Args:
-            directory: Where; made where it is missing.
-            profile: How the cluster is used: "local", or a file of slurm_templates.
-            account: The Slurm account that pays.
-            preset: The stages, and what they train: "published", "study-tiny" or another that `lvjobs init` lists.
-            force: Write over a study.toml that exists.
+            directory: The study's directory, created if it is missing.
+            profile: The cluster profile: "local", or a file of slurm_templates.
+            account: The Slurm account to charge.
+            preset: The stages and their training: "published", "study-tiny" or another that `lvjobs init` lists.
+                None: "study-tiny" if runs train on this machine, else "published".
+            force: Overwrite an existing study.toml.
 
         Raises:
-            UsageError: A study.toml exists, or the directory cannot be written.
+            UsageError: A study.toml exists and `force` is not given, or the directory cannot be written.
         """
         create.create(Path(directory), profile, account, preset, force=force)
         return cls.open(directory)
@@ -86,20 +87,20 @@ class Study(StudyView):
         evaluate: bool = False,
         agree: "Agree | None" = None,
     ) -> Submission:
-        """Submit one run. The same settings again are the same run: it is not submitted twice.
+        """Submit one run. A run with the same settings is the same run, and is not submitted twice.
 
         Args:
-            settings: Keys of [train] over those of study.toml, such as {"learning_rate": 1e-4}.
-            resources: Keys of [resources] over those of study.toml.
-            profile: How the cluster is used; None: as study.toml has it.
+            settings: Keys of [train] that override study.toml, such as {"learning_rate": 1e-4}.
+            resources: Keys of [resources] that override study.toml.
+            profile: The cluster profile; None: that of study.toml.
             name: The run's name; None: made from its settings.
-            task: A function of your own, "package.module:function"; None: what [train] of study.toml trains.
-            evaluate: Forecast and score the held-out series once it is trained (bundled training alone).
-            agree: Called with what would fit where the budget refuses; returns whether to submit that instead.
+            task: A function of your own, "package.module:function"; None: the task of [train] in study.toml.
+            evaluate: Forecast and score the held-out series after training (bundled training only).
+            agree: If the budget refuses, called with the proposal that fits; returns whether to submit that instead.
 
         Raises:
             OverBudget: The budget refuses, and `agree` is None.
-            UsageError: The run cannot be submitted; nothing was.
+            UsageError: The run cannot be submitted. Nothing was submitted.
 
         Example:
             >>> study.submit({"steps": 500}, name="short", agree=lambda proposal: True).outcome
@@ -118,7 +119,7 @@ class Study(StudyView):
         evaluate: bool = False,
         fit: bool = False,
     ) -> Preview:
-        """Return the batch script of a run, its cost, and with `fit` what would fit; submit nothing. See `submit`."""
+        """Return a run's batch script, its cost, and with `fit` a proposal that fits; submit nothing. See `submit`."""
         return self._prepared(settings, resources, profile, name, task, evaluate=evaluate).preview(fit=fit)
 
     def _prepared(
@@ -144,20 +145,20 @@ class Study(StudyView):
         profile: str | None = None,
         agree: "Agree | None" = None,
     ) -> Submission:
-        """Submit a stage of study.toml, or all; what waits for an earlier stage is submitted by later passes.
+        """Submit a stage of study.toml, or all stages. Later passes submit runs that wait for an earlier stage.
 
         Args:
             stage: The stage's name, or "all".
-            settings: Keys of [train] over those of study.toml, for every run.
-            resources: Keys of [resources] over those of study.toml.
-            profile: How the cluster is used; None: as study.toml has it.
-            agree: As for `submit`; for one stage whose runs are known.
+            settings: Keys of [train] that override study.toml, for every run.
+            resources: Keys of [resources] that override study.toml.
+            profile: The cluster profile; None: that of study.toml.
+            agree: As for `submit`, for one stage whose runs are known.
 
         Returns:
-            The submission; its `outcome` is "requested" where passes submit the runs in their turn.
+            The submission. Its `outcome` is "requested" if passes submit the runs later.
 
         Raises:
-            UsageError: The stage cannot be submitted, or the budget has no room for it; nothing was submitted.
+            UsageError: The stage cannot be submitted, or the budget has no room for it. Nothing was submitted.
         """
         from lvjobs.api.sweep import PreparedStages, prepare_stages
 
@@ -174,20 +175,21 @@ class Study(StudyView):
         profile: str | None = None,
         **trial: Any,
     ) -> Submission:
-        """Submit evaluations: held-out series are forecast and scored. Those that exist are not submitted again.
+        """Submit evaluations, which forecast and score held-out series. Existing ones are not submitted again.
 
         Args:
-            *runs: Names of runs; or else give one of the two that follow.
-            zero_shot: The base model as it is, with the prompt "raw" or "instruct".
+            *runs: Names of runs. Without any, give `zero_shot` or `adapter`.
+            zero_shot: Evaluate the base model with this prompt: "raw" or "instruct".
             adapter: An adapter's directory, in PEFT's format.
-            settings: Keys of [train] over those of study.toml: the model and the data, where no run is named.
-            resources: Keys of [resources] over those of study.toml.
-            profile: How the cluster is used; None: as study.toml has it.
-            **trial: How forecasts are made: `series` (how many), `split`, `samples`, `temperature`, `top_p`, `seed`,
-                `batch`, `likelihood`.
+            settings: Keys of [train] that override study.toml: the model and the data, if no run is named.
+            resources: Keys of [resources] that override study.toml.
+            profile: The cluster profile; None: that of study.toml.
+            **trial: Settings of the forecasts: `series` (their number), `split`, `samples`, `temperature`, `top_p`,
+                `seed`, `batch`, `likelihood`.
 
         Raises:
-            UsageError: Nothing or too much is named, or something that is not there; nothing was submitted.
+            UsageError: Not exactly one kind of model is given, or a run or the adapter does not exist. Nothing was
+                submitted.
         """
         from lvjobs.api.evaluate import make_trial, prepare_evaluations
 
@@ -196,7 +198,7 @@ class Study(StudyView):
         ).submit()
 
     def reconcile(self) -> Status:
-        """Ask the cluster, act on what it says, and return how the study stands and what was done.
+        """Ask the cluster, act on its answer, and return the study's status with the changes that were made.
 
         Raises:
             LeaseTaken: Another process has been updating the study for a minute.
@@ -204,14 +206,14 @@ class Study(StudyView):
         return updates.update(self)
 
     def set_budget(self, limit: str, because: str = "") -> Status:
-        """Change the limit of FLOPs, here and in study.toml.
+        """Change the limit in FLOPs, in the ledger and in study.toml.
 
         Args:
-            limit: FLOPs, as study.toml is to have it: "1e17".
-            because: Why; needed to raise the limit, and kept in the ledger.
+            limit: The limit in FLOPs, as text that study.toml keeps as it is: "1e17".
+            because: The reason, kept in the ledger. Needed to raise the limit.
 
         Raises:
-            UsageError: The limit is no number, or is raised without a reason.
+            UsageError: The limit is not a number, or is raised without a reason.
         """
         return costs.set_limit(self, limit, because)
 
@@ -225,34 +227,35 @@ class Study(StudyView):
         """Resume held and paused runs with the current code and settings, and reconcile.
 
         Args:
-            *runs: Names of runs, or enough of each.
-            settings: `checkpoint_every` and `keep_last`, over those of study.toml.
-            resources: Keys of [resources] over those of study.toml.
-            profile: How the cluster is used; None: as study.toml has it.
+            *runs: Names of runs, or enough of each name. Without any, only reconcile.
+            settings: `checkpoint_every` and `keep_last`, which override study.toml.
+            resources: Keys of [resources] that override study.toml.
+            profile: The cluster profile; None: that of study.toml.
 
         Raises:
-            UsageError: A run is not there, or a setting cannot change; nothing was changed.
+            UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
+                changed.
         """
         return updates.resume(self, runs, given(settings, resources, profile))
 
     def cancel(self, *runs: str) -> Status:
-        """End runs for good; their checkpoints stay. Raises UsageError for a run that is not there."""
+        """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist."""
         from lvjobs.control.reconcile.run_commands import cancel
 
         return updates.update(self, lambda session: cancel(session, runs))
 
     def choose_winner(self, stage: str, run: str, because: str) -> Status:
-        """Make a run the winner of a stage, whatever its rule says; `because` stays with the results.
+        """Make a run the winner of a stage, independent of the stage's rule. The reason `because` is kept with it.
 
         Raises:
-            UsageError: No reason, no such run in the stage, or a later stage began with another winner.
+            UsageError: There is no reason, the stage has no such run, or a later stage began with another winner.
         """
         from lvjobs.control.stages.requests import choose
 
         return updates.update(self, lambda session: choose(session, stage, run, because))
 
     def decide_without_held(self, stage: str, quorum: int | None = None) -> Status:
-        """Decide a stage without its held runs, once `quorum` candidates (None: one) are done.
+        """Decide a stage without its held runs, once `quorum` candidates (None: 1) are done.
 
         Raises:
             UsageError: The stage has no runs, or a quorum is given for a stage of evaluations.
@@ -268,13 +271,13 @@ class Study(StudyView):
         return updates.update(self, lambda session: retry_held(session, stage))
 
     def stop(self, stage: str) -> Status:
-        """Pause the open runs of a stage, or of "all"; swept again, it resumes. Raises UsageError for no such stage."""
+        """Pause the open runs of a stage, or of "all"; `sweep` resumes them. Raises UsageError for no such stage."""
         from lvjobs.control.stages.requests import stop
 
         return updates.update(self, lambda session: stop(session, stage))
 
     def report(self, out: Path | None = None) -> WrittenFiles:
-        """Write the report: one HTML file, and its tables as Markdown and LaTeX. It reconciles nothing.
+        """Write the report: one HTML file, and its tables as Markdown and LaTeX. Do not reconcile.
 
         Args:
             out: The directory; None: report/ in the study.
@@ -287,7 +290,11 @@ class Study(StudyView):
         return write_report(self, out)
 
     def figures(self, out: Path | None = None) -> WrittenFiles:
-        """Draw all figures that there are data for into `out` (None: figures/ in the study)."""
+        """Draw all figures for which there are data, into `out` (None: figures/ in the study).
+
+        Raises:
+            UsageError: The directory holds something else, or the ledger cannot be read.
+        """
         from lvjobs.api.publish import write_figures
 
         return write_figures(self, out)

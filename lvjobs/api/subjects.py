@@ -1,4 +1,4 @@
-"""What can be evaluated and asked for a forecast: runs, base models, adapters; shared by `evaluate` and `forecast`."""
+"""The models that can forecast and be evaluated: runs, base models, adapters; shared by `evaluate` and `forecast`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model: what it is called, how its series are written, its adapter and prompt; `after`: the run to wait for."""
+    """A model that can forecast: its name, its training, its adapter and its prompt.
+
+    `training` decides how its series are written. `after` is the id of the run to wait for.
+    """
 
     name: str
     training: TrainingConfig
@@ -35,12 +38,12 @@ class Subject:
 def find_subjects(
     study: StudyContext, runs: Sequence[str], zero_shot: PromptName | None, adapter: Path | None, settings: RunSettings
 ) -> list[Subject]:
-    """The runs, the base model or the adapter that a command names; exactly one kind of them.
+    """Return the named runs, the base model or the adapter: exactly one of these kinds.
 
-    `settings` say which model and data are meant where no run does.
+    `settings` name the model and the data if no run is named.
 
     Raises:
-        UsageError: nothing or too much was named, or something that is not there.
+        UsageError: none or several of the kinds are given, or a run, the adapter or the data does not exist.
     """
     if (bool(runs) + bool(zero_shot) + bool(adapter)) != 1:
         raise UsageError(
@@ -60,18 +63,18 @@ def find_subjects(
             "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
             "another study with --study"
         )
-    # Read for the model and the data alone; `pinned` says at once if the data cannot be used.
+    # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
     training = training_of("[train]", pinned(settings, study).run_config())
     name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, zero_shot or "raw")]
 
 
 def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: bool) -> list[int]:
-    """The systems that are forecast: the first `trial.series` of the split's.
+    """Return the indices of the systems to forecast: the first `trial.series` of the split's test systems.
 
     Raises:
-        UsageError: the data cannot be read; or, of a model that was `trained`, the split would score systems that it
-            learned from, or that were held out to choose it by.
+        UsageError: the data cannot be read; or the model was `trained`, and the split has systems on which it was
+            trained or validated.
     """
     from lvjobs.forecasting.splits import make_split, training_split
 
@@ -89,7 +92,7 @@ def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: boo
 
 
 def systems_in(training: TrainingConfig) -> int:
-    """How many systems the file holds. Raises UsageError where it cannot be used."""
+    """Count the systems in the data file. Raises UsageError if the file cannot be used."""
     from lvjobs.forecasting.data import load_dataset
 
     steps = training.history_steps + training.horizon_steps
@@ -97,7 +100,7 @@ def systems_in(training: TrainingConfig) -> int:
 
 
 def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
-    """All runs of the study. Raises UsageError where the ledger cannot be read."""
+    """Return all runs of the study. Raises UsageError if the ledger cannot be read."""
     from lvjobs.control.planning.foresee import look
 
     seen = look(study, updates.READ_WAIT_SECONDS)
@@ -107,13 +110,13 @@ def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
 
 
 def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
-    """The runs of these names. Raises UsageError for one that is not there."""
+    """Return the runs of these names (or enough of each name). Raises UsageError for a run that does not exist."""
     by_name = {run.name: run for run in seen_runs(study)}
     return [by_name[find_name(name, by_name, study.where)] for name in names]
 
 
 def done_evaluations(study: StudyContext) -> list["Evaluated"]:
-    """The study's evaluations that are done."""
+    """Return the study's evaluations that are done."""
     from lvjobs.report.evaluated import evaluated
 
     return evaluated(study.layout, seen_runs(study))

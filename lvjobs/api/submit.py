@@ -1,4 +1,4 @@
-"""Runs are submitted: prepared from settings, previewed, or sent; and what fits where the budget refuses."""
+"""The submission of runs: prepared from settings, then previewed or sent; with proposals if the budget refuses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from lvjobs.control.stages.submit_runs import Entered, OverBudget
 
 EvaluationFor = Callable[[str, RunConfig], tuple[RunConfig, str]]
-"""The evaluation, with its name, of a run of that name and configuration."""
+"""A function from a run's name and configuration to its evaluation's configuration and name."""
 
 Agree = Callable[["Proposal"], bool]
-"""Returns whether to submit what would fit where the budget refuses."""
+"""A function that gets the proposal that fits when the budget refuses, and returns whether to submit it."""
 
 
 @dataclass(frozen=True)
 class PreparedRuns:
     """Runs that are ready to be submitted.
 
-    `name_of` names a run whose configuration was changed so that it fits; `evaluation_for` gives it its evaluation.
+    `name_of` names a run whose configuration was changed to fit the budget. `evaluation_for` makes a run's evaluation.
     """
 
     study: StudyContext
@@ -46,7 +46,7 @@ class PreparedRuns:
         """Submit the runs, and reconcile.
 
         Args:
-            agree: Called with what would fit where the budget refuses; None to raise the refusal.
+            agree: If the budget refuses, called with the proposal that fits; None to raise the refusal.
 
         Raises:
             OverBudget: The budget refuses, and `agree` is None.
@@ -62,7 +62,7 @@ class PreparedRuns:
         except OverBudget as error:
             if agree is None:
                 raise OverBudget(error.shortfall, self.study.where) from None
-            # The lease is free while a person thinks: others go on, and what they take meanwhile is theirs.
+            # The lease is free while the user decides. Other processes may use the budget meanwhile.
             proposal, fitting = self._what_fits(wanted, error)
             if not agree(proposal):
                 more = remedies.BUDGET_SET(*self.study.where)
@@ -73,7 +73,11 @@ class PreparedRuns:
         return _submission(entered, status, proposal)
 
     def preview(self, *, fit: bool = False) -> Preview:
-        """Return the exact batch script and its cost, and, with `fit`, what would fit; submit nothing."""
+        """Return the exact batch script and its cost, and with `fit` a proposal that fits; submit nothing.
+
+        Raises:
+            UsageError: No job could load a model.
+        """
         from lvjobs.control.loop import open_session
         from lvjobs.control.planning.foresee import foresee, read, what_fits
         from lvjobs.control.stages.submit_runs import script
@@ -97,7 +101,7 @@ class PreparedRuns:
         return replace(wanted, evaluations=[self.evaluation_for(name, config) for name, config in named])
 
     def _check_models(self, wanted: RunRequest) -> None:
-        """Refuse models that no job could load, before anything is written; runs that exist already are left alone.
+        """Refuse models that no job could load, before anything is written. Existing runs are not checked.
 
         Raises:
             UsageError: see `lvjobs.tasks.registry.check_needs`.
@@ -120,7 +124,7 @@ class PreparedRuns:
             return found[0], status
 
     def _what_fits(self, wanted: RunRequest, error: "OverBudget") -> tuple["Proposal", RunRequest]:
-        """Return what fits, or raise what would have to change where nothing does."""
+        """Return the proposal and the request that fit; if nothing fits, raise UsageError with what would."""
         from lvjobs.control.loop import open_session
         from lvjobs.control.planning.foresee import what_fits, what_helps
 
@@ -142,7 +146,7 @@ class PreparedRuns:
 
 
 def _submission(entered: "Entered", status: Status, proposal: "Proposal | None") -> Submission:
-    """Return what became of runs, in plain values."""
+    """Return the result of a submission in plain values."""
     from lvjobs.control.submission.slots import is_packed
 
     existing = {run.name: run.state.value for run in entered.existing}
@@ -169,7 +173,11 @@ def _submission(entered: "Entered", status: Status, proposal: "Proposal | None")
 def prepare(
     study: StudyContext, given: Overrides, name: str | None, task: str | None, *, evaluate: bool
 ) -> PreparedRuns:
-    """Prepare one run of `task`, or else of what [train] of study.toml trains. See the two functions below."""
+    """Prepare one run of `task`, or of the task of [train] in study.toml. See `prepare_training` and `prepare_task`.
+
+    Raises:
+        UsageError: `evaluate` is given for a task of the user's own; or see the two functions.
+    """
     if task is None and not isinstance(study.config.train, OwnSettings):
         return prepare_training(study, given, name, evaluate=evaluate)
     if evaluate:

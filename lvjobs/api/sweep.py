@@ -1,4 +1,4 @@
-"""Stages: prepared, planned, submitted, decided by hand, retried and stopped."""
+"""Stages: their preparation, plan, submission and comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PreparedStages:
-    """Stages that reconcile passes submit, each when its turn comes."""
+    """Stages that reconcile passes submit, each after the stages that it waits for."""
 
     study: StudyContext
     chosen: Sequence[Stage]
     requested: Request
 
     def plan(self) -> Estimate:
-        """Return what the stages cost; submit nothing."""
+        """Return the cost of the stages; submit nothing."""
         return foresee_stages(self.study, self.chosen, self.requested)
 
     def submit(self, plan: Estimate | None = None) -> Submission:
-        """Request the stages, and reconcile once; later passes do the rest. `plan`: where it was made already.
+        """Request the stages, and reconcile once. Later passes do the rest. `plan` is this object's plan, if known.
 
         Raises:
             UsageError: No job could load a model, the budget has no room for all of it, or a stage comes after one
@@ -73,12 +73,12 @@ def stages_named(study: StudyContext, name: str) -> list[Stage]:
 def prepare_stages(
     study: StudyContext, name: str, given: Overrides, *, fit: bool = False
 ) -> PreparedRuns | PreparedStages:
-    """Prepare a stage's runs where they are known; else stages that passes submit in their turn.
+    """Prepare a stage's runs if they are known; else prepare stages that passes submit later.
 
-    `fit`: only runs that are known will do, for the budget may refuse them and something less be proposed.
+    `fit`: require known runs, because the budget may refuse them and a smaller request be proposed.
 
     Raises:
-        UsageError: No such stage, or a value that is not allowed; `fit`, and the runs are not known.
+        UsageError: There is no such stage, a value is not allowed, or `fit` is given and the runs are not known.
     """
     chosen = stages_named(study, name)
     if fit and name == ALL:
@@ -95,7 +95,7 @@ def prepare_stages(
 
 
 def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
-    """Return the runs of one stage whose parent is decided; None where stages wait for others, or for a sampler."""
+    """Return the runs of one stage whose parent is decided; None if stages wait for others, or for a sampler."""
     from lvjobs.control.planning.foresee import look
 
     if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
@@ -126,7 +126,7 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
     """Return the request, with the held-out systems that evaluations forecast.
 
     Raises:
-        UsageError: A stage of evaluations where study.toml wants none.
+        UsageError: A stage evaluates, and study.toml's [evaluation] has series = 0.
     """
     from lvjobs.api.subjects import held_out
     from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
@@ -145,7 +145,10 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
 
 
 def standing(study: StudyContext, name: str) -> tuple[Status, Mapping[str, Any] | None]:
-    """Return how a stage's runs compare, the best first (docs/json.md); None for a stage of evaluations."""
+    """Return the status, and the comparison of a stage's runs, best first (docs/json.md).
+
+    The comparison is None for a stage of evaluations.
+    """
     from lvjobs.control.stages.comparison import standing as compare
 
     evaluates = any(each.name == name and each.evaluates for each in study.config.stage)

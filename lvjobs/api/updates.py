@@ -1,4 +1,4 @@
-"""Reconcile passes as a caller makes them, and the summary that the last one left."""
+"""Reconcile passes on behalf of a caller, and the summary of the last pass."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from lvjobs.control.recovery.place import StudyOrigin
 
 READ_WAIT_SECONDS = 3.0
-"""How long a caller that only reads waits for another process to end its update."""
+"""The longest wait of a caller that only reads, for another process to end its update."""
 WRITE_WAIT_SECONDS = 60.0
-"""How long a caller that changes something waits for it."""
+"""The longest wait of a caller that changes something."""
 
 Act = Callable[["Loop"], Sequence[str]]
-"""Something to do before a reconcile pass; returns what was done, a line each."""
+"""An action before a reconcile pass. It returns the changes that it made, a line each."""
 
 
 @contextmanager
 def reconciled(study: StudyContext, act: Act | None = None, *, wait: float) -> Iterator[tuple["Loop", Status]]:
-    """Do something under the study's lease, then reconcile; the status reports what was done first.
+    """Run an action under the study's lease, then reconcile. The status lists the action's changes first.
 
-    The lease is held until the block ends, so that the session can be asked for more.
+    The lease is held until the block ends, so that the session can still be used there.
 
     Args:
         study: The study.
-        act: What to do before the pass; None to reconcile alone.
-        wait: Seconds that another process may keep the lease.
+        act: The action before the pass; None to reconcile only.
+        wait: The longest wait for the lease, in seconds.
 
     Raises:
         LeaseTaken: Another process kept the lease for longer.
-        PlaceUnclear: The study was moved or copied, and the user has to say which.
+        PlaceUnclear: The study was moved or copied, and the user has to answer which.
         UsageError: `act` refused, or the study directory cannot be written.
     """
     from lvjobs.control.loop import open_session
@@ -49,13 +49,13 @@ def reconciled(study: StudyContext, act: Act | None = None, *, wait: float) -> I
 
 
 def update(study: StudyContext, act: Act | None = None) -> Status:
-    """Do something, reconcile, and return how the study stands. See `reconciled` for arguments and errors."""
+    """Run an action, reconcile, and return the study's status. See `reconciled` for arguments and errors."""
     with reconciled(study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
         return status
 
 
 def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
-    """Answer whether the study was moved or copied; return the status, and whether that was in question."""
+    """Answer whether the study was moved or copied; return the status, and whether the study's place had changed."""
     from lvjobs.control.loop import open_session
 
     with open_session(study, wait=WRITE_WAIT_SECONDS, answer=answer) as session:
@@ -64,10 +64,11 @@ def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]
 
 
 def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Status:
-    """Resume held and paused runs with the current code and settings, and reconcile.
+    """Resume held and paused runs with the current code and settings, and reconcile. Without runs, only reconcile.
 
     Raises:
-        UsageError: A run is not there, or a setting cannot change; nothing was changed.
+        UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
+            changed.
     """
     from lvjobs.api.settings import carried_settings
     from lvjobs.control.reconcile.run_commands import take_up
@@ -80,7 +81,7 @@ def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Stat
 
 
 def latest(study: StudyContext, *, reconcile: bool) -> Status:
-    """Return the status after a pass made now; where none can be made, the last one's (`stale` says why).
+    """Return the status after a pass made now; if no pass can be made, the last pass's status (`stale` has the reason).
 
     Raises:
         LvjobsError: No pass can be made, and none was ever made.
@@ -96,7 +97,7 @@ def latest(study: StudyContext, *, reconcile: bool) -> Status:
             with reconciled(study, wait=READ_WAIT_SECONDS) as (_, status):
                 return status
         except (LeaseTaken, PlaceUnclear) as error:
-            stale, refused = str(error), error  # where nothing can be shown, this has to be fixed first
+            stale, refused = str(error), error  # raised only if there is no earlier summary to show
     summary = read_summary(study.layout.summary, study.where)
     if summary is None:
         raise refused
@@ -110,7 +111,7 @@ def wait_until_rest(
     on_update: Callable[[Status], None] = lambda _: None,
     timeout: float = float("inf"),
 ) -> Status:
-    """Reconcile every `every` seconds until the named runs (None: all) ended, are held or paused.
+    """Reconcile every `every` seconds until the named runs (None: all) have ended, or are held or paused.
 
     Args:
         study: The study.
@@ -120,7 +121,7 @@ def wait_until_rest(
         timeout: Seconds after which to give up.
 
     Raises:
-        TimeoutError: The runs did not come to rest in time. They go on.
+        TimeoutError: The runs were not at rest in time. They continue.
     """
     give_up = time.monotonic() + timeout
     while True:

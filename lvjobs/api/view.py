@@ -1,4 +1,4 @@
-"""The half of `lvjobs.Study` that starts and ends nothing: how a study stands, and what runs would cost."""
+"""The methods of `lvjobs.Study` that start and end nothing: a study's status, and the cost of runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Values = Mapping[str, Any]
 
 
 def given(settings: Values | None, resources: Values | None, profile: str | None) -> "Overrides":
-    """Return what a caller gives over study.toml."""
+    """Return the caller's overrides of study.toml."""
     from lvjobs.api.settings import Overrides
 
     return Overrides(settings or {}, resources or {}, profile)
@@ -35,11 +35,11 @@ class StudyView(StudyContext):
     """Questions about a study. Most of them reconcile first, as `lvjobs.Study` describes."""
 
     def status(self, *, reconcile: bool = True) -> Status:
-        """Return how the study stands.
+        """Return the study's status.
 
         Args:
-            reconcile: Update first. Where that is not possible within 3 s, or not wanted, the last update's status is
-                returned, and its `stale` says why.
+            reconcile: Update first. If that is not possible within 3 s, or not wanted, return the last update's status;
+                its `stale` has the reason.
 
         Raises:
             LvjobsError: No update is possible, and none was ever made.
@@ -69,35 +69,39 @@ class StudyView(StudyContext):
         """Reconcile until runs have ended, are held or paused, and return them.
 
         Args:
-            runs: Their names; None: all, and then until no run can be resumed by itself either.
+            runs: Names of runs; None: all runs, and until nothing more can start by itself.
             timeout: Seconds after which to give up.
             every: Seconds between two updates.
             on_update: Called with the status after each update.
 
         Raises:
-            TimeoutError: They were not at rest in time. They go on.
+            TimeoutError: The runs were not at rest in time. They continue.
         """
         status = updates.wait_until_rest(self, runs, every, on_update, timeout)
         return [run for run in status.runs if runs is None or run.name in runs]
 
     def why(self, run: str) -> Explanation:
-        """Return why a run stands as it does, with the evidence, and what helps.
+        """Return the reason for a run's state, with evidence and remedies.
 
         Raises:
-            UsageError: No run has this name, or begins or ends like that.
+            UsageError: No run has this name or id, or several begin or end like that.
         """
         return inspect.explain(self, run)
 
     def history(self, run: str) -> History:
-        """Return what happened to a run, moment by moment. Raises UsageError for a run that is not there."""
+        """Return a run's history, moment by moment. Raises UsageError for a run that does not exist."""
         return inspect.history(self, run)
 
     def queue(self, run: str | None = None) -> WaitingJobs:
-        """Return which jobs wait, and what would start the first, or that of `run`, sooner. Submits nothing."""
+        """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.
+
+        Raises:
+            UsageError: The run does not exist, or its job does not wait.
+        """
         return inspect.waiting_jobs(self, run)
 
     def budget(self, *, reconcile: bool = True) -> BudgetStatus:
-        """Return the FLOPs spent, reserved and free, and how far they go. See `status` for `reconcile`."""
+        """Return the FLOPs spent, reserved and free, and the steps that fit. See `status` for `reconcile`."""
         return costs.budget(self._now(), self.status(reconcile=reconcile))
 
     def estimate(
@@ -109,17 +113,17 @@ class StudyView(StudyContext):
         profile: str | None = None,
         flops_per_second: float | None = None,
     ) -> Estimate:
-        """Return what a run ("train"), a stage, or every stage (None) will cost. Data need not be there.
+        """Return the cost of a run ("train"), of a stage, or of every stage (None). The data need not exist.
 
         Args:
             what: "train", a stage's name, or None.
-            settings: Keys of [train] over those of study.toml.
-            resources: Keys of [resources] over those of study.toml.
-            profile: How the cluster is used; None: as study.toml has it.
-            flops_per_second: For the times of runs like which none was measured.
+            settings: Keys of [train] that override study.toml.
+            resources: Keys of [resources] that override study.toml.
+            profile: The cluster profile; None: that of study.toml.
+            flops_per_second: The speed for the times of runs whose settings were not measured.
 
         Raises:
-            UsageError: No such stage, or a value that is not allowed.
+            UsageError: There is no such stage, or a value is not allowed.
         """
         return costs.estimate(self._now(), what, given(settings, resources, profile), flops_per_second)
 
@@ -131,11 +135,11 @@ class StudyView(StudyContext):
         resources: Values | None = None,
         profile: str | None = None,
     ) -> Estimate:
-        """Return what a stage (None: every stage of study.toml) will cost and reuse; submit nothing. See `sweep`."""
+        """Return what a stage (None: every stage) will cost and reuse; submit nothing. See `sweep` for arguments."""
         return self.estimate(stage, settings, resources=resources, profile=profile)
 
     def _now(self) -> StudyContext:
-        """Return the study with [budget] as study.toml has it now: this object may be hours old."""
+        """Return the study with the current [budget] of study.toml: this object may be hours old."""
         from lvjobs.control.budget.limit import reread_budget
 
         return reread_budget(self)

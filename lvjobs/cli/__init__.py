@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Commands are loaded when they are named, so that `--help` stays quick."""
+"""The command line: parse, call, print. A command is imported when it is used, so that `--help` stays quick."""
 
 import atexit
 import errno
@@ -15,7 +15,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.foreign import cleaned
 
 _NEW_OBJECTS = 200_000
-"""Between two looks for garbage: a command makes modules and rows, of which next to none is."""
+"""The new objects before the next garbage collection: a command makes modules and rows, which are rarely garbage."""
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
@@ -63,7 +63,7 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list of commands, without importing any of them."""
+        """Write the list of commands to the help, without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
@@ -75,10 +75,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The `lvjobs` command. Errors meant for people end in one line and their exit code."""
+    """Run the `lvjobs` command. Print an expected error on one line, and exit with its code."""
     known: dict[str, Path] = {}  # see `lvjobs.cli.common.study_option`
     gc.set_threshold(_NEW_OBJECTS)
-    atexit.register(gc.freeze)  # else Python looks for it once more as it ends, a tenth of `status`
+    atexit.register(gc.freeze)  # avoids a last collection at exit, a tenth of the time of `status`
     try:
         cli(standalone_mode=False, obj=known)
     except LvjobsError as error:
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _where(known: Mapping[str, Path]) -> tuple[str, ...]:
-    """Return the options that name the study of the command that was typed; none where it was about no study."""
+    """Return the options that name the typed command's study; none if the command has no study."""
     from lvjobs.files import expand_home
     from lvjobs.study.config import options_for
 

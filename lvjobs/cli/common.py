@@ -1,4 +1,4 @@
-"""Options and output that the command families share."""
+"""Options and output that several commands share."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,7 @@ _TYPED = "lvjobs.typed"
 
 
 def study_option(function: F) -> F:
-    """--study DIR / LVJOBS_STUDY, the current directory by default."""
+    """Add --study DIR (or $LVJOBS_STUDY; the current directory by default) to a command, as `root`."""
     option = click.option(
         "--study",
         "root",
@@ -29,40 +29,41 @@ def study_option(function: F) -> F:
 
 
 def _keep_root(context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
-    """Keep the study's directory for `lvjobs.cli.main`, which may have to name the study after Ctrl-C."""
+    """Keep the study's directory for `lvjobs.cli.main`, which names the study in its message after Ctrl-C."""
     if isinstance(context.obj, dict):
         context.obj["root"] = root
     return root
 
 
 def json_option(function: F) -> F:
-    """--json."""
+    """Add --json to a command, as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")(function)
 
 
 def because_option(name: str, text: str) -> Callable[[F], F]:
-    """--because TEXT, handed over as `name`: in UTF-8, as the ledger has it, whatever the terminal's locale is."""
+    """Return a decorator that adds --because TEXT as `name`. Its value is UTF-8 in any locale, as in the ledger."""
     return click.option("--because", name, default="", callback=_legible, help=text)
 
 
 def _legible(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Read bytes that the locale could not decode as UTF-8, and replace those that are not UTF-8 either."""
+    """Decode as UTF-8 the bytes that the locale could not decode, and replace those that are not UTF-8."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
 
 class Remembering(click.Command):
-    """A command that knows what was typed after its name, for `repeated`."""
+    """A command that keeps the words typed after its name, for `repeated`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words, and parse them."""
+        """Keep the words, then parse them."""
         ctx.meta[_TYPED] = tuple(args)
         return super().parse_args(ctx, args)
 
 
 def repeated(but: Collection[str]) -> tuple[str, ...]:
-    """Return the options of the command that runs (a `Remembering`) as they were typed, but for these and their values.
+    """Return the options of the running command (a `Remembering`) as they were typed, without those in `but`.
 
-    A message that tells one to type the command again needs them: else it would be about another study or profile.
+    A message that suggests to type the command again needs them. Otherwise the suggested command could use another
+    study or profile.
     """
     context = click.get_current_context()
     known = {name: option for option in context.command.params for name in (*option.opts, *option.secondary_opts)}
@@ -79,19 +80,19 @@ def repeated(but: Collection[str]) -> tuple[str, ...]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object, indented."""
+    """Print one JSON object, indented."""
     click.echo(json.dumps(value, indent=1))
 
 
 def tell(status: Status) -> None:
-    """Print what an update did, and what was wrong."""
+    """Print an update's changes and its problems."""
     for line in status.changes:
         click.echo(line)
     tell_problems(status)
 
 
 def print_update(status: Status, *, as_json: bool) -> None:
-    """Print what an update did and what was wrong, or the summary as JSON."""
+    """Print an update's changes and its problems, or its summary as JSON."""
     if as_json:
         print_json(status.summary)
     else:
@@ -99,13 +100,13 @@ def print_update(status: Status, *, as_json: bool) -> None:
 
 
 def tell_problem(words: str) -> None:
-    """Print a note, if there is one."""
+    """Print a note to stderr, if there is one."""
     if words:
         click.echo(f"note: {words}", err=True)
 
 
 def tell_problems(status: Status) -> None:
-    """Print what was wrong, or that no pass was made."""
+    """Print an update's problems to stderr, and a note if no pass was made."""
     for line in status.problems:
         click.echo(f"note: {line}", err=True)
     if status.stale:

@@ -1,4 +1,4 @@
-"""`lvjobs completion`: commands, options and the names of runs, when the tabulator is pressed."""
+"""`lvjobs completion`: completion of commands, options and the names of runs by the Tab key."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 
 def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The runs of the study, by the last pass's summary: no cluster is asked while somebody types."""
+    """Return the matching runs of the study, from the last pass's summary: completion does not ask the cluster."""
     from lvjobs.control.summary_file import read_summary
     from lvjobs.study.layout import StudyLayout
 
@@ -33,5 +33,5 @@ def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: s
     try:
         runs = (read_summary(StudyLayout(root).summary) or {"runs": []})["runs"]
     except (OSError, ValueError, KeyError):
-        return []  # there is nothing to complete, and nowhere to say so
+        return []  # no names to complete, and completion cannot show an error
     return [CompletionItem(run["name"], help=run["state"]) for run in runs if run["name"].startswith(incomplete)]

@@ -62,7 +62,11 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
 
 
 def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[Asked, list[Diagnosis]]":
-    """What is to be looked at; a study.toml that cannot be read is the first finding, not the end."""
+    """Return what the doctor examines, and the findings so far. An unreadable study.toml is a finding, not an error.
+
+    Raises:
+        UsageError: `root` is not a directory, or an option has a value that is not allowed.
+    """
     from lvjobs.doctor.asked import Asked
     from lvjobs.doctor.diagnosis import error
     from lvjobs.doctor.examine import usual_profile

@@ -1,4 +1,4 @@
-"""What `submit`, `sweep`, `evaluate` and `forecast` print of the runs that they prepare and submit."""
+"""The output of `submit`, `sweep`, `evaluate` and `forecast` on the runs that they prepare and submit."""
 
 import sys
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """How a command was typed. `fit`: propose what fits where the budget refuses; `yes`: and do not ask."""
+    """The options of a submitting command. `fit`: propose what fits if the budget refuses; `yes`: without asking."""
 
     dry_run: bool
     wait: bool
@@ -30,9 +30,9 @@ class SubmitOptions:
 
 
 def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "") -> None:
-    """Submit the runs (or print the script and the cost), print what became of them, and maybe see them through.
+    """Submit the runs and print the result; with --wait, wait until they are at rest. With --dry-run, print the script.
 
-    `changed` is printed where other runs than the requested ones were submitted, because they fit.
+    `changed` is printed if other runs than the requested ones were submitted, because they fit the budget.
     """
     if manner.dry_run:
         _print_preview(prepared.preview(fit=manner.fit), manner)
@@ -44,7 +44,7 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
 
 
 def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
-    """Print the script, and below it, as comments of it, what it would cost: together they are a script still."""
+    """Print the script, and below it the cost as shell comments, so that the output is still a script."""
     from lvjobs.report.estimate import estimate_lines, proposal_lines
 
     proposed = preview.fit.as_dict() if preview.fit else None
@@ -60,10 +60,10 @@ def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
 
 
 def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
-    """Show what fits, and ask.
+    """Show the proposal, and ask whether to submit it.
 
     Raises:
-        UsageError: Nobody is there to ask. Nothing was submitted.
+        UsageError: There is no terminal to ask on. Nothing was submitted.
     """
     from lvjobs.report.estimate import proposal_lines
 

@@ -14,17 +14,21 @@ from lvjobs.study.training import TrainingConfig
 F = TypeVar("F", bound=Callable[..., Any])
 
 NUMERIC_TOKENS = 14
-"""What `--numeric-head` alone means: the tokens that a series is written with, `0123456789.-,;`."""
+"""The size of `--numeric-head` without a value: the tokens of a series' text, `0123456789.-,;`."""
 
 _ABSURD = 1e15
 
 
 def _whole(_context: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    """A whole number as people write it."""
+    """Parse a whole number, which may be written as 1e6.
+
+    Raises:
+        UsageError: the value is not a whole number, or is out of range.
+    """
     if value is None:
         return None
     try:
-        absurd = not abs(as_float(value)) < _ABSURD  # before 1e999999999 is written out, digit by digit
+        absurd = not abs(as_float(value)) < _ABSURD  # checked first: as_int would write out all digits of 1e999999999
         number = 0 if absurd else int(as_int(value))
     except ValueError as error:
         raise UsageError(f"{option.opts[0]}: {error}") from None
@@ -38,7 +42,7 @@ def _number(flag: str, name: str, default: str, text: str) -> Callable[[F], F]:
 
 
 def _default(key: str) -> str:
-    """What `submit train` takes where nothing is said."""
+    """Return the default of `submit train` for this setting, as text."""
     return str(TrainingConfig.model_fields[key].default)
 
 

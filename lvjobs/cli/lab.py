@@ -136,7 +136,7 @@ def env(directory: Path | None) -> None:
 
 
 def _show(chosen: Lab, found: LabStatus) -> None:
-    """Print a few lines for a person."""
+    """Print the lab's status as text."""
     options = chosen.layout.options
     thaw = f"; type: {remedies.LAB_THAW(*options)}" if found.controller == "frozen" else ""
     click.echo(f"lab in {found.directory}: controller {found.controller}{thaw}")

@@ -74,7 +74,7 @@ def _tell(name: str, decimals: int, as_json: bool) -> None:
     found = find_model(name, decimals)
     try:
         shape, problem = asdict(architecture_of(name)), None
-    except UsageError as error:  # it may be checked and looked at all the same
+    except UsageError as error:  # the model's files are shown anyway
         shape, problem = None, str(error)
     card = card_of(name)
     if as_json:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lvjobs.rehearsal.conduct import RehearsalReport
 
 PARTED = 1
-"""Exit code: the disturbed run is another than the one that was left alone, or did not end."""
+"""The exit code if the disturbed run differs from the undisturbed one, or did not complete."""
 
 
 @click.command()
@@ -84,7 +84,7 @@ def rehearse(
 
 @contextmanager
 def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
-    """What can happen where the disturbed run is trained, and the profile by which it is submitted there."""
+    """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted."""
     from lvjobs.rehearsal.misfortunes import LabStage, LocalStage
     from lvjobs.study.layout import StudyLayout
 
@@ -97,7 +97,7 @@ def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
 
 @contextmanager
 def _lab() -> "Iterator[Lab]":
-    """A private cluster of its own, which SLURM_CONF points at meanwhile."""
+    """Start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the end."""
     from lvjobs.lab import Lab, LabConfig
 
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))

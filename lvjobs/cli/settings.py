@@ -1,4 +1,4 @@
-"""The options that `submit`, `sweep` and `estimate` share, and what was typed with them."""
+"""The options that `submit`, `sweep` and `estimate` share, and the overrides that they result in."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -49,17 +49,17 @@ _TRAIN_OPTIONS = (
 
 
 def resource_options(function: F) -> F:
-    """What a job asks of the cluster."""
+    """Add the options for a job's resources to a command."""
     return _options(function, _RESOURCE_OPTIONS)
 
 
 def train_options(function: F) -> F:
-    """What a run trains; every value may be written as people write numbers (1e-5, 1e3)."""
+    """Add the options for the bundled training to a command. Numbers may be written as 1e-5 or 1e3."""
     return _options(_set_option(function), _TRAIN_OPTIONS)
 
 
 def run_options(function: F) -> F:
-    """What a run of a task of one's own has; its keys are given with --set."""
+    """Add the options for a run of the user's own task to a command. The task's own keys are given with --set."""
     return _options(_set_option(function), _RUN_OPTIONS)
 
 
@@ -74,7 +74,7 @@ def _set_option(function: F) -> F:
 
 
 def carried_options(function: F) -> F:
-    """What may change of a run that is there, beside its resources and profile."""
+    """Add the options for settings that may change in an existing run, beside its resource options and profile."""
     function = click.option(
         "--set",
         "pairs",
@@ -86,7 +86,7 @@ def carried_options(function: F) -> F:
 
 
 def fit_options(function: F) -> F:
-    """--fit and --yes."""
+    """Add --fit and --yes to a command."""
     function = click.option("--yes", is_flag=True, help="With --fit: submit what fits without asking.")(function)
     return click.option(
         "--fit",
@@ -96,7 +96,7 @@ def fit_options(function: F) -> F:
 
 
 def profile_option(function: F) -> F:
-    """--profile."""
+    """Add --profile to a command."""
     return click.option(
         "--profile", help="How the cluster is used: local, or a file of slurm_templates (default: study.toml's)."
     )(function)
@@ -109,10 +109,10 @@ def _options(function: F, table: Iterable[tuple[str, str, str]]) -> F:
 
 
 def overrides(options: dict[str, Any], pairs: Iterable[str], profile: str | None) -> Overrides:
-    """Return what was typed over study.toml: the options that are not None, then the pairs of --set.
+    """Return the typed overrides of study.toml: the options that are not None, then the pairs of --set.
 
     Raises:
-        UsageError: A --set that is not KEY=VALUE.
+        UsageError: A --set is not KEY=VALUE.
     """
     typed = {name: value for name, value in options.items() if value is not None}
     resources = {name: typed.pop(name) for _, name, _ in _RESOURCE_OPTIONS if name in typed}

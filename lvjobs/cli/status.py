@@ -55,7 +55,7 @@ def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None
 
 
 def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
-    """Until the person leaves, or there is nothing more to come."""
+    """Show the status every `every` seconds until all runs are at rest, or the user interrupts."""
     from rich.console import Group
     from rich.live import Live
 

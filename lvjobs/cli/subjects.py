@@ -1,4 +1,4 @@
-"""The options of `evaluate` and `forecast` that name a model, and how it is sampled."""
+"""The options of `evaluate` and `forecast` that name a model and set how it is sampled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def subject_options(function: F) -> F:
-    """--zero-shot and --adapter."""
+    """Add --zero-shot and --adapter to a command."""
     for option in (
         click.option("--adapter", type=click.Path(path_type=Path), help="An adapter's directory, in PEFT's format."),
         click.option(
@@ -25,7 +25,7 @@ def subject_options(function: F) -> F:
 
 
 def sampling_options(function: F) -> F:
-    """--samples, --temperature and --top-p."""
+    """Add --samples, --temperature and --top-p to a command."""
     top_p = click.FloatRange(min=0, max=1, min_open=True)
     for option in (
         click.option(
@@ -45,6 +45,10 @@ def sampling_options(function: F) -> F:
 
 
 def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
-    """Return what was typed of sampling, and of `more` fields of a trial, taken out of `options`."""
+    """Return the forecast settings from the sampling options and the fields `more`. Remove these from `options`.
+
+    Raises:
+        UsageError: Several samples at temperature 0 would all be the same.
+    """
     own = {key: options.pop(key) for key in ("samples", "temperature", "top_p", *more)}
     return make_trial(**own, seed=int(options["seed"] or 0))

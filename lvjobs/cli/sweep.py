@@ -1,4 +1,4 @@
-"""`lvjobs sweep`: stages that follow one another by themselves."""
+"""`lvjobs sweep`: stages, each submitted by passes after the stages that it waits for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ from lvjobs.study.stages import Stage
 
 
 class _Sweep(click.Group):
-    """Commands, and any other word is a stage."""
+    """A group that takes any word that is not one of its commands as a stage's name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -112,7 +112,7 @@ def stage(
 
 
 def _check_options(winner: str | None, because: str, quorum: int | None, *, without_held: bool) -> None:
-    """Refuse what would be passed over without a word."""
+    """Refuse combinations of options in which one would be ignored silently."""
     if winner and without_held:
         raise UsageError("--winner and --without-held are two ways to decide a stage; give one of them")
     if because and not winner:
@@ -122,7 +122,7 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
 
 
 def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
-    """Request the stages, and print what the first pass did."""
+    """Request the stages, and print the first pass's changes."""
     from lvjobs.report.stages import print_stages
 
     plan = prepared.plan()

@@ -1,4 +1,4 @@
-"""`lvjobs watch`, and the waiting of `--wait`."""
+"""`lvjobs watch`, and the wait of `--wait`."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,7 +27,10 @@ def watch(root: Path, every: float) -> None:
 def watch_until(
     study: config.StudyContext, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
 ) -> Status:
-    """Return the status once the named runs (None: all) are at rest; print what each pass did."""
+    """Wait until the named runs (None: all) are at rest, print each pass's changes, and return the status.
+
+    `every` is the seconds between passes. `quiet` prints nothing.
+    """
     shown: dict[str, str] = {}
 
     def show(status: Status) -> None:
@@ -38,7 +41,7 @@ def watch_until(
 
 
 def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
-    """A line for each run whose state or last checkpoint is another than the last time."""
+    """Print a line for each run whose state or last checkpoint has changed since the last call (`shown`)."""
     for run in summary["runs"]:
         known = [(name, run[name]) for name in LOSSES if run.get(name) is not None]
         loss = "".join(f", {name} {value:.4f}" for name, value in known)

@@ -1,4 +1,4 @@
-"""A study's clusters, and the copies that it keeps of profiles that are files of the user's."""
+"""A study's clusters, and the copies that the study keeps of the user's profile files."""
 
 import hashlib
 import os
@@ -19,22 +19,25 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.study.tables import Resources
 
 _NAMED = 3
-"""Runs that one line names."""
+"""The number of runs that one line names."""
 
 
 def used_profile(layout: StudyLayout, profile: str, copy: str) -> str:
-    """Return the profile by which jobs are submitted: the file's copy `copy` where there is one, else `profile`."""
+    """Return the profile by which jobs are submitted: the study's copy if it has one, else `profile`.
+
+    `copy` is the hash of the copy, or "" for none.
+    """
     kept = layout.profile_copy(copy, profile)
     return str(kept) if copy and kept.is_file() else profile
 
 
 def profile_of(layout: StudyLayout, run: RunRecord) -> str:
-    """Return the profile by which the run is submitted: as it was last submitted, whatever became of the file."""
+    """Return the profile by which the run was last submitted, even if the user's file has changed since."""
     return used_profile(layout, run.profile, run.profile_copy)
 
 
 def left_alone(layout: StudyLayout, runs: Sequence[RunRecord], unusable: Mapping[str, ProfileError]) -> Iterator[str]:
-    """Yield a line for each profile that cannot be used: which runs get no job for that, and what to do about it."""
+    """Yield a line for each profile that cannot be used: the runs that get no job, and the remedy."""
     for profile, error in unusable.items():
         names = [run.name for run in runs if not run.state.is_at_rest and profile_of(layout, run) == profile]
         if names:
@@ -43,7 +46,7 @@ def left_alone(layout: StudyLayout, runs: Sequence[RunRecord], unusable: Mapping
 
 
 def keep_profile(layout: StudyLayout, profile: str) -> str:
-    """Keep a copy of a profile's file with the study; return its hash, or "" for a profile that is found by its name.
+    """Keep a copy of a profile's file with the study and return its hash; "" for a profile that has a name, no file.
 
     Raises:
         ProfileError: the profile cannot be used as it is now.
@@ -64,12 +67,12 @@ def keep_profile(layout: StudyLayout, profile: str) -> str:
 
 
 def renew_profile(layout: StudyLayout, run: RunRecord, where: Sequence[str] = ()) -> str:
-    """Return `keep_profile` of a run that the user resumes: it is submitted by its profile as that is now.
+    """Return `keep_profile` for a run that the user resumes: the run uses its profile as the file is now.
 
     `where`: see `StudyContext.where`.
 
     Raises:
-        ProfileError: the profile cannot be used; says how to have it back.
+        ProfileError: the profile cannot be used. The message names the remedy.
     """
     try:
         return keep_profile(layout, run.profile)
@@ -83,33 +86,36 @@ def renew_profile(layout: StudyLayout, run: RunRecord, where: Sequence[str] = ()
 
 
 def variables_of(layout: StudyLayout, run: RunRecord) -> dict[str, Any]:
-    """Return the profile's variables as the run's jobs have them: what is set, else the profile's defaults."""
+    """Return the profile's variables for the run's jobs: the run's resources, else the profile's defaults."""
     set_here = {key: value for key, value in run.resources.items() if value is not None}
     return {**defaults_of(profile_of(layout, run)), **set_here}
 
 
 def gpus_by_default(profile: str) -> int:
-    """The GPUs that a job of this profile gets where nothing else is said; 0 where the profile is no more."""
+    """Return the GPUs that a job of this profile gets by default; 0 if the profile does not exist any more."""
     return int(defaults_of(profile).get("gpus") or 0)
 
 
 def check_sbatch_options(study: StudyContext, resources: Resources, profile: str) -> None:
-    """Refuse options of sbatch by which lvjobs would lose its jobs: of runs, of their profile, and of the driver.
+    """Refuse sbatch options by which lvjobs would lose its jobs: in `resources`, in the profile, and in [driver].
 
     Raises:
-        UsageError: it names the option, and what to do.
+        UsageError: there is such an option. The message names it and the remedy.
     """
     if backend_of(profile) == LOCAL:
         return
     from lvjobs.cluster.profiles import check_profile_options, load_profile
 
-    with suppress(ProfileError):  # a profile that cannot be used is refused where it is to be used
+    with suppress(ProfileError):  # an unusable profile is refused where it is used
         check_profile_options(load_profile(profile), resources.extra_sbatch)
     check_profile_options(load_profile(DRIVER_PROFILE), study.config.driver.extra_sbatch)
 
 
 def digest_of(profile: str) -> str:
-    """What tells whether its template is still the same: quickly, as it is read and not compiled. "": there is none."""
+    """Return a hash of the profile's template, by which a change is found; "" for a profile without a template.
+
+    The file is read and not compiled, so that this is fast.
+    """
     if profile == LOCAL:
         return ""
     try:
@@ -119,17 +125,17 @@ def digest_of(profile: str) -> str:
 
 
 def cluster_for(study: StudyContext, profile: str) -> Cluster:
-    """The cluster that `profile` describes, as this study uses it.
+    """Return the cluster that `profile` describes, with this study's directories and local slots.
 
     Raises:
-        UsageError: no such profile.
+        UsageError: there is no such profile.
     """
     layout = study.layout
     return open_cluster(profile, layout.local_jobs, layout.submissions, slots=study.config.local_slots)
 
 
 def driver_token(root: Path) -> str:
-    """Return what a study's driver is known by in the queue: of the directory, so that a copy of it has its own."""
+    """Return the token of a study's driver in the queue. It follows from the path, so that a copy has another one."""
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
 
 

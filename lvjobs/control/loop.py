@@ -1,4 +1,4 @@
-"""The loop: one pass, under the lease."""
+"""The loop: one reconcile pass, under the study's lease."""
 
 import time
 from collections import defaultdict
@@ -41,10 +41,10 @@ from lvjobs.study.config import StudyContext
 class Loop(Session):
     """A session that makes passes.
 
-    `due` is when, by the last pass, something is to be done next though nothing should happen until then; None: never.
-    `awaits_flops`: something waits for FLOPs, and runs that are over may yet give some back, for they had jobs to be
-    seen off. `owes_notice`: it did not get through to the user what there was to tell. `arrival` is what was done when
-    the study was opened in another place; the first pass reports it.
+    `due` is when the next pass has something to do even if nothing happens until then (seconds since the epoch); None:
+    never. `awaits_flops`: something waits for FLOPs, and runs whose jobs are not settled may still free some.
+    `owes_notice`: a notice to the user could not be sent. `arrival` is what was done when the study was opened in
+    another place; the first pass reports it.
     """
 
     due: float | None = None
@@ -53,7 +53,7 @@ class Loop(Session):
     arrival: Arrival = Arrival()
 
     def make_pass(self) -> dict[str, Any]:
-        """Observe, classify, decide, act; returns the summary, which is also left for commands that make no pass."""
+        """Observe, classify, decide, act. Write the summary, for commands that make no pass, and return it."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
             known, books = _known(transaction, now), self.books(transaction)
@@ -89,7 +89,10 @@ class Loop(Session):
     def summarise(
         self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
     ) -> dict[str, Any]:
-        """Write the summary of how things stand now. `waiting` are the jobs in the queue, by their run's id."""
+        """Close the runs that are over, write the summary of the study as it is now, and return it.
+
+        `told` are the lines on what the pass did. `waiting` are the jobs in the queue, by their run's id.
+        """
         path = self.study.layout.summary
         with self.ledger.transaction() as transaction:
             check_basis(transaction, self.terms)
@@ -106,9 +109,9 @@ class Loop(Session):
         return whole(shown, closed)
 
     def _clusters_for(self, known: Known) -> tuple[Mapping[str, Cluster], Mapping[str, ProfileError]]:
-        """By profile, for submissions to come; and one a backend, for all there is to observe there.
+        """Return the clusters by profile, to submit with, and by backend, to observe with.
 
-        Beside them the profiles that cannot be used: jobs that were submitted by them are observed all the same.
+        Return also the profiles that cannot be used. Jobs that were submitted by them are still observed.
         """
         clusters: dict[str, Cluster] = {}
         unusable: dict[str, ProfileError] = {}
@@ -129,7 +132,11 @@ _ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on
 
 
 def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watch, float]:
-    """The watch that passes keep, with this one; and from when on a journal may have grown that has."""
+    """Record this pass in the watch that passes keep (`reconcile.hang`), and return the watch.
+
+    Return also the earliest time at which a journal that this pass finds grown may have grown. `closely` is
+    `policy.hung_seconds`.
+    """
     before = replace(
         transaction.row("watch", Watch) or Watch(),
         rests={rest.place: rest for rest in transaction.rows("suspensions", Rest)},
@@ -140,7 +147,7 @@ def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watc
 
 
 def _with_rests(ledger: Ledger, watch: Watch, views: Sequence[RunView], now: float) -> Watch:
-    """Return the watch with what this pass sees of suspended jobs, and keep it where that is news."""
+    """Return the watch with what this pass sees of suspended jobs, and keep any change."""
     seen = watch.with_rests([view.live for view in views if view.live is not None], now)
     if seen.rests != watch.rests:
         with ledger.transaction() as transaction:
@@ -149,7 +156,7 @@ def _with_rests(ledger: Ledger, watch: Watch, views: Sequence[RunView], now: flo
 
 
 def _known(transaction: Transaction, now: float) -> Known:
-    """Runs that are open, whose jobs are still to be seen off, or of which an orphan may yet spend something."""
+    """Return the runs that are open, whose jobs are not settled, or whose orphans may still spend something."""
     members = transaction.members()
     unsettled = {member.run_id for member in members}
     unsettled |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
@@ -163,7 +170,7 @@ def _known(transaction: Transaction, now: float) -> Known:
 
 
 def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
-    """The books with what this pass learned: the ledger hears of it only when the pass acts."""
+    """Return the books with what this pass observed. The ledger gets it only when the pass acts."""
     accounts: dict[str, Account] = dict(books.accounts)
     for case in cases:
         attempts = {attempt.generation: attempt for attempt in case.view.attempts if attempt.generation is not None}
@@ -187,8 +194,8 @@ def open_session(
     """Take the study's lease and open its ledger. `answer`: see `lvjobs.control.recovery.place.arrive`.
 
     Raises:
-        LeaseTaken: another process is making a pass, for longer than `wait` seconds.
-        PlaceUnclear: the study was moved or copied, and the user has to say which.
+        LeaseTaken: another process holds the lease for longer than `wait` seconds.
+        PlaceUnclear: the study was moved or copied, and the user has to answer which.
         UsageError: the study directory cannot be written, or its ledger is lost.
     """
     with held_study(study, wait=wait) as lease:

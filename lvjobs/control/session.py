@@ -1,4 +1,4 @@
-"""A study under the lease: what commands and passes work on."""
+"""The session: a study under its lease, on which commands and passes work."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ ClusterFactory = Callable[[StudyContext, str], Cluster]
 
 @dataclass
 class Session:
-    """The ledger is open, and clusters are made as they are needed."""
+    """A study with its open ledger. Clusters are opened when they are needed."""
 
     study: StudyContext
     ledger: Ledger
@@ -31,7 +31,11 @@ class Session:
     clock: Callable[[], float] = time.time
 
     def cluster(self, profile: str) -> Cluster:
-        """The cluster of a profile; made once."""
+        """Return the cluster of a profile. It is opened once.
+
+        Raises:
+            ProfileError: the profile cannot be used.
+        """
         made = self.__dict__.setdefault("_clusters", {})
         if profile not in made:
             made[profile] = self.factory(self.study, profile)
@@ -48,12 +52,15 @@ class Session:
 
     @property
     def absences(self) -> dict[str, None]:
-        """Why this host does not reach clusters that something was to be done on: each once."""
+        """Return the reasons why this host does not reach clusters that were needed, each once, as keys."""
         found: dict[str, None] = self.__dict__.setdefault("_absences", {})
         return found
 
     def absence(self, profile: str) -> str:
-        """Return why this host does not reach the profile's cluster, for the pass to report; empty where it does."""
+        """Return why this host does not reach the profile's cluster, and keep it for the pass to report.
+
+        Return an empty string if the host reaches it.
+        """
         why = self.cluster(profile).absent
         if why:
             self.absences[why] = None
@@ -61,24 +68,24 @@ class Session:
 
     @property
     def terms(self) -> Terms:
-        """The budget that binds."""
+        """Return the budget's terms."""
         return terms_of(self.study.config.budget)
 
     def books(self, transaction: Transaction) -> Books:
-        """The accounts as the ledger has them, those of closed runs taken together."""
+        """Return the accounts as the ledger has them, those of closed runs taken together."""
         return books_of(transaction, self.terms)
 
     def full_books(self, transaction: Transaction) -> Books:
-        """The accounts of all runs, one by one."""
+        """Return the accounts of all runs, one by one."""
         return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())
 
 
 @contextmanager
 def held_study(study: StudyContext, *, wait: float) -> Iterator[Lease]:
-    """The study's lease, and all that is written while it is held is for this user alone: see `files.keep_private`.
+    """Take the study's lease. All files written while it is held are private to this user (`files.keep_private`).
 
     Raises:
-        LeaseTaken: another process is making a pass, for longer than `wait` seconds.
+        LeaseTaken: another process holds the lease for longer than `wait` seconds.
         UsageError: the study directory cannot be written.
     """
     with private():

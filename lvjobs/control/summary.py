@@ -1,4 +1,4 @@
-"""What a pass leaves for whoever asks: one JSON object that `status` and `budget` show without making a pass."""
+"""The summary that a pass writes: one JSON object that `status` and `budget` show without making a pass."""
 
 import math
 from collections import defaultdict
@@ -33,7 +33,7 @@ _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 @dataclass(frozen=True)
 class Unclosed:
-    """The runs that are not closed: their attempts by run, and the GPUs that a job gets by default.
+    """The runs that are not closed, their attempts by run id, and the GPUs that a job gets by default.
 
     `gpus` are by `RunRecord.submitted_by`.
     """
@@ -44,7 +44,7 @@ class Unclosed:
 
 
 def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
-    """As the ledger has them now."""
+    """Read the runs that are not closed, as the ledger has them now."""
     runs = transaction.unclosed()
     attempts = defaultdict(list)
     for attempt in transaction.attempts([run.id for run in runs]):
@@ -64,9 +64,10 @@ def build_summary(
     now: float,
     waiting: Mapping[str, Job],
 ) -> Summary:
-    """Return everything that the read commands show, save the rows of closed runs.
+    """Return everything that the read commands show, except the rows of closed runs.
 
-    `waiting` are the jobs that the queue was seen to hold, by their run's id.
+    `told` and `problems` are the lines that the pass reports. `waiting` are the jobs that the pass saw in the queue, by
+    their run's id. `now` is in seconds since the epoch.
     """
     runs, attempts = unclosed.runs, unclosed.attempts
     tally = total([closed_tally(transaction), *_tallies(unclosed, books, now)])
@@ -102,13 +103,13 @@ def _tallies(unclosed: Unclosed, books: Books, now: float) -> Iterator[Tally]:
 
 
 def _in_order(tally: Tally) -> dict[str, Share]:
-    """The shares of stages, in the order in which these had their first runs."""
+    """Return the shares of stages, in the order of the stages' first runs."""
     first = sorted((work.first, stage) for (stage, _), work in tally.work.items())
     return {stage: tally.shares[stage] for stage in dict.fromkeys(stage for _, stage in first)}
 
 
 def stage_rows(transaction: Transaction) -> list[StageRow]:
-    """Return the stages as they are declared, in their order."""
+    """Return the rows of the stages, in their declared order."""
     records, counted = transaction.stages(), transaction.cell_states()
     winners = {run.id: run.name for run in transaction.find_runs({record.winner for record in records} - {""})}
     rows = []
@@ -132,7 +133,7 @@ def stage_rows(transaction: Transaction) -> list[StageRow]:
 
 
 def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job_id: str | None) -> RunStatus:
-    """Return a run's row, without what the queue and other runs say of it."""
+    """Return a run's row, without the fields that come from the queue and from other runs."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
     validated = [attempt for attempt in started if attempt.validation_step is not None]
@@ -176,7 +177,7 @@ def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job
 
 
 def _curve(started: Sequence[AttemptRecord]) -> Sketch:
-    """The training loss of the whole run: of what was lost with an attempt, what the next one made of it."""
+    """Return the training loss of the whole run. Steps that were repeated count as the later attempt trained them."""
     whole = Sketch()
     for attempt in started:
         whole = whole.until(attempt.resumed_from).joined(Sketch.from_json(attempt.curve))
@@ -184,7 +185,7 @@ def _curve(started: Sequence[AttemptRecord]) -> Sketch:
 
 
 def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: Stopwatch) -> float | None:
-    """What a run that trains has yet to do, if nothing interrupts; None where nothing of the kind was measured."""
+    """Return the seconds that a running run still needs without interruption; None where nothing was measured."""
     last = attempts[-1] if attempts else None
     if run.state is not RunState.RUNNING or last is None or last.cause is not None or not last.has_started:
         return None
@@ -197,7 +198,7 @@ def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: 
 
 
 def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:
-    """What Slurm says of a job that waits: its reason, as a code, and when it expects to start it."""
+    """Return Slurm's reason code and expected start of a job that waits; None for both where no job waits."""
     waits = job is not None and run.state in (RunState.QUEUED, RunState.INTERRUPTED)
     return {
         "queue_reason": job.reason if job is not None and waits else None,
@@ -206,18 +207,18 @@ def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:
 
 
 def _finite(values: Sequence[float | None]) -> float | None:
-    """The first that is known, if it is a number: JSON has no word for infinity."""
+    """Return the first known value if it is finite, else None: JSON cannot express infinity."""
     value = next((value for value in values if value is not None), None)
     return value if value is not None and math.isfinite(value) else None
 
 
 def find_row(summary: Mapping[str, Any], typed: str, where: Sequence[str] = ()) -> Mapping[str, Any]:
-    """The run of a summary that is meant by its name, enough of it (see `study.names`), or its id.
+    """Return a run's row of the summary, by its id, its name, or enough of its name (see `study.names`).
 
     `where`: see `StudyContext.where`.
 
     Raises:
-        UsageError: none is, or several may be.
+        UsageError: no run matches, or several do.
     """
     rows: dict[str, Mapping[str, Any]] = {row["name"]: row for row in summary["runs"]}
     by_id = {row["id"]: row for row in summary["runs"]}

@@ -1,6 +1,6 @@
-"""The files in which passes leave how a study stands: `summary.json`, and beside it the rows of runs that are over.
+"""The files with a pass's summary: `summary.json`, and beside it the rows of closed runs (`closed.json`).
 
-These are written anew only when their set changes: a pass over a study of many runs has little to write.
+The rows of closed runs are written only when their set changes, so a pass over many runs has little to write.
 """
 
 import json
@@ -24,7 +24,7 @@ class ClosedRows:
 
 
 def whole(summary: Mapping[str, Any], closed: ClosedRows) -> dict[str, Any]:
-    """A pass's summary with the rows of all runs, in the order they were made, and what each of them spent."""
+    """Return a pass's summary with the rows of all runs, in the order of their declaration, and the FLOPs of each."""
     own = {row["id"] for row in summary["runs"]}
     rows = [*summary["runs"], *(row for row in closed.rows if row["id"] not in own)]
     rows.sort(key=lambda row: row["ordinal"])
@@ -33,19 +33,22 @@ def whole(summary: Mapping[str, Any], closed: ClosedRows) -> dict[str, Any]:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any], mark: tuple[int, str]) -> None:
-    """Keep the summary, with the rows of runs that are not closed, where any command finds it."""
+    """Write the summary, with the rows of runs that are not closed, to `path`. `mark`: see `ClosedRows`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, json.dumps({**summary, "closed": mark}))  # in one line: it is for programs
+    write_atomic(path, json.dumps({**summary, "closed": mark}))  # on one line: programs read it
 
 
 def read_summary(path: Path, where: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Return the last pass's summary, or None when no pass was ever made. `where`: see `StudyContext.where`."""
-    for _ in range(2):  # a pass may write both between the two looks
+    """Return the last pass's summary, or None if no pass was ever made. `where`: see `StudyContext.where`.
+
+    If the rows of closed runs do not fit the summary, the summary's `problems` say so.
+    """
+    for _ in range(2):  # a pass may write both files between the two reads
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        if "closed" not in summary:  # of an earlier release
+        if "closed" not in summary:  # an earlier release wrote it
             return summary
         mark, closed = tuple(summary.pop("closed")), read_closed(path)
         if closed.mark == mark:
@@ -55,7 +58,7 @@ def read_summary(path: Path, where: Sequence[str] = ()) -> dict[str, Any] | None
 
 
 def write_closed(path: Path, mark: tuple[int, str], rows: Sequence[str]) -> ClosedRows:
-    """Keep the rows of closed runs (JSON, each) beside the summary at `path`. They are a copy of what runs.db has."""
+    """Write the rows of closed runs (each is JSON) beside the summary at `path`. They are a copy of runs.db's rows."""
     text = f'{{"mark": {json.dumps(mark)}, "runs": [{", ".join(rows)}]}}'
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomic(path.with_name(_CLOSED), text, durable=False)
@@ -63,7 +66,7 @@ def write_closed(path: Path, mark: tuple[int, str], rows: Sequence[str]) -> Clos
 
 
 def read_closed(path: Path) -> ClosedRows:
-    """The rows beside the summary at `path`; none where there are none, or where a dead machine left half of them."""
+    """Return the rows beside the summary at `path`; none if the file is missing, or a crash left it incomplete."""
     try:
         value = json.loads(path.with_name(_CLOSED).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""What a study has spent, set aside and left. Pure; exact integers, computed from counted work and the runs' rates."""
+"""A study's accounts: FLOPs spent, reserved and free. Pure; exact integers from counted work and the runs' rates."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from lvjobs.ledger.records import Charge, RunRecord, WorkCounts
 
 KINDS = ("useful", "replayed", "validation", "generation")
-"""What work is charged as. Useful and replayed steps are both training."""
+"""The kinds of charge. Useful and replayed steps are both training."""
 
 _WORK = {"useful": "training", "replayed": "training", "validation": "validation", "generation": "generation"}
 
 
 @dataclass(frozen=True)
 class Priced:
-    """What runs of one stage have in common whose units cost the same; `ordinal` is the first one's."""
+    """The stage and rates shared by runs of one stage with equal rates; `ordinal` is the first run's."""
 
     stage: str
     rates: Mapping[str, Mapping[str, int]]
@@ -23,22 +23,22 @@ class Priced:
 
 @dataclass(frozen=True)
 class Terms:
-    """What binds: FLOPs for everything, the convention they are counted by, and whether inference counts."""
+    """The budget's terms: the limit in FLOPs, the convention that counts them, and whether inference counts."""
 
     limit: int
     convention: str = "official"
     counts_inference: bool = True
 
     def rate(self, run: RunRecord | Priced, kind: str) -> int:
-        """FLOPs of one unit of that kind of charge, whether or not it counts.
+        """Return the FLOPs of one unit of `kind` (one of `KINDS`), whether or not the kind counts.
 
-        A run that an earlier release declared knows the official convention only, and is counted by it.
+        A run declared by an earlier release has rates of the official convention only. It is counted by these.
         """
         rates = run.rates.get(self.convention) or run.rates.get("official") or {}
         return int(rates.get(_WORK[kind], 0))
 
     def price(self, run: RunRecord | Priced, work: WorkCounts) -> int:
-        """FLOPs of `work` that go against the limit."""
+        """Return the FLOPs of `work` that count against the limit."""
         flops = work.training * self.rate(run, "useful")
         if self.counts_inference:
             flops += work.validation * self.rate(run, "validation") + work.generation * self.rate(run, "generation")
@@ -47,10 +47,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Account:
-    """A run's, or that of closed ones together: units by kind of charge, and all that may be executed.
+    """The account of one run, or of several closed runs together: executed units by kind of charge, and a reservation.
 
-    `estimated` units are among the replayed ones. `reserved` counts from the run's beginning, as `executed` does; None
-    where nothing is set aside.
+    `estimated` units are part of the replayed ones. `reserved` counts from the run's beginning, as `executed` does. It
+    is None where nothing is reserved.
     """
 
     run: RunRecord | Priced
@@ -60,31 +60,31 @@ class Account:
 
     @property
     def executed(self) -> WorkCounts:
-        """All that the run has executed."""
+        """Return all work that the run has executed."""
         training = self.units.get("useful", 0) + self.units.get("replayed", 0)
         return WorkCounts(training, self.units.get("validation", 0), self.units.get("generation", 0))
 
     @property
     def outstanding(self) -> WorkCounts:
-        """What is set aside and not executed yet."""
+        """Return the work that is reserved and not executed yet."""
         return WorkCounts() if self.reserved is None else self.reserved.beyond(self.executed)
 
     def flops(self, terms: Terms, kind: str) -> int:
-        """FLOPs of one kind of charge, whether or not it counts."""
+        """Return the FLOPs of one kind of charge, whether or not it counts."""
         return self.units.get(kind, 0) * terms.rate(self.run, kind)
 
     def spent(self, terms: Terms) -> int:
-        """FLOPs that went against the limit."""
+        """Return the FLOPs that counted against the limit."""
         return terms.price(self.run, self.executed)
 
     def set_aside(self, terms: Terms) -> int:
-        """FLOPs that are reserved and not spent."""
+        """Return the FLOPs that are reserved and not spent."""
         return 0 if self.reserved is None else terms.price(self.run, self.outstanding)
 
 
 @dataclass(frozen=True)
 class Books:
-    """The accounts of runs, by id; and of those that are closed, taken together."""
+    """The accounts of runs by run id, and in `closed` those of closed runs taken together."""
 
     terms: Terms
     accounts: Mapping[str, Account] = field(default_factory=dict)
@@ -92,22 +92,22 @@ class Books:
 
     @property
     def all(self) -> list[Account]:
-        """Every account, in the order in which runs were made."""
+        """Return every account, in the order in which the runs were declared."""
         return sorted((*self.closed, *self.accounts.values()), key=lambda account: account.run.ordinal)
 
     @property
     def spent(self) -> int:
-        """FLOPs spent against the limit."""
+        """Return the FLOPs spent against the limit."""
         return sum(account.spent(self.terms) for account in (*self.closed, *self.accounts.values()))
 
     @property
     def reserved(self) -> int:
-        """FLOPs set aside for runs that may still spend them."""
+        """Return the FLOPs reserved for runs that may still spend them."""
         return sum(account.set_aside(self.terms) for account in self.accounts.values())
 
     @property
     def free(self) -> int:
-        """What may still be reserved; negative where the limit was lowered below what is spent and reserved."""
+        """Return the FLOPs that may still be reserved; negative if the limit is below what is spent and reserved."""
         return self.terms.limit - self.spent - self.reserved
 
 
@@ -118,7 +118,11 @@ def keep_books(
     reservations: Mapping[str, WorkCounts],
     closed: Sequence[Account] = (),
 ) -> Books:
-    """The books, from the ledger's rows; `closed` are the accounts of runs whose rows are not among them."""
+    """Return the books, computed from the ledger's rows.
+
+    `charges` are those of `runs`, `reservations` are by run id. `closed` are the accounts of runs that are not in
+    `runs`.
+    """
     by_run: dict[str, list[Charge]] = defaultdict(list)
     for charge in charges:
         by_run[charge.run_id].append(charge)
@@ -127,7 +131,7 @@ def keep_books(
 
 
 def open_account(run: RunRecord, charges: Sequence[Charge], reserved: WorkCounts | None) -> Account:
-    """One run's account."""
+    """Return the account of one run, from its charges and its reservation (None: no reservation)."""
     units: dict[str, int] = dict.fromkeys(KINDS, 0)
     for charge in charges:
         units[charge.kind] += charge.units

@@ -1,7 +1,7 @@
-"""Runs that are over are closed: their row of the summary and what they add to sums are kept, and not read again.
+"""The archive of closed runs: their summary rows and sums are kept, so that passes do not read the runs again.
 
-A run is closed when nothing can change of it by itself. What a user does to it later opens it again, and so does every
-other change in the ledger (triggers, `lvjobs.ledger.tables.closed`).
+A run is closed when nothing about it can change without the user. Any later change to it in the ledger, by a command
+or otherwise, reopens it (triggers, `lvjobs.ledger.tables.closed`).
 """
 
 import json
@@ -19,12 +19,12 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import FORMAT, RunStatus
 
 ORPHAN_SECONDS = 2 * 86400.0
-"""How long the journal of an attempt that vanished is looked at, also after its run has ended."""
+"""The time for which passes keep reading the journal of a vanished attempt, also after its run has ended."""
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What all closed runs come to, with the mark of their set."""
+    """The tally of all closed runs (JSON), and the mark of their set."""
 
     count: int
     token: str
@@ -33,7 +33,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Basis:
-    """The rules by which runs were closed: `gpus` that jobs get by each profile, as these were (`profiles`: hashes)."""
+    """The rules by which runs were closed. `gpus`: the default GPUs of each profile. `profiles`: hashes of these."""
 
     format: int = 0
     terms: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class _Basis:
 
 
 def closed_tally(transaction: Transaction) -> Tally:
-    """What all closed runs come to."""
+    """Return the tally of all closed runs; recompute and keep it if their set has changed."""
     kept = transaction.row("closed_sums", _Sums)
     if kept is not None and (kept.count, kept.token) == transaction.closed_mark():
         return parse_tally(kept.tally)
@@ -56,9 +56,9 @@ def _keep(transaction: Transaction, tally: Tally) -> None:
 
 
 def books_of(transaction: Transaction, terms: Terms, naming: Sequence[RunRecord] = ()) -> Books:
-    """The accounts of all runs that are not closed, and the sums of the others.
+    """Return the accounts of all runs that are not closed, and the sums of the others.
 
-    One by one of all runs, where one of `naming` is closed: whoever names it wants its account.
+    If one of the runs in `naming` is closed, return each run's own account instead: the caller needs that run's.
     """
     reserved = transaction.reservations()
     if transaction.closed_among([run.id for run in naming]):
@@ -69,7 +69,7 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[RunRecord]
 
 
 def reopen_older(transaction: Transaction) -> None:
-    """Open all again that another release closed, and charge all runs anew: its rules were others."""
+    """Reopen all runs if another release closed them, and recompute all charges: its rules were different."""
     kept = transaction.row("closed_basis", _Basis)
     if kept is not None and kept.format != FORMAT:
         transaction.reopen_all()
@@ -81,7 +81,7 @@ def reopen_older(transaction: Transaction) -> None:
 
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:
-    """Open all again where rows were made by other rules than now: another convention, another profile's GPUs."""
+    """Reopen all runs if the rules have changed since they were closed: the convention, or a profile's GPUs."""
     binding = {key: value for key, value in asdict(terms).items() if key != "limit"}
     before = transaction.row("closed_basis", _Basis) or _Basis()
     known, digests = before.gpus, before.profiles
@@ -100,7 +100,7 @@ def check_basis(transaction: Transaction, terms: Terms) -> None:
 
 
 def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
-    """By what runs of these profiles were closed just now: the next pass compares it with what is then so."""
+    """Record the GPUs by which runs of these profiles were closed, for the next `check_basis` to compare."""
     basis = transaction.row("closed_basis", _Basis) or _Basis()
     if any(basis.gpus.get(profile) != count for profile, count in gpus.items()):
         transaction.set_rows("closed_basis", [replace(basis, gpus={**basis.gpus, **gpus})])
@@ -114,7 +114,11 @@ def close_what_is_over(
     now: float,
     gpus: Mapping[str, int],
 ) -> set[str]:
-    """Close what can be; returns the ids. `rows` are those of runs that are not closed, by id, `attempts` theirs."""
+    """Close the runs that are over, and return their ids.
+
+    `rows` are the summary rows of the runs that are not closed, and `attempts` their attempts, both by run id. `gpus`
+    are the default GPUs by `RunRecord.submitted_by`. `now` is in seconds since the epoch.
+    """
     busy = {member.run_id for member in transaction.members()} | transaction.reservations().keys()
     busy |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
     over = [run for run in transaction.unclosed() if run.state.is_final and run.id not in busy]
@@ -127,6 +131,6 @@ def close_what_is_over(
         [Closed(run.id, json.dumps(rows[run.id].to_dict()), tallies[run.id].to_json()) for run in over]
     )
     _keep(transaction, total([before, *tallies.values()]))
-    # A profile's copy does not change: only GPUs of profiles that are used as they are can.
+    # A copy of a profile never changes. Only a profile that is used without a copy can get other GPUs.
     _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})
     return set(tallies)

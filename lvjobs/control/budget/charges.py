@@ -1,4 +1,4 @@
-"""What a run's attempts spent, from what their journals show was executed. Pure; exact integers."""
+"""The charges of a run's attempts, from the work that their journals show. Pure; exact integers."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
 from lvjobs.study.words import Cause
 
 VANISHED = (Cause.NODE_FAIL, Cause.LOST)
-"""Ends that nobody saw. The last lines of the journal may be gone with the machine's memory; or the process lives on,
-an orphan, and writes more.
+"""The causes of ends that were not observed. The journal's last lines may be lost with the machine's memory. Or the
+process still runs as an orphan, and writes more.
 """
 
 
 def charges_of(run: RunRecord, attempts: Sequence[AttemptRecord]) -> list[Charge]:
-    """Useful, replayed, validation and generation charges of each attempt.
+    """Return the useful, replayed, validation and generation charges of each attempt.
 
-    Useful is what the newest generation stands on: its own steps, those that led to the checkpoint it began from, and
-    so on back. Whatever else was executed (lost with a death, done beside the run by an orphan) is replayed. So useful
-    + replayed = executed, in every history; beyond that only what a dead node may have executed unseen is charged, as
-    replayed and marked estimated. A generation without a line in its journal took nothing over yet: the newest that
-    has one counts.
+    Useful steps are those that the newest generation builds on: its own steps, those that led to the checkpoint it
+    began from, and so on back. All other executed steps (lost in a failure, or executed by an orphan) are replayed. So
+    useful + replayed = executed, in every history. In addition, steps that a failed node may have executed unseen are
+    charged as replayed, and marked estimated. A generation whose journal has no line has not begun: the newest one
+    with a line counts.
     """
     useful = _useful_steps([attempt for attempt in attempts if attempt.generation is not None])
     charges = []
@@ -37,14 +37,14 @@ def charges_of(run: RunRecord, attempts: Sequence[AttemptRecord]) -> list[Charge
 
 
 def unseen_steps(run: RunRecord, attempt: AttemptRecord) -> int:
-    """The most steps that an attempt may have executed and its journal does not show.
+    """Return the most steps that an attempt may have executed without its journal showing them.
 
-    A journal is durable at each checkpoint, and no step after the next one is executed before that: so it is the steps
-    up to there, where the node went without a last word.
+    The journal is made durable at each checkpoint, before the next step begins. So an attempt that vanished without a
+    closing line executed at most the steps up to its next checkpoint. 0 for any other attempt.
     """
     if attempt.generation is None or attempt.has_last_word or attempt.cause not in VANISHED:
         return 0
-    # Which interval a silent attempt kept is not known where the run has had two: the longer is the upper bound.
+    # If the journal names no interval and the run has had two, the longer one is the upper bound.
     longest = max(run.checkpoint_every, int(run.declared.get("checkpoint_every", 0)))
     every = attempt.checkpoint_every or longest
     due = min(run.steps, (attempt.step // every + 1) * every)
@@ -52,7 +52,7 @@ def unseen_steps(run: RunRecord, attempt: AttemptRecord) -> int:
 
 
 def _useful_steps(claimed: Sequence[AttemptRecord]) -> dict[int, int]:
-    """Generation -> how many of its steps the newest generation stands on."""
+    """Return, by generation, how many of its steps the newest generation builds on."""
     by_generation = {attempt.generation or 0: attempt for attempt in claimed}
     useful: dict[int, int] = {}
     generation = max((attempt.generation or 0 for attempt in claimed if attempt.has_started), default=0)

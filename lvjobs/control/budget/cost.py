@@ -1,4 +1,4 @@
-"""How much work a run is: steps, windows and series, which its rates price. Pure."""
+"""The work of a run: training steps, validation windows and generated series, which its rates price. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from lvjobs.tasks.registry import task_of
 
 
 def work_ahead(config: Mapping[str, Any], step: int) -> WorkCounts:
-    """What a run still does from `step` on (0: everything) if nothing goes wrong."""
+    """Return the work that a run of this `config` does after `step` (0: all of it) if nothing fails."""
     steps = int(config["steps"])
     task, params = task_of(config), config.get("params", {})
     validation = _validations(config, step, steps) * task.windows(params)
@@ -16,7 +16,10 @@ def work_ahead(config: Mapping[str, Any], step: int) -> WorkCounts:
 
 
 def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
-    """The most that one death can cost: the steps since the last checkpoint, and what else was done in them."""
+    """Return the most work that one failure can cost: the steps of one checkpoint interval, and what is done in them.
+
+    `step` is where the run begins: from step 0, the untrained validation is repeated too.
+    """
     every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
     validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
     task, params = task_of(config), config.get("params", {})
@@ -24,12 +27,15 @@ def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
 
 
 def allowance(run: RunRecord, executed: WorkCounts, step: int) -> WorkCounts:
-    """All that a run may execute, from its beginning: what it has, what lies ahead from `step`, and one interval."""
+    """Return all work that a run may execute, from its beginning.
+
+    It is the work `executed`, the work after `step`, and one checkpoint interval of replay.
+    """
     return executed + work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
 
 
 def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
-    """How often a run validates after step `after`: untrained, every so many steps, and at the end."""
+    """Count the validations after step `after`: untrained (from step 0), at regular steps, and at the end."""
     every = int(config.get("validate_every", until))
     regular = until // every - after // every
     return regular + (until % every != 0 and after < until) + (after == 0)

@@ -1,13 +1,14 @@
-"""How well the machines were used: GPU-hours, goodput, effective training time ratio. Pure; seconds unless it says so.
+"""The use of the machines: GPU-hours, goodput, effective training time ratio (ETTR). Pure; seconds unless named.
 
-Goodput: useful step time / allocated time. Useful step time is an attempt's useful steps (`charges_of`) times the mean
-time of its steps; allocated is what the cluster held for us, start-up, validation, checkpoints and lost steps included.
+Goodput is useful step time / allocated time. Useful step time is an attempt's useful steps (`charges_of`) times the
+mean time of its steps. Allocated time is what the cluster held for the job; it includes start-up, validation,
+checkpoints and lost steps.
 
-ETTR, the effective training time ratio, is the measure of Kokolis et al., "Revisiting Reliability in Large-Scale
-Machine Learning Research Clusters" (HPCA 2025, arXiv:2410.21680): the productive part of the wall-clock time that a
-run, all its jobs taken together, had, queueing included. Productive is useful step time; the wall-clock time is here
-all that passed from the run's creation to its end, or to now, so also what it spent held, paused or waiting for FLOPs.
-Of several runs it is the ratio of the sums: a long run weighs more than a short one.
+ETTR is the measure of Kokolis et al., "Revisiting Reliability in Large-Scale Machine Learning Research Clusters" (HPCA
+2025, arXiv:2410.21680): the productive part of a run's wall-clock time, over all its jobs, queueing included. The
+productive part is useful step time. The wall-clock time here runs from the run's creation to its end, or to now. It
+includes the time that the run was held, paused or waiting for FLOPs. For several runs, ETTR is the ratio of the sums:
+a long run weighs more than a short one.
 """
 
 from collections import defaultdict
@@ -25,10 +26,10 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Share:
-    """What some runs held and made of it. Adds up.
+    """The time that some runs held, and how they used it. Shares can be added.
 
-    `attempts` are executions, `estimated` those of them whose time or number of GPUs is not accounting's word: they
-    still run, the site keeps no accounts, or its word came too late. `used` are seconds in steps and validations.
+    `attempts` counts executions. `estimated` counts those whose time or GPUs are not from accounting: they still run,
+    the site keeps no accounts, or its answer came too late. `used_gpu` is GPU-seconds in steps and validations.
     """
 
     runs: int = 0
@@ -45,16 +46,16 @@ class Share:
 
     @property
     def goodput(self) -> float | None:
-        """Useful step time over allocated time; None where nothing was allocated."""
+        """Return useful step time over allocated time; None where nothing was allocated."""
         return self.useful / self.allocated if self.allocated else None
 
     @property
     def ettr(self) -> float | None:
-        """Useful step time over wall-clock time; None where no time has passed."""
+        """Return useful step time over wall-clock time; None where no time has passed."""
         return self.useful / self.wall if self.wall else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: hours, and ratios between 0 and 1 or null."""
+        """Return the JSON form: hours, and ratios between 0 and 1 (None where there is none)."""
         return {
             "runs": self.runs,
             "attempts": self.attempts,
@@ -71,18 +72,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Of a study, of each of its stages, and what its deaths say about the interval between checkpoints."""
+    """The efficiency of each stage of a study, and advice on its checkpoint intervals from its failures."""
 
     by_stage: Mapping[str, Share] = field(default_factory=dict)
     advice: Sequence[Advice] = ()
 
     @property
     def total(self) -> Share:
-        """Of the whole study."""
+        """Return the share of the whole study."""
         return sum(self.by_stage.values(), Share())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: the study's figures, `by_stage` the same of each stage, `checkpoint_advice`."""
+        """Return the JSON form: the study's figures, each stage's in `by_stage`, and `checkpoint_advice`."""
         return {
             **self.total.to_dict(),
             "by_stage": {stage: share.to_dict() for stage, share in self.by_stage.items()},
@@ -96,10 +97,10 @@ def shares_of(
     now: float,
     profile_gpus: Mapping[str, int],
 ) -> dict[str, Share]:
-    """What the runs of each stage held up to `now`, and made of it.
+    """Return each stage's share, up to `now` (seconds since the epoch).
 
-    `attempts` are each run's (by its id, oldest first, as the ledger has them). `profile_gpus` are the GPUs that a job
-    gets where the run does not say, by `RunRecord.submitted_by`: they count where accounting does not tell.
+    `attempts` are by run id, oldest first, as the ledger has them. `profile_gpus` are the GPUs that a job gets by
+    default, by `RunRecord.submitted_by`. They count where accounting has no number and the run asks for none.
     """
     by_stage: dict[str, Share] = defaultdict(Share)
     for run in runs:
@@ -109,7 +110,7 @@ def shares_of(
 
 
 def _gpus_asked(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
-    """The GPUs of a job of this run. The local backend hands none out, whatever it is asked for."""
+    """Return the GPUs that a job of this run asks for. The local backend allocates none, whatever is asked for."""
     if run.profile == LOCAL:
         return 0
     return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
@@ -127,7 +128,7 @@ def _share(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: f
         at_once = _at_once(run, attempt)
         useful += kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
         used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus / at_once
-        if last[attempt.execution] is attempt:  # what an execution held is counted once
+        if last[attempt.execution] is attempt:  # count what an execution held once
             held = attempt.allocated_seconds
             is_told = is_told and held is not None
             if held is None:
@@ -149,25 +150,27 @@ def _share(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: f
 
 
 def _gpus(attempt: AttemptRecord, asked: int) -> tuple[int, bool]:
-    """An execution's GPUs, and whether accounting says so.
+    """Return an execution's GPUs, and whether the number is certain.
 
-    Where it says none and some were asked for, the site keeps no account of GPUs: no such job starts without them.
+    If accounting has 0 GPUs although the job asked for some, the site does not account for GPUs: such a job does not
+    start without them.
     """
     if attempt.gpus or (attempt.gpus == 0 and not asked):
         return attempt.gpus, True
-    return asked, attempt.allocated_seconds == 0  # it never began: no matter how many
+    return asked, attempt.allocated_seconds == 0  # it never began: its GPUs do not matter
 
 
 def _at_once(run: RunRecord, attempt: AttemptRecord) -> int:
-    """How many runs trained side by side in its job: each held a place there, and a part of its GPUs."""
+    """Return how many runs trained side by side in its job: each had one place there, and a part of its GPUs."""
     asked = int(run.resources.get("side_by_side") or 1)
     return asked if attempt.allocated_seconds is None else max(1, min(asked, attempt.sharing))
 
 
 def _guess(run: RunRecord, attempt: AttemptRecord, now: float) -> float:
-    """How long an execution held its allocation, where accounting does not say.
+    """Estimate how long an execution held its allocation, in seconds, where accounting has no answer.
 
-    Its end may have been noticed long after; but no job outlives its time limit, and none is shorter than what it did.
+    A pass may have noticed its end late. So the time limit bounds the estimate from above, and the attempt's measured
+    work bounds it from below.
     """
     seconds = (now if attempt.ended is None else attempt.ended) - attempt.started
     if minutes := run.resources.get("time_limit_minutes"):
@@ -176,17 +179,20 @@ def _guess(run: RunRecord, attempt: AttemptRecord, now: float) -> float:
 
 
 def _wall(run: RunRecord, attempts: Sequence[AttemptRecord], now: float) -> float:
-    """The run's age, or how old it was when it ended."""
+    """Return the run's age in seconds, now or when it ended."""
     if not run.state.is_final:
         return max(0.0, now - run.created)
     return max([0.0, *(end_of(attempt, now) - run.created for attempt in attempts)])
 
 
 def end_of(attempt: AttemptRecord, now: float) -> float:
-    """When an attempt ended, `now` where it goes on: a pass may have noticed long after its job was over."""
+    """Return when an attempt ended, or `now` if it still runs (seconds since the epoch).
+
+    A pass may have noticed the end late, so the end is no later than the time that accounting has for the job.
+    """
     ended = now if attempt.ended is None else attempt.ended
     held = attempt.allocated_seconds
-    return ended if held is None else min(ended, attempt.started + held * attempt.sharing)  # all that the job had
+    return ended if held is None else min(ended, attempt.started + held * attempt.sharing)  # the job's whole time
 
 
 def _hours(seconds: float) -> float:

@@ -1,13 +1,14 @@
-"""How often to checkpoint, by what deaths have cost so far: advice, never applied. Pure; seconds unless it says so.
+"""Advice on the checkpoint interval, from the failures so far. It is never applied. Pure; seconds unless named.
 
 Young, "A first order approximation to the optimum checkpoint interval" (CACM 17(9), 1974); Daly, "A higher order
 estimate of the optimum checkpoint interval for restart dumps" (FGCS 22(3), 2006), whose first-order model is the same.
-With a checkpoint that costs delta and a death each M, an interval tau costs delta / tau + tau / (2 M) of the time:
-checkpoints, and on average half an interval redone a death. sqrt(2 delta M) is where that is least.
+If a checkpoint takes delta and the mean time between failures is M, an interval tau costs delta / tau + tau / (2 M) of
+the time: the checkpoints, and on average half an interval of repeated steps per failure. The cost is least at
+tau = sqrt(2 delta M).
 
-Deaths that count are those that lost steps without a last word in the journal: an attempt that was warned in time
-checkpoints and leaves, and would not have wanted more checkpoints. They are the cluster's doing, so all runs of a
-profile share their M; what a checkpoint and a step take is the stage's own.
+Only failures that lost steps and left no closing line in the journal count. An attempt that was warned in time
+checkpoints and exits: more checkpoints would not have helped it. The cluster causes these failures, so all runs of a
+profile share one M. The times of a checkpoint and of a step are each stage's own.
 """
 
 import math
@@ -22,7 +23,7 @@ from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.words import Cause
 
 _NO_DEATHS = (None, Cause.COMPLETED, Cause.CANCELLED)
-"""Not ended, or as the run or its user meant it."""
+"""The attempt has not ended, or ended as the run or its user intended."""
 
 _TENTH = 0.1
 _MINUTE = 60.0
@@ -31,11 +32,12 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Advice:
-    """On one stage's runs with one `checkpoint_every` (in steps) on one profile.
+    """Advice for one stage's runs with one `checkpoint_every` (in steps) on one profile.
 
-    `deaths` are those that count, `between_deaths` is M, `checkpoint` delta, `step` the mean step. `interval` is the
-    Young/Daly interval and `steps` the same in whole steps. `cost` and `least_cost` are the expected shares of the time
-    that `checkpoint_every` and `steps` take. None where there is nothing to base it on, which `words` say.
+    `deaths` counts the failures that count, `between_deaths` is M, `checkpoint` is delta, `step` is the mean step.
+    `interval` is the Young/Daly interval, and `steps` the same in whole steps. `cost` and `least_cost` are the expected
+    shares of the time that `checkpoint_every` and `steps` cost. Fields are None where nothing was measured; `words`
+    name the reason.
     """
 
     stage: str
@@ -52,14 +54,14 @@ class Advice:
     least_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; `_seconds` where a number is one of seconds."""
+        """Return the JSON form. Keys of values in seconds end in `_seconds`."""
         seconds = ("checkpoint", "step", "between_deaths", "interval")
         return {f"{key}_seconds" if key in seconds else key: value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What attempts took together. Adds up. `longest` is the longest run, in steps."""
+    """The total times and counts of some attempts. They can be added. `longest` is the longest run, in steps."""
 
     executing: float = 0.0
     deaths: int = 0
@@ -75,11 +77,11 @@ class Measured:
 
 
 Groups: TypeAlias = Mapping[tuple[str, str, int], Measured]
-"""By stage, profile and `checkpoint_every` in force."""
+"""Measurements by stage, profile and `checkpoint_every` in force."""
 
 
 def measure(runs: Iterable[RunRecord], attempts: Mapping[str, Sequence[AttemptRecord]]) -> Groups:
-    """What the attempts of these runs took."""
+    """Return what the attempts of these runs took. `attempts` are by run id."""
     groups: dict[tuple[str, str, int], Measured] = {}
     for run in runs:
         group = run.stage, run.profile, min(run.checkpoint_every, run.steps)
@@ -101,16 +103,16 @@ def _of(run: RunRecord, attempt: AttemptRecord) -> Measured:
 
 
 def lost_steps(run: RunRecord, attempt: AttemptRecord) -> bool:
-    """Whether it died without a last word, and steps with it that were in no checkpoint."""
+    """Return whether the attempt failed without a closing line in its journal and lost steps beyond its checkpoint."""
     if attempt.generation is None or attempt.cause in _NO_DEATHS or attempt.has_last_word:
         return False
     return attempt.step > attempt.checkpoint_step or unseen_steps(run, attempt) > 0
 
 
 def advise(groups: Groups) -> list[Advice]:
-    """Advice for each stage, profile and `checkpoint_every` in force of which anything was attempted.
+    """Return advice for each stage, profile and `checkpoint_every` in force that has attempts.
 
-    Runs of one step (most evaluations) have no choice.
+    Runs of one step (most evaluations) are left out: they have no interval to choose.
     """
     profiles: dict[str, Measured] = defaultdict(Measured)
     for (_, profile, _), measured in groups.items():
@@ -120,7 +122,11 @@ def advise(groups: Groups) -> list[Advice]:
 
 
 def overhead(interval: float, delta: float, between: float) -> float:
-    """The share of the time that checkpoints and deaths are expected to cost at this interval. Seconds, all three."""
+    """Return the share of the time that checkpoints and failures are expected to cost.
+
+    `interval` lies between checkpoints, `delta` is the time of one checkpoint, and `between` the mean time between
+    failures, all in seconds.
+    """
     return delta / interval + interval / (2 * between)
 
 
@@ -139,7 +145,7 @@ def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measu
     def cost(steps: int) -> float:
         return overhead(steps * step, delta, between)
 
-    # the cost falls down to the interval and rises behind it, so the best whole number is beside it
+    # The cost falls up to the interval and rises after it, so the best whole number of steps is next to it.
     beside = (math.floor(interval / step), math.ceil(interval / step))
     best = min((min(max(1, steps), mine.longest) for steps in beside), key=cost)
     return replace(
@@ -173,12 +179,12 @@ def _basis(deaths: int, between: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in words: `0.64 %`, `12.3 %`."""
+    """Format a share (1 is all) as a percentage: `0.64 %`, `12.3 %`."""
     return f"{100 * share:.{1 if share >= _TENTH else 2}f} %"
 
 
 def duration(seconds: float) -> str:
-    """A time span in words: `45 s`, `12 min`, `5.3 h`."""
+    """Format a time span, given in seconds: `45 s`, `12 min`, `5.3 h`."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"

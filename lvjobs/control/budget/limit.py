@@ -1,4 +1,4 @@
-"""The limit: study.toml's, changed by hand or by `lvjobs budget set`, and every change of it on record."""
+"""The budget's limit: set in study.toml, by hand or by `lvjobs budget set`. Every change of it is recorded."""
 
 from dataclasses import replace
 
@@ -15,12 +15,16 @@ _KEY = "limit"
 
 
 def terms_of(budget: Budget) -> Terms:
-    """What binds, as study.toml says it."""
+    """Return the terms that study.toml's [budget] sets."""
     return Terms(budget.limit, budget.convention, budget.count_inference)
 
 
 def reread_budget(study: StudyContext) -> StudyContext:
-    """The study with [budget] as study.toml has it now: it may have been changed while this process waited."""
+    """Return the study with [budget] as study.toml has it now: it may have changed while this process waited.
+
+    Raises:
+        UsageError: study.toml cannot be read.
+    """
     if not study.layout.config.exists():
         return study
     budget = load_study(study.root).config.budget
@@ -28,7 +32,10 @@ def reread_budget(study: StudyContext) -> StudyContext:
 
 
 def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "") -> None:
-    """Put a limit that is not the last known one on record. It says so where no reason was given."""
+    """Record a limit (in FLOPs) that differs from the last known one. An event without a reason says so.
+
+    The first limit of a study is recorded without an event.
+    """
     known = transaction.setting(_KEY)
     if known == str(limit):
         return
@@ -42,10 +49,10 @@ def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "
 
 
 def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
-    """Set the limit, `typed` so, in study.toml and on record.
+    """Set the limit (in FLOPs) in study.toml, and record the change. `typed` is the limit as the user typed it.
 
     Raises:
-        UsageError: it is raised and no reason given; or study.toml cannot be written. The limit is as it was.
+        UsageError: the limit is raised without a reason, or study.toml cannot be written. The limit is unchanged.
     """
     with ledger.transaction() as transaction:
         known = transaction.setting(_KEY)
@@ -60,7 +67,7 @@ def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, re
 
 
 def _write(study: StudyContext, limit: int, typed: str) -> None:
-    """Set [budget] limit in study.toml, as it was typed, and leave all else as it is, comments too."""
+    """Set [budget] limit in study.toml, as it was typed, and keep everything else, comments too."""
     import tomlkit
 
     path = study.layout.config
@@ -77,7 +84,7 @@ def _write(study: StudyContext, limit: int, typed: str) -> None:
 
 
 def _is_toml_number(typed: str, limit: int) -> bool:
-    """Whether what was typed may stand in the file as it is: `1e17` reads better than its 18 digits."""
+    """Return whether the typed text can be written to the file: `1e17` is easier to read than its 18 digits."""
     import tomlkit
 
     try:

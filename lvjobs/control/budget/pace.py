@@ -1,4 +1,4 @@
-"""How long a run takes: from what attempts of such runs took, or scaled by FLOPs from the nearest. Pure."""
+"""The time that a run takes: measured on attempts of similar runs, or scaled by FLOPs from the nearest ones. Pure."""
 
 import math
 from collections import defaultdict
@@ -14,10 +14,10 @@ from lvjobs.tasks.registry import task_of
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a step, of a validation window and of a checkpoint.
+    """The seconds of a step, of a validation window and of a checkpoint.
 
-    `source`: `measured` with runs of the same settings; `scaled` by official FLOPs from a run named `of`; or `given`,
-    as FLOPs a second.
+    `source` is `measured` (on runs with the same settings), `scaled` (by official FLOPs, from the run named `of`), or
+    `given` (as FLOPs per second).
     """
 
     step: float
@@ -26,10 +26,10 @@ class Pace:
     source: str
     of: str = ""
     start_up: float | None = None
-    """The longest that an execution held its machine without such work; None where no accounting told."""
+    """The longest time that an execution held its machine beside this work, in seconds; None without accounting."""
 
     def of_run(self, config: Mapping[str, Any], step: int = 0) -> float:
-        """Seconds of what a run still has to do after `step` if nothing interrupts: steps, validation, checkpoints."""
+        """Return the seconds that a run needs after `step` without interruption: steps, validation, checkpoints."""
         work = work_ahead(config, step)
         checkpoints = -(-work.training // int(config.get("checkpoint_every", work.training)))
         return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
@@ -37,10 +37,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is to know of a run to tell how long its steps take beside another's.
+    """The facts about a run that decide how long its steps take, compared with another's.
 
-    `settings` are those in which runs agree whose steps take equally long, as one text; `rates` the official FLOPs of
-    a step and of a validation window, 0 where it trains nothing.
+    `settings` is one text: runs with equal settings have steps of equal length. `rates` are the official FLOPs of a
+    step and of a validation window, 0 if the run trains nothing.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Kind:
     rates: tuple[int, int]
 
     def ratio(self, other: "Kind", at: int) -> float:
-        """How many times as many FLOPs a step (0) or a window (1) of this takes."""
+        """Return the ratio of this kind's FLOPs to the other's, per step (`at` is 0) or per window (1)."""
         return self.rates[at] / max(1, other.rates[at])
 
 
 def kind_of(run: RunRecord) -> Kind:
-    """Of a run."""
+    """Return the kind of a run."""
     params, official = run.config.get("params", {}), run.rates.get("official", {})
     rates = int(official.get("training", 0)), int(official.get("validation", 0))
     settings = [run.profile, run.config.get("threads"), *task_of(run.config).pace_settings(run.config)]
@@ -64,7 +64,7 @@ def kind_of(run: RunRecord) -> Kind:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the attempts of runs with the same settings took together; `kind` is the first one's. Adds up."""
+    """The total times of attempts of runs with equal settings; `kind` is the first run's. Samples can be added."""
 
     kind: Kind
     steps: int = 0
@@ -89,7 +89,7 @@ class Sample:
         )
 
     def pace(self, kind: Kind) -> Pace:
-        """Of such a run, by the ratios of its official FLOPs to this one's."""
+        """Return the pace of a run of this `kind`, scaled by the ratios of its official FLOPs to the sample's."""
         step = self.step_seconds / self.steps
         window = step * self.kind.rates[1] / self.kind.rates[0]
         if self.windows and self.window_seconds:
@@ -106,10 +106,10 @@ class Sample:
 
 
 def samples_of(runs: Iterable[RunRecord], attempts: Iterable[AttemptRecord]) -> dict[str, Sample]:
-    """What was measured, by the settings of runs."""
+    """Return the measured samples, by `Kind.settings`."""
     by_run: dict[str, list[AttemptRecord]] = defaultdict(list)
     for attempt in attempts:
-        if attempt.executed and attempt.train_seconds:  # journals of earlier releases told no seconds
+        if attempt.executed and attempt.train_seconds:  # journals of earlier releases have no seconds
             by_run[attempt.run_id].append(attempt)
     samples: dict[str, Sample] = {}
     for run in runs:
@@ -138,15 +138,15 @@ def _sample(kind: Kind, attempt: AttemptRecord) -> Sample:
 
 
 class Stopwatch:
-    """What is known of how long steps take."""
+    """The measured samples, from which the pace of any run is derived."""
 
     def __init__(self, samples: Mapping[str, Sample], flops_per_second: float | None = None) -> None:
-        """`flops_per_second` (official ones) stands in where runs of the same settings were not measured."""
+        """Use `flops_per_second` (official FLOPs) for runs whose settings were not measured."""
         self._samples = samples
         self._flops_per_second = flops_per_second
 
     def pace(self, run: RunRecord) -> Pace | None:
-        """How fast the run goes; None where nothing was measured on its cluster, or it trains nothing."""
+        """Return the run's pace; None if nothing was measured on its cluster, or the run trains nothing."""
         kind = kind_of(run)
         if not kind.rates[0]:
             return None
@@ -161,7 +161,10 @@ class Stopwatch:
 
 
 def makespan(seconds: Sequence[float], at_once: int | None) -> float:
-    """How long runs take that start in order, `at_once` of them side by side (None: all)."""
+    """Return how many seconds runs take that start in order, `at_once` of them side by side (None: all).
+
+    `seconds` are the runs' own times, in their order.
+    """
     places = [0.0] * max(1, min(at_once or len(seconds), len(seconds)))
     for duration in seconds:
         first = min(range(len(places)), key=places.__getitem__)
@@ -170,5 +173,5 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
 
 
 def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:
-    """Another model is farther away than any other size of step."""
+    """Return the distance between two kinds. Another model is farther than any difference in FLOPs."""
     return kind.model != other.model, abs(math.log(kind.ratio(other, 0)))

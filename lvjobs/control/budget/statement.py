@@ -1,4 +1,4 @@
-"""The budget's statement: what `lvjobs budget` shows, as JSON has it. Pure; integers of FLOPs."""
+"""The budget's statement, which `lvjobs budget` shows, in its JSON form. Pure; integers of FLOPs."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -9,9 +9,9 @@ from lvjobs.flops.conventions import BINDING
 
 
 def statement(books: Books) -> dict[str, Any]:
-    """Limit, spent, reserved and free; spent by kind and by stage; and the same by the other conventions.
+    """Return limit, spent, reserved and free; the FLOPs by kind and by stage; and the total spent by each convention.
 
-    `spent` is the sum of the kinds that count, and of `by_stage`, exactly.
+    `spent` is exactly the sum of the kinds that count, and exactly the sum of `by_stage`.
     """
     terms, accounts = books.terms, books.all
     by_kind = dict.fromkeys(KINDS, 0)
@@ -40,7 +40,7 @@ def statement(books: Books) -> dict[str, Any]:
 
 
 def _spent_by(books: Books, convention: str) -> int | None:
-    """What was spent by another convention; None where a run was declared before lvjobs knew it."""
+    """Return the FLOPs spent by a convention; None if a run was declared before lvjobs knew it."""
     if any(account.run.rates and convention not in account.run.rates for account in books.all):
         return None
     return replace(books, terms=replace(books.terms, convention=convention)).spent

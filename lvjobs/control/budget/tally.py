@@ -1,6 +1,6 @@
-"""What runs add to a study's sums: work by its price, hours and goodput, how long steps take. Pure; `total` adds up.
+"""The tally of runs: what they add to a study's sums of work, hours, goodput and step times. Pure; `total` adds up.
 
-A tally is kept of each run that is closed, and of all of them together: so a pass looks at no row of theirs.
+The ledger keeps a tally of each closed run, and one of all closed runs together, so a pass reads none of their rows.
 """
 
 import json
@@ -23,7 +23,10 @@ _Part = TypeVar("_Part", "StageWork", Share, Measured, Sample)
 
 @dataclass(frozen=True)
 class StageWork:
-    """Units by kind of charge, `estimated` ones among the replayed, of runs from the `first` (its ordinal) on."""
+    """The units of some runs by kind of charge. `estimated` units are part of the replayed ones.
+
+    `first` is the ordinal of the first of these runs.
+    """
 
     first: int
     useful: int
@@ -39,9 +42,10 @@ class StageWork:
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over runs: `work` by stage and rates (as JSON), `shares` by stage, `groups` and `samples` as `measure` and
-    `samples_of` have them.
-    """  # noqa: D205
+    """Sums over runs: `work` by stage and rates (as JSON), and `shares` by stage.
+
+    `groups` are as `measure` returns them, `samples` as `samples_of` does.
+    """
 
     work: Mapping[tuple[str, str], StageWork] = field(default_factory=dict)
     shares: Mapping[str, Share] = field(default_factory=dict)
@@ -50,7 +54,7 @@ class Tally:
 
     @property
     def accounts(self) -> list[Account]:
-        """What was executed, in one account for each stage and price."""
+        """Return the executed work, as one account for each stage and set of rates."""
         return [
             Account(
                 Priced(stage, current_rates(json.loads(rates)), work.first),
@@ -62,11 +66,11 @@ class Tally:
 
     @property
     def profiles(self) -> set[str]:
-        """Where anything of it was executed."""
+        """Return the profiles on which this work was executed."""
         return {profile for _, profile, _ in self.groups}
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return the tally as one JSON object."""
         value = {
             "work": [[*key, *astuple(work)] for key, work in self.work.items()],
             "shares": [[stage, *astuple(share)] for stage, share in self.shares.items()],
@@ -77,7 +81,7 @@ class Tally:
 
 
 def parse_tally(text: str) -> Tally:
-    """The tally that `Tally.to_json` wrote."""
+    """Parse a tally that `Tally.to_json` wrote."""
     value: dict[str, list[Any]] = json.loads(text)
     samples = [Sample(_kind(kind), *rest) for kind, *rest in value["samples"]]
     return Tally(
@@ -96,7 +100,10 @@ def _kind(row: Sequence[Any]) -> Kind:
 def tally_of(
     account: Account, run: RunRecord, attempts: Sequence[AttemptRecord], now: float, gpus: Mapping[str, int]
 ) -> Tally:
-    """Of one run; `gpus` are those that a job gets by its profile, where nothing tells."""
+    """Return the tally of one run, up to `now` (seconds since the epoch).
+
+    `gpus` are those that a job gets by default, by `RunRecord.submitted_by`.
+    """
     units = {kind: account.units.get(kind, 0) for kind in KINDS}
     by_run = {run.id: attempts}
     return Tally(
@@ -108,7 +115,7 @@ def tally_of(
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """All of them together."""
+    """Return the sum of the tallies."""
     work: dict[tuple[str, str], StageWork] = {}
     shares: dict[str, Share] = {}
     groups: dict[tuple[str, str, int], Measured] = {}

@@ -1,8 +1,8 @@
-"""The driver: a tiny job that makes passes while nobody is there. Every pass keeps it, as long as anything is left.
+"""The driver: a small job that makes passes while no command runs. Every pass keeps it alive while runs are open.
 
-It requeues itself after each pass (slurm_templates/driver.sh.j2), so that its id never changes. A second one stands by:
-it has the same name and `--dependency=singleton`, and begins when the first is no more. That two of them do no double
-work is not their doing: whoever makes a pass holds the study's lease.
+The job requeues itself after each pass (slurm_templates/driver.sh.j2), so that its id never changes. A second job is
+on standby: it has the same name and `--dependency=singleton`, and begins when the first one is gone. The study's
+lease keeps them from making passes at the same time.
 """
 
 import json
@@ -28,64 +28,64 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import HeldFor, StageState
 
 MOST = 2
-"""Of a study: the one that drives, and the one that stands by."""
+"""The most driver jobs of a study: the active one, and the standby."""
 
 _ASK_AGAIN_SECONDS = 3600.0
-"""For so long a site that refused the driver is not asked again, unless it would be asked for something else."""
+"""The time before a refused driver is submitted again. A driver with other settings is submitted at once."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger keeps of the driver: whether the user wants none, and how the site refused it, if it did."""
+    """The ledger's row of the driver: whether the user stopped it, and how and when the site refused it, if it did."""
 
     stopped: bool = False
     refused: str = ""
     refused_at: float = 0.0
     asked: str = ""
-    """What it was refused for: other settings are tried at once."""
+    """The settings with which it was refused (JSON). Other settings are tried at once."""
 
 
 def standing(transaction: Transaction) -> Standing:
-    """What the ledger keeps of the driver."""
+    """Return the ledger's row of the driver."""
     return transaction.row("driver", Standing) or Standing()
 
 
 def set_standing(transaction: Transaction, value: Standing) -> None:
-    """Keep it."""
+    """Write the ledger's row of the driver."""
     transaction.set_rows("driver", [value])
 
 
 def driven(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs that passes take further: on Slurm, and neither ended nor waiting for somebody's word."""
+    """Return the runs that need the driver's passes: on Slurm, not ended, and not waiting for the user."""
     return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile) != LOCAL]
 
 
 def waits_for_flops(transaction: Transaction) -> bool:
-    """Whether there is a run or a stage that goes on by itself once the budget has room for it."""
+    """Return whether a run or a stage continues by itself once the budget has room for it."""
     if any(run.held_for is HeldFor.BUDGET for run in transaction.runs(only_open=True)):
         return True
     return any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in transaction.stages())
 
 
 def is_wanted(session: Session) -> bool:
-    """Whether the user wants a driver: neither study.toml nor `lvjobs driver stop` says otherwise."""
+    """Return whether the user wants a driver: neither study.toml nor `lvjobs driver stop` turned it off."""
     with session.ledger.transaction() as transaction:
         return session.study.config.driver.job and not standing(transaction).stopped
 
 
 @dataclass(frozen=True)
 class Change:
-    """How many drivers are to be submitted, and which jobs are one too many."""
+    """The number of driver jobs to submit, and the ids of those to cancel."""
 
     submit: int = 0
     cancel: Sequence[str] = ()
 
 
 def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
-    """What makes the driver's jobs what they should be. Pure.
+    """Return the change that gives a study the driver jobs that it should have. Pure.
 
-    One that runs is left alone: it may be the process that asks, and ends by itself where nothing is left. One that
-    Slurm holds until somebody releases it is replaced: the one that stands by would wait for it in vain.
+    A running job is left alone: it may be the calling process, and it ends by itself when nothing is left to do. A job
+    that Slurm holds until it is released by hand is replaced: the standby would wait for it forever.
     """
     live = sorted((job for job in jobs if not job.is_ended), key=lambda job: int(job.id))
     if wanted:
@@ -99,17 +99,18 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
 def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
     """Return whether the job cannot start in the partition to which the site moved it, away from the standby's.
 
-    The standby waits for it all the same (seen): `singleton` waits for an older job of the name that is pending, too.
-    In the standby's own partition a replacement would fare no better, so that one is waited for.
+    The standby still waits for it (observed): `singleton` also waits for an older pending job of the same name. A job
+    in the standby's own partition is not stranded, because a replacement could not start there either.
     """
     elsewhere = any(other.hold is JobHold.DEPENDENCY and other.partition != job.partition for other in live)
     return job.hold is JobHold.NO_PLACE and elsewhere
 
 
 def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: bool) -> list[str]:
-    """Submit the driver where there is something left and none is there; end it where there is not. In words.
+    """Submit the driver's jobs if runs are left and jobs are missing; cancel pending ones if none is needed.
 
-    `seen` are its jobs in the queue, None where this pass did not look. `awaits_flops`: see `Loop`.
+    Return the lines that the pass reports. `seen` are the driver's jobs in the queue, None if this pass did not look.
+    `awaits_flops`: see `Loop`.
     """
     study = session.study
     with session.ledger.transaction() as transaction:
@@ -133,25 +134,25 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
         for job_id in todo.cancel:
             try:
                 cluster.cancel(job_id)
-            except ClusterError:  # noqa: PERF203 - a few, each a process of its own
-                break  # it ends by itself: the next time it finds nothing to do
+            except ClusterError:  # noqa: PERF203 - only a few, each a process of its own
+                break  # the job ends by itself when it finds nothing to do
     for _ in range(todo.submit if request is not None else 0):
         assert request is not None
         made, words = _submit(session, request)
         told += words
         if made is None:
             break
-    return told[:1] if todo.submit == MOST else []  # of the one that stands by nobody needs to hear
+    return told[:1] if todo.submit == MOST else []  # the standby is not reported
 
 
 def look(session: Session) -> Sequence[Job] | None:
-    """The driver's jobs in the queue; None where the scheduler does not say."""
+    """Return the driver's jobs in the queue; None if the scheduler does not answer."""
     cluster = session.cluster(DRIVER_PROFILE)
     return cluster.observe((), session.clock(), (driver_token(session.study.root),)).queue
 
 
 def end_driver(session: Session) -> None:
-    """Cancel it, also while it runs: it waits for what is due, or for the lease that this session holds.
+    """Cancel the driver's jobs, running ones too: they only wait, for the next pass or for this session's lease.
 
     Raises:
         ClusterError: the scheduler did not answer.
@@ -162,25 +163,25 @@ def end_driver(session: Session) -> None:
 
 
 def end_former_driver(session: Session, root: str) -> None:
-    """Cancel the drivers of a root that the study has left: they look for it there. One that Slurm starts ends."""
+    """Cancel the drivers of a directory that the study was moved from: they look for the study there."""
     if StudyLayout(Path(root)).database.exists():
-        return  # another study lives there now, and they are its own
+        return  # another study is there now, and the drivers belong to it
     cluster = session.cluster(DRIVER_PROFILE)
     for job in cluster.observe((), session.clock(), (driver_token(Path(root)),)).queue or ():
         if not job.is_ended:
-            with suppress(ClusterError):  # its script ends it where it finds no study
+            with suppress(ClusterError):  # its script ends the job if it finds no study
                 cluster.cancel(job.id)
 
 
 def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:
-    """The job's id, None where there is none for now, and what is to be said."""
+    """Submit the driver. Return the job's id, None if there is no job for now, and the lines to report."""
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         job_id = session.cluster(DRIVER_PROFILE).submit(request)
     except SubmitRefused as error:
         return None, _note_refusal(session, request, str(error))
     except ClusterError:
-        return None, []  # no room, or no answer: the next pass looks again
+        return None, []  # no room, or no answer: the next pass tries again
     text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
     with session.ledger.transaction() as transaction:
         transaction.add_event(Event(session.clock(), "driver", text))
@@ -212,7 +213,7 @@ def _key(request: JobRequest) -> str:
 
 
 def driver_request(study: StudyContext, asked: Mapping[str, Any]) -> JobRequest:
-    """Return the submission of the driver of runs that ask for this (see `resources`)."""
+    """Return the job request for the driver of runs that ask for the variables `asked` (see `resources`)."""
     return JobRequest(
         token=driver_token(study.root),
         name=DRIVER,
@@ -225,12 +226,15 @@ def driver_request(study: StudyContext, asked: Mapping[str, Any]) -> JobRequest:
 
 
 def asked_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
-    """Return the profile's variables as the first of the run's submissions has them."""
+    """Return the profile's variables as the run's jobs have them, with the first of its choices of place."""
     return {**variables_of(study.layout, run), **choices(run.resources)[0]}
 
 
 def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the driver asks for: what [driver] says, else the place and account of runs that ask for `asked`."""
+    """Return the driver's resources: [driver] of study.toml, else the place and account of the runs' `asked`.
+
+    If [driver] names a partition, only the account and the modules are taken from `asked`.
+    """
     own = study.config.driver.variables()
     elsewhere = "partition" in own
     names = ("account", "modules") if elsewhere else ("partition", "account", "qos", "modules")
@@ -238,6 +242,6 @@ def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def set_stopped(session: Session, *, stopped: bool) -> None:
-    """Whether the user wants no driver; what the site said before is forgotten."""
+    """Record whether the user stopped the driver, and forget any earlier refusal by the site."""
     with session.ledger.transaction() as transaction:
         set_standing(transaction, Standing(stopped=stopped))

@@ -1,6 +1,6 @@
-"""Notices: one when a study has ended, or something in it is held; by the site's mail, or to a webhook.
+"""Notices to the user when a study has ended or something in it is held: by the site's mail, or to a webhook.
 
-Mail needs nothing installed: a job of a second has `--mail-type=END`, and its name says what there is to say.
+Mail needs no installation: a job of one second has `--mail-type=END`, and its name carries the message.
 """
 
 import http.client
@@ -29,19 +29,20 @@ from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
 _QUIET_SECONDS = 3600.0
-"""After a notice of something held, so long no other: what is held meanwhile is told of together."""
+"""The time after a notice in which no notice of held runs is sent. What is held meanwhile is reported together."""
 
 _PATIENCE_SECONDS = 10.0
 _NAMED = 3
 _SECRET_CHARACTERS = 4
-"""A shorter part of an address is a word like any other."""
+"""The least length of a part of an address that is hidden as a secret: a shorter one is an ordinary word."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What the user was told of: names of runs and stages that are held, whether all has ended, and when that was.
+    """The record of notices: the held runs and stages that were reported, and whether the study's end was.
 
-    `failed` is why the last notice did not go out by every way; if it did by none, the next pass tries again.
+    `at` is the time of the last notice (seconds since the epoch). `failed` is why some way of sending the last notice
+    failed. If every way failed, the next pass tries again.
     """
 
     held: Sequence[str] = ()
@@ -52,7 +53,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Notice:
-    """What is to be told: in a few words for a job's name, and in sentences."""
+    """One notice: `subject` is short enough for a job's name, `text` is the message."""
 
     subject: str
     text: str
@@ -61,9 +62,9 @@ class Notice:
 
 
 def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
-    """The notice that is due, and what will have been told with it. Pure.
+    """Return the notice that is due (None: none is), and the record as it is once the notice is sent. Pure.
 
-    What is no longer held is forgotten, so that it is told of when it is held again.
+    What is no longer held is removed from the record, so that it is reported when it is held again.
     """
     held = [run.name for run in runs if run.state is RunState.HELD]
     held += [f"stage {stage.name}" for stage in stages if stage.state is StageState.HELD]
@@ -89,7 +90,7 @@ def _is_open(run: RunRecord) -> bool:
 
 
 def count_as_told(transaction: Transaction) -> None:
-    """Take what is held, and that nothing is open, as reported: a copy has no news that its original has not."""
+    """Record all held runs and the study's end as reported, for a copy: its original has reported them."""
     held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
     transaction.set_rows("notices", [Told(held, ended=True)])
 
@@ -104,7 +105,7 @@ def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Not
 
 
 def _of_one(new: Sequence[str], runs: Sequence[RunRecord]) -> str:
-    """Return the command that says more: of the first run, for it takes one; of all where stages alone are held."""
+    """Return the command that shows details: `why` for the first held run, `status` if only stages are held."""
     held = {run.name for run in runs} & set(new)
     return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
 
@@ -120,7 +121,7 @@ def _of_held(new: Sequence[str], runs: Sequence[RunRecord], stages: Sequence[Sta
 
 @dataclass(frozen=True)
 class Notified:
-    """What was done, and what went wrong, in words; and whether there was something to tell that nobody was told."""
+    """The result of `notify`: lines on what was done, and on problems. `is_owed`: a due notice could not be sent."""
 
     did: Sequence[str] = ()
     problems: Sequence[str] = ()
@@ -128,7 +129,7 @@ class Notified:
 
 
 def notify(session: Session) -> Notified:
-    """Tell whoever is to be told, if there is something to tell."""
+    """Send the notice that is due, if any, by the ways that [notify] names, and record it."""
     asked = session.study.config.notify
     if asked.mail is None and asked.webhook is None:
         return Notified()
@@ -140,7 +141,7 @@ def notify(session: Session) -> Notified:
             busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
             if told.ended and not busy:
                 return Notified()
-            runs = transaction.runs()  # it may have ended: all that became of it is told
+            runs = transaction.runs()  # the study may have ended: the notice covers all runs
     notice, after = due(told, runs, stages, now)
     did: list[str] = []
     if notice is not None:
@@ -158,7 +159,7 @@ def notify(session: Session) -> Notified:
 
 
 def _send(session: Session, asked: Notify, notice: Notice, run: RunRecord | None) -> tuple[bool, str]:
-    """By every way that is asked for: whether one worked, and why the others did not."""
+    """Send the notice by every requested way. Return whether one way worked, and why the others failed."""
     problems = []
     if asked.webhook is not None:
         problems.append(_post(asked.webhook, message(session.study, notice)))
@@ -168,14 +169,14 @@ def _send(session: Session, asked: Notify, notice: Notice, run: RunRecord | None
 
 
 def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
-    """What a webhook gets: `text` and `content` are what chats show of it."""
+    """Return the JSON that a webhook gets. Chat services show its `text` or its `content`."""
     text = f"lvjobs: study {study.root.name} {notice.text}"
     facts = {"schema": 1, "study": str(study.root), "event": notice.event, "held": list(notice.held)}
     return {"text": text, "content": text, **facts}
 
 
 def _post(address: str, value: Mapping[str, Any]) -> str:
-    """Send it; return what went wrong, or nothing. The address is a secret, as a rule, and is in no message."""
+    """Post `value` to the address. Return what went wrong, or "". The address may be a secret: no message has it."""
     request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
         address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
     )
@@ -190,9 +191,9 @@ def _post(address: str, value: Mapping[str, Any]) -> str:
 
 
 def _without_address(said: str, address: str) -> str:
-    """Return what a library or server says of a webhook without the parts of its address that let others post there.
+    """Return an error text about a webhook without the parts of its address that let others post there.
 
-    One that is sent elsewhere, or whose address is malformed, has it quoted in the error.
+    Errors about a redirect or a malformed address quote the address.
     """
     parts = urlsplit(address)
     path = parts.path.removeprefix("/")

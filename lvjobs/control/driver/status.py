@@ -1,4 +1,4 @@
-"""Who makes passes over a study, what its site allows, and the crontab entry for one that allows no driver."""
+"""The driver's status: its jobs, what the site allows, and the crontab entry for a site that allows no driver."""
 
 import os
 import shlex
@@ -22,9 +22,9 @@ from lvjobs.study.config import StudyContext
 
 
 def report(session: Session) -> dict[str, Any]:
-    """Return who makes passes: the driver's jobs, why there are none, and what this site allows.
+    """Return the driver's jobs, the reasons if there are none, the crontab entries, and what this site allows.
 
-    See docs/json.md; `scrontab`, whether the site offers that, is not shown there.
+    See docs/json.md. `scrontab` (whether the site offers it) is not documented there.
     """
     study = session.study
     with session.ledger.transaction() as transaction:
@@ -52,7 +52,7 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:
-    """Return what each of the driver's jobs in a report does, or waits for."""
+    """Return a line for each of the driver's jobs in a report: what it does, or waits for."""
     return [_line(Job(row["id"], "", 0, row["state"], row["reason"], row["start"]), now) for row in shown["jobs"] or ()]
 
 
@@ -67,13 +67,13 @@ def _line(job: Job, now: float) -> str:
 
 
 def last_pass(path: Path) -> float | None:
-    """When the last pass was made, in seconds since the epoch."""
+    """Return when the last pass was made, in seconds since the epoch; None if none was. `path`: the summary's."""
     summary = read_summary(path)
     return None if summary is None else float(summary["time"])
 
 
 def _ways(session: Session) -> tuple[list[str], bool]:
-    """Return what the site allows, in words, and whether it offers scrontab."""
+    """Return lines on what the site allows, and whether it offers scrontab."""
     try:
         site = session.cluster(DRIVER_PROFILE).probe()
     except ClusterError as error:
@@ -84,15 +84,21 @@ def _ways(session: Session) -> tuple[list[str], bool]:
 
 
 def cron_entry(study: StudyContext, minutes: int, *, of_slurm: bool) -> tuple[str, list[str]]:
-    """The name and the lines of an entry of (s)crontab that makes a pass every so many minutes."""
+    """Return the name and the lines of a crontab entry that makes a pass every so many minutes.
+
+    `of_slurm`: the entry is for scrontab, with the driver's options in #SCRON lines.
+
+    Raises:
+        UsageError: a path contains a % or a newline, which no crontab can carry.
+    """
     log = study.layout.log_directory(DRIVER) / "cron.out"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # cron's own environment has next to nothing in it
+    # cron's own environment is almost empty
     known = [f"{name}={os.environ[name]}" for name in ("PATH", "PYTHONPATH", "SLURM_CONF") if name in os.environ]
     command = ["env", *known, sys.executable, "-m", "lvjobs", "driver", "run", "--study", str(study.root)]
     if any(character in part for part in (*command, str(log)) for character in "%\n"):
         raise UsageError(f"{study.root}: no crontab can carry a % in a path; move the study elsewhere")
-    when = "*" if minutes == 1 else f"*/{minutes}"  # scrontab knows no */1
+    when = "*" if minutes == 1 else f"*/{minutes}"  # scrontab does not accept */1
     line = f"{when} * * * * cd / && {shlex.join(command)} >>{shlex.quote(str(log))} 2>&1"
     if not of_slurm:
         return driver_name(study), [line]

@@ -12,10 +12,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def tables(transaction: Transaction, terms: Terms) -> dict[str, Rows]:
-    """Each table's rows, oldest first; a row's keys are the same for all of a table.
+    """Return each table's rows, oldest first. All rows of a table have the same keys.
 
-    A charge has its run's name, and what it costs by the convention that binds: `flops`, whether or not it `counts`
-    against the limit.
+    A charge has its run's name, and its `flops` by the budget's convention, whether or not it `counts` against the
+    limit.
     """
     runs = transaction.runs()
     by_id = {run.id: run for run in runs}
@@ -36,6 +36,6 @@ def tables(transaction: Transaction, terms: Terms) -> dict[str, Rows]:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON has it: words for states and causes."""
+    """Return the row's JSON form: states and causes are strings."""
     plain: dict[str, Any] = json.loads(json.dumps(row))
     return plain

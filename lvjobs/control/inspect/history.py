@@ -1,4 +1,4 @@
-"""A run's story: what happened to it, moment by moment, from the ledger's events and attempts. Pure."""
+"""A run's history, moment by moment, from the ledger's events and attempts. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from lvjobs.ledger.records import AttemptRecord, Event, RunRecord
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened (`time` in seconds since the epoch). `cause` is that of an attempt that ended."""
+    """One event of a run (`time` in seconds since the epoch). `cause` is that of an attempt that ended."""
 
     time: float
     kind: str
@@ -17,17 +17,17 @@ class Moment:
     cause: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the JSON form."""
         return {"time": self.time, "kind": self.kind, "text": self.text, "cause": self.cause or None}
 
 
 def story(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Event]) -> list[Moment]:
-    """From its declaration on. What a pass noted of a death is told where the attempt ends.
+    """Return the run's history from its declaration on. An event of an attempt is part of the moment of its end.
 
     `attempts` and `events` are the run's, oldest first.
     """
     then = {event.attempt_id: event.text for event in events if event.attempt_id}
-    first = min([run.created, *(event.time for event in events[:1])])  # of whichever host's clock was behind
+    first = min([run.created, *(event.time for event in events[:1])])  # hosts' clocks may differ
     moments = [Moment(first, "declared", f"declared, {run.steps} steps, in stage {run.stage}")]
     moments += [Moment(event.time, event.kind, event.text) for event in events if not event.attempt_id]
     begun = [attempt.started for attempt in attempts if attempt.generation is not None]
@@ -39,9 +39,9 @@ def story(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Ev
 
 
 def _of_attempt(number: int, attempt: AttemptRecord, then: str, later: float | None) -> Iterator[Moment]:
-    """Yield its beginning and its end, and what followed (`then`).
+    """Yield the attempt's beginning and its end, with the event that followed (`then`).
 
-    A pass notes the end, and the pass may come after the next attempt has begun (`later`).
+    A pass records the end, maybe after the next attempt has begun (`later`). Then that beginning counts as the end.
     """
     where = f" on {attempt.host}" if attempt.host else ""
     if attempt.generation is not None:

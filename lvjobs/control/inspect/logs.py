@@ -1,4 +1,4 @@
-"""What a run's jobs printed: the file of its latest job that has one."""
+"""The output of a run's jobs: the log file of its latest job that has one."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from lvjobs.study.config import StudyContext
 
 
 def newest_log(study: StudyContext, row: Mapping[str, Any]) -> Path | None:
-    """Of the run in this row of a summary; None where no job of it has printed anything.
+    """Return the newest log of the run in this row of a summary; None if no job of the run has a log.
 
-    Logs are named by job id, so the jobs that claimed the run tell.
+    Logs are named by job id. The row's job is tried first, then the jobs that claimed the run, newest first.
     """
     claims = read_claims(study.layout.run(row["name"]), known=frozenset())
     for job in filter(None, [row["job_id"], *(claim.job_id for claim in reversed(claims))]):
@@ -24,6 +24,10 @@ def newest_log(study: StudyContext, row: Mapping[str, Any]) -> Path | None:
 
 
 def last_lines(path: Path, most: int) -> list[str]:
-    """The last lines of a log, cleaned, without their newlines; bytes that are no text are replaced."""
+    """Return the last lines of a log, at most `most`, cleaned, without newlines. Bytes that are not text are replaced.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with path.open(errors="replace", encoding="utf-8") as stream:
         return [cleaned(line.rstrip("\n")) for line in deque(stream, maxlen=most)]

@@ -1,4 +1,4 @@
-"""What a report tells of a study: the ledger at one moment, as plain rows. It makes no pass."""
+"""The data of a study's report: the ledger at one moment, as plain rows. No pass is made."""
 
 import json
 from collections import defaultdict
@@ -18,15 +18,15 @@ from lvjobs.tasks.registry import task_of
 
 
 def retell(session: Session) -> dict[str, Any]:
-    """All of it.
+    """Return all data of the report.
 
-    `summary` is as a pass leaves it, made now of the ledger's rows and as old as the last pass. `spans` are the
-    attempts, oldest first, each with what it cost; `standings` how each stage's runs compare, and the `mode` of its
-    rule; `step` the parts of what one step costs (see `_step`); `runs` the records themselves.
+    `summary` has the form of a pass's summary. It is computed now from the ledger's rows, which are as old as the last
+    pass. `spans` are the attempts, oldest first, each with its cost. `standings` compare each stage's runs, with the
+    `mode` of its rule. `step` has the parts of one step's cost (see `_step`). `runs` are the records themselves.
     """
     last = read_summary(session.study.layout.summary)
     with session.ledger.transaction() as transaction:
-        check_basis(transaction, session.terms)  # study.toml may say something else than when the last pass was made
+        check_basis(transaction, session.terms)  # study.toml may have changed since the last pass
         runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
         books = session.full_books(transaction)
         now = last["time"] if last else _newest(runs, attempts)
@@ -48,7 +48,7 @@ def retell(session: Session) -> dict[str, Any]:
 
 
 def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> float:
-    """When something last happened, where no pass left word of when it was made."""
+    """Return when something last happened (seconds since the epoch), for a study without a pass's summary."""
     known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
     return max(known, default=0.0)
 
@@ -56,7 +56,7 @@ def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> flo
 def spans(
     runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord], charges: Sequence[Charge], books: Books, now: float
 ) -> list[dict[str, Any]]:
-    """Each attempt's time and end, and its FLOPs by kind; their sums are the budget's own."""
+    """Return each attempt's times, its end, and its FLOPs by kind. Their sums equal the budget's."""
     by_id = {run.id: run for run in runs}
     spent: dict[int, dict[str, int]] = defaultdict(dict)
     for charge in charges:
@@ -82,9 +82,9 @@ def spans(
 
 
 def _step(runs: Sequence[RunRecord], books: Books) -> dict[str, Any]:
-    """The FLOPs of one step of the training that cost most, part by part and convention by convention.
+    """Return the FLOPs of one step of the run that cost most, by part and by convention.
 
-    `problem` says why, where there are none.
+    `problem` is the reason if there are none.
     """
     dearest_first = sorted(runs, key=lambda each: -books.accounts[each.id].spent(books.terms))
     try:

@@ -1,6 +1,6 @@
-"""What would start sooner: Slurm is asked when jobs would start that ask for something else. On demand only.
+"""Alternatives that would start sooner: Slurm estimates when jobs with other requests would start. On demand only.
 
-Each question is an `sbatch --test-only`, which burns a job id and makes the scheduler think, so there are few of them.
+Each estimate is an `sbatch --test-only`, which uses up a job id and loads the scheduler, so there are few of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MOST_QUESTIONS = 6
 
 @dataclass(frozen=True)
 class Alternative:
-    """What else a job may ask for: in words, as changed variables of the profile, and what to type to have it so."""
+    """Another request for a job: as text, as changed variables of the profile, and the command that makes it so."""
 
     words: str
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -32,14 +32,14 @@ class Alternative:
 
 @dataclass(frozen=True)
 class StartEstimate:
-    """When such a job would start (seconds since the epoch), or why it would not (`said`)."""
+    """The expected start of such a job (seconds since the epoch), or the reason why it would not start (`said`)."""
 
     alternative: Alternative
     start: float | None
     said: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the JSON form."""
         return {
             "what": self.alternative.words,
             "start": self.start,
@@ -55,10 +55,11 @@ def alternatives(
     measured: int | None,
     batch: int | None,
 ) -> list[Alternative]:
-    """What to ask for besides what a waiting job does (`asked`: the profile's variables as they are): at most a few.
+    """Return requests that differ from a waiting job's (`asked`: its profile variables), at most `MOST_QUESTIONS`.
 
-    `partitions` are the site's, with their longest time limits in minutes. `measured` is the time limit that the run is
-    known to need, `batch` what its GPUs have to divide; None where that is not known.
+    `partitions` are the site's, with their longest time limits in minutes (None: no limit). `measured` is the time
+    limit in minutes that the run is known to need. `batch` is the batch size, which the number of GPUs has to divide.
+    Both are None if they are not known.
     """
     found = [Alternative("a job like it, sent now")]
     minutes = int(asked.get("time_limit_minutes") or 0)
@@ -83,10 +84,10 @@ def alternatives(
 
 
 def find_sooner(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
-    """When jobs would start that take this run on (its `row` of the summary, whose job waits), soonest first.
+    """Return when other jobs for this run would start, soonest first. `row`: the run's in the summary; its job waits.
 
     Raises:
-        UsageError: nobody here can tell.
+        UsageError: the scheduler cannot be asked, or does not answer.
     """
     with session.ledger.transaction() as transaction:
         run = transaction.find_run(id=row["id"])
@@ -110,7 +111,7 @@ def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Altern
     choice = {**choices(run.resources)[0], **alternative.changes}
     try:
         return StartEstimate(alternative, cluster.estimate_start(request_for(session.study, [run], "0" * 12, choice)))
-    except ClusterSilent:  # nor will it answer the next time
+    except ClusterSilent:  # it will not answer the next question either
         raise
     except ClusterError as error:
         return StartEstimate(alternative, None, str(error))
@@ -119,10 +120,12 @@ def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Altern
 def waiting_rows(
     summary: Mapping[str, Any], names: Sequence[str], where: Sequence[str] = ()
 ) -> list[Mapping[str, Any]]:
-    """The runs (all, where none is named) whose jobs wait in the queue. `where`: see `StudyContext.where`.
+    """Return the rows of the named runs (all, if none is named) whose jobs wait in the queue.
+
+    `where`: see `StudyContext.where`.
 
     Raises:
-        UsageError: one that is named is none of them.
+        UsageError: a named run does not exist, or none of its jobs waits.
     """
     names = [find_row(summary, name, where)["name"] for name in names]
     waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]

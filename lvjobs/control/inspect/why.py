@@ -1,4 +1,4 @@
-"""`lvjobs why`: how a run stands and why, with the evidence; what is being done about it; what the user can type."""
+"""`lvjobs why`: a run's state and its cause, with evidence; what lvjobs does about it; commands for the user."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +23,15 @@ _TRACEBACK_LINES = 12
 _LOG_LINES = 8
 _FILES = 3
 _DONE = 3
-"""Of what lvjobs did about the last death, so many of the latest deeds are told."""
+"""The number of latest actions of lvjobs after the last failure that are shown."""
 
 
 @dataclass(frozen=True)
 class Why:
-    """An answer on one screen. `evidence` and `remedies` are pairs: what it is and what it says; what to type and why.
+    """An answer that fits one screen.
 
-    `log` is the file whose last lines are `printed`.
+    `evidence` are pairs of a label and its text, `remedies` pairs of a command and its purpose. `then` is what happens
+    next. `log` is the file whose last lines are `printed`. `place` is the job's place in the queue.
     """
 
     headline: str
@@ -44,7 +45,7 @@ class Why:
     alternatives: Sequence[Mapping[str, Any]] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it (docs/json.md)."""
+        """Return the JSON form (docs/json.md)."""
         return {
             "headline": self.headline,
             "evidence": [{"what": what, "said": said} for what, said in self.evidence],
@@ -59,7 +60,7 @@ class Why:
 
 
 def why(session: Session, row: Mapping[str, Any]) -> Why:
-    """Of a run, by its row of the summary of a pass made just now."""
+    """Return the answer for a run, given its `row` in the summary of a pass that has just been made."""
     with session.ledger.transaction() as transaction:
         run = transaction.find_run(id=row["id"])
         attempts = transaction.attempts([row["id"]])
@@ -91,29 +92,29 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
 
 
 def _last_death(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
-    """The last attempt that ended before the run was completed."""
+    """Return the last attempt that ended without completing the run; None if there is none."""
     ended = [attempt for attempt in attempts if attempt.cause not in (None, Cause.COMPLETED)]
     return ended[-1] if ended else None
 
 
 def _is_unwell(run: RunRecord, died: AttemptRecord | None) -> bool:
-    """Whether what its jobs printed may say more: it was not preempted, nor cancelled."""
+    """Return whether the jobs' output may explain more: not after a preemption, a timeout or a cancellation."""
     if run.state is RunState.COMPLETED or died is None:
         return False
     return died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
 
 
 def _after(traceback: Sequence[str], printed: Sequence[str]) -> Sequence[str]:
-    """What was printed below the traceback, where that is told already."""
+    """Return the printed lines below the traceback, which is shown elsewhere; all lines if it is not among them."""
     ends = [at for at, line in enumerate(printed) if traceback and line == traceback[-1]]
     return printed[ends[-1] + 1 :] if ends else printed
 
 
-# -- how it stands ----------------------------------------------------------------------------------------------------
+# -- the state --------------------------------------------------------------------------------------------------------
 
 
 def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord], now: float) -> str:
-    """One sentence."""
+    """Return one sentence on the run's state. `row` is the run's in the summary, `now` in seconds since the epoch."""
     last = attempts[-1] if attempts else None
     job = f"job {row['job_id']}" if row["job_id"] else "its job"
     if run.state is RunState.COMPLETED:
@@ -148,7 +149,7 @@ def _cause(run: RunRecord) -> str:
 
 
 def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
-    """What is known of the last death, and what it cost."""
+    """Yield what is known of the last failure, and its cost, as pairs of a label and its text."""
     died = _last_death(attempts)
     if died is not None:
         number = attempts.index(died) + 1
@@ -176,7 +177,7 @@ def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) 
 
 
 def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
-    """Whether the code is another by now than the run's."""
+    """Yield a note if the code has been edited since the run was submitted."""
     if run.state.is_final:
         return
     find_tasks(session.study.root, [run.config["task"]])
@@ -190,7 +191,7 @@ def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord]) -> Iterator[str]:
-    """What lvjobs, or Slurm, does next."""
+    """Yield what lvjobs or Slurm does next."""
     checkpoint = row["checkpoint_step"]
     where = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
     if run.state is RunState.INTERRUPTED and row.get("queue_reason") is not None:
@@ -217,7 +218,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
 def _remedies(
     run: RunRecord, row: Mapping[str, Any], died: AttemptRecord | None, where: Sequence[str], *, has_log: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what to type, and what for. `where`: see `StudyContext.where`."""
+    """Yield commands and their purposes. `where`: see `StudyContext.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"
@@ -241,7 +242,7 @@ def _remedies(
 
 
 def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """Of a run whose job waits: where in the queue it stands, in words, and what would start sooner."""
+    """Return a waiting job's place in the queue, as text, and what would start sooner; empty if no job waits."""
     if row.get("queue_reason") is None:
         return "", ()
     try:

@@ -1,4 +1,4 @@
-"""What runs will cost before any is submitted: FLOPs by each convention, time, and room on disk. Pure."""
+"""The cost of runs before any is submitted: FLOPs by each convention, time, and disk space. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ PARTS = ("training", "validation", "evaluation", "replay")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run that is declared, or would be; and what the ledger has of it, if it has.
+    """One run, declared or to be declared, with its account if the ledger has it.
 
-    `series` are the held-out systems that it forecasts once it is trained; `checkpoint` is the step of its newest one.
-    `same_as` is the earlier stage that trains it already: it takes nothing more.
+    `series` counts the held-out systems that the run forecasts once it is trained. `checkpoint` is the step of its
+    newest checkpoint. `same_as` names an earlier stage that trains the same run: it costs nothing more here.
     """
 
     run: RunRecord
@@ -34,7 +34,10 @@ class Cell:
     same_as: str = ""
 
     def work(self, part: str) -> WorkCounts:
-        """All of one part, from the run's beginning; `replay` is the interval that is set aside for one death."""
+        """Return all work of one part (of `PARTS`), from the run's beginning.
+
+        `replay` is the checkpoint interval that is reserved for one failure.
+        """
         if part == "replay":
             return replay_of_an_interval(self.run.config, 0)
         if part == "evaluation":
@@ -43,13 +46,13 @@ class Cell:
         return WorkCounts(training=ahead.training) if part == "training" else WorkCounts(validation=ahead.validation)
 
     def flops(self, convention: str, part: str) -> int | None:
-        """FLOPs of one part, whether or not it counts; None where the run does not know the convention."""
+        """Return the FLOPs of one part, whether or not it counts; None if the run has no rates of the convention."""
         if convention not in self.run.rates:
             return None
         return Terms(limit=0, convention=convention).price(self.run, self.work(part))
 
     def need(self, terms: Terms) -> FlopNeed:
-        """What it takes of what is free now: nothing that is spent already, or set aside."""
+        """Return the FLOPs that the run needs beyond what is spent or reserved already."""
         if self.same_as:
             return FlopNeed()
         is_provided_for = self.run.state.is_final or (self.account is not None and self.account.reserved is not None)
@@ -60,25 +63,25 @@ class Cell:
         return FlopNeed(terms.price(self.run, ahead) + self.evaluation(terms), terms.price(self.run, replay))
 
     def evaluation(self, terms: Terms) -> int:
-        """FLOPs that count of the forecasts it has not made yet. No reservation provides for them."""
+        """Return the counted FLOPs of the forecasts that the run has not made yet. No reservation covers them."""
         made = self.account.executed.generation if self.account else 0
         is_wanted = self.run.state is not RunState.CANCELLED and not self.same_as
         return terms.price(self.run, WorkCounts(generation=max(0, self.series - made))) if is_wanted else 0
 
     def cut(self, steps: int) -> "Cell":
-        """With so many steps, where it has more."""
+        """Return the cell with at most so many steps."""
         if steps >= self.run.steps:
             return self
         return replace(self, run=replace(self.run, config={**self.run.config, "steps": steps}), same_as="")
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Return the bytes of one checkpoint, as far as its task can tell."""
+        """Return the bytes of one checkpoint, as the run's task estimates them."""
         return task_of(self.run.config).checkpoint_bytes(self.run.params)
 
     @property
     def kept_bytes(self) -> int:
-        """Of the checkpoints that stay: the last ones, and the best."""
+        """Return the bytes of the checkpoints that stay on disk: the last ones, and the best."""
         config = self.run.config
         written = -(-self.run.steps // self.run.checkpoint_every)
         return min(written, int(config["keep_last"]) + bool(config["keep_best"])) * self.checkpoint_bytes
@@ -92,11 +95,11 @@ class StageCells:
     cells: Sequence[Cell]
 
     def flops(self, convention: str, part: str) -> int | None:
-        """FLOPs of one part; None where a run does not know the convention."""
+        """Return the FLOPs of one part; None if a run has no rates of the convention."""
         return _sum(cell.flops(convention, part) for cell in self.cells)
 
     def demand(self, terms: Terms) -> Demand:
-        """What the stage still takes, and would with fewer steps."""
+        """Return what the stage still needs, as a function of its steps."""
         return Demand(
             self.name,
             len(self.cells),
@@ -112,7 +115,7 @@ class StageCells:
 
 @dataclass(frozen=True)
 class ClusterCapacity:
-    """Where runs would go: GPUs of one job, and how many jobs run side by side (None: all of them).
+    """The room for runs: the GPUs of one job, and how many jobs run at once (None: all of them).
 
     `pack` runs share a job, `side_by_side` of them at a time.
     """
@@ -123,13 +126,13 @@ class ClusterCapacity:
     side_by_side: int = 1
 
     def jobs(self, seconds: Sequence[float]) -> list[float]:
-        """How long each job takes, of runs that take `seconds`."""
+        """Return the seconds of each job, for runs that take `seconds`."""
         packs = [seconds[first : first + self.pack] for first in range(0, len(seconds), self.pack)]
         return [makespan(pack, self.side_by_side) for pack in packs]
 
 
 def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str = "", profile: str = "") -> RunRecord:
-    """A run that is not in the ledger, as far as it takes to count what it costs."""
+    """Return a record of a run that is not in the ledger, with the fields that its cost depends on."""
     return RunRecord(
         id="",
         name="",
@@ -147,7 +150,10 @@ def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str
 def estimate(
     stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: ClusterCapacity
 ) -> dict[str, Any]:
-    """All that `lvjobs estimate --json` shows, without the study; integers of FLOPs, bytes and whole seconds."""
+    """Return what `lvjobs estimate --json` shows, without the study. FLOPs and bytes are integers, times whole seconds.
+
+    A stage's `step_seconds` is the exception: it is a float.
+    """
     terms = books.terms
     known = [name for name in BINDING if all(name in cell.run.rates for stage in stages for cell in stage.cells)]
     rows = [_row(stage, known, stopwatch, place) for stage in stages]
@@ -184,7 +190,7 @@ def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, pl
 
 
 def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: ClusterCapacity) -> dict[str, Any]:
-    """Of the longest step and run, and of the stage; nulls where a run's pace is not known."""
+    """Return the seconds of the longest step, of the longest run and of the stage; None if a run's pace is unknown."""
     known = [pace for pace in paces if pace is not None]
     if len(known) < len(paces):
         keys = ("time_source", "time_from", "step_seconds", "run_seconds", "stage_seconds", "gpu_seconds")
@@ -212,7 +218,7 @@ def _total(rows: Sequence[Mapping[str, Any]], conventions: Sequence[str]) -> dic
 
 
 def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
-    """Runs that an earlier stage trains already: they are trained once, and what that saves is not needed."""
+    """Return how many runs of each stage an earlier stage trains already, and the FLOPs that this saves."""
     shared: dict[tuple[str, str], list[int]] = {}
     for stage in stages:
         for cell in stage.cells:
@@ -225,7 +231,7 @@ def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
-    """None if one of them is."""
+    """Return the sum; None if one value is None."""
     found = list(values)
     known = [value for value in found if value is not None]
     return sum(known) if len(known) == len(found) else None

@@ -1,4 +1,4 @@
-"""What would fit where the budget refuses: rarer validation, then fewer steps; never fewer runs. Pure."""
+"""Proposals that fit when the budget refuses: less frequent validation, then fewer steps; never fewer runs. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 from lvjobs.study.run import RunConfig
 
 Price = Callable[[Sequence[RunConfig]], int]
-"""FLOPs that are set aside for new runs of these configurations together."""
+"""The FLOPs that are reserved for new runs of these configurations together."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Runs that fit (`configs`, in the order of those that were `asked` for), and what they take of the `free` FLOPs.
+    """Runs that fit: `configs`, in the order of the requested ones (`asked`).
 
-    `wanted` is what was asked for would have taken.
+    `price` is what they take of the `free` FLOPs. `wanted` is what the requested runs would take.
     """
 
     asked: Sequence[RunConfig]
@@ -27,11 +27,11 @@ class Proposal:
 
     @property
     def is_change(self) -> bool:
-        """Whether anything has to change."""
+        """Return whether the proposal differs from the request."""
         return list(self.configs) != list(self.asked)
 
     def as_dict(self) -> dict[str, Any]:
-        """What was asked for and what is proposed, runs of equal length and validation together, with their sums."""
+        """Return the request and the proposal with their FLOPs. Runs of equal steps and validation are one group."""
         return {
             "free": self.free,
             "asked": {"flops": self.wanted, "runs": _groups(self.asked)},
@@ -40,11 +40,11 @@ class Proposal:
 
 
 def propose(configs: Sequence[RunConfig], price: Price, free: int) -> Proposal | None:
-    """The least change of `configs` that fits into `free` FLOPs; None where not even one interval of each does.
+    """Return the least change of `configs` that fits into `free` FLOPs; None if not even one interval of each fits.
 
-    Validation costs a run no learning, so it gives way first: half as often, and half as often again, down to once at
-    the end. Where that is not enough, all runs are cut alike to the largest multiple of checkpoint_every that fits
-    (a run that is shorter stays as it is), and validate as often as then fits.
+    Validation is reduced first, because a run learns nothing from it: it is halved repeatedly, down to one at the end.
+    If that is not enough, all runs are cut to the largest common multiple of their checkpoint_every that fits (a
+    shorter run keeps its steps), and validate as often as then fits.
     """
     wanted = price(configs)
 
@@ -52,7 +52,7 @@ def propose(configs: Sequence[RunConfig], price: Price, free: int) -> Proposal |
         return price(changed) <= free
 
     def proposal(cut: Sequence[RunConfig]) -> Proposal:
-        """With the least rare validation that fits; the rarest is known to."""
+        """Return the proposal with the most frequent validation that fits. The least frequent is known to fit."""
         most = max(map(_halvings, cut))
         found = next(changed for times in range(most + 1) if fits(changed := _rarer(cut, times)) or times == most)
         return Proposal(configs, found, wanted, price(found), free)
@@ -81,9 +81,9 @@ class Relief:
 
 
 def relieve(config: RunConfig, price: Price, free: int) -> Relief:
-    """Return what makes a run fit into `free` FLOPs that `propose` has no proposal for.
+    """Return the changes that make a run fit into `free` FLOPs for which `propose` has no proposal.
 
-    The run validates once, at its end, as `propose` lets it: rarer validation cannot help any more.
+    The run is taken to validate once, at its end, as `propose` may have it: less validation is not possible.
     """
 
     def fits(**changes: int) -> bool:
@@ -97,9 +97,9 @@ def relieve(config: RunConfig, price: Price, free: int) -> Relief:
 
 
 def largest_multiple(interval: int, below: int, fits: Callable[[int], bool]) -> int:
-    """The largest multiple of `interval` under `below` that `fits`, 0 where not even one interval does.
+    """Return the largest multiple of `interval` below `below` that `fits`, 0 if not even one interval does.
 
-    What fits with so many steps has to fit with fewer.
+    `fits` has to be monotone: if a number of steps fits, every smaller number fits too.
     """
     low, high = 0, max(0, (below - 1) // interval)
     while low < high:
@@ -113,12 +113,15 @@ def _cut(configs: Sequence[RunConfig], steps: int) -> list[RunConfig]:
 
 
 def _halvings(config: RunConfig) -> int:
-    """How often validation can be made half as frequent until it comes once, at the end."""
+    """Return how often validation can be halved until it happens once, at the end."""
     return max(0, (-(-config.steps // config.validate_every) - 1).bit_length())
 
 
 def _rarer(configs: Sequence[RunConfig], times: int) -> list[RunConfig]:
-    """Validation 2 ** `times` as rare; at the end at the latest. Whoever validates there alone stays who he is."""
+    """Return the configurations with validation 2 ** `times` less frequent, but at least at the end.
+
+    A run that validates only at its end is returned unchanged, so that its fingerprint stays the same.
+    """
     return [
         config.model_copy(update={"validate_every": min(config.validate_every * 2**times, config.steps)})
         if config.validate_every < config.steps

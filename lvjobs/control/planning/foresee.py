@@ -1,4 +1,4 @@
-"""What `lvjobs estimate`, `--dry-run` and `--fit` look at before they count: the ledger, if there is one; profiles."""
+"""The inputs of `lvjobs estimate`, `--dry-run` and `--fit`, read before they count: the ledger, if any; profiles."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,9 @@ from lvjobs.tasks.registry import learn, rates_of, task_of
 
 @dataclass(frozen=True)
 class LedgerView:
-    """What the ledger knows of runs and what they spent; nothing where there is none, or where a `problem` kept it.
+    """The ledger's rows of runs and their charges; empty without a ledger, or if a `problem` prevented reading it.
 
-    `winners` are the runs that won their stages, and `searches` what was proposed for them, by the stage's name.
+    `winners` are the runs that won their stages, and `searches` the stages' proposals, both by the stage's name.
     """
 
     runs: Sequence[RunRecord] = ()
@@ -52,7 +52,7 @@ class LedgerView:
 
 
 def read(transaction: Transaction) -> LedgerView:
-    """All of it, at one moment."""
+    """Read the whole view in one transaction."""
     runs = transaction.runs()
     by_id = {run.id: run for run in runs}
     stages = transaction.stages()
@@ -64,9 +64,10 @@ def read(transaction: Transaction) -> LedgerView:
 
 
 def look(study: StudyContext, wait: float) -> LedgerView:
-    """The ledger as it is, with no pass and no change; it is not made where there is none.
+    """Return the ledger as it is. Make no pass, change nothing, and create no ledger where there is none.
 
-    `wait` is how many seconds another process may keep the lease.
+    `wait` is how many seconds to wait for another process to release the lease. A ledger that cannot be read is
+    reported as the view's `problem`.
     """
     try:
         refuse_lost(study)
@@ -88,7 +89,7 @@ def look(study: StudyContext, wait: float) -> LedgerView:
 
 
 def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[str, list[RunConfig]]:
-    """The runs of every stage, as study.toml declares them: built on winners where these are known."""
+    """Return the runs of every stage, as study.toml declares them: built on winners where these are known."""
     winners = {name: run.configuration for name, run in seen.winners.items()}
     price = price_by(terms_of(study.config.budget))
 
@@ -109,10 +110,12 @@ def foresee(
     profile: str,
     flops_per_second: float | None = None,
 ) -> dict[str, Any]:
-    """The estimate of these runs, by stage, in their order.
+    """Return the estimate of these runs (`stages`: by stage, in order), as `lvjobs estimate --json` shows it.
+
+    `flops_per_second` gives the pace of runs whose settings were not measured.
 
     Raises:
-        UsageError: a model whose shape is not known, or no such profile.
+        UsageError: a model's shape is not known, or there is no such profile.
     """
     books = _books(study, seen)
     stopwatch = Stopwatch(samples_of(seen.runs, seen.attempts), flops_per_second)
@@ -122,7 +125,7 @@ def foresee(
 
 
 def _searches(study: StudyContext, stages: Mapping[str, Sequence[RunConfig]]) -> list[dict[str, Any]]:
-    """How many trials of each search are not proposed yet, and the point at which they are counted."""
+    """Return how many trials of each search are not proposed yet, and the point at which they are priced."""
     found = []
     for stage in study.config.stage:
         to_come = [config for config in stages.get(stage.name, ()) if config.seed >= TO_COME]
@@ -136,10 +139,10 @@ def _searches(study: StudyContext, stages: Mapping[str, Sequence[RunConfig]]) ->
 def what_still_fits(
     study: StudyContext, stages: Mapping[str, Sequence[RunConfig]], seen: LedgerView, profile: str
 ) -> list[dict[str, Any]]:
-    """How far what is free now would go for each declared stage that has not begun, by itself.
+    """Return how many steps the free FLOPs allow for each declared stage that has not begun, taken by itself.
 
     Raises:
-        UsageError: a model whose shape is not known.
+        UsageError: a model's shape is not known.
     """
     books = _books(study, seen)
     counted = _count(study, stages, seen, books, profile)
@@ -156,12 +159,12 @@ def _count(
     learn([config for configs in stages.values() for config in configs])
     known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
-    evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # of a single run: if it is evaluated too
+    evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated
     first: dict[str, str] = {}
     newest: dict[str, int] = defaultdict(int)
     for attempt in seen.attempts:
         newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
-    # Evaluations that exist are runs with reservations of their own, and are not foreseen once more.
+    # Evaluations that exist are runs with their own reservations. They are not counted again.
     declared: dict[str, int] = defaultdict(int)
     for run in seen.runs:
         if run.after and run.state is not RunState.CANCELLED:
@@ -176,7 +179,7 @@ def _count(
             return Cell(drawn, series, same_as=earlier)
         if found is None:
             return Cell(drawn, series)
-        # An earlier release may have priced it by fewer conventions than are shown.
+        # An earlier release may have priced the run by fewer conventions than are shown.
         run = replace(found, rates=drawn.rates)
         return Cell(run, max(0, series - declared[found.id]), books.accounts[found.id], newest[found.id])
 
@@ -186,9 +189,9 @@ def _count(
 def what_fits(
     session: Session, wanted: RunRequest, name_of: Callable[[RunConfig], str]
 ) -> tuple[Proposal, RunRequest] | None:
-    """What of it is not there yet, changed so that the budget has room, and all of it with that; None if nothing fits.
+    """Return a proposal for the new runs of a request that fits the budget, and the request changed by it.
 
-    Runs that are changed are called what `name_of` says.
+    `name_of` names the changed runs. None if there are no new runs, or nothing fits.
     """
     asked, price, free = _to_fit(session, wanted)
     proposal = propose(asked, price, free) if asked else None
@@ -204,13 +207,13 @@ def what_fits(
 
 
 def what_helps(session: Session, wanted: RunRequest) -> Relief | None:
-    """Return what makes the run fit that `what_fits` has no proposal for; None for several runs."""
+    """Return the changes that make a run fit for which `what_fits` has no proposal; None unless 1 run is new."""
     asked, price, free = _to_fit(session, wanted)
     return relieve(asked[0], price, free) if len(asked) == 1 else None
 
 
 def _to_fit(session: Session, wanted: RunRequest) -> tuple[list[RunConfig], PriceOfAll, int]:
-    """Return what of it is not there yet, what such runs are allowed together, and the FLOPs that are free for them."""
+    """Return the request's new runs, the function that prices such runs together, and the FLOPs free for them."""
     with session.ledger.transaction() as transaction:
         seen = read(transaction)
         new = {run.name for run in declare(transaction, wanted, code="").new}
@@ -221,12 +224,12 @@ def _to_fit(session: Session, wanted: RunRequest) -> tuple[list[RunConfig], Pric
         return sum(map(price, configs))
 
     free = keep_books(session.terms, seen.runs, seen.charges, seen.reservations).free
-    free -= sum(price(config) for config, name in wanted.evaluations if name in new)  # whatever their runs' steps
+    free -= sum(price(config) for config, name in wanted.evaluations if name in new)  # independent of their runs' steps
     return [config for config, name in zip(wanted.configs, wanted.names, strict=True) if name in new], together, free
 
 
 def price_by(terms: Terms) -> Price:
-    """What a new run of some configuration is allowed in all, as the gate reserves it."""
+    """Return the function that prices a new run in FLOPs: its whole allowance, as the gate reserves it."""
 
     def price(config: RunConfig) -> int:
         run = sketch(config, rates_of(config))

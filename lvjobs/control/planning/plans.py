@@ -1,8 +1,8 @@
-"""Whether a study fits its budget, which stage is the cause where it does not, and plans that do. Pure; exact integers.
+"""The verdict on a study's budget: whether it fits, which stage is too expensive, plans that fit. Pure; exact integers.
 
-Stages are taken to run one after another, as they are declared. The interval of replay that is set aside for a run is
-free again once the run is completed, so what a study needs is the most that is spent and set aside at once: the work
-of the stages so far, and the replay of the one that runs.
+Stages are assumed to run one after another, as they are declared. The interval of replay that is reserved for a run is
+free again once the run is completed. So a study needs the most that is spent and reserved at once: the work of the
+stages so far, and the replay of the one that runs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from lvjobs.control.planning.fit import largest_multiple
 
 @dataclass(frozen=True)
 class FlopNeed:
-    """FLOPs that go against the limit: `work` if nothing dies, and the `replay` that is set aside for one death a run.
+    """FLOPs that count against the limit: `work` if nothing fails, and `replay`, reserved for one failure per run.
 
     Work is training, validation and evaluation.
     """
@@ -27,16 +27,16 @@ class FlopNeed:
 
     @property
     def total(self) -> int:
-        """Both."""
+        """Return the sum of both."""
         return self.work + self.replay
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a stage still takes. `price` gives it for runs that are cut to so many steps; `steps` are its longest run's.
+    """The FLOPs that a stage still needs: `price` returns them for runs that are cut to a number of steps.
 
-    `interval` is a multiple of every run's checkpoint_every. A stage of which runs are in the ledger already is not
-    `is_new`: it can no longer be cut or left out.
+    `steps` are those of the stage's longest run. `interval` is a multiple of every run's checkpoint_every. A stage
+    with runs in the ledger is not `is_new`: it can no longer be cut or left out.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Demand:
 
     @property
     def need(self) -> FlopNeed:
-        """With all steps."""
+        """Return the need with all steps."""
         return self.price(self.steps)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One stage in a plan; `asked_steps` are those of its longest run as declared."""
+    """One stage in a plan. `asked_steps` are the declared steps of its longest run."""
 
     name: str
     runs: int
@@ -65,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages that fit: `needed` FLOPs at most at once, which leaves `spare` ones for deaths beyond the last stage's."""
+    """Stages that fit. They take at most `needed` FLOPs at once, and leave `spare` FLOPs for further failures."""
 
     parts: Sequence[Part]
     left_out: Sequence[str]
@@ -73,7 +73,7 @@ class Plan:
     spare: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As `lvjobs estimate --json` shows it."""
+        """Return the JSON form, as `lvjobs estimate --json` shows it."""
         return {
             "left_out": list(self.left_out),
             "stages": [
@@ -95,11 +95,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class BudgetVerdict:
-    """Whether a study fits, and where it does not: why, and what would.
+    """The verdict on whether a study fits, with the cause and plans if it does not.
 
-    `cause` is the stage to cut, None where all fits or nothing can be cut; `remedies` are the stages without any one
-    of which the rest fits, and `rest` is what is needed without `cause`. `plans`: one that keeps every stage, and one
-    without `without`, the first stage that is a single run; None where it does not exist, or nothing of it fits.
+    `cause` is the stage to cut, None if all fits or nothing can be cut. `remedies` name the stages that suffice: if
+    any one of them is left out, the rest fits. `rest` is what is needed without `cause`. `whole` is the plan that keeps
+    every stage. `reduced` is the plan that leaves out `without`, the first other stage of a single run. A plan is None
+    if there is no such stage, or no plan fits.
     """
 
     needed: int
@@ -112,7 +113,7 @@ class BudgetVerdict:
     reduced: Plan | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As `lvjobs estimate --json` shows it."""
+        """Return the JSON form, as `lvjobs estimate --json` shows it."""
         cause = self.cause
         return {
             "needed": self.needed,
@@ -132,9 +133,9 @@ class BudgetVerdict:
 
 
 def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
-    """Whether what the stages still take fits into `free` FLOPs, and plans that do where it does not.
+    """Return whether the stages fit into `free` FLOPs, and plans that fit if they do not.
 
-    For one stage alone there is no plan to make: `fit.propose` says what fits of it.
+    There is no plan for one stage alone: `fit.propose` proposes what fits of it.
     """
     needed = peak(demand.need for demand in demands)
     new = [demand for demand in demands if demand.is_new]
@@ -157,7 +158,7 @@ def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
 
 @dataclass(frozen=True)
 class StageRoom:
-    """How far what is free would go for a stage that has not begun: `fits` of the `steps` of its `runs`, 0 for none."""
+    """The part of a stage that has not begun for which FLOPs are free: `fits` of the `steps` of its runs (0: none)."""
 
     stage: str
     runs: int
@@ -166,7 +167,10 @@ class StageRoom:
 
 
 def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
-    """For each stage that is not in the ledger yet, by itself: the most steps that fit, in whole intervals."""
+    """Return, for each stage that is not in the ledger yet, the most steps that fit into `free` FLOPs by itself.
+
+    Fewer steps than declared are whole checkpoint intervals.
+    """
 
     def most(demand: Demand) -> int:
         if demand.need.total <= free:
@@ -177,7 +181,7 @@ def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
 
 
 def peak(needs: Iterable[FlopNeed]) -> int:
-    """The most FLOPs that are spent and set aside at once, by stages one after another in which nothing dies."""
+    """Return the most FLOPs that are spent and reserved at once, by stages one after another without failures."""
     most = done = 0
     for need in needs:
         done += need.work
@@ -190,7 +194,7 @@ def _without(demands: Sequence[Demand], left_out: Demand) -> int:
 
 
 def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free: int) -> Plan | None:
-    """Without `left_out`, and with as many steps of `cut` as fit."""
+    """Return the plan without `left_out`, with as many steps of `cut` as fit; None if no step fits."""
     kept = [demand for demand in demands if demand is not left_out]
 
     def needed(steps: int) -> int:

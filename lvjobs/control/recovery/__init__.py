@@ -1,4 +1,4 @@
-"""A ledger that is lost, damaged, moved or copied: checked, rebuilt, and told apart from its original.
+"""Recovery of a ledger that is lost or damaged, and of a study that was moved or copied.
 
 `audit` compares the ledger with the run directories, `check` is `lvjobs ledger check`, both report `findings`.
 `backup` copies what only the ledger knows into run directories; `recover` and `rebuild` make a lost ledger from them.

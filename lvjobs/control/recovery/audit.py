@@ -1,4 +1,4 @@
-"""The ledger against what lies beside it: run directories, claims, journals, done markers. Reads only."""
+"""The audit: the ledger compared with run directories, claims, journals and done markers. Reads only."""
 
 import os
 from collections import defaultdict
@@ -23,12 +23,12 @@ from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState
 
 _COUNTED = ("step", "executed", "checkpoint_step", "validation_windows", "generated", "resumed_from", "finished")
-"""What of an attempt comes from its journal and is counted."""
+"""The fields of an attempt that follow from its journal and are compared."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the ledger has of the runs, all at one moment."""
+    """The ledger's rows of the runs, read in one transaction; the mappings are by run id."""
 
     runs: Sequence[RunRecord]
     attempts: Mapping[str, Sequence[AttemptRecord]]
@@ -38,7 +38,7 @@ class Rows:
 
 
 def read_rows(transaction: Transaction) -> Rows:
-    """All of it."""
+    """Read all rows that the audit needs."""
     attempts, charges, members = defaultdict(list), defaultdict(list), defaultdict(list)
     for attempt in transaction.attempts():
         attempts[attempt.run_id].append(attempt)
@@ -50,7 +50,7 @@ def read_rows(transaction: Transaction) -> Rows:
 
 
 def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:
-    """Yield all that does not agree, run by run; then what lies about that the ledger does not know.
+    """Yield every disagreement, run by run, and then the run directories that the ledger does not know.
 
     `where`: see `StudyContext.where`.
     """
@@ -109,7 +109,10 @@ def _identity(run: RunRecord, files: RunLayout, where: Sequence[str]) -> Iterato
 
 
 def _spent(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -> Iterator[Finding]:
-    """Whether attempts and charges follow from the journals, byte for byte as far as they were read."""
+    """Yield where attempts or charges do not follow from the journals, as far as passes have read them.
+
+    Yield notes too: on unread attempts, on changed versions, and on damaged checkpoints.
+    """
     known = rows.attempts.get(run.id, ())
     claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
     unread = sorted(set(claims) - {attempt.generation for attempt in known})
@@ -133,7 +136,9 @@ def _spent(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -
         seen = fold(begin(claim, run.id, attempt.grown), entries, consumed, attempt.grown)
         told.append(replace(attempt, **{name: getattr(seen, name) for name in _COUNTED if name != "finished"}))
         different = [name for name in _COUNTED if getattr(seen, name) != getattr(attempt, name)]
-        if "finished" in different and attempt.finished:  # by its done marker; the line was never written
+        if (
+            "finished" in different and attempt.finished
+        ):  # known by the done marker; the journal's line was never written
             different.remove("finished")
         if different:
             pairs = ", ".join(f"{name} {getattr(attempt, name)} and {getattr(seen, name)}" for name in different)
@@ -156,7 +161,10 @@ def _spent(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str]) -
 
 
 def _differences(run: RunRecord, attempt: AttemptRecord, started: Mapping[int, Mapping[str, Any]]) -> Iterator[Finding]:
-    """What an attempt runs with, other than the one whose checkpoint it began from: `started` has both."""
+    """Yield the versions and process count that differ from the attempt whose checkpoint this one began from.
+
+    `started` has both attempts' values, by generation.
+    """
     before, now = started.get(attempt.resumed_generation, {}), started[attempt.generation or 0]
     changed = [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
     if changed:
@@ -179,7 +187,7 @@ def _next_pass(where: Sequence[str]) -> str:
 def _compare(
     run: RunRecord, derived: Sequence[Charge], kept: Sequence[Charge], where: Sequence[str]
 ) -> Iterator[Finding]:
-    """Each charge follows from the journals, and nothing else is charged."""
+    """Yield each charge that differs from the one that follows from the journals."""
     wanted = {(charge.attempt_id, charge.kind): charge for charge in derived}
     there = {(charge.attempt_id, charge.kind): charge for charge in kept}
     for key in sorted(wanted.keys() | there.keys()):
@@ -228,7 +236,7 @@ def _strangers(names: set[str], checkpoints: Path, where: Sequence[str]) -> Iter
 
 
 def foreign(name: str, root: Path) -> Finding:
-    """A run directory of somebody else's."""
+    """Return the finding that another user owns a run directory."""
     owner, me = root.stat().st_uid, os.getuid()
     what = f"{root} belongs to user {owner}, and this is user {me}: nothing in it is believed"
     return Finding("error", name, what, "copy it as yourself, or have it given to you")

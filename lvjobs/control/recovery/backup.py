@@ -1,4 +1,4 @@
-"""What runs.db knows of a run, kept in its directory: so that the ledger can be made anew where it is lost."""
+"""The backup records: what runs.db knows of a run, kept in its directory, so that a lost ledger can be rebuilt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ _KEY = "memos"
 
 
 class MemoKeeper:
-    """Writes memos, and only those that say something new. One for each session."""
+    """A writer of backup records that skips unchanged ones. Each session has its own."""
 
     def __init__(self, layout: StudyLayout) -> None:
         self._layout = layout
         self._kept: dict[str, str] = {}
 
     def __call__(self, memos: Sequence[Memo]) -> None:
-        """Keep these.
+        """Write these backup records into their run directories.
 
         Raises:
             LvjobsError: one cannot be written. runs.db has it; nothing that was to follow has been done.
@@ -34,7 +34,7 @@ class MemoKeeper:
                 path, text = self._layout.run(memo.run.name).memo, memo.to_json()
                 if self._known(memo.run.id, path) != text and path.parent.is_dir():
                     news[path] = told[memo.run.id] = text
-            write_many(news, durable=False)  # runs.db is; these are copies for when it is lost
+            write_many(news, durable=False)  # runs.db is durable; these are copies for when it is lost
         except OSError as error:
             path = next(iter(news), self._layout.checkpoints)
             raise LvjobsError(
@@ -53,17 +53,17 @@ class MemoKeeper:
 
 
 def catch_up(transaction: Transaction) -> None:
-    """Once a ledger: runs that an earlier release declared get their memos too."""
+    """Mark all runs for a backup record, once per ledger: an earlier release wrote none."""
     if transaction.setting(_KEY) is None:
         transaction.set_setting(_KEY, "1")
         transaction.touched.update(run.id for run in transaction.runs())
 
 
 def refuse_lost(study: StudyContext) -> None:
-    """Refuse to begin a ledger beside runs that it would know nothing of: they would be submitted twice.
+    """Refuse to begin a ledger beside runs that it would not know: they would be submitted twice.
 
     Raises:
-        UsageError: runs.db is gone (or empty), and run directories are there.
+        UsageError: runs.db is missing (or empty), and there are run directories.
     """
     layout = study.layout
     if layout.database.exists() and layout.database.stat().st_size:

@@ -1,4 +1,4 @@
-"""`lvjobs ledger check`: the file, what it says against what lies beside it, and where it lies."""
+"""`lvjobs ledger check`: the ledger's file, its rows compared with the run directories, and its file system."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -25,12 +25,12 @@ from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 
 _LAB = "lab"
-"""All of whose nodes are this machine."""
+"""The profile of the private cluster that runs on this machine."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was looked at, and what was found. `facts`: how many rows there are, and FLOPs spent; empty if unread."""
+    """The result of a check. `facts`: the number of rows, and the FLOPs spent; empty if they were not read."""
 
     storage: Storage
     sound: Soundness
@@ -39,11 +39,11 @@ class Checked:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing is wrong. Notes are nothing wrong."""
+        """Return whether there is no error. Notes are not errors."""
         return not any(finding.level == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it (docs/json.md)."""
+        """Return the JSON form (docs/json.md)."""
         return {
             "fine": self.is_fine,
             "revision": self.sound.revision,
@@ -54,11 +54,11 @@ class Checked:
 
 
 def check(study: StudyContext, wait: float) -> Checked:
-    """Check everything, and change nothing. Waits `wait` seconds for another process to end its pass.
+    """Check everything, and change nothing. Wait `wait` seconds for another process to end its pass.
 
     Raises:
-        LeaseTaken: it did not.
-        UsageError: there is no ledger.
+        LeaseTaken: another process still holds the lease.
+        UsageError: there is no ledger, or the study directory cannot be written.
     """
     layout = study.layout
     refuse_lost(study)
@@ -114,12 +114,12 @@ def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Fin
 
 
 def is_elsewhere(profile: str) -> bool:
-    """Whether jobs of this profile run on other machines than this one."""
+    """Return whether jobs of this profile run on other machines than this one."""
     return profile not in (LOCAL, _LAB)
 
 
 def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:
-    """Where the study lies, and who may look into it."""
+    """Yield findings on the study's file system, and on its access permissions."""
     for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile), where=study.where):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
     yield from _open_to_others(study.layout)
@@ -137,7 +137,7 @@ def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
 
 
 def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:
-    """What the ledger's owner is `shown` adds up, exactly, to what the runs spent one by one."""
+    """Yield each sum of the shown budget statement that differs from its total, or from the runs' own sums."""
     kinds = ("useful", "replayed") + (("validation", "generation") if shown["counts_inference"] else ())
     parts = {"the kinds": sum(shown[kind] for kind in kinds), "the stages": sum(shown["by_stage"].values())}
     parts["the runs"] = sum(account.spent(books.terms) for account in books.accounts.values())

@@ -1,7 +1,7 @@
-"""The copy of a study gives up what belongs to its original: jobs, and what would start by itself.
+"""The disowning of jobs: the copy of a study gives up the original's jobs, and whatever would start by itself.
 
-Nothing is revoked or cancelled: the tokens are the original's, and its jobs train on. What the copied journals show was
-executed stays charged.
+Nothing is revoked or cancelled: the tokens belong to the original, and its jobs continue to train. Work that the copied
+journals show stays charged.
 """
 
 from collections.abc import Collection, Sequence
@@ -33,7 +33,7 @@ class Stake:
 
     @property
     def is_any(self) -> bool:
-        """Whether there is anything."""
+        """Return whether any count is above 0."""
         return bool(self.jobs or self.runs or self.stages)
 
     def __str__(self) -> str:
@@ -57,9 +57,9 @@ def _starts_by_itself(run: RunRecord) -> bool:
 
 
 def disown(transaction: Transaction, study: StudyContext, original: str, now: float) -> Stake:
-    """Settle all submissions, pause what is open, stop stages and the driver. Returns the counts of what was given up.
+    """Settle all submissions, pause open runs, stop stages and the driver. Return the counts of what was given up.
 
-    `original` is the path of the study that was copied.
+    `original` is the path of the study that was copied. `now` is in seconds since the epoch.
     """
     stake = stake_of(transaction)
     members = transaction.members()
@@ -82,7 +82,7 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
     known = transaction.attempts([run.id])
     try:
         if read_done(files) is not None:
-            return  # the next pass completes it: its job has nothing more to do
+            return  # the next pass completes the run: its job has nothing left to do
         attempts: Sequence[AttemptRecord] = read_attempts(run.id, known, files, (now, now))[0]
     except (OSError, ValueError, TypeError):  # the next pass reports what cannot be read
         attempts = known
@@ -106,7 +106,7 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
 
 
 def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
-    """Return the attempt as it ended for the copy: without a charge for steps that its journal does not show."""
+    """Return the attempt with its end for the copy. It causes no charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
     death = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")

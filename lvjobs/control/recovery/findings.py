@@ -1,4 +1,4 @@
-"""What `lvjobs ledger check` and `lvjobs doctor` have to say: a fact, and what to do about it."""
+"""The findings of `lvjobs ledger check` and `lvjobs doctor`: each is a fact and a remedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +8,10 @@ Level = Literal["error", "note", "fine"]
 
 @dataclass(frozen=True)
 class Finding:
-    """`error`: something is not as it should be, and the check fails. `note`: something to know. `fine`: it is.
+    """One fact that a check found, with its level.
 
-    `subject` is what was looked at: a run's name, `runs.db`, `storage`. `remedy` is what to do, empty where nothing is
-    to be done.
+    `error`: something is wrong, and the check fails. `note`: information. `fine`: nothing is wrong. `subject` is what
+    was checked: a run's name, `runs.db`, `storage`. `remedy` is empty if there is nothing to do.
     """
 
     level: Level

@@ -1,7 +1,8 @@
 """The study's place: whether its directory was moved or copied since the last command.
 
-Two directories with the same submission tokens would both follow the same jobs. The journals of a copy stand still: it
-would call the jobs hung and cancel them. So a study records where it lives, and each command that opens it compares.
+Two directories with the same submission tokens would both follow the same jobs. The journals in a copy do not grow, so
+the copy would report the jobs as hung and cancel them. Therefore a study records its directory, and each command that
+opens the study compares.
 """
 
 import os
@@ -30,11 +31,11 @@ _SETTING = "place"
 
 
 class PlaceUnclear(UsageError):
-    """The study is not where it was, and only the user knows whether it was moved or copied."""
+    """The error that a study is not in its recorded place, and only the user knows whether it was moved or copied."""
 
 
 class StudyOrigin(str, Enum):
-    """What became of the study since its place was recorded."""
+    """The relation of an opened study to its recorded place."""
 
     HERE = "here"
     MOVED = "moved"
@@ -43,17 +44,18 @@ class StudyOrigin(str, Enum):
 
 
 def judge(recorded: StudyLocation, here: StudyLocation) -> StudyOrigin:
-    """Compare the recorded place with the directory that the study was opened in.
+    """Compare the recorded place with the directory in which the study was opened (`here`).
 
-    The same path is the same place, whatever the inode: a backup was restored there, or another host mounts it with
-    other numbers. So is the same directory under another name. The original of a copy is known by its own record.
+    The same path is the same place even with another inode: a backup was restored there, or another host mounts it with
+    other numbers. The same directory under another name is the same place too. A copy is recognized by the place that
+    its original records for itself.
     """
     names = [name for name in (recorded.path, *recorded.former) if name != here.path]
     if recorded.path == here.path or any(_is_same_directory(name, here.path) for name in names):
         return StudyOrigin.HERE
     if any(_lives_at(recorded.study, name) for name in names):
         return StudyOrigin.COPIED
-    # The root of a file system has the same inode number on many of them.
+    # The roots of many file systems have the same inode number.
     is_root = recorded.device != here.device and os.path.ismount(here.path)
     if recorded.inode == here.inode and not is_root:
         return StudyOrigin.HERE if here.path in recorded.former else StudyOrigin.MOVED
@@ -63,31 +65,31 @@ def judge(recorded: StudyLocation, here: StudyLocation) -> StudyOrigin:
 def _is_same_directory(one: str, other: str) -> bool:
     try:
         return Path(one).samefile(other)
-    except OSError:  # it is gone, or cannot be seen from here
+    except OSError:  # it is missing, or not visible from here
         return False
 
 
 def _lives_at(study: str, path: str) -> bool:
-    """Whether the study with this id lives at `path`, by its own record there."""
+    """Return whether the study with this id is at `path`, by the record there."""
     found = read_place(StudyLayout(Path(path)))
     return found is not None and (found.study, found.path) == (study, path)
 
 
 def read_place(layout: StudyLayout) -> StudyLocation | None:
-    """Return the place that is kept beside runs.db, None where it is missing or cannot be read."""
+    """Return the place that is kept beside runs.db; None if it is missing or cannot be read."""
     with suppress(OSError, ValueError):
         return parse_place(layout.place.read_text(encoding="utf-8"))
     return None
 
 
 def recorded_place(transaction: Transaction) -> StudyLocation | None:
-    """Return the study's recorded place, None in a ledger that no release with this record has opened."""
+    """Return the study's recorded place; None in a ledger that only releases without this record have opened."""
     text = transaction.setting(_SETTING)
     return None if text is None else parse_place(text)
 
 
 def restore_place(transaction: Transaction, layout: StudyLayout) -> None:
-    """Give a ledger that is made anew the place that the lost one had: the directory may be a copy."""
+    """Record in a rebuilt ledger the place that the lost one had: the directory may be a copy."""
     found = read_place(layout)
     if found is not None:
         transaction.set_setting(_SETTING, found.to_json())
@@ -101,16 +103,16 @@ def keep_place(layout: StudyLayout, recorded: StudyLocation | None) -> None:
 
 @dataclass(frozen=True)
 class Arrival:
-    """What opening a study in another place did, a line each; `left` is the root that a moved study was in."""
+    """The lines on what opening a study in another place did. `left` is the directory that a moved study was in."""
 
     news: Sequence[str] = ()
     left: str = ""
 
 
 def arrive(transaction: Transaction, study: StudyContext, now: float, answer: StudyOrigin | None = None) -> Arrival:
-    """Record where the study lives; disown the original's jobs in a copy.
+    """Record the study's place, translate the paths of a moved or copied study, and disown a copy's jobs.
 
-    `answer` is the user's word on a place that is unclear: MOVED or COPIED.
+    `answer` is the user's answer for a place that is unclear: MOVED or COPIED. `now` is in seconds since the epoch.
 
     Raises:
         PlaceUnclear: the user has to answer first.
@@ -148,7 +150,7 @@ def arrive(transaction: Transaction, study: StudyContext, now: float, answer: St
 
 
 def other_place(transaction: Transaction, study: StudyContext) -> Iterator[Finding]:
-    """Yield a note where the study is not in its recorded place."""
+    """Yield a note if the study is not in its recorded place."""
     recorded = recorded_place(transaction)
     verdict = StudyOrigin.HERE if recorded is None else judge(recorded, _place_of(study.root))
     status = remedies.STATUS(*study.where)

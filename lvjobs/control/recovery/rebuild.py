@@ -1,7 +1,7 @@
-"""`lvjobs ledger rebuild`: runs.db made anew from the run directories, and from what the scheduler has of their jobs.
+"""`lvjobs ledger rebuild`: runs.db made anew from the run directories, and from the scheduler's records of their jobs.
 
-Nothing is submitted, revoked or cancelled here. What was submitted and has not ended is followed again by the next
-pass, under the token that it was submitted with; where the scheduler has never heard of it, that pass submits it anew.
+Nothing is submitted, revoked or cancelled here. The next pass follows the jobs that have not ended, under the tokens
+with which they were submitted. If the scheduler does not know a job, that pass submits the run again.
 """
 
 import time
@@ -38,7 +38,7 @@ from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """How it went. `lost` is what could not be restored, in words; `aside` where the old ledger lies now."""
+    """The result of a rebuild. `lost` are lines on what was not restored; `aside` are the paths of the old ledger."""
 
     runs: int = 0
     attempts: int = 0
@@ -48,17 +48,19 @@ class Rebuilt:
     aside: Sequence[Path] = field(default=())
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it (docs/json.md)."""
+        """Return the JSON form (docs/json.md)."""
         counts = {"runs": self.runs, "attempts": self.attempts, "jobs": self.jobs}
         return {**counts, "lost": list(self.lost), "notes": list(self.notes), "aside": [str(p) for p in self.aside]}
 
 
 def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
-    """Make the ledger anew. `aside`: a ledger that is there is renamed, else it is left alone.
+    """Make the ledger anew from the run directories. `aside`: rename an existing ledger first.
+
+    `wait` is how many seconds to wait for the lease. `now` is in seconds since the epoch.
 
     Raises:
-        UsageError: a ledger is there, or no run directory.
-        LeaseTaken: another process makes a pass.
+        UsageError: there is a ledger and `aside` is not set, or there is no run directory.
+        LeaseTaken: another process holds the lease for longer than `wait` seconds.
     """
     path = study.layout.database
     with held_study(study, wait=wait) as lease:
@@ -106,7 +108,7 @@ def _remove(path: Path) -> None:
 
 
 def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list[str]]:
-    """The runs, in the order that they were declared; and the directories that were passed over, in words."""
+    """Return the runs in the order of their declaration, and lines on the directories that were skipped."""
     layout = study.layout
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
     sent: dict[str, list[SentJob]] = defaultdict(list)
@@ -134,7 +136,7 @@ def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list
 
 
 def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
-    """Each run once, and no attempt's id twice: a ledger has both for keys."""
+    """Yield each run once, and no attempt's id twice: both are keys of the ledger. Add other directories to `lost`."""
     runs: set[str] = set()
     ids: set[int] = set()
     for each in found:
@@ -150,7 +152,7 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
 def _ask(
     study: StudyContext, found: Sequence[Recovered], factory: ClusterFactory
 ) -> tuple[Mapping[str, Snapshot], list[str]]:
-    """What the schedulers have of jobs under our tokens, and what is wrong with a scheduler that does not answer."""
+    """Return the schedulers' records of jobs with this study's tokens, and lines on schedulers that do not answer."""
     members = [member for each in found for member in each.memo.members if member.state is not MemberState.SETTLED]
     tokens = {member.token for member in members}
     submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
@@ -163,7 +165,7 @@ def _ask(
 
 
 def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:
-    """Write all rows; returns how many attempts there are."""
+    """Write all rows, and return the number of attempts."""
     jobs: dict[str, str] = {}
     for snapshot in snapshots.values():
         for job in (*(snapshot.history or ()), *(snapshot.queue or ())):
@@ -201,7 +203,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
 
 
 def _of_the_study(study: StudyContext, found: Sequence[Recovered]) -> Iterator[str]:
-    """What no run directory tells of, as far as this study had it."""
+    """Yield lines on what no run directory records, as far as this study had it."""
     stages = {stage for each in found for stage in each.memo.cells} | {each.run.stage for each in found}
     for stage in study.config.stage:
         if stage.name in stages:

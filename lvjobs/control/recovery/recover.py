@@ -1,4 +1,4 @@
-"""What a run directory tells of its run: the rows that a lost ledger had of it, and what of them it cannot tell."""
+"""The recovery of one run from its directory: the rows that a lost ledger had, and what cannot be restored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,24 +27,25 @@ Code: TypeAlias = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Recovered:
-    """One run's rows. `lost`: what of them is a guess, or is missing, in words."""
+    """One run's rows. `lost` are lines on what is guessed or missing."""
 
     memo: Memo
     lost: Sequence[str] = ()
 
     @property
     def run(self) -> RunRecord:
-        """The run."""
+        """Return the run."""
         return self.memo.run
 
 
 def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code: Code, now: float) -> Recovered:
-    """Read a run directory. `sent` are submissions that name it.
+    """Read a run directory. `sent` are the submissions that name it.
 
-    `code` gives the snapshot of a task's code as it is now, for a run that does not tell which was its own.
+    `code` returns the name of a snapshot of a task's code as it is now, for a run whose own snapshot is not recorded.
+    `now` is in seconds since the epoch.
 
     Raises:
-        LvjobsError: it is no run directory that can be read; the message says why.
+        LvjobsError: the run directory cannot be read, or is a copy of another run's. The message names the reason.
     """
     try:
         found = RunFile.read(files.config)
@@ -84,7 +85,7 @@ def _journal(files: RunLayout, generation: int) -> bytes:
 
 
 def _told(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
-    """An attempt by its journal, and by what passes concluded of it."""
+    """Return an attempt as its journal shows it, with what passes concluded about it."""
     seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
     own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
     kept = {key: getattr(attempt, key) for key in own}
@@ -101,7 +102,7 @@ def _memo(
     code: Code,
 ) -> tuple[Memo, list[str]]:
     values = found.config.model_dump(mode="json")
-    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # torn as the machine lost its power: none
+    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
         memo = parse_memo(files.memo.read_text(encoding="utf-8"), values)
         if memo.run.id == found.id:
             return memo, []
@@ -116,7 +117,7 @@ def _guess(
     sent: Sequence[SentJob],
     code: Code,
 ) -> tuple[Memo, list[str]]:
-    """The rows of a run whose directory an earlier release made: it says less, and the rest is as study.toml has it."""
+    """Return the rows of a run without a backup record (an earlier release made it). study.toml supplies the rest."""
     made = files.config.stat().st_mtime
     submissions, members = _submissions(files, found.id, config, claims, sent)
     live = any(member.state is MemberState.LIVE for member in members)
@@ -150,7 +151,10 @@ def _guess(
 def _submissions(
     files: RunLayout, run_id: str, config: StudyConfig, claims: Mapping[int, Claim], sent: Sequence[SentJob]
 ) -> tuple[list[SubmissionRecord], list[Member]]:
-    """Those that its claims and `sent` tell of, oldest first. All but the newest that may train it are over."""
+    """Return the submissions that the claims and `sent` show, those of `sent` first, oldest first, and their members.
+
+    Of the submissions that are not revoked, the last one is live, and the others are settled.
+    """
     seen: dict[str, SubmissionRecord] = {}
     places: dict[str, int] = {}
     made = files.config.stat().st_mtime

@@ -1,4 +1,4 @@
-"""Paths of a study that was moved or copied: those that led into it lead into the directory where it lives now."""
+"""The paths of a study that was moved or copied: paths into its old directory become paths into the new one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,17 +12,18 @@ from lvjobs.study.config import StudyContext
 
 
 def relocate(transaction: Transaction, study: StudyContext, former: Path) -> int:
-    """Let the paths of runs and of requested stages lead into the study as it lies now.
+    """Translate the paths of runs and of requested stages into the study's present directory.
 
-    A run keeps its fingerprint, which is of the configuration that it was declared with. Harmless when done twice.
+    A run keeps its fingerprint, which is that of the configuration with which it was declared. A second call changes
+    nothing.
 
     Args:
-        transaction: Of the study's ledger.
-        study: The study, where it is now.
-        former: The directory in which it was before.
+        transaction: A transaction of the study's ledger.
+        study: The study in its present directory.
+        former: The study's former directory.
 
     Returns:
-        How many runs were changed.
+        The number of changed runs.
     """
     runs = [(run, _moved(run, former, study.root)) for run in transaction.runs()]
     moved = [new for run, new in runs if new != run]
