@@ -23,7 +23,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
-"""The types of weights of which each element is a parameter; in others, an element holds several, packed."""
+"""The types of weights whose elements are single parameters; in others, an element holds several, packed."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from lvjobs.forecasting.codec import Floats
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 MEDIANS = ("mae", "mse", "rmse")
-"""The metrics of which the median over systems is given."""
+"""The metrics whose median over systems is given."""
 _NOTHING, _ZERO = 1e-12, 1e-100
 _BLOCK = 100
 """The number of resamples drawn at once, so that many systems fit into memory."""

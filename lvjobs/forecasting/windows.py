@@ -57,7 +57,7 @@ class Windows:
 
 
 def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
-    """Return windows of those rows of ids, of which the first `unlearnt` tokens are context only."""
+    """Return windows of those rows of ids; the first `unlearnt` tokens of each are context only."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
     attention, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
     for index, (row, context) in enumerate(zip(rows, unlearnt, strict=True)):

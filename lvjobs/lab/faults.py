@@ -141,7 +141,7 @@ def thaw(layout: Layout) -> None:
 
 
 def kill_controller(layout: Layout) -> None:
-    """Kill the controller with SIGKILL; jobs run on, and nobody watches them."""
+    """Kill the controller with SIGKILL; jobs run on without supervision."""
     process = daemon_process(layout, "slurmctld")
     helpers = process.children() if process else []  # slurmscriptd, which ends by itself when its parent is gone
     stop_daemons(layout, ["slurmctld"], first=signal.SIGKILL)

@@ -106,7 +106,7 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
 
 
 def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Join the reasons of evaluations, each of which waits for another run: the run's name does not matter."""
+    """Join the reasons of evaluations that wait for other runs: the names of those runs do not matter."""
     awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
     if len(awaiting) > 1:
         runs = [run for key in awaiting for run in found.pop(key)]

@@ -175,7 +175,7 @@ class Attempt:
         return path
 
     def may_begin(self) -> bool:
-        """Return whether any allowance is left, or the run need not stop. The caller asks before it loads anything."""
+        """Return whether any allowance is left, or the run need not stop. This is called before anything is loaded."""
         return not self._purse.is_empty(0) or not self.must_leave()
 
     def should_stop(self) -> bool:

@@ -185,4 +185,4 @@ def _tell_of(child: _Child, code: int) -> None:
 
 def _say(text: str) -> None:
     sys.stdout.write(f"lvjobs pack: {text}\n")
-    sys.stdout.flush()  # somebody may follow the log
+    sys.stdout.flush()  # a log may be followed while it grows

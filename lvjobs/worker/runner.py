@@ -42,7 +42,7 @@ _TRACEBACK_LIMIT = 20_000
 
 def _say(text: str) -> None:
     sys.stdout.write(f"lvjobs worker: {text}\n")
-    sys.stdout.flush()  # somebody may follow the log
+    sys.stdout.flush()  # a log may be followed while it grows
 
 
 def _complain(text: str) -> None:

@@ -55,7 +55,7 @@ _BRIGHT = 190.0
 
 
 def line_keys(names: Sequence[str]) -> list[Key]:
-    """Return entries for lines of equal rank, all different as long as looks are left."""
+    """Return entries for lines of equal rank. No two are alike until all combinations of colour and dash are used."""
     colours = len(PALETTE)
     return [Key(name, PALETTE[n % colours], DASHES[(n + n // colours) % len(DASHES)]) for n, name in enumerate(names)]
 

@@ -114,5 +114,5 @@ def _own(name: str) -> str:
 
 
 def _allowed(script: str) -> str:
-    """Return the entry of the page's security policy that allows the script; other scripts and all networks are denied."""
+    """Return the entry of the security policy that allows the page's script; other scripts and networks are denied."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
