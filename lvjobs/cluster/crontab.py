@@ -18,7 +18,7 @@ _NONE_YET = ("no crontab for", "no scrontab for")
 
 
 def install(program: str, name: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
-    """Put `lines` into the table, in place of those of the same `name`. `where`: see `Study.where`.
+    """Put `lines` into the table, in place of those of the same `name`. `where`: see `StudyContext.where`.
 
     Raises:
         ClusterError: the program is not offered here, or refused the table.

@@ -2,8 +2,7 @@
 
 `loop` makes a reconcile pass: observe, classify, decide, act, under the study's lease (`session`). It leaves a summary
 (`summary`, written by `summary_file`) for commands that make no pass. `backends` says which cluster backend a profile
-means. The packages below import only in this direction, from the top
-down; `tests/unit/test_architecture.py` holds it:
+means. The packages below import only in this direction, from the top down; `tests/unit/test_architecture.py` holds it:
 
     loop
     planning, inspect        what will happen; what happened and why

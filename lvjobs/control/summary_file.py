@@ -39,7 +39,7 @@ def write_summary(path: Path, summary: Mapping[str, Any], mark: tuple[int, str])
 
 
 def read_summary(path: Path, where: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Return the last pass's summary, or None when no pass was ever made. `where`: see `Study.where`."""
+    """Return the last pass's summary, or None when no pass was ever made. `where`: see `StudyContext.where`."""
     for _ in range(2):  # a pass may write both between the two looks
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

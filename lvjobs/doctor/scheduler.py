@@ -13,7 +13,7 @@ _DEPENDENT = "account, partition, QOS, limits and preemption were not looked at"
 
 
 def check_slurm(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
-    """Yield whether slurmctld answers, and is new enough. `typed`: see `Asked`; `where`: see `Study.where`."""
+    """Yield whether slurmctld answers, and is new enough. `typed`: see `Asked`; `where`: see `StudyContext.where`."""
     missing = [name for name in ("sbatch", "srun", "scontrol", "squeue", "scancel") if name in facts.replies.missing]
     if missing:
         yield error(
@@ -58,7 +58,7 @@ def _unheard(reply: Reply, typed: Sequence[str]) -> Diagnosis:
 
 
 def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
-    """Yield whether ended jobs can be looked up. `typed`: see `Asked`; `where`: see `Study.where`."""
+    """Yield whether ended jobs can be looked up. `typed`: see `Asked`; `where`: see `StudyContext.where`."""
     if not facts.is_heard:
         return
     age = facts.config.get("MinJobAge", "").removesuffix("sec").strip()

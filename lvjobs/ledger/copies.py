@@ -60,7 +60,7 @@ def _one(connection: sqlite3.Connection, query: str) -> str | None:
 
 
 def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
-    """Copy the ledger to `target`, whole, checked and durable. `where`: see `Study.where`.
+    """Copy the ledger to `target`, whole, checked and durable. `where`: see `StudyContext.where`.
 
     Raises:
         UsageError: there is something at `target` already, or it cannot be written.

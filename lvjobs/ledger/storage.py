@@ -94,7 +94,7 @@ class Concern:
 def concerns(storage: Storage, *, on_slurm: bool, where: Sequence[str] = ()) -> Iterator[Concern]:
     """Yield what a user should know of it, for jobs on other machines (`on_slurm`) or on this one. Pure.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
     """
     if storage.read_only:
         yield Concern(

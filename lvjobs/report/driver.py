@@ -9,7 +9,8 @@ from lvjobs import remedies
 def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
     """Return the lines that `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
 
-    `jobs` has a line for each of the driver's jobs. `now` is in seconds since the epoch. `where`: see `Study.where`.
+    `jobs` has a line for each of the driver's jobs. `now` is in seconds since the epoch. `where`: see
+    `StudyContext.where`.
     """
     lines = [f"driver: {job}" for job in jobs]
     if shown["jobs"] is None:

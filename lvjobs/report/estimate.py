@@ -21,7 +21,7 @@ _TEN = 10
 def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, *, where: Sequence[str] = ()) -> None:
     """Print FLOPs of training alone, then of all, by each convention; time and disk space; and whether it fits.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
     """
     console = console or new_console()
     conventions: Sequence[str] = estimate["conventions"]
@@ -128,7 +128,7 @@ def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
-    """Yield whether it fits, and if not, why not, one sentence each. `where`: see `Study.where`."""
+    """Yield whether it fits, and if not, why not, one sentence each. `where`: see `StudyContext.where`."""
     spent, reserved, limit, free = (estimate[key] for key in ("spent", "reserved", "limit", "free"))
     runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
     yield ""
@@ -163,7 +163,7 @@ def _point(values: Mapping[str, Any]) -> str:
 
 
 def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
-    """Return in one line why none of it may start; empty if all of it fits. `where`: see `Study.where`."""
+    """Return in one line why none of it may start; empty if all of it fits. `where`: see `StudyContext.where`."""
     if estimate["fits"]:
         return ""
     under = f"under the {estimate['convention']} convention"

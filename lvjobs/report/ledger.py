@@ -30,7 +30,7 @@ def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
 
 
 def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
-    """Yield what was restored, then what was not. `where`: see `Study.where`."""
+    """Yield what was restored, then what was not. `where`: see `StudyContext.where`."""
     for path in made["aside"]:
         yield f"put aside: {path}"
     rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"

@@ -9,7 +9,7 @@ from lvjobs import remedies
 def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
     """Yield what requeue, preemption and accounting mean at this site, one line each.
 
-    `site` has the fields of `cluster.Site`. `where`: see `Study.where`.
+    `site` has the fields of `cluster.Site`. `where`: see `StudyContext.where`.
     """
     mode = site["preempt_mode"]
     if mode in (None, "off"):

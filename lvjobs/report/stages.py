@@ -75,7 +75,7 @@ def _at_once(search: Search) -> str:
 
 
 def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
-    """Print a stage's candidates, the best first; and why the winner won. `where`: see `Study.where`."""
+    """Print a stage's candidates, the best first; and why the winner won. `where`: see `StudyContext.where`."""
     console = new_console()
     has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")

@@ -65,7 +65,7 @@ def print_status(
 ) -> None:
     """Print a study's state from a pass's summary. `whole`: every run; else as many as fit the terminal.
 
-    `begin` and `where`: see `Study.begin` and `Study.where`.
+    `begin` and `where`: see `StudyContext.begin` and `StudyContext.where`.
     """
     console, every = console or new_console(), remedies.STATUS_ALL(*where)
     for part in render_status(summary, console, None if whole else console.height, begin, where):

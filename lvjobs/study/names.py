@@ -12,7 +12,7 @@ _SHOWN = 4
 def find_name(typed: str, names: Collection[str], where: Sequence[str] = ()) -> str:
     """The one of `names` that is meant: `base`, `14e5` and `s0-14e5` all say `base-r4-lr1e-05-c512-s0-14e5`.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
 
     Raises:
         UsageError: none is, or several may be.

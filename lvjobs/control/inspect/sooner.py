@@ -119,7 +119,7 @@ def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Altern
 def waiting_rows(
     summary: Mapping[str, Any], names: Sequence[str], where: Sequence[str] = ()
 ) -> list[Mapping[str, Any]]:
-    """The runs (all, where none is named) whose jobs wait in the queue. `where`: see `Study.where`.
+    """The runs (all, where none is named) whose jobs wait in the queue. `where`: see `StudyContext.where`.
 
     Raises:
         UsageError: one that is named is none of them.

@@ -217,7 +217,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
 def _remedies(
     run: RunRecord, row: Mapping[str, Any], died: AttemptRecord | None, where: Sequence[str], *, has_log: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what to type, and what for. `where`: see `Study.where`."""
+    """Yield what to type, and what for. `where`: see `StudyContext.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"

@@ -1,4 +1,4 @@
-"""Act: write what was decided in one transaction, then touch the cluster. Each step may be repeated after a crash."""
+"""The execution of actions: one ledger transaction first, then the cluster. Steps may be repeated after a crash."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ from lvjobs.study.current import typed_over
 from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
 _MOST_EVENTS = 10_000
-"""Of a run, among which one is looked for that was reported before."""
+"""The number of a run's events that are searched for an earlier one with the same text."""
 
 
 def act(
@@ -57,10 +57,17 @@ def act(
     loads: Mapping[str, Load | None] | None = None,
     unusable: Mapping[str, ProfileError] | None = None,
 ) -> list[str]:
-    """Do it; returns what was done, in words, a line each.
+    """Carry out the actions. Return one line for each thing that was done.
 
-    `clusters` maps profile names and backends to clusters, `unusable` the profiles that make none to the reasons;
-    `loads` are how full each backend's queue was.
+    Args:
+        actions: What was decided, of all runs.
+        study: The study.
+        ledger: Its ledger.
+        clusters: The clusters by profile name and by backend.
+        terms: The prices and the limit of the budget.
+        now: The time of the pass, in seconds since the epoch.
+        loads: The load of each backend's queue as observed; None where it is unknown.
+        unusable: The profiles that give no cluster, with the reasons. Their runs are not submitted.
     """
     runs, told = _write(actions, study, ledger, now)
     told += _touch(actions, ledger, clusters, runs, now)
@@ -73,7 +80,7 @@ def _write(
 ) -> tuple[dict[str, RunRecord], list[str]]:
     told: list[str] = []
     with ledger.transaction() as transaction:
-        runs = {run.id: run for run in transaction.unclosed()}  # whatever a pass decides is of these
+        runs = {run.id: run for run in transaction.unclosed()}  # a pass decides about no other runs
         saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
         transaction.save_attempts([attempt for attempt in saved if attempt.id])
         latest = {attempt.run_id: attempt.id for attempt in saved}
@@ -86,9 +93,9 @@ def _write(
         charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
         transaction.replace_charges_of(charges)
         _close_accounts(transaction, runs)
-        # Before the commit: what the ledger calls revoked, no worker may train, whenever this process should die.
+        # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
         _revoke(actions, study, runs)
-    for action in actions:  # after it: no worker may spend what the ledger did not reserve
+    for action in actions:  # after the commit: no worker may spend what the ledger did not reserve
         if isinstance(action, Reserve):
             allow(study, {runs[action.run_id].name: action.work})
     return runs, list(dict.fromkeys(told))
@@ -102,7 +109,7 @@ def _write_one(
     now: float,
     latest: dict[str, int],
 ) -> Iterable[str]:
-    """Write it. `latest` are the ids of the attempts that are new or changed, the last one of each run."""
+    """Write one action. `latest` holds, for each run, the id of its last attempt that is new or changed."""
     if isinstance(action, SaveAttempt):
         if not action.attempt.id:
             latest[action.attempt.run_id] = transaction.add_attempt(action.attempt)
@@ -116,7 +123,7 @@ def _write_one(
             "resources": {**run.resources, **action.resources},
             "held_for": action.held_for,
         }
-        if action.resources:  # kept like what the user types: study.toml's value counts again once it is changed
+        if action.resources:  # kept like typed settings: they apply until study.toml changes the value
             file = file_of(study, run.stage)
             changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
         elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
@@ -147,7 +154,7 @@ def _write_one(
     elif isinstance(action, MarkMissing):
         transaction.update_member(action.token, action.run_id, missing_since=action.since)
     elif isinstance(action, Revoke):
-        # missing for the live run is not yet missing for good: its job is looked for anew, and cancelled if it comes
+        # The search for its job begins again: a job that appears later has to be cancelled.
         transaction.update_member(action.token, action.run_id, state=MemberState.REVOKED, missing_since=None)
     elif isinstance(action, Settle):
         transaction.update_member(action.token, action.run_id, state=MemberState.SETTLED)
@@ -159,18 +166,18 @@ def _write_one(
 
 
 def _renewed(run: RunRecord, study: StudyContext) -> tuple[dict[str, Any], str]:
-    """Return what study.toml changes of a run that was held; nothing, and why, where that no longer fits the run."""
+    """Return study.toml's changes to a run that was held; if they do not fit the run, no changes and the reason."""
     try:
         return changes_of(run, renewed(run, study)), ""
-    except UsageError as error:  # the user is not there to be asked, and what was submitted last did fit
+    except UsageError as error:  # the user is absent; the settings of the last submission did fit
         why = f"{error.problem}; {error.fix}" if isinstance(error, ProfileError) else str(error)
         return {}, f"keeps the settings of its last submission, for those of study.toml do not fit it: {why}"
 
 
 def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> None:
-    """What is over, or held until there are FLOPs, gives back what it did not spend.
+    """End the reservations of runs that are final, or held until FLOPs are free, once none of their jobs is left.
 
-    Once no job of it is left; but a completed run has its done marker, and whatever job it has spends nothing more.
+    A completed run does not wait for its job: its done marker is written, so the job spends nothing more.
     """
     spending = {member.run_id for member in transaction.members()}
     for run_id in transaction.reservations():
@@ -181,7 +188,7 @@ def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> 
 
 
 def _revoke(actions: Sequence[Action], study: StudyContext, runs: Mapping[str, RunRecord]) -> None:
-    """Tell the workers, where they look: durable before any other submission for the run goes out."""
+    """Write the revocation marks that workers read. They are durable before the run is submitted again."""
     for action in actions:
         if isinstance(action, Revoke):
             path = study.layout.run(runs[action.run_id].name).revoked / action.token
@@ -202,7 +209,7 @@ def _touch(
     for action in actions:
         if isinstance(action, CancelJob | Release | LiftHold | Extend):
             what = (type(action), action.job_id)
-            if what in done:  # of runs that share a job each asks for it
+            if what in done:  # each of the runs that share a job has the same action
                 continue
             done.add(what)
         if isinstance(action, CancelJob):
@@ -219,11 +226,11 @@ def _touch(
         try:
             call()
             text = f"{verb} job {action.job_id}"
-        except ClusterError as error:  # told and kept; the next pass finds the job as it is, and tries again
+        except ClusterError as error:  # reported and recorded; the next pass tries again
             text = f"not {verb} job {action.job_id}: {error}"
         with ledger.transaction() as transaction:
             last = transaction.events(action.run_id, limit=1)
-            if not last or last[-1].text != text:  # a job that takes its time is told to go in every pass
+            if not last or last[-1].text != text:  # every pass cancels a job that is slow to end
                 transaction.add_event(Event(now, "cluster", text, action.run_id))
         told.append(f"{runs[action.run_id].name}: {text}")
     return told
@@ -238,7 +245,7 @@ def _submit(
     terms: Terms,
     now: float,
 ) -> list[str]:
-    """Submit runs that have a job in common as one array, the oldest first, as far as there is room in the queue."""
+    """Submit runs that can share an array, the oldest first, as far as the queue has room."""
     wanted = {action.run_id for action in actions if isinstance(action, Submit)}
     if not wanted:
         return []
@@ -253,12 +260,12 @@ def _submit(
         if profile in unusable:
             wait(queue.ledger, group, f"not submitted: {unusable[profile].problem}; {unusable[profile].fix}")
             continue
-        if clusters[profile].absent:  # the runs stay due, for a pass on a host that reaches it
+        if clusters[profile].absent:  # the runs stay due until a pass on a host that reaches the cluster
             continue
         for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
             if sent.outcome is not SubmitOutcome.LIMITED:
                 told.append(_outcome(sent))
-            if sent.outcome is SubmitOutcome.UNCLEAR:  # until its token was looked up, nothing more goes there
+            if sent.outcome is SubmitOutcome.UNCLEAR:  # submit no more until a pass has searched for its token
                 return told
     return told
 

@@ -1,4 +1,4 @@
-"""What a pass can decide to do. Each is idempotent: done twice, it is done once."""
+"""The actions that a pass can decide on. Each is idempotent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,16 +11,17 @@ from lvjobs.study.words import Cause, HeldFor, RunState
 
 @dataclass(frozen=True)
 class SaveAttempt:
-    """Write what is known of an attempt now (a new one where its id is 0)."""
+    """A write of an attempt's row (a new row if its id is 0)."""
 
     attempt: AttemptRecord
 
 
 @dataclass(frozen=True)
 class SetRun:
-    """Change a run's state and what stands beside it.
+    """A change of a run's state and of the columns that explain it.
 
-    `note` is an event, in words. `death`: it follows from this end of the run's latest attempt, and `note` says how.
+    `not_before` is in seconds since the epoch. `note` is an event, in words. `death` is the end of the run's latest
+    attempt, if the change follows from it; `note` then says what follows.
     """
 
     run_id: str
@@ -35,13 +36,13 @@ class SetRun:
 
     @property
     def words(self) -> str:
-        """Return what is reported of it: the end of the attempt, and the note."""
+        """Return the text that reports the change: the end of the attempt, and the note."""
         return "; ".join(filter(None, (self.death.words if self.death else "", self.note)))
 
 
 @dataclass(frozen=True)
 class Reserve:
-    """Let the run execute `work` in all, counted from its beginning."""
+    """Permission for the run to execute `work` in all, counted from step 0."""
 
     run_id: str
     work: WorkCounts
@@ -49,21 +50,21 @@ class Reserve:
 
 @dataclass(frozen=True)
 class GiveBack:
-    """End the run's reservation: what it did not spend is free again."""
+    """The end of the run's reservation: the FLOPs that it did not spend are free again."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class Submit:
-    """Submit the run: it has no live submission."""
+    """The submission of a run that has no live submission."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class RecordEvent:
-    """Say something of the run, in words: once, however many passes find it so."""
+    """An event of the run, in words; recorded once, however many passes decide on it."""
 
     run_id: str
     text: str
@@ -71,7 +72,7 @@ class RecordEvent:
 
 @dataclass(frozen=True)
 class Adopt:
-    """A job was found by its token: it is the submission's."""
+    """The job id of a submission whose job was found by its token."""
 
     token: str
     job_id: str
@@ -79,7 +80,7 @@ class Adopt:
 
 @dataclass(frozen=True)
 class MarkMissing:
-    """Nobody knows the member's job (since `since`), or it was found again (None)."""
+    """The time since when the member's job is missing, in seconds since the epoch; None: it was found again."""
 
     token: str
     run_id: str
@@ -88,7 +89,7 @@ class MarkMissing:
 
 @dataclass(frozen=True)
 class Revoke:
-    """The member's job may train this run no more, whenever it should start; it is cancelled where it exists."""
+    """A ban on training this run by the member's job, whenever it starts; the job is cancelled if it exists."""
 
     token: str
     run_id: str
@@ -96,7 +97,7 @@ class Revoke:
 
 @dataclass(frozen=True)
 class Settle:
-    """The member's job is over: nothing more is expected of it. Its token is revoked all the same (phantom reruns)."""
+    """The end of a member: its job is over. A revoked token stays revoked, because Slurm may run a job again."""
 
     token: str
     run_id: str
@@ -104,7 +105,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class CancelJob:
-    """scancel."""
+    """The cancellation of a job, by scancel."""
 
     job_id: str
     run_id: str
@@ -113,7 +114,7 @@ class CancelJob:
 
 @dataclass(frozen=True)
 class Release:
-    """Release a job that Slurm holds after a failed launch."""
+    """The release of a job that Slurm holds after a failed launch."""
 
     job_id: str
     run_id: str
@@ -122,7 +123,7 @@ class Release:
 
 @dataclass(frozen=True)
 class LiftHold:
-    """Let a requeued job start before its begin time."""
+    """The end of a requeued job's wait for its begin time."""
 
     job_id: str
     run_id: str
@@ -133,7 +134,7 @@ class LiftHold:
 
 @dataclass(frozen=True)
 class Extend:
-    """Give a job that waits a longer time limit: the last was too short."""
+    """A longer time limit, `minutes`, for a job that waits, because the last limit was too short."""
 
     job_id: str
     run_id: str
@@ -143,7 +144,7 @@ class Extend:
 
 @dataclass(frozen=True)
 class AvoidNode:
-    """Put a node on the list of those that the study avoids; `reason` in words."""
+    """A node for the list of those that the study avoids; `reason` is in words."""
 
     node: str
     run_id: str

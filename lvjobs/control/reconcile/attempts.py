@@ -1,4 +1,4 @@
-"""A run's attempts while a pass decides about it: what the journals said, and the ends it concludes. Pure."""
+"""A run's attempts while a pass decides about the run: from its journals, with the ends that the pass adds. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,16 +28,19 @@ class Attempts:
 
     @property
     def current(self) -> AttemptRecord | None:
-        """The latest attempt, if it has not ended."""
+        """Return the latest attempt; None if it has ended or there is none."""
         return self._all[-1] if self._all and self._all[-1].cause is None else None
 
     @property
     def ended(self) -> list[AttemptRecord]:
-        """Those that have ended."""
+        """Return the attempts that have ended."""
         return [attempt for attempt in self._all if attempt.cause is not None]
 
     def learned(self) -> Iterator[SaveAttempt]:
-        """What is new of them: journal lines, ends, late rows of accounting, executions that claimed no generation."""
+        """Yield each attempt that is new or changed: by journal lines, an end, or a late row of accounting.
+
+        New attempts include executions that claimed no generation.
+        """
         for index in range(len(self._all)):
             attempt = self._accounted(index)
             known = index < len(self._view.attempts) and attempt is self._view.attempts[index]
@@ -45,7 +48,7 @@ class Attempts:
                 yield SaveAttempt(attempt)
 
     def close_followed(self) -> None:
-        """An attempt that a newer one or another submission follows is over for us, whatever its process still does."""
+        """End each attempt that a newer attempt or another submission follows, even if its process still runs."""
         live = self._view.live if self._view.done is None else None
         for index, attempt in enumerate(self._all):
             is_followed = attempt is not self._all[-1] or (live is not None and live.member.token != attempt.token)
@@ -53,32 +56,32 @@ class Attempts:
                 self._end(index, self._left_behind(index))
 
     def is_over(self, attempt: AttemptRecord, job: Job) -> bool:
-        """Whether a job that is back in the queue, or runs, has left this attempt behind.
+        """Return whether a job that waits or runs has left this attempt behind.
 
-        The queue was asked before the journals were read, so an attempt that is new to us may have begun after the
-        queue called its job pending: the restart count decides, and where there is none, the next pass does.
+        The queue was read before the journals, so a new attempt may have begun after the queue called its job pending.
+        The restart count decides; where there is none, the next pass decides.
         """
         if job.restart_count is not None:
             return job.restart_count > attempt.restart_count
         return attempt.id != 0 and job.is_pending
 
     def left_behind(self) -> Failure:
-        """How the latest attempt ended, whose job has gone on without it."""
+        """Return how the latest attempt ended, if its job continued without it."""
         return self._left_behind(len(self._all) - 1)
 
     def ended_with(self, job: Job) -> Failure:
-        """How the latest attempt ended, whose job ended in this way."""
+        """Return how the latest attempt ended, if its job ended as `job` shows."""
         index = len(self._all) - 1
         return classify(self._all[index], job, flag_is_stale=self._is_stale(index))
 
     def end(self, death: Failure, *, finished: bool = False) -> None:
-        """Conclude the latest attempt."""
+        """End the latest attempt with this cause; `finished`: it trained to the last step."""
         self._end(len(self._all) - 1, death)
         if finished:
             self._all[-1] = replace(self._all[-1], finished=True)
 
     def failed_node(self) -> str:
-        """Return the node of the last attempt that ended, unless accounting says that it ended otherwise."""
+        """Return the node of the last ended attempt; empty if accounting shows that no node failed."""
         last = self.ended[-1]
         row = execution(self._history(last), last.restart_count)
         if row is None:
@@ -86,7 +89,7 @@ class Attempts:
         return row.nodes if row.ending is Ending.NODE_FAILED else ""
 
     def add_unclaimed(self, live: MemberView, job: Job | None, death: Failure) -> None:
-        """An execution that claimed no generation is an attempt all the same: it counts, and `why` can tell of it."""
+        """Add an attempt for an execution that claimed no generation, so that it is counted and `why` can report it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
         self._all.append(
             AttemptRecord(
@@ -115,9 +118,10 @@ class Attempts:
         self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
 
     def _accounted(self, index: int) -> AttemptRecord:
-        """The attempt, once it has ended with what it held: as soon as accounting says so, which may be a later pass.
+        """Return the attempt with its allocated seconds and GPUs, if it has ended and accounting has its row.
 
-        An execution that failed to launch and was released goes on under the same count: its row is the last one's.
+        The row may come in a later pass. A job that failed to launch and was released keeps its restart count: the row
+        belongs to the last attempt with that count.
         """
         attempt = self._all[index]
         if attempt.cause is None or attempt.allocated_seconds is not None:
@@ -129,7 +133,7 @@ class Attempts:
             return attempt
         place = self._place(attempt)
         others = place is not None and place.pack is not None and place.sharing(attempt.restart_count) > 0
-        if attempt.generation is None and others:  # the runs that trained in the shared job held all of it
+        if attempt.generation is None and others:  # all seconds belong to the runs that trained in the shared job
             return replace(attempt, allocated_seconds=0.0, gpus=row.gpus)
         sharing = max(1, place.sharing(attempt.restart_count)) if place else 1
         return replace(attempt, allocated_seconds=row.elapsed / sharing, gpus=row.gpus, sharing=sharing)
@@ -143,7 +147,7 @@ class Attempts:
         return next((place for place in places if place.member.token == attempt.token), None)
 
     def _is_stale(self, index: int) -> bool:
-        """Whether an earlier run of the same job was killed at the end of its grace (its flag then sticks)."""
+        """Return whether an earlier execution of the job was killed at the end of its grace: Slurm keeps the flag."""
         token = self._all[index].token
         return any(
             earlier.token == token and earlier.cause is Cause.PREEMPTED and not earlier.leave_cause

@@ -1,8 +1,8 @@
-"""Why an attempt ended, and how we know. Pure.
+"""The cause of an attempt's end, and the evidence for it. Pure.
 
-The journal is the witness of what ran; Slurm's states are hints. A job whose grace once ran out keeps its flag, so its
-next run reads PREEMPTED however it ended: PREEMPTED alone proves nothing. Where the worker could not ask Slurm why it
-was signalled, its journal says `unknown`, and Slurm's word on that execution decides.
+The journal is the record of what ran; Slurm's states are hints. A job whose grace once ran out keeps its flag, and its
+next execution is reported as PREEMPTED however it ended. So PREEMPTED alone proves nothing. If the worker could not
+ask Slurm why it was signalled, its journal says `unknown`, and Slurm's state of that execution decides.
 """
 
 from collections.abc import Sequence
@@ -32,31 +32,33 @@ _TIME_LIMIT = ("SIGUSR2", "deadline", "")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended, and the evidence in words."""
+    """The cause of an attempt's end, and the evidence in words."""
 
     cause: Cause
     evidence: str
 
     @property
     def words(self) -> str:
-        """Return both."""
+        """Return the cause and the evidence, as one text."""
         return f"{self.cause.value}: {self.evidence}"
 
 
 def execution(history: Sequence[Job], restart_count: int) -> Job | None:
-    """What accounting says of the end of a job's run number `restart_count` (its rows are oldest first).
+    """Return accounting's row of a job's execution number `restart_count`; `history` has its rows, oldest first.
 
-    None where it says nothing of it, or, being late, that it still runs.
+    None if accounting has no such row, or is late and shows the execution as running.
     """
     row = history[restart_count] if restart_count < len(history) else None
     return row if row is not None and row.has_run else None
 
 
 def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = False) -> Failure:
-    """The cause of a claimed attempt's end.
+    """Return why an attempt that claimed a generation ended.
 
-    `job` is what Slurm says of that execution: None when it says nothing, or only that the job is back in the queue.
-    `flag_is_stale`: an earlier run of the same job was killed at the end of its grace.
+    Args:
+        attempt: The attempt, as its journal shows it.
+        job: Slurm's record of that execution; None if there is none, or if Slurm only shows the job back in the queue.
+        flag_is_stale: An earlier execution of the same job was killed at the end of its grace.
     """
     if attempt.finished:
         return Failure(Cause.COMPLETED, "the journal says done")
@@ -84,7 +86,7 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
 
 
 def classify_unclaimed(job: Job) -> Failure:
-    """The cause of an execution that ended before the worker claimed a generation."""
+    """Return why an execution ended whose worker had claimed no generation."""
     said = describe(job)
     if job.ending in _SLURM_CAUSES:
         return Failure(_SLURM_CAUSES[job.ending], f"{said} before the worker began")
@@ -117,7 +119,7 @@ def _left(attempt: AttemptRecord) -> str:
 
 
 def describe(job: Job) -> str:
-    """A job's end in Slurm's words."""
+    """Return Slurm's state, exit code and nodes of a job, as one text."""
     code = f", exit {job.exit_code}:{job.exit_signal or 0}" if job.exit_code is not None else ""
     where = f" on {job.nodes}" if job.nodes and job.nodes != "(null)" else ""
     return f"Slurm says {job.state}{code}{where}"

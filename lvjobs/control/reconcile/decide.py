@@ -1,4 +1,4 @@
-"""What to do about one run: a pure function of what is known of it, the policy and the clock."""
+"""The decision about one run: a pure function of its view, the policy and the clock."""
 
 from collections.abc import Iterator
 
@@ -34,27 +34,34 @@ _LEFT_A_PACK = (LeaveCause.EXHAUSTED, LeaveCause.STOPPED, LeaveCause.SUPERSEDED)
 
 
 def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:
-    """The actions for one run, in the order they are to be taken. `watched`: see `lvjobs.control.reconcile.hang`."""
+    """Return the actions for one run, in the order in which they have to be carried out.
+
+    `now` and `watched` are in seconds since the epoch; hang detection counts from `watched` on (see
+    `lvjobs.control.reconcile.hang`).
+    """
     case = _Case(view, policy, now, watched)
     conclusions = list(case.actions())
     return [*_see_off(view, policy, now), *case.attempts.learned(), *conclusions]
 
 
 def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> float | None:
-    """When there is something to decide next about the run though nothing happens until then; None: never."""
+    """Return when the run needs its next decision if nothing happens until then; None: never.
+
+    All times are in seconds since the epoch; the arguments are those of `decide`.
+    """
     if view.done is not None or view.run.state.is_at_rest:
         return None
     if view.live is None:
         return view.run.not_before if view.run.not_before > now else None
     job, current = view.live.job, Attempts(view, now).current
     if job is None or not job.is_running or (current is not None and current.generation in view.changed):
-        return None  # what has grown is looked at again long before a silence can be too long
+        return None  # its journal has grown: the next pass comes long before hang detection could end the attempt
     silence = silence_of(view.live, current, job, watched, now)
     return now + max(0.0, policy.hung_seconds - silence)
 
 
 def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
-    """Jobs that may train this run no more: cancel them while they are somewhere, settle them when they are not."""
+    """Cancel the jobs of revoked submissions while they exist; settle those whose jobs are gone."""
     for other in view.others:
         if other.is_gone(now, policy.lost_seconds):
             yield Settle(other.member.token, view.run.id)
@@ -66,7 +73,7 @@ def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
 
 
 class _Case(Conclusions):
-    """One run's case: the evidence at hand, and what follows from it."""
+    """One run's case: its view, and the actions that follow."""
 
     def actions(self) -> Iterator[Action]:
         self.attempts.close_followed()
@@ -102,7 +109,7 @@ class _Case(Conclusions):
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
     def _settle_completed(self) -> Iterator[Action]:
-        """A completed run's job is followed to its end, and until accounting has told what it held."""
+        """Settle a completed run's submission once its job has ended and accounting has its row."""
         live = self.view.live
         if live is None:
             return
@@ -114,7 +121,7 @@ class _Case(Conclusions):
             yield MarkMissing(live.member.token, self.run.id, self.now)
 
     def _wind_down(self) -> None:
-        """The run is not to go on; its last attempt may still be on its way out."""
+        """End the last attempt of a held, paused or cancelled run once its job is gone."""
         current = self.attempts.current
         if current is None:
             return
@@ -151,7 +158,10 @@ class _Case(Conclusions):
             yield from self._waiting(live, word)
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
-        """Neither the queue nor accounting has the job: not submitted, ended long ago, or not asked properly."""
+        """Decide about a job that neither the queue nor accounting shows.
+
+        It was not submitted, it ended long ago, or one of the two did not answer.
+        """
         current = self.attempts.current
         if not live.queue_known:
             return
@@ -180,7 +190,7 @@ class _Case(Conclusions):
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
 
     def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
-        """The job is pending, or in a state that lvjobs does not know: then its journal says whether it runs."""
+        """Decide about a job that is pending, or in an unknown state: then the journal shows whether it runs."""
         if job.hold is JobHold.REQUEUED_TOO_OFTEN:
             yield from self._replace(live, job)
             return
@@ -205,7 +215,7 @@ class _Case(Conclusions):
                 yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
 
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
-        """Slurm requeued the job so often that it holds it now; a new job is counted from the beginning."""
+        """Replace a job that Slurm holds because it was requeued too often; Slurm counts a new job from zero."""
         if self.attempts.current is not None:
             yield from self.died(live, self.attempts.left_behind(), requeued=False)
             return
@@ -248,14 +258,14 @@ class _Case(Conclusions):
         silence = silence_of(live, current, job, self.watched, self.now)
         if job.is_running and silence > self.policy.hung_seconds:
             death = Failure(Cause.HUNG, f"no journal line for {silence:.0f} s")
-            if current is not None and current.is_over:  # it left a job that it shares, and that goes on
+            if current is not None and current.is_over:  # it left a shared job, which continues
                 death = classify(current, None)
             yield from self.ended_as(live, death, job)
             return
         yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
 
     def _begins(self, live: MemberView, job: Job) -> str:
-        """What a run whose job runs waits for."""
+        """Return what a run waits for although its job runs; empty if it trains."""
         if job.is_suspended:
             return f"job {job.id} is suspended ({job.state})"
         if self.attempts.current is not None:
@@ -264,18 +274,18 @@ class _Case(Conclusions):
 
     @staticmethod
     def _left_alone(current: AttemptRecord) -> bool:
-        """Whether it left a shared job that goes on: what else ends it ends the job, which is seen for itself."""
+        """Return whether the attempt left a shared job that continues. Any other end also ends the job."""
         return bool(current.died) or current.leave_cause in _LEFT_A_PACK
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = with_accounting(job, live.history)
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
-            self.attempts.end(self.attempts.left_behind())  # the job's last run, which ended now, claimed nothing
+            self.attempts.end(self.attempts.left_behind())  # the job's last execution claimed no generation
         claimed = self.attempts.current is not None
         waited = not claimed and live.is_shared(job)
         death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
-        if waited and death.cause is not Cause.CANCELLED:  # who cancelled it is not lvjobs: see `Pack.needed`
-            yield from give_up(live, self.run.id)  # the shared job ended before its turn came: no death of its own
+        if waited and death.cause is not Cause.CANCELLED:  # lvjobs does not cancel such a job: see `PackView.needed`
+            yield from give_up(live, self.run.id)  # the shared job ended before the run's turn: no failure of the run
             note = f"job {job.id}, which it shared, ended before its turn came"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
             yield Submit(self.run.id)

@@ -1,7 +1,8 @@
-"""The budget gate of a pass: nothing starts unless spent + reserved + wanted <= limit. Pure.
+"""The budget gate of a pass: no run starts unless spent + reserved + wanted <= limit, in FLOPs. Pure.
 
-It looks at all runs at once, after each was decided about by itself: a limit is shared. What runs goes on. What waits
-and no longer fits is held, with a reason; what was held for the budget alone and fits now goes on.
+The limit is shared, so the gate looks at all runs at once, after each was decided about by itself. Runs that train
+continue. Runs that wait and no longer fit are held, with a reason. Runs that were held only for the budget and fit now
+continue.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from lvjobs.study.words import Cause, HeldFor, RunState
 
 @dataclass
 class Case:
-    """One run in this pass: what is known of it, and what was decided about it so far."""
+    """One run in this pass: its view, and the actions so far."""
 
     view: RunView
     actions: list[Action]
@@ -27,13 +28,13 @@ class Case:
     state: RunState = field(init=False)
 
     def __post_init__(self) -> None:
-        """Where it would go on from, and how it stands once the actions are taken."""
+        """Set the step from which the run would resume, and its state once the actions are carried out."""
         self.checkpoint = newest_checkpoint(self.view)
         self.state = self._change.state if self._change else self.view.run.state
 
     @property
     def run(self) -> RunRecord:
-        """The run."""
+        """Return the run, as the ledger has it."""
         return self.view.run
 
     @property
@@ -42,52 +43,55 @@ class Case:
 
     @property
     def cause(self) -> Cause | None:
-        """Why its last attempt ended."""
+        """Return why the last attempt ended."""
         return self._change.cause if self._change else self.run.cause
 
     @property
     def reason(self) -> str:
-        """Why it waits."""
+        """Return why the run waits."""
         return self._change.reason if self._change else self.run.reason
 
     @property
     def is_submitted(self) -> bool:
-        """Whether this pass submits it."""
+        """Return whether this pass submits the run."""
         return any(isinstance(action, Submit) for action in self.actions)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no job of its own is anywhere."""
+        """Return whether the run has no job, neither a live one nor a revoked one that may still exist."""
         return self.view.live is None and not self.view.others
 
     @property
     def has_job(self) -> bool:
-        """Whether a job of its own waits or runs, and is to go on."""
+        """Return whether the run has a live submission that it keeps."""
         given_up = any(isinstance(action, Revoke) for action in self.actions)
         return self.view.live is not None and not given_up and not self.state.is_final
 
     def ahead(self) -> WorkCounts:
-        """What it still has to do: from its last step where it runs, else from its checkpoint."""
+        """Return the remaining work: from the last step if the run trains, else from its newest checkpoint."""
         last = self.view.attempts[-1] if self.view.attempts else None
         if self.state is RunState.RUNNING and last is not None and last.cause is None and last.has_started:
             return work_ahead(self.run.config, last.step)
         return work_ahead(self.run.config, self.checkpoint)
 
     def allowance(self, account: Account) -> WorkCounts:
-        """All that it may execute if it is submitted now."""
+        """Return all work, counted from step 0, that the run may execute if it is submitted now."""
         return allowance(self.run, account.executed, self.checkpoint)
 
 
 def newest_checkpoint(view: RunView) -> int:
-    """The step that the run's next attempt would begin from."""
+    """Return the step that the run's next attempt would begin from; 0 without a checkpoint."""
     return max((attempt.checkpoint_step for attempt in view.attempts), default=0)
 
 
 def gate(cases: Sequence[Case], books: Books, *, renew: bool) -> list[Action]:
-    """The actions of all cases, with what the budget changes about them.
+    """Return the actions of all cases, after the budget has changed them.
 
-    `books` hold what the journals show now. `renew`: a run whose reservation was used up by replays is given another
-    interval, as long as one is free; else it is held.
+    Args:
+        cases: All runs of the pass.
+        books: The accounts, with what the journals show now.
+        renew: If replayed steps used up a run's reservation, reserve another checkpoint interval while one is free.
+            Otherwise the run is held.
     """
     return _Gate(cases, books, renew=renew).actions()
 
@@ -116,22 +120,22 @@ class _Gate:
         return self._books.accounts[case.run.id]
 
     def _in_order(self) -> list[Case]:
-        """Who is served first: what has come far already, then what was asked for first."""
+        """Return the cases in order of priority: runs with a checkpoint first, then those declared first."""
         return sorted(self._cases, key=lambda case: (case.checkpoint == 0, case.run.ordinal))
 
     def _extra(self, case: Case, wanted: WorkCounts) -> int:
-        """FLOPs that `wanted` (from the run's beginning) takes beyond what is spent and set aside for it already."""
+        """Return the FLOPs that `wanted` (counted from step 0) needs beyond those already spent and set aside."""
         account = self._account(case)
         return self._terms.price(case.run, wanted.beyond(account.executed)) - account.set_aside(self._terms)
 
-    # -- what has a job ------------------------------------------------------------------------------------------
+    # -- runs that have a job ------------------------------------------------------------------------------------
 
     def _follow_replays(self, case: Case) -> None:
-        """A run that has to do more than is left of its reservation has replayed more than was provided for."""
+        """Renew the reservation, or hold the run, if replayed steps left too little for the remaining work."""
         account = self._account(case)
         wanted = account.executed + case.ahead() + replay_of_an_interval(case.run.config, case.checkpoint)
         extra = self._extra(case, wanted)
-        if account.reserved is None:  # submitted by a release that made no reservations: it is underway already
+        if account.reserved is None:  # submitted by an old release, which made no reservations
             self._reserve(case, wanted, extra)
         elif self._is_short(case):
             if self._renew and extra <= self._free:
@@ -161,7 +165,7 @@ class _Gate:
     # -- a limit that was lowered --------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
-        """While more is reserved than the limit allows, what waits gives way: first what has no job, then jobs."""
+        """Free FLOPs while more is reserved than the limit allows: first of runs without a job, then of queued jobs."""
         for case in reversed(self._in_order()):
             rests = case.state in (RunState.HELD, RunState.PAUSED, RunState.PLANNED) and not case.is_submitted
             if self._free < 0 and rests and case.is_idle and self._account(case).reserved is not None:
@@ -170,7 +174,7 @@ class _Gate:
             if self._free < 0 and case.has_job and case.state in (RunState.QUEUED, RunState.INTERRUPTED):
                 self._hold(case, self._too_much(0))
 
-    # -- what would start ----------------------------------------------------------------------------------------
+    # -- runs that would start -----------------------------------------------------------------------------------
 
     def _admit(self, case: Case) -> None:
         extra = self._extra(case, case.allowance(self._account(case)))
@@ -189,10 +193,10 @@ class _Gate:
             note = "the budget allows it now: it goes on"
             case.actions += [SetRun(case.run.id, state, cause=case.cause, note=note), Submit(case.run.id)]
 
-    # -- what must wait ------------------------------------------------------------------------------------------
+    # -- runs that must wait -------------------------------------------------------------------------------------
 
     def _hold(self, case: Case, reason: str, held_for: HeldFor = HeldFor.BUDGET) -> None:
-        """Held; a job that trains writes a checkpoint first, and leaves. What it was to spend is free for others."""
+        """Hold the run, and end its reservation unless it trains: then its job writes a checkpoint first, and exits."""
         if held_for is HeldFor.BUDGET:
             reason += f"; it goes on by itself once they are free, or the limit is raised: {remedies.BUDGET_SET}"
         is_training = case.state is RunState.RUNNING
@@ -202,7 +206,7 @@ class _Gate:
         note = f"held: {reason}"
         case.actions.append(SetRun(case.run.id, RunState.HELD, reason, case.cause, note=note, held_for=held_for))
         case.state = RunState.HELD
-        if not is_training:  # what trains may spend until it is gone: see `act`
+        if not is_training:  # a job that trains may spend until it is gone: `act` ends the reservation then
             self._give_back(case)
 
     def _give_back(self, case: Case) -> None:

@@ -1,19 +1,19 @@
-"""How long a run has shown no life, judged by clocks that may be set while nobody looks. Pure.
+"""Hang detection: how long a job has been without a heartbeat, although clocks may be set between passes. Pure.
 
-Passes are made on several hosts, and a host's clock may jump. When one pass finds the clock an hour after the last
-pass's, either nobody looked for an hour or a clock was set, and it cannot tell which; unless both were made on one
-machine, which knows how long it has been up. So a silence counts only as far as passes followed one another closely,
-or by such a clock; else it begins anew.
+Passes run on several hosts, and a host's clock may jump. If a pass finds the clock an hour after the last pass, either
+no pass ran for an hour or a clock was set. The pass can tell only if both ran on one machine, by its uptime. So time
+without a heartbeat counts only while passes follow one another closely, or are linked by uptime. Otherwise the count
+starts again from zero.
 
-Hosts of one cluster tell the time a little differently. What lies ahead by no more than that has not begun to be
-silent, and a pass that is made by a clock so far behind the last one's takes nothing from what was watched.
+The clocks of one cluster's hosts differ a little. A heartbeat that lies ahead by no more than that is 0 s old. A pass
+whose clock is behind the last pass's by no more than that leaves the watched time unchanged.
 
-A pass sees that a journal has grown since the last one, and when is what its last line says, by a clock of another
-host. That is believed as far as it can be true, and within half of the bound on a silence: whatever clocks say, no run
-is hung that a pass saw grow in the half of it.
+A pass sees that a journal has grown since the last pass. The time of growth is that of the journal's last line, by the
+clock of another host. It is accepted as far as it is possible, and at most half of the hang limit back: whatever the
+clocks say, no run is hung within half of the limit after a pass saw its journal grow.
 
-A job that Slurm suspended cannot write. A pass that finds a job suspended, or finds that it was since the last pass,
-begins its silence anew.
+A job that Slurm suspended cannot write. If a pass finds a job suspended, or finds that it was suspended since the last
+pass, the count starts again from zero.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,24 +24,25 @@ from lvjobs.control.reconcile.views import MemberView
 from lvjobs.ledger.records import AttemptRecord
 
 _CLOSELY_SECONDS = 600.0
-"""Passes that are no further apart follow one another closely, however small the bound on a silence is."""
+"""Passes no further apart than this follow one another closely, however small the hang limit is."""
 
 _STEADY_SECONDS = 60.0
-"""By so much may a clock that is set right little by little differ from one that is not."""
+"""The largest difference between the time by a clock that is slowly corrected and the time by uptime."""
 
 _SKEW_SECONDS = 360.0
-"""Hosts of one cluster are no further apart: munge's credentials are good for five minutes, by the clocks of both."""
+"""The largest difference between the clocks of a cluster's hosts: munge's credentials are valid for 5 minutes."""
 
 _ROUNDED_SECONDS = 5.0
-"""By so much may the time for which a job was suspended seem to grow from pass to pass when it did not: squeue rounds,
-and takes a moment to answer."""
+"""Growth of a job's suspended time from pass to pass that may be only apparent: squeue rounds, and takes a moment to
+answer."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """A suspended execution of a job: its restart count, seconds suspended in all, and when a pass last saw it grow.
+    """A suspended execution of a job: its restart count, total suspended seconds, and when a pass last saw them grow.
 
-    `place` is that of the job, see `_place`. `total` is None for a job that was suspended when the last pass looked.
+    `place` identifies the job, see `_place`. `total` is None if the job was suspended in the last pass. `since` is in
+    seconds since the epoch.
     """
 
     place: str
@@ -52,9 +53,9 @@ class Rest:
 
 @dataclass(frozen=True)
 class Watch:
-    """`last`: when the last pass was made, on `machine`, which then was up for `uptime` seconds.
+    """The watched time: from `since` to `last`, the time of the last pass, in seconds since the epoch.
 
-    `since`: from when on all that time was watched. `rests` are by the place of a job.
+    `machine` ran the last pass, and had then been up for `uptime` seconds. `rests` are by the place of a job.
     """
 
     last: float = 0.0
@@ -64,7 +65,10 @@ class Watch:
     rests: Mapping[str, Rest] = field(default_factory=dict)
 
     def at(self, now: float, closely: float, machine: str, uptime: float) -> "Watch":
-        """After a pass at `now`; `closely` is how many seconds may lie between two, where that is more than a few."""
+        """Return the watch after a pass at `now` on `machine`, up for `uptime` seconds.
+
+        `closely` is how many seconds may lie between two passes, if more than `_CLOSELY_SECONDS`.
+        """
         gap = now - self.last
         if -_SKEW_SECONDS <= gap < 0:
             return self
@@ -73,17 +77,20 @@ class Watch:
         return Watch(now, self.since if goes_on else now, machine, uptime, self.rests)
 
     def with_rests(self, places: Iterable[MemberView], now: float) -> "Watch":
-        """Return the watch with what a pass at `now` sees of suspended jobs. Jobs of other places are forgotten."""
+        """Return the watch with what a pass at `now` sees of suspended jobs. Jobs of other places are dropped."""
         rests = {_place(view): _rest(view, self.rests.get(_place(view)), now) for view in places}
         return replace(self, rests={place: rest for place, rest in rests.items() if rest is not None})
 
     def since_for(self, view: MemberView | None) -> float:
-        """Return from when on the silence of a job counts: since it was watched, and was last found suspended."""
+        """Return the time from which on a missing heartbeat of the job counts: it was watched, and not suspended."""
         rest = None if view is None else self.rests.get(_place(view))
         return self.since if rest is None else max(self.since, rest.since)
 
     def growing_from(self, now: float, bound: float) -> float:
-        """From when on a journal may have grown that a pass at `now` finds grown; a silence of `bound` is hung."""
+        """Return the earliest time that is assumed for the growth of a journal that a pass at `now` finds grown.
+
+        `bound` is the hang limit, in seconds.
+        """
         return max(self.last, now - bound / 2)
 
 
@@ -95,7 +102,7 @@ def _rest(view: MemberView, before: Rest | None, now: float) -> Rest | None:
     """Return what is known of a job's suspension at `now`; None for a job that never was suspended."""
     job = view.job
     if job is None:
-        return before  # nobody answered
+        return before  # the queue did not show the job
     restart = job.restart_count or 0
     if job.is_suspended:
         return Rest(_place(view), restart, None, now)
@@ -108,12 +115,15 @@ def _rest(view: MemberView, before: Rest | None, now: float) -> Rest | None:
 
 
 def grown_at(said: float, growing_from: float, now: float) -> float:
-    """When a journal grew that a pass at `now` finds grown, whose last line `said` when it was written."""
-    return min(max(growing_from, said), now)  # in this order a time that is no number is none
+    """Return when a journal grew that a pass at `now` finds grown; its last line is of the time `said`."""
+    return min(max(growing_from, said), now)  # this order ignores a NaN
 
 
 def silence_of(live: MemberView, current: AttemptRecord | None, job: Job, watched: float, now: float) -> float:
-    """Seconds for which a job that runs has shown no life; by its `current` attempt, where it has claimed one."""
+    """Return the seconds for which a running job has had no heartbeat; by its `current` attempt, if it has claimed one.
+
+    `watched` and `now` are in seconds since the epoch; only the time from `watched` on counts.
+    """
     quiet_since = current.grown if current is not None else job.start
     if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left
         quiet_since = max(quiet_since, live.pack.grown)
@@ -121,9 +131,9 @@ def silence_of(live: MemberView, current: AttemptRecord | None, job: Job, watche
 
 
 def silent_for(quiet_since: float, watched: float, now: float) -> float:
-    """Seconds since `quiet_since` that were watched, since `watched`.
+    """Return the watched seconds since `quiet_since`; time is watched from `watched` on.
 
-    It may be of another host's clock, and lie ahead a little; or far ahead, as this one was set back since: then the
-    watch has begun anew.
+    By another host's clock, `quiet_since` may lie a little ahead of `now`. If it lies far ahead, this host's clock was
+    set back, and the count starts at `watched`.
     """
     return max(0.0, now - (watched if quiet_since > now + _SKEW_SECONDS else max(quiet_since, watched)))

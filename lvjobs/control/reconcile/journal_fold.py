@@ -1,4 +1,4 @@
-"""What a journal's new lines add to what is known of its attempt. Pure."""
+"""The update of an attempt from its journal's new lines. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,7 +14,10 @@ from lvjobs.study.words import Breakdown, LeaveCause
 
 
 def begin(claim: Claim, run_id: str, grown: float) -> AttemptRecord:
-    """The attempt that a claim declares, before its journal is read; row id 0 until the ledger gives it one."""
+    """Return the attempt that a claim declares, before its journal is read; its id is 0 until the ledger assigns one.
+
+    `grown` is when the journal last grew, in seconds since the epoch.
+    """
     return AttemptRecord(
         id=0,
         run_id=run_id,
@@ -29,7 +32,7 @@ def begin(claim: Claim, run_id: str, grown: float) -> AttemptRecord:
 
 
 def fold(attempt: AttemptRecord, entries: Iterable[Entry], consumed: int, grown: float) -> AttemptRecord:
-    """The attempt after `entries`, which took `consumed` bytes of its journal, and were written at `grown`."""
+    """Return the attempt after `entries`, which took `consumed` bytes of its journal and were written at `grown`."""
     if not consumed:
         return attempt
     losses = []
@@ -100,7 +103,7 @@ def _fold_one(attempt: AttemptRecord, entry: Entry) -> AttemptRecord:
 
 
 _GUESSED = "the scheduler did not answer, so the cause is read off the signal"
-"""Part of the detail that older workers wrote beside a cause that they had guessed. Runs keep their code snapshot."""
+"""Part of the detail that older workers wrote with a guessed cause. They still run: runs keep their code snapshot."""
 
 
 def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
@@ -108,10 +111,10 @@ def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:
-    """Under either name: a run has the one that its configuration says, and is shown under that."""
+    """Return the entry's loss, under either name (a run writes only that of its configuration); else `before`."""
     return next((entry.fields[name] for name in LOSSES if name in entry.fields), before)
 
 
 def _seconds(entry: Entry) -> float:
-    """How long what the line reports took."""
+    """Return the seconds that the reported work took."""
     return float(entry.fields.get("seconds") or 0)

@@ -1,6 +1,6 @@
-"""Observe: Slurm's word on our jobs first, then what the workers wrote. Reads only new bytes of journals.
+"""The observation of a pass: first Slurm's state of our jobs, then the new bytes of the workers' journals.
 
-The order matters: a job that the snapshot calls ended has written all it will, so its journal is read whole.
+The order matters: a job that the snapshot shows as ended writes nothing more, so its journal is read to the end.
 """
 
 from collections import defaultdict
@@ -27,36 +27,36 @@ from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
 
 _SACCT_MARGIN_SECONDS = 3600.0
-"""How much further back than the oldest live submission sacct is asked: clocks of two hosts differ."""
+"""The time before the oldest submission from which on sacct is queried, because the clocks of two hosts differ."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger knows at the beginning of a pass: open runs, and those with jobs still to be seen off."""
+    """The ledger's rows at the beginning of a pass: open runs, and runs with jobs that still have to end."""
 
     runs: Sequence[RunRecord]
     attempts: Mapping[str, Sequence[AttemptRecord]]
     submissions: Mapping[str, SubmissionRecord]
     members: Sequence[Member]
     before: Mapping[str, RunRecord] = field(default_factory=dict)
-    """Runs that others wait for, by their ids."""
+    """Runs that other runs wait for, by their ids."""
     packed: Sequence[AttemptRecord] = ()
-    """Attempts in jobs that several runs share, as far as these are still looked at."""
+    """Attempts in jobs that several runs share, while these jobs are still observed."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A view of each run, what is wrong with the scheduler, if anything is, and how full each backend's queue is."""
+    """A view of each run that could be read, the problems in words, and the load of each backend's queue."""
 
     views: Sequence[RunView]
     problems: Sequence[str]
     loads: Mapping[str, Load | None] = field(default_factory=dict)
     drivers: Sequence[Job] | None = None
-    """The study's driver and what stands by, where they run or wait; None where nobody looked, or was answered."""
+    """Jobs of the study's driver and its standby that run or wait; None if the queue was not read."""
 
     @property
     def waiting(self) -> dict[str, Job]:
-        """The jobs that wait in the queue, by their run's id."""
+        """Return the jobs that wait in the queue, by the id of their run."""
         live = {view.run.id: view.live.job for view in self.views if view.live is not None}
         return {run_id: job for run_id, job in live.items() if job is not None and job.is_pending}
 
@@ -70,10 +70,18 @@ def observe(
     driver: str = "",
     where: Sequence[str] = (),
 ) -> Observed:
-    """Look at everything once. `clusters` has one backend of each kind that a live submission was sent to.
+    """Read the clusters' queues and accounting and the run directories, once.
 
-    Journals that have grown did so since `growing_from`. `driver` is the token of the study's driver.
-    `where`: see `Study.where`.
+    A run whose directory cannot be read has no view, but a problem.
+
+    Args:
+        known: The ledger's rows.
+        clusters: One cluster for each backend that has a submission which is not settled.
+        layout: The study's directories.
+        now: The time of the pass, in seconds since the epoch.
+        growing_from: Journals that have grown did so after this time.
+        driver: The token of the study's driver; empty for none.
+        where: `StudyContext.where`, for commands at the prompt.
     """
     snapshots = take_snapshots(known, clusters, driver)
     jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
@@ -90,7 +98,7 @@ def observe(
                 raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
             view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, (growing_from, now))
             views.append(replace(view, after=known.before.get(run.after)))
-        except (OSError, ValueError, TypeError) as error:  # one run's damage is not the others' trouble
+        except (OSError, ValueError, TypeError) as error:  # damage to one run must not stop the others
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
             )
@@ -105,7 +113,7 @@ def observe(
 
 
 def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = "") -> dict[str, Snapshot]:
-    """One snapshot a backend, of the jobs that this study sent there and that are not settled, and of its driver."""
+    """Return a snapshot for each backend that the study has submissions on: of their jobs and of its driver."""
     snapshots = {}
     for backend, cluster in clusters.items():
         sent = [submission for submission in known.submissions.values() if submission.backend == backend]
@@ -166,7 +174,7 @@ def _run_view(
     files: RunLayout,
     growing: tuple[float, float],
 ) -> RunView:
-    # The marker before the journals: all that a finished run executed is then in what is read, and is charged.
+    # The marker is read before the journals: then they hold all steps of a finished run, and all are charged.
     done = read_done(files)
     attempts, changed = read_attempts(run.id, known, files, growing)
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
@@ -177,9 +185,13 @@ def _run_view(
 def read_attempts(
     run_id: str, known: Sequence[AttemptRecord], files: RunLayout, growing: tuple[float, float]
 ) -> tuple[list[AttemptRecord], frozenset[int | None]]:
-    """The run's attempts brought up to date from its journals, oldest first, and which generations' grew.
+    """Return the run's attempts, oldest first, after reading its journals, and the generations whose journals grew.
 
-    They grew between the two times of `growing`.
+    The journals grew between the two times of `growing`.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError, TypeError: A claim or a journal entry has an invalid value.
     """
     by_generation = {attempt.generation: attempt for attempt in known if attempt.generation is not None}
     attempts = [attempt for attempt in known if attempt.generation is None]
@@ -193,20 +205,20 @@ def read_attempts(
             changed.add(generation)
         said = entries[-1].time if entries else attempt.grown
         attempts.append(fold(attempt, entries, consumed, grown_at(said, *growing)))
-    # rows of the ledger in their order; new ones (id 0) behind them, by generation
+    # the ledger's rows in their order, then the new ones (id 0), by generation
     attempts.sort(key=lambda attempt: (attempt.id == 0, attempt.id, attempt.generation or 0))
     return attempts, frozenset(changed)
 
 
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
-    """The claims of generations that are not `known`, in order."""
+    """Return the claims of the generations that are not `known`, in order."""
     paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
     claims = [parse_claim(path.read_text(encoding="utf-8")) for path in paths]
     return sorted(claims, key=lambda claim: claim.generation)
 
 
 def read_done(files: RunLayout) -> Done | None:
-    """The run's done marker."""
+    """Return the run's done marker; None if the run is not finished."""
     try:
         return parse_done(files.done.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What follows for a run from a death of its latest attempt, or of its job. Pure."""
+"""The consequences of a failure of a run's latest attempt, or of its job. Pure."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from lvjobs.study.words import Cause, LeaveCause, RunState
 
 
 class Conclusions:
-    """One run's attempts, and the conclusions as they are drawn; `goes_on` until one ends it, or holds it."""
+    """One run's attempts, and the actions that follow from their ends; `goes_on` until the run is held or ended."""
 
     def __init__(self, view: RunView, policy: Policy, now: float, watched: float) -> None:
         self.view = view
@@ -28,11 +28,14 @@ class Conclusions:
 
     @property
     def waiting_state(self) -> RunState:
-        """Of the run, while it has no job."""
+        """Return the run's state while it has no job."""
         return RunState.INTERRUPTED if self.attempts else RunState.PLANNED
 
     def ended_as(self, live: MemberView, death: Failure, job: Job | None) -> Iterator[Action]:
-        """The live submission's job is over with this death: its attempt's, or, where it claimed none, its own."""
+        """End the current attempt of the live submission, and decide what the run does next.
+
+        If no attempt is open, because the job claimed no generation, add an ended one for `job`.
+        """
         if self.attempts.current is None:
             self.attempts.add_unclaimed(live, job, death)
             yield from self.judge(live, death, requeued=False, node=job.nodes if job else "")
@@ -40,16 +43,19 @@ class Conclusions:
             yield from self.died(live, death, requeued=False, node=job.nodes if job else "")
 
     def died(self, live: MemberView, death: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        """The latest attempt has ended."""
+        """End the latest attempt, and decide what the run does next."""
         if self.attempts:
             self.attempts.end(death)
         yield from self.judge(live, death, requeued=requeued, node=node)
 
     def judge(self, live: MemberView, death: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
-        """What the run does after this death: it goes on, is held, or ends. `requeued`: its job goes on by itself."""
+        """Decide whether the run continues, is held, or ends after this failure.
+
+        `requeued`: the job continues, under the same token. `node` is the queue's value, see `_bad_node`.
+        """
         last = self.attempts.ended[-1] if self.attempts.ended else None
         if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
-            outcome: GoOn | HoldRun | Stop = GoOn()  # as far as this run goes: the gate says whether it may
+            outcome: GoOn | HoldRun | Stop = GoOn()  # the budget gate decides whether it may
         else:
             outcome = verdict(self.run, self.attempts.ended, death, self.policy, self.now)
         noted = []
@@ -62,7 +68,7 @@ class Conclusions:
             noted += [outcome.warning] if outcome.warning else []
             resources = dict(outcome.resources)
             if requeued:
-                # the job itself goes on, under the same token
+                # the job itself continues, under the same token
                 then = "waits in the queue to go on"
                 more = after_a_timeout(self.run) if death.cause is Cause.TIMEOUT else None
                 if more is not None and live.job is not None and live.job.is_pending:
@@ -100,18 +106,18 @@ class Conclusions:
             )
 
     def _bad_node(self, live: MemberView, death: Failure, node: str) -> str:
-        """Return the node that is to blame for this death, where one is known; `node` is the queue's word."""
-        is_local = live.submission.backend == LOCAL  # this machine, and no other
+        """Return the node that caused this failure, if one is known; `node` is what the queue says."""
+        is_local = live.submission.backend == LOCAL  # only this machine: there is no other to use
         if is_local or not self.policy.exclude_hours or not self.attempts.ended:
             return ""
         if death.cause is Cause.KILLED:
             return self.attempts.ended[-1].failed_node
         found = (node or self.attempts.failed_node()) if death.cause is Cause.NODE_FAIL else ""
-        return "" if set(found) & set("[,") else found  # of several nodes nobody knows which one failed
+        return "" if set(found) & set("[,") else found  # of several nodes, the failed one is unknown
 
 
 def give_up(live: MemberView, run_id: str) -> Iterator[Action]:
-    """This submission's job may not train the run any more: not if it revives, nor if it still runs."""
+    """Revoke the submission, so that its job never trains the run again; cancel the job if no other run needs it."""
     yield Revoke(live.member.token, run_id)
     if live.job is not None and not live.job.is_ended and not live.is_needed:
         yield CancelJob(live.job_id, run_id, live.submission.backend)

@@ -1,4 +1,4 @@
-"""Runs that share a job: what each has to know of the others before a pass decides about it. Pure."""
+"""Runs that share a job: the facts about the others that a pass needs to decide about one. Pure."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from lvjobs.study.words import MemberState, RunState
 def with_packs(
     views: Sequence[RunView], known: Iterable[AttemptRecord], unread: Collection[Member] = ()
 ) -> list[RunView]:
-    """The views, each place in a shared job with what there is to know of the others there.
+    """Return the views, with a `PackView` in each place that belongs to a shared job.
 
     Args:
         views: The runs that this pass could read.
-        known: The attempts in shared jobs that the ledger has, also of runs that no longer have a view.
+        known: The ledger's attempts in shared jobs, also of runs that no longer have a view.
         unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
     """
     places = [(view, place) for view in views for place in _places(view) if place.submission.packed]
@@ -59,7 +59,7 @@ def _with_packs(
             needed=bool(waiting.get(token, set()) - {run_id}),
             grown=max((attempt.grown for attempt in attempts), default=0.0),
             sharing={restart: len(runs) for restart, runs in executions.items()},
-            # never started again under a token that was revoked, also not where the job is
+            # under a revoked token the worker is never started again, even if the job still runs
             left=place.member.state is MemberState.REVOKED and bool(own) and own[-1].is_over,
         )
         return replace(place, pack=pack)

@@ -1,4 +1,4 @@
-"""What follows from a death: how often each cause is forgiven, and what changes for the next attempt. Pure."""
+"""The rules for failures: how many retries each cause has, and what changes for the next attempt. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +12,17 @@ from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause
 
 _HOUR = 3600.0
-_MOST_DOUBLINGS = 64  # which is more than any hour has seconds
+_MOST_DOUBLINGS = 64  # 2**64 is more than an hour has seconds; far more doublings would overflow a float
 
 
 @dataclass(frozen=True)
 class FailureRule:
-    """What failures of one cause count towards.
+    """The limits that failures of one cause count towards.
 
-    `retries` is the key of [policy] that limits them in a row ("": no limit of their own). `counts_as` is the key of
-    [policy] that limits those without a new checkpoint. `backs_off`: the next attempt waits, longer each time.
-    `more_memory`: the next attempt asks for more memory, and a new checkpoint does not reset the count.
+    `retries` is the key of [policy] that limits such failures in a row ("": no limit of their own). `counts_as` is the
+    key of [policy] that limits failures without a new checkpoint ("": none). `backs_off`: the next attempt waits,
+    longer each time. `more_memory`: the next attempt requests more memory, and a new checkpoint does not reset the
+    count.
     """
 
     retries: str = ""
@@ -41,12 +42,15 @@ _RULES = {
     Cause.LOST: FailureRule("lost_retries", backs_off=True),
     Cause.OUT_OF_MEMORY: FailureRule("out_of_memory_retries", _RUN, more_memory=True),
 }
-"""The causes after which a run goes on by itself. The others stop it or hold it (`verdict`)."""
+"""The causes after which a run continues automatically. The other causes stop or hold it (`verdict`)."""
 
 
 @dataclass(frozen=True)
 class GoOn:
-    """The run goes on: not before `not_before`, with `resources` changed. `warning` is for the user to see."""
+    """A run that continues: not before `not_before` (seconds since the epoch; 0.0: now), with changed `resources`.
+
+    `warning` is shown to the user.
+    """
 
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
@@ -55,26 +59,34 @@ class GoOn:
 
 @dataclass(frozen=True)
 class HoldRun:
-    """The run waits for the user, and says why and what to type."""
+    """A run that waits for the user; `reason` says why, and what to type."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The user meant it."""
+    """A run that ends, because its job was cancelled."""
 
 
 def verdict(
     run: RunRecord, ended: Sequence[AttemptRecord], death: Failure, policy: Policy, now: float
 ) -> GoOn | HoldRun | Stop:
-    """What follows from `death`, the end of the last of `ended` (the run's ended attempts, oldest first)."""
+    """Return what the run does after a failure.
+
+    Args:
+        run: The run.
+        ended: Its ended attempts, oldest first.
+        death: The end of the last of them.
+        policy: The [policy] of study.toml.
+        now: The time of the pass, in seconds since the epoch.
+    """
     cause = death.cause
     if cause is Cause.CANCELLED:
         return Stop()
     if cause is Cause.CODE_ERROR:
         command = remedies.RESUME_RUN(run=run.name)
-        names_it = command in death.evidence  # an error of lvjobs itself says what to do
+        names_it = command in death.evidence  # an error that lvjobs raises names the command already
         return HoldRun(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
     own, site = (_stuck(counted, key) for key in (_RUN, _SITE))
@@ -93,7 +105,7 @@ def verdict(
 
 
 def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> str:
-    """How often what happened last is still forgiven, in words; empty where nothing is counted.
+    """Return the retries used for the cause of the last failure, and their limits, as text; empty if none are counted.
 
     `ended` are the run's ended attempts, oldest first.
     """
@@ -148,13 +160,19 @@ def _again(run: RunRecord, cause: Cause) -> str:
 
 
 def is_due(run: RunRecord, policy: Policy, now: float) -> bool:
-    """Whether the run's back-off is over, or ends later than any can: then a clock that was ahead set its end."""
+    """Return whether the run may be submitted at `now` (seconds since the epoch): its back-off is over.
+
+    An end that is later than any back-off can be counts as over: a clock that was ahead set it.
+    """
     most = max(getattr(policy, rule.retries) for rule in _RULES.values() if rule.backs_off)
     return not now < run.not_before <= now + _backoff(policy, most)
 
 
 def _backoff(policy: Policy, deaths: int) -> float:
-    """Seconds to wait after so many deaths of a cause in a row: twice as long each time, and an hour at most."""
+    """Return the seconds to wait after `deaths` failures of a cause in a row: doubled each time, at most an hour.
+
+    A longer `backoff_seconds` is its own maximum.
+    """
     doublings = min(max(0, deaths - 2), _MOST_DOUBLINGS)
     return min(policy.backoff_seconds * 2.0**doublings, max(_HOUR, policy.backoff_seconds))
 
@@ -166,10 +184,10 @@ def _warning(stuck: int, policy: Policy) -> str:
 
 
 def _in_a_row(counted: Sequence[AttemptRecord], cause: Cause) -> int:
-    """How often the run ended by `cause` since it last ended otherwise with a new checkpoint.
+    """Return how often the run ended by `cause` since another cause ended it with a new checkpoint.
 
-    All the same how often between: a long run on a bad cluster meets each cause many times, and gets there. Memory that
-    was too small, though, is never enough by itself.
+    A long run on a bad cluster meets each cause many times and still completes, so such progress resets the count.
+    It does not reset failures for lack of memory, because memory that was too small stays too small.
     """
     deaths = 0
     for attempt in reversed(counted):

@@ -1,4 +1,4 @@
-"""What a user may ask of runs that exist: cancel them, take up held ones."""
+"""The user's commands for existing runs: cancel, pause, resume."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,10 +18,12 @@ from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[RunRecord]:
-    """The runs with these names (or enough of them, see `study.names`) or ids. `where`: see `Study.where`.
+    """Return the runs with these names (or unambiguous beginnings or ends, see `study.names`) or ids, in order.
+
+    `where` is `StudyContext.where`, for commands at the prompt.
 
     Raises:
-        UsageError: one of them is not a run of this study.
+        UsageError: A word names no run of this study, or several.
     """
     runs = {run.name: run for run in transaction.runs()}
     by_id = {run.id: run for run in runs.values()}
@@ -29,15 +31,29 @@ def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[s
 
 
 def cancel(session: Session, wanted: Sequence[str]) -> list[str]:
-    """End runs for good. Their jobs are revoked: from now on they train nothing; the next pass cancels them.
+    """Cancel runs for good, and revoke their submissions, so that their jobs train nothing from now on.
 
-    Not here, by the ids that the ledger remembers: since a scheduler lost its state, they may be those of other jobs.
+    The next pass cancels the jobs. This function does not, because it has only the ledger's job ids: after a scheduler
+    lost its state, these may be the ids of other jobs.
+
+    Args:
+        session: The study.
+        wanted: Names or ids of runs.
+
+    Returns:
+        One line for each thing that was done.
+
+    Raises:
+        UsageError: A run does not exist.
     """
     return _end(session, wanted, SetRun("", RunState.CANCELLED, cause=Cause.CANCELLED, note="cancelled by the user"))
 
 
 def pause(session: Session, wanted: Sequence[str], why: str, *, held_for: HeldFor) -> list[str]:
-    """End the runs' jobs, as `cancel` does; they can be taken up again, at their last checkpoints."""
+    """End the runs' jobs as `cancel` does, but so that the runs can be resumed from their last checkpoints.
+
+    `why` is the reason in words, `held_for` the same for the ledger. Returns and raises what `cancel` does.
+    """
     cause = Cause.CANCELLED
     return _end(session, wanted, SetRun("", RunState.PAUSED, why, cause, note=f"paused: {why}", held_for=held_for))
 
@@ -59,21 +75,21 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
 
 
 def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()) -> list[str]:
-    """Let held and paused runs go on, with the code and the settings as they are now and earlier failures forgiven.
+    """Resume held and paused runs, with the current code and settings and no retries used.
 
-    The run.json of any other run is written again where it is lost, damaged or edited: no submission will do so.
+    For any other run, write run.json again if it is lost, damaged or edited, because no submission will.
 
     Args:
         session: The study.
         wanted: Names or ids of runs.
-        typed: Settings of `lvjobs.study.current` that the user typed, over those of study.toml.
-        where: `Study.where` for commands at the prompt. A pass leaves it out: the ledger keeps what it is refused.
+        typed: Settings of `lvjobs.study.current` that the user typed; they override study.toml.
+        where: `StudyContext.where`, for commands at the prompt. A pass gives none, because the ledger keeps its errors.
 
     Returns:
-        What was done, a line a run.
+        What was done, one line for each run.
 
     Raises:
-        UsageError: a run is not there, or the settings do not fit it; nothing was changed.
+        UsageError: A run does not exist, or the settings do not fit it. No run was changed.
     """
     with session.ledger.transaction() as transaction:
         runs = find_runs(transaction, wanted, session.study.where)
@@ -83,7 +99,7 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
     tasks = {run.config["task"] for run in runs if run.id in there}
     find_tasks(session.study.root, tasks)
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
-    # Before the commit: a worker that checkpoints more often than the ledger believes spends no more than it may.
+    # Before the commit: a worker that checkpoints more often than the ledger says stays within its allowance.
     prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
     others = [run for run in runs if run.id not in now and session.study.layout.run(run.name).root.is_dir()]
     written = {run.id for run in write_again(session.study, others)}

@@ -1,4 +1,4 @@
-"""What a pass knows of one run when it decides: the ledger's rows, Slurm's word, the worker's records. Frozen."""
+"""The facts about one run on which a pass decides: the ledger's rows, Slurm's states, the worker's records. Frozen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from lvjobs.records.done import Done
 
 @dataclass(frozen=True)
 class PackView:
-    """What a run that shares its job has to know of the others.
+    """The facts about the other runs that share a run's job.
 
-    `needed`: other runs still count on the job, so that lvjobs does not cancel it. Only somebody else cancels a shared
-    job in which a run has a live place. `grown` is when any run's journal of it last grew. `sharing` is how many runs
-    an execution (a restart count) was of, as far as it came to them. `left`: this run's worker is gone.
+    `needed`: other runs still need the job, so lvjobs does not cancel it. Only somebody else cancels a shared job in
+    which a run has a live place. `grown` is when the journal of any run in the job last grew, in seconds since the
+    epoch. `sharing` is, by restart count, how many runs the execution began to train. `left`: this run's worker is
+    gone.
     """
 
     needed: bool
@@ -25,10 +26,10 @@ class PackView:
 
 @dataclass(frozen=True)
 class MemberView:
-    """A run's place in one submission, with what Slurm says of its job.
+    """A run's place in one submission, with Slurm's state of its job.
 
     `queue_known`: the scheduler answered, so a `job` of None means that the queue does not have it. `history` (oldest
-    first) is empty where accounting knows nothing of it; `history_known` is False where accounting exists and did not
+    first) is empty if accounting has no row of the job; `history_known` is False if accounting exists and did not
     answer. `pack` is None for a run that has its job for itself.
     """
 
@@ -42,30 +43,30 @@ class MemberView:
 
     @property
     def job_id(self) -> str:
-        """What scancel takes: from Slurm's own mouth where it spoke, else from the ledger."""
+        """Return the job id for scancel: as Slurm reports it, else from the ledger; empty if none is known."""
         if self.job is not None:
             return self.job.id
         return self.history[-1].id if self.history else self.submission.job_of(self.member.member) or ""
 
     @property
     def is_needed(self) -> bool:
-        """Whether other runs still count on the job."""
+        """Return whether other runs still need the job."""
         return self.pack is not None and self.pack.needed
 
     def sharing(self, restart_count: int) -> int:
-        """How many runs an execution was of: 1 where the run has its job for itself, 0 where it came to none."""
+        """Return how many runs an execution began to train; always 1 if the run has its job for itself."""
         return 1 if self.pack is None else self.pack.sharing.get(restart_count, 0)
 
     def is_shared(self, job: Job) -> bool:
-        """Return whether this execution of the job is a pack's, and has begun to train at least one of its runs."""
+        """Return whether several runs share the job, and this execution has begun to train at least one of them."""
         return self.pack is not None and self.sharing(job.restart_count or 0) > 0
 
     @property
     def last_word(self) -> Job | None:
-        """The queue's word, or, where the queue has forgotten the job, accounting's last.
+        """Return the job as the queue has it; if the queue no longer has it, accounting's last row, if that is an end.
 
-        None where the queue did not answer: accounting calls a job ended that waits there to go on. Nor is it a word
-        that a controller which lost its state had accounting end all jobs: they are as if nobody knew them.
+        None if the queue did not answer: a job that was requeued and waits there is an ended one in accounting. None
+        too if a controller that lost its state had accounting end all jobs (`flushed`): nobody knows how they ended.
         """
         if self.job is not None or not self.queue_known:
             return self.job
@@ -73,11 +74,11 @@ class MemberView:
         return last if last is not None and last.is_ended and not last.flushed else None
 
     def is_marked(self, now: float) -> bool:
-        """Whether an earlier pass found its job nowhere. One of a clock that was ahead of this one is not believed."""
+        """Return whether an earlier pass found the job missing. A mark from a clock ahead of `now` does not count."""
         return self.member.missing_since is not None and self.member.missing_since <= now
 
     def is_gone(self, now: float, patience: float) -> bool:
-        """Whether the job is over, or has been nowhere for longer than `patience`."""
+        """Return whether the job is over, or has been missing for at least `patience` seconds."""
         if self.pack is not None and self.pack.left:
             return True
         if self.last_word is not None:
@@ -88,9 +89,9 @@ class MemberView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One open run. `attempts` (oldest first) hold what was read from the journals just now; new ones have id 0.
+    """One open run. `attempts` (oldest first) include what this pass read from the journals; new ones have id 0.
 
-    `live` is its live submission, `others` those revoked ones whose jobs may still be somewhere.
+    `live` is its live submission, `others` its revoked ones whose jobs may still exist.
     """
 
     run: RunRecord

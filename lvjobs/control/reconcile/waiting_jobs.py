@@ -1,6 +1,6 @@
-"""Jobs that wait are told when the nodes that the study avoids change.
+"""The update of queued jobs when the list of nodes that the study avoids changes.
 
-A node that ends jobs soon is free again soon: it draws whatever waits, such as the other members of an array.
+A node on which jobs soon fail is soon free again. So it attracts the jobs that wait, such as an array's other members.
 """
 
 from collections import defaultdict
@@ -28,7 +28,10 @@ from lvjobs.study.words import MemberState
 
 
 def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) -> list[str]:
-    """Bring the jobs that wait up to date with the study's list; return what was done, a line for each change."""
+    """Make the queued jobs avoid the nodes of the study's list. Return what was done, one line for each change.
+
+    `now` is in seconds since the epoch. If the cluster refuses a change, its line says so. The next pass tries again.
+    """
     with session.ledger.transaction() as transaction:
         avoidance = read_avoidance(transaction)
         if not avoidance.nodes and not avoidance.told:
@@ -37,7 +40,7 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
     told = {key: nodes for key, nodes in avoidance.told.items() if _token(key) in tokens}
     avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), told)
     waiting = {key: run for key, run in _waiting(views).items() if _token(key) in tokens}
-    # Runs that are alike in this may share an array: the same nodes can run their jobs.
+    # Runs that could share an array have jobs that can run on the same nodes.
     alike = {same_job(run): run for run in waiting.values()}
     choices = {kind: _choose(session, run, avoidance) for kind, run in alike.items()}
     for kind, choice in choices.items():
@@ -53,7 +56,7 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         jobs = [key.partition("/")[2] for key in keys]
         try:
             session.cluster(watcher_of(backend)).avoid(jobs, excluded)
-        except ClusterError as error:  # one has begun meanwhile, or Slurm is silent: the next pass tries again
+        except ClusterError as error:  # a job began in the meantime, or Slurm did not answer: the next pass tries again
             did.append(f"job {', '.join(jobs)} could not be told which nodes to avoid: {error}")
         else:
             told |= dict.fromkeys(keys, avoided)
@@ -68,7 +71,7 @@ def _token(key: str) -> str:
 
 
 def _waiting(views: Sequence[RunView]) -> Mapping[str, RunRecord]:
-    """Return the jobs that wait, each with a run of it."""
+    """Return the queued jobs, each with one of its runs."""
     return {
         job_key(view.live.member.token, view.live.job.id): view.run
         for view in views
@@ -77,7 +80,7 @@ def _waiting(views: Sequence[RunView]) -> Mapping[str, RunRecord]:
 
 
 def _choose(session: Session, run: RunRecord, avoidance: Avoidance) -> Choice | None:
-    """Return None where the cluster does not say which nodes there are, or the profile is gone: jobs are left alone."""
+    """Return the nodes that the run's job avoids; None, for no change, if the cluster or the profile gives no nodes."""
     try:
         return choice_for(session.cluster_of(run), request_for(session.study, [run], ""), avoidance.nodes)
     except (ClusterError, ProfileError):

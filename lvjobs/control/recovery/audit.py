@@ -52,7 +52,7 @@ def read_rows(transaction: Transaction) -> Rows:
 def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:
     """Yield all that does not agree, run by run; then what lies about that the ledger does not know.
 
-    `where`: see `Study.where`.
+    `where`: see `StudyContext.where`.
     """
     for run in rows.runs:
         files = layout.run(run.name)

@@ -1,4 +1,4 @@
-"""Stages follow one another: a pass declares the next stage's runs when the stage before is decided, and decides it."""
+"""The progress of stages in a pass: decide a stage when its runs are complete, and declare the next stage's runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ OPEN = (StageState.ASKED, StageState.RUNNING)
 
 @dataclass
 class _Stages:
-    """All stages as the ledger has them now, with the runs of those that are open and of those that these evaluate."""
+    """All stages as the ledger has them, with the runs of open stages and of the stages that these evaluate."""
 
     records: dict[str, StageRecord]
     stages: Sequence[Stage]
@@ -38,18 +38,21 @@ class _Stages:
         return [self.runs[run_id] for run_id in self.cells.get(name, ())]
 
     def ground_of(self, stage: Stage) -> RunConfig | None:
-        """The run whose settings it takes over; None where it is from no stage."""
+        """Return the winner on whose settings the stage is built; None if it is built on no stage."""
         if not stage.origin:
             return None
         return self.runs[self.records[stage.origin].winner].configuration
 
 
 def advance(session: Session) -> list[str]:
-    """Take each stage that was asked for as far as it can go now; returns what was done, in words, a line each."""
+    """Advance each requested stage as far as possible. Return what was done, one line each.
+
+    A stage that cannot continue because of a `UsageError` is held, with the message as the reason.
+    """
     told: list[str] = []
     try:
         names = [stage.name for stage in _read(session).stages]
-    except ValueError as error:  # some were asked for before others were declared anew
+    except ValueError as error:  # stages requested earlier do not fit those that were declared again since
         return _hold_all(session, str(error))
     for name in names:
         seen = _read(session)
@@ -61,7 +64,7 @@ def advance(session: Session) -> list[str]:
 
 
 def _hold_all(session: Session, problem: str) -> list[str]:
-    """Stages that make no sense together wait for the user; their runs go on."""
+    """Hold all open stages, because they do not fit together; their runs continue."""
     with session.ledger.transaction() as transaction:
         waiting = [record for record in transaction.stages() if record.state in OPEN]
     told: list[str] = []
@@ -72,7 +75,7 @@ def _hold_all(session: Session, problem: str) -> list[str]:
 
 
 def anything_to_come(records: Sequence[StageRecord]) -> bool:
-    """Whether a pass may still have something to do for a stage."""
+    """Return whether a pass may still have something to do for a stage."""
     return any(record.state in OPEN for record in records)
 
 
@@ -112,7 +115,7 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
 
 
 def _set(session: Session, record: StageRecord, state: StageState, reason: str, *, loud: bool = True) -> list[str]:
-    """Change how a stage stands, and say so once."""
+    """Change a stage's state and reason; if that is a change and `loud`, report it."""
     if (record.state, record.reason) == (state, reason):
         return []
     text = f"{record.name}: {state.value}" + (f": {reason}" if reason else "")
@@ -137,7 +140,7 @@ def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -
 
 
 def _search(session: Session, stage: Stage) -> list[str]:
-    """Trials are proposed as others end, as far as there is room; once all are, the stage is decided."""
+    """Propose trials as others end, while there is room; decide the stage once all have ended."""
     told: list[str] = []
     while True:
         seen = _read(session)
@@ -147,14 +150,14 @@ def _search(session: Session, stage: Stage) -> list[str]:
         turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
         if turn.wanted is None:
             break
-        told += _enter(session, record, turn.wanted)  # all of it may be there, and over: then others are next, at once
+        told += _enter(session, record, turn.wanted)  # if all these runs exist and have ended, the next turn is now
     if turn.shortfall is not None:
         return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
-    return told + _decide(session, seen, stage, record)  # which waits: while trials are to come, one is open
+    return told + _decide(session, seen, stage, record)  # waits by itself: until all trials are proposed, one is open
 
 
 def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[str]:
-    """All of the stage's new runs, or none where the budget has no room for all: then it waits."""
+    """Submit all new runs of the stage; if the budget has no room for all, submit none, and let the stage wait."""
     if session.absence(wanted.profile):
         return []  # it stays due
     sweep = SweepOf(record.definition, record.request)
@@ -214,7 +217,7 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
 
 
 def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
-    """Evaluations are declared with the runs that they follow, and wait for them one by one."""
+    """Declare evaluations together with the runs that they follow; each waits for its own run."""
     request = Request.model_validate(record.request)
     waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
     if waiting:
@@ -239,12 +242,12 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
 
 
 def _is_for_the_user(run: RunRecord) -> bool:
-    """Whether it is held until somebody takes it up."""
+    """Return whether the run is held until the user resumes it."""
     return run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
 
 
 def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:
-    """The runs that the stage evaluates, as far as they are declared: each once, whatever stages have it in common."""
+    """Return the declared runs that the stage evaluates: each once, even if several stages have it."""
     every = [
         run
         for name in stage.evaluate
@@ -255,7 +258,7 @@ def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:
 
 
 def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> RunRequest:
-    """The evaluations that the stage wants, of the base model and of runs; save those that are `known`."""
+    """Return a request for the stage's evaluations of the base model and of runs, without those that are `known`."""
     made: list[tuple[RunConfig, str, str]] = []
     for subject, config in zero_shot(stage, seen.stages, request):
         made.append((config, default_name(config, subject), ""))

@@ -1,4 +1,4 @@
-"""How a stage's runs compare now: what `lvjobs sweep show` prints."""
+"""The comparison of a stage's runs, as `lvjobs sweep show` prints it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from lvjobs.sweep.selection import Candidate, rank
 
 
 def standing(session: Session, name: str) -> dict[str, Any]:
-    """The stage, its rule and its candidates, the best first; JSON, documented in docs/json.md.
+    """Return the stage, its rule and its candidates, the best first, as the JSON that docs/json.md documents.
 
     Raises:
-        UsageError: the stage has no runs.
+        UsageError: The stage has no runs, or is one of evaluations.
     """
     with session.ledger.transaction() as transaction:
         record = next((each for each in transaction.stages() if each.name == name), None)
@@ -73,6 +73,6 @@ def _row(
 
 
 def _varied(runs: Sequence[RunRecord]) -> list[str]:
-    """The settings in which the runs differ, save the seed."""
+    """Return the settings in which the runs differ, except the seed."""
     every = [settings_of(run.configuration) for run in runs]
     return [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]

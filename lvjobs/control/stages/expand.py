@@ -1,6 +1,7 @@
-"""All runs of a study's stages, also of those whose ground is not known yet: as if the dearest run won. Pure.
+"""All runs of a study's stages, before they exist: the most expensive case is assumed. Pure.
 
-And as if a sampler proposed the dearest point of a stage's space each time, where it has not proposed yet.
+If a parent stage is undecided, its most expensive candidate is assumed to win. If a sampler has not proposed a trial
+yet, the most expensive point of the stage's space is assumed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +16,10 @@ from lvjobs.tasks.registry import task_of
 
 Price = Callable[[RunConfig], int]
 Proposed = Callable[[Stage, RunConfig | None], Points]
-"""The points that were proposed already for a stage on this ground."""
+"""The points that were already proposed for a stage; the configuration is its parent stage's winner, or None."""
 
 TO_COME = 10**6
-"""Seeds from here on stand for trials that are not proposed yet: so no run of the ledger is taken for one of them."""
+"""The first seed of trials that are not proposed yet, so large that no run of the ledger has the same configuration."""
 
 
 def unfold(
@@ -29,10 +30,16 @@ def unfold(
     series: int,
     proposed: Proposed = lambda _stage, _ground: (),
 ) -> dict[str, list[RunConfig]]:
-    """The configurations of each stage's runs, by its name; `stages` in order. Evaluations of runs are not among them.
+    """Return the configurations of each stage's runs, by the stage's name, without evaluations of runs.
 
-    Where a stage's winner is not known, later stages are built on the run with the highest `price`: what they may
-    cost at most. `series` are the held-out systems of an evaluation; 0 for none.
+    Args:
+        stages: The stages, each after those that it builds on.
+        request: The request, as the user made it.
+        price: The FLOPs of a run.
+        winners: The winners of decided stages, by stage name. If a stage has none, later stages are built on its run
+            with the highest price, so that the result is the most that they can cost.
+        series: The number of held-out systems of an evaluation; 0 for none.
+        proposed: The points that a sampler has already proposed.
     """
     found: dict[str, list[RunConfig]] = {}
     for stage in stages:
@@ -66,7 +73,10 @@ def _searched(
 def dearest(
     stage: Stage, stages: Sequence[Stage], request: Request, price: Price, ground: RunConfig | None = None
 ) -> dict[str, Any]:
-    """The corner of the stage's space at which a run costs most; what costs nothing has its first value."""
+    """Return the corner of the stage's space at which a run costs most, by `price` in FLOPs.
+
+    Settings that do not change the price have their first value. `ground` is the parent stage's winner.
+    """
 
     def cost(point: Mapping[str, Any]) -> int:
         return price(request.configs(stage, stages, ground, [point])[0])
@@ -81,9 +91,9 @@ def dearest(
 def zero_shot(
     stage: Stage, stages: Sequence[Stage], request: Request, series: int | None = None
 ) -> list[tuple[str, RunConfig]]:
-    """Return the stage's evaluations of the untrained model, one a prompt, each with what it is called.
+    """Return the stage's evaluations of the untrained model, one for each prompt, each with its subject's name.
 
-    `series`: how many systems are forecast, where it is not known which these are.
+    `series`: the number of systems that are forecast, if the request does not list them.
     """
     if not stage.zero_shot:
         return []

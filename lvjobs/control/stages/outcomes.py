@@ -1,4 +1,4 @@
-"""How a stage's runs stand, and what they reached by its rule."""
+"""The standing of a stage's runs, and their values by its rule."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,10 +22,10 @@ _STANDINGS: Mapping[RunState, Standing] = {
 
 
 def outcome_of(run: RunRecord, terms: Terms) -> Outcome:
-    """How a run stands for its stage, without its value."""
+    """Return a run's standing in its stage, with the FLOPs of its whole work, but without its value."""
     candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
     flops = terms.price(run, work_ahead(run.config, 0))
-    goes_on = run.state is RunState.HELD and run.held_for is HeldFor.BUDGET  # by itself, once there is room
+    goes_on = run.state is RunState.HELD and run.held_for is HeldFor.BUDGET  # automatically, once there is room
     standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
     if run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED:
         standing = "pruned"
@@ -33,11 +33,11 @@ def outcome_of(run: RunRecord, terms: Terms) -> Outcome:
 
 
 def measured(run: RunRecord, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:
-    """How a run stands, with the value that the rule looks for in its journals."""
+    """Return a run's standing, with the value that the rule selects from its journals."""
     return replace(outcome_of(run, terms), value=value_at(curve_of(run, rule, layout), rule.at, rule.mode))
 
 
 def curve_of(run: RunRecord, rule: Select, layout: StudyLayout) -> Mapping[int, float]:
-    """Step -> the rule's metric, by the run's journals."""
+    """Return the values of the rule's metric in the run's journals, by step."""
     journals = sorted(layout.run(run.name).journals.glob("*.jsonl"))
     return curves(path.read_bytes() for path in journals).of(rule.metric)

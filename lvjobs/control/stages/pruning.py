@@ -1,4 +1,4 @@
-"""Runs that compare badly are paused before their last step; one that proves better than most that came is taken up."""
+"""Pruning: runs that compare badly are paused before their last step, and resumed if they prove good after all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -17,7 +17,10 @@ from lvjobs.sweep.pruning import RungValue, new_reports, pruned
 
 @dataclass(frozen=True)
 class PruningRecord:
-    """What the ledger has of a stage's pruning: the reports, oldest first, and the ids of the runs that are pruned."""
+    """The ledger's record of a stage's pruning: the reports, oldest first, and the ids of the pruned runs.
+
+    A report is a run's id, a step, and the run's value there.
+    """
 
     stage: str
     reports: Sequence[tuple[str, int, float]] = ()
@@ -25,10 +28,10 @@ class PruningRecord:
 
 
 def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
-    """Take down what the stage's runs have reached, and pause those that are not worth going on with. In words.
+    """Record the values that the stage's runs have reached, and pause those that compare badly.
 
-    One that belongs to the best after all, now that others have come so far, is taken up again. One that the user takes
-    up goes on to its end.
+    A pruned run is resumed if it is among the best after all, once others have come as far. A pruned run that the user
+    resumes continues to its end. Return what was done, one line each.
     """
     rule = stage.prune
     assert rule is not None
@@ -39,7 +42,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     layout = session.study.layout
     seen = {run.id: _curve(sorted(layout.run(run.name).journals.glob("*.jsonl")), stage) for run in compared}
     reports = [*known, *new_reports(seen, steps, known, rule)]
-    if len(reports) > len(known):  # written down before anything follows from it
+    if len(reports) > len(known):  # recorded before anything follows from the reports
         with session.ledger.transaction() as transaction:
             _write(transaction, stage.name, reports, before)
     found = pruned([report for report in reports if report.run_id in steps], steps, rule, stage.select.mode)
@@ -63,7 +66,7 @@ def _is_pruned(run: RunRecord) -> bool:
 
 
 def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
-    """The runs, and what was to come after them, go on at their checkpoints."""
+    """Resume the runs, and the pruned runs that come after them, at their checkpoints."""
     told = []
     assert stage.prune is not None
     why = f"goes on: of {stage.name}'s runs that came as far it is among the best 1/{stage.prune.factor} after all"
@@ -84,7 +87,7 @@ def _curve(journals: Sequence[Path], stage: Stage) -> Mapping[int, float]:
 
 
 def _with_followers(session: Session, run: RunRecord) -> list[str]:
-    """The run, and what comes after it and never will."""
+    """Return the names of the run and of the open runs that come after it."""
     with session.ledger.transaction() as transaction:
         return [run.name, *(other.name for other in transaction.runs(only_open=True) if other.after == run.id)]
 

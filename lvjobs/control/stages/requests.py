@@ -1,4 +1,4 @@
-"""What a user may ask of stages: that they go ahead by themselves, that a winner be this one, that they stop."""
+"""The user's commands for stages: request them, choose a winner, retry or skip held runs, stop them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +17,12 @@ BEGUN = (StageState.RUNNING, StageState.COMPLETED)
 
 
 def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str]:
-    """Let stages go ahead as soon as those before them are decided; returns what was done, in words.
+    """Request stages, so that each begins once its parents are decided. Return what was done, one line each.
 
-    Stages that began already, and were asked for in the same way, are left alone.
+    Stages that have begun, and were requested in the same way, stay unchanged.
 
     Raises:
-        UsageError: one comes after a stage that nobody asked for; or was asked for in another way and began.
+        UsageError: A stage comes after one that was not requested, or changes although a stage built on it has begun.
     """
     told, again = [], []
     with session.ledger.transaction() as transaction:
@@ -43,18 +43,18 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
 
 
 UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
-"""What the ledger has of a stage whose winner is not known."""
+"""The ledger's values for a stage without a known winner."""
 
 
 def asked_for(stage: Stage, request: Request) -> dict[str, Any]:
-    """What the ledger keeps of it."""
+    """Return the columns that the ledger keeps of a requested stage."""
     return {"definition": stage.model_dump(mode="json", by_alias=True), "request": request.model_dump(mode="json")}
 
 
 def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
-    """Whether the same was asked for before: the same runs, to be compared in the same way.
+    """Return whether a stage was requested before with the same runs and the same comparison.
 
-    What a user may change underway, and what only says where and on what runs are trained, makes no difference.
+    Settings that a user may change while runs train, and settings of where they train, are not compared.
     """
     if not record.request:
         return False
@@ -69,10 +69,10 @@ def is_same(record: StageRecord, changes: Mapping[str, Any]) -> bool:
 def check_earlier(
     stage: Stage, records: Mapping[str, StageRecord], asked_now: set[str], where: Sequence[str] = ()
 ) -> None:
-    """Refuse a stage that would wait for ever. `where`: see `Study.where`.
+    """Refuse a stage that would wait forever. `where` is `StudyContext.where`, for commands at the prompt.
 
     Raises:
-        UsageError: it comes after a stage that nobody asked for.
+        UsageError: The stage comes after one that was not requested.
     """
     for name in stage.awaited:
         if records[name].state is StageState.DECLARED and name not in asked_now:
@@ -83,10 +83,10 @@ def check_earlier(
 
 
 def check_later(stage: Stage, records: Iterable[StageRecord]) -> None:
-    """Refuse to change what a later stage was built on.
+    """Refuse to change a stage that a later stage was built on.
 
     Raises:
-        UsageError: a stage from this one has begun.
+        UsageError: A stage built on this one has begun.
     """
     for record in records:
         if record.definition.get("from") == stage.name and record.state in BEGUN:
@@ -97,10 +97,12 @@ def check_later(stage: Stage, records: Iterable[StageRecord]) -> None:
 
 
 def choose(session: Session, name: str, word: str, because: str) -> list[str]:
-    """Make a run of the stage its winner, whatever the rule says, and say why.
+    """Make a run of the stage its winner, whatever the rule says; `because` is kept as the reason.
+
+    Return what was done, one line.
 
     Raises:
-        UsageError: no reason, no such run in the stage, or a later stage has begun with another.
+        UsageError: The reason is empty, the stage has no such run, or a later stage has begun with another winner.
     """
     if not because.strip():
         raise UsageError('--winner needs a reason, which stays with the results: give --because "..."')
@@ -122,10 +124,12 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
 
 
 def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[str]:
-    """Let a stage be decided without its held runs, once at least `quorum` candidates are done (None: one).
+    """Let a stage be decided without its held runs, once at least `quorum` candidates are complete (None: 1).
+
+    Return what was done, one line.
 
     Raises:
-        UsageError: the stage has not begun; or a quorum of evaluations.
+        UsageError: The stage has no runs, or a quorum is given for a stage of evaluations.
     """
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
@@ -142,10 +146,10 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
 
 
 def retry_held(session: Session, name: str) -> list[str]:
-    """Take up the stage's held runs, and the stage where it is held itself.
+    """Resume the stage's held runs, and the stage if it is held itself. Return what was done, one line each.
 
     Raises:
-        UsageError: the stage has no runs.
+        UsageError: The stage has no runs, or `take_up` refuses one.
     """
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
@@ -157,10 +161,12 @@ def retry_held(session: Session, name: str) -> list[str]:
 
 
 def stop(session: Session, name: str) -> list[str]:
-    """Ask no more for a stage (or for "all"), and pause what of it is open. What is done stays.
+    """Stop a stage (or "all"), and pause its open runs, except those of other requested stages.
+
+    Completed runs and decided stages stay. Return what was done, one line each.
 
     Raises:
-        UsageError: there is no such stage.
+        UsageError: The study has no such stage.
     """
     told = []
     with session.ledger.transaction() as transaction:
@@ -187,12 +193,12 @@ def stop(session: Session, name: str) -> list[str]:
 
 
 def _is_stoppable(run: RunRecord) -> bool:
-    """Not what was pruned: it would be taken up with the others."""
+    """Return whether stopping pauses the run: not if it is pruned, because it would be resumed with the others."""
     return not run.state.is_final and run.held_for is not HeldFor.PRUNED
 
 
 def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
-    """Take up what was paused when the stage was stopped: it is asked for again. `where`: see `take_up`."""
+    """Resume the runs that were paused when the stage was stopped. Return what was done; `where`: see `take_up`."""
     with session.ledger.transaction() as transaction:
         cells = set(transaction.cells().get(name, ()))
         runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for is HeldFor.STOPPED]
@@ -200,7 +206,7 @@ def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
 
 
 def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:
-    """Names of runs that other stages, which go on, compare too."""
+    """Return the names of runs that other requested stages compare too."""
     by_id = {run.id: run.name for run in transaction.runs()}
     on = {record.name for record in transaction.stages() if record.state is not StageState.DECLARED} - set(names)
     return {by_id[id_] for name, ids in transaction.cells().items() if name in on for id_ in ids}

@@ -1,7 +1,7 @@
-"""A stage with a space: what became of its trials is written down, and the next are proposed, as far as there is room.
+"""The search of a stage with a space: record what became of its trials, and propose the next ones while there is room.
 
-Both are in the ledger before any run follows from them. A pass that died between the two finds what it had proposed,
-and declares just that.
+Both are in the ledger before any run follows from them. If a pass fails in between, the next pass finds the proposed
+trials in the ledger, and declares exactly these.
 """
 
 from bisect import bisect_left
@@ -23,10 +23,10 @@ from lvjobs.sweep.sampling import SearchHistory, TrialOutcome, propose, room, ve
 
 @dataclass(frozen=True)
 class Turn:
-    """What a search does next. `wanted` are the runs of trials that were proposed and are no cells of the stage yet.
+    """The next turn of a search: `wanted` are the runs of proposed trials that are not yet cells of the stage.
 
-    None where there are none, or where the budget has no room for the first of them (`shortfall`). With neither, a
-    trial is open, or all that there will be have ended.
+    `wanted` is None if there are none, or if the budget has no room for the first (`shortfall`). If both are None, a
+    trial is open, or all trials of the search have ended.
     """
 
     wanted: RunRequest | None
@@ -35,7 +35,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """What the ledger has of a stage's search; `identity` says of which (`Request.search_identity`)."""
+    """The ledger's record of a stage's search; `identity` tells searches apart (`Request.search_identity`)."""
 
     stage: str
     identity: str = ""
@@ -43,7 +43,7 @@ class SearchRecord:
 
     @property
     def history(self) -> SearchHistory:
-        """Return what was proposed and learned."""
+        """Return the proposed trials and their verdicts."""
         return SearchHistory.from_json(self.entries)
 
 
@@ -54,10 +54,17 @@ def next_trials(
     ground: RunConfig | None,
     runs: Sequence[RunRecord],
 ) -> Turn:
-    """Tell the sampler what has ended since, and let it propose. `runs` are the stage's, `ground` its origin's winner.
+    """Record the verdicts of trials that have ended, and let the sampler propose new ones.
+
+    Args:
+        session: The study.
+        record: The stage.
+        stages: All stages, in order.
+        ground: The winner of the stage that this one builds on; None for none.
+        runs: The stage's runs.
 
     Raises:
-        UsageError: a point that [train] refuses; names the stage.
+        UsageError: [train] refuses a point. The message names the stage.
     """
     stage, request = record.stage, Request.model_validate(record.request)
     search = stage.search
@@ -98,7 +105,7 @@ def next_trials(
 
 
 def kept_of(transaction: Transaction, stage: str) -> SearchRecord:
-    """What was proposed for a stage, and learned; nothing where nothing was."""
+    """Return the ledger's record of a stage's search; an empty record if there is none."""
     return transaction.row("searches", SearchRecord, stage=stage) or SearchRecord(stage)
 
 
@@ -118,7 +125,7 @@ def _verdict(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> Trial
 def _fitting(
     session: Session, record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]
 ) -> tuple[RunRequest | None, int, Shortfall | None]:
-    """As many of the trials, the first of them first, as the budget has room for; and what the next one lacks."""
+    """Return the runs of the first trials that the budget has room for, their number, and the next one's shortfall."""
     if not trials:
         return None, 0, None
     with session.ledger.transaction() as transaction:
@@ -136,7 +143,7 @@ def _fitting(
 
 
 def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> RunRequest:
-    """Their runs: each once, also where two trials propose the same."""
+    """Return the runs of the trials: each once, even if two trials propose the same."""
     stage = record.stage
     named: dict[str, tuple[RunConfig, str]] = {}
     for number, configs in trials:
@@ -150,7 +157,7 @@ def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, S
 
 
 def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:
-    """How many trials a search has, and of how many it is known what they are; nulls where the stage has no space."""
+    """Return how many trials a search has in all and how many are proposed; None for both if there is no search."""
     search = record.definition.get("search")
     if not search:
         return {"trials": None, "proposed": None}

@@ -1,4 +1,4 @@
-"""Runs enter a study: declared, checked against the cluster, submitted; or refused with nothing left behind."""
+"""The entry of new runs into a study: declared, checked against the cluster, submitted; a refusal leaves no trace."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,9 +37,9 @@ from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
 class OverBudget(UsageError):
-    """The budget does not allow the runs.
+    """The error for runs that the budget does not allow.
 
-    `where`: `Study.where` for commands at the prompt; the ledger may keep what a pass is refused.
+    `where` is `StudyContext.where`, for commands at the prompt. A pass gives none, because the ledger keeps its errors.
     """
 
     def __init__(self, shortfall: Shortfall, where: Sequence[str] = ()) -> None:
@@ -53,7 +53,7 @@ class OverBudget(UsageError):
 
 @dataclass(frozen=True)
 class Entered:
-    """What became of them. `sent` is None when every run was there already; `note` is what the user should know."""
+    """The result of `enter`. `sent` is None if every run existed already; `note` is a warning for the user."""
 
     existing: Sequence[RunRecord]
     new: Sequence[RunRecord]
@@ -63,14 +63,18 @@ class Entered:
 
 @dataclass(frozen=True)
 class Script:
-    """A batch script, and what was computed for it, in words (empty: nothing)."""
+    """A batch script, and its computed time limit, in words (empty: none was computed)."""
 
     text: str
     computed: str
 
 
 def script(session: Session, wanted: RunRequest) -> Script:
-    """The exact batch script that `enter` would submit. Nothing is written."""
+    """Return the exact batch script that `enter` would submit. Nothing is written.
+
+    Raises:
+        UsageError: The names, settings or resources do not fit, or the profile gives no script.
+    """
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
     with session.ledger.transaction() as transaction:
@@ -90,11 +94,12 @@ def _timing(session: Session, cluster: Cluster, runs: Sequence[RunRecord]) -> Ti
 
 
 def enter(session: Session, wanted: RunRequest) -> Entered:
-    """Declare the runs, and submit those that are new as one job or array.
+    """Declare the runs, and submit the new ones as one job or array.
 
     Raises:
-        UsageError: the input, or the scheduler, says that this can never work; or the budget (`OverBudget`). Nothing
+        UsageError: The request can never be submitted, because of its settings or by the scheduler's refusal. Nothing
             was made.
+        OverBudget: The budget has no room for the new runs. Nothing was made.
     """
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
@@ -114,7 +119,7 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
             _record_stage(transaction, wanted, declared)
         _revive(session, wanted)
         return Entered(declared.existing, (), None)
-    with suppress(ClusterError):  # sbatch will meet the same trouble, and its answers are provided for
+    with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
         timing = _timing(session, cluster, declared.new)
         cluster.check(request_for(study, timing.applied(declared.new), new_token()))
     with session.ledger.transaction() as transaction:
@@ -131,7 +136,7 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     if not ready:
         return Entered(declared.existing, declared.new, _plan(session, later), code.note)
     queue = Queue(session.ledger, session.clock())
-    # one array; a pass sends what may follow at once
+    # one array; a pass submits the rest as soon as it may follow
     sent = next(send_in_turn(study, queue, cluster, ready, session.terms, session.clock(), later))
     if not sent.runs:
         _plan(session, declared.new)
@@ -149,7 +154,7 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
 
 
 def _refuse_new(session: Session, wanted: RunRequest, why: str) -> None:
-    """Refuse runs that are not there yet: `why` nothing can be submitted from this host."""
+    """Refuse new runs; `why` says why nothing can be submitted from this host."""
     with session.ledger.transaction() as transaction:
         new = declare(transaction, wanted, code="").new
     if new:
@@ -159,7 +164,7 @@ def _refuse_new(session: Session, wanted: RunRequest, why: str) -> None:
 
 
 def _check_stage(transaction: Transaction, wanted: RunRequest) -> None:
-    """Refuse a stage that would wait for ever, or that would change what a later one was built on."""
+    """Refuse a stage that would wait forever, or change although a stage built on it has begun."""
     if wanted.sweep is not None:
         stage = Stage.model_validate(wanted.sweep.definition)
         records = {record.name: record for record in transaction.stages()}
@@ -169,7 +174,7 @@ def _check_stage(transaction: Transaction, wanted: RunRequest) -> None:
 
 
 def _record_stage(transaction: Transaction, wanted: RunRequest, declared: Declaration) -> None:
-    """The stage that these runs are the cells of runs from now on; unless it is decided, and nothing is new."""
+    """Add the runs to their stage's cells, and set it to running, unless it is decided and nothing is new."""
     if wanted.sweep is None:
         return
     transaction.add_cells(wanted.stage, declared.ids)
@@ -186,7 +191,7 @@ def _revive(session: Session, wanted: RunRequest) -> None:
 
 
 def _in_turn(session: Session, declared: Declaration) -> tuple[list[RunRecord], list[RunRecord]]:
-    """The new runs that may be submitted now, and those that come after one that is not completed."""
+    """Return the new runs that may be submitted now, and those that come after a run that is not completed."""
     with session.ledger.transaction() as transaction:
         completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
     ready = {run.id: run for run in declared.new if not run.after or run.after in completed}
@@ -194,7 +199,7 @@ def _in_turn(session: Session, declared: Declaration) -> tuple[list[RunRecord], 
 
 
 def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
-    """Nothing to submit yet: what they may spend is reserved, and a pass submits them in their turn."""
+    """Reserve the FLOPs of runs that cannot be submitted yet; a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
@@ -215,9 +220,9 @@ def _make_room(session: Session, runs: Sequence[RunRecord]) -> None:
 
 
 def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
-    """Refuse a directory of somebody else's.
+    """Refuse a run directory that belongs to another user or to another run.
 
-    One that a worker has claimed, and this ledger does not know, is adopted by the same run and no other.
+    A directory that a worker has claimed, but this ledger does not know, may only be used by the same run.
     """
     if is_foreign(files.root):
         raise UsageError(

@@ -1,7 +1,7 @@
-"""The nodes that a study avoids: those on which a run failed through the node, each for `[policy] exclude_hours`.
+"""The nodes that a study avoids: those that caused a run's failure, each for `[policy] exclude_hours`.
 
-Jobs are submitted with it (`placement`), and jobs that wait are
-told of each change (`lvjobs.control.reconcile.waiting_jobs`). A node stays in use where no other can run the job.
+`placement` submits jobs with this list, and `lvjobs.control.reconcile.waiting_jobs` updates queued jobs after each
+change. A job may use a node of the list if no other node can run it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,10 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Avoided:
-    """A node that the study avoids, since when and why. `used_in`: partitions whose jobs may use it all the same."""
+    """A node that the study avoids, `since` when (seconds since the epoch), and why.
+
+    `used_in`: partitions whose jobs may use it nevertheless.
+    """
 
     node: str
     since: float
@@ -29,17 +32,20 @@ class Avoided:
 
 @dataclass(frozen=True)
 class Avoidance:
-    """The study's list, oldest first, and which of its nodes each job was told to avoid (by `job_key`)."""
+    """The study's list, oldest first, and the nodes of it that each job avoids (by `job_key`)."""
 
     nodes: Sequence[Avoided] = ()
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def in_force(self, policy: Policy, now: float) -> list[Avoided]:
-        """Return what has not expired. A clock that was set back cannot make an entry last longer than twice."""
+        """Return the entries that have not expired at `now`, in seconds since the epoch.
+
+        Even if a clock is set back, an entry lasts at most twice `exclude_hours`.
+        """
         return [entry for entry in self.nodes if abs(now - entry.since) < policy.exclude_hours * _HOUR]
 
     def with_node(self, node: str, reason: str, now: float) -> "Avoidance":
-        """Return the list with a node that failed now; one that is on it already counts anew."""
+        """Return the list with a node that failed at `now`; the time of a node already on it begins again."""
         others = [entry for entry in self.nodes if entry.node != node]
         return replace(self, nodes=[*others, Avoided(node, now, reason)])
 
@@ -51,31 +57,31 @@ class _Told:
 
 
 def job_key(token: str, job_id: str) -> str:
-    """Return the name of a job in `Avoidance.told`. A controller that lost its state gives ids again, never tokens."""
+    """Return the key of a job in `Avoidance.told`. A controller that lost its state repeats job ids, never tokens."""
     return f"{token}/{job_id}"
 
 
 def read_avoidance(transaction: Transaction) -> Avoidance:
-    """Return the study's list as the ledger has it."""
+    """Return the study's list from the ledger."""
     told = {each.job: each.nodes for each in transaction.rows("told_jobs", _Told)}
     return Avoidance(transaction.rows("avoided_nodes", Avoided), told)
 
 
 def write_avoidance(transaction: Transaction, avoidance: Avoidance) -> None:
-    """Keep the list, if it is another than the ledger has."""
+    """Write the list to the ledger, if it differs from the ledger's."""
     if avoidance != read_avoidance(transaction):
         transaction.set_rows("avoided_nodes", avoidance.nodes)
         transaction.set_rows("told_jobs", [_Told(job, nodes) for job, nodes in avoidance.told.items()])
 
 
 def avoid_node(transaction: Transaction, node: str, reason: str, now: float) -> None:
-    """Put a node on the study's list."""
+    """Put a node on the study's list at `now`, in seconds since the epoch."""
     write_avoidance(transaction, read_avoidance(transaction).with_node(node, reason, now))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The nodes of the study's list that a job is to avoid, and those that it may use all the same."""
+    """The nodes of the study's list that a job avoids, and those that it may use nevertheless."""
 
     avoided: Sequence[str] = ()
     used: Sequence[str] = ()
@@ -84,8 +90,9 @@ class Choice:
 def choose(entries: Sequence[Avoided], own: Iterable[str], nodes: Sequence[Node]) -> Choice:
     """Choose which of `entries` (oldest first) a job avoids that could run on `nodes`. Pure.
 
-    `own` are the nodes that the user excludes. One node at least is left to the job, and one that is up where there is
-    one: else the oldest entry gives way. Names that none of `nodes` has are left out: sbatch refuses unknown ones.
+    `own` are the nodes that the user excludes. The job keeps at least one node, and one that is up if any is: otherwise
+    the node of the oldest entry may be used. Names that are not in `nodes` are left out, because sbatch refuses unknown
+    names.
     """
     excluded = expand_nodes(list(own))
     allowed = {node.name: node.is_up for node in nodes if node.name not in excluded}
@@ -98,10 +105,10 @@ def choose(entries: Sequence[Avoided], own: Iterable[str], nodes: Sequence[Node]
 
 
 def choice_for(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]) -> Choice:
-    """Ask the cluster for the nodes that could run the job, and choose; nothing is asked where the list is empty.
+    """Read the nodes that could run the job from the cluster, and choose. An empty list needs no question.
 
     Raises:
-        ClusterError: the cluster did not say.
+        ClusterError: The cluster did not answer.
     """
     if not entries:
         return Choice()
@@ -109,13 +116,13 @@ def choice_for(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]
 
 
 def excluding(resources: Mapping[str, Any], avoided: Sequence[str]) -> list[str]:
-    """Return all that a job excludes: the user's own list, then the study's."""
+    """Return all nodes that a job excludes: the user's own list, then `avoided`."""
     own = list(resources.get("exclude_nodes") or ())
     return [*own, *(name for name in avoided if name not in own)]
 
 
 def noted(avoidance: Avoidance, choice: Choice, partition: str) -> Avoidance:
-    """Return the list with what was chosen for jobs of this partition (empty: the site's default)."""
+    """Return the list with the choice for jobs of this partition (empty: the site's default) in `used_in`."""
     place = partition or "default"
 
     def places(entry: Avoided) -> Sequence[str]:
@@ -128,7 +135,7 @@ def noted(avoidance: Avoidance, choice: Choice, partition: str) -> Avoidance:
 
 
 def avoided_rows(transaction: Transaction, policy: Policy, now: float) -> list[AvoidedRow]:
-    """Return the list as the summary shows it."""
+    """Return the rows of the summary for the entries in force at `now`, in seconds since the epoch."""
     return [
         AvoidedRow(
             node=entry.node,

@@ -1,6 +1,6 @@
-"""A run's settings as they are now: for a run that the user resumes, and for one that is no longer held.
+"""The current settings of a run that the user resumes, or that is no longer held.
 
-What Slurm requeues, and what is submitted again after a failure, keeps the settings of its last submission.
+Runs that Slurm requeues, or that are submitted again after a failure, keep the settings of their last submission.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,23 +21,23 @@ _CHANGED = ("profile", "profile_copy", "resources", "typed", "config", "declared
 
 
 def file_of(study: StudyContext, stage: str) -> dict[str, Any]:
-    """Return what study.toml says now of how runs of this stage are carried out (`study.current`)."""
+    """Return the settings that study.toml now has for how runs of this stage are carried out (`study.current`)."""
     return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
 
 
 def renewed(
     run: RunRecord, study: StudyContext, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()
 ) -> RunRecord:
-    """Return the run with the settings that its next submission is to have.
+    """Return the run with the settings of its next submission.
 
     Args:
         run: A run without a live job.
-        study: Its study, with study.toml as it is now.
-        typed: Settings of `lvjobs.study.current` that the user types now, over all others.
+        study: Its study, with the current study.toml.
+        typed: Settings of `lvjobs.study.current` that the user types now; they override all others.
         where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
 
     Raises:
-        UsageError: the settings do not fit the run, or one another.
+        UsageError: The settings do not fit the run, or one another.
     """
     file = file_of(study, run.stage)
     kept = {**run.typed, **typed_over(file, typed or {})}
@@ -47,7 +47,7 @@ def renewed(
     check_profile_resources(profile, resources)
     check_sbatch_options(study, resources, profile)
     changes: dict[str, Any] = {}
-    if not task_of(run.config).is_evaluation:  # whose interval is its own
+    if not task_of(run.config).is_evaluation:  # evaluations do not use study.toml's interval
         changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}
     config = {**run.config, **changes}
     return replace(
@@ -62,12 +62,12 @@ def renewed(
 
 
 def changes_of(old: RunRecord, new: RunRecord) -> dict[str, Any]:
-    """Return the columns of the run that differ."""
+    """Return the columns of `new` that differ from those of `old`."""
     return {key: getattr(new, key) for key in _CHANGED if getattr(new, key) != getattr(old, key)}
 
 
 def differences(old: RunRecord, new: RunRecord) -> str:
-    """Return the settings that changed, in words: "memory_mb 1000 -> 2000"; empty where none did."""
+    """Return the settings that changed, as text: "memory_mb 1000 -> 2000"; empty if none did."""
     return ", ".join(_differences(old, new))
 
 

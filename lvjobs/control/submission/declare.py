@@ -1,4 +1,4 @@
-"""From settings to runs: names, identities, costs. Nothing is written here."""
+"""The declaration of runs from settings: names, identities, costs. Nothing is written here."""
 
 import hashlib
 import time
@@ -22,7 +22,7 @@ EVALUATE = "evaluate"
 
 @dataclass(frozen=True)
 class SweepOf:
-    """A stage as it was asked for: the ledger's `definition` and `request` of it."""
+    """A stage as it was requested: the `definition` and `request` that the ledger keeps."""
 
     definition: Mapping[str, Any]
     request: Mapping[str, Any]
@@ -30,13 +30,13 @@ class SweepOf:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Runs that a command asks for: configurations with their names, of one stage, for one profile.
+    """Runs that a command requests: configurations with their names, of one stage, for one profile.
 
-    `after` are the ids of the runs that these come after, in the same order; `evaluations`, also in that order, are
-    configurations and names of runs of the stage `evaluate` that come after these. `sweep`: they are the stage's cells,
-    and a run of the same configuration, whatever its name and stage, is one of them and not trained again. `file`: the
-    settings of `study.current` that study.toml had when these were requested; None: the ones that it has now.
-    `is_named`: the user chose the names; else a run of the same configuration is found by whatever name.
+    `after` has the ids of the runs that these come after, in the same order. `evaluations`, in the same order too, has
+    configurations and names of runs of the stage `evaluate` that come after these. `sweep`: the runs are the stage's
+    cells, and an existing run of the same configuration, of any name and stage, is used instead of a new one. `file`:
+    the settings of `study.current` that study.toml had when the runs were requested; None: those that it has now.
+    `is_named`: the user chose the names; otherwise an existing run of the same configuration is used, of any name.
     """
 
     configs: Sequence[RunConfig]
@@ -54,10 +54,10 @@ class RunRequest:
 
 
 class KnownRuns:
-    """The runs that there are, by what they compute."""
+    """The existing runs, by what they compute."""
 
     def __init__(self, runs: Iterable[RunRecord]) -> None:
-        """`runs`, oldest first: where several are the same, the oldest is found."""
+        """Index `runs`, oldest first: of several runs that compute the same, `find` returns the oldest."""
         self._exact: dict[str, RunRecord] = {}
         self._alike: dict[str, RunRecord] = {}
         for run in runs:
@@ -67,15 +67,15 @@ class KnownRuns:
                 self._alike.setdefault(identity, run)
 
     def find(self, config: RunConfig) -> RunRecord | None:
-        """Return the run of this configuration: the one declared with it, or else one that computes the same."""
+        """Return the run declared with this configuration, or else one that computes the same; None for none."""
         return self._exact.get(config.fingerprint) or self._alike.get(config.identity)
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """Runs that are to exist: `new` ones, and those of the same configuration that are there already.
+    """The runs of a request: `new` ones, and `existing` ones of the same configuration.
 
-    `ids` are those of the wanted configurations' runs, in their order.
+    `ids` are the ids of the requested configurations' runs, in their order.
     """
 
     new: Sequence[RunRecord]
@@ -84,10 +84,12 @@ class Declaration:
 
 
 def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Declaration:
-    """Runs for what is wanted; a name whose run has the same configuration is that run.
+    """Return the runs of a request; an existing run of the same name and configuration is used again.
+
+    `code` is the name of the code snapshot that new runs train with.
 
     Raises:
-        UsageError: a name is taken by a run of another configuration, or is no name.
+        UsageError: A name belongs to a run of another configuration, or is not valid.
     """
     new: list[RunRecord] = []
     existing: list[RunRecord] = []
@@ -148,7 +150,7 @@ def _run(config: RunConfig, name: str, wanted: RunRequest, code: str) -> RunReco
 
 
 def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:
-    """What was typed over study.toml for this run; an evaluation's interval is its own."""
+    """Return the settings that were typed over study.toml for this run; evaluations do not use its interval."""
     if wanted.file is None:
         return {}
     requested = {**wanted.resources.model_dump(), "profile": wanted.profile}
@@ -158,10 +160,10 @@ def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:
 
 
 def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[str, Any]:
-    """Return what a run's jobs request of the cluster.
+    """Return the resources that a run's jobs request.
 
     Raises:
-        UsageError: the training cannot use as many GPUs or processes.
+        UsageError: The training cannot use as many GPUs or processes.
     """
     gpus = gpus_by_default(profile) if resources.gpus is None else resources.gpus
     shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
@@ -169,10 +171,10 @@ def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[
 
 
 def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
-    """Return how the task has the run's job started (see `Task.launch`); alone where it runs beside others.
+    """Return what the task requests for the ranks of the run's job (see `Task.launch`); nothing for `side_by_side`.
 
     Raises:
-        UsageError: the training cannot use as many.
+        UsageError: The training cannot use as many GPUs or processes, or side by side and processes conflict.
     """
     processes = resources.processes
     if (resources.side_by_side or 1) > 1:
@@ -186,12 +188,16 @@ def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
 
 
 def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
-    """Return the name of a run that the user gave none (see `Task.default_name`)."""
+    """Return the name of a run to which the user gave none (see `Task.default_name`)."""
     return task_of(config).default_name(config, prefix, varied)
 
 
 def check_profile_resources(profile: str, resources: Resources) -> None:
-    """Refuse what the local backend has no use for: a partition or account there is a mistake, not a wish."""
+    """Refuse resources that the local backend does not use: a partition or account there is a mistake.
+
+    Raises:
+        UsageError: A partition, account or QOS is given for the local profile.
+    """
     wrong = [key for key in ("partition", "account", "qos") if getattr(resources, key) is not None]
     if profile == LOCAL and wrong:
         raise UsageError(f"--{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")

@@ -1,8 +1,8 @@
-"""Whose turn it is: of the runs that wait to be submitted as many as the site has room for, oldest first, as an array.
+"""The submission of waiting runs in turn, oldest first, as arrays: as many as the site's limits allow.
 
-Runs that share jobs go pack by pack. What does not fit stays as it is and follows in a later pass. Where the site does
-not tell its limits, sbatch's refusals do: the array is halved until one is taken. A submission that nobody knows the
-outcome of ends that at once.
+Runs that share jobs are submitted pack by pack. Runs that do not fit wait for a later pass. If the site does not report
+its limits, sbatch's refusals show them: the array is halved until sbatch accepts one. After a submission with an
+unclear outcome, no more are sent.
 """
 
 import json
@@ -23,12 +23,12 @@ from lvjobs.study.config import StudyContext
 from lvjobs.study.words import SubmitOutcome
 
 _FRESH_SECONDS = 3600.0
-"""For so long a site's limits are believed to be what they were; sooner where sbatch knows better."""
+"""The time after which a site's limits are read again; less if sbatch contradicts them."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What a site allows of jobs that are alike (`_key`), and when it was asked."""
+    """A site's limits on similar jobs (`_key`), and when they were read."""
 
     key: str
     time: float
@@ -43,7 +43,10 @@ class _Known:
 
 
 class Queue:
-    """The room that clusters have left, as this pass goes on. `loads` are by backend, as they were observed."""
+    """The room that clusters have left during one pass.
+
+    `now` is in seconds since the epoch. `loads` are by backend, as they were observed; None where a load is unknown.
+    """
 
     def __init__(self, ledger: Ledger, now: float, loads: Mapping[str, Load | None] | None = None) -> None:
         self.ledger = ledger
@@ -51,7 +54,7 @@ class Queue:
         self._loads = {backend: load for backend, load in (loads or {}).items() if load is not None}
 
     def limits(self, cluster: Cluster, profile: str, request: JobRequest) -> Limits:
-        """What the site allows of such jobs: asked once an hour. None known where it does not answer."""
+        """Return the site's limits on such jobs, read once an hour; without any limit if the site does not answer."""
         key = _key(profile, request)
         with self.ledger.transaction() as transaction:
             known = transaction.row("site_limits", _Known, key=key)
@@ -60,30 +63,30 @@ class Queue:
         try:
             limits = cluster.limits(request)
         except ClusterError:
-            return Limits()  # sbatch will say
+            return Limits()  # sbatch's refusal will show the limits
         fresh = _Known(key, self._now, [asdict(cap) for cap in limits.caps], limits.members, limits.minutes)
         with self.ledger.transaction() as transaction:
             transaction.set_rows("site_limits", [fresh], key=key)
         return limits
 
     def room(self, cluster: Cluster, profile: str, limits: Limits) -> FreeSlots:
-        """For how many more jobs there is room."""
+        """Return how many more jobs fit within `limits`."""
         backend = backend_of(profile)
         if not limits.caps:
             return FreeSlots()
         if backend not in self._loads:
-            with suppress(ClusterError):  # then sbatch will say
+            with suppress(ClusterError):  # then sbatch's refusal will show the limits
                 self._loads[backend] = cluster.load()
         return room_for(limits, self._loads[backend]) if backend in self._loads else FreeSlots()
 
     def add(self, profile: str, limits: Limits, jobs: int) -> None:
-        """So many jobs more are in the queue, or may be."""
+        """Count `jobs` more jobs that are in the queue, or may be."""
         backend = backend_of(profile)
         if backend in self._loads:
             self._loads[backend] = with_more(self._loads[backend], limits, jobs)
 
     def forget_limits(self) -> None:
-        """They are others than we believed."""
+        """Delete all kept limits, because sbatch has contradicted them."""
         with self.ledger.transaction() as transaction:
             transaction.set_rows("site_limits", ())
 
@@ -97,10 +100,20 @@ def send_in_turn(
     now: float,
     later: Sequence[RunRecord] = (),
 ) -> Iterator[SubmitResult]:
-    """Submit runs that have a job in common, the first of them first, array by array while there is room.
+    """Submit runs that can share an array, array by array in their order, while there is room.
 
-    When an array goes, it is reserved for all of `runs`, and for `later` ones, what they may spend. The outcomes are as
-    `send` has them; the last is `limited` where there is no room for the rest, which then waits, with the reason.
+    Args:
+        study: The study.
+        queue: The room that is left.
+        cluster: The cluster that the runs' profile names.
+        runs: Runs of the same profile, resources and code, without live submissions.
+        terms: The prices and the limit of the budget.
+        now: The time of submission, in seconds since the epoch.
+        later: Runs that come after these. With each array, the FLOPs of all of `runs` and `later` are reserved.
+
+    Yields:
+        The outcome of each submission, as `send` returns it. The last is `limited` if there is no room for the rest,
+        which then waits, with the reason.
     """
     profile = runs[0].profile
     offers = _offers(study, queue, cluster, runs)
@@ -114,14 +127,14 @@ def send_in_turn(
         pack = pack_size(waiting[0])
         sizes: Sequence[int] = ()
         if fit and pack > 1:
-            sizes = [min(pack, len(waiting))]  # one job, however many runs it is of
+            sizes = [min(pack, len(waiting))]  # one job for all runs of the pack
         elif fit:
             size = min(most, split(len(waiting), fit[0].limits, rooms[fit[0]]))
             sizes = [size, *halves(size)]
         for tried in sizes:
             if tried < sizes[0]:
                 queue.forget_limits()
-                most = tried  # nor will more than these go after them
+                most = tried  # later arrays cannot be larger either
             array, others = timing.applied(waiting[:tried]), (*waiting[tried:], *later)
             choice = [dict(offer.choice) for offer in fit]
             sent = send(study, queue.ledger, cluster, array, terms, now, others, choice)
@@ -138,7 +151,7 @@ def send_in_turn(
 
 @dataclass(frozen=True)
 class _Offer:
-    """One of the things that a job may ask for, and what the site allows of it."""
+    """One choice of QOS and partition for a job, and the site's limits on it."""
 
     choice: tuple[tuple[str, str], ...]
     limits: Limits
@@ -156,12 +169,12 @@ def _offers(study: StudyContext, queue: Queue, cluster: Cluster, runs: Sequence[
 
 
 def wait(ledger: Ledger, runs: Sequence[RunRecord], reason: str) -> None:
-    """Note why runs are not submitted for now; a later pass tries again."""
+    """Record why runs are not submitted now; a later pass tries again."""
     with ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})
 
 
 def _key(profile: str, request: JobRequest) -> str:
-    """Jobs that are alike in this meet the same limits."""
+    """Return the key of the jobs' limits: jobs with the same key have the same limits."""
     names = ("partition", "account", "qos", "max_queued")
     return json.dumps([profile, *(request.resources.get(name) for name in names)])

@@ -1,4 +1,4 @@
-"""Submit the first request that the cluster takes, off the nodes that the study avoids."""
+"""The submission of the first request that the cluster accepts, off the nodes that the study avoids."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ from lvjobs.ledger.transaction import Transaction
 
 @dataclass(frozen=True)
 class Placed:
-    """A job that was submitted, by which of the requests, and which nodes of the study's list it avoids or may use."""
+    """A submitted job, the index of the accepted request, and the study's nodes that the job avoids or may use."""
 
     job_id: str
     taken: int
@@ -29,7 +29,7 @@ class Placed:
 
     @property
     def words(self) -> str:
-        """Return a warning about nodes that it may use though the study avoids them; empty for none."""
+        """Return a warning about nodes that the job may use although the study avoids them; empty for none."""
         if not self.choice.used:
             return ""
         names = ", ".join(self.choice.used)
@@ -37,17 +37,22 @@ class Placed:
 
 
 def place(cluster: Cluster, requests: Sequence[JobRequest], entries: Sequence[Avoided]) -> Placed:
-    """Submit the first of `requests` that is taken; `entries` are the nodes that the study avoids, oldest first.
+    """Submit the first of `requests` that the cluster accepts.
+
+    Args:
+        cluster: The cluster.
+        requests: The same job with different choices of QOS and partition, under one token.
+        entries: The nodes that the study avoids, oldest first.
 
     Raises:
-        SubmitLimited: none was taken, and one may be later.
-        SubmitRefused: none was taken, and none will be.
-        SubmitDeferred, SubmitUnclear: at once; no other is tried.
+        SubmitLimited: No request was accepted, but one may be later.
+        SubmitRefused: No request was accepted, and none will be.
+        SubmitDeferred, SubmitUnclear: Raised at once; no other request is tried.
     """
     choices = [_choice(cluster, request, entries) for request in requests]
     if any(choice.avoided for choice in choices):
         careful = [_off(request, choice) for request, choice in zip(requests, choices, strict=True)]
-        # The nodes that are left may lack what the job asks for in words that only sbatch knows (a constraint).
+        # The remaining nodes may lack a feature of the request that only sbatch checks (a constraint).
         with suppress(SubmitRefused):
             job_id, taken = _submit_first(cluster, careful)
             return Placed(job_id, taken, choices[taken])
@@ -59,7 +64,7 @@ def _choice(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]) -
     try:
         return choice_for(cluster, request, entries)
     except ClusterError:
-        return Choice()  # the job waits, as a rule, until a later pass can tell it
+        return Choice()  # a later pass updates the job, which usually still waits then
 
 
 def _off(request: JobRequest, choice: Choice) -> JobRequest:
@@ -70,9 +75,9 @@ def _off(request: JobRequest, choice: Choice) -> JobRequest:
 
 
 def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str, int]:
-    """Submit the first that is taken, under their one token: where sbatch says no, there is no job.
+    """Submit the first request that sbatch accepts. All have one token, because a refused request leaves no job.
 
-    A profile that can make no script of a request refuses it, too.
+    A request is refused too if the profile can make no script of it.
     """
     refusals: list[LvjobsError] = []
     for index, request in enumerate(requests):
@@ -86,7 +91,7 @@ def _submit_first(cluster: Cluster, requests: Sequence[JobRequest]) -> tuple[str
 
 
 def note_placed(transaction: Transaction, placed: Placed, request: JobRequest, jobs: Sequence[str]) -> None:
-    """Keep what the jobs of a submission were told to avoid."""
+    """Record the nodes that the `jobs` of a submission avoid."""
     avoidance = noted(read_avoidance(transaction), placed.choice, str(request.resources.get("partition") or ""))
     if placed.choice.avoided:
         told = {job_key(request.token, job): list(placed.choice.avoided) for job in jobs}

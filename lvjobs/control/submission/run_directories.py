@@ -1,4 +1,4 @@
-"""Files that the control plane writes into run directories for workers, which never read runs.db."""
+"""The files that the control plane writes into run directories for workers, which never read runs.db."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,14 @@ from lvjobs.study.words import MemberState
 
 
 def prepare(study: StudyContext, runs: Sequence[RunRecord]) -> None:
-    """Make the run directories, each with its run.json and a place for claims. Harmless when done twice.
+    """Make the run directories, each with its run.json and a directory for claims. May be repeated.
 
-    A pass has to see claims at once, and an NFS client looks afresh at a directory that is there, not at a name that
-    was missing a moment ago. What else a worker needs it makes itself: file systems count directories too.
+    A pass has to see claims at once. An NFS client checks an existing directory again, but may remember for a moment
+    that a name was missing. The worker makes all other directories when it needs them, because file systems limit their
+    number too.
+
+    Raises:
+        OSError: A directory or file cannot be written.
     """
     contents = {}
     make_private([study.layout.run(run.name).root for run in runs])
@@ -29,15 +33,15 @@ def prepare(study: StudyContext, runs: Sequence[RunRecord]) -> None:
         )
         if run.declared:
             content = content.model_copy(update={"declared": dict(run.declared)})
-        # Only what was declared: its code, which reads this, knows no key that is newer.
+        # Only declared keys: the run's code snapshot, which reads this file, does not know newer ones.
         contents[files.config] = json_text(content.model_dump(mode="json", exclude_unset=True))
     write_many(contents)
 
 
 def write_again(study: StudyContext, runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Write the run.json of those runs again whose own is lost, damaged or edited: no job would train them.
+    """Write run.json again where it is lost, damaged or edited, because no job would train such a run.
 
-    A directory of another user's, or of another run, is left alone. Return the runs whose run.json was written.
+    Directories of another user or of another run stay unchanged. Return the runs whose run.json was written.
     """
     lost = [run for run in runs if _is_lost(study.layout.run(run.name), run)]
     prepare(study, lost)
@@ -55,22 +59,22 @@ def _is_lost(files: RunLayout, run: RunRecord) -> bool:
 
 
 def is_edited(found: RunFile, run: RunRecord) -> bool:
-    """Return whether a run.json says something else than the ledger's `run`, which it names, was declared with."""
+    """Return whether a run.json differs from the declaration of the ledger's `run`, whose id it has."""
     return found.fingerprint != run.fingerprint or not found.is_as_declared
 
 
 def allow(study: StudyContext, works: Mapping[str, WorkCounts]) -> None:
-    """Tell the workers of runs, by their names, how much they may execute."""
+    """Write the allowances of runs: the training steps that each may execute in all. `works` is by run name."""
     allowances = {study.layout.run(name).allowance: Allowance(training=work.training) for name, work in works.items()}
     make_private([path.parent for path in allowances])
     write_many({path: allowance.to_json() for path, allowance in allowances.items()})
 
 
 def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
-    """Write again what workers are to be told and no file tells them any more; return what was done, a line each.
+    """Write missing control files of workers again. Return what was done, one line for each file.
 
-    These are the allowance of a run that has a job, which would train without a bound, and the mark of a submission
-    that may train its run no more. A directory that is gone, or is another user's, is left alone.
+    These are the allowance of a run that has a job, which would train without a limit, and the revocation mark of a
+    submission. A run directory that is gone, or belongs to another user, stays unchanged.
     """
     with ledger.transaction() as transaction:
         members, reserved = transaction.members(), transaction.reservations()
@@ -92,7 +96,7 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
 
 
 def _told_by(member: Member, files: RunLayout, *, is_bounded: bool) -> Path | None:
-    """Return the file that tells the workers of a submission how much they may train, or that they may not."""
+    """Return the file that limits the workers of a submission: the revocation mark, or the allowance; None for none."""
     if member.state is MemberState.REVOKED:
         return files.revoked / member.token
     return files.allowance if is_bounded and member.state is MemberState.LIVE else None

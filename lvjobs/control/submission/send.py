@@ -1,4 +1,4 @@
-"""Submit: the row with its token is durable before sbatch, and every answer that sbatch can give is provided for."""
+"""The submission of one job or array: its row and token are durable before sbatch, and all answers are handled."""
 
 import secrets
 import shutil
@@ -38,7 +38,7 @@ from lvjobs.study.words import RunState, SubmitOutcome
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """How a submission went, and why so."""
+    """The outcome of a submission; `said` is the reason or a warning, in words."""
 
     runs: Sequence[RunRecord]
     token: str
@@ -46,15 +46,15 @@ class SubmitResult:
     job_id: str | None = None
     said: str = ""
     choice: int = 0
-    """Which of the choices the cluster took."""
+    """The index of the choice that the cluster accepted."""
 
 
 def request_for(
     study: StudyContext, runs: Sequence[RunRecord], token: str, choice: Mapping[str, str] | None = None
 ) -> JobRequest:
-    """The job that would train these runs: same profile, resources, code. Several are an array, or share the job.
+    """Return the request for the job that trains these runs: several runs are an array, or share the job.
 
-    `choice` is of what the user would have either way (see `choices`): the first where none is named.
+    The runs have the same profile, resources and code. `choice` is one of `choices`; None: the first.
     """
     first = runs[0]
     name = first.name if len(runs) == 1 else first.stage
@@ -77,13 +77,13 @@ def request_for(
 
 
 def _pack(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """What the one job of several runs is told: see `lvjobs.worker.environment`."""
+    """Return the environment variables of a job that several runs share: see `lvjobs.worker.environment`."""
     at_once = runs[0].resources.get("side_by_side") or 1
     return {"LVJOBS_PACK": " ".join(run.name for run in runs), "LVJOBS_SIDE_BY_SIDE": str(at_once)}
 
 
 def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
-    """What its workers are told beside the profile's own: see `lvjobs.worker.environment`."""
+    """Return the workers' environment variables beside the profile's own: see `lvjobs.worker.environment`."""
     processes = run.resources.get("processes")
     told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
     if study.config.driver.job and backend_of(run.profile) != LOCAL:
@@ -92,13 +92,13 @@ def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
 
 
 def new_token() -> str:
-    """12 hex digits that no other submission carries."""
+    """Return a new submission's token: 12 random hex digits."""
     return secrets.token_hex(6)
 
 
 @dataclass(frozen=True)
 class Shortfall:
-    """Runs that the budget does not allow: FLOPs wanted for them, and free."""
+    """The budget's refusal of runs: the FLOPs that they need, the FLOPs that are free, and the limit."""
 
     wanted: int
     free: int
@@ -115,9 +115,9 @@ class Shortfall:
 def reservations_for(
     transaction: Transaction, runs: Sequence[RunRecord], terms: Terms
 ) -> tuple[dict[str, WorkCounts], Shortfall | None]:
-    """What each run would be allowed in all, and by how much that is more than the budget has, if it is.
+    """Return the allowance of each run, by its id, and the shortfall if the budget has no room for all; else None.
 
-    Runs of a task that declares no cost have none.
+    Runs of a task that declares no cost have no allowance.
     """
     books = books_of(transaction, terms, naming=runs)
     wanted, extra = {}, 0
@@ -145,10 +145,20 @@ def send(
     later: Sequence[RunRecord] = (),
     choice: Sequence[Mapping[str, str]] = (),
 ) -> SubmitResult:
-    """Reserve what `runs` may spend, and submit them as one job or array; or neither, where that is too much.
+    """Reserve the FLOPs of `runs`, and submit them as one job or array; do neither if the budget has no room.
 
-    `choice` is tried in order (see `choices`). All have the same profile, resources and code, and none a live
-    submission. `later` ones come after them: for these it is reserved as well, so that what was begun can be ended.
+    Args:
+        study: The study.
+        ledger: Its ledger.
+        cluster: The cluster that the runs' profile names.
+        runs: Runs of the same profile, resources and code, without live submissions.
+        terms: The prices and the limit of the budget.
+        now: The time of submission, in seconds since the epoch.
+        later: Runs that come after these. Their FLOPs are reserved too, so that they can complete.
+        choice: The choices of QOS and partition, tried in order; empty: all (see `choices`).
+
+    Returns:
+        The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
     """
     write_again(study, runs)
     token = new_token()
@@ -163,7 +173,7 @@ def send(
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
-        allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job of it begins unbounded
+        allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job starts without a limit
         transaction.add_submission(submission, [run.id for run in runs])
         changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
         transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
@@ -216,9 +226,9 @@ def _withdraw(
     is_news: bool = True,
     then: Remedy | None = None,
 ) -> None:
-    """No job exists: the submission never was, and the runs wait. Told once, however many passes try in vain.
+    """Delete a submission that made no job, and let its runs wait. Equal reasons of later passes add no event.
 
-    `then`: what to type for each run, at the end of the reason.
+    `then`: the command for each run, at the end of the reason.
     """
     with ledger.transaction() as transaction:
         transaction.delete_submission(token)
@@ -231,7 +241,7 @@ def _withdraw(
 
 
 def discard(study: StudyContext, ledger: Ledger, runs: Sequence[RunRecord]) -> None:
-    """Undo runs whose very first submission was refused: nothing half-made stays behind."""
+    """Delete runs whose first submission was refused, with their directories."""
     with ledger.transaction() as transaction:
         for run in runs:
             transaction.delete_run(run.id)
@@ -241,7 +251,7 @@ def discard(study: StudyContext, ledger: Ledger, runs: Sequence[RunRecord]) -> N
 
 
 def clear(study: StudyContext, runs: Sequence[RunRecord]) -> None:
-    """Remove the directories that `prepare` made, save those that were there before and hold a worker's checkpoints."""
+    """Remove the directories that `prepare` made, except those that a worker has claimed before."""
     for run in runs:
         files = study.layout.run(run.name)
         if not is_claimed(files):
@@ -249,12 +259,12 @@ def clear(study: StudyContext, runs: Sequence[RunRecord]) -> None:
 
 
 def is_claimed(files: RunLayout) -> bool:
-    """Whether a worker has ever claimed the run directory."""
+    """Return whether a worker has ever claimed the run directory."""
     return any(files.generations.glob("*"))
 
 
 def same_job(run: RunRecord) -> tuple[str, str, str, str]:
-    """What runs must have in common to be members of one array."""
+    """Return the key that runs must share to be members of one array: stage, profile, code and resources."""
     computed = ("time_limit_minutes", "time_limit_most") if is_automatic(run.resources) else ()
     resources = {key: value for key, value in run.resources.items() if key not in computed}
     return (run.stage, f"{run.profile} {run.profile_copy}", run.code, repr(sorted(resources.items())))

@@ -1,4 +1,4 @@
-"""How many of the jobs that wait to be submitted may go now. Pure."""
+"""The number of jobs that may be submitted now. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,24 @@ from lvjobs.cluster.protocol import DRIVER, Cap, Limits, Load
 from lvjobs.ledger.records import RunRecord
 
 MARGIN = 1
-"""Jobs that are left over of a user's own limit (never the last): a driver is one, and users submit other things."""
+"""The number of jobs of a user's own limit that stay free, for the driver and other jobs; never the only one."""
 
 _WAITS = "waits for room in the queue"
 
 
 @dataclass(frozen=True)
 class FreeSlots:
-    """For how many more jobs there is room: None where nobody knows. `reason` is why for no more, in words."""
+    """The number of jobs that still fit (None: unknown), and the reason why no more fit, in words."""
 
     jobs: int | None = None
     reason: str = ""
 
 
 def choices(resources: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What a job that names several QOS or partitions asks for, in the order in which it is tried.
+    """Return the combinations of QOS and partition to request, in the order in which they are tried.
 
-    Each QOS with all partitions, of which Slurm takes whichever lets it start first; then each with each of them alone,
-    for a site that refuses a list in which one is none for this job.
+    First each QOS with all partitions: Slurm takes the partition where the job can start first. Then each QOS with each
+    partition alone, because some sites refuse a list with a partition that does not suit the job.
     """
     each = [{"qos": qos} for qos in _names(resources.get("qos"))] or [{}]
     partitions = _names(resources.get("partition"))
@@ -40,45 +40,45 @@ def _names(text: str | None) -> list[str]:
 
 
 def room_for(limits: Limits, load: Load) -> FreeSlots:
-    """The room that the site's limits leave beside the jobs that are there."""
+    """Return how many jobs the site's limits still allow, beside the jobs of `load`."""
     if not limits.caps:
         return FreeSlots()
     tightest = min(limits.caps, key=lambda cap: _left(cap, load))
-    # No figure of the moment in it: the sentence stays as it is while the run waits.
+    # The reason contains no count that changes, so that it stays the same while the run waits.
     return FreeSlots(max(0, _left(tightest, load)), waits(tightest.said))
 
 
 def waits(said: str) -> str:
-    """What stands beside a run that waits for room: why there is none, in the site's words."""
+    """Return the reason of a run that waits for room; `said` is the site's limit, in words."""
     return f"{_WAITS} ({said}), and follows by itself"
 
 
 def split(waiting: int, limits: Limits, room: FreeSlots) -> int:
-    """How many go in the next array: no more than there is room for, and than an array may have members."""
+    """Return the size of the next array: at most `waiting`, the free room, and the members that an array may have."""
     return min(size for size in (waiting, room.jobs, limits.members) if size is not None)
 
 
 def with_more(load: Load, limits: Limits, jobs: int) -> Load:
-    """The load once these jobs are in the queue too."""
+    """Return the load after these jobs are added."""
     return Counter(load) + Counter({cap.place: jobs for cap in limits.caps})
 
 
 def _left(cap: Cap, load: Load) -> int:
-    margin = max(0, MARGIN - load.get((DRIVER, ""), 0))  # one that is there is in the load
+    margin = max(0, MARGIN - load.get((DRIVER, ""), 0))  # a driver in the queue is counted in the load
     most = cap.most if cap.shared else max(1, cap.most - margin)
     return most - load.get(cap.place, 0)
 
 
 def halves(size: int) -> Sequence[int]:
-    """What to try where `size` jobs were too many and nobody knows the limit: half, and half of that, down to 1."""
+    """Return the sizes to try after `size` jobs were too many and the limit is unknown: halved each time, down to 1."""
     return [size >> times for times in range(1, size.bit_length())]
 
 
 def pack_size(run: RunRecord) -> int:
-    """How many runs may share a job with this one, itself included."""
+    """Return how many runs may share a job with this one, itself included."""
     return int(run.resources.get("pack") or 1)
 
 
 def is_packed(runs: Sequence[RunRecord]) -> bool:
-    """Whether these runs, submitted together, share one job; else they are the members of an array."""
+    """Return whether these runs, submitted together, share one job; else they are the members of an array."""
     return len(runs) > 1 and pack_size(runs[0]) > 1

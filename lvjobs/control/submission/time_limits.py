@@ -1,8 +1,8 @@
-"""Time limits from measured step times: a short job slips into a gap of the queue. Pure.
+"""Time limits from measured step times, because Slurm fits short jobs into gaps of the queue. Pure.
 
-`[resources] time_limit = "auto"` asks for what is left of a run by the pace of runs like it, times a margin, and its
-start-up. Where nothing was measured, or more would be wanted, it is the profile's and the site's own limit. A job that
-was too short is asked for with twice as much the next time, so that no run ends at its limit again and again.
+`[resources] time_limit = "auto"` requests the remaining time of a run, by the pace of similar runs, times a margin,
+plus the start-up time. If nothing was measured, or the result is longer, the limit of the profile and the site applies.
+After a job that was too short, twice its limit is requested, so that a run does not reach its limit again and again.
 """
 
 import math
@@ -19,10 +19,10 @@ from lvjobs.study.tables import AUTO
 from lvjobs.study.words import Cause
 
 _MARGINS = {"measured": 1.5, "given": 3.0, "scaled": 3.0}
-"""How many times the expected time is asked for: nodes differ, and file systems have bad days."""
+"""The factors by which the expected time is multiplied: nodes differ, and file systems are sometimes slow."""
 
 START_UP_SECONDS = 300.0
-"""Until the first step, where no accounting told yet: imports, the model, a queue of file-system requests."""
+"""The time until the first step, if accounting has not shown it yet: imports, the model, slow file systems."""
 
 _FACTOR_AFTER_A_TIMEOUT = 2
 _MINUTE = 60.0
@@ -30,7 +30,7 @@ _MINUTE = 60.0
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """What one job asks for, in minutes (None: what the profile has), and why, in words."""
+    """The time limit that one job requests, in minutes (None: the profile's), and the reason, in words."""
 
     minutes: int | None
     words: str
@@ -38,19 +38,19 @@ class TimeLimit:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a job's time limit: the longest (minutes; None: none known), and how long it takes to leave, in seconds."""
+    """The longest time limit, in minutes (None: unknown), and how many seconds before its limit a job is signalled."""
 
     most: int | None = None
     lead: float = 0.0
 
 
 def is_automatic(resources: Mapping[str, Any]) -> bool:
-    """Whether the job's time limit is to be computed."""
+    """Return whether the job's time limit has to be computed."""
     return resources.get("time_limit") == AUTO
 
 
 def time_limit(run: RunRecord, step: int, pace: Pace | None, bounds: Bounds) -> TimeLimit:
-    """The time limit of a job that takes the run on from `step`."""
+    """Return the time limit of a job that continues the run from `step`; `pace` is None if nothing was measured."""
     if pace is None:
         why = "no run like it was measured yet"
         minutes, words = bounds.most, f"{why}: the longest there is"
@@ -66,12 +66,12 @@ def time_limit(run: RunRecord, step: int, pace: Pace | None, bounds: Bounds) -> 
 
 
 def doubled(minutes: int) -> int:
-    """What is asked for after a job that was ended by its limit of `minutes`."""
+    """Return the minutes to request after a job that reached its limit of `minutes`."""
     return _FACTOR_AFTER_A_TIMEOUT * minutes
 
 
 def after_a_timeout(run: RunRecord) -> int | None:
-    """The minutes that a job whose limit was too short is given for its next execution; None where it has them all."""
+    """Return the minutes for the next execution of a job that reached its limit; None if it cannot get more."""
     last, most = run.resources.get("time_limit_minutes"), run.resources.get("time_limit_most")
     if not is_automatic(run.resources) or not last:
         return None
@@ -80,14 +80,17 @@ def after_a_timeout(run: RunRecord) -> int | None:
 
 
 def with_time_limit(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> list[RunRecord]:
-    """The members of one array, or of one job, with the limit that they share; `limits` are theirs, by run."""
+    """Return the runs of one array, or of one job, with the limit that they share; `limits` is by run id."""
     chosen = shared(runs, limits, bounds)
     own = {"time_limit_minutes": chosen.minutes, "time_limit_most": bounds.most}
     return [replace(run, resources={**run.resources, **own}) for run in runs]
 
 
 def shared(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> TimeLimit:
-    """The longest of an array's members; of runs that share a job, what they take one after another."""
+    """Return the limit that runs share: the longest of an array's members, or the time of a shared job for all runs.
+
+    The runs of a shared job train one after another, or `side_by_side` at a time.
+    """
     each = [limits[run.id] for run in runs]
     longest = max(each, key=lambda limit: math.inf if limit.minutes is None else limit.minutes)
     if not is_packed(runs) or longest.minutes in (None, bounds.most):

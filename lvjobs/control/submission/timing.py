@@ -1,4 +1,4 @@
-"""The time limits of runs that are about to be submitted, by what the ledger knows of how long such runs take."""
+"""The time limits of runs to submit, from the times that the ledger has of similar runs."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from lvjobs.study.layout import StudyLayout
 
 @dataclass(frozen=True)
 class Timing:
-    """The time limit of each run (by its id) that is to have one computed."""
+    """The computed time limits, by run id; empty if the limit of `runs` is not computed."""
 
     bounds: Bounds = field(default_factory=Bounds)
     limits: Mapping[str, TimeLimit] = field(default_factory=dict)
     runs: Sequence[RunRecord] = ()
 
     def applied(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
-        """The members of an array as they are to be submitted."""
+        """Return the runs of one array or job with the time limit that they share, if one is computed."""
         return with_time_limit(runs, self.limits, self.bounds) if self.limits else runs
 
     @property
     def words(self) -> str:
-        """What the first job of them all, or their array, would ask for, and why; empty where nothing is computed."""
+        """Return the time limit of the array or of the first shared job, and why; empty if none is computed."""
         if not self.limits:
             return ""
         pack = pack_size(self.runs[0])
@@ -39,7 +39,10 @@ class Timing:
 
 
 def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[RunRecord], limits: Limits) -> Timing:
-    """The time limits of runs that have a job in common; none for those whose limit is given."""
+    """Return the time limits of runs that can share an array; none if their limit is given or they run locally.
+
+    `limits` are the site's limits on such jobs.
+    """
     first = runs[0]
     if not is_automatic(first.resources) or first.profile == LOCAL:
         return Timing()
@@ -49,7 +52,7 @@ def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[RunRecord], li
 
 
 def measured_limit(layout: StudyLayout, ledger: Ledger, run: RunRecord) -> int | None:
-    """The minutes that a job of this run is known to need; None where nothing like it was measured."""
+    """Return the minutes that a job of this run needs; None if no similar run was measured."""
     paces, newest = _paces(ledger)
     pace = paces.pace(run)
     return None if pace is None else time_limit(run, newest[run.id], pace, _bounds(layout, run, Limits())).minutes
@@ -63,7 +66,7 @@ def _bounds(layout: StudyLayout, run: RunRecord, limits: Limits) -> Bounds:
 
 
 def _paces(ledger: Ledger) -> tuple[Stopwatch, Mapping[str, int]]:
-    """What was measured, and each run's newest checkpoint."""
+    """Return the measured paces, and the step of each run's newest checkpoint."""
     with ledger.transaction() as transaction:
         runs, attempts = transaction.runs(), transaction.attempts()
     newest: dict[str, int] = defaultdict(int)

@@ -274,8 +274,16 @@ def test_a_site_is_told_in_words():
         "min_job_age_seconds": 300.0,
         "partitions": {"low": 2160.0, "long": None},
         "notes": ["a preempted job is cancelled"],
+        "ways": ["scrontab is offered"],
     }
     text = "\n".join(site_lines(site))
-    for words in ("PreemptMode=CANCEL", "held for 121 s", "300 s only", "low 36 h, long no limit", "is cancelled"):
+    for words in (
+        "PreemptMode=CANCEL",
+        "held for 121 s",
+        "300 s only",
+        "low 36 h, long no limit",
+        "is cancelled",
+        "scrontab",
+    ):
         assert words in text
     assert "does not preempt" in next(site_lines({**site, "preempt_mode": "off"}))
