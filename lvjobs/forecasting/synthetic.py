@@ -133,7 +133,7 @@ def schnakenberg(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def stuart_landau(rng: Generator, count: int, pace: float) -> Floats:
-    """Draw oscillations near their onset: r' = m (1 - r^2) r, angle' = 1 + s r^2; mixed, every other pair warped."""
+    """Draw oscillations near onset: r' = m (1 - r^2) r, angle' = 1 + s r^2 / (1 + r^2); mixed, half of them warped."""
     growth, shear = rng.normal(0, 0.15, count), rng.uniform(-0.4, 0.6, count)
     radius, angle = np.exp(rng.normal(0, 0.7, count)), rng.uniform(0, 2 * np.pi, count)
     span = STEPS / _periods(rng, count, pace) * 2 * np.pi
