@@ -1,4 +1,4 @@
-"""What is looked at: a study and what its jobs ask for, or a machine where there is no study yet."""
+"""The object of the checks: a study and the requests of its jobs, or a machine without a study."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
 
 LAB = "lab"
-"""The profile of a private cluster, whose GPUs are pretended and whose nodes are this machine."""
+"""The profile of a private cluster, whose GPUs are simulated and whose nodes are this machine."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What jobs of this study, by this profile, ask for. Without a study (`is_study`), what they would by default.
+    """The requests of a study's jobs by this profile; without a study (`is_study` is false), those of default jobs.
 
-    `training` is None where runs train a function of the user's own, whose model and data lvjobs knows nothing of.
+    `training` is None if runs train a function of the user's own, because lvjobs does not know its model and data.
     """
 
     study: StudyContext
@@ -38,56 +38,59 @@ class Asked:
     checkpoint_every: int = 250
     threads: int = 1
     typed: Sequence[str] = ()
-    """What was typed with `lvjobs doctor`, but for how it looks: to be typed again with it."""
+    """The arguments of `lvjobs doctor`, except those about how to check, for commands that repeat it."""
 
     @property
     def is_local(self) -> bool:
-        """Whether jobs are processes of this machine."""
+        """Return whether jobs are processes of this machine."""
         return self.profile == LOCAL
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether jobs run on other machines than this one."""
+        """Return whether jobs run on other machines than this one."""
         return is_elsewhere(self.profile)
 
     @cached_property
     def script(self) -> Profile | None:
-        """The profile's script; None for `local`. Raises UsageError: there is none, or it cannot be read."""
+        """Return the profile's script; None for `local`. Raises UsageError if there is none, or it cannot be read."""
         return None if self.is_local else load_profile(self.profile)
 
     @cached_property
     def variables(self) -> Mapping[str, Any]:
-        """What a job asks for: what study.toml or the user says, else the profile's defaults. Lists as Slurm's."""
+        """Return a job's requests: from study.toml or the command line, else the profile's defaults.
+
+        A list is joined by commas, as Slurm has it.
+        """
         own = self.resources.variables()
         own.pop("time_limit", None)
         return {**(self.script.defaults() if self.script else {}), **own}
 
     def is_needed(self, key: str) -> bool:
-        """Whether the profile asks for it and has no default."""
+        """Return whether the profile needs this variable and has no default for it."""
         return self.script is not None and key in self.script.variables - self.script.defaults().keys()
 
     @property
     def is_automatic(self) -> bool:
-        """Whether time limits are computed."""
+        """Return whether time limits are computed."""
         return is_automatic(self.resources.variables())
 
     def names(self, key: str) -> list[str]:
-        """The partitions or QOS that are asked for, in their order; none where that is left to the site."""
+        """Return the requested partitions or QOS, in their order; empty if the choice is left to the site."""
         return [name for name in str(self.variables.get(key) or "").split(",") if name]
 
     def request(self, directory: Path, *, log: Path, code: Path, **changes: Any) -> JobRequest:
-        """A job as a run's would be, for another purpose; `changes` are of its resources."""
+        """Return a request for a job like a run's, for another purpose; `changes` replace parts of its resources."""
         own = self.resources.variables()
         own.pop("time_limit", None)
         resources = {**own, **choices(own)[0], **changes}
         return JobRequest(new_token(), "doctor", [directory], log, code, sys.executable, resources)
 
     def sample(self, choice: Mapping[str, str] | None = None) -> JobRequest:
-        """A job as the study's would be, to be looked at and not to be submitted; by one of its choices."""
+        """Return a request for a job of the study, with one of its choices: for checks, not for submission."""
         layout = self.study.layout
         code = layout.code / ("0" * 16)
         return self.request(layout.checkpoints / "run", log=layout.logs / "run", code=code, **(choice or {}))
 
     def driver(self) -> JobRequest:
-        """The study's driver, to be looked at and not to be submitted."""
+        """Return the request for the study's driver: for checks, not for submission."""
         return driver_request(self.study, {**self.variables, **choices(self.variables)[0]})

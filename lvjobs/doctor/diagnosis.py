@@ -1,4 +1,4 @@
-"""What the doctor has to say: a finding, and what it means."""
+"""The doctor's findings, each with its consequence."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ from lvjobs.control.recovery.findings import Finding
 
 @dataclass(frozen=True)
 class Diagnosis(Finding):
-    """`fine`: as it should be. `note`: something to know. `error`: runs fail, or never start, until it is mended.
+    """One finding. `fine`: as it should be. `note`: worth knowing. `error`: runs fail, or never start, until fixed.
 
-    `what` was seen, `means` is what follows for a study, `remedy` what to do; either may be empty.
+    `what` is the fact, `means` the consequence for a study, `remedy` what to do; the last two may be empty.
     """
 
     means: str = ""
 
 
 def fine(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
-    """As it should be."""
+    """Return a finding that all is as it should be."""
     return Diagnosis("fine", subject, what, remedy, means)
 
 
 def note(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
-    """Something to know."""
+    """Return a finding that is worth knowing."""
     return Diagnosis("note", subject, what, remedy, means)
 
 
 def error(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
-    """Something to mend."""
+    """Return a finding that has to be fixed."""
     return Diagnosis("error", subject, what, remedy, means)

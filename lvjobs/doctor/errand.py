@@ -1,4 +1,4 @@
-"""`lvjobs doctor --job`: one job of a minute that looks at its node. It is no run, and leaves nothing behind."""
+"""The test job of `lvjobs doctor --job`: one minute long, it inspects its node. It is no run, and nothing remains."""
 
 import contextlib
 import json
@@ -25,13 +25,13 @@ MINUTES = 1
 LOOK = "LVJOBS_LOOK"
 
 _LEAVING_SECONDS = 30.0
-"""For which a job that was cancelled is waited for, and one whose sbatch was not answered is looked for."""
+"""Seconds to wait for the end of a cancelled job, and to look for a job if sbatch was not answered."""
 
 _ENDING_SECONDS = 10.0
-"""For which a job that has reported may take to end by itself."""
+"""Seconds that a job may take to end by itself after it has reported."""
 
 _LATE_SECONDS = 5.0
-"""A report may be seen later than that its job has ended: network file systems remember that there was none."""
+"""Seconds to wait for a report after the job's end: network file systems cache that there was none."""
 
 _LOG_CHARACTERS = 600
 
@@ -41,10 +41,10 @@ ClusterAt = Callable[[Path], Cluster]
 
 @dataclass(frozen=True)
 class Errand:
-    """What came of it. `refused`: sbatch's words. `ended`: the state in which the job ended; empty where it did not.
+    """The test job's result. `refused` has sbatch's words, `ended` the job's last state (empty: it did not end).
 
-    `waited`: seconds in the queue, None where it never ran. `left`: it may still be in the queue, under the name
-    `left_job`.
+    `waited` is in seconds in the queue, None if it never ran. `left` says that it may still be in the queue, under the
+    name `left_job`.
     """
 
     job_id: str = ""
@@ -61,7 +61,7 @@ class Errand:
 
 @dataclass
 class _Watch:
-    """The job as it was last seen."""
+    """The job's last known state."""
 
     job: Job | None = None
     told: str = ""
@@ -74,21 +74,21 @@ class _Watch:
         self.was_seen = self.was_seen or bool(queue)
         if self.job is not None:
             self.reason = self.job.reason if self.job.is_pending else self.reason
-            # one that is cancelled before it begins ends without having run
+            # a job that is cancelled before it begins ends without having run
             has_begun = self.job.is_active or (self.job.is_ended and self.job.ending is not Ending.CANCELLED)
             if self.begun is None and has_begun:
                 self.begun = now
 
     @property
     def is_over(self) -> bool:
-        """Ended, or gone from a queue in which it was."""
+        """Return whether the job has ended, or is gone from the queue after it was seen there."""
         return self.job.is_ended if self.job is not None else self.was_seen
 
 
 def cluster_at(asked: Asked) -> ClusterAt:
-    """The study's cluster, with what it keeps of its jobs in a directory of the test job's own.
+    """Return a function that makes the study's cluster, with its records in the test job's own directory.
 
-    On this machine the job then takes no slot from runs, and waits for none.
+    With `local`, the job then takes no slot from runs, and waits for none.
     """
 
     def make(directory: Path) -> Cluster:
@@ -104,7 +104,15 @@ def cluster_at(asked: Asked) -> ClusterAt:
 
 
 def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, every: float = 2.0) -> Errand:
-    """Submit the job, wait for its report, and see that it is gone, whatever happens meanwhile."""
+    """Submit the job, wait for its report, and make sure that it is gone, whatever happens meanwhile.
+
+    Args:
+        asked: The study and its requests.
+        make: A function that makes the cluster for a directory.
+        tell: A function that prints progress.
+        timeout: The longest wait, in seconds.
+        every: The interval between two queries of the queue, in seconds.
+    """
     home = asked.study.layout.internal
     parents = [path for path in (home / "doctor", home) if not path.exists()]
     directory = home / "doctor" / f"{time.time_ns():x}"
@@ -119,7 +127,7 @@ def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, eve
             return _see_through(cluster, request, tell, timeout, every)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        for path in parents:  # of somebody who has no study here yet
+        for path in parents:  # for a user who has no study here yet
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -142,7 +150,7 @@ def _write_order(asked: Asked, cluster: Cluster, request: JobRequest) -> None:
 
 
 def _see_through(cluster: Cluster, request: JobRequest, tell: Tell, timeout: float, every: float) -> Errand:
-    """From sbatch to the end of the job; a terminal that is closed ends it as Ctrl-C does."""
+    """Submit the job and wait for its end; closing the terminal has the same effect as Ctrl-C."""
     watch, interrupted, refused, job_id = _Watch(), False, "", ""
     begun = time.monotonic()
     with _interruptible():
@@ -196,7 +204,7 @@ def _wait(
 
 
 def _look(cluster: Cluster, request: JobRequest, watch: _Watch, now: float) -> bool:
-    """See how the job stands; whether the scheduler said."""
+    """Update the job's state, and return whether the scheduler answered."""
     queue = cluster.observe((), time.time(), (request.token,)).queue
     if queue is not None:
         watch.see([job for job in queue if job.token == request.token], now)
@@ -214,9 +222,9 @@ def _words(job: Job | None) -> str:
 
 
 def _remove(cluster: Cluster, request: JobRequest, watch: _Watch, patience: float) -> str:
-    """End the job, and wait until it is off its node; why that is not known, if it is not.
+    """End the job, and wait until it is off its node; return why that is not known, or an empty text.
 
-    Also one whose id nobody told: it is looked for by its name. For `patience` it may end by itself.
+    A job whose id is not known is found by its name. For `patience` seconds it may end by itself.
     """
     begun = time.monotonic()
     problem = ""
@@ -241,13 +249,13 @@ def _remove(cluster: Cluster, request: JobRequest, watch: _Watch, patience: floa
 def _read(request: JobRequest) -> NodeReport | None:
     directory = request.run_directories[0]
     with contextlib.suppress(OSError, ValueError, json.JSONDecodeError):
-        list(directory.iterdir())  # a network file system then looks anew
+        list(directory.iterdir())  # makes a network file system refresh the directory
         return parse_report((directory / REPORT).read_text(encoding="utf-8"))
     return None
 
 
 def _log(directory: Path) -> str:
-    """The end of what the job printed."""
+    """Return the end of what the job printed."""
     with contextlib.suppress(OSError):
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(directory.glob("*.out")))
         return cleaned(text)[-_LOG_CHARACTERS:].strip()
@@ -256,7 +264,7 @@ def _log(directory: Path) -> str:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP come as Ctrl-C does, so that the job is cancelled then, too."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that the job is cancelled then, too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What is checked, and in which order."""
+"""The checks, and their order."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,21 +24,21 @@ from lvjobs.doctor.software import check_versions
 from lvjobs.errors import UsageError
 
 OF_THE_SITE = "generic"
-"""The profile that leaves everything to the site: what a machine without a study is looked at by."""
+"""The profile for a machine without a study: it leaves everything to the site."""
 
 
 def has_slurm() -> bool:
-    """Whether Slurm's programs are here."""
+    """Return whether Slurm's programs are here."""
     return shutil.which("scontrol") is not None
 
 
 def usual_profile() -> str:
-    """By which a machine is looked at where nobody names one."""
+    """Return the profile for a machine if the user names none."""
     return OF_THE_SITE if has_slurm() else LOCAL
 
 
 def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
-    """Check everything but what only a job can tell. `with_job`: one will be asked."""
+    """Yield all findings except a job's own. `with_job`: a test job will follow."""
     yield from places.check_study(asked)
     try:
         asked.variables  # noqa: B018 - whether there is such a profile
@@ -69,7 +69,7 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
 
 
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
-    """All that is Slurm's. Pure, but for who the user is."""
+    """Yield all findings about Slurm. Pure, except for the user's identity."""
     yield from scheduler.check_slurm(facts, asked.typed, asked.study.where)
     yield from scheduler.check_accounting(facts, asked.typed, asked.study.where)
     about_the_job = [
@@ -84,7 +84,7 @@ def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterato
         for finding in check(facts, asked)
     ]
     yield from about_the_job
-    # sbatch would only say again what is known to be wrong
+    # sbatch would only repeat an error that is known
     is_refused = any(finding.level == "error" for finding in about_the_job)
     yield from room.check_submission(facts, asked, is_refused=is_refused)
     yield from room.check_queue(facts)
@@ -94,7 +94,7 @@ def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterato
 
 
 def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
-    """Ask Slurm everything, side by side: so that a silent one costs these seconds once."""
+    """Ask Slurm all questions in parallel, so that an unresponsive one costs `seconds` only once."""
     if not has_slurm():
         return enquire({}, seconds)
     script = asked.script
@@ -110,10 +110,10 @@ def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
 
 
 def _test(script: Profile, requests: Sequence[JobRequest], seconds: float) -> str:
-    """When sbatch expects to start the first of these that it would take.
+    """Return the start that sbatch expects for the first of these requests that it accepts.
 
     Raises:
-        ClusterError: it would take none.
+        ClusterError: it accepts none.
         ClusterSilent: it did not answer.
     """
     refusals = []

@@ -1,4 +1,4 @@
-"""What Slurm said, understood: read once, for all the checks that need it. Pure."""
+"""The answers of Slurm, parsed once for all the checks that need them. Pure."""
 
 import grp
 import os
@@ -16,7 +16,7 @@ from lvjobs.doctor.asked import Asked
 
 @dataclass(frozen=True)
 class Facts(SlurmSite):
-    """A site, as far as it answered. What it did not say is empty, and `replies` say why."""
+    """A site, as far as it answered. Fields without an answer are empty, and `replies` have the reasons."""
 
     replies: Replies = field(default_factory=Replies)
     nodes: Sequence[NodeGroup] = ()
@@ -25,22 +25,22 @@ class Facts(SlurmSite):
 
     @property
     def is_heard(self) -> bool:
-        """Whether slurmctld answered."""
+        """Return whether slurmctld answered."""
         return bool(self.config)
 
     def account_of(self, asked: Asked) -> str:
-        """Which account would be charged; empty where nobody says."""
+        """Return the account that would be charged; empty if it is not known."""
         own = next((each.account for each in self.associations if each.is_default), "")
         return str(asked.variables.get("account") or own)
 
     def qos_of(self, asked: Asked) -> list[str]:
-        """Under which QOS the job would run: what is asked for, else the account's own."""
+        """Return the QOS of the job: those requested, else the account's default; empty if it is not known."""
         mine = [each for each in self.associations if each.account == self.account_of(asked)]
         return asked.names("qos") or [name for name in [next((each.default_qos for each in mine), "")] if name]
 
 
 def understand(replies: Replies, asked: Asked) -> Facts:
-    """Read what was said."""
+    """Return the facts of the replies."""
     config = parse_config(replies["config"].text)
     facts = Facts(
         config=config,
@@ -55,12 +55,12 @@ def understand(replies: Replies, asked: Asked) -> Facts:
 
 
 def group_names() -> set[str]:
-    """The groups of this user."""
+    """Return the groups of this user."""
     return {_group_name(number) for number in (*os.getgroups(), os.getgid())}
 
 
 def _group_name(number: int) -> str:
     try:
         return grp.getgrgid(number).gr_name
-    except KeyError:  # what has no name is in no list of names
+    except KeyError:  # a group without a name cannot be in a list of names
         return ""

@@ -1,4 +1,4 @@
-"""What the study trains, on what, and for how much: model, data, budget; and on this machine, its slots."""
+"""The inputs of training: model, data and budget; and with `local`, this machine's slots."""
 
 import os
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from lvjobs.study.training import TrainingConfig
 
 
 def model_of(study: StudyContext, name: str) -> str:
-    """A model as runs are given it: a directory by its absolute path, else its hub id, or `tiny`."""
+    """Return a model as runs get it: a directory's absolute path, else its hub id, or `tiny`."""
     directory = study.root / expand_home(name)
     return str(directory.resolve()) if name != TINY and directory.is_dir() else hub_id_of(name)
 
 
 def data_of(study: StudyContext, training: TrainingConfig) -> Path:
-    """The data file, by its absolute path."""
+    """Return the absolute path of the data file."""
     return (study.root / expand_home(training.data)).absolute()
 
 
 def models_of(asked: Asked) -> list[str]:
-    """The models that [train] and the stages name, each once, as runs are given them."""
+    """Return the models that [train] and the stages name, each once, as runs get them."""
     if not asked.is_study or asked.training is None:
         return []
     named = [asked.training.model]
@@ -40,7 +40,7 @@ def models_of(asked: Asked) -> list[str]:
 
 
 def check_model(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether a job could load each model, and what it costs can be counted."""
+    """Yield whether a job could load each model, and whether its FLOPs can be counted."""
     for model in models_of(asked):
         assert asked.training is not None
         yield from _check_model(model, asked.training)
@@ -61,7 +61,7 @@ def _check_model(model: str, training: TrainingConfig) -> Iterator[Diagnosis]:
 
 
 def check_cache(asked: Asked) -> Iterator[Diagnosis]:
-    """Where models from the hub lie, and whether jobs see that."""
+    """Yield where models from the hub are stored, and whether jobs see them."""
     from huggingface_hub import constants
 
     if asked.is_study and all(model == TINY or Path(model).is_dir() for model in models_of(asked)):
@@ -83,7 +83,7 @@ def check_cache(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def check_data(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether the data file of [train] can be trained on."""
+    """Yield whether the data file of [train] can be trained on."""
     if not asked.is_study or asked.training is None:
         return
     from lvjobs.forecasting.data import load_dataset
@@ -102,7 +102,7 @@ def check_data(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def check_budget(asked: Asked) -> Iterator[Diagnosis]:
-    """What the limit is; what the study costs is another command's matter."""
+    """Yield the budget's limit; `lvjobs estimate` shows what the study costs."""
     if asked.is_study:
         budget = asked.study.config.budget
         what = f"{budget.limit:.4g} FLOPs by the {budget.convention} convention"
@@ -111,7 +111,7 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def check_local(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether this machine has cores for as many jobs as it is to run at once."""
+    """Yield whether this machine has cores for all jobs that may run at once."""
     if not asked.is_local:
         return
     slots, threads = asked.study.config.local_slots, asked.threads

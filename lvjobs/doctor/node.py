@@ -1,4 +1,4 @@
-"""What a test job's report means. Pure."""
+"""The conclusions from a test job's report. Pure."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _PATIENCE_SECONDS = 3600
 
 
 def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Iterator[Diagnosis]:
-    """What came of the job, for which `timeout` seconds were waited, and what it saw."""
+    """Yield the result of the test job, for which `timeout` seconds were waited, and what it found on its node."""
     if errand.left:
         remedy = "" if asked.is_local else f"to end it, type: {remedies.SCANCEL(job=errand.left_job)}"
         yield error(JOB, errand.left, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Whether this user's jobs are taken: account, partition, QOS. Pure, but for who the user is."""
+"""The checks whether this user's jobs are accepted: account, partition, QOS. Pure, except for the user's identity."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +13,7 @@ _MANY = 8
 
 
 def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """Whether the account that would be charged is this user's."""
+    """Yield whether the account that would be charged is this user's."""
     if not facts.is_heard:
         return
     account = str(asked.variables.get("account") or "")
@@ -70,7 +70,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """Whether the partitions that are asked for are there, and take such a job."""
+    """Yield whether the requested partitions exist, and accept such a job."""
     if not facts.partitions:
         if facts.is_heard:
             yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
@@ -120,7 +120,7 @@ def _described(facts: Facts, name: str) -> str:
 
 
 def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
-    """A partition that nothing speaks against, with as many GPUs as are asked for where there is one."""
+    """Return a remedy that names a partition without barriers, if possible one with as many GPUs as requested."""
     names = [name for name in sorted(facts.partitions) if name != without]
     open_to = [name for name in names if not _against(facts, asked, name)]
     wanted = int(asked.variables.get("gpus") or 0)
@@ -132,7 +132,7 @@ def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
 
 
 def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """Whether the QOS that are asked for are this user's."""
+    """Yield whether the requested QOS are this user's."""
     if not facts.is_heard or not facts.has_accounting:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:

@@ -1,4 +1,4 @@
-"""Where things lie: the study, the cache of models, Python itself; what is free there, and whose they are."""
+"""The places of files: the study, its storage and quota, and Python; the free space there, and the owner."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ _FEW_FILES = 20_000
 
 
 def check_study(asked: Asked) -> Iterator[Diagnosis]:
-    """Whose the study is, and whether its ledger is there."""
+    """Yield whose the study is, and whether its ledger exists."""
     if not asked.is_study:
         yield note(
             "study",
@@ -57,7 +57,7 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
-    """The nodes that the study avoids, by the last pass's summary."""
+    """Yield the nodes that the study avoids, by the last pass's summary."""
     summary = read_summary(asked.study.layout.summary) or {}
     nodes = [node for node in summary.get("avoided_nodes", ()) if node["until"] > time.time()]
     if nodes:
@@ -76,7 +76,7 @@ def _clock(moment: float) -> str:
 
 
 def check_storage(asked: Asked) -> Iterator[Diagnosis]:
-    """What the file system of the study promises."""
+    """Yield what is known of the study's file system: its type, its dangers, free space and quota."""
     storage = storage_of(asked.study.root)
     for finding in around(asked.study, storage) if asked.is_study else ():
         yield Diagnosis(finding.level, finding.subject, finding.what, finding.remedy)
@@ -120,7 +120,7 @@ def _told(quota: Quota, storage: Storage, subject: str) -> Diagnosis:
 
 
 def check_python(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
-    """Whether jobs on other machines can run this same Python. `with_job`: a test job will show it."""
+    """Yield whether jobs on other machines can run this same Python. `with_job`: a test job will show it."""
     if not asked.is_elsewhere:
         return
     storage = storage_of(Path(sys.prefix))
@@ -141,5 +141,5 @@ def check_python(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there."""
+    """Return the path, or the nearest directory above it that exists."""
     return next((each for each in (path, *path.parents) if each.exists()), Path("/"))

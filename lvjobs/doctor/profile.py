@@ -1,4 +1,4 @@
-"""Whether the profile's script keeps what runs need to survive (docs/profiles.md)."""
+"""The check that the profile's script has all that runs need to survive (docs/profiles.md)."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SUBJECT = "profile"
 
 
 def check_profile(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether a script can be made of it, and is one that brings runs to their end."""
+    """Yield whether the profile gives a script, and whether runs survive with it."""
     try:
         check_profile_resources(asked.profile, asked.resources)
     except UsageError as wrong:
@@ -36,7 +36,7 @@ def check_profile(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
-    """What a batch script lacks. Pure."""
+    """Yield what a batch script lacks. Pure."""
     options = re.findall(r"^#SBATCH\s+(.*)$", text, re.MULTILINE)
 
     def has(pattern: str) -> bool:

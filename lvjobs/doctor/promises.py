@@ -1,4 +1,4 @@
-"""What the site does to jobs, and what resuming can promise here; and who goes on while nobody is there. Pure."""
+"""The site's treatment of jobs, what resuming can promise here, and what keeps the study going. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,16 +10,16 @@ from lvjobs.doctor.diagnosis import Diagnosis, fine, note
 from lvjobs.doctor.facts import Facts
 
 DRIVER = "driver"
-"""The question whether sbatch would take the study's driver."""
+"""The key of the reply whether sbatch would accept the study's driver."""
 
 CRON = "cron"
-"""The question which of crontab and scrontab make passes over the study."""
+"""The key of the reply which of crontab and scrontab make passes over the study."""
 
 _CLUSTER = ("", "cluster", "off", "n/a")
 
 
 def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """What becomes of a job that has to make room for another."""
+    """Yield what happens to a job that is preempted."""
     if not facts.is_heard:
         return
     every = asked.checkpoint_every
@@ -38,7 +38,7 @@ def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
 
 
 def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str, int]:
-    """The mode (`requeue`, `cancel`, ..., `off`) and the seconds of grace that count for a job of this partition."""
+    """Return the mode (`requeue`, `cancel`, ..., `off`) and the grace in seconds for a job of this partition."""
     fields: Mapping[str, str] = facts.partitions[partition]
     whole = facts.config.get("PreemptMode", "OFF").lower()
     mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
@@ -83,7 +83,7 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
 
 
 def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether jobs can be put back in the queue, and how often."""
+    """Yield whether jobs can be requeued, and how often."""
     if not facts.is_heard:
         return
     hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
@@ -99,7 +99,7 @@ def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
 def check_driver(
     facts: Facts, asked: Asked, *, is_refused: bool = False, with_job: bool = False
 ) -> Iterator[Diagnosis]:
-    """Whether jobs may submit jobs, and who makes passes otherwise. `is_refused`: the study's own jobs are, too."""
+    """Yield whether jobs may submit jobs, and what makes passes otherwise. `is_refused`: the study's jobs are too."""
     if not facts.is_heard or asked.is_local:
         return
     if programs := facts.replies.said.get(CRON, Reply()).text.split():

@@ -1,4 +1,4 @@
-"""What this user may still store, by `quota` or `lfs quota`, where a site has them and they can be understood."""
+"""The user's quota, by `quota` or `lfs quota`, if a site has them and their output can be parsed."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _COLUMNS = 9
 
 @dataclass(frozen=True)
 class Quota:
-    """Used and allowed (None: no limit) in bytes, and in files. `allowed` is the softer of two limits."""
+    """Used and allowed bytes and files (None: no limit). `allowed` is the soft limit, else the hard one."""
 
     used: int
     allowed: int | None
@@ -22,27 +22,27 @@ class Quota:
 
     @property
     def left(self) -> int | None:
-        """Bytes that may still be stored; negative where it is over."""
+        """Return the bytes that may still be stored; negative if over the limit, None without a limit."""
         return None if self.allowed is None else self.allowed - self.used
 
     @property
     def files_left(self) -> int | None:
-        """Files that may still be made."""
+        """Return the number of files that may still be made; None without a limit."""
         return None if self.files_allowed is None else self.files_allowed - self.files
 
 
 def quota_of(mount: str, kind: str, device: str) -> Quota | None:
-    """This user's quota on the file system that is mounted there; None where nothing tells."""
+    """Return this user's quota on the file system that is mounted there; None if it is not known."""
     if kind == "lustre":
         text = _said(["lfs", "quota", "-q", "-u", str(os.getuid()), mount])
         return parse_quota(text, (mount,))
-    # -w: one line each; -p: a number in every column, also where no grace runs
+    # -w: one line each; -p: a number in every column, even if no grace period runs
     text = _said(["quota", "-w", "-p", "-u", str(os.getuid())])
     return parse_quota(text, (device, mount))
 
 
 def _said(words: Sequence[str]) -> str:
-    """What the command printed; nothing where there is none, or it does not come back. Its exit code may say "over"."""
+    """Return the command's output; empty if it does not exist or hangs. A failure code may mean "over quota"."""
     if shutil.which(words[0]) is None:
         return ""
     try:
@@ -61,10 +61,10 @@ def _said(words: Sequence[str]) -> str:
 
 
 def parse_quota(text: str, names: Sequence[str]) -> Quota | None:
-    """The row of the file system of one of these names. Pure.
+    """Return the quota in the row of the file system of one of these names; None if there is no such row. Pure.
 
     `quota` and `lfs quota` print the same nine columns: file system; KiB used, soft limit, hard limit, grace; files and
-    the same of them. A site's own program of the name `quota` prints something else, which is passed over.
+    the same of them. A site's own program called `quota` prints another format, which is ignored.
     """
     words = text.split()
     for start, word in enumerate(words):
@@ -82,6 +82,6 @@ def parse_quota(text: str, names: Sequence[str]) -> Quota | None:
 
 
 def _number(word: str) -> int | None:
-    """`1234`, or `1234*` of what is over its limit; Lustre puts doubtful numbers in brackets."""
+    """Return the number in `1234`, `1234*` (over its limit) or `[1234]` (Lustre: uncertain); None for other words."""
     match = re.fullmatch(r"\[?(\d+)\]?\*?", word)
     return int(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""Whether such jobs fit: their size, their time limit, how many there may be, and what sbatch says to one."""
+"""The checks whether such jobs fit: size, time limit, number, and sbatch's own answer."""
 
 import re
 import time
@@ -14,13 +14,13 @@ from lvjobs.errors import UsageError
 from lvjobs.study.tables import parse_time_limit
 
 TEST = "test"
-"""The question whether sbatch would take such a job."""
+"""The key of the reply whether sbatch would accept such a job."""
 
 _GPUS = re.compile(r"gres/gpu(?::[^=,]+)?=(\d+)")
 
 
 def check_size(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """Whether a node of the partition has what a job asks for."""
+    """Yield whether a node of the partition has what a job requests."""
     names = facts.partitions_for(asked.variables)
     groups = [each for each in facts.nodes if each.partition in names]
     if not groups:
@@ -62,14 +62,14 @@ def _most(groups: Sequence[NodeGroup]) -> str:
 
 
 def _most_gpus(facts: Facts, asked: Asked) -> int | None:
-    """The GPUs that the QOS of a job (where it is one) lets a user have at once."""
+    """Return the GPUs that the QOS of a job (if there is exactly one) lets a user have at once."""
     names = facts.qos_of(asked)
     found = _GPUS.search(facts.qos.get(names[0], {}).get("MaxTRESPU", "")) if len(names) == 1 else None
     return int(found[1]) if found else None
 
 
 def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
-    """Whether the time limit is one that the site allows."""
+    """Yield whether the site allows the time limit."""
     if not facts.partitions:
         return
     wanted = int(asked.variables.get("time_limit_minutes") or 0)
@@ -77,7 +77,7 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     try:
         partition = facts.find_excess(asked.variables)
     except UsageError:
-        return  # there is no such partition, which is told elsewhere
+        return  # there is no such partition, which another check reports
     most = facts.limits.minutes
     names = facts.qos_of(asked)
     exempt = bool(names) and facts.exempts(names[0])
@@ -111,7 +111,7 @@ def _hours(minutes: int) -> str:
 
 
 def check_queue(facts: Facts) -> Iterator[Diagnosis]:
-    """How many jobs there may be in the queue, and are."""
+    """Yield how many jobs are in the queue, and how many more there may be."""
     if not facts.is_heard:
         return
     if problem := facts.replies["queue"].problem:
@@ -144,9 +144,9 @@ def _dry_run(asked: Asked) -> str:
 
 
 def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) -> Iterator[Diagnosis]:
-    """What sbatch itself says to such a job, with all that a site adds to Slurm's own rules.
+    """Yield sbatch's own answer to such a job, which includes a site's extra rules.
 
-    `is_refused`: that it says no is explained already.
+    `is_refused`: a refusal is explained already.
     """
     if not facts.is_heard or TEST not in facts.replies.said:
         return

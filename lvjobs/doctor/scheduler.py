@@ -1,4 +1,4 @@
-"""Whether Slurm is there: its programs, slurmctld, slurmdbd, its version."""
+"""The checks of Slurm itself: its programs, slurmctld, slurmdbd, its version."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Versions: Python, lvjobs and the packages that a job loads. Read off what is installed; none is imported."""
+"""The versions of Python, lvjobs and the packages that a job loads, read from their metadata without an import."""
 
 import platform
 import sys
@@ -16,13 +16,13 @@ from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 SUBJECT = "versions"
 
 _NAMED = ("torch", "transformers", "peft", "bitsandbytes")
-"""Those that every report of a bug should name."""
+"""The packages that every bug report should name."""
 
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 10), (3, 13)
 
 
 def check_versions(asked: Asked) -> Iterator[Diagnosis]:
-    """Whether each package is there, and new enough by lvjobs's own requirements."""
+    """Yield whether each package is installed, and new enough for lvjobs's own requirements."""
     python = sys.version_info[:2]
     if not _OLDEST_PYTHON <= python <= _NEWEST_PYTHON:
         what = f"Python {platform.python_version()}, and lvjobs is made for 3.10 to 3.13"
@@ -54,14 +54,14 @@ def _install_itself() -> str:
 
 
 def unmet(required: Sequence[str]) -> Iterator[tuple[Requirement, str]]:
-    """Which of these requirements (no extras) what is installed does not meet, and the version that is there."""
+    """Yield the requirements (no extras) that are not met, each with the installed version, empty if there is none."""
     for text in required:
         each = Requirement(text)
         if each.marker is not None and not each.marker.evaluate({"extra": ""}):
             continue
         version = _version(each.name)
         if not version or not each.specifier.contains(version, prereleases=True):
-            # `torch>=2.4; python_version < "3.14"` is no argument of pip's on a command line
+            # pip does not accept `torch>=2.4; python_version < "3.14"` as an argument
             yield Requirement(f"{each.name}{each.specifier}"), version
 
 
@@ -73,7 +73,7 @@ def _version(name: str) -> str:
 
 
 def _without_cuda(asked: Asked) -> Iterator[Diagnosis]:
-    """A torch for CPUs alone names itself so; a job with a GPU would hold it, and compute on its cores."""
+    """Yield an error if jobs request GPUs and torch is a build for CPUs only (its version ends in +cpu)."""
     gpus = int(asked.variables.get("gpus") or 0)
     version = _version("torch")
     if gpus and asked.profile != LAB and version.endswith("+cpu"):

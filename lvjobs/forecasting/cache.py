@@ -1,6 +1,6 @@
-"""The key-value cache of decoding: filled in place, where transformers' own copies all that it holds at each token.
+"""The key-value cache of decoding, filled in place: transformers' own copies its whole content at each token.
 
-For 50 series of 1,000 tokens through `tiny` that copying is 300 MB a token, a good part of the time.
+For 50 series of 1,000 tokens through `tiny` these copies are 300 MB per token, a good part of the time.
 """
 
 import functools
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def new_cache(model: Any, room: int) -> dict[str, Any]:
-    """An empty cache for `room` tokens a row, under the name by which this version of transformers takes it.
+    """Return an empty cache for `room` tokens per row, under the argument name of this version of transformers.
 
     Layers that do not attend to everything (sliding windows, linear attention) keep transformers' own cache.
     """
@@ -30,13 +30,13 @@ def new_cache(model: Any, room: int) -> dict[str, Any]:
 
 @functools.cache
 def _in_place() -> Any:
-    """The layer's class: transformers is imported late, so it cannot be named before."""
+    """Return the layer's class, made here because transformers is imported late."""
     from transformers.cache_utils import DynamicLayer
 
     parent: Any = DynamicLayer
 
     class InPlace(parent):  # type: ignore[misc]
-        """One layer's keys and values, (rows, heads, tokens, width) views of buffers with room for more."""
+        """One layer's keys and values, (rows, heads, tokens, width): views of buffers with spare room."""
 
         def __init__(self, room: int) -> None:
             super().__init__()
@@ -46,7 +46,7 @@ def _in_place() -> Any:
             self.values: Any = None
 
         def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-            """Write behind what is held; all that is held then."""
+            """Append keys and values, and return all that are held."""
             if not self.is_initialized:
                 self.lazy_initialization(keys, values)
                 self.buffers = [self._buffer(keys), self._buffer(values)]
@@ -62,7 +62,7 @@ def _in_place() -> Any:
             return self.keys, self.values
 
         def batch_select_indices(self, indices: Tensor) -> None:
-            """Those rows, in that order; a row may come several times."""
+            """Select rows, in this order; a row may be repeated."""
             if not self.is_initialized:  # a layer that the model does not use
                 return
             held = self.keys.shape[-2]

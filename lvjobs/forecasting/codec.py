@@ -1,16 +1,17 @@
 """Series as text and back: the LLMTime encoding (Gruver et al., 2023, arXiv:2310.07820), for thousands at a time.
 
-Each series and variable is shifted and scaled by what its *history* shows, never by what is to be forecast; then every
-value is written with a fixed number of decimals, `,` between the variables of a step and `;` after every step:
+Each series and variable is shifted and scaled by its *history* alone, never by what is to be forecast. Then every value
+is written with a fixed number of decimals, `,` between the variables of a step and `;` after every step:
 
     2.31,4.05;2.47,3.98;
 
-No signs or leading digits are fixed: a value that leaves the usual range (`-0.12`, `10.30`) is written as it is.
+Signs and the number of leading digits are not fixed: a value outside the usual range (`-0.12`, `10.30`) is written as
+it is.
 
-The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back.
-Doubles could not hold that everywhere, so two things keep it true. A history whose width is nothing beside its level
-(1e15, 1e15 + 1) is scaled by a little more than its width. And a value that lies millions of widths outside its history
-is refused (`Unwritable`), since no double near it is as fine as the last decimal.
+The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back. Doubles could not hold
+that everywhere, so there are two exceptions. A history whose width is tiny beside its level (1e15, 1e15 + 1) is scaled
+by a little more than its width. And a value that lies millions of widths outside its history is refused (`Unwritable`),
+since no double near it is as fine as the last decimal.
 """
 
 import re
@@ -30,24 +31,24 @@ STEP_SEPARATOR = ";"
 ALPHABET = "0123456789.-" + VALUE_SEPARATOR + STEP_SEPARATOR
 """Every character that an encoded series may hold."""
 SLACK = 1e-6
-"""What doubles may add to the half unit of the last decimal, in such units."""
+"""The error that doubles may add to the half unit of the last decimal, in such units."""
 _ROUNDOFF = 2.0**-53
 _SMALLEST = 1e-290
-"""No unit is smaller: near it doubles lose digits (they have none left at 5e-324)."""
+"""The smallest unit: below it doubles lose digits (they have none left at 5e-324)."""
 _WIDEST = 1e300
 
 
 class Undecodable(LvjobsError):
-    """The text is no encoded series."""
+    """A text that is no encoded series."""
 
 
 class Unwritable(LvjobsError):
-    """The values cannot be written so that they can be read again."""
+    """Values that cannot be written so that they can be read back."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How series were scaled: `offset` and `unit` have the shape (..., variables), in the data's own units.
+    """The scale of series: `offset` and `unit` have the shape (..., variables), in the data's own units.
 
     A value x is written as (x - offset) / unit. The shape (variables,) is one scale for all series.
     """
@@ -56,28 +57,28 @@ class Scale:
     unit: Floats
 
     def apply(self, values: Floats) -> Floats:
-        """Scaled values; `values` has the shape (..., steps, variables)."""
+        """Return scaled values; `values` has the shape (..., steps, variables)."""
         scaled: Floats = (values - self.offset[..., None, :]) / self.unit[..., None, :]
         return scaled
 
     def invert(self, scaled: Floats) -> Floats:
-        """The data's own units again; same shapes as `apply`."""
+        """Return values in the data's own units; same shapes as `apply`."""
         values: Floats = scaled * self.unit[..., None, :] + self.offset[..., None, :]
         return values
 
     def take(self, rows: Sequence[int] | slice) -> "Scale":
-        """The scale of those series; one for all stays one for all."""
+        """Return the scale of these series; a scale for all series is returned unchanged."""
         return self if self.offset.ndim == 1 else Scale(self.offset[rows], self.unit[rows])
 
 
 @dataclass(frozen=True)
 class Codec:
-    """LLMTime's settings.
+    """The settings of LLMTime.
 
-    The offset is min - beta (max - min); the alpha-quantile of what lies above it is mapped to `target`. LLMTime maps
+    The offset is min - beta (max - min); the alpha-quantile of the values above it is mapped to `target`. LLMTime maps
     it to 1; with 6 nearly every value has exactly one digit before the point (up to 1.66 x the quantile), so that a
-    step of two variables and two decimals is ten tokens. `scaling` is by each series' own history, or one scale a
-    variable from all histories that `fit` is given ("global").
+    step of two variables and two decimals is ten tokens. `scaling` is by each series' own history ("series"), or one
+    scale per variable from all histories that `fit` gets ("global").
     """
 
     decimals: int = 2
@@ -96,7 +97,7 @@ class Codec:
             raise LvjobsError(f"{self}: decimals are 1 to 9, alpha is in [0, 1], beta at least 0, target above 0")
 
     def fit(self, history: Floats) -> Scale:
-        """The scale of each series and variable, from history of shape (..., steps, variables) alone.
+        """Return the scale of each series and variable, from history of shape (..., steps, variables) alone.
 
         Returns:
             A scale of shape (..., variables); of (variables,) when `scaling` is "global".
@@ -113,11 +114,11 @@ class Codec:
         low, high = history.min(axis=-2), history.max(axis=-2)
         offset = low - self.beta * (high - low)
         unit = np.quantile(history - offset[..., None, :], self.alpha, axis=-2) / self.target
-        # A history that is nearly constant beside its level has a width that doubles cannot resolve: a unit as wide as
-        # the bound needs for it and for ten times its width.
+        # A history that is nearly constant beside its level has a width that doubles cannot resolve. Its unit is then
+        # as wide as the bound needs for it and for ten times its width.
         finest = (60 * (high - offset) + 2 * np.abs(offset)) / self._reach
-        # With beta = 0 the quantile may be zero: the width then. A constant history has none to scale by: its own size
-        # (or 1) keeps what follows writable.
+        # With beta = 0 the quantile may be zero; then the width is used. A constant history has no width; its own size
+        # (or 1) keeps later values writable.
         own = np.where(offset == 0, 1.0, np.abs(offset))
         fallback = np.where(high > low, (high - low) / self.target, own)
         unit = np.maximum(np.where(unit > 0, unit, fallback), np.maximum(finest, _SMALLEST))
@@ -127,15 +128,15 @@ class Codec:
 
     @property
     def _reach(self) -> float:
-        """How large (6 |x - offset| + |offset|) / unit may be: six roundings of the one and one of the other."""
+        """Return the largest (6 |x - offset| + |offset|) / unit: six roundings of the one and one of the other."""
         return 0.99 * SLACK * 10.0**-self.decimals / _ROUNDOFF
 
     def format(self, scaled: Floats) -> str:
-        """The text of one series that is scaled already, of shape (steps, variables)."""
+        """Return the text of one series that is scaled already, of shape (steps, variables)."""
         return self.write(scaled[None])[0]
 
     def write(self, scaled: Floats) -> list[str]:
-        """The texts of series that are scaled already, of shape (series, steps, variables).
+        """Return the texts of series that are scaled already, of shape (series, steps, variables).
 
         Raises:
             Unwritable: a value is not finite, or so large that its last decimal is beyond doubles.
@@ -156,7 +157,8 @@ class Codec:
         before = max(1, len(str(top)) - decimals)
         if top < 2**31:
             rest = rest.astype(np.int32)  # three times as fast to divide
-        # One row a value: sign, digits, point, decimals, separator; what a value does not need is then left out.
+        # One row per value: sign, digits, point, decimals, separator; characters that a value does not need are left
+        # out.
         text = np.empty((rest.size, before + decimals + 3), dtype=np.uint8)
         text[:, 0], text[:, before + 1] = ord("-"), ord(".")
         text[:, -1].reshape(-1, variables)[:] = [ord(VALUE_SEPARATOR)] * (variables - 1) + [ord(STEP_SEPARATOR)]
@@ -177,10 +179,10 @@ class Codec:
         return [written[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
     def parse(self, text: str, variables: int) -> Floats:
-        """Scaled values of shape (steps, variables); the last step may lack its separator.
+        """Return scaled values of shape (steps, variables); the last step may lack its separator.
 
         Raises:
-            Undecodable: the text holds something else than steps of `variables` numbers.
+            Undecodable: the text is not a list of steps of `variables` numbers.
         """
         number = rf"-?[0-9]+\.[0-9]{{{self.decimals}}}"
         step = VALUE_SEPARATOR.join([number] * variables)
@@ -195,7 +197,7 @@ class Codec:
         return numbers
 
     def encode(self, values: Floats, scale: Scale) -> list[str]:
-        """The text of each series: `values` has the shape (series, steps, variables), `scale` fits it.
+        """Return the text of each series: `values` has the shape (series, steps, variables), `scale` fits it.
 
         Raises:
             Unwritable: a value is not finite, or too far outside its history to be read back as exactly.
@@ -214,7 +216,7 @@ class Codec:
         return self.write(scaled)
 
     def decode(self, texts: Sequence[str], scale: Scale) -> Floats:
-        """Values of shape (series, steps, variables), in the data's own units.
+        """Return values of shape (series, steps, variables), in the data's own units.
 
         Raises:
             Undecodable: a text is no encoded series, or they do not all have the same number of steps.

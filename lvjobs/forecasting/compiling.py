@@ -1,4 +1,4 @@
-"""torch.compile: the same weights under the same names, by other kernels."""
+"""The use of torch.compile: the same weights under the same names, by other kernels."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from lvjobs.worker import shielded
 
 
 def compile_layers(model: Any) -> None:
-    """Have the model's layers compiled when they are first called, in place: what learns keeps its names.
+    """Have the model's layers compiled when they are first called, in place: trained weights keep their names.
 
-    A layer at a time: all are alike, so one is compiled for all. For one shape at a time: torch would else compile
-    anew for any shape once it has met a second one, and a run that resumes meets them in another order.
+    Layers are compiled one by one: all are alike, so one is compiled for all. Each is compiled for one shape at a time:
+    torch would otherwise compile for any shape once it has met a second one, and a run that resumes meets them in
+    another order.
     """
     kinds = getattr(model, "_no_split_modules", None) or ()
     for layer in [part for part in model.modules() if type(part).__name__ in kinds] or [model]:
@@ -21,10 +22,10 @@ def compile_layers(model: Any) -> None:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """What compiles goes in here: compilers are processes, and must not die of a signal that asks this run to leave.
+    """Shield compilers in here: they are processes, and a signal that asks this run to stop must not kill them.
 
     Raises:
-        LvjobsError: this machine cannot.
+        LvjobsError: this machine cannot compile.
     """
     try:
         with shielded():

@@ -1,4 +1,4 @@
-"""A GGUF file, for labs that have nothing else, as a directory that any tool of the trade loads."""
+"""The conversion of a GGUF file, for labs that have no other, to a directory that any tool can load."""
 
 import shutil
 import struct
@@ -20,11 +20,11 @@ _UNREADABLE = (OSError, ValueError, KeyError, NotImplementedError, struct.error)
 def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "fp32") -> None:
     """Write the model of a GGUF file to `directory`: safetensors, tokenizer, chat template. fp32 loses nothing.
 
-    Written aside and renamed: the directory is whole, or it is not there.
+    It is written aside and renamed: the directory is complete, or it does not exist.
 
     Raises:
-        UsageError: no such file, or none that transformers can read; a directory that exists; the package gguf is
-            missing; or what was written is not what was read.
+        UsageError: the file does not exist or transformers cannot read it; the directory exists already; the package
+            gguf is missing; or the written model differs from the one that was read.
     """
     if not file.is_file():
         raise UsageError(f"{file}: no such file; name one that ends in .gguf")
@@ -66,7 +66,7 @@ def _write(file: Path, directory: Path, precision: str) -> None:
             raise UsageError(
                 f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"
             ) from error
-        # transformers refuses to save what it read from GGUF, as quantised: so a clean model takes its weights over.
+        # transformers does not save a model read from GGUF, because it is quantised. So a new model gets its weights.
         config = read.config
         del config.quantization_config
         clean = untyped.AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -75,12 +75,12 @@ def _write(file: Path, directory: Path, precision: str) -> None:
         tokenizer.save_pretrained(directory)
         del clean
         _compare(untyped, read, tokenizer, directory)
-    for path in directory.glob("*.safetensors"):  # written for the owner's eyes only, and a lab shares its models
+    for path in directory.glob("*.safetensors"):  # written for their owner only, but a lab shares its models
         path.chmod((directory / "config.json").stat().st_mode)
 
 
 def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
-    """Raise UsageError unless what was written loads as what was read: tokens, logits, template."""
+    """Raise UsageError unless the written model loads as the one that was read: tokens, logits, template."""
     import torch
 
     other = untyped.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
@@ -103,7 +103,7 @@ def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """No progress bars, and no warnings of the library's own."""
+    """Turn off progress bars and the library's own warnings."""
     before = logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

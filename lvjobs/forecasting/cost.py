@@ -1,4 +1,4 @@
-"""What a step and a forecast of the bundled tasks cost, in FLOPs by each convention. Loads no torch."""
+"""The cost of a step and a forecast of the bundled tasks, in FLOPs by each convention. Loads no torch."""
 
 import subprocess
 from dataclasses import replace
@@ -24,7 +24,7 @@ def rates(step: Workload, steps: int) -> Rates:
 
     Args:
         step: One batch, and the forecast of one series.
-        steps: Such batches that make one step of the run.
+        steps: The number of such batches that make one step of the run.
     """
     return {name: _rates(name, step, steps) for name in BINDING}
 
@@ -34,8 +34,8 @@ def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Work
 
     Args:
         training: The model, its settings and the lengths of history and horizon.
-        rank: Of the adapters; 0: the base model, which learns nothing.
-        prompt: What stands around the history of a forecast, and of a validation window.
+        rank: The adapter's rank; 0: the base model, which is not trained.
+        prompt: The format around the history of a forecast, and of a validation window.
 
     Raises:
         UsageError: the model's shape is not known, or its instruction cannot be counted.
@@ -57,7 +57,7 @@ def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Work
 
 def _rates(name: str, step: Workload, steps: int) -> dict[str, int]:
     counts = _count(name, step)
-    # A validation window is a prompt and its answer, in one pass.
+    # A validation window is a prompt and its answer, in one forward pass.
     window = _count(name, replace(step, batch=1, length=step.prompt_tokens + step.new_tokens, inference=True))
     return {
         "training": steps * counts.step,
@@ -68,15 +68,15 @@ def _rates(name: str, step: Workload, steps: int) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)
 def _count(name: str, step: Workload) -> Counts:
-    """The cells of a sweep differ in a rate or a seed, and cost the same."""
+    """Count FLOPs, cached, because the cells of a sweep differ in a rate or a seed, and cost the same."""
     return CONVENTIONS[name].count(step)
 
 
 def instruction_tokens(training: TrainingConfig, prompt: PromptName) -> int:
     """Return the tokens that `prompt` puts around the history of a forecast; 0 for `raw`.
 
-    Where the model's tokenizer is not on this machine, Qwen2.5's count stands for it: only an estimate can meet that,
-    since a run is refused without its model.
+    If the model's tokenizer is not on this machine, Qwen2.5's count replaces it. Only an estimate can meet that, since
+    a run is refused without its model.
 
     Raises:
         UsageError: the model cannot be given an instruction.

@@ -1,6 +1,6 @@
-"""The study's HDF5 files: `/time` (T,) and `/trajectories` (N, T, V). Written, read, and checked before anything runs.
+"""The study's HDF5 files: `/time` (T,) and `/trajectories` (N, T, V), written, read, and checked before a run.
 
-Needs h5py and numpy only: commands check a file before they submit.
+Needs h5py and numpy only, because commands check a file before they submit.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
 
 h5py: Any = _h5py
-"""Untyped, and its names are not exported as mypy --strict wants them."""
+"""Untyped, because h5py does not export its names as mypy --strict demands."""
 
 TIME, TRAJECTORIES = "/time", "/trajectories"
 STEPS = 100
-"""Steps that training needs by default: 80 of history, 20 of horizon."""
+"""The steps that training needs by default: 80 of history, 20 of horizon."""
 SYSTEMS = 2
-"""Systems that a file needs: one to train on, one to score. (One to validate on, if any is held out: `splits`.)"""
+"""The systems that a file needs: one to train on, one to score. (If any is held out, one more: `splits`.)"""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
 
     Args:
         path: An HDF5 file.
-        steps: How many time steps it must have at least (history and horizon).
-        systems: How many systems it must have at least.
+        steps: The least number of time steps (history and horizon).
+        systems: The least number of systems.
 
     Raises:
-        UsageError: the file is missing, no HDF5, or holds what cannot be trained on; one line that names the file, the
-            dataset and the remedy.
+        UsageError: the file is missing, no HDF5, or holds data that cannot be trained on; one line that names the file,
+            the dataset and the remedy.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file", f"name yours with --data{_or_make_one(path, steps)}")
@@ -82,7 +82,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         with h5py.File(path, "r") as file:
             time, trajectories = _numbers(file, path, TIME), _numbers(file, path, TRAJECTORIES)
     except OSError as error:
-        # h5py has no errno here: a file without permission and one that is no HDF5 differ only in what it says.
+        # h5py has no errno here: a file without permission and one that is no HDF5 differ only in their message.
         reason = (
             "may not be read (check its permissions)" if isinstance(error, PermissionError) else "is not an HDF5 file"
         )
@@ -104,7 +104,7 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
     if not (falls := np.diff(time) > 0).all():
         where = int(np.argmin(falls)) + 1
         raise UsageError(f"{path}: {TIME} does not increase at index {where}", "sort the steps and drop double ones")
-    with np.errstate(over="ignore"):  # told apart just below
+    with np.errstate(over="ignore"):  # distinguished just below
         narrow = trajectories.astype(np.float32)
     _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")
     return Dataset(path, time.astype(np.float64), narrow)
@@ -115,8 +115,8 @@ def load_declared(path: Path, digest: str, *, steps: int, name: str) -> Dataset:
 
     Args:
         path: The file.
-        digest: Its SHA-256 when the run was declared; empty where that is not known.
-        steps: How many time steps it must have at least.
+        digest: Its SHA-256 when the run was declared; empty if that is not known.
+        steps: The least number of time steps.
         name: The run's name, for the command that resumes the run.
 
     Raises:
@@ -136,7 +136,7 @@ def load_declared(path: Path, digest: str, *, steps: int, name: str) -> Dataset:
 
 
 def _or_make_one(path: Path, steps: int) -> str:
-    """Return how to make a file there that will do, if `make_dataset` can; empty where it cannot."""
+    """Return words on how to make such a file, if `make_dataset` can; empty if it cannot."""
     if path.exists() or not path.parent.is_dir() or steps > STEPS:
         return ""
     return f", or make one of synthetic series: {remedies.DATA_MAKE(path=path)}"
@@ -173,7 +173,7 @@ def _check_finite(path: Path, name: str, values: NDArray[Any], what: str = "NaN 
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits: what `data_sha256` pins."""
+    """Return the SHA-256 of a file, 64 hex digits, as `data_sha256` holds it."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

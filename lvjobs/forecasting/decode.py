@@ -1,8 +1,8 @@
-"""Forecasts: the model chooses among what the grammar allows, so that every forecast parses and none is too short.
+"""Forecasts: the model chooses among the characters that the grammar allows, so every forecast parses in full length.
 
-Rows of a batch have one length, so that what a series is forecast does not hang on what it is batched with. What the
-grammar forces (points, separators) is not asked of the model: it is fed together with the next choice, 119 calls for
-200 characters. Nothing is ever punished for standing there already: no repetition penalty.
+Rows of a batch have one length, so that a forecast does not depend on the other series of its batch. Characters that
+the grammar forces (points, separators) are not chosen by the model: they are fed together with the next choice, 119
+calls for 200 characters. There is no repetition penalty.
 """
 
 import contextlib
@@ -27,24 +27,27 @@ from lvjobs.forecasting.tokenizer import Characters
 Places = NDArray[np.int64]
 """Characters by their place in ALPHABET; -1 is none."""
 LEAST_ROWS = 8
-"""Rows of every product of matrices, filled up with copies: with one to three rows CPU libraries take other ways, and a
-forecast would hang, in the last bits of its logits, on how many there are."""
+"""The least number of rows of every matrix product, filled up with copies.
+
+With one to three rows CPU libraries use other kernels. A forecast would then depend, in the last bits of its logits, on
+the number of rows.
+"""
 _FILLER = ALPHABET.index(STEP_SEPARATOR)
-"""What a row is fed after its end, while others go on; nobody reads it."""
+"""The character that a row gets after its end, while others continue; it is never read."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How forecasts are made.
+    """The settings of forecasts.
 
     Attributes:
-        batch: How many rows (series times samples) go through the model at once.
-        head: "numeric" asks the model for the series' characters alone; the choices are the same.
-        pad: Whether prompts of different lengths share a batch, padded on the left. Faster where lengths differ much;
-            but then a forecast hangs, in the last bits of its logits, on what it was batched with.
+        batch: The number of rows (series times samples) that go through the model at once.
+        head: "numeric" computes logits of the series' characters alone; the choices are the same.
+        pad: Whether prompts of different lengths share a batch, padded on the left. Faster if lengths differ much; but
+            then a forecast depends, in the last bits of its logits, on the other series of its batch.
         digits: Digits before the point that every forecast may have, whatever its history has.
-        signed: Whether every forecast may be negative, also where its history is not.
-        prompt: What stands around the history.
+        signed: Whether every forecast may be negative, even if its history is not.
+        prompt: The tokens around the history.
     """
 
     batch: int = 50
@@ -66,15 +69,15 @@ def forecast(
     scale: Scale | None = None,
     decoding: Decoding | None = None,
 ) -> Floats:
-    """The next `horizon` steps of each series, greedily.
+    """Forecast the next `horizon` steps of each series, greedily.
 
     Args:
         model: A causal language model, on any device.
         table: Its characters.
-        codec: How series are written.
+        codec: The format of series.
         history: (series, steps, variables), original units.
-        horizon: How many steps.
-        batch: As `Decoding.batch`, where `decoding` is not given.
+        horizon: The number of steps.
+        batch: As `Decoding.batch`, if `decoding` is not given.
         scale: Their scale; None fits it to each history, and is an error for a codec with one scale for all.
         decoding: The details.
 
@@ -102,25 +105,25 @@ def sample(
     decoding: Decoding | None = None,
     numbers: Sequence[int] | None = None,
 ) -> Floats:
-    """Samples of the next `horizon` steps of each series.
+    """Draw samples of the next `horizon` steps of each series.
 
     Args:
         model: As for `forecast`, like `table`, `codec`, `history`, `horizon`, `scale` and `decoding`.
-        table: As there.
-        codec: As there.
-        history: As there.
-        horizon: As there.
-        sampling: Temperature, top_p, how many samples, and the seed.
-        scale: As there.
-        decoding: As there.
-        numbers: Each series' own number, by which its random numbers are drawn (default: its place in `history`), so
-            that a part of the series is given what all of them would have been given.
+        table: As for `forecast`.
+        codec: As for `forecast`.
+        history: As for `forecast`.
+        horizon: As for `forecast`.
+        sampling: Temperature, top_p, the number of samples, and the seed.
+        scale: As for `forecast`.
+        decoding: As for `forecast`.
+        numbers: Each series' own number, which seeds its random numbers (default: its place in `history`), so that a
+            part of the series gets the same samples as all of them would.
 
     Returns:
         (samples, series, horizon, variables), original units; see `sampling.bands` for medians and quantiles.
 
     Raises:
-        LvjobsError: as there.
+        LvjobsError: as `forecast`.
     """
     chosen = list(range(len(history))) if numbers is None else list(numbers)
     return _forecast(model, table, codec, history, horizon, scale, decoding or Decoding(), sampling, chosen)
@@ -156,10 +159,10 @@ def _forecast(
 
 
 def scale_of(codec: Codec, history: Floats, scale: Scale | None) -> Scale:
-    """The scale that was given, or the one of each history.
+    """Return the given scale, or the one of each history.
 
     Raises:
-        LvjobsError: none was given, and the codec has one for all series: it is fitted to those that train.
+        LvjobsError: none was given, and the codec has one for all series, which is fitted to the training series.
     """
     if scale is None and codec.scaling == "global":
         raise LvjobsError('scaling = "global" is fitted to the series that train: a forecast must be given that scale')
@@ -167,7 +170,7 @@ def scale_of(codec: Codec, history: Floats, scale: Scale | None) -> Scale:
 
 
 def _batches(lengths: Sequence[int], layouts: Sequence[Grammar], batch: int, pad: bool) -> Iterator[list[int]]:
-    """Rows that go together: of one grammar, and of one length unless they are padded."""
+    """Yield rows that form a batch: of one grammar, and of one length unless they are padded."""
     groups: dict[tuple[int, Grammar], list[int]] = {}
     for row, (length, layout) in enumerate(zip(lengths, layouts, strict=True)):
         groups.setdefault((0 if pad else length, layout), []).append(row)
@@ -177,7 +180,7 @@ def _batches(lengths: Sequence[int], layouts: Sequence[Grammar], batch: int, pad
 
 
 class _Choice:
-    """Which of the allowed characters each row takes, by the model's logits."""
+    """The choice of each row's next character, by the model's logits, among those allowed."""
 
     def __init__(self, sampling: Sampling | None, numbers: Sequence[int], longest: int) -> None:
         self.sampling = sampling
@@ -202,9 +205,9 @@ def _head(model: Any, table: Characters, head: str) -> Any:
 def _continue(
     model: Any, table: Characters, grammar: Grammar, prompts: Sequence[Ids], values: int, samples: int, choose: _Choice
 ) -> Places:
-    """That many further values after each prompt, `samples` times: (prompts * samples, characters), -1 behind the end.
+    """Write `values` further values after each prompt, `samples` times: (prompts * samples, characters), -1 at the end.
 
-    Samples of one prompt stand next to each other; the prompt goes through the model once for all of them.
+    Samples of one prompt are adjacent; the prompt goes through the model once for all of them.
     """
     model.eval()
     reader = _Reader(model, table, prompts, grammar.longest(values // grammar.variables))
@@ -223,7 +226,7 @@ def _continue(
             left = np.where(done, 0, left - grammar.ends[feed[-1]])
             if not left.any():
                 return np.stack(written, axis=1)
-            # Only what is forced in every row at once can be fed ahead: with one digit before the point, always.
+            # Only characters that are forced in every row can be fed ahead: with one digit before the point, always.
             places = np.where(left == 0, _FILLER, grammar.forced[state])
             if (places < 0).any():
                 break
@@ -231,7 +234,7 @@ def _continue(
 
 
 class _Reader:
-    """A model that reads characters, and its cache; gives the logits of ALPHABET for the next one."""
+    """A model that reads characters, and its cache; it returns the logits of ALPHABET for the next one."""
 
     def __init__(self, model: Any, table: Characters, prompts: Sequence[Ids], room: int) -> None:
         self.model, self.rows = model, len(prompts)
@@ -245,12 +248,12 @@ class _Reader:
             ids[row, width - len(prompt) :] = prompt
             attention[row, width - len(prompt) :] = 1
         self.prompts = torch.from_numpy(ids).to(self.device)
-        # Without padding there is no mask to give: attention kernels are faster then.
+        # Without padding no mask is needed, and attention kernels are faster.
         self.attention = None if attention.all() else torch.from_numpy(attention).to(self.device)
         self.cache = new_cache(model, width + room)
 
     def begin(self, samples: int) -> Floats:
-        """Read the prompts; the logits after them, `samples` times each: (rows, characters)."""
+        """Read the prompts; return the logits after them, `samples` times each: (rows, characters)."""
         prompts = len(self.prompts)
         self.rows = prompts * samples
         logits = self._forward(self.prompts)
@@ -265,7 +268,7 @@ class _Reader:
         return logits[chosen[: self.rows]]
 
     def read(self, places: Places) -> Floats:
-        """Read further characters, (rows, characters); the logits after them."""
+        """Read further characters, (rows, characters); return the logits after them."""
         copies = np.repeat(places[:1], max(0, LEAST_ROWS - len(places)), axis=0)
         ids = self.alphabet[torch.from_numpy(np.concatenate([places, copies])).to(self.device)]
         if self.attention is not None:
@@ -275,7 +278,7 @@ class _Reader:
     def _forward(self, ids: Tensor) -> Floats:
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, "logits_to_keep": 1, **self.cache}
         if self.attention is not None:
-            # Positions count tokens, not padding: a padded prompt stands where it would stand alone.
+            # Positions count tokens, not padding: a padded prompt has the positions that it would have alone.
             positions = (self.attention.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             inputs |= {"attention_mask": self.attention, "position_ids": positions}
         logits = self.model(**inputs).logits[:, -1]

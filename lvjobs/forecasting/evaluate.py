@@ -1,7 +1,7 @@
 """The bundled evaluation, `lvjobs.forecasting.evaluate:evaluate`: held-out series forecast, and scored.
 
-A step is a batch of series. A checkpoint holds the forecasts so far: series that are finished are not forecast again.
-The last one holds the scores too, and becomes the run's `final/`.
+A step is a batch of series. A checkpoint holds the forecasts so far: finished series are not forecast again. The last
+one holds the scores too, and becomes the run's `final/`.
 """
 
 import json
@@ -31,7 +31,7 @@ SCORES, FORECASTS = "scores.json", "forecasts.h5"
 
 
 def evaluate(run: Run) -> None:
-    """Forecast as `run.config.params` (an `EvaluationConfig`) says; score; stop when told to."""
+    """Forecast by `run.config.params` (an `EvaluationConfig`), and score; stop when asked to."""
     config = read_params(EvaluationConfig, run.config.params)
     candidate = EvaluatedModel.build(config, run.config.seed, run.directory.name)
     resumed = run.resume()
@@ -51,7 +51,7 @@ def evaluate(run: Run) -> None:
 
 @dataclass
 class EvaluatedModel:
-    """A model, and the series it is tried on."""
+    """A model, and the series on which it is evaluated."""
 
     config: EvaluationConfig
     seed: int
@@ -64,7 +64,7 @@ class EvaluatedModel:
 
     @classmethod
     def build(cls, config: EvaluationConfig, seed: int, name: str = "RUN") -> "EvaluatedModel":
-        """Load data, model and adapter. `name` is the run's name, for messages that tell how to resume the run.
+        """Load data, model and adapter. `name` is the run's name, for messages with the command that resumes the run.
 
         Raises:
             LvjobsError: the data are not those that were declared; or model, adapter or prompt cannot be used.
@@ -95,16 +95,16 @@ class EvaluatedModel:
         )
 
     def history(self, systems: list[int]) -> Floats:
-        """(series, history, variables)."""
+        """Return the histories, (series, history, variables)."""
         return self.data.trajectories[systems, : self.config.training.history_steps].astype(np.float64)
 
     def truth(self, systems: list[int]) -> Floats:
-        """(series, horizon, variables): the first step is the first that the model has not seen."""
+        """Return the truths, (series, horizon, variables), from the first step that the model has not seen."""
         first = self.config.training.history_steps
         return self.data.trajectories[systems, first : first + self.config.training.horizon_steps].astype(np.float64)
 
     def forecast(self, systems: list[int]) -> Floats:
-        """(samples, series, horizon, variables); one sample where it is greedy."""
+        """Return forecasts, (samples, series, horizon, variables); one sample if they are greedy."""
         config, history = self.config, self.history(systems)
         arguments = (self.model, self.table, self.codec, history, config.training.horizon_steps)
         if not config.temperature:
@@ -113,7 +113,7 @@ class EvaluatedModel:
         return sample(*arguments, sampling, decoding=self.decoding, numbers=systems, scale=self.scale)
 
     def likelihood(self, systems: list[int]) -> Floats | None:
-        """Negative log-likelihood of the truth, nats, (series, horizon); None if nobody asked."""
+        """Return the negative log-likelihood of the truth, nats, (series, horizon); None if not requested."""
         if not self.config.likelihood:
             return None
         return negative_log_likelihood(
@@ -128,7 +128,7 @@ class EvaluatedModel:
         )
 
     def saver(self, done: Forecasts, *, is_last: bool) -> Any:
-        """Writes the forecasts so far; with the last of them, the scores."""
+        """Return a Saver of the forecasts so far, and of the scores with the last of them."""
 
         def save(directory: Path) -> None:
             write_forecasts(directory / FORECASTS, done)

@@ -1,4 +1,4 @@
-"""Evaluations as runs: what is forecast, with what, under which name. Pure."""
+"""Evaluations as runs: their configuration, and which of them are equal. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """How forecasts are to be made: of how many held-out series (None: all), by which split, greedily or sampled.
+    """The settings of an evaluation: the number of held-out series (None: all), the split, greedy or sampled forecasts.
 
-    `batch` series go through the model at once; it changes nothing but time and memory. `likelihood`: whether the
-    model is also asked how likely it holds what came.
+    `batch` series go through the model at once; it changes only time and memory. `likelihood`: whether the likelihood
+    of the truth is computed as well.
     """
 
     series: int | None = None
@@ -36,7 +36,7 @@ def evaluation(
     adapter: str = "",
     prompt: PromptName = "raw",
 ) -> RunConfig:
-    """The configuration of an evaluation: a batch of series is a step, and each leaves a checkpoint."""
+    """Return the configuration of an evaluation: a batch of series is a step, each with a checkpoint."""
     params = EvaluationConfig(
         training=training,
         adapter=adapter,
@@ -61,9 +61,9 @@ def evaluation(
 
 
 def same_forecast(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two evaluations forecast a series that both have in the same way, to the last digit.
+    """Return whether two evaluations forecast the series that both have equally, to the last digit.
 
-    What else they forecast, in which batches, and what the model was trained with changes nothing.
+    Other series, the batch size, and training settings that do not affect forecasts make no difference.
     """
     return _decisive(one) == _decisive(other)
 
@@ -82,7 +82,7 @@ _WRITING = (
     "horizon_steps",
     "head",
 )
-"""What of a training's configuration decides how series are read and written."""
+"""The training settings that decide how series are read and written."""
 
 
 def _decisive(config: RunConfig) -> list[object]:
@@ -97,7 +97,7 @@ def _decisive(config: RunConfig) -> list[object]:
 
 
 def training_of(name: str, config: RunConfig) -> TrainingConfig:
-    """Return the settings of a training. `name` is what a message calls it.
+    """Return the settings of a training. `name` stands for the run in a message.
 
     Raises:
         UsageError: it is no training of the bundled task.
@@ -108,5 +108,5 @@ def training_of(name: str, config: RunConfig) -> TrainingConfig:
 
 
 def adapter_of(final: Path) -> str:
-    """Return where a run's adapter is, or will be. `final` is the directory that holds the run's result."""
+    """Return the path of a run's adapter, whether or not it exists. `final` is the directory of the run's result."""
     return str(final / "adapter")

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: its forecasts, and their scores beside those of the baselines on the same series."""
+"""The result of an evaluation: its forecasts, and their scores beside those of the baselines on the same series."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ SCHEMA = 1
 class Forecasts:
     """Forecasts (samples, series, horizon, variables) of those `systems` of the file, in their order.
 
-    `nll` is the negative log-likelihood of each step of the truths, nats, (series, horizon); None if nobody asked.
+    `nll` is the negative log-likelihood of each step of the truths, nats, (series, horizon); None if not requested.
     """
 
     samples: Floats
@@ -33,13 +33,13 @@ class Forecasts:
     nll: Floats | None = None
 
     def __add__(self, other: "Forecasts") -> "Forecasts":
-        """Those and, behind them, the others."""
+        """Return these forecasts followed by the others."""
         nll = None if self.nll is None or other.nll is None else np.concatenate([self.nll, other.nll])
         return Forecasts(np.concatenate([self.samples, other.samples], axis=1), self.systems + other.systems, nll)
 
 
 def write_forecasts(path: Path, forecasts: Forecasts) -> None:
-    """Keep them."""
+    """Write the forecasts to an HDF5 file."""
     with h5py.File(path, "w") as file:
         file.create_dataset("/forecasts", data=forecasts.samples)
         file.create_dataset("/systems", data=np.asarray(forecasts.systems, dtype=np.int64))
@@ -48,7 +48,7 @@ def write_forecasts(path: Path, forecasts: Forecasts) -> None:
 
 
 def read_forecasts(path: Path) -> Forecasts:
-    """What `write_forecasts` kept.
+    """Read what `write_forecasts` wrote.
 
     Raises:
         LvjobsError: the file holds something else.
@@ -63,9 +63,9 @@ def read_forecasts(path: Path) -> Forecasts:
 
 
 def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
-    """The split that the series were drawn from, with these series alone to be scored.
+    """Return the split from which the series were drawn, with only these series to be scored.
 
-    Of series that were `asked` for by hand, the baselines learn from the first four fifths without them.
+    If the series were chosen by hand ("asked"), the baselines learn from the first four fifths without them.
     """
     training = config.training
     whole = make_split(
@@ -78,11 +78,11 @@ def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
     train = whole.train
     if config.split == "asked":
         train = tuple(system for system in train if system not in set(config.systems))
-    return replace(whole, train=train, test=tuple(config.systems))  # refuses to score what is in `train`
+    return replace(whole, train=train, test=tuple(config.systems))  # refuses to score systems in `train`
 
 
 def baseline_forecast(name: str, split: Split, data: Dataset) -> Floats:
-    """A baseline's forecasts of the split's scored systems, (systems, horizon, variables).
+    """Return a baseline's forecasts of the split's scored systems, (systems, horizon, variables).
 
     Raises:
         LvjobsError: it cannot be made of these data.
@@ -91,10 +91,13 @@ def baseline_forecast(name: str, split: Split, data: Dataset) -> Floats:
 
 
 def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
-    """Scores of the forecasts of `config.systems`, in their order; as JSON.
+    """Return the scores of the forecasts of `config.systems`, in their order, fit for JSON.
 
-    Of several samples the median is the forecast. A baseline that cannot be made of these data has a reason instead of
-    scores.
+    With several samples, the median is the forecast. A baseline that cannot be made of these data has a reason instead
+    of scores.
+
+    Raises:
+        LvjobsError: the forecasts are not of these series.
     """
     if forecasts.systems != list(config.systems):
         raise LvjobsError("the forecasts are not of the series that are to be scored")
@@ -119,10 +122,10 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "samples": len(samples),
         "valid": float(np.isfinite(samples).all(axis=(2, 3)).mean()),
         "scores": score(truth, np.median(samples, axis=0), several).to_dict(),
-        # Nats a step, as text: of the rounded values, over the characters of a series.
+        # Nats per step, as text: of the rounded values, over the characters of a series.
         "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
         "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
-        # What a perfect model would score: numbers are written with few decimals.
+        # The score of a perfect model, because numbers are written with few decimals.
         "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)).to_dict(),
     }
 
@@ -136,6 +139,6 @@ def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str
 
 
 def sha256_of_adapter(adapter: str) -> str:
-    """Of the adapter's weights; empty for none."""
+    """Return the SHA-256 of the adapter's weights; empty if there is none."""
     weights = Path(adapter) / "adapter_model.safetensors"
     return hashlib.sha256(weights.read_bytes()).hexdigest() if adapter and weights.is_file() else ""

@@ -1,14 +1,14 @@
-"""What a forecast may look like, derived from the codec's settings: a small state machine over characters.
+"""The grammar of a forecast, derived from the codec's settings: a small state machine over characters.
 
     value   = ["-"] digits "." digit{decimals}
     series  = (value ("," value){variables - 1} ";"){steps}
 
-with a sign only where signs are allowed, and at most `digits` digits before the point. A number has no leading zeros:
-the codec writes none. Everything that this produces parses (`Codec.parse`), and it ends by itself after the last step:
-nothing is ever cut, and no forecast can be too short.
+A sign is possible only if signs are allowed, and there are at most `digits` digits before the point. A number has no
+leading zeros: the codec writes none. Everything that this produces parses (`Codec.parse`), and it ends by itself after
+the last step: nothing is ever cut, and no forecast can be too short.
 
-It is a table rather than a library's engine: a dozen states over fourteen characters, at a few microseconds a token for
-a whole batch (llguidance 0.1 ms, xgrammar 0.6 ms a token and row).
+It is a table rather than a library's engine: a dozen states over fourteen characters, at a few microseconds per token
+for a whole batch (llguidance 0.1 ms, xgrammar 0.6 ms per token and row).
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ class Grammar:
     """The layout of a forecast.
 
     Attributes:
-        decimals: Digits behind each point.
-        variables: Values of a step.
+        decimals: Digits after each point.
+        variables: Values per step.
         digits: The most digits before a point.
         signed: Whether a value may be negative.
     """
@@ -43,7 +43,7 @@ class Grammar:
 
     @cached_property
     def next(self) -> NDArray[np.int64]:
-        """The state after each character of ALPHABET in each state, -1 where it may not stand: (states, characters).
+        """Return the state after each character of ALPHABET in each state, -1 if not allowed: (states, characters).
 
         Per variable: before a value, after its sign, after a leading zero, after 1 .. `digits` digits, after the point
         and 0 .. `decimals` decimals.
@@ -56,8 +56,8 @@ class Grammar:
             sign, leading, whole, fraction = first + 1, first + 2, first + 2, first + 3 + self.digits
             for before in (first, sign):
                 table[before, others] = whole + 1
-                # With one digit before the point a zero leads where any other digit does: one state for both, so that
-                # every row of a batch is always in the same one.
+                # With one digit before the point a zero leads to the same state as any other digit, so that all rows of
+                # a batch are always in the same state.
                 table[before, zero] = leading if self.digits > 1 else whole + 1
             if self.signed:
                 table[first, _places(SIGN)] = sign
@@ -75,26 +75,26 @@ class Grammar:
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
-        """Which characters of ALPHABET may stand in each state: (states, characters)."""
+        """Return which characters of ALPHABET are allowed in each state: (states, characters)."""
         return self.next >= 0
 
     @cached_property
     def forced(self) -> NDArray[np.int64]:
-        """The only character (its place in ALPHABET) that may stand in each state, -1 where several may: (states,)."""
+        """Return the only allowed character (its place in ALPHABET) in each state, -1 if there are more: (states,)."""
         return np.where(self.allowed.sum(axis=1) == 1, self.allowed.argmax(axis=1), -1)
 
     @cached_property
     def ends(self) -> NDArray[np.bool_]:
-        """Whether a character of ALPHABET ends a value: (characters,)."""
+        """Return whether a character of ALPHABET ends a value: (characters,)."""
         ends: NDArray[np.bool_] = np.isin(np.arange(len(ALPHABET)), _places(VALUE_SEPARATOR + STEP_SEPARATOR))
         return ends
 
     def longest(self, steps: int) -> int:
-        """The most characters that so many steps can take: what a forecast needs room for."""
+        """Return the most characters that so many steps can take: the room that a forecast needs."""
         return steps * self.variables * (self.signed + self.digits + 1 + self.decimals + 1)
 
     def pairs(self) -> Iterator[str]:
-        """Every two characters that can stand next to each other, each pair once."""
+        """Yield every two characters that can be adjacent, each pair once."""
         seen = set()
         for state, character in np.argwhere(self.allowed):
             for following in np.flatnonzero(self.allowed[self.next[state, character]]):
@@ -103,16 +103,16 @@ class Grammar:
 
 
 def grammars(codec: Codec, scaled: Floats, digits: int = 1, signed: bool = False) -> list[Grammar]:
-    """What each series' forecast may look like: as wide as its own history, or wider if asked.
+    """Return the grammar of each series' forecast: as wide as its own history, or wider if requested.
 
     Args:
-        codec: How series are written.
+        codec: The format of series.
         scaled: Their histories, scaled: (series, steps, variables).
         digits: Digits before the point that every forecast may have, whatever its history has.
-        signed: Whether every forecast may be negative, also where nothing in its history is.
+        signed: Whether every forecast may be negative, even if nothing in its history is.
 
     Returns:
-        One grammar a series, equal ones being the same object.
+        One grammar per series; equal ones are the same object.
     """
     whole = np.rint(scaled * 10.0**codec.decimals)
     top: Floats = np.abs(whole).max(axis=(1, 2))

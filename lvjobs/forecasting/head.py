@@ -1,7 +1,7 @@
-"""The numeric head: a language model that answers over the characters of a series alone.
+"""The numeric head: a language model whose output covers the characters of a series alone.
 
-Under constrained decoding only those tokens can be chosen, so a loss and a decoder over them alone are exact, and they
-spare the matrix product over the whole vocabulary (151,936 rows of Qwen2.5 for 14). Its loss is another objective than
+Under constrained decoding only those tokens can be chosen, so a loss and a decoder over them alone are exact. They save
+the matrix product over the whole vocabulary (14 rows instead of Qwen2.5's 151,936). Its loss is another objective than
 that of the full softmax, and is never compared with it.
 """
 
@@ -17,9 +17,9 @@ from lvjobs.errors import LvjobsError
 
 
 def take_numeric_head(model: Any, ids: NDArray[np.int64]) -> Any:
-    """Replace the model's head by its rows of those token ids, frozen; the head that was there.
+    """Replace the model's head by its rows of those token ids, frozen; return the old head.
 
-    The logits are then those of `ids`, in their order: (rows, tokens, len(ids)). Token ids read stay as they are.
+    The logits are then those of `ids`, in their order: (rows, tokens, len(ids)). The model still reads all token ids.
 
     Raises:
         LvjobsError: the head is quantised or has an adapter, so that rows cannot be taken from it.
@@ -29,7 +29,7 @@ def take_numeric_head(model: Any, ids: NDArray[np.int64]) -> Any:
     if type(full) is not torch.nn.Linear:
         raise LvjobsError(f'head = "numeric" needs a plain linear head, not {type(full).__name__}; use head = "full"')
     rows = torch.from_numpy(ids).to(full.weight.device)
-    with torch.device("meta"):  # its weights are set just below: none are drawn, no generator moves
+    with torch.device("meta"):  # the weights are set just below: none are drawn, so no generator advances
         numeric = torch.nn.Linear(full.in_features, len(ids), bias=full.bias is not None)
     numeric.weight = torch.nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
     if full.bias is not None:
@@ -40,7 +40,7 @@ def take_numeric_head(model: Any, ids: NDArray[np.int64]) -> Any:
 
 @contextlib.contextmanager
 def numeric_head(model: Any, ids: NDArray[np.int64]) -> Iterator[None]:
-    """The model with a numeric head, for as long as the block lasts; one that has it already keeps it.
+    """Give the model a numeric head for the duration of the block; a model that has one keeps it.
 
     Raises:
         LvjobsError: as `take_numeric_head`.
@@ -57,7 +57,7 @@ def numeric_head(model: Any, ids: NDArray[np.int64]) -> Iterator[None]:
 
 
 def has_numeric_head(model: Any, ids: NDArray[np.int64]) -> bool:
-    """Whether the model answers over `ids` alone."""
+    """Return whether the model's output covers `ids` alone."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     return getattr(head, "out_features", None) == len(ids) and base.config.vocab_size != len(ids)

@@ -1,7 +1,7 @@
-"""Where base models lie on this machine, and whether they are fit for a job: found and checked without torch.
+"""The place of base models on this machine, and whether a job can use them: found and checked without torch.
 
 Jobs never download. A model is `tiny`, a directory, or in the cache of Hugging Face's hub, which `pull` fills on a
-machine with a network; the cache is wherever HF_HOME (or HF_HUB_CACHE) says, in a job as here.
+machine with a network; HF_HOME (or HF_HUB_CACHE) sets the cache's place, in a job as here.
 """
 
 import json
@@ -23,20 +23,20 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _NUMBERS = {"F64", "F32", "F16", "BF16"}
-"""The types of weights of which an element is a parameter; others hold several, packed."""
+"""The types of weights whose elements are single parameters; in others, an element holds several, packed."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model that is wholly on this machine, with a tokenizer that may be used.
+    """A base model that is complete on this machine, with a usable tokenizer.
 
     Attributes:
-        name: As it was asked for.
-        directory: Where its files are.
-        parameters: Shared weights once; None where they are stored packed.
+        name: The requested name.
+        directory: The directory of its files.
+        parameters: The number of parameters, with shared weights counted once; None if they are stored packed.
         chat_template: Whether it has one, as format "instruct" needs.
-        split: Pairs of characters that are written apart though its tokenizer would merge them; None where there is no
-            tokenizer.json to check: the job then does that when it starts.
+        split: Pairs of characters that are written apart though its tokenizer would merge them; None if there is no
+            tokenizer.json to check: the job then checks it when it starts.
     """
 
     name: str
@@ -47,7 +47,7 @@ class BaseModel:
 
 
 def directory_of(model: str) -> Path | None:
-    """Where a model's files are: the package's for `tiny`, the directory of that name, a snapshot in the cache."""
+    """Return the directory of a model's files: the package's for `tiny`, that directory, or a snapshot in the cache."""
     if model == TINY:
         return TINY_DIRECTORY
     if Path(model).is_dir():
@@ -57,22 +57,22 @@ def directory_of(model: str) -> Path | None:
 
     try:
         config = try_to_load_from_cache(model, "config.json")
-    except HFValidationError:  # no name that the hub could know
+    except HFValidationError:  # not a valid hub id
         return None
     return Path(config).parent if isinstance(config, str) else None
 
 
 def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> BaseModel:
-    """The model, if a job of this machine could use it for series with so many decimals.
+    """Return the model, if a job of this machine could use it for series with so many decimals.
 
     Args:
         model: `tiny`, a directory, or a hub id.
-        decimals: Of a value, as they are written.
-        instruct: Whether it is to be asked in its chat template.
+        decimals: Decimals of a value, as written.
+        instruct: Whether it is to be prompted in its chat template.
 
     Raises:
-        UsageError: it is not here, or not whole, or its tokenizer would merge digits or separators, or it has no chat
-            template and needs one. Says what to type.
+        UsageError: it is not here, or not complete, or its tokenizer would merge digits or separators, or it has no
+            chat template and needs one. The text says what to type.
     """
     directory = directory_of(model)
     if directory is None:
@@ -90,7 +90,7 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
 
 
 def lacking(directory: Path) -> list[str]:
-    """What a model's directory needs and does not have: configuration, weights as safetensors, tokenizer."""
+    """Return what a model's directory lacks of configuration, weights as safetensors, and tokenizer."""
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     missing += [name for name in _weight_files(directory) if not (directory / name).is_file()]
     if not has_tokenizer(directory):
@@ -129,7 +129,7 @@ NO_HUB_ID = "name a directory, or a model of the hub like Qwen/Qwen2.5-0.5B-Inst
 
 
 def is_hub_id(model: str) -> bool:
-    """Return whether the hub could know a model by this name, so that it may be pulled."""
+    """Return whether this is a valid name for a model of the hub, so that it may be pulled."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
@@ -141,7 +141,7 @@ def is_hub_id(model: str) -> bool:
 
 
 def _parameters(directory: Path) -> int | None:
-    """How many weights there are, from the files' headers alone.
+    """Return the number of weights, from the files' headers alone; None if they are packed.
 
     Raises:
         UsageError: a file of weights is cut short, or is none.
@@ -173,7 +173,7 @@ def _has_chat_template(directory: Path) -> bool:
 
 
 def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None:
-    """Hold the tokenizer to the check that a job makes, by its file alone.
+    """Make the job's check of the tokenizer by its file alone, and return the pairs that are written apart.
 
     Raises:
         UsageError: it fails.
@@ -196,7 +196,7 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
 
 
 class _Plain:
-    """A tokenizer as `Characters` asks one, without transformers."""
+    """A tokenizer with the methods that `Characters` needs, without transformers."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

@@ -1,4 +1,4 @@
-"""How many tokens an instruction adds to a series; asked by the control plane, in a process of its own.
+"""The number of tokens that an instruction adds to a series, computed in a process of its own.
 
     python -m lvjobs.forecasting.instruction_tokens ANSWER < QUESTION
 
@@ -13,22 +13,22 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.hub import directory_of, has_tokenizer
 
 VARIABLES = 2
-"""Of a step: `TrainingConfig.tokens_per_step` counts two as well."""
+"""The variables per step: `TrainingConfig.tokens_per_step` counts two as well."""
 
 _QWEN_BUT_HORIZON = 103
-"""Tokens of the instruction by Qwen2.5's tokenizer and template, without the digits of the horizon, a token each."""
+"""The tokens of the instruction by Qwen2.5's tokenizer and template, except the horizon's digits, a token each."""
 
 
 def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
-    """Return the tokens that the instruction puts before and after a history.
+    """Return the number of tokens that the instruction puts before and after a history.
 
     Args:
         model: `tiny`, a directory, or a hub id.
-        decimals: Of a value.
+        decimals: Decimals of a value.
         horizon: Steps of a forecast.
 
     Returns:
-        The count by the model's tokenizer, or by Qwen2.5's where the model's is not on this machine.
+        The count by the model's tokenizer, or by Qwen2.5's if the model's is not on this machine.
 
     Raises:
         LvjobsError: the tokenizer has no chat template, or cannot write the instruction.
@@ -44,7 +44,7 @@ def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
 
 
 def main() -> None:
-    """Answer the question on stdin."""
+    """Write the answer to the question on stdin into the file that the first argument names."""
     try:
         answer = instruction_tokens(**json.load(sys.stdin))
     except LvjobsError as error:

@@ -1,4 +1,4 @@
-"""How likely a model holds what came: the negative log-likelihood of a truth, teacher-forced, in one forward pass."""
+"""The likelihood of a truth: its negative log-likelihood under a model, teacher-forced, in one forward pass."""
 
 import contextlib
 from typing import Any, Literal
@@ -29,7 +29,7 @@ def negative_log_likelihood(
     scale: Scale | None = None,
     prompt: Prompt = RAW,
 ) -> Floats:
-    """The negative log-likelihood of each step of a truth, as text, after its history.
+    """Return the negative log-likelihood of each step of a truth, as text, after its history.
 
     It is that of the rounded values, separators included: a probability, not a density. For the density of the values
     themselves add log(unit 10^-decimals) for each, as LLMTime does.
@@ -37,14 +37,14 @@ def negative_log_likelihood(
     Args:
         model: A causal language model.
         table: Its characters.
-        codec: How series are written.
+        codec: The format of series.
         history: (series, steps, variables), original units.
-        truth: (series, horizon, variables), original units: what came next.
+        truth: (series, horizon, variables), original units: the steps that followed.
         over: "numeric" normalises over the characters of a series, so that heads and models compare; "vocabulary" over
-            all tokens, as "full" trains (and as one with a numeric head cannot).
-        batch: How many series go through the model at once.
+            all tokens, as "full" trains (a model with a numeric head cannot).
+        batch: The number of series that go through the model at once.
         scale: Their scale; None fits it to each history.
-        prompt: What stands around the history.
+        prompt: The tokens around the history.
 
     Returns:
         Nats, (series, horizon).
@@ -71,7 +71,7 @@ def _score(
     model.eval()
     device = next(model.parameters()).device
     width = max(len(question) + len(answer) for question, answer in zip(asked, answers, strict=True))
-    # Padded on the right, which no token before it sees.
+    # Padded on the right, where padding does not affect the tokens before it.
     ids = np.full((len(asked), width), int(table.alphabet[0]), dtype=np.int64)
     for row, (question, answer) in enumerate(zip(asked, answers, strict=True)):
         ids[row, : len(question) + len(answer)] = np.concatenate([question, answer])

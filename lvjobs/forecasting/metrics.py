@@ -1,21 +1,21 @@
-"""How good forecasts are: one definition of each figure, for models and baselines alike.
+"""The quality of forecasts: one definition of each metric, for models and baselines alike.
 
 Everything is in the data's own units, over all systems S, the whole horizon H and all variables V. A forecast that is
-shorter than its truth, or holds a NaN, is an error: nothing is cut and nothing skipped, for a metric over less than the
-horizon flatters. With e = forecast - truth:
+shorter than its truth, or holds a NaN, is an error. Nothing is cut or skipped, because a metric over less than the
+horizon would look better. With e = forecast - truth:
 
     MAE     mean of |e| over systems, steps and variables
     MSE     mean of e^2 over the same
     RMSE    for each variable the root of its MSE over all systems and steps, then the mean over the variables
     MRE     mean of |e| / s, s being the mean of |truth| over that system's and variable's horizon (the MAD/mean ratio:
-            Kolassa and Schuetz, Foresight 6, 2007). A ratio to each single truth would be ruled by the few
-            that are nearly nothing. Where s is nothing (1e-12 of the variable's mean over all systems), that mean
-            stands in; where it is below 1e-100, one.
+            Kolassa and Schuetz, Foresight 6, 2007). A ratio to each single truth would be dominated by the few
+            that are nearly 0. If s is nearly 0 (1e-12 of the variable's mean over all systems), that mean
+            replaces it; if that mean is below 1e-100, 1 does.
     CRPS    mean over the same of E|X - truth| - E|X - X'| / 2, X and X' drawn from the samples with replacement, which
             is the exact score of the samples' own distribution (Gneiting and Raftery, JASA 102, 2007, eq. 21; computed
             from sorted samples as by Jordan, Krueger and Lerch, J. Stat. Softw. 90(12), 2019). One sample: the MAE.
 
-A median is over systems, of each system's own figure. Its RMSE is averaged over variables in the same way.
+A median is over systems, of each system's own metric. Its RMSE is averaged over variables in the same way.
 """
 
 from collections.abc import Mapping
@@ -31,15 +31,15 @@ from lvjobs.forecasting.codec import Floats
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 MEDIANS = ("mae", "mse", "rmse")
-"""Figures of which the median over systems is given."""
+"""The metrics whose median over systems is given."""
 _NOTHING, _ZERO = 1e-12, 1e-100
 _BLOCK = 100
-"""Resamples drawn at once, so that many systems fit into memory."""
+"""The number of resamples drawn at once, so that many systems fit into memory."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Figures over one part of the forecasts, defined in the module's docstring; MSE is in squared units."""
+    """Metrics over one part of the forecasts, defined in the module's docstring; MSE is in squared units."""
 
     mae: float
     mse: float
@@ -57,16 +57,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Scores:
-    """All figures of one set of forecasts.
+    """All metrics of one set of forecasts.
 
     Attributes:
-        systems: How many systems were scored.
+        systems: The number of scored systems.
         overall: Over everything.
         median_mae: Median over systems of each system's MAE, and so on.
-        by_variable: One entry a variable.
-        by_step: One entry a step of the horizon.
-        crps: None where no samples were given.
-        intervals: Of mae, mse, rmse, mre, median_mae, median_mse, median_rmse, and crps where there is one.
+        by_variable: One entry per variable.
+        by_step: One entry per step of the horizon.
+        crps: None if no samples were given.
+        intervals: Of mae, mse, rmse, mre, median_mae, median_mse, median_rmse, and crps if there is one.
     """
 
     systems: int
@@ -80,13 +80,13 @@ class Scores:
     intervals: Mapping[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON: lists, numbers, None."""
+        """Return plain values, fit for JSON: lists, numbers, None."""
         plain = asdict(self)
         return plain | {"by_variable": list(plain["by_variable"]), "by_step": list(plain["by_step"])}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Scores":
-        """The scores that `to_dict` stored. Raises UsageError when they are none."""
+        """Return the scores that `to_dict` stored. Raises UsageError if they are invalid."""
         try:
             return cls(
                 **{
@@ -102,16 +102,16 @@ class Scores:
 
 
 def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0) -> Scores:
-    """Score forecasts against what came.
+    """Score forecasts against the truth.
 
     Args:
         truth: (S, H, V), the data's own units, from the first step that the forecaster did not see.
         forecast: (S, H, V): the one forecast, or the samples' median.
-        samples: (n, S, H, V), what CRPS is computed of.
-        seed: Of the bootstrap's resamples.
+        samples: (n, S, H, V), for the CRPS.
+        seed: The seed of the bootstrap's resamples.
 
     Raises:
-        UsageError: a shape differs, something is not finite, or too far off for its error to be a number.
+        UsageError: a shape differs, a value is not finite, or a squared error overflows.
     """
     truth, forecast = _checked("truth", truth, 3), _checked("forecast", forecast, 3)
     if forecast.shape != truth.shape:
@@ -119,7 +119,7 @@ def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | N
             f"the forecast has the shape {forecast.shape}, the truth {truth.shape}: "
             f"every system, variable and step of the horizon is scored, never a part"
         )
-    with np.errstate(over="ignore"):  # told just below
+    with np.errstate(over="ignore"):  # reported just below
         sizes = np.abs(forecast - truth)
         squares, ratios = sizes**2, sizes / _typical(truth)
         representable = np.isfinite(squares.sum())
@@ -157,10 +157,10 @@ def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | N
 
 
 def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:
-    """CRPS of each value, (S, H, V), from its samples (n, S, H, V); the module's docstring defines it.
+    """Return the CRPS of each value, (S, H, V), from its samples (n, S, H, V); the module's docstring defines it.
 
     Raises:
-        UsageError: a shape differs, or something is not finite.
+        UsageError: a shape differs, or a value is not finite.
     """
     truth, samples = _checked("truth", truth, 3), _checked("samples", samples, 4)
     if samples.shape[1:] != truth.shape:
@@ -174,18 +174,18 @@ def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:
 
 
 def _typical(truth: Floats) -> Floats:
-    """What errors are relative to: (S, 1, V), never zero."""
+    """Return the sizes that errors are divided by: (S, 1, V), never zero."""
     own = np.abs(truth).mean(axis=1, keepdims=True)
     common = own.mean(axis=0, keepdims=True)
-    # A series that is nothing but rounding beside the others has no size of its own to be measured by.
+    # A series that is only rounding error beside the others has no meaningful size of its own.
     typical: Floats = np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
     return typical
 
 
 def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, Interval]:
-    """Percentile bootstrap over systems (Efron and Tibshirani, 1993, ch. 13); `squares` is (S, V).
+    """Return intervals by a percentile bootstrap over systems (Efron and Tibshirani, 1993, ch. 13).
 
-    Systems are what is independent, so whole systems are drawn, the same ones for every figure.
+    `squares` is (S, V). Systems are independent, so whole systems are drawn, the same ones for every metric.
     """
     count = len(squares)
     rng = np.random.default_rng(seed)
@@ -193,7 +193,7 @@ def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> d
     for _ in range(RESAMPLES // _BLOCK):
         rows = rng.integers(count, size=(_BLOCK, count))
         for name, values in by_system.items():
-            # A mean of roots is not the root of a mean: RMSE over all systems is made from what is under the root.
+            # A mean of roots is not the root of a mean: the RMSE over all systems is made from the mean squares.
             whole = np.sqrt(squares[rows].mean(axis=1)).mean(axis=1) if name == "rmse" else values[rows].mean(axis=1)
             drawn.setdefault(name, []).append(whole)
             if name in MEDIANS:
@@ -206,7 +206,7 @@ def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> d
 
 
 def _checked(what: str, values: NDArray[Any], dimensions: int) -> Floats:
-    # One layout in memory: equal values give equal figures, to the last bit.
+    # One layout in memory, so that equal values give equal metrics, to the last bit.
     values = np.ascontiguousarray(values, dtype=np.float64)
     if values.ndim != dimensions or 0 in values.shape:
         wanted = "(systems, steps, variables)" if dimensions == 3 else "(samples, systems, steps, variables)"  # noqa: PLR2004

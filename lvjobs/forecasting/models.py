@@ -1,6 +1,6 @@
 """Base models and their adapters: loaded offline, frozen, adapted by LoRA (Hu et al., 2021, arXiv:2106.09685).
 
-Nothing here asks the network: a job's node may have none.
+Nothing here uses the network: a job's node may have none.
 """
 
 import os
@@ -22,14 +22,14 @@ _ANEW = "restore it from a copy, or name another"
 
 
 class AdapterMismatch(LvjobsError):
-    """The adapter's files do not hold exactly the weights that this model's adapter has."""
+    """An adapter's files that do not hold exactly the weights of this model's adapter."""
 
 
 def load_base(config: TrainingConfig) -> tuple[Any, Any]:
-    """The base model, frozen, on the GPU if there is one, and its tokenizer.
+    """Load the base model, frozen, on the GPU if there is one, and its tokenizer.
 
     Raises:
-        LvjobsError: the model is not on this machine, or is none that transformers can load.
+        LvjobsError: the model is not on this machine, or transformers cannot load it.
     """
     untyped = _transformers()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -48,7 +48,7 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
         _keep_unpacked(model)
     else:
         model = model.to(device)
-    model.config.use_cache = False  # of no use in training; decoding asks for it by itself
+    model.config.use_cache = False  # training does not use it; decoding requests it itself
     return model.requires_grad_(requires_grad=False), tokenizer
 
 
@@ -56,7 +56,7 @@ def load_tokenizer(model: str) -> Any:
     """Return the tokenizer of a base model: `tiny`, a directory, or a hub id.
 
     Raises:
-        LvjobsError: it is not on this machine, or is none that transformers can load.
+        LvjobsError: it is not on this machine, or transformers cannot load it.
     """
     try:
         return _transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
@@ -65,7 +65,7 @@ def load_tokenizer(model: str) -> Any:
 
 
 def _transformers() -> Any:
-    """Import transformers so that it never asks the network."""
+    """Import transformers so that it never uses the network."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
     import transformers
 
@@ -79,10 +79,11 @@ def _source(model: str) -> str:
 
 
 def _import_peft(*, with_bitsandbytes: bool) -> None:
-    """Import PEFT, and bitsandbytes with it only where it has work to do.
+    """Import PEFT, and bitsandbytes with it only if it is needed.
 
-    PEFT imports it wherever it is installed: a quarter of the time that an attempt takes to begin. It asks once whether
-    it is there and keeps the answer. None in sys.modules is how Python says that a module cannot be imported.
+    PEFT imports bitsandbytes wherever it is installed, which takes a quarter of an attempt's start-up time. It checks
+    once whether it is there and keeps the answer. None in sys.modules makes Python report that a module cannot be
+    imported.
     """
     is_first = "peft" not in sys.modules and "bitsandbytes" not in sys.modules
     if is_first and not with_bitsandbytes:
@@ -119,10 +120,10 @@ def _nf4(compute: torch.dtype) -> Any:
 
 
 def _keep_unpacked(model: Any) -> None:
-    """Hold bitsandbytes off packing 4-bit weights anew, on CPUs with AVX512-BF16, when a model is first evaluated.
+    """Keep bitsandbytes from repacking 4-bit weights, on CPUs with AVX512-BF16, when a model is first evaluated.
 
-    Its packed kernel has no gradient: after one validation, training would fail on layers with a bias, and go on in
-    those without, with gradients that stop there.
+    Its packed kernel has no gradient. After one validation, training would fail in layers with a bias. In layers
+    without one it would continue, with gradients that stop there.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -143,7 +144,11 @@ def _unloadable(model: str, error: Exception) -> LvjobsError:
 
 
 def add_adapter(model: Any, config: TrainingConfig) -> Any:
-    """The model with a fresh LoRA adapter, the only part of it that learns. Draws from torch's generator."""
+    """Return the model with a new LoRA adapter, its only trainable part. Draws from torch's generator.
+
+    Raises:
+        LvjobsError: `lora_targets` does not fit the model.
+    """
     from peft import LoraConfig
 
     lora = LoraConfig(
@@ -164,15 +169,15 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
 
 
 def attach_adapter(model: Any, directory: Path) -> Any:
-    """The model with a saved adapter, whoever trained it, as long as PEFT saved it; for inference.
+    """Return the model with an adapter that PEFT saved, wherever it was trained; for inference.
 
     Raises:
-        LvjobsError: there is no adapter, or it is none for this model.
+        LvjobsError: there is no adapter, or it is not for this model.
         AdapterMismatch: see `load_adapter`.
     """
     from peft import LoraConfig
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):  # peft would ask the hub for them
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # peft would request them from the hub
         if not (directory / name).is_file():
             raise LvjobsError(f"{directory} has no {name}: name the directory of an adapter that PEFT saved")
     try:
@@ -190,23 +195,23 @@ def _adapted(model: Any, lora: Any) -> Any:
     from peft import get_peft_model
 
     with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.24 by the old name whether gradient checkpointing is on.
+        # peft 0.21 uses a deprecated name of transformers 5.24 to check for gradient checkpointing.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, lora)
 
 
 def save_adapter(model: Any, directory: Path) -> None:
     """Write the adapter in PEFT's own format."""
-    # Not "auto": that asks the hub about the base model's vocabulary.
+    # Not "auto": that would request the base model's vocabulary from the hub.
     model.save_pretrained(directory, save_embedding_layers=False)
 
 
 def load_adapter(model: Any, directory: Path) -> None:
-    """Put a saved adapter's weights into `model`, through PEFT, exactly.
+    """Load a saved adapter's weights into `model`, through PEFT, exactly.
 
     Raises:
-        AdapterMismatch: a weight is missing, unexpected, of another shape, or did not arrive bit for bit: the study
-            that lvjobs replaces reloaded adapters with random weights in them, and never knew.
+        AdapterMismatch: a weight is missing, unexpected, of another shape, or did not arrive bit for bit. The study
+            that lvjobs replaces reloaded adapters with random weights in them, unnoticed.
     """
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 

@@ -10,16 +10,16 @@ from lvjobs.errors import LvjobsError
 
 
 class WindowOrder:
-    """An endless stream of batches of window indices; its whole state is how many were drawn."""
+    """An endless stream of batches of window indices; its whole state is the number of drawn indices."""
 
     def __init__(self, windows: int, batch: int, seed: int) -> None:
-        """Over `windows` windows, `batch` at a time; an epoch's end is filled up from the next one."""
+        """Begin an order over `windows` windows, `batch` at a time; a batch may span two epochs."""
         self.windows, self.batch, self.seed = windows, batch, seed
         self.drawn = 0
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
     def next(self) -> NDArray[np.int64]:
-        """The next batch's indices, (batch,)."""
+        """Return the next batch's indices, (batch,)."""
         batch = np.array([self._at(index) for index in range(self.drawn, self.drawn + self.batch)])
         self.drawn += self.batch
         return batch
@@ -31,11 +31,11 @@ class WindowOrder:
         return int(self._epoch[1][place])
 
     def state(self) -> dict[str, int]:
-        """The position, and what it is a position in."""
+        """Return the position, with the settings of the order."""
         return {"drawn": self.drawn, "windows": self.windows, "batch": self.batch, "seed": self.seed}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved position.
+        """Continue from a saved position.
 
         Raises:
             LvjobsError: it is a position in another order.

@@ -26,14 +26,14 @@ from lvjobs.forecasting.tokenizer import VOCABULARY, build_tokenizer
 SHIPPED = Path(__file__).parent / "tiny"
 CODEC = Codec()
 POOL = 256
-"""Pairs drawn at once; pool k is seeded with (seed, k), so that any step's data can be drawn anew."""
+"""The number of pairs drawn at once; pool k is seeded with (seed, k), so that any step's data can be drawn again."""
 SAVE_EVERY = 50
 MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 0.02, 4e-3, 100, 0.4
 
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` updates on `batch` windows of `length` time steps each, of series that go `pace` times as fast."""
+    """A phase of `steps` updates on `batch` windows of `length` time steps, of series that are `pace` times as fast."""
 
     steps: int
     batch: int
@@ -42,12 +42,15 @@ class Phase:
 
 
 def phases(scale: float) -> tuple[Phase, Phase]:
-    """Short windows with as many cycles as a whole series has, then whole series; `scale` 1 is 12 million tokens."""
+    """Return a phase of short windows with as many cycles as a whole series, then one of whole series.
+
+    At `scale` 1 both have 12 million tokens together.
+    """
     return Phase(round(2100 * scale), 8, 33, STEPS / 33), Phase(round(1650 * scale), 4, STEPS, 1.0)
 
 
 def new_model() -> Any:
-    """An untrained `tiny`: scaled so that signals neither fade nor explode at this width, and begin at uniform odds."""
+    """Return an untrained `tiny`, scaled for this width: signals keep their size, and all tokens are equally likely."""
     import transformers
 
     untyped: Any = transformers
@@ -78,7 +81,7 @@ def new_model() -> Any:
 
 
 def tokens(scaled: Floats) -> Tensor:
-    """Token ids (count, steps * 10) of scaled pairs (count, steps, 2) in [0, 10), as codec and tokenizer have them."""
+    """Return token ids (count, steps * 10) of scaled pairs (count, steps, 2) in [0, 10), as the codec writes them."""
     table = {token: index for index, token in enumerate(VOCABULARY)}
     digit = digits(scaled, CODEC.decimals) + table["0"]
     count, steps = scaled.shape[:2]
@@ -89,15 +92,15 @@ def tokens(scaled: Floats) -> Tensor:
 
 
 class Corpus:
-    """An endless, seeded stream of windows; the window at an index is the same whenever it is asked for."""
+    """An endless, seeded stream of windows; the window at an index is always the same."""
 
     def __init__(self, seed: int) -> None:
-        """Nothing is drawn yet."""
+        """Set the seed; nothing is drawn yet."""
         self.seed = seed
         self._pool: tuple[int, float, Tensor] = (-1, 1.0, torch.empty(0))
 
     def batch(self, first: int, phase: Phase) -> Tensor:
-        """`phase.batch` windows from index `first` on, (batch, tokens)."""
+        """Return `phase.batch` windows from index `first` on, (batch, tokens)."""
         per_step = 2 * (3 + CODEC.decimals)
         length = phase.length * per_step
         rows = []
@@ -107,7 +110,7 @@ class Corpus:
                 drawn = pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC, phase.pace)
                 self._pool = pool, phase.pace, tokens(drawn)
             row = self._pool[2][place]
-            # Windows begin at a step, for one in four at any character: chunks of a training text do both.
+            # Three of four windows begin at a step, the fourth at any character, as chunks of a training text do.
             rng = np.random.default_rng([self.seed, pool, place])
             start = int(rng.integers(0, len(row) - length + 1))
             rows.append(row[(start if place % 4 == 0 else start - start % per_step) :][:length])
@@ -115,19 +118,22 @@ class Corpus:
 
 
 def loss_of(model: Any, ids: Tensor) -> Tensor:
-    """Mean cross-entropy of the next token. bf16 products: a third faster where the processor has them."""
+    """Return the mean cross-entropy of the next token, in nats.
+
+    bf16 products are a third faster on processors that have them.
+    """
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(input_ids=ids, use_cache=False).logits
     return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 
 def rate(step: int, steps: int) -> float:
-    """Factor of the learning rates: warm-up, constant, straight to zero over the last DECAY of the steps."""
+    """Return the factor of the learning rates: warm-up, constant, linear to zero over the last DECAY of the steps."""
     return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
 
 
 def optimizers_of(model: Any) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, head, biases and norms."""
+    """Return Muon for the layers' matrices, AdamW for embeddings, head, biases and norms."""
     named = list(model.named_parameters())
     hidden = [p for name, p in named if ".layers." in name and p.ndim == 2]  # noqa: PLR2004 - matrices
     rest = [p for name, p in named if not (".layers." in name and p.ndim == 2)]  # noqa: PLR2004
@@ -138,7 +144,7 @@ def optimizers_of(model: Any) -> list[torch.optim.Optimizer]:
 
 
 def pretrain(work: Path, scale: float, seed: int) -> Any:
-    """Train, or go on; the trained model."""
+    """Train, or continue a saved training, and return the trained model."""
     torch.manual_seed(seed)
     model = new_model()
     optimizers = optimizers_of(model)
@@ -172,7 +178,7 @@ def pretrain(work: Path, scale: float, seed: int) -> Any:
 
 
 def place(plan: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
-    """The phase of a step, and the index of its first window in the corpus (no window is seen twice)."""
+    """Return the phase of a step, and the index of its first window in the corpus (no window is used twice)."""
     first = 0
     for phase in plan:
         if step < phase.steps:
@@ -184,13 +190,13 @@ def place(plan: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
 
 @torch.inference_mode()
 def held_out_loss(model: Any, seed: int = 2**31) -> float:
-    """Loss on 60 whole series of a corpus that was not trained on, nats a token."""
+    """Return the loss on 60 whole series of a corpus that was not trained on, nats per token."""
     corpus, phase = Corpus(seed), Phase(1, 5, STEPS, 1.0)
     return float(np.mean([loss_of(model, corpus.batch(5 * index, phase)).item() for index in range(12)]))
 
 
 def ship(model: Any, directory: Path) -> None:
-    """Write model and tokenizer as transformers reads them; weights in half precision, to be loaded as float32."""
+    """Write model and tokenizer in transformers' format; weights in half precision, to be loaded as float32."""
     import safetensors.torch
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -200,11 +206,11 @@ def ship(model: Any, directory: Path) -> None:
     model.config.save_pretrained(directory)
     half = {name: weights.half().contiguous() for name, weights in model.state_dict().items()}
     write_atomic(directory / "model.safetensors", safetensors.torch.save(half, metadata={"format": "pt"}))
-    (directory / "model.safetensors").chmod(0o644)  # everyone may read what is installed
+    (directory / "model.safetensors").chmod(0o644)  # every user may read installed files
 
 
 def main() -> None:
-    """Read the command line, pretrain, ship."""
+    """Read the command line, pretrain, and write the model."""
     parser = argparse.ArgumentParser(prog="python -m lvjobs.forecasting.pretrain", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="directory of the state to go on from")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where the model goes (default: into the package)")

@@ -1,7 +1,7 @@
-"""What stands around a series: nothing (`raw`), or an instruction in the model's own chat template (`instruct`).
+"""The tokens around a series: none (`raw`), or an instruction in the model's own chat template (`instruct`).
 
-The report's instruction is not on record here. This one says what it must: what the numbers are, how they are written,
-what to answer. Series are written by the table of characters, never by the tokenizer, so that no merge can reach them.
+The published instruction is not known here. This one says what is needed: what the numbers are, how they are written,
+what to answer. Series are written by the table of characters, never by the tokenizer, so that no merge affects them.
 """
 
 import functools
@@ -19,7 +19,7 @@ Ids: TypeAlias = NDArray[np.int64]
 Format: TypeAlias = Literal["raw", "instruct"]
 SYSTEM = "You are a forecaster of time series. You continue series of numbers, and you write nothing but numbers."
 _SERIES, _ANSWER = "<<series>>", "<<answer>>"
-"""Where the numbers go in a rendered template; cut out before anything is tokenised."""
+"""The placeholders of the numbers in a rendered template; cut out before anything is tokenised."""
 
 
 def _nothing() -> Ids:
@@ -35,27 +35,27 @@ class Prompt:
     end: Ids = field(default_factory=_nothing)
 
     def wrap(self, history: Ids) -> Ids:
-        """What the model is given to continue: (tokens,)."""
+        """Return the tokens that the model has to continue: (tokens,)."""
         return np.concatenate([self.before, history, self.after])
 
     @property
     def around(self) -> int:
-        """Tokens that it puts around a history: what `wrap` adds."""
+        """Return the number of tokens around a history, which `wrap` adds."""
         return len(self.before) + len(self.after)
 
     @property
     def length(self) -> int:
-        """Tokens that it adds to history and answer."""
+        """Return the number of tokens that it adds to history and answer."""
         return self.around + len(self.end)
 
 
 RAW = Prompt()
 Prompts: TypeAlias = Callable[[int], Prompt]
-"""The prompt that asks for so many steps."""
+"""A function that returns the prompt for a number of steps."""
 
 
 def instruction(codec: Codec, variables: int, horizon: int) -> str:
-    """The user's message; the history follows it on a line of its own."""
+    """Return the user's message; the history follows it on a line of its own."""
     quantities = "one quantity" if variables == 1 else f"{variables} quantities that influence one another"
     commas = "" if variables == 1 else f"the values of a step are separated by '{VALUE_SEPARATOR}' and "
     return (
@@ -66,14 +66,14 @@ def instruction(codec: Codec, variables: int, horizon: int) -> str:
 
 
 def instruct(tokenizer: Any, name: str, codec: Codec, variables: int, horizon: int) -> Prompt:
-    """The instruction in the chat template of a model.
+    """Return the instruction in the chat template of a model.
 
     Args:
         tokenizer: The model's.
         name: The model's name, for errors.
-        codec: How series are written.
-        variables: Of a step.
-        horizon: How many steps are asked for.
+        codec: The format of series.
+        variables: Variables per step.
+        horizon: The number of requested steps.
 
     Raises:
         LvjobsError: the tokenizer has no chat template, or cannot write words (as `tiny`'s, which knows only numbers).
@@ -99,12 +99,12 @@ def instruct(tokenizer: Any, name: str, codec: Codec, variables: int, horizon: i
 
 
 def raw(_: int) -> Prompt:
-    """The series alone, whatever the horizon: the `Prompts` of format "raw"."""
+    """Return the prompt of format "raw", which is empty for every horizon."""
     return RAW
 
 
 def prompts_of(kind: Format, tokenizer: Any, name: str, codec: Codec, variables: int) -> Prompts:
-    """The prompt of each horizon in a format; the first is made at once, so that an error comes early.
+    """Return a function with the prompt of each horizon; the first is made at once, so that an error comes early.
 
     Raises:
         LvjobsError: as `instruct`.

@@ -1,4 +1,4 @@
-"""A base model fetched from Hugging Face's hub into the cache: what a job needs of it, and nothing else."""
+"""The download of a base model from Hugging Face's hub into the cache: only the files that a job needs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from lvjobs.forecasting.hub import TINY, lacking
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 _UNWANTED = ("*/*", "consolidated*")
-"""Folders hold the same weights for other programs (onnx, original), and `consolidated*` does at the top."""
+"""The patterns of other programs' weights: in folders (onnx, original), and `consolidated*` at the top."""
 
 
 def pull(model: str) -> str:
-    """Fetch a model, or what is missing of it; its hub id.
+    """Fetch a model, or its missing files, and return its hub id.
 
     Raises:
         UsageError: there is no such model, it may not be read, there is no network, or it has no safetensors.
@@ -48,7 +48,7 @@ def pull(model: str) -> str:
         raise UsageError(
             f"the hub knows no model {hub_id!r}; mind the spelling, and if it is private, type: hf auth login"
         ) from None
-    # The library's name for errors of whichever HTTP library it uses; OSError is also a disk that is full.
+    # HTTPError is the library's name for errors of either HTTP library; OSError also covers a full disk.
     except (known.HTTPError, OSError) as error:
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             raise UsageError(f"HF_HUB_OFFLINE is set: unset it, and type this again to fetch {hub_id}") from None

@@ -22,20 +22,20 @@ FORECASTS, SCORES = "result/forecasts.h5", "result/scores.json"
 _CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")
 _COPY = "restore it from a copy"
 _SAME = 1e-9
-"""How far a score that is computed again may be from the one that was kept."""
+"""The relative difference allowed between a score that is computed again and the stored one."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluation's model forecast of these systems, and what came.
+    """The forecasts of an evaluation's model for these systems, and the truth.
 
     Attributes:
         systems: Their indices in the file; all arrays are in this order.
         time: (history + horizon,).
-        values: (systems, history + horizon, variables): what was observed.
-        history: How many steps the model saw.
+        values: (systems, history + horizon, variables), as observed.
+        history: The number of steps that the model saw.
         samples: (samples, systems, horizon, variables).
-        evidence: What it came from; fit for JSON.
+        evidence: The model, data and settings that it came from; fit for JSON.
     """
 
     systems: tuple[int, ...]
@@ -47,27 +47,27 @@ class Result:
 
     @property
     def truth(self) -> Floats:
-        """(systems, horizon, variables)."""
+        """Return the truth, (systems, horizon, variables)."""
         return self.values[:, self.history :]
 
     @property
     def errors(self) -> Floats:
-        """The absolute error of each value, (systems, horizon, variables)."""
+        """Return the absolute error of each value, (systems, horizon, variables)."""
         return self.errors_of(np.median(self.samples, axis=0))
 
     def errors_of(self, forecasts: Floats) -> Floats:
-        """The same of other forecasts of these systems, such as a baseline's."""
+        """Return the absolute errors of other forecasts of these systems, such as a baseline's."""
         errors: Floats = np.abs(forecasts - self.truth)
         return errors
 
     def row_of(self, series: int) -> int:
-        """Where a series stands in the arrays. Raises LvjobsError for one that was not forecast."""
+        """Return a series' row in the arrays. Raises LvjobsError if it was not forecast."""
         if series not in self.systems:
             raise LvjobsError(f"series {series} was not forecast here")
         return self.systems.index(series)
 
     def of_series(self, series: int, baselines: Mapping[str, Floats]) -> SeriesForecast:
-        """One system's, by its index in the file; `baselines` are its own, (horizon, variables) each.
+        """Return one system's forecast, by its index in the file; `baselines` are its own, (horizon, variables) each.
 
         Raises:
             LvjobsError: it was not forecast.
@@ -79,7 +79,7 @@ class Result:
 
 
 def load_result(final: Path, run: RunConfig) -> Result:
-    """Of the evaluation that was declared as `run` and left its result in `final`.
+    """Load the result of the evaluation that was declared as `run`, from `final`.
 
     Raises:
         LvjobsError: the data are no longer those that were forecast; or forecasts and scores do not belong together.
@@ -107,7 +107,7 @@ def load_result(final: Path, run: RunConfig) -> Result:
 
 
 def load_series(final: Path, run: RunConfig, series: int) -> SeriesForecast:
-    """One series of that evaluation, beside the baselines' forecasts of it.
+    """Load one series of that evaluation, beside the baselines' forecasts of it.
 
     Raises:
         LvjobsError: as `load_result`; or it was not forecast, or no baseline could be made.
@@ -121,7 +121,9 @@ def load_series(final: Path, run: RunConfig, series: int) -> SeriesForecast:
 
 
 def baselines_of(run: RunConfig) -> tuple[dict[str, Floats], dict[str, str]]:
-    """Each baseline's forecasts of the evaluation's systems, (systems, horizon, variables); and why one has none.
+    """Return each baseline's forecasts of the evaluation's systems, (systems, horizon, variables), and problems.
+
+    A baseline that cannot be made has its reason among the problems.
 
     Raises:
         LvjobsError: the data are no longer those that were forecast.

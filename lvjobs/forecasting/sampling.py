@@ -1,4 +1,4 @@
-"""Sampled forecasts: temperature and top_p over the characters that the grammar allows, and what samples say."""
+"""Sampled forecasts: temperature and top_p over the characters that the grammar allows, and statistics of samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from lvjobs.forecasting.codec import Floats
 
 @dataclass(frozen=True)
 class Sampling:
-    """How characters are drawn.
+    """The settings of sampling.
 
     Attributes:
-        samples: How many forecasts a series.
-        temperature: What logits are divided by.
+        samples: The number of forecasts per series.
+        temperature: The divisor of the logits.
         top_p: The share of probability that is kept, of the likeliest characters (Holtzman et al., 2020,
             arXiv:1904.09751); 1 keeps all.
         seed: Equal seeds give equal samples, whatever the batch.
@@ -35,30 +35,30 @@ class Sampling:
             )
 
     def uniforms(self, numbers: Sequence[int], length: int) -> Floats:
-        """One number in [0, 1) for every character of every sample: (series * samples, length).
+        """Return one number in [0, 1) for every character of every sample: (series * samples, length).
 
-        Each sample has a generator of its own, seeded by its series' number: nothing hangs on the batch.
+        Each sample has a generator of its own, seeded by its series' number, so nothing depends on the batch.
         """
         rows = [(number, sample) for number in numbers for sample in range(self.samples)]
         return np.stack([np.random.default_rng([self.seed, *row]).random(length) for row in rows])
 
     def choose(self, logits: Floats, allowed: NDArray[np.bool_], uniforms: Floats) -> NDArray[np.int64]:
-        """The character that each row draws: `logits` and `allowed` are (rows, characters), `uniforms` (rows,)."""
+        """Draw a character for each row: `logits` and `allowed` are (rows, characters), `uniforms` (rows,)."""
         chance = self.chances(logits, allowed)
         ends = chance.cumsum(axis=1)
-        # Scaled to the sum as it was rounded; the first end beyond the number is never a character without a chance.
+        # Scaled to the rounded sum. The first end beyond the number never belongs to a character with probability 0.
         places: NDArray[np.int64] = (uniforms[:, None] * ends[:, -1:] < ends).argmax(axis=1)
         return places
 
     def chances(self, logits: Floats, allowed: NDArray[np.bool_]) -> Floats:
-        """The probability of each character: (rows, characters), rows sum to 1."""
+        """Return the probability of each character: (rows, characters), rows sum to 1."""
         scaled = np.where(allowed, logits / self.temperature, -np.inf)
         chance = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         chance /= chance.sum(axis=1, keepdims=True)
         if self.top_p < 1:
             order = np.argsort(-chance, axis=1, kind="stable")
             ranked = np.take_along_axis(chance, order, axis=1)
-            # The likeliest, until they have top_p together: dropped is what comes after that.
+            # Keep the likeliest until they have top_p together, and drop all after that.
             ranked[ranked.cumsum(axis=1) - ranked >= self.top_p] = 0
             np.put_along_axis(chance, order, ranked, axis=1)
             chance /= chance.sum(axis=1, keepdims=True)
@@ -68,7 +68,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Bands:
-    """What samples say of each value: `median` (series, steps, variables), `quantiles` (levels, series, ...)."""
+    """Statistics of samples for each value: `median` (series, steps, variables), `quantiles` (levels, series, ...)."""
 
     levels: tuple[float, ...]
     median: Floats
@@ -76,7 +76,7 @@ class Bands:
 
 
 def bands(samples: Floats, levels: Sequence[float] = (0.05, 0.25, 0.75, 0.95)) -> Bands:
-    """Medians and quantiles over samples of shape (samples, series, steps, variables)."""
+    """Return medians and quantiles over samples of shape (samples, series, steps, variables)."""
     median: Floats = np.median(samples, axis=0)
     quantiles: Floats = np.quantile(samples, levels, axis=0)
     return Bands(tuple(levels), median, quantiles)

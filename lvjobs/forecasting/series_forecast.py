@@ -30,11 +30,11 @@ class SeriesForecast:
     Attributes:
         series: Its index in the file, from 0.
         time: (history + horizon,).
-        truth: (history + horizon, variables), or (history, variables) where nothing is known of the horizon.
-        history: How many steps the forecaster saw.
-        samples: (samples, horizon, variables); one of them is a greedy forecast.
+        truth: (history + horizon, variables), or (history, variables) if nothing is known of the horizon.
+        history: The number of steps that the forecaster saw.
+        samples: (samples, horizon, variables); a single sample is a greedy forecast.
         baselines: Each (horizon, variables).
-        evidence: What it came from: model, adapter, data, settings; fit for JSON.
+        evidence: The model, adapter, data and settings that it came from; fit for JSON.
 
     Raises:
         LvjobsError: the shapes do not fit together, or there is no baseline.
@@ -49,7 +49,7 @@ class SeriesForecast:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Nothing is cut to fit."""
+        """Check the shapes; nothing is cut to fit."""
         _, horizon, variables = self.samples.shape
         steps = self.history + horizon
         if self.time.shape != (steps,) or self.truth.shape not in ((steps, variables), (self.history, variables)):
@@ -68,19 +68,19 @@ class SeriesForecast:
 
     @property
     def forecast(self) -> Floats:
-        """(horizon, variables): the greedy forecast, or the samples' median."""
+        """Return the greedy forecast, or the samples' median: (horizon, variables)."""
         median: Floats = np.median(self.samples, axis=0)
         return median
 
     @property
     def quantiles(self) -> dict[float, Floats]:
-        """Level -> (horizon, variables); none of a single forecast."""
+        """Return level -> (horizon, variables); empty for a single forecast."""
         if len(self.samples) == 1:
             return {}
         return dict(zip(LEVELS, bands(self.samples[:, None], LEVELS).quantiles[:, 0], strict=True))
 
     def errors(self) -> dict[str, dict[str, float]]:
-        """MAE and MSE over horizon and variables, of the forecast and of each baseline; none without a truth."""
+        """Return MAE and MSE over horizon and variables, of the forecast and each baseline; empty without a truth."""
         truth = self.truth[self.history :]
         if not len(truth):
             return {}
@@ -88,7 +88,7 @@ class SeriesForecast:
         return {name: {"mae": float(np.abs(e).mean()), "mse": float((e**2).mean())} for name, e in off.items()}
 
     def to_csv(self) -> str:
-        """A row for each variable and step, history first; numbers that read back to the last bit."""
+        """Return a row for each variable and step, history first; numbers read back to the last bit."""
         columns = {"forecast": self.forecast}
         columns |= {f"q{100 * level:02.0f}": values for level, values in self.quantiles.items()}
         columns |= self.baselines
@@ -105,7 +105,7 @@ class SeriesForecast:
         return stream.getvalue()
 
     def write_hdf5(self, path: Path) -> None:
-        """`/time`, `/truth`, `/samples`, `/forecast`, `/quantiles/q05`..., `/baselines/NAME`; attributes say whose."""
+        """Write `/time`, `/truth`, `/samples`, `/forecast`, `/quantiles/q05`..., `/baselines/NAME`, with attributes."""
         memory = io.BytesIO()
         with h5py.File(memory, "w") as file:
             file.attrs.update(

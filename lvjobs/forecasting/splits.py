@@ -1,11 +1,11 @@
-"""Which systems train, validate and are scored, and where a series' history ends: fixed by a seed, stored with the run.
+"""The division of systems into training, validation and scoring, and of series into history and horizon.
 
-A split is 80:20 twice: over systems (800 train, 200 are scored) and over time (80 steps are seen, the next 20 are to
-be forecast). Of those that may train, some are held out for validation: whoever chooses a checkpoint, a cell or the end
-of a training by its validation loss has not looked at what is scored.
+It is fixed by a seed and stored with the run. A split is 80:20 twice: over systems (800 train, 200 are scored) and over
+time (80 steps are seen, the next 20 are forecast). Of the systems that may train, some are held out for validation.
+Choosing a checkpoint, a cell or the end of a training by validation loss therefore does not use the scored systems.
 
-Whatever scores a forecast takes history and truth from here, by the systems' own indices, so that neither can be off by
-a step nor belong to another series. The report's 21 steps of truth began with the last step of the input; these are the
+All scoring code takes history and truth from here, by the systems' own indices, so that neither can be off by a step or
+belong to another series. The published study's 21 steps of truth began with the last step of the input; these are the
 20 that follow it.
 """
 
@@ -26,24 +26,24 @@ HISTORY, HORIZON = 80, 20
 SCORED = 5
 """One system in so many is scored: 20 %."""
 VALIDATED = 10
-"""Of those that may train, one in so many is held out for validation by default."""
+"""Of the systems that may train, one in so many is held out for validation by default."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Systems by their index in the file, none of them twice, and steps.
+    """Systems by their index in the file, each at most once, and steps.
 
     Attributes:
         name: `last200`, the last 20 % of the file, or `random`.
-        seed: What drew a `random` split; it says nothing of the other.
+        seed: The seed of a `random` split; without effect on the other.
         train: The systems that may be trained on.
         test: The systems that are scored, in the order in which they are forecast.
         history: Steps that a forecaster sees.
         horizon: Steps, right after those, that it must forecast.
-        validation: The systems that are held out of training and not scored; none where the scored ones validate.
+        validation: The systems that are held out of training and not scored; empty if the scored ones validate.
 
     Raises:
-        UsageError: the split leaks, or makes no sense.
+        UsageError: the split leaks, or is invalid.
     """
 
     name: SplitName
@@ -75,16 +75,16 @@ class Split:
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """The systems that had a say in what a model became: those it learned from and those held out to choose by."""
+        """Return the systems that influenced a model: those it was trained on and those held out for validation."""
         return self.train + self.validation
 
     @property
     def validating(self) -> tuple[int, ...]:
-        """The systems of the validation windows: those held out for it, or, where none is, the scored ones."""
+        """Return the systems of the validation windows: the held-out ones, or if there are none, the scored ones."""
         return self.validation or self.test
 
     def reject_seen(self, seen: Collection[int]) -> None:
-        """Refuse to score what a model was trained on, or chosen by: `seen` (see there), of the model's own split.
+        """Refuse to score systems that a model was trained on, or chosen by: `seen` is that of the model's own split.
 
         Raises:
             UsageError: one of them is scored.
@@ -96,7 +96,7 @@ class Split:
             )
 
     def histories(self, trajectories: NDArray[Any]) -> Floats:
-        """What forecasters see of the scored systems: (S, history, V) of a file's (N, T, V), original units.
+        """Return the histories of the scored systems: (S, history, V) of a file's (N, T, V), original units.
 
         Raises:
             UsageError: the file has too few systems or steps for this split.
@@ -104,7 +104,7 @@ class Split:
         return self._scored(trajectories)[:, : self.history]
 
     def truths(self, trajectories: NDArray[Any]) -> Floats:
-        """What they must forecast: (S, horizon, V), beginning at the first step that is not in the history.
+        """Return the truths of the scored systems: (S, horizon, V), from the first step after the history.
 
         Raises:
             UsageError: the file has too few systems or steps for this split.
@@ -112,18 +112,18 @@ class Split:
         return self._scored(trajectories)[:, self.history : self.history + self.horizon]
 
     def training(self, trajectories: NDArray[Any]) -> Floats:
-        """All steps of the training systems: (len(train), T, V). Raises UsageError as `histories` does."""
+        """Return all steps of the training systems: (len(train), T, V). Raises UsageError as `histories` does."""
         self._check(trajectories)
         chosen: Floats = trajectories[list(self.train)].astype(np.float64)
         return chosen
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
+        """Return plain values, fit for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Split":
-        """The split that `to_dict` stored, checked anew. Raises UsageError when it is none."""
+        """Return the split that `to_dict` stored, checked again. Raises UsageError if it is invalid."""
         try:
             systems = {key: tuple(stored[key]) for key in ("train", "test")}
             return cls(**{**stored, **systems, "validation": tuple(stored.get("validation", ()))})
@@ -154,11 +154,11 @@ def make_split(
 ) -> Split:
     """Split a file of `systems` systems 80:20; at least one is scored.
 
-    `random` orders the systems by the SHA-256 of `seed:index`, in place of a random generator: whose stream may change
-    from one numpy to the next, while these are the same on every machine, forever. Equal seeds give equal splits.
+    `random` orders the systems by the SHA-256 of `seed:index`, not by a random generator: a generator's stream may
+    change with numpy's version, while hashes are the same on every machine, forever. Equal seeds give equal splits.
 
     Raises:
-        UsageError: there are fewer than two systems, or an argument makes no sense.
+        UsageError: there are fewer than two systems, or an argument is invalid.
     """
     if systems < 2:  # noqa: PLR2004
         raise UsageError(
@@ -172,10 +172,10 @@ def make_split(
 
 
 def training_split(systems: int, config: TrainingConfig) -> Split:
-    """How a training divides a file of so many systems: which it learns from, which it is validated on.
+    """Return how a training divides a file of so many systems into training and validation.
 
-    Both lie in the first 80 %; the last ones of these validate, whatever else is set, so that all cells of a study are
-    validated on the same.
+    Both lie in the first 80 %. The last of these validate, whatever else is set, so that all cells of a study are
+    validated on the same systems.
 
     Raises:
         UsageError: there are too few systems for that.

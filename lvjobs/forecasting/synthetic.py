@@ -1,10 +1,10 @@
-"""What `tiny` is pretrained on: seeded synthetic pairs of series, none of them predator-prey.
+"""The data on which `tiny` is pretrained: seeded synthetic pairs of series, none of them predator-prey.
 
 Waveforms, sums of sines, oscillators (van der Pol, FitzHugh-Nagumo, Brusselator, Selkov, Schnakenberg, Stuart-Landau,
 Duffing), vector autoregressions, logistic maps and trends. Each family maps (generator, count, pace) to an array
-(count, STEPS, 2) of floats in units of no meaning. The cycles of the three chemical oscillators, and waves that are
-damped and warped, look much like those of predator and prey: that likeness is what makes a zero-shot forecast sane, and
-docs/tiny.md says so; the law itself (a logistic prey, a saturating predator) is nowhere here.
+(count, STEPS, 2) of floats in arbitrary units. The cycles of the three chemical oscillators, and waves that are damped
+and warped, look much like those of predator and prey. That likeness makes a zero-shot forecast plausible
+(docs/tiny.md); the law itself (a logistic prey, a saturating predator) does not occur here.
 """
 
 from collections.abc import Callable
@@ -19,19 +19,19 @@ STEPS = 100
 HISTORY = 80
 Generator: TypeAlias = np.random.Generator
 Family: TypeAlias = Callable[[Generator, int, float], Floats]
-"""(generator, count, pace) -> (count, STEPS, 2); at a pace of 2 everything goes twice as fast."""
+"""A function (generator, count, pace) -> (count, STEPS, 2); at a pace of 2 everything is twice as fast."""
 Field: TypeAlias = Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]
 """The right-hand side of two coupled equations: (x, y, t) -> (dx/dt, dy/dt), each of shape (count,)."""
 
 
 def _periods(rng: Generator, count: int, pace: float) -> Floats:
-    """Periods in samples, about 20 / pace: most series repeat themselves within a window, and can be foretold."""
+    """Draw periods in samples, about 20 / pace: most series repeat within a window, so they are predictable."""
     periods: Floats = np.clip(np.exp(rng.normal(np.log(20), 0.4, count)), 5, 70) / pace
     return periods
 
 
 def _envelopes(rng: Generator, count: int, pace: float) -> Floats:
-    """How an amplitude develops, (count, STEPS, 1): steady, decaying to a level, or growing to it."""
+    """Draw the course of an amplitude, (count, STEPS, 1): steady, decaying to a level, or growing to it."""
     time = np.arange(STEPS)
     rate = pace / np.exp(rng.uniform(np.log(6), np.log(150), (count, 1)))
     level = rng.choice([0.0, 0.2, 1.0], (count, 1))
@@ -41,7 +41,7 @@ def _envelopes(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def waveforms(rng: Generator, count: int, pace: float) -> Floats:
-    """One period, two shapes of up to six harmonics, warped by an exponential for every other pair (spikes)."""
+    """Draw two shapes of up to six harmonics with one period, every other pair warped by an exponential (spikes)."""
     harmonics = np.arange(1, 7)
     time = np.arange(STEPS)[None, :, None, None]
     omega = (2 * np.pi / _periods(rng, count, pace))[:, None, None, None]
@@ -54,7 +54,7 @@ def waveforms(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def sines(rng: Generator, count: int, pace: float) -> Floats:
-    """One to three sines of unrelated periods, shared by both variables with other phases and sizes."""
+    """Draw one to three sines of unrelated periods, shared by both variables with other phases and sizes."""
     time = np.arange(STEPS)[None, :, None, None]
     parts = np.arange(3) < rng.integers(1, 4, (count, 1, 1, 1))
     omega = 2 * np.pi * pace / np.exp(rng.uniform(np.log(6), np.log(70), (count, 1, 1, 3)))
@@ -71,11 +71,11 @@ def _warped(rng: Generator, wave: Floats) -> Floats:
 
 
 def _integrate(field: Field, x: Floats, y: Floats, span: Floats, substeps: int = 24) -> Floats:
-    """Fourth-order Runge-Kutta over STEPS samples of `span` time units in all, (count, STEPS, 2)."""
+    """Integrate by fourth-order Runge-Kutta over STEPS samples of `span` time units in all, (count, STEPS, 2)."""
     step = span / (STEPS * substeps)
     time = np.zeros_like(step)
     samples = np.empty((len(x), STEPS, 2))
-    with np.errstate(all="ignore"):  # what blows up is thrown away by `pairs`
+    with np.errstate(all="ignore"):  # divergent series are dropped by `pairs`
         for index in range(STEPS):
             samples[:, index, 0], samples[:, index, 1] = x, y
             for _ in range(substeps):
@@ -90,16 +90,16 @@ def _integrate(field: Field, x: Floats, y: Floats, span: Floats, substeps: int =
 
 
 def van_der_pol(rng: Generator, count: int, pace: float) -> Floats:
-    """From nearly harmonic to relaxation: x'' = mu (1 - x^2) x' - x."""
+    """Draw van der Pol oscillators, nearly harmonic to relaxation: x'' = mu (1 - x^2) x' - x."""
     mu = np.exp(rng.uniform(np.log(0.1), np.log(5), count))
     cycles = STEPS / _periods(rng, count, pace)
-    period = 2 * np.pi * (1 + 0.15 * mu)  # roughly, of the limit cycle
+    period = 2 * np.pi * (1 + 0.15 * mu)  # the limit cycle's, roughly
     x, y = rng.uniform(-2, 2, (2, count))
     return _integrate(lambda x, y, _: (y, mu * (1 - x * x) * y - x), x, y, cycles * period)
 
 
 def fitzhugh_nagumo(rng: Generator, count: int, pace: float) -> Floats:
-    """A neuron that fires or comes to rest: v' = v - v^3/3 - w + I, w' = e (v + a - b w)."""
+    """Draw neurons that fire or come to rest: v' = v - v^3/3 - w + I, w' = e (v + a - b w)."""
     a, b = rng.uniform(0.5, 0.9, count), rng.uniform(0.4, 0.9, count)
     rate, current = rng.uniform(0.05, 0.2, count), rng.uniform(0.2, 1.2, count)
     x, y = rng.uniform(-2, 2, (2, count))
@@ -108,7 +108,7 @@ def fitzhugh_nagumo(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def brusselator(rng: Generator, count: int, pace: float) -> Floats:
-    """Two chemicals: x' = a - (b + 1) x + x^2 y, y' = b x - x^2 y; spiralling in or to a cycle."""
+    """Draw two chemicals: x' = a - (b + 1) x + x^2 y, y' = b x - x^2 y; spiralling in or to a cycle."""
     a = rng.uniform(0.6, 1.6, count)
     b = (1 + a * a) * rng.uniform(0.75, 1.6, count)
     x, y = rng.uniform(0.2, 2.5, (2, count))
@@ -117,7 +117,7 @@ def brusselator(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def selkov(rng: Generator, count: int, pace: float) -> Floats:
-    """Glycolysis: x' = -x + a y + x^2 y, y' = b - a y - x^2 y; spiralling in or to a cycle."""
+    """Draw glycolysis: x' = -x + a y + x^2 y, y' = b - a y - x^2 y; spiralling in or to a cycle."""
     a, b = rng.uniform(0.04, 0.13, count), rng.uniform(0.35, 0.95, count)
     x, y = rng.uniform(0.2, 2.0, (2, count))
     span = STEPS / _periods(rng, count, pace) * 2 * np.pi / np.sqrt(a + b * b)
@@ -125,7 +125,7 @@ def selkov(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def schnakenberg(rng: Generator, count: int, pace: float) -> Floats:
-    """Two chemicals again: x' = a - x + x^2 y, y' = b - x^2 y; spiralling in or to a cycle."""
+    """Draw two other chemicals: x' = a - x + x^2 y, y' = b - x^2 y; spiralling in or to a cycle."""
     a, b = rng.uniform(0.02, 0.2, count), rng.uniform(0.3, 1.1, count)
     x, y = rng.uniform(0.2, 2.0, (2, count))
     span = STEPS / _periods(rng, count, pace) * 2 * np.pi / (a + b)
@@ -133,14 +133,14 @@ def schnakenberg(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def stuart_landau(rng: Generator, count: int, pace: float) -> Floats:
-    """Any oscillation near its onset: r' = m (1 - r^2) r, angle' = 1 + s r^2; mixed, every other pair warped."""
+    """Draw oscillations near onset: r' = m (1 - r^2) r, angle' = 1 + s r^2 / (1 + r^2); mixed, half of them warped."""
     growth, shear = rng.normal(0, 0.15, count), rng.uniform(-0.4, 0.6, count)
     radius, angle = np.exp(rng.normal(0, 0.7, count)), rng.uniform(0, 2 * np.pi, count)
     span = STEPS / _periods(rng, count, pace) * 2 * np.pi
 
     def field(x: Floats, y: Floats, _: Floats) -> tuple[Floats, Floats]:
         square = x * x + y * y
-        # Below onset the spiral goes in to rest; above it, to the circle of radius 1.
+        # Below onset the spiral goes to rest; above it, to the circle of radius 1.
         pull, turn = growth * (1 - np.where(growth > 0, square, 0)), 1 + shear * square / (1 + square)
         return pull * x - turn * y, turn * x + pull * y
 
@@ -150,7 +150,7 @@ def stuart_landau(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def duffing(rng: Generator, count: int, pace: float) -> Floats:
-    """A stiffening or double-well spring, damped, for half the pairs driven."""
+    """Draw stiffening or double-well springs, damped, half of the pairs driven."""
     damping = np.exp(rng.uniform(np.log(0.01), np.log(0.4), count))
     linear, cubic = rng.choice([-1.0, 0.5, 1.0], count), rng.uniform(0.2, 1.5, count)
     force = rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5)  # noqa: PLR2004 - half of them
@@ -163,7 +163,7 @@ def duffing(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def autoregressions(rng: Generator, count: int, pace: float) -> Floats:
-    """A vector autoregression of order one: a damped rotation, seen through a random mixing, with some noise."""
+    """Draw vector autoregressions of order one: a damped rotation under a random mixing, with some noise."""
     angle = 2 * np.pi / _periods(rng, count, pace)
     decay = 1 - np.exp(rng.uniform(np.log(1e-4), np.log(0.1), count))
     turn = decay[:, None, None] * np.stack(
@@ -180,7 +180,7 @@ def autoregressions(rng: Generator, count: int, pace: float) -> Floats:
 
 
 def logistic_maps(rng: Generator, count: int, _: float) -> Floats:
-    """Two weakly coupled logistic maps, x -> r x (1 - x): steady, periodic or chaotic."""
+    """Draw two weakly coupled logistic maps, x -> r x (1 - x): steady, periodic or chaotic."""
     rates, coupling = rng.uniform(2.6, 4.0, (count, 2)), rng.uniform(0, 0.2, (count, 1))
     state = rng.uniform(0.1, 0.9, (count, 2))
     samples = np.empty((count, STEPS, 2))
@@ -192,7 +192,7 @@ def logistic_maps(rng: Generator, count: int, _: float) -> Floats:
 
 
 def trends(rng: Generator, count: int, _: float) -> Floats:
-    """Lines, saturating growth and decay, each with a little noise."""
+    """Draw lines, saturating growth and decay, each with a little noise."""
     time = np.linspace(0, 1, STEPS)[None, :, None]
     slope, rate = rng.normal(size=(count, 1, 2)), rng.uniform(1, 12, (count, 1, 2))
     middle = rng.uniform(0, 1, (count, 1, 2))
@@ -220,9 +220,10 @@ MIX: tuple[tuple[Family, float], ...] = (
 
 
 def pairs(rng: Generator, count: int, codec: Codec, pace: float = 1.0) -> Floats:
-    """Scaled pairs (count, STEPS, 2), each written with exactly one digit before the point.
+    """Draw scaled pairs (count, STEPS, 2), each value with exactly one digit before the point.
 
-    Scaled as in use: from the first HISTORY steps. A pair that is not finite, or leaves [0, 10), is drawn anew.
+    They are scaled as in use, from the first HISTORY steps. A pair that is not finite, or leaves [0, 10), is drawn
+    again.
     """
     top = 10 - 0.5 * 10**-codec.decimals
     kept: list[Floats] = []
@@ -240,7 +241,7 @@ def pairs(rng: Generator, count: int, codec: Codec, pace: float = 1.0) -> Floats
 
 
 def digits(scaled: NDArray[np.float64], decimals: int) -> NDArray[np.int64]:
-    """The digits of values in [0, 10), most significant first: (..., 1 + decimals)."""
+    """Return the digits of values in [0, 10), most significant first: (..., 1 + decimals)."""
     units = np.rint(scaled * 10**decimals).astype(np.int64)
     powers = 10 ** np.arange(decimals, -1, -1)
     result: NDArray[np.int64] = units[..., None] // powers % 10

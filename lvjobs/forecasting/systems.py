@@ -1,4 +1,4 @@
-"""Predator and prey as the study has them: the Rosenzweig-MacArthur law, solved for random parameters.
+"""The study's predator and prey: the Rosenzweig-MacArthur law, solved for random parameters.
 
     x' = a x (1 - x / K) - b x y / (1 + h x)        y' = d x y / (1 + h x) - g y
 
@@ -26,7 +26,7 @@ RANGES = {
     "prey": (0.8, 1.2),  # x(0)
     "predator": (0.8, 1.2),  # y(0)
 }
-"""Each parameter's uniform range, in the order in which they are drawn."""
+"""The uniform range of each parameter, in the order in which they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +43,31 @@ class Systems:
     predator: Floats
 
     def log_rates(self, log_prey: Floats, log_predator: Floats) -> tuple[Floats, Floats]:
-        """The law for the logarithms of both populations, (N,) each: they stay positive however low they fall."""
+        """Return the derivatives of both log populations, (N,) each; logarithms keep the populations positive."""
         prey, predator = np.exp(log_prey), np.exp(log_predator)
         eaten = self.predation / (1 + self.handling * prey)
         return self.growth * (1 - prey / self.capacity) - eaten * predator, self.efficiency * eaten * prey - self.death
 
 
 def draw_systems(count: int, seed: int) -> Systems:
-    """`count` random systems; the first n are the same whatever the count."""
+    """Return `count` random systems; the first n are the same whatever the count."""
     low, high = np.array(list(RANGES.values())).T
     values = np.random.default_rng(seed).uniform(low, high, (count, len(RANGES)))
     return Systems(**dict(zip(RANGES, values.T, strict=True)))
 
 
 def sample_times() -> Floats:
-    """The study's STEPS times, 0 to END: (STEPS,)."""
+    """Return the study's STEPS times, 0 to END: (STEPS,)."""
     return np.linspace(0.0, END, STEPS)
 
 
 def solve(systems: Systems, times: Floats) -> Floats:
-    """Both populations at `times`, which begin at the initial values' time: (N, len(times), 2), prey then predator.
+    """Solve for both populations at `times`, the first of which is the start: (N, len(times), 2), prey then predator.
 
-    All systems go through the solver as one, which is fifty times faster than one by one.
+    All systems are solved as one, which is fifty times faster than one by one.
+
+    Raises:
+        LvjobsError: the solver failed.
     """
     count = len(systems.prey)
 
@@ -72,7 +75,7 @@ def solve(systems: Systems, times: Floats) -> Floats:
         return np.concatenate(systems.log_rates(state[:count], state[count:]))
 
     start = np.log(np.concatenate([systems.prey, systems.predator]))
-    # rtol is below float32's, in which trajectories are stored; of a logarithm it must be absolute.
+    # The tolerance is finer than float32, in which trajectories are stored; for a logarithm it must be absolute.
     solution = solve_ivp(
         field, (times[0], times[-1]), start, method="DOP853", t_eval=times, rtol=1e-10, atol=1e-10, max_step=1.0
     )

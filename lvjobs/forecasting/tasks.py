@@ -1,4 +1,4 @@
-"""The bundled training and evaluation as tasks: what the commands have to know of them. Loads no torch."""
+"""The bundled training and evaluation as tasks: the facts that commands need of them. Loads no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from lvjobs.study.training import LOSS_NAMES, TrainingConfig
 from lvjobs.tasks.protocol import Need, Params, Rates, Task
 
 _LONGEST = 80
-"""Characters of a run's name."""
+"""The most characters of a run's name."""
 
 _BYTES_A_PARAMETER = 4 * 3
-"""Of a checkpoint: the adapter's weights and AdamW's two moments of each, in fp32."""
+"""The bytes of a checkpoint per parameter: the adapter's weights and AdamW's two moments of each, in fp32."""
 
 _SAME_PACE = (
     "model",
@@ -35,7 +35,7 @@ _SAME_PACE = (
     "gradient_checkpointing",
     "compile",
 )
-"""What two trainings have in common whose steps take equally long, on the same cluster with as many threads."""
+"""The settings that decide the time of a step, on the same cluster with as many threads."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class UsableModel:
     has_instruction: bool
 
     def check(self) -> None:
-        """Raise UsageError where the model is not on this machine, not whole, or unfit; see `hub.find_model`."""
+        """Raise UsageError if the model is not on this machine, not complete, or not usable (see `hub.find_model`)."""
         from lvjobs.forecasting.hub import find_model
 
         find_model(self.model, self.decimals, instruct=self.has_instruction)
@@ -61,7 +61,7 @@ class TrainingTask(Task):
     loss_is_in_nats = True
 
     def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
-        params: Params = config.params  # tiny-r4-lr1e-05-c512-s0-3fa9; what varied is among these
+        params: Params = config.params  # tiny-r4-lr1e-05-c512-s0-3fa9; varied settings are among these
         model = Path(str(params.get("model", "run"))).name or "run"
         parts = [
             prefix or model,
@@ -141,7 +141,7 @@ class EvaluationTask(Task):
         wanted = read_params(EvaluationConfig, config.params)
         training = wanted.training
         step = workload_of(training, training.lora_rank if wanted.adapter else 0, wanted.prompt)
-        # A step is the forecasts of its batch, and costs nothing beside them.
+        # A step consists of the forecasts of its batch and has no further cost.
         found = rates(replace(step, inference=True, samples=wanted.samples), 0)
         if wanted.likelihood:  # history and truth go through the model once more
             for rate in found.values():
@@ -157,7 +157,7 @@ class EvaluationTask(Task):
 
 
 def adapter_parameters(training: TrainingConfig) -> int:
-    """Return the weights of the adapter, from the model's true widths: keys and values as narrow as they are.
+    """Return the number of weights of the adapter, from the model's true widths, with its narrower keys and values.
 
     Raises:
         UsageError: the model's shape is not known.

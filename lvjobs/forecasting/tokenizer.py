@@ -1,4 +1,4 @@
-"""The tokenizer of `tiny`, one token a character and nothing ever merged; and what is asked of any other."""
+"""The tokenizer of `tiny`, with one token per character and no merges; and the check of other tokenizers."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ VOCABULARY = (*SPECIAL, *ALPHABET, " ")
 
 
 def build_tokenizer() -> Any:
-    """The tokenizer that is shipped with `tiny`.
+    """Return the tokenizer of `tiny`.
 
-    A `Qwen2Tokenizer` without merges, not a plain fast tokenizer: transformers' AutoTokenizer takes Qwen2Tokenizer for
-    every model of that type, whatever its files say, and builds it anew from the vocabulary. Characters outside of
-    the vocabulary are dropped; `Characters` is what lvjobs encodes by, and it has no ids for them.
+    It is a `Qwen2Tokenizer` without merges, not a plain fast tokenizer: transformers' AutoTokenizer uses Qwen2Tokenizer
+    for every model of that type, whatever its files say, and rebuilds it from the vocabulary. Characters outside of the
+    vocabulary are dropped; lvjobs encodes by `Characters`, which has no ids for them.
     """
     import transformers
 
@@ -37,15 +37,15 @@ def build_tokenizer() -> Any:
 
 
 class Characters:
-    """Text to token ids and back by table, for a tokenizer that gives every character of a series its own token.
+    """A table between text and token ids, for a tokenizer that gives every character of a series its own token.
 
-    Signs are held to less than digits and separators: Qwen2.5's own tokenizer has tokens for `,-` and `;-`. Values
+    Signs may be merged, unlike digits and separators: Qwen2.5's own tokenizer has tokens for `,-` and `;-`. Values
     below the offset are rare (none in any history that is scaled by itself), and the table writes the two characters
-    apart, in training as in decoding. `split` names the pairs for which that is not what the tokenizer would do.
+    apart, in training as in decoding. `split` names the pairs that the tokenizer would merge.
     """
 
     def __init__(self, tokenizer: Any, name: str, codec: Codec) -> None:
-        """Make the table, and hold the tokenizer to it on every pair of characters that `codec` can write.
+        """Make the table, and check the tokenizer on every pair of characters that `codec` can write.
 
         Raises:
             LvjobsError: the tokenizer has no single token for a character, merges two, or adds tokens, so that a table
@@ -63,8 +63,8 @@ class Characters:
             raise LvjobsError(
                 f"model {name!r}: its tokenizer has one token for several of {ALPHABET!r}", "choose another"
             )
-        # Merges grow from pairs, and which pairs there can be, the grammar knows: two variables and two digits before
-        # the point have them all. (One variable has fewer: no `,`; a stricter check hurts nobody.)
+        # Merges grow from pairs, and the grammar knows all possible pairs: with two variables and two digits before the
+        # point all occur. (One variable has fewer: no `,`; a stricter check does no harm.)
         merged = [
             pair
             for pair in Grammar(codec.decimals, variables=2, digits=2, signed=True).pairs()
@@ -76,7 +76,7 @@ class Characters:
                 f"model {name!r}: its tokenizer merges digits or separators ({' '.join(map(repr, bad[:5]))})",
                 "choose one with a token per digit (such as Qwen2.5's or SmolLM2's)",
             )
-        # Not all tokenizers merge by pairs: so also on a text with all of them, which is longer than any token.
+        # Some tokenizers do not merge by pairs, so a text with all pairs, longer than any token, is checked too.
         sample = codec.format(np.arange(0, 1100, 7).reshape(-1, 2)[:78] / 10**codec.decimals * 3.37)
         if list(self.encode(sample)) != list(tokenizer.encode(sample, add_special_tokens=False)):
             raise LvjobsError(
@@ -88,10 +88,10 @@ class Characters:
         self.characters = {int(self.ids[ord(character)]): character for character in ALPHABET}
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """The token ids of an encoded series."""
+        """Return the token ids of an encoded series."""
         ids: NDArray[np.int64] = self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
         return ids
 
     def decode(self, ids: NDArray[np.int64]) -> str:
-        """The text of token ids; ids that are no character of a series are shown as `?`."""
+        """Return the text of token ids; ids that are no character of a series become `?`."""
         return "".join(self.characters.get(int(token), "?") for token in ids)

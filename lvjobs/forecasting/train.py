@@ -40,15 +40,15 @@ SPLIT = "split.json"
 
 
 def train(run: Run) -> None:
-    """Fine-tune as `run.config.params` (a `TrainingConfig`) says; checkpoint, validate, stop when told to.
+    """Fine-tune by `run.config.params` (a `TrainingConfig`); checkpoint, validate, stop when asked to.
 
-    A first attempt reports the untrained model's validation loss as step 0. A validation at the step of a checkpoint
-    comes before it, so that the checkpoint knows its loss. Early stopping ends the run at a validation.
+    A first attempt reports the untrained model's validation loss as step 0. At the step of a checkpoint, the validation
+    comes first, so that the checkpoint has its loss. Early stopping ends the run at a validation.
     """
     trainer = build(run.config, run.team, run.directory.name)
     if resumed := run.resume():
         trainer.restore(resumed)
-    if run.should_stop():  # asked while the model was loaded
+    if run.should_stop():  # the request came while the model was loaded
         return
     if not resumed:
         _validate(run, trainer, 0)
@@ -71,7 +71,7 @@ def _validate(run: Run, trainer: "Trainer", step: int) -> None:
 
 @dataclass
 class Trainer:
-    """All that a step changes, and the data it reads."""
+    """The state that a step changes, and the data it reads."""
 
     config: TrainingConfig
     model: Any
@@ -86,11 +86,13 @@ class Trainer:
 
     @property
     def metric(self) -> str:
-        """What the loss is called in the journal."""
+        """Return the name of the loss in the journal."""
         return self.config.loss_name
 
     def step(self, step: int) -> dict[str, float]:
-        """One update, by all of the team; what the journal says of it: loss (nats a token), learning rate, tokens read.
+        """Make one update, by all ranks; return the journal's metrics.
+
+        These are the loss (nats per token), the learning rate and the tokens read.
 
         Raises:
             LvjobsError: the loss is no longer a number.
@@ -100,7 +102,8 @@ class Trainer:
         ]
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
-        # Counted before anything is learnt: a batch of short windows weighs no more a token than one of long ones.
+        # Counted before the backward pass, so that a token weighs the same in a batch of short windows and of long
+        # ones.
         count = sum(batch.learnt for batch in batches)
         value = 0.0
         with self._compiling():
@@ -120,7 +123,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean cross-entropy over the horizon's tokens of the validation windows; draws nothing, learns nothing."""
+        """Return the mean cross-entropy over the horizon's tokens of the validation windows; nothing is drawn."""
         self.model.eval()
         total, count, batches, tokens = 0.0, 0, 0, 0
         size = self.config.batch_size
@@ -139,16 +142,16 @@ class Trainer:
         return {self.metric: total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
 
     def _share(self, batch: Windows) -> Windows:
-        """This process's windows of a batch."""
+        """Return this rank's windows of a batch."""
         if self.team.size == 1:
             return batch
         return batch.take(np.arange(self.team.rank, len(batch), self.team.size), full=self.config.compile)
 
     def _add_up(self, value: float) -> float:
-        """Sum the gradients over the team, all at once; the sum of `value`, too.
+        """Sum the gradients over the process group, all at once, and return the sum of `value`.
 
-        Adapters are small and the base model is frozen, so there is nothing that DDP's buckets and hooks could hide,
-        and a sum of one's own goes with accumulation, rerun layers, packed weights and compiled ones alike.
+        Adapters are small and the base model is frozen, so DDP's buckets and hooks would save nothing. A sum of our own
+        works with accumulation, rerun layers, packed weights and compiled ones alike.
         """
         weights = _learning(self.model)
         flat = torch.cat([_gradient(each).flatten() for each in weights])
@@ -164,7 +167,7 @@ class Trainer:
         return compiling() if self.config.compile else contextlib.nullcontext()
 
     def state(self) -> State:
-        """What a checkpoint holds: small, never the base model."""
+        """Return the content of a checkpoint, which is small and never has the base model."""
 
         def adapter(directory: Path) -> None:
             save_adapter(self.model, directory)
@@ -182,10 +185,10 @@ class Trainer:
         }
 
     def restore(self, resumed: Resumed) -> None:
-        """Go on from a checkpoint. Draws nothing: the generators were put back already.
+        """Continue from a checkpoint. Draws nothing: the generators were restored already.
 
         Raises:
-            LvjobsError: its systems were divided otherwise: what validates now may have been trained on.
+            LvjobsError: its systems were divided in another way, so that validation systems may have been trained on.
         """
         stored = resumed.directory("split") / SPLIT  # checkpoints of earlier releases have none
         if stored.is_file() and Split.from_dict(json.loads(stored.read_text(encoding="utf-8"))) != self.split:
@@ -200,7 +203,7 @@ class Trainer:
 def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Trainer:
     """Make model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
 
-    `name` is the run's name, for messages that tell how to resume the run.
+    `name` is the run's name, for messages with the command that resumes the run.
 
     Raises:
         LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
@@ -220,7 +223,7 @@ def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Traine
         training, validation = numeric_labels(training, table), numeric_labels(validation, table)
     model = add_adapter(base, config)
     if config.gradient_checkpointing:
-        # After the adapter: PEFT would else have gradients computed that lead into frozen embeddings.
+        # After the adapter: PEFT would otherwise compute gradients that lead into frozen embeddings.
         checkpoint_layers(model.get_base_model())
     if config.compile:
         compile_layers(model.get_base_model())
@@ -240,14 +243,17 @@ def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Traine
 
 
 def checkpoint_layers(model: Any) -> None:
-    """Have each layer keep its input alone and run again in the backward pass, with the dropout that it had."""
-    # transformers 5.24 warns of the name that 5.0 knows.
+    """Have each layer keep its input alone and run again in the backward pass, with the same dropout."""
+    # transformers 5.24 warns about the name that 5.0 has.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
 def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate at an update's index (0, 1, ...): warm-up, then down to nearly zero at the last."""
+    """Return a function with the factor of the learning rate at an update's index (0, 1, ...).
+
+    It has a warm-up, then `config.schedule`: cosine and linear fall to nearly zero at the last update.
+    """
 
     def factor(index: int) -> float:
         if index < config.warmup_steps:
@@ -273,17 +279,17 @@ def _learning(model: Any) -> list[Tensor]:
 
 
 def loss_of(model: Any, batch: Windows) -> tuple[Tensor, int]:
-    """Summed cross-entropy (nats) over the labels that count, and how many they are."""
+    """Return the summed cross-entropy (nats) over the labels that count, and their number."""
     device = next(model.parameters()).device
     ids, attention, labels = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.attention, batch.labels))
-    # Packed windows: positions that restart, without a mask, are what tells transformers where series begin.
+    # Packed windows: transformers finds the series by positions that restart, if there is no mask.
     places = (
         {"attention_mask": attention}
         if batch.positions is None
         else {"position_ids": torch.from_numpy(batch.positions).to(device)}
     )
     logits = model(input_ids=ids, **places).logits
-    # The labels are shifted, not the logits: a part of those would be copied, a gigabyte of a large vocabulary.
+    # The labels are shifted, not the logits: a slice of those would be copied, a gigabyte with a large vocabulary.
     targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     total = functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"

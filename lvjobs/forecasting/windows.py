@@ -1,6 +1,6 @@
 """Token windows: overlapping chunks to train on, and the fixed windows that every run is validated on.
 
-Which systems train and which validate is `splits.training_split`'s to say.
+`splits.training_split` decides which systems train and which validate.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.study.training import TrainingConfig
 
 IGNORED = -100
-"""The label of what is not to be learnt; torch's and transformers' convention."""
+"""The label of tokens that are not learnt; torch's and transformers' convention."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """M windows of at most L tokens, padded on the right; all are (M, L) int64.
+    """A set of M windows of at most L tokens, padded on the right; all arrays are (M, L) int64.
 
     `labels` are the ids themselves where the loss counts and IGNORED elsewhere (a label is predicted from what precedes
-    it); `attention` is 1 on tokens and 0 on padding. `positions` are each token's place in its own series where windows
-    are packed, and None where they are not: then a token's place is its column.
+    it); `attention` is 1 on tokens and 0 on padding. If windows are packed, `positions` are each token's place in its
+    own series; else they are None, and a token's place is its column.
     """
 
     ids: NDArray[np.int64]
@@ -36,28 +36,28 @@ class Windows:
     positions: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        """How many windows."""
+        """Return the number of windows."""
         return len(self.ids)
 
     def take(self, rows: NDArray[np.int64], *, full: bool = False) -> "Windows":
-        """Those rows, without columns that are padding in all of them; `full`: as wide as all windows are."""
+        """Return those rows, without columns that are padding in all of them; `full`: as wide as all windows are."""
         width = self.ids.shape[1] if full else int(self.attention[rows].sum(axis=1).max())
         positions = None if self.positions is None else self.positions[rows, :width]
         return Windows(self.ids[rows, :width], self.attention[rows, :width], self.labels[rows, :width], positions)
 
     @property
     def tokens(self) -> int:
-        """How many tokens are no padding."""
+        """Return the number of tokens that are no padding."""
         return int(self.attention.sum())
 
     @property
     def learnt(self) -> int:
-        """How many labels count: nothing precedes a window's first token, so nothing predicts it."""
+        """Return the number of labels that count: nothing precedes a window's first token, so nothing predicts it."""
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
 def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
-    """Windows of those rows of ids, of which the first `unlearnt` are context only."""
+    """Return windows of those rows of ids; the first `unlearnt` tokens of each are context only."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
     attention, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
     for index, (row, context) in enumerate(zip(rows, unlearnt, strict=True)):
@@ -68,22 +68,22 @@ def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
 
 
 def cut(series: Sequence[Ids], length: int) -> list[Ids]:
-    """Chunks of `length` tokens of each series, overlapping by length // 2; the last one may be shorter."""
+    """Cut each series into chunks of `length` tokens, overlapping by length // 2; the last one may be shorter."""
     stride = length - length // 2
     return [row[start : start + length] for row in series for start in range(0, max(1, len(row) - length // 2), stride)]
 
 
 def chunks(series: Sequence[Ids], length: int, pad_id: int) -> Windows:
-    """Those chunks, one a window."""
+    """Return the chunks of `cut`, one per window."""
     rows = cut(series, length)
     return pad(rows, pad_id, [0] * len(rows))
 
 
 def pack(rows: Sequence[Ids], length: int, pad_id: int) -> Windows:
-    """Rows one behind the other, in windows of `length` tokens that are all full but the last.
+    """Join rows one behind the other, in windows of `length` tokens that are all full but the last.
 
-    Positions restart with each row; a row that is cut by a window's end goes on in the next window as a row of its own.
-    No row's first token is learnt: what precedes it is another series. Given the positions and no attention mask,
+    Positions restart with each row; a row that is cut by a window's end continues in the next window as a row of its
+    own. No row's first token is learnt: what precedes it is another series. Given the positions and no attention mask,
     transformers (5.0 and later, sdpa and flash attention) lets no row see another; a model with an attention of its own
     would see the rows before, and should not be packed.
     """
@@ -91,7 +91,7 @@ def pack(rows: Sequence[Ids], length: int, pad_id: int) -> Windows:
     starts = np.zeros(-(-len(stream) // length) * length, dtype=bool)
     starts[np.cumsum([0, *map(len, rows[:-1])])] = True
     starts[::length] = True
-    starts[len(stream) :] = True  # padding sees nothing, and nothing sees it
+    starts[len(stream) :] = True  # padding is isolated from all tokens
     index = np.arange(len(starts))
     positions = index - np.maximum.accumulate(np.where(starts, index, 0))
     ids = np.full(len(starts), pad_id, dtype=np.int64)
@@ -107,10 +107,10 @@ def pack(rows: Sequence[Ids], length: int, pad_id: int) -> Windows:
 def examples(
     series: Sequence[Ids], table: Characters, config: TrainingConfig, prompts: Prompts, pad_id: int
 ) -> Windows:
-    """Questions and answers of at most `context_length` tokens: whole steps, of which the last ones are the answer.
+    """Return questions and answers of at most `context_length` tokens: whole steps, of which the last are the answer.
 
-    An answer has the share of the steps that the horizon has; it is all that is learnt, with the token that ends it.
-    The next example of a series begins half of the steps later.
+    An answer has the horizon's share of the steps; it is all that is learnt, with the token that ends it. The next
+    example of a series begins half of the steps later.
 
     Raises:
         UsageError: the instruction leaves no room for two steps.
@@ -122,7 +122,7 @@ def examples(
         ends = np.concatenate([[0], np.flatnonzero(row == separator) + 1])
         start = 0
         while start == 0 or ends[start] < ends[-1]:
-            # As many steps as there is room for beside the longest instruction: it only names another number.
+            # As many steps as fit beside the longest instruction: others differ only in the number they name.
             room = config.context_length - prompts(config.horizon_steps).length
             steps = int(np.searchsorted(ends, ends[start] + room, side="right")) - 1 - start
             if steps < 2:  # noqa: PLR2004 - one to read, one to answer
@@ -144,12 +144,12 @@ def examples(
 
 
 def codec_of(config: TrainingConfig) -> Codec:
-    """The codec that a configuration asks for."""
+    """Return the codec of a configuration."""
     return Codec(config.decimals, config.scale_target, config.scale_alpha, config.scale_beta, config.scaling)
 
 
 def shared_scale(data: Dataset, codec: Codec, config: TrainingConfig) -> Scale | None:
-    """The one scale of all series, from the histories of those that train; None if each has its own."""
+    """Return the one scale of all series, from the histories of those that train; None if each has its own."""
     if codec.scaling == "series":
         return None
     train = training_split(len(data.trajectories), config).train
@@ -159,7 +159,10 @@ def shared_scale(data: Dataset, codec: Codec, config: TrainingConfig) -> Scale |
 def training_windows(
     data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int, prompts: Prompts = raw
 ) -> Windows:
-    """Windows of all steps of the training systems, scaled from their history: chunks, packed or not, or examples."""
+    """Return windows of all steps of the training systems, scaled by their history.
+
+    They are chunks, packed chunks, or examples, by `packing` and `format`.
+    """
     train = training_split(len(data.trajectories), config).train
     rows = _tokens(data, codec, table, config, train)
     if config.format == "instruct":
@@ -172,10 +175,10 @@ def training_windows(
 def validation_windows(
     data: Dataset, codec: Codec, table: Characters, config: TrainingConfig, pad_id: int, prompts: Prompts = raw
 ) -> Windows:
-    """One window a validation system, the first `validation_limit` of them: history as context, loss over the horizon.
+    """Return a window per validation system, at most `validation_limit`: history as context, loss over the horizon.
 
-    They hang on the file, `validation_systems`, the codec and the prompt alone, not on `context_length` or on how many
-    train, so that runs can be compared.
+    They depend on the file, `validation_systems`, the codec and the prompt alone, not on `context_length` or the number
+    of training systems, so that runs can be compared.
     """
     wanted = training_split(len(data.trajectories), config).validating[: config.validation_limit]
     rows = _tokens(data, codec, table, config, wanted, config.history_steps + config.horizon_steps)
@@ -187,7 +190,7 @@ def validation_windows(
 
 
 def numeric_labels(windows: Windows, table: Characters) -> Windows:
-    """The windows for a model with a numeric head: labels are places in ALPHABET, other tokens are not learnt."""
+    """Return windows for a numeric head: labels are places in ALPHABET, other tokens are not learnt."""
     places = np.full(int(max(windows.labels.max(), table.alphabet.max())) + 1, IGNORED, dtype=np.int64)
     places[table.alphabet] = np.arange(len(table.alphabet))
     labels = np.where(windows.labels >= 0, places[np.maximum(windows.labels, 0)], IGNORED)

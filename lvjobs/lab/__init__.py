@@ -1,4 +1,10 @@
-"""A private Slurm cluster on one machine: the real daemons, a pretended size, faults at the push of a button."""
+"""A private Slurm cluster on one machine: the real daemons, simulated hardware, and faults on command.
+
+`lab` has the class `Lab`, which the others serve. `config` has a lab's settings and `layout` its directory. `ports`
+finds an address and free ports, and `render` writes Slurm's configuration. `packages` installs missing programs.
+`daemons` starts and stops the daemons, `processes` finds those of one lab, and `tools` runs Slurm's commands against
+it. `faults` preempts jobs, fails nodes and freezes the controller.
+"""
 
 from lvjobs.lab.config import LabConfig
 from lvjobs.lab.faults import Preemption

@@ -1,4 +1,4 @@
-"""What a lab is asked to be: its size, how it preempts, how long Slurm holds a requeued job."""
+"""The settings of a lab: its size, how it preempts, how long Slurm holds a requeued job."""
 
 import re
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ CLUSTER = "lab"
 PreemptMode = Literal["requeue", "cancel"]
 PreemptBy = Literal["partition", "qos"]
 
-# Slurm refuses cred_expire below 5, and the hold after a requeue is one second more.
+# Slurm refuses cred_expire below 5, and the hold after a requeue is one second longer.
 LOWEST_HOLD = 6
 _LOWEST_PORT = 1024
-_HIGHEST_PORT = 32_767  # above it begins the range from which Linux hands out client ports
+_HIGHEST_PORT = 32_767  # the range of Linux's client ports begins above it
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class LabConfig:
     """One private cluster.
 
     Attributes:
-        nodes: How many nodes (one slurmd each, all on this machine).
-        gpus: Pretended GPUs a node.
-        cpus: Pretended cores a node.
-        memory_mb: Pretended memory a node.
+        nodes: The number of nodes (one slurmd each, all on this machine).
+        gpus: Simulated GPUs per node.
+        cpus: Simulated cores per node.
+        memory_mb: Simulated memory per node, in MB.
         accounting: Whether slurmdbd and MariaDB run, so that `sacct` and `sacctmgr` work and limits are enforced.
-        grace: Seconds between the first signal of a preemption and its kill (Slurm is coarse about it).
-        user_signal: Whether a preempted job gets its own `--signal` instead of SIGTERM at grace start.
-        preempt_mode: What becomes of a preempted job: back to the queue, or cancelled.
-        preempt_by: Whether the urgent partition or the urgent QOS preempts; `qos` brings accounting with it.
-        hold: Seconds that Slurm holds a requeued job back (120 on a usual cluster).
+        grace: Seconds between the first signal of a preemption and its kill (Slurm is not exact about it).
+        user_signal: Whether a preempted job gets its own `--signal` instead of SIGTERM when the grace begins.
+        preempt_mode: Whether a preempted job is requeued or cancelled.
+        preempt_by: Whether the urgent partition or the urgent QOS preempts; `qos` turns accounting on.
+        hold: Seconds for which Slurm holds a requeued job (120 on a usual cluster).
         port_base: First of the ports used; None takes a free range.
-        message_timeout: Seconds after which a Slurm command gives up on a silent controller.
+        message_timeout: Seconds after which a Slurm command gives up on an unresponsive controller.
         max_time: The partitions' time limit; a longer job is refused at once.
         min_job_age: Seconds for which the controller remembers a finished job.
-        kill_wait: Seconds between SIGTERM and SIGKILL once a job has to go.
-        extra: Lines put at the end of slurm.conf, verbatim.
+        kill_wait: Seconds between SIGTERM and SIGKILL when a job has to end.
+        extra: Lines added to the end of slurm.conf, verbatim.
     """
 
     nodes: int = 4
@@ -88,20 +88,20 @@ class LabConfig:
         if any("\n" in line for line in self.extra):
             raise UsageError("lab: an extra line of slurm.conf has a line break: give each line by itself")
         if self.preempt_by == "qos" and not self.accounting:
-            object.__setattr__(self, "accounting", True)  # a QOS lives in the accounting database
+            object.__setattr__(self, "accounting", True)  # a QOS is kept in the accounting database
 
     @property
     def ports(self) -> int:
-        """How many consecutive ports the lab takes: slurmctld, slurmdbd, one a slurmd."""
+        """Return how many consecutive ports the lab takes: slurmctld, slurmdbd, one per slurmd."""
         return 2 + self.nodes
 
     @property
     def node_names(self) -> tuple[str, ...]:
-        """The nodes' names, n1 onwards."""
+        """Return the nodes' names, from n1 on."""
         return tuple(f"n{index}" for index in range(1, self.nodes + 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON can hold it."""
+        """Return the configuration as JSON can hold it."""
         return asdict(self) | {"extra": list(self.extra)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Starting and stopping the daemons of a lab, in the order in which they need one another."""
+"""The start and stop of a lab's daemons, in the order in which they need one another."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemo
 from lvjobs.lab.render import DATABASE, render_accounts
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until
 
-_PATIENCE = 120.0  # cold starts took 2 s, on a busy machine 11 s; one that stalls for a minute is no failure
+_PATIENCE = 120.0  # cold starts took 2 s, on a busy machine 11 s; a stall of a minute is no failure
 _ALREADY_DONE = ("Nothing new added", "already exist", "didn't affect anything")
 _READY_STATES = "idle,mixed,allocated,completing"
 
 
 def _launch(layout: Layout, name: str, *command: str, background: bool = False) -> "subprocess.Popen[bytes]":
-    """Start a program with its output in the lab's logs; `background` also leaves it to init, for one that stays."""
+    """Start a program with its output in the lab's logs; with `background`, detach it as a process that stays."""
     words = ("setsid", "--fork", *command) if background else command
-    # the daemon's libraries find MariaDB's socket by this variable, so no TCP port needs to be opened
+    # the daemon's libraries find MariaDB's socket by this variable, so that no TCP port has to be opened
     environment = clean_environment(layout) | {"MYSQL_UNIX_PORT": str(layout.mysql_socket), "HOME": str(layout.scratch)}
     with (layout.log / f"{name}.out").open("ab") as output:
         return subprocess.Popen(
@@ -30,7 +30,7 @@ def _launch(layout: Layout, name: str, *command: str, background: bool = False) 
 
 
 def _complain(layout: Layout, name: str, what: str) -> LabError:
-    """An error that quotes the last complaint in the daemon's own logs."""
+    """Return an error that quotes the last complaint in the daemon's own logs."""
     complaint = ""
     for path in (layout.log / f"{name}.log", layout.log / f"{name}.out"):
         if not complaint and path.exists():
@@ -54,7 +54,7 @@ def _finish(layout: Layout, name: str, process: "subprocess.Popen[bytes]") -> No
 
 
 def start_munged(layout: Layout) -> None:
-    """The daemon that signs every message within the lab."""
+    """Start the daemon that signs every message within the lab."""
     if daemon_process(layout, "munged"):
         return
     if not layout.munge_key.exists():
@@ -69,17 +69,17 @@ def start_munged(layout: Layout) -> None:
         f"--log-file={layout.log}/munged.log",
         f"--seed-file={layout.run}/munge.seed",
     )
-    # --force: munged dislikes that other users cannot reach its socket, which here is the point
+    # --force: munged objects that other users cannot reach its socket, which is intended here
     _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
     if not wait_until(layout.munge_socket.exists, _PATIENCE):
         raise _complain(layout, "munged", "opened no socket")
 
 
 def start_database(layout: Layout) -> None:
-    """MariaDB, on a socket inside the lab only."""
+    """Start MariaDB, on a socket inside the lab only."""
     if daemon_process(layout, "mariadbd"):
         return
-    # a MariaDB that starts sweeps the temporary directory, and in a shared one it takes another's tables away
+    # MariaDB clears the temporary directory when it starts, and in a shared one would delete another server's tables
     common = ("--no-defaults", f"--user={user_name()}", f"--tmpdir={layout.scratch}")
     if not layout.database.exists():
         unfinished = layout.database.with_suffix(".part")
@@ -96,7 +96,7 @@ def start_database(layout: Layout) -> None:
         "--skip-networking",
         "--skip-name-resolve",
         "--skip-log-bin",
-        # small and fast: this history is of a lab, and may be lost with the machine
+        # small and fast: a lab's accounting data may be lost with the machine
         "--innodb-buffer-pool-size=32M",
         "--innodb-log-file-size=16M",
         "--innodb-lock-wait-timeout=900",
@@ -111,7 +111,7 @@ def start_database(layout: Layout) -> None:
 
 
 def start_accounting(layout: Layout, site: LabHost) -> None:
-    """MariaDB, slurmdbd, and in them the account that lets this user submit."""
+    """Start MariaDB and slurmdbd, and add the account that lets this user submit."""
     start_database(layout)
     if not daemon_process(layout, "slurmdbd"):
         layout.pid_file("slurmdbd").unlink(missing_ok=True)
@@ -128,13 +128,13 @@ def _account(layout: Layout, call: tuple[str, ...]) -> None:
     try:
         run_tool(layout, "sacctmgr", "-i", *call)
     except LabError as error:
-        # sacctmgr fails where there is nothing to do, which is what an `up` finds that was cut short before
+        # sacctmgr fails if there is nothing to do, as after an `up` that was interrupted
         if not any(words in str(error) for words in _ALREADY_DONE):
             raise
 
 
 def start_controller(layout: Layout) -> None:
-    """slurmctld, until it answers."""
+    """Start slurmctld, and wait until it answers."""
     if not daemon_process(layout, "slurmctld"):
         layout.pid_file("slurmctld").unlink(missing_ok=True)
         _finish(layout, "slurmctld", _launch(layout, "slurmctld", "slurmctld", "-f", str(layout.slurm_conf)))
@@ -143,7 +143,7 @@ def start_controller(layout: Layout) -> None:
 
 
 def controller_answers(layout: Layout) -> bool:
-    """Whether slurmctld says that it is up."""
+    """Return whether slurmctld reports that it is up."""
     try:
         return "is UP" in run_tool(layout, "scontrol", "ping", timeout=5)
     except LabError:
@@ -151,7 +151,7 @@ def controller_answers(layout: Layout) -> bool:
 
 
 def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
-    """One slurmd a node, all at once, until the controller counts them as usable."""
+    """Start one slurmd per node, all at once, and wait until the controller counts them as usable."""
     names = tuple(nodes)
     dead = [node for node in names if not daemon_process(layout, f"slurmd.{node}")]
     _lose_ghosts(layout, dead)
@@ -165,7 +165,7 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
         _finish(layout, name, process)
     if wait_until(lambda: ready_nodes(layout) >= set(names), 5):
         return
-    for node in set(names) - ready_nodes(layout):  # a node that failed on purpose, or drained itself, comes back
+    for node in set(names) - ready_nodes(layout):  # resumes a node that was failed on purpose, or drained itself
         succeeds(layout, "scontrol", "update", f"nodename={node}", "state=resume")
     if not wait_until(lambda: ready_nodes(layout) >= set(names), _PATIENCE):
         missing = sorted(set(names) - ready_nodes(layout))
@@ -173,10 +173,10 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
 
 
 def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
-    """Tell the controller which jobs died while it was away.
+    """Report to the controller which jobs ended while it was down.
 
-    After a `down` or a reboot its saved queue has jobs running that no process runs any more, and it may take it
-    twenty minutes to see that. Calling their nodes down makes it requeue them at once.
+    After a `down` or a reboot its saved queue has running jobs without processes, which it may not notice for twenty
+    minutes. If their nodes are set down, it requeues them at once.
     """
     if not nodes or job_processes(layout):
         return
@@ -186,19 +186,19 @@ def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
 
 
 def ready_nodes(layout: Layout) -> set[str]:
-    """The nodes on which a job could run, now or once there is room; none while the controller does not answer."""
+    """Return the nodes that can run a job, now or when it has room; empty while the controller does not answer."""
     with contextlib.suppress(LabError):
         return set(run_tool(layout, "sinfo", "-h", "-N", "-t", _READY_STATES, "-o", "%N").split())
     return set()
 
 
 def stop_everything(layout: Layout, nodes: Iterable[str], *, gently: bool) -> None:
-    """End what runs of this lab, job processes last; `gently` lets the controller and MariaDB save their state."""
+    """Stop the lab's daemons and its jobs' processes; `gently` lets the controller and MariaDB save their state."""
     slurmds = [f"slurmd.{node}" for node in nodes]
     first = signal.SIGTERM if gently else signal.SIGKILL
-    stop_daemons(layout, slurmds, first=signal.SIGKILL)  # a slurmd keeps nothing that its jobs would miss
+    stop_daemons(layout, slurmds, first=signal.SIGKILL)  # a slurmd has no state that its jobs need
     stop_daemons(layout, ["slurmctld"], first=first)
     stop(job_processes(layout), first=signal.SIGKILL)
     stop_daemons(layout, ["slurmdbd"], first=first)
     stop_daemons(layout, ["mariadbd"], first=first)
-    stop_daemons(layout, ["munged"], first=signal.SIGKILL)  # has no state, and takes 2 s over SIGTERM
+    stop_daemons(layout, ["munged"], first=signal.SIGKILL)  # munged has no state, and takes 2 s to end after SIGTERM

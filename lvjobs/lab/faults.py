@@ -1,4 +1,4 @@
-"""The things that go wrong on a cluster, at the push of a button: preemption, a dead node, a silent controller."""
+"""The faults of a cluster, on command: preemption, a failed node, an unresponsive controller."""
 
 import re
 import signal
@@ -14,9 +14,9 @@ from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, sto
 from lvjobs.lab.tools import LabError, run_tool, wait_until
 
 _LATE_ANSWER_SECONDS = 2.0
-"""The controller handles answers once a second; a late one would put the node back in service."""
+"""The controller handles answers once per second; a late one would put the node back in service."""
 
-_FORMAT = "%i|%A|%j|%T|%P|%N"  # id as shown, own id, name, state, partition, nodes
+_FORMAT = "%i|%A|%j|%T|%P|%N"  # id as displayed, numeric id, name, state, partition, nodes
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class QueuedJob:
 
     @property
     def first_node(self) -> str:
-        """The first of its nodes."""
+        """Return the first of its nodes."""
         return first_node(self.nodes)
 
     def answers_to(self, text: str) -> bool:
-        """Whether `text` means this job: its id, or the run that its name begins with."""
+        """Return whether `text` names this job: its id, its name, or the run that its name begins with."""
         return text in (self.job_id, self.raw_id, self.name) or self.name.startswith(f"{text}.")
 
 
 @dataclass(frozen=True)
 class Preemption:
-    """What `preempt` set in motion."""
+    """The jobs and the node of a preemption."""
 
     job_id: str
     node: str
@@ -50,7 +50,7 @@ class Preemption:
 
 
 def first_node(nodes: str) -> str:
-    """The first node of a list as Slurm writes it: n[2-3,5], n1,n4 or n2."""
+    """Return the first node of a list in Slurm's format: n[2-3,5], n1,n4 or n2."""
     match = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
     if not match:
         return ""
@@ -58,7 +58,7 @@ def first_node(nodes: str) -> str:
 
 
 def parse_queue(text: str) -> tuple[QueuedJob, ...]:
-    """Read what squeue printed in the format that this module asks for."""
+    """Parse squeue's output in the format of this module."""
     jobs = []
     for line in text.splitlines():
         job_id, raw_id, middle = line.split("|", 2)
@@ -68,10 +68,10 @@ def parse_queue(text: str) -> tuple[QueuedJob, ...]:
 
 
 def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
-    """The running job that `text` means.
+    """Return the running job that `text` names.
 
     Raises:
-        UsageError: There is none, it does not run, or it can't be preempted.
+        UsageError: There is none, it does not run, or it cannot be preempted.
     """
     meant = [job for job in jobs if job.answers_to(text)]
     running = [job for job in meant if job.state == "RUNNING" and job.partition != URGENT]
@@ -85,7 +85,12 @@ def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
 
 
 def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Preemption:
-    """Let an urgent job take the whole node on which job `text` runs, for `seconds`."""
+    """Submit an urgent job that takes the whole node on which job `text` runs, for `seconds`.
+
+    Raises:
+        UsageError: The job does not exist, does not run, or cannot be preempted.
+        LabError: A Slurm command failed.
+    """
     victim = choose_victim(parse_queue(run_tool(layout, "squeue", "-h", "-a", "-o", _FORMAT)), text)
     options = [f"--partition={URGENT}", f"--nodelist={victim.first_node}", "--exclusive", "--time=5"]
     if config.accounting:
@@ -104,7 +109,7 @@ def _check_node(site: LabHost, node: str) -> None:
 
 
 def fail(layout: Layout, site: LabHost, node: str) -> None:
-    """Lose a node: its slurmd dies, the controller calls it down, and the processes of its jobs live on."""
+    """Fail a node: its slurmd is killed, the controller sets it down, and the processes of its jobs run on."""
     _check_node(site, node)
     stop_daemons(layout, [f"slurmd.{node}"], first=signal.SIGKILL)
     time.sleep(_LATE_ANSWER_SECONDS)
@@ -118,7 +123,7 @@ def restore(layout: Layout, site: LabHost, node: str) -> None:
 
 
 def freeze(layout: Layout) -> None:
-    """Make the controller silent: it keeps its sockets and answers nobody."""
+    """Make the controller unresponsive: it keeps its sockets and answers nobody."""
     process = daemon_process(layout, "slurmctld")
     if process is None:
         raise LabError(f"slurmctld does not run, so it cannot be frozen; type: {remedies.LAB_UP(*layout.options)}")
@@ -127,7 +132,7 @@ def freeze(layout: Layout) -> None:
 
 
 def thaw(layout: Layout) -> None:
-    """Let a frozen controller go on."""
+    """Resume a frozen controller."""
     process = daemon_process(layout, "slurmctld")
     if process is None:
         raise LabError(f"slurmctld does not run, so it cannot be thawed; type: {remedies.LAB_UP(*layout.options)}")
@@ -136,8 +141,8 @@ def thaw(layout: Layout) -> None:
 
 
 def kill_controller(layout: Layout) -> None:
-    """End the controller with SIGKILL; jobs go on, and nobody watches them."""
+    """Kill the controller with SIGKILL; jobs run on without supervision."""
     process = daemon_process(layout, "slurmctld")
-    helpers = process.children() if process else []  # slurmscriptd, which ends by itself once its parent is gone
+    helpers = process.children() if process else []  # slurmscriptd, which ends by itself when its parent is gone
     stop_daemons(layout, ["slurmctld"], first=signal.SIGKILL)
     wait_until(lambda: not any(is_alive(helper) for helper in helpers), 10)

@@ -25,7 +25,7 @@ from lvjobs.lab.tools import LabError, lab_environment, run_tool, user_name, wai
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node: what the controller says of it (None where it does not answer), and whether its slurmd lives."""
+    """A node: the controller's state of it (None if it does not answer), and whether its slurmd runs."""
 
     name: str
     state: str | None
@@ -34,56 +34,56 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class LabStatus:
-    """What `status` found."""
+    """The state of a lab."""
 
     directory: str
     controller: str  # up, frozen, silent or down
     daemons: dict[str, int | None]  # process ids
     nodes: tuple[NodeStatus, ...]
-    jobs: dict[str, int]  # how many by state
+    jobs: dict[str, int]  # number by state
     config: LabConfig | None
     port_base: int | None
     loopback_only: bool
 
     @property
     def running(self) -> bool:
-        """Whether any daemon lives."""
+        """Return whether any daemon runs."""
         return any(pid is not None for pid in self.daemons.values())
 
     @property
     def healthy(self) -> bool:
-        """Whether every daemon lives and the controller answers."""
+        """Return whether every daemon runs and the controller answers."""
         return self.controller == "up" and all(pid is not None for pid in self.daemons.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The status as JSON can hold it."""
+        """Return the status as JSON can hold it."""
         return asdict(self) | {"running": self.running, "healthy": self.healthy}
 
 
 class Lab:
-    """A private cluster; every method may be called from any process, again and again."""
+    """A private cluster; every method may be called from any process, repeatedly."""
 
     def __init__(self, directory: Path | str | None = None) -> None:
-        """Name the lab in `directory`, by default $LVJOBS_LAB or the user's cache; nothing is made yet."""
+        """Name the lab in `directory`, by default $LVJOBS_LAB or the user's cache; nothing is created yet."""
         self.layout = Layout.at(directory)
 
     @property
     def directory(self) -> Path:
-        """Where everything of this lab is."""
+        """Return the directory that holds everything of this lab."""
         return self.layout.directory
 
     @property
     def config(self) -> LabConfig | None:
-        """What the lab was last brought up with."""
+        """Return the settings with which the lab was last brought up; None if it never was."""
         site = self.layout.load()
         return site.config if site else None
 
     def up(self, config: LabConfig | None = None) -> LabStatus:
-        """Bring the cluster up, or what is missing of it; return once every node is ready.
+        """Bring the cluster up, or its missing parts; return once every node is ready.
 
         Args:
-            config: None brings it up as it was the last time, or with the defaults. Other settings than the last
-                time's start from an empty queue.
+            config: None uses the settings of the last time, or the defaults. Settings that differ from the last time's
+                start with an empty queue.
 
         Raises:
             UsageError: Programs are missing, a port is taken, or a lab with other settings runs in the directory.
@@ -104,7 +104,7 @@ class Lab:
         return self.status()
 
     def down(self, *, purge: bool = False) -> None:
-        """Stop every process of this lab and of its jobs, as a power cut would; the queue survives unless `purge`."""
+        """Stop every process of this lab and of its jobs, as a power cut would; the queue is kept unless `purge`."""
         try:
             site = self.layout.load()
         except UsageError:
@@ -113,7 +113,7 @@ class Lab:
             names = self.layout.nodes_with_pid_files()
         else:
             names = site.config.node_names if site else ()
-            if site is None and not (purge and (self.layout.etc / "lock").exists()):  # it is there of a refused `up`
+            if site is None and not (purge and (self.layout.etc / "lock").exists()):  # a refused `up` leaves this lock
                 return
         with self._locked():
             daemons.stop_everything(self.layout, names, gently=not purge)
@@ -121,7 +121,7 @@ class Lab:
                 shutil.rmtree(self.directory, ignore_errors=True)
 
     def status(self) -> LabStatus:
-        """What runs; never waits long for a controller that does not answer."""
+        """Return the state of the lab; an unresponsive controller costs a few seconds only."""
         site = self.layout.load()
         if site is None:
             return LabStatus(str(self.directory), "down", {}, (), {}, None, None, loopback_only=True)
@@ -146,11 +146,11 @@ class Lab:
         return LabStatus(str(self.directory), answer, pids, nodes, jobs, *where)
 
     def preempt(self, job: str | int, *, seconds: float = 3.0) -> faults.Preemption:
-        """Submit an urgent job that takes the node on which `job` (an id, or the run in its name) runs."""
+        """Submit an urgent job that takes the node of `job` (an id, or the run in its name) for `seconds`."""
         return faults.preempt(self.layout, self._site().config, str(job), seconds)
 
     def fail(self, node: str) -> None:
-        """Lose a node: slurmd dies, the controller calls it down, the processes of its jobs live on."""
+        """Fail a node: slurmd is killed, the controller sets it down, the processes of its jobs run on."""
         faults.fail(self.layout, self._site(), node)
 
     def restore(self, node: str) -> None:
@@ -158,16 +158,16 @@ class Lab:
         faults.restore(self.layout, self._site(), node)
 
     def freeze(self) -> None:
-        """Make the controller silent without ending it."""
+        """Make the controller unresponsive without ending it."""
         faults.freeze(self.layout)
 
     def thaw(self) -> None:
-        """Let a frozen controller go on, and wait until it answers."""
+        """Resume a frozen controller, and wait until it answers."""
         faults.thaw(self.layout)
         wait_until(lambda: daemons.controller_answers(self.layout), 20)
 
     def kill_controller(self) -> None:
-        """End the controller with SIGKILL; what it has not saved yet, up to five seconds' worth, it forgets."""
+        """Kill the controller with SIGKILL; it loses what it has not saved, up to five seconds of changes."""
         faults.kill_controller(self.layout)
 
     def start_controller(self) -> None:
@@ -176,15 +176,15 @@ class Lab:
         daemons.start_controller(self.layout)
 
     def environment(self) -> dict[str, str]:
-        """What to export so that Slurm's commands talk to this lab."""
+        """Return the variables to export so that Slurm's commands use this lab."""
         return lab_environment(self.layout)
 
     def exports(self) -> str:
-        """`environment` as lines for a shell."""
+        """Return `environment` as lines for a shell."""
         return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment().items())
 
     def run(self, *command: str, timeout: float = 120.0) -> str:
-        """Run a Slurm command against this lab and return what it printed."""
+        """Run a Slurm command against this lab and return its output. Raises LabError if it fails or times out."""
         return run_tool(self.layout, *command, timeout=timeout, cwd=self.layout.scratch)
 
     def _site(self) -> LabHost:
@@ -194,7 +194,7 @@ class Lab:
         return site
 
     def _refuse_foreign_directory(self) -> None:
-        """A lab's directory is purged as a whole, so it must not be one that holds something else."""
+        """Refuse a directory that holds something else, because `down --purge` deletes the whole directory."""
         directory = self.directory
         if directory.exists() and not directory.is_dir():
             raise UsageError(f"{directory} is not a directory: choose another with --dir or LVJOBS_LAB")
@@ -203,13 +203,13 @@ class Lab:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One `up` or `down` at a time; a lab is of one machine, so an advisory lock will do."""
+        """Allow one `up` or `down` at a time; a lab belongs to one machine, so an advisory lock is enough."""
         with (self.layout.etc / "lock").open("w", encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def _settle(self, config: LabConfig, before: LabHost | None, claims: contextlib.ExitStack) -> LabHost:
-        """Decide address and ports, and write the configuration, unless the lab runs just so already."""
+        """Choose address and ports, and write the configuration, unless the lab already runs with these settings."""
         if before and self._anything_runs(before):
             asked = config if config.port_base else replace(config, port_base=before.config.port_base)
             if asked != before.config:
@@ -237,7 +237,7 @@ class Lab:
 
     def _ports(self, config: LabConfig, before: LabHost | None, claims: contextlib.ExitStack) -> int:
         if config.port_base is None and before:
-            with contextlib.suppress(UsageError):  # the last time's, so that what was exported stays true
+            with contextlib.suppress(UsageError):  # last time's ports, so that exported variables remain valid
                 return free_base(self.directory, config.ports, claims, before.port_base)
         return free_base(self.directory, config.ports, claims, config.port_base)
 

@@ -1,4 +1,4 @@
-"""Where a lab keeps its things: one directory, private to its owner, with a name that Slurm's sockets can bear."""
+"""The paths of a lab: one directory, private to its owner, with a name that fits Slurm's sockets."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ _CONFIGURATION_SAFE = re.compile(r"[A-Za-z0-9_./+-]+")
 
 @dataclass(frozen=True)
 class LabHost:
-    """What `up` settled for a lab: how this machine is called and reached, and the ports that were free."""
+    """The choices of `up` for a lab: this machine's name and address, and the ports that were free."""
 
     config: LabConfig
     host: str
@@ -37,7 +37,7 @@ class Layout:
 
     @classmethod
     def at(cls, directory: Path | str | None = None) -> "Layout":
-        """The layout at `directory`, else at $LVJOBS_LAB, else in the cache of the user.
+        """Return the layout at `directory`, else at $LVJOBS_LAB, else in the user's cache.
 
         Raises:
             UsageError: The path is too long for Unix sockets or has characters that slurm.conf cannot quote.
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What has to be typed with a command of `lvjobs lab` to mean this lab; nothing where it is meant anyway."""
+        """Return the options that make a `lvjobs lab` command mean this lab; empty if it is the default."""
         with contextlib.suppress(UsageError):
             if Layout.at().directory == self.directory:
                 return ()
@@ -65,75 +65,75 @@ class Layout:
 
     @property
     def etc(self) -> Path:
-        """Configuration files."""
+        """Return the directory of configuration files."""
         return self.directory / "etc"
 
     @property
     def slurm_conf(self) -> Path:
-        """What SLURM_CONF points at."""
+        """Return the path for SLURM_CONF."""
         return self.etc / "slurm.conf"
 
     @property
     def log(self) -> Path:
-        """The daemons' logs."""
+        """Return the directory of the daemons' logs."""
         return self.directory / "log"
 
     @property
     def run(self) -> Path:
-        """Process ids and sockets."""
+        """Return the directory of process ids and sockets."""
         return self.directory / "run"
 
     @property
     def state(self) -> Path:
-        """The controller's queue, kept between down and up."""
+        """Return the directory of the controller's queue, kept between down and up."""
         return self.directory / "state"
 
     @property
     def spool(self) -> Path:
-        """One directory a node."""
+        """Return the directory with one spool directory per node."""
         return self.directory / "spool"
 
     @property
     def devices(self) -> Path:
-        """What stands for GPUs."""
+        """Return the directory of the files that stand for GPUs."""
         return self.directory / "dev"
 
     @property
     def database(self) -> Path:
-        """MariaDB's files."""
+        """Return the directory of MariaDB's files."""
         return self.directory / "db"
 
     @property
     def scratch(self) -> Path:
-        """The nodes' TmpFS."""
+        """Return the nodes' TmpFS."""
         return self.directory / "tmp"
 
     @property
     def munge_key(self) -> Path:
-        """The secret that keeps this lab's messages apart from any other's."""
+        """Return the path of the secret that separates this lab's messages from those of others."""
         return self.etc / "munge.key"
 
     @property
     def munge_socket(self) -> Path:
-        """Where munged listens."""
+        """Return the socket on which munged listens."""
         return self.run / "munge.sock"
 
     @property
     def mysql_socket(self) -> Path:
-        """Where MariaDB listens, and the only place."""
+        """Return the socket on which MariaDB listens, and nowhere else."""
         return self.run / "mysql.sock"
 
     @property
     def record(self) -> Path:
-        """The file that makes a directory a lab."""
+        """Return the file that makes a directory a lab."""
         return self.directory / "lab.json"
 
     def pid_file(self, daemon: str) -> Path:
-        """Where `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...) leaves its process id."""
+        """Return the process id file of `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...)."""
         return self.run / f"{daemon}.pid"
 
     def nodes_with_pid_files(self) -> tuple[str, ...]:
-        """Return the nodes that were started at some time, where the record that lists them cannot be read."""
+        """Return the nodes that were once started, for when the record that lists them cannot be read."""
         return tuple(path.name.split(".")[1] for path in self.run.glob("slurmd.*.pid"))
 
     def make(self) -> None:
@@ -143,7 +143,7 @@ class Layout:
             path.mkdir(exist_ok=True, mode=0o700)
 
     def save(self, site: LabHost) -> None:
-        """Remember what was settled."""
+        """Write the record of the lab's host and ports."""
         values: dict[str, Any] = {
             "config": site.config.to_dict(),
             "host": site.host,
@@ -154,7 +154,7 @@ class Layout:
         write_json(self.record, values)
 
     def load(self) -> LabHost | None:
-        """What `save` remembered; None where no lab was ever brought up."""
+        """Return what `save` wrote; None if no lab was ever brought up. Raises UsageError if it cannot be read."""
         try:
             values = json.loads(self.record.read_text(encoding="utf-8"))
             return LabHost(
@@ -173,7 +173,7 @@ class Layout:
 
 
 def default_directory() -> Path:
-    """Return the lab's directory for a user who names none. Raises UsageError: there is no home directory."""
+    """Return the lab's directory for a user who names none. Raises UsageError if there is no home directory."""
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:

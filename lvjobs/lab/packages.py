@@ -1,4 +1,4 @@
-"""Which programs a lab needs, which of them are missing, and how to get them."""
+"""The programs that a lab needs, which of them are missing, and how to install them."""
 
 import os
 import shutil
@@ -29,10 +29,10 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def missing_packages(*, accounting: bool) -> tuple[str, ...]:
-    """The Debian and Ubuntu packages whose programs are not on this machine."""
+    """Return the Debian and Ubuntu packages whose programs are not on this machine."""
     wanted = _PACKAGE_OF | (_PACKAGE_OF_ACCOUNTING if accounting else {})
     missing = {package: None for program, package in wanted.items() if not find_program(program)}
-    # a Slurm that was not installed from a package brings its plugins along, in a place of its own
+    # a Slurm that was not installed from a package has its plugins in a directory of its own
     packaged = find_program("slurmdbd") in (None, "/usr/sbin/slurmdbd")
     if accounting and packaged and not any(Path("/usr/lib").glob(_PLUGIN)):
         missing[_PLUGIN_PACKAGE] = None
@@ -40,12 +40,12 @@ def missing_packages(*, accounting: bool) -> tuple[str, ...]:
 
 
 def install_command(packages: Iterable[str]) -> tuple[str, ...]:
-    """The command that installs `packages` and nothing that they merely recommend."""
+    """Return the command that installs `packages` without those that they only recommend."""
     return ("apt-get", "install", "-y", "--no-install-recommends", *packages)
 
 
 def require_packages(*, accounting: bool, options: Sequence[str] = ()) -> None:
-    """Go on only if everything is there. `options` are those of the `lvjobs lab up` that asks.
+    """Refuse to continue if a program is missing. `options` are those of the `lvjobs lab up` that calls this.
 
     Raises:
         UsageError: Names what is missing and the command to type.
@@ -59,16 +59,16 @@ def _advice(missing: Sequence[str], options: Sequence[str]) -> str:
     if shutil.which("apt-get") is None:
         return "install Slurm, MUNGE and, for accounting, MariaDB with this system's own package manager"
     if os.geteuid() == 0:
-        # Debian starts a package's daemons where apt-get is typed by hand, and `--install` keeps them off
+        # Debian starts a package's daemons after apt-get by hand, which `--install` prevents
         return f"to install them and start the lab, type: {remedies.LAB_UP_INSTALL(*options)}"
     return f"type: {remedies.INSTALL_DEBIAN(packages=missing)}, then repeat this command"
 
 
 def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> None:
-    """Install `packages` without starting the daemons that they bring. `options`: see `require_packages`.
+    """Install `packages` without starting their daemons. `options`: see `require_packages`.
 
     Raises:
-        UsageError: Not root.
+        UsageError: The user is not root.
         LabError: apt failed.
     """
     names = tuple(packages)
@@ -78,7 +78,7 @@ def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> No
         install = remedies.INSTALL_DEBIAN(packages=names)
         raise UsageError(f"--install works for root only; type: {install}, then repeat this command without --install")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # Debian asks this script before it starts a service; where the machine has one of its own, that one stays
+    # Debian asks this script before it starts a service; if the machine has its own, that one stays
     ours = not _POLICY.exists()
     if ours:
         _POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How this machine is reached, and which of its ports are free."""
+"""The address of this machine, and its free ports."""
 
 import contextlib
 import ipaddress
@@ -13,10 +13,10 @@ _FIRST, _LAST = 20_000, 32_000  # below the range of Linux's own client ports, a
 
 
 def loopback_address(host: str) -> str | None:
-    """The loopback address that `host`'s name means on this machine, if it means one.
+    """Return the loopback address that `host`'s name resolves to on this machine; None if it is no loopback address.
 
     Slurm's daemons bind either to every address or to what the host's name resolves to. Only in the second case, and
-    only with a loopback address, can nobody else on the network reach them.
+    only with a loopback address, are they out of reach for the network.
     """
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, socket.AF_INET)}
@@ -28,9 +28,9 @@ def loopback_address(host: str) -> str | None:
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on `port` on any address."""
+    """Return whether nothing listens on `port` on any address."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger are no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
         try:
             probe.bind(("", port))
         except OSError:
@@ -41,11 +41,11 @@ def is_free(port: int) -> bool:
 def _claim(first: int, count: int, claims: contextlib.ExitStack) -> int | None:
     """Take `count` ports from `first` for a lab that is about to start.
 
-    Between the look at a port and the daemon that listens on it, another lab may look too. So each port is also claimed
-    by a socket in Linux's abstract namespace, which vanishes with the process that holds it.
+    Between the probe of a port and the daemon that listens on it, another lab may probe it too. So each port is also
+    claimed by a socket in Linux's abstract namespace, which vanishes with the process that holds it.
 
     Returns:
-        The first port that could not be had; None if all could.
+        The first port that could not be taken; None if all could.
     """
     with contextlib.ExitStack() as mine:
         for port in range(first, first + count):
@@ -61,7 +61,7 @@ def _claim(first: int, count: int, claims: contextlib.ExitStack) -> int | None:
 
 
 def _candidates(directory: Path, count: int) -> Iterator[int]:
-    """Bases to try, from a place of the directory's own: two labs seldom want the same."""
+    """Yield bases to try, from one that depends on the directory, so that two labs rarely try the same."""
     slots = (_LAST - _FIRST) // count
     start = zlib.crc32(str(directory).encode()) % slots
     for step in range(slots):
@@ -69,7 +69,7 @@ def _candidates(directory: Path, count: int) -> Iterator[int]:
 
 
 def free_base(directory: Path, count: int, claims: contextlib.ExitStack, wanted: int | None = None) -> int:
-    """The first of `count` consecutive free ports, which no other lab will get until `claims` is closed.
+    """Return the first of `count` consecutive free ports, which no other lab gets until `claims` is closed.
 
     Raises:
         UsageError: `wanted` was given and one of its ports is taken.

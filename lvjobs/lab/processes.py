@@ -1,8 +1,8 @@
-"""Which processes belong to a lab, and how they are stopped.
+"""The processes of a lab, and how they are stopped.
 
 Nothing is ever signalled by name. A daemon is the process in its pid file, and only while that process's command line
-or environment mentions this lab's directory: a stale file must not kill whoever got the number since. What a job left
-behind is known by the SLURM_CONF it inherited, and the slurmstepd above it by its working directory.
+or environment mentions this lab's directory: its number in an old file may belong to another process by now. Processes
+of jobs are known by the SLURM_CONF that they inherited, and the slurmstepd above them by its working directory.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from lvjobs.lab.tools import wait_until
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether `process` still runs; a zombie does not, however late its parent collects it."""
+    """Return whether `process` still runs; a zombie does not, however late its parent collects it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -28,11 +28,11 @@ def _slurm_conf(process: psutil.Process) -> str | None:
     try:
         return process.environ().get("SLURM_CONF")
     except (psutil.Error, OSError):
-        return None  # another user's process, or gone meanwhile: not ours to touch
+        return None  # another user's process, or gone meanwhile: not to be touched
 
 
 def belongs_to(process: psutil.Process, layout: Layout) -> bool:
-    """Whether `process` was started for this lab."""
+    """Return whether `process` was started for this lab."""
     try:
         arguments = process.cmdline()
     except (psutil.Error, OSError):
@@ -41,7 +41,7 @@ def belongs_to(process: psutil.Process, layout: Layout) -> bool:
 
 
 def daemon_process(layout: Layout, daemon: str) -> psutil.Process | None:
-    """The living process of `daemon`, by its pid file; None if there is none of this lab."""
+    """Return the running process of `daemon`, by its pid file; None if this lab has none."""
     try:
         process = psutil.Process(int(layout.pid_file(daemon).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
@@ -50,7 +50,7 @@ def daemon_process(layout: Layout, daemon: str) -> psutil.Process | None:
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Whether `process` is frozen by SIGSTOP."""
+    """Return whether `process` is stopped by SIGSTOP."""
     try:
         return process.status() == psutil.STATUS_STOPPED
     except psutil.NoSuchProcess:
@@ -65,10 +65,10 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 def stop(processes: Iterable[psutil.Process], *, first: signal.Signals = signal.SIGTERM, patience: float = 8.0) -> None:
-    """End processes: `first`, and SIGKILL for those that are left after `patience` seconds."""
+    """End processes: send `first`, and SIGKILL to those that are left after `patience` seconds."""
     chosen = [process for process in processes if is_alive(process)]
     send(chosen, first)
-    send(chosen, signal.SIGCONT)  # a frozen daemon would not see SIGTERM
+    send(chosen, signal.SIGCONT)  # a stopped daemon would not receive SIGTERM
     if not wait_until(lambda: not any(is_alive(process) for process in chosen), patience):
         left = [process for process in chosen if is_alive(process)]
         send(left, signal.SIGKILL)
@@ -84,7 +84,7 @@ def stop_daemons(layout: Layout, daemons: Iterable[str], *, first: signal.Signal
 
 
 def _is_step_manager(process: psutil.Process, layout: Layout) -> bool:
-    """Whether `process` is a slurmstepd of this lab; it wipes its environment, but stays where its slurmd started."""
+    """Return whether `process` is a slurmstepd of this lab, by its working directory: its environment is cleared."""
     try:
         return process.name() == "slurmstepd" and process.cwd() == str(layout.log)
     except (psutil.Error, OSError):
@@ -100,7 +100,7 @@ def _is_of_a_job(process: psutil.Process, layout: Layout) -> bool:
 
 
 def job_processes(layout: Layout) -> list[psutil.Process]:
-    """The slurmstepd's of this lab and everything under them, whether or not a slurmd still knows them."""
+    """Return the slurmstepd processes of this lab and their children, whether or not a slurmd knows them."""
     spared = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""The configuration files of a lab, as pure functions of what was settled for it."""
+"""The configuration files of a lab, as pure functions of its settings and host."""
 
 from lvjobs.lab.config import ACCOUNT, CLUSTER, PREEMPTIBLE, URGENT, LabConfig
 from lvjobs.lab.layout import LabHost, Layout
@@ -43,7 +43,7 @@ def _render_accounting(layout: Layout, site: LabHost) -> str:
         "AccountingStorageType=accounting_storage/slurmdbd",
         f"AccountingStorageHost={site.address}",
         f"AccountingStoragePort={site.port_base + 1}",
-        # where munge is not at its usual socket, this is how the controller's messages to slurmdbd find it
+        # if munge is not at its usual socket, the controller's messages to slurmdbd need this
         f"AccountingStoragePass={layout.munge_socket}",
         "AccountingStorageTRES=gres/gpu" if site.config.gpus else "",
         "AccountingStoreFlags=job_comment",
@@ -54,20 +54,20 @@ def _render_accounting(layout: Layout, site: LabHost) -> str:
 
 
 def render_slurm_conf(layout: Layout, site: LabHost, user: str) -> str:
-    """The cluster itself: one controller and its nodes, all on this machine, as `user`."""
+    """Return slurm.conf: one controller and its nodes, all on this machine, run by `user`."""
     config = site.config
     gres = f" Gres=gpu:ampere:{config.gpus}" if config.gpus else ""
     main = _lines(
         f"ClusterName={CLUSTER}",
         f"SlurmctldHost={site.host}({site.address})",
         f"SlurmctldPort={site.port_base}",
-        # Slurm then binds to what the host's name means, which `up` found to be a loopback address
+        # Slurm then binds to the address of the host's name, which `up` found to be a loopback address
         "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny" if site.loopback_only else "",
         f"SlurmUser={user}",
         f"SlurmdUser={user}",
         "AuthType=auth/munge",
         "CredType=cred/munge",
-        # the hold on a requeued job is a second longer than a job credential may live
+        # the hold on a requeued job is one second longer than the life of a job credential
         f"AuthInfo=socket={layout.munge_socket},cred_expire={config.hold - 1}",
         f"StateSaveLocation={layout.state}",
         f"SlurmdSpoolDir={layout.spool}/%n",
@@ -85,17 +85,17 @@ def render_slurm_conf(layout: Layout, site: LabHost, user: str) -> str:
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core_Memory",
         "SchedulerType=sched/backfill",
-        # a second's patience everywhere, for tests that wait; it costs nothing while the queue is empty
+        # intervals of one second, for tests that wait; they cost nothing while the queue is empty
         "SchedulerParameters=bf_interval=1,bf_resolution=60,sched_interval=1,sched_min_interval=0,"
         "batch_sched_delay=0,defer_batch,nohold_on_prolog_fail",
         "PriorityType=priority/multifactor",
-        # lets a small machine declare large nodes
+        # allows nodes larger than the machine
         "SlurmdParameters=config_overrides,l3cache_as_socket",
         "ReturnToService=2",
         f"MinJobAge={config.min_job_age}",
         f"KillWait={config.kill_wait}",
         "InactiveLimit=0",
-        # generous: a busy machine must not look like a dead node (`lab fail` says so itself)
+        # long, so that a busy machine does not look like a failed node (`lab fail` sets the node down itself)
         "SlurmdTimeout=120",
         "SlurmctldTimeout=60",
         f"MessageTimeout={config.message_timeout}",
@@ -115,7 +115,7 @@ def render_slurm_conf(layout: Layout, site: LabHost, user: str) -> str:
 
 
 def render_gres_conf(layout: Layout, config: LabConfig) -> str:
-    """The GPUs: links to a character device, without which a job would see no CUDA_VISIBLE_DEVICES."""
+    """Return gres.conf: the GPUs are links to a character device, without which a job gets no CUDA_VISIBLE_DEVICES."""
     if not config.gpus:
         return "AutoDetect=off\n"
     files = f"{layout.devices}/nvidia[0-{config.gpus - 1}]" if config.gpus > 1 else f"{layout.devices}/nvidia0"
@@ -123,12 +123,12 @@ def render_gres_conf(layout: Layout, config: LabConfig) -> str:
 
 
 def render_cgroup_conf() -> str:
-    """No cgroups: they need root, and a container often has none to give."""
+    """Return cgroup.conf, without cgroups: they need root, and a container often cannot use them."""
     return "CgroupPlugin=disabled\n"
 
 
 def render_slurmdbd_conf(layout: Layout, site: LabHost, user: str) -> str:
-    """The accounting daemon; it reaches MariaDB by a socket inside the lab, so that needs no password and no port."""
+    """Return slurmdbd.conf; it reaches MariaDB by a socket inside the lab, so no password and no port is needed."""
     return _lines(
         "AuthType=auth/munge",
         f"AuthInfo=socket={layout.munge_socket}",
@@ -148,7 +148,7 @@ def render_slurmdbd_conf(layout: Layout, site: LabHost, user: str) -> str:
 
 
 def render_accounts(config: LabConfig, user: str) -> tuple[tuple[str, ...], ...]:
-    """The `sacctmgr` calls that let `user` submit: one account, and with preemption by QOS the two QOS."""
+    """Return the `sacctmgr` calls that let `user` submit: an account, and with preemption by QOS the two QOS."""
     calls: list[tuple[str, ...]] = [("add", "cluster", CLUSTER), ("add", "account", ACCOUNT, f"cluster={CLUSTER}")]
     if config.preempt_by == "qos":
         mode = f"preemptmode={config.preempt_mode}"
@@ -159,7 +159,7 @@ def render_accounts(config: LabConfig, user: str) -> tuple[tuple[str, ...], ...]
         ]
     calls += [
         ("add", "user", user, f"account={ACCOUNT}"),
-        # root has an account from the start; last, because it tells a later `up` that everything before is done
+        # root has an account from the start; last, because a later `up` takes it as proof that all else is done
         ("modify", "user", user, "set", f"defaultaccount={ACCOUNT}"),
     ]
     return tuple(calls)

@@ -1,4 +1,4 @@
-"""Running Slurm's commands against one lab and no other cluster."""
+"""The use of Slurm's commands against one lab and no other cluster."""
 
 import os
 import pwd
@@ -17,22 +17,22 @@ _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANC
 
 
 class LabError(LvjobsError):
-    """A lab did not do what was asked of it; the text says where to look."""
+    """A failure of a lab; the text says where to look."""
 
 
 def search_path(path: str | None = None) -> str:
-    """PATH with the directories of daemons, which an ordinary user's often lacks."""
+    """Return PATH with the directories of daemons, which an ordinary user's PATH often lacks."""
     entries = (path if path is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep)
     return os.pathsep.join(entries + [entry for entry in _ADMIN_DIRECTORIES if entry not in entries])
 
 
 def find_program(name: str) -> str | None:
-    """Where `name` is, daemons' directories included."""
+    """Return the path of program `name`, daemons' directories included; None if there is none."""
     return shutil.which(name, path=search_path())
 
 
 def lab_environment(layout: Layout) -> dict[str, str]:
-    """What a shell must export so that Slurm's commands talk to this lab."""
+    """Return the variables that a shell must export so that Slurm's commands use this lab."""
     environment = {"SLURM_CONF": str(layout.slurm_conf)}
     if find_program("scontrol") and not shutil.which("scontrol"):
         environment["PATH"] = search_path()
@@ -40,14 +40,14 @@ def lab_environment(layout: Layout) -> dict[str, str]:
 
 
 def clean_environment(layout: Layout, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment for daemons and commands of this lab, with nothing left of a job or another cluster."""
+    """Return an environment for daemons and commands of this lab, without variables of a job or another cluster."""
     inherited = os.environ if base is None else base
     kept = {key: value for key, value in inherited.items() if not key.startswith(_FOREIGN)}
     return kept | {"SLURM_CONF": str(layout.slurm_conf), "PATH": search_path(inherited.get("PATH", os.defpath))}
 
 
 def user_name() -> str:
-    """The user as Slurm will see it: of the process, not of $USER."""
+    """Return the user's name as Slurm sees it: of the process, not of $USER. Raises UsageError if there is none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -61,10 +61,10 @@ def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | 
     """Run a Slurm command against the lab.
 
     Returns:
-        What it printed.
+        Its output.
 
     Raises:
-        LabError: It failed, or stayed silent for `timeout` seconds.
+        LabError: It failed, or did not answer within `timeout` seconds.
     """
     try:
         done = subprocess.run(
@@ -93,7 +93,7 @@ def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | 
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:
-    """Ask `condition` until it holds; False once `seconds` have passed."""
+    """Poll `condition` every `poll` seconds until it holds; return False once `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while True:
         if condition():
@@ -104,7 +104,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05
 
 
 def succeeds(layout: Layout, *command: str, timeout: float = 5.0) -> bool:
-    """Whether a Slurm command works right now."""
+    """Return whether a Slurm command works now."""
     try:
         run_tool(layout, *command, timeout=timeout)
     except LabError:

@@ -1,4 +1,4 @@
-"""A run that is left alone, and the same run with misfortunes that are drawn from a seed."""
+"""An undisturbed run, and the same run with faults that are drawn from a seed."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ from lvjobs.study.tables import Budget, Driver, Policy, Resources
 
 NAME = "rehearsal"
 CHECKPOINTS = 6
-"""In a rehearsed run."""
+"""The number of checkpoints in a rehearsed run."""
 
 _PASS_SECONDS = 1.0
 _POLL_SECONDS = 0.02
@@ -36,7 +36,7 @@ _OVER = ("completed", "held", "cancelled", "paused")
 
 @dataclass(frozen=True)
 class RehearsalReport:
-    """How it went: what met the run how often, the disturbed run's row (see docs/json.md), and where the two part."""
+    """The result: the number of faults by kind, the disturbed run's row (docs/json.md), and the differences."""
 
     met: Mapping[str, int]
     run: Mapping[str, Any]
@@ -46,22 +46,22 @@ class RehearsalReport:
 
     @property
     def holds(self) -> bool:
-        """Whether it ended, and as if nothing had happened."""
+        """Return whether the disturbed run was completed and equals the undisturbed one."""
         return self.run["state"] == "completed" and not self.differences
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """The run with so few steps, and with checkpoints and validations as close together as they fit in."""
+    """Return the run with `steps` steps, and with checkpoints and validations spread over them."""
     every = max(1, steps // CHECKPOINTS)
     changes = {"steps": steps, "checkpoint_every": every, "validate_every": every}
     return RunConfig.model_validate({**config.model_dump(mode="json"), **changes})
 
 
 def leave_alone(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
-    """The run on this machine, with nobody to disturb it.
+    """Train the run on this machine without faults, and return its files.
 
     Raises:
-        LvjobsError: it did not get through by itself; the text says how it stands.
+        LvjobsError: it was not completed; the text gives its state.
     """
     study = _study(root, "local")
     _enter(study, config, resources)
@@ -86,7 +86,11 @@ def disturb(
     until: float,
     say: Callable[[str], None],
 ) -> tuple[RunLayout, Mapping[str, Any], Mapping[str, int]]:
-    """The run with misfortunes, until `until` (monotonic) or its end; its files, its row, and what met it how often."""
+    """Train the run with faults, until its end; none is injected after `until` (monotonic seconds).
+
+    Returns:
+        Its files, its row, and the number of faults by kind.
+    """
     study = _study(root, profile)
     fate = _Fate(study.layout.run(NAME), config.checkpoint_every, misfortunes, random.Random(seed), until, say)
     _enter(study, config, resources)
@@ -95,12 +99,12 @@ def disturb(
 
 
 def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> RehearsalReport:
-    """Compare what came of the two."""
+    """Compare the two runs."""
     return RehearsalReport(met, row, differences(alone, disturbed), alone, disturbed)
 
 
 class _Fate:
-    """Strikes when an execution has taken some steps, drawn anew each time: so every one gets to train."""
+    """The injector of faults: each comes after some steps of an execution, so that every execution trains."""
 
     def __init__(
         self,
@@ -120,13 +124,13 @@ class _Fate:
         self._draw()
 
     def _draw(self) -> None:
-        """What comes next, and after how many steps: each kind once before any comes again."""
+        """Draw the next fault, and after how many steps it comes: each kind once before any is repeated."""
         if not self._bag:
             self._bag = self._chance.sample(sorted(self._misfortunes), len(self._misfortunes))
         self._after = self._chance.randint(1, self._interval + self._interval // 2)
 
     def strike(self) -> None:
-        """Let the next one meet the run, if it is time."""
+        """Inject the next fault if it is due."""
         claim = self._newest()
         if claim is None or claim.generation <= self._struck or time.monotonic() > self._until:
             return
@@ -136,7 +140,7 @@ class _Fate:
         if taken < self._after or any(entry.kind in ("leave", "done", "error") for entry in entries):
             return
         what = self._bag.pop()
-        with suppress(LabError, UsageError):  # the job ended just then
+        with suppress(LabError, UsageError):  # the job ended in the meantime
             self._misfortunes[what](claim)
             self.met[what] += 1
             self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")
@@ -149,7 +153,7 @@ class _Fate:
 
 
 def _study(root: Path, profile: str) -> StudyContext:
-    """A study of its own: with no driver, all the FLOPs it may want, and no patience."""
+    """Return a study of its own: without a driver, with an unlimited budget, short waits and unlimited retries."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
     retries = dict.fromkeys(("killed_retries", "launch_failed_retries", "hung_retries", "lost_retries"), _ENOUGH)
@@ -173,7 +177,7 @@ def _enter(study: StudyContext, config: RunConfig, resources: Resources) -> None
 
 
 def _follow(study: StudyContext, between: Callable[[], None]) -> Mapping[str, Any]:
-    """Pass after pass until the run is over; its row."""
+    """Make passes until the run is over, and return its row."""
     while True:
         with open_session(study, wait=60) as session:
             (row,) = session.make_pass()["runs"]

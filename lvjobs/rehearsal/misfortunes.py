@@ -1,4 +1,4 @@
-"""What a rehearsal does to a run's job, on this machine and on a private Slurm cluster."""
+"""The faults that a rehearsal injects into a run's job, on this machine and on a private Slurm cluster."""
 
 import os
 import signal
@@ -13,26 +13,26 @@ from lvjobs.records.claim import Claim
 from lvjobs.study.layout import StudyLayout
 
 Misfortune: TypeAlias = Callable[[Claim], None]
-"""Meets the execution that made the claim, which trains at this moment."""
+"""A fault of the execution that made the claim, and that is training now."""
 
 
 class Venue(Protocol):
-    """Where a rehearsal takes place."""
+    """The kind of cluster on which a rehearsal runs."""
 
     @property
     def misfortunes(self) -> Mapping[str, Misfortune]:
-        """What can happen there, by what it is called in the report."""
+        """Return its faults, by their names in the report."""
 
 
 @dataclass(frozen=True)
 class LocalStage:
-    """The embedded local cluster, whose jobs are processes of this machine."""
+    """The local cluster, whose jobs are processes of this machine."""
 
     layout: StudyLayout
 
     @property
     def misfortunes(self) -> Mapping[str, Misfortune]:
-        """Signals, as the scheduler would send them, and the end of a machine."""
+        """Return signals, as a scheduler would send them, and the loss of the machine."""
         return {
             "asked to leave (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
             "time limit near (SIGUSR2)": lambda claim: _signal(claim.pid, signal.SIGUSR2),
@@ -41,7 +41,7 @@ class LocalStage:
         }
 
     def _lose_machine(self, claim: Claim) -> None:
-        """Whoever looks after the job goes first, so that nobody is left to say how it ended."""
+        """Kill the job's wrapper before the worker, so that no process is left to record how the job ended."""
         for job in jobs_in(self.layout.local_jobs):
             run = job.member(0).run
             worker, wrapper = run.process("worker"), run.process("wrapper")
@@ -58,7 +58,7 @@ class LabStage:
 
     @property
     def misfortunes(self) -> Mapping[str, Misfortune]:
-        """What real Slurm does to jobs, and what befalls it."""
+        """Return what Slurm does to jobs, and faults of Slurm itself."""
         return {
             "preempted": self._preempt,
             "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
@@ -81,5 +81,5 @@ class LabStage:
 
 
 def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # it ended just then
+    with suppress(ProcessLookupError):  # it ended in the meantime
         os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""Whether two runs are one and the same, bit for bit; and where they part. Pure but for reading the two directories."""
+"""The comparison of two runs, bit for bit, and their differences. Pure, except that it reads the directories."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from lvjobs.records.curves import Curves, curves
 from lvjobs.study.layout import RunLayout
 
 IGNORED = frozenset({"seconds"})
-"""Metrics that tell of the machine, and not of the training."""
+"""The metrics that depend on the machine, and not on the training."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first step at which a metric of the two is not the same; None of what one of them lacks.
+    """The first step at which a metric of the two differs; a value is None if that run has none.
 
     `step` is None for a file of the final weights.
     """
@@ -25,14 +25,14 @@ class Difference:
     disturbed: float | str | None
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the difference in words."""
         if self.step is None:
             return f"{self.what} differs"
         return f"{self.what} at step {self.step}: {_shown(self.alone)} undisturbed, {_shown(self.disturbed)} disturbed"
 
 
 def differences(alone: RunLayout, disturbed: RunLayout) -> list[Difference]:
-    """Where the two part: each metric's first step, earliest first; then files of the final weights. Empty: nowhere."""
+    """Return each metric's first difference, earliest step first, then the differing files of the final weights."""
     found = _of_curves(_curves(alone), _curves(disturbed))
     ours, theirs = _files(alone), _files(disturbed)
     for name in sorted(ours.keys() | theirs.keys()):
@@ -54,7 +54,7 @@ def _of_curves(ours: Curves, theirs: Curves) -> list[Difference]:
 
 
 def _differ(one: float | None, other: float | None) -> bool:
-    return repr(one) != repr(other)  # a NaN is the same as a NaN here
+    return repr(one) != repr(other)  # a NaN equals a NaN here
 
 
 def _curves(run: RunLayout) -> Curves:
@@ -62,12 +62,12 @@ def _curves(run: RunLayout) -> Curves:
 
 
 def _files(run: RunLayout) -> Mapping[str, str]:
-    """The final weights' files, by their SHA-256; each as if its study lay nowhere in particular."""
+    """Return the final weights' files with their SHA-256, computed without the path of their study."""
     study = str(run.root.parent.parent.absolute()).encode()
     return {
         str(path.relative_to(run.final)): hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
         for path in run.final.rglob("*")
-        if path.is_file() and path.name != MANIFEST  # which names its generation
+        if path.is_file() and path.name != MANIFEST  # the manifest names its generation
     }
 
 

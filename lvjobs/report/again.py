@@ -1,4 +1,4 @@
-"""The words after `lvjobs evaluate` by which a model is evaluated as another was, so that both compare. Pure."""
+"""The arguments of `lvjobs evaluate` that evaluate a model as another was, so that both compare. Pure."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ _SERIES = ("data", "history_steps", "horizon_steps")
 
 
 def subject_again(each: Evaluated, train: TrainingConfig | None) -> list[str]:
-    """Return words that name the model of an evaluation, and its series: `one --series 20`.
+    """Return arguments that name the model of an evaluation, and its series: `one --series 20`.
 
     Args:
         each: The evaluation.
-        train: [train] of study.toml, where the command finds what it is not told; None: not known.
+        train: [train] of study.toml, from which the command takes its defaults; None if it is not known.
     """
     if each.trained is not None:
         return [each.trained.name, *_series(each)]
@@ -23,12 +23,15 @@ def subject_again(each: Evaluated, train: TrainingConfig | None) -> list[str]:
 
 
 def base_of(each: Evaluated, train: TrainingConfig | None) -> list[str]:
-    """Return words that follow `--zero-shot` to evaluate its base model on the same series, decoded in the same way."""
+    """Return arguments after `--zero-shot` that evaluate the base model on the same series, decoded in the same way."""
     return [each.config.prompt, *_settings(each, train), *_series(each), *_sampling(each)]
 
 
 def sampled_like(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluated | None:
-    """Return the same model's evaluation on the same series with several samples: only that has bands to draw."""
+    """Return the same model's evaluation on the same series with several samples, which alone has bands; else None.
+
+    None too if `chosen` has several samples itself.
+    """
     if chosen.config.samples > 1:
         return None
     own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.config.systems)
@@ -58,12 +61,12 @@ def _seed(each: Evaluated) -> Sequence[str]:
 
 
 def _settings(each: Evaluated, train: TrainingConfig | None) -> list[str]:
-    """Return the settings that decide how series are read and written, where they differ from study.toml."""
+    """Return the settings that decide how series are read and written, if they differ from study.toml."""
     own, words = each.config.training, []
     for key in (*OF_THE_BASE, *_SERIES):
         value = getattr(own, key)
         if key == "data" and train is not None and own.data_sha256 == train.data_sha256 != "":
-            continue  # the same file, wherever it was when the other evaluation was made
+            continue  # the same file, though at another path when the other evaluation was made
         if train is None or value != getattr(train, key):
             words += ["--set", f"{key}={value}"]
     return words

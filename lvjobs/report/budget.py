@@ -1,4 +1,4 @@
-"""The budget as a table for a terminal; plain text in a pipe."""
+"""The budget as a table for a terminal, or as plain text in a pipe."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from lvjobs.report.tables import new_console
 
 _INFERENCE = ("validation", "generation")
 _MOST_RUNS = 10
-"""How many runs are listed: those that spent most."""
+"""The number of runs that are listed: those that spent most."""
 
 
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
-    """Limit, spent, reserved and free; the parts of what was spent; the same by the other conventions."""
+    """Print limit, spent, reserved and free FLOPs; the parts of what was spent; and the same by other conventions."""
     console = console or new_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("FLOPs")
@@ -56,7 +56,7 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
 
 
 def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """What of the stages to come would fit into what is free now, each by itself, a line each."""
+    """Print one line for each later stage: how much of it would fit into what is free now, each stage by itself."""
     console = console or new_console()
     for room in rooms:
         runs = "" if room["runs"] == 1 else f"{room['runs']} runs of "

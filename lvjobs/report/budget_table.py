@@ -13,19 +13,19 @@ _KINDS = ("useful", "replayed", "validation", "generation")
 
 
 def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], style: Style = "github") -> str:
-    """`budget_rows` as Markdown (`github`), or as LaTeX, which needs the package booktabs (`latex_booktabs`)."""
+    """Return `budget_rows` as Markdown (`github`), or as LaTeX, which needs the package booktabs (`latex_booktabs`)."""
     headers, rows = budget_rows(budget, runs)
     return tabulate(
         rows,
         headers,
         tablefmt=style,
-        disable_numparse=True,  # 3.386e16 is what to print, not a number to print anew
+        disable_numparse=True,  # keeps 3.386e16 as it is written
         colalign=["left", *["right"] * (len(headers) - 1)],
     )
 
 
 def budget_rows(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Runs, executed steps and FLOPs of each stage by kind, with their share of the limit; the last row is their sum.
+    """Return each stage's runs, steps and FLOPs by kind, with their share of the limit; the last row is the sum.
 
     Args:
         budget: A summary's `budget`: exact integers, summed here before they are rounded to four digits.
@@ -41,7 +41,7 @@ def budget_rows(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
         steps = sum(run["executed_steps"] for run in of_stage)
         rows.append([len(of_stage), steps, *(by_kind[kind] for kind in _KINDS), counted])
     sums = [sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3)
-    # What does not count is shown, and the total says that it is without.
+    # Kinds that do not count are shown, and the total's header says that they are left out.
     total = "total" if budget["counts_inference"] else "useful + replayed"
     headers = ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"]
     named = zip([*budget["by_stage"], "total"], [*rows, sums], strict=True)

@@ -1,4 +1,4 @@
-"""What the doctor found, for a terminal: level, subject, what was seen; below it what follows, and the remedy."""
+"""The doctor's findings for a terminal: level, subject and fact; below it the consequence, and the remedy."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _ORDER = tuple(_COLOURS)
 
 
 def print_findings(findings: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """What is fine, then notes, then errors, which so stand next to the prompt; a subject is named once among each."""
+    """Print what is fine, then notes, then errors, next to the prompt; a subject is named once within each level."""
     console = console or new_console()
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column("level", no_wrap=True)
@@ -44,7 +44,7 @@ def _words(finding: Mapping[str, Any]) -> Text:
 
 
 def summary(findings: Sequence[Mapping[str, Any]]) -> str:
-    """The last line: how much is to be mended."""
+    """Return the last line: the numbers of errors and notes."""
     counts = Counter(finding["level"] for finding in findings)
     notes = f"; {counts['note']} note{'' if counts['note'] == 1 else 's'}" if counts["note"] else ""
     if not counts["error"]:

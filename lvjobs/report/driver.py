@@ -1,4 +1,4 @@
-"""Who makes passes over a study, in words."""
+"""The driver's state in words: what keeps the study going."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,10 @@ from lvjobs import remedies
 
 
 def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
-    """Return what `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
+    """Return the lines that `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
 
-    `jobs` has a line for each of the driver's jobs. `where`: see `StudyContext.where`.
+    `jobs` has a line for each of the driver's jobs. `now` is in seconds since the epoch. `where`: see
+    `StudyContext.where`.
     """
     lines = [f"driver: {job}" for job in jobs]
     if shown["jobs"] is None:

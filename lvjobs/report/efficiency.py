@@ -1,4 +1,4 @@
-"""How well the machines were used, as a table for a terminal; plain text in a pipe."""
+"""The use of the GPUs and nodes, as a table for a terminal, or as plain text in a pipe."""
 
 import textwrap
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _FIGURES = ("hours", "GPU-hours", "used", "goodput", "ETTR", "attempts")
 
 
 def print_efficiency(efficiency: Mapping[str, Any], console: Console | None = None) -> None:
-    """GPU-hours, goodput and ETTR of each stage and of the study, and advice on checkpoints, one line a stage."""
+    """Print GPU-hours, goodput and ETTR of each stage and of the study, and advice on checkpoints, a line per stage."""
     console = console or new_console()
     if not efficiency["attempts"]:
         console.print("No machine has been used yet.")

@@ -1,4 +1,4 @@
-"""What runs will cost, as tables for a terminal, and in words whether the budget has room for it."""
+"""The cost of planned runs, as tables for a terminal, and in words whether the budget has room for it."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ _TEN = 10
 
 
 def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, *, where: Sequence[str] = ()) -> None:
-    """Print FLOPs of training alone, then of all, by each convention; time and room on disk; and whether it fits.
+    """Print FLOPs of training alone, then of all, by each convention; time and disk space; and whether it fits.
 
     `where`: see `StudyContext.where`.
     """
@@ -36,20 +36,20 @@ def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, 
     _print_times(console, estimate)
     more = remedies.BUDGET_SET(*where)
     for line in verdict_lines(estimate, where):
-        console.print(Text(line), soft_wrap=more in line)  # a command is not broken, so that it can be pasted
+        console.print(Text(line), soft_wrap=more in line)  # a command stays on one line, so that it can be pasted
     for plan in estimate["plans"]:
         _print_plan(console, plan, estimate)
 
 
 def estimate_lines(estimate: Mapping[str, Any], width: int = 100) -> list[str]:
-    """The same as plain text, for a script's comments."""
+    """Return the lines of `print_estimate` as plain text, for a script's comments."""
     stream = io.StringIO()
     print_estimate(estimate, Console(file=stream, width=width, highlight=False, color_system=None))
     return [line.rstrip() for line in stream.getvalue().strip("\n").split("\n")]
 
 
 def proposal_lines(fit: Mapping[str, Any]) -> Iterator[str]:
-    """What was asked for, and what would fit, with their sums; `fit` as JSON has it."""
+    """Yield lines of what was requested, and what would fit, with their sums; `fit` is the JSON of a proposal."""
     yield f"asked:    {_grouped(fit['asked']['runs'])}: {short(fit['asked']['flops'])} FLOPs"
     left = fit["free"] - fit["proposed"]["flops"]
     yield (
@@ -113,7 +113,7 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
 
 
 def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
-    """Where the times come from."""
+    """Yield a line for each source of the times."""
     by_source: dict[tuple[str | None, str | None], list[str]] = {}
     for row in estimate["stages"]:
         by_source.setdefault((row["time_source"], row["time_from"]), []).append(row["name"])
@@ -128,7 +128,7 @@ def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
-    """Yield whether it fits, and if not, why not, a sentence each. `where`: see `StudyContext.where`."""
+    """Yield whether it fits, and if not, why not, one sentence each. `where`: see `StudyContext.where`."""
     spent, reserved, limit, free = (estimate[key] for key in ("spent", "reserved", "limit", "free"))
     runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
     yield ""
@@ -163,7 +163,7 @@ def _point(values: Mapping[str, Any]) -> str:
 
 
 def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
-    """Return why none of it may start, in a line; empty where all of it fits. `where`: see `StudyContext.where`."""
+    """Return in one line why none of it may start; empty if all of it fits. `where`: see `StudyContext.where`."""
     if estimate["fits"]:
         return ""
     under = f"under the {estimate['convention']} convention"
@@ -181,7 +181,7 @@ def _in_words(plan: Mapping[str, Any]) -> str:
 
 
 def _changes(plan: Mapping[str, Any]) -> list[str]:
-    """What a plan changes about what was asked for."""
+    """Return the changes that a plan makes to what was requested."""
     changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
     return changes + [
         f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
@@ -238,7 +238,7 @@ def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str
 
 
 def _rows(estimate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The stages, and their total where there are several."""
+    """Return the stages, and their total if there are several."""
     stages = list(estimate["stages"])
     return stages if len(stages) == 1 else [*stages, {"name": "total", **estimate["total"]}]
 
@@ -252,7 +252,7 @@ def _table(first: str, *numbers: str) -> Table:
 
 
 def short(flops: int) -> str:
-    """At most four digits, as people write them: 1e17."""
+    """Return FLOPs in at most four digits, without trailing zeros: 1e17."""
     mantissa, _, exponent = four_digits(flops).partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}" if exponent else "0"
 
@@ -274,7 +274,7 @@ def _span(seconds: int | None, sign: str = "") -> str:
 
 
 def _size(count: int) -> str:
-    """Decimal units, two digits at least."""
+    """Return bytes in decimal units, with at least two digits."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:  # noqa: PLR2004 - decimal units
         value, units = value / 1000, units[1:]

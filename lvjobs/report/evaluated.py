@@ -1,4 +1,4 @@
-"""Finished evaluations with what they were of: the run behind each, its configuration, and what may be compared."""
+"""Finished evaluations: the run behind each, its configuration, and which of them compare."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.tasks.registry import task_of
 
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
-"""What of a training's settings decides how its base model reads and writes series."""
+"""The training settings that decide how the base model reads and writes series."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Evaluated:
 
     Attributes:
         files: Its run directory.
-        run: What was declared.
+        run: The declared configuration.
         trained: The run that was evaluated; None for a base model, or an adapter from elsewhere.
-        steps: How many steps that run had when it was completed.
-        scores: What it found (docs/evaluate.md).
+        steps: The number of steps of that run when it was completed.
+        scores: Its result (docs/evaluate.md).
     """
 
     files: RunLayout
@@ -39,43 +39,43 @@ class Evaluated:
 
     @property
     def config(self) -> EvaluationConfig:
-        """How the forecasts were made."""
+        """Return how the forecasts were made."""
         return read_params(EvaluationConfig, self.run.params)
 
     @property
     def subject(self) -> str:
-        """What was evaluated, in a word or two."""
+        """Return the name of what was evaluated: the run, the adapter, or `zero-shot` with the prompt."""
         if self.trained is not None:
             return self.trained.name
         return Path(self.config.adapter).name if self.config.adapter else f"zero-shot {self.config.prompt}"
 
     @property
     def is_zero_shot(self) -> bool:
-        """Whether it was the base model as it is."""
+        """Return whether the base model was evaluated without an adapter."""
         return not self.config.adapter
 
     def is_base_of(self, other: "Evaluated") -> bool:
-        """Whether it is the model of `other` as it was before it learned, reading and writing the same text."""
+        """Return whether this is the base model of `other`, with the same settings for reading and writing series."""
         own, its = self.config.training, other.config.training
         return self.is_zero_shot and all(getattr(own, key) == getattr(its, key) for key in OF_THE_BASE)
 
     @property
     def comparable(self) -> str:
-        """Equal for evaluations that may stand in one table: the same series, forecast and decoded in the same way."""
+        """Return a key that is equal for evaluations of the same series, forecast and decoded in the same way."""
         config, scores = self.config, self.scores
         same = [scores[key] for key in ("data_sha256", "split", "systems", "history", "horizon", "prompt", "samples")]
         return json.dumps([*same, config.temperature, config.top_p if config.temperature else 1.0])
 
     @property
     def identity(self) -> str:
-        """Equal for two evaluations of one model that forecast the same: they may differ in batches alone."""
+        """Return a key that is equal for evaluations of one model with equal forecasts; only batches may differ."""
         config = self.config
         seed = self.run.seed if config.temperature else None
         return json.dumps([config.training.model_dump(mode="json"), config.adapter, seed])
 
     @property
     def circumstances(self) -> str:
-        """What `comparable` compares, in words."""
+        """Return in words what `comparable` compares."""
         config, scores = self.config, self.scores
         drawn = {"asked": "asked for by hand"}.get(scores["split"], f"held out by {scores['split']}")
         how = f"medians of {config.samples} samples at temperature {config.temperature:g}"
@@ -86,7 +86,7 @@ class Evaluated:
 
 
 def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]:
-    """The study's evaluations that are done, in the order in which they were declared."""
+    """Return the study's finished evaluations, in the order in which they were declared."""
     every = list(runs)
     trainings = [run for run in every if task_of(run.config).can_be_evaluated]
     by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in trainings}
@@ -102,7 +102,7 @@ def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]
 
 
 def _steps_of(files: RunLayout, run: RunRecord) -> int:
-    """Fewer than it was declared with, where it was stopped early."""
+    """Return the run's steps; fewer than declared if it was stopped early."""
     try:
         return parse_done(files.done.read_text(encoding="utf-8")).step
     except (OSError, ValueError):
@@ -110,9 +110,9 @@ def _steps_of(files: RunLayout, run: RunRecord) -> int:
 
 
 def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
-    """Those that may be compared together, the largest group first.
+    """Return groups of evaluations that compare, the largest first.
 
-    Series that were asked for by hand are left out, and what was evaluated twice in the same way is there once.
+    Series that were chosen by hand are left out. Of several equal evaluations of one model, the first is kept.
     """
     found: dict[str, dict[str, Evaluated]] = {}
     for each in evaluations:
@@ -122,7 +122,7 @@ def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
 
 
 def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Those that may be compared and were made of the most series, runs among them; empty where there are none."""
+    """Return the group with the most series, if possible one with an evaluated run; empty if there is none."""
     candidates = sorted(groups(evaluations), key=lambda group: -len(group[0].scores["systems"]))
     if not candidates:
         return []

@@ -15,7 +15,7 @@ SCORES = "result/scores.json"
 
 
 def read_scores(files: RunLayout) -> dict[str, Any] | None:
-    """What an evaluation found; None where it is not done."""
+    """Return the result of an evaluation; None if it is not done."""
     try:
         found: dict[str, Any] = json.loads((files.final / SCORES).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def read_scores(files: RunLayout) -> dict[str, Any] | None:
 
 
 def print_evaluations(runs: Sequence[RunLayout], console: Console | None = None) -> None:
-    """One table for all that forecast the same series with the same prompt; those that are not done are left out."""
+    """Print one table for all that forecast the same series with the same prompt; unfinished ones are left out."""
     console = console or new_console()
     groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for files in runs:

@@ -11,9 +11,9 @@ FORMATS = ("csv", "jsonl")
 
 
 def as_text(rows: Sequence[Mapping[str, Any]], form: str, *, table: str = "") -> str:
-    """The rows as `csv` or `jsonl`. `table`, where it is given, is named in each JSON line.
+    """Return the rows as `csv` or `jsonl`. If `table` is given, each JSON line has it.
 
-    Numbers that are none (a loss that diverged) are null in JSON, which has no word for them; CSV has `nan` or `inf`.
+    Losses that are nan or infinite are null in JSON, which has no such numbers; CSV has `nan` or `inf`.
     """
     return _csv(rows) if form == "csv" else _lines(rows, table)
 
@@ -30,7 +30,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """What is a table itself goes into one cell as JSON; nothing is an empty cell."""
+    """Return a cell's value: nested values as JSON, booleans in lower case; None becomes an empty cell."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return "true" if value is True else "false" if value is False else value

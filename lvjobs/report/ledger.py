@@ -1,4 +1,4 @@
-"""`lvjobs ledger check` and `rebuild`, in lines. Pure."""
+"""The results of `lvjobs ledger check` and `rebuild`, in lines. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from lvjobs.report.numbers import counted
 
 
 def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
-    """What was looked at, then what was found, the errors first."""
+    """Yield what was checked, then what was found, errors first."""
     facts = checked["facts"]
     schema = checked["revision"] or "none"
     counts = ", ".join(counted(facts[key], key) for key in ("runs", "attempts", "charges") if key in facts)

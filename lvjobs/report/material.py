@@ -1,4 +1,4 @@
-"""What a study has to draw from."""
+"""The data from which a study's figures are drawn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from lvjobs.study.training import TrainingConfig
 
 Arrays = Mapping[str, NDArray[Any]]
 _MODELS = 4
-"""How many models are drawn beside the baselines, the best of each stage first: more lines tell less."""
+"""The number of models that are drawn beside the baselines, the best of each stage first: more lines are unreadable."""
 NOTHING_EVALUATED = f"nothing was evaluated yet; type: {remedies.EVALUATE(runs='RUN')}"
 
 
 class Forecasted(Protocol):
-    """An evaluation's forecasts and what came; `lvjobs.forecasting.results.Result` is one."""
+    """An evaluation's forecasts and the truth; `lvjobs.forecasting.results.Result` is one."""
 
     @property
     def systems(self) -> tuple[int, ...]: ...  # noqa: D102 - documented there, like the others
@@ -37,14 +37,15 @@ class Forecasted(Protocol):
 
 @dataclass(frozen=True)
 class Material:
-    """What a study has to draw from.
+    """The data from which a study's figures are drawn.
 
     Attributes:
         data: (time, trajectories (systems, steps, variables), history steps), or in words why there are none.
         losses: The runs' losses, stage by stage.
-        evaluations: Those that are done.
-        load: The forecasts of one.
-        baselines: The baselines' forecasts of its series, each (systems, horizon, variables).
+        evaluations: The finished ones.
+        load: A function that returns the forecasts of one.
+        baselines: A function that returns the baselines' forecasts of its series, each (systems, horizon, variables).
+        train: [train] of study.toml, if it is known.
     """
 
     data: tuple[NDArray[Any], NDArray[Any], int] | str
@@ -65,13 +66,13 @@ class Point:
 
 
 def compared(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Of the largest group: the best run of each stage, the best of all first, and the base model."""
+    """Return the best run of each stage of the largest group, the best of all first, and the base model last."""
     best: dict[str, Evaluated] = {}
     ordered = sorted(largest_group(evaluations), key=lambda each: float(each.scores["scores"]["overall"]["mae"]))
     tuned = next((each for each in ordered if not each.is_zero_shot), None)
     for each in ordered:
         if each.is_zero_shot and tuned is not None and not each.is_base_of(tuned):
-            continue  # of another model
+            continue  # zero-shot with another base model
         stage = "" if each.is_zero_shot else each.trained.stage if each.trained else each.subject
         best.setdefault(stage, each)
     zero_shot = [best.pop("")] if "" in best else []
@@ -79,11 +80,11 @@ def compared(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
 
 
 def overall(each: Evaluated, metric: str) -> dict[str, float]:
-    """A figure of each baseline that could be made."""
+    """Return the metric of each baseline that could be made."""
     made = each.scores["baselines"].items()
     return {name: float(scores["overall"][metric]) for name, scores in made if "problem" not in scores}
 
 
 def point(scores: Mapping[str, Any], metric: str) -> Point:
-    """A figure of a model or baseline, with its interval."""
+    """Return the metric of a model or baseline, with its interval."""
     return Point(scores["overall"][metric], **scores["intervals"][metric])

@@ -1,10 +1,10 @@
-"""Numbers as the tables and figures of a report write them."""
+"""The formats of numbers in the tables and figures of a report."""
 
 from typing import Any
 
 
 def short(value: float) -> str:
-    """Three significant digits, zeros at the end too; `.0710` as the tables of the field have it."""
+    """Return three significant digits, trailing zeros included; `.0710` without a leading zero, as papers print it."""
     text = f"{value:#.3g}".rstrip(".")
     return text.removeprefix("0") if text.startswith("0.") else text
 
@@ -13,7 +13,7 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
 def duration(seconds: float) -> str:
-    """A time span: `45 s`, `12 min`, `5.3 h`, `2.1 d`."""
+    """Return a time span in words: `45 s`, `12 min`, `5.3 h`, `2.1 d`."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     if seconds < _HOUR:
@@ -22,12 +22,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, words: str) -> str:
-    """`1 run`, `2 runs`, `2,000 runs`."""
+    """Return a number with its noun, which is given in the plural: `1 run`, `2 runs`, `2,000 runs`."""
     return f"{number:,} {words.removesuffix('s') if number == 1 else words}"
 
 
 def flops(count: int) -> str:
-    """FLOPs in two digits: `1.2e+15`; `0` for none."""
+    """Return FLOPs in two digits: `1.2e+15`; `0` for none."""
     return f"{count:.1e}" if count else "0"
 
 
@@ -38,10 +38,10 @@ def four_digits(flops: int) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """Return a ratio as `12.3 %`; empty where there is none."""
+    """Return a ratio as `12.3 %`; empty if it is None."""
     return "" if ratio is None else f"{100 * ratio:.1f} %"
 
 
 def setting(value: Any) -> str:
-    """Return the value of a key of [train] as a table shows it; empty where there is none."""
+    """Return the value of a key of [train] as a table shows it; empty if it is None."""
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)

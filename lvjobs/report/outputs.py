@@ -1,4 +1,4 @@
-"""Directories that commands write results into: never over something else."""
+"""Directories into which commands write results, which are never written over something else."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from lvjobs.files import write_json
 
 
 def claim(directory: Path, marker: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Make `directory` ready for what `identity` says; what its marker file held, empty where it is new.
+    """Make `directory` ready for results of this `identity`, and return what its marker held (empty if it is new).
 
-    A directory that holds the same already may be written again.
+    A directory that holds the same kind already may be written again.
 
     Raises:
         UsageError: it holds something else, or cannot be written.

@@ -1,4 +1,4 @@
-"""What waits in the queue, and what would start sooner, for a terminal."""
+"""Waiting jobs, and alternatives that would start sooner, for a terminal."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from lvjobs.report.tables import new_console, reason_lines, start_words
 def print_queue(
     waiting: Sequence[Mapping[str, Any]], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
 ) -> None:
-    """Why jobs wait, and a line for each alternative to the first of them."""
+    """Print why jobs wait, and a line for each alternative to the first of them."""
     console = console or new_console()
     if not waiting:
         console.print("No job of this study waits in the queue.")
@@ -26,7 +26,7 @@ def print_queue(
 
 
 def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
-    """What else could be asked for, when such a job would start, and what to type to have it so."""
+    """Return a table of alternative requests, when such a job would start, and what to type for it."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for header in ("what", "would start", "to have it so, type"):
         table.add_column(header, overflow="fold")
@@ -37,5 +37,5 @@ def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _when(start: float) -> str:
-    """At what time; "now" where that is no further off than an estimate is exact."""
+    """Return the start time; "now" if it is less than a minute away, because estimates are not more exact."""
     return "now" if start <= time.time() + 60 else start_words(start)

@@ -1,4 +1,4 @@
-"""A site's promises in words, from what its scheduler was asked."""
+"""The properties of a site in words, as its scheduler reports them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from lvjobs import remedies
 
 
 def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
-    """Yield what requeue, preemption and accounting mean here, a line each.
+    """Yield what requeue, preemption and accounting mean at this site, one line each.
 
     `site` has the fields of `cluster.Site`. `where`: see `StudyContext.where`.
     """

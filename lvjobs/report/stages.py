@@ -1,4 +1,4 @@
-"""Stages for a terminal: how they stand, what they are made of, and who won."""
+"""Stages for a terminal: their state, what they consist of, and their winners."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from lvjobs.study.stages import Stage, taken
 
 
 def print_stages(rows: Sequence[Mapping[str, Any]]) -> None:
-    """How the stages that were asked for stand, a line each."""
+    """Print a line for each stage that was requested."""
     console = new_console()
     for row in rows:
         if row["state"] != "declared":
@@ -22,7 +22,7 @@ def print_stages(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def stage_line(row: Mapping[str, Any]) -> str:
-    """`stage1: running, 5 of 9 done`."""
+    """Return a stage's line: `stage1: running, 5 of 9 done`."""
     words = f"{row['name']}: {row['state']}"
     if row["runs"] and row["state"] != "completed":
         words += f", {row['done']} of {row['runs']} done"
@@ -34,7 +34,7 @@ def stage_line(row: Mapping[str, Any]) -> str:
 
 
 def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each stage is made of, and what it waits for."""
+    """Return a line for each stage: what it consists of, and what it waits for."""
     runs = {row["name"]: row["runs"] for row in rows}
     return [f"{stage.name}: {_made_of(stage, every, runs.get(stage.name, 0))}" for stage in chosen]
 

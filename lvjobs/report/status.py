@@ -1,4 +1,4 @@
-"""`lvjobs status` for a terminal: stage by stage, folded so that it fits the screen; plain text in a pipe."""
+"""The text of `lvjobs status` for a terminal: stage by stage, folded to fit the screen; plain text in a pipe."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,24 +31,24 @@ _BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _LOSSES = ("loss", "validation_loss", "untrained_loss")
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
-"""Runs in these states are shown first where there is no room for all."""
+"""The order in which runs are shown, by state, if not all fit."""
 _NAME = "run"
 _NAME_LEAST = 24
-"""A name is not shortened to fewer characters, however narrow the terminal is."""
+"""The least number of characters to which a name is shortened, however narrow the terminal is."""
 _WORTH_MORE = 4
-"""Columns up to this rank are worth more than the middle of a long name."""
+"""The rank up to which columns are worth more than the middle of a long name."""
 _TENTH = 0.1
 _LEAST = 1
-"""Runs of an open stage that are shown however many stages there are."""
+"""The least number of runs shown of an open stage, however many stages there are."""
 _REASONS = 3
-"""Of a stage that is folded, so many lines say why its runs are not well."""
+"""The number of lines of a folded stage that explain why runs wait or are held."""
 _TOLD = 3
-"""Of what a pass did, so many lines are shown."""
+"""The number of lines shown of what a pass did."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stage with the runs that it declared, as far as they are `shown`; the others are counted."""
+    """A stage with its `shown` runs; its `hidden` runs are counted by state."""
 
     stage: Row
     shown: Sequence[Row]
@@ -63,7 +63,7 @@ def print_status(
     begin: str = _BEGIN,
     where: Sequence[str] = (),
 ) -> None:
-    """How a study stands, by a pass's summary. `whole`: every run; else as many as the terminal has lines for.
+    """Print a study's state from a pass's summary. `whole`: every run; else as many as fit the terminal.
 
     `begin` and `where`: see `StudyContext.begin` and `StudyContext.where`.
     """
@@ -79,7 +79,7 @@ def print_status(
 def render_status(
     summary: Mapping[str, Any], console: Console, lines: int | None, begin: str = _BEGIN, where: Sequence[str] = ()
 ) -> list[RenderableType]:
-    """The parts of it, from top to bottom, in about so many lines (None: however many it takes)."""
+    """Return the parts of the status, from top to bottom, in about `lines` lines (None: no limit)."""
     if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
         return [Text(f"No runs yet. Type: {begin}")]
     head, told = _head_line(summary), _pass_lines(summary, None if lines is None else _TOLD)
@@ -96,7 +96,7 @@ def render_status(
 
 
 def _head_line(summary: Mapping[str, Any]) -> Text:
-    """The study's name, and how many runs stand how."""
+    """Return the study's name, and the number of runs in each state."""
     counted = Counter(run["state"] for run in summary["runs"])
     total = counted.total()
     text = Text(f"{PurePath(summary['study']).name}: {total} run{'s' if total != 1 else ''}", style="bold")
@@ -110,10 +110,10 @@ def _head_line(summary: Mapping[str, Any]) -> Text:
 
 
 def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[Block]:
-    """The stages that were asked for, with their runs; in about so many lines (None: however many it takes).
+    """Return the stages that were requested, with their runs, in about `lines` lines (None: no limit).
 
-    Where there is no room for all, those are shown that somebody may have to do something about, then those that run;
-    of stages that are over, none.
+    If not all fit, runs that may need the user's attention are shown first, then running ones; finished stages show
+    none.
     """
     by_stage: dict[str, list[Row]] = {}
     for run in runs:
@@ -130,12 +130,12 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
 
 
 def _is_open(stage: Row, runs: Sequence[Row]) -> bool:
-    """Whether anything is still to come of it: runs that a decided stage has paused are over."""
+    """Return whether runs of the stage can still change: those that a decided stage has paused cannot."""
     return stage["state"] != "completed" and any(run["state"] not in ("completed", "cancelled") for run in runs)
 
 
 def _nameless(name: str) -> Row:
-    """A stage that study.toml does not declare: runs that were submitted one by one."""
+    """Return a stage that study.toml does not declare: its runs were submitted one by one."""
     return {"name": name, "state": "", "runs": 0, "done": 0, "winner": None, "by_hand": False, "reason": ""}
 
 
@@ -153,10 +153,10 @@ def _folded(stage: Row, runs: Sequence[Row], most: int) -> Block:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its header, and each run's cell; `right`: aligned so. Of no `rank` are those that are always there.
+    """A column: its header, and each run's cell; `right` aligns it. Columns of rank 0 are always shown.
 
-    `coloured` by the run's state are some. `fixed` is how wide it is in the tables of all stages; None where the name
-    has to be folded.
+    `coloured` cells have the colour of the run's state. `fixed` is the width in the tables of all stages; None if the
+    name has to be folded.
     """
 
     header: str
@@ -176,12 +176,12 @@ class _Column:
 
 
 def _width(cell: str) -> int:
-    """How many places it takes on a screen."""
+    """Return the number of screen columns that the text takes."""
     return len(cell) if cell.isascii() else cell_len(cell)
 
 
 def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
-    """As many columns as there is room for, those of the lowest rank first."""
+    """Return as many columns as fit, those of the lowest rank first."""
     runs = [run for block in blocks for run in block.shown]
     if not runs:
         return []
@@ -205,7 +205,7 @@ def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
 
 
 def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
-    """Names in so many characters at most. Their last four are kept: they will do wherever a RUN is asked for."""
+    """Return names of at most `most` characters. Their last four are kept, which suffice to name a RUN."""
     gap = ".." if plain else "…"
     cells = {
         name: cell if _width(cell) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
@@ -223,13 +223,13 @@ def _progress(run: Row, plain: bool) -> str:
 
 
 def _tries(run: Row, _plain: bool) -> str:
-    """How often it was begun, and why it last ended, unless it is as one would have it."""
+    """Return the number of attempts, and why the last one ended unless the state says it."""
     last = "" if run["cause"] in (None, run["state"]) else f" {run['cause']}"
     return f"{run['attempts']}{last}" if run["attempts"] else ""
 
 
 def _when(run: Row, _plain: bool) -> str:
-    """Time left for what runs; when Slurm expects to start what waits, or from when on it may be submitted again."""
+    """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
     if run.get("seconds_left") is not None:
         return f"{duration(run['seconds_left'])} left"
     if run.get("start_estimate"):
@@ -242,12 +242,12 @@ def _curve(run: Row, plain: bool) -> str:
 
 
 def _is_numeric(run: Row) -> bool:
-    """Whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
+    """Return whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
     return any(run.get(f"{name}_numeric") is not None for name in _LOSSES)
 
 
 def _loss(run: Row, name: str) -> str:
-    """Marked where it is a numeric head's."""
+    """Return a loss as text, marked `n` if it is a numeric head's."""
     value, mark = (run[f"{name}_numeric"], "n") if _is_numeric(run) else (run[name], "")
     return "" if value is None else f"{value:.3f}{mark}"
 
@@ -270,7 +270,7 @@ _CELLS: Sequence[tuple[str, Callable[[Row, bool], str], bool, int]] = (
 
 
 def _lines(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -> str:
-    """The table as text, for a pipe: ten times as fast as rich's, which would break no line either."""
+    """Return the table as text, for a pipe: ten times as fast as rich's table, and no line is broken in either."""
     names = [run["name"] for run in runs]
     headers = [[column.header] if is_first else [] for column in columns]
     padded = [
@@ -317,7 +317,7 @@ def _render_block(
 
 
 def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
-    """What was spent, in one line."""
+    """Return the FLOPs spent, reserved and free, in one line."""
     budget = summary.get("budget")
     if not budget:
         return []
@@ -331,13 +331,13 @@ def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
 
 
 def _node_lines(summary: Mapping[str, Any]) -> list[Text]:
-    """The nodes that the study avoids, in one line. Summaries of earlier releases have no such key."""
+    """Return the nodes that the study avoids, in one line. Summaries of earlier releases have no such key."""
     nodes = summary.get("avoided_nodes", ())
     return [Text(f"avoided nodes: {'; '.join(map(describe_avoided, nodes))}", style="yellow")] if nodes else []
 
 
 def _pass_lines(summary: Mapping[str, Any], most: int | None) -> list[Text]:
-    """What the last pass did, and when; so many lines of it."""
+    """Return what the last pass did, and when, in at most `most` lines and a count of the rest."""
     did = summary["did"]
     when = f"{duration(summary['age_seconds'])} ago" if "age_seconds" in summary else "just now"
     lines = [Text(f"last pass, {when}: {did[0] if did else 'nothing was to be done'}")]

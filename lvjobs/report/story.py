@@ -1,4 +1,4 @@
-"""One run for a terminal: its story as a timeline, and why it stands as it does."""
+"""One run for a terminal: its history as a timeline, and the explanation of its state."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from lvjobs.report.queue import alternatives_table
 from lvjobs.report.tables import COLOURS, is_plain, new_console, sparkline
 
 _SAID_LEAST = 16
-"""Columns that an explanation needs beside what it explains; with fewer it is printed below."""
+"""The columns that an explanation needs beside its subject; with fewer it is printed below."""
 _FIRST, _LAST = 4, 20
-"""Of a long story the first and the last moments are told, unless all are asked for."""
+"""The number of first and last moments of a long history that are shown, unless all are requested."""
 
 _MOMENTS = {"began": "green", "ended": "yellow", "completed": "bold green", "held": "bold red", "cancelled": "dim"}
 
 
 def print_story(told: Mapping[str, Any], *, whole: bool, console: Console | None = None) -> None:
-    """How a run stands, and a line for each moment of it; `told` is what `lvjobs status RUN --json` prints."""
+    """Print a run's state, and a line for each moment of it; `told` is the JSON of `lvjobs status RUN --json`."""
     console = console or new_console()
     run, moments = told["run"], told["story"]
     console.print(_head(run, console))
@@ -42,7 +42,7 @@ def print_story(told: Mapping[str, Any], *, whole: bool, console: Console | None
 
 
 def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None:
-    """Beside one another, with what is said in a column of its own; in a pipe on one line, however long it is."""
+    """Print two texts side by side, the second in a column of its own; in a pipe, on one line of any length."""
     if not console.is_terminal:
         console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), said), soft_wrap=True)
         return
@@ -58,7 +58,7 @@ def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None
 
 
 def _head(run: Mapping[str, Any], console: Console) -> Text:
-    """Its name, state, step and the course of its loss."""
+    """Return its name, state, step and the course of its loss."""
     text = Text(run["name"], style="bold")
     text.append(f"  {run['state']}", style=COLOURS[run["state"]])
     text.append(f", step {run['step']} of {run['steps']}", style="not bold")
@@ -73,7 +73,7 @@ def _head(run: Mapping[str, Any], console: Console) -> Text:
 
 
 def print_why(told: Mapping[str, Any], console: Console | None = None) -> None:
-    """One screen; `told` is what `lvjobs why --json` prints."""
+    """Print the explanation of a run, on one screen; `told` is the JSON of `lvjobs why --json`."""
     console = console or new_console()
     run = told["run"]
     headline = Text(f"{run['name']}: ", style="bold")

@@ -1,7 +1,7 @@
-"""The report's Tables 2 and 3 of this study: hyperparameter cells, and context lengths with zero-shot and final runs.
+"""The report's Tables 2 and 3: hyperparameter cells, and context lengths with zero-shot and final runs. Pure.
 
-Pure. One table never holds what was evaluated on other series, by another split, with another prompt, or decoded in
-another way; and each ends with the baselines of the very series above them.
+One table never mixes evaluations of other series, by another split, with another prompt, or decoded in another way.
+Each table ends with the baselines of the same series.
 """
 
 from collections import defaultdict
@@ -17,9 +17,9 @@ from lvjobs.report.numbers import short
 Style: TypeAlias = Literal["simple", "github", "latex_booktabs"]
 
 CELL = ("lora_rank", "learning_rate")
-"""What the cells of Table 2 differ in."""
+"""The settings in which the cells of Table 2 differ."""
 CONTEXT = ("context_length",)
-"""What the rows of Table 3 differ in."""
+"""The setting in which the rows of Table 3 differ."""
 _NAMES = {"lora_rank": "rank", "learning_rate": "learning rate", "context_length": "context"}
 _IGNORED = {"data", "data_sha256", "lora_alpha", "validation_limit"}
 _APART = (
@@ -31,7 +31,7 @@ _FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A table: `rows` as printed, `values` the same unrounded with intervals, for JSON; `notes` belong under it."""
+    """A table: `rows` as printed, `values` the same unrounded with intervals, for JSON; `notes` stand below it."""
 
     number: int
     title: str
@@ -42,9 +42,9 @@ class StudyTable:
     notes: tuple[str, ...] = ()
 
     def render(self, style: Style = "simple") -> str:
-        """With title and notes; LaTeX has them as comments, so that the table can be input as it is.
+        """Return the table as text with title and notes; in LaTeX these are comments, so that the table can be input.
 
-        On a terminal ("simple") the first figure alone has its interval: all of them would be too wide to read.
+        In the style "simple", for a terminal, only the first metric has its interval: all of them would be too wide.
         """
         aligned = ["left"] + ["right"] * (len(self.headers) - 1)
         rows = self.rows
@@ -58,7 +58,7 @@ class StudyTable:
         return "\n".join([*above, "", body, *(("", *self.notes) if self.notes else ())])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
+        """Return plain values, fit for JSON."""
         return {
             "title": self.title,
             "circumstances": self.circumstances,
@@ -68,7 +68,7 @@ class StudyTable:
 
 
 def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
-    """Tables 2 and 3 of each group of evaluations that may be compared; a table without rows is left out."""
+    """Return Tables 2 and 3 of each group of evaluations that compare; a table without rows is left out."""
     tables = []
     parts = groups(evaluations)
     for group in parts:
@@ -87,7 +87,10 @@ def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
 
 
 def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evaluated]]:
-    """Those that differ from another in `keys` alone (and in seed), family by family, ordered by these."""
+    """Return groups of runs that differ in `keys` alone (and in seed); runs without such a partner are left out.
+
+    Each group is sorted by its values of `keys`.
+    """
     found: dict[str, list[Evaluated]] = defaultdict(list)
     for each in runs:
         rest = {key: value for key, value in _settings(each).items() if key not in (*keys, "seed")}
@@ -97,13 +100,13 @@ def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evalua
 
 
 def cell_of(each: Evaluated, keys: Sequence[str]) -> tuple[Any, ...]:
-    """Its own values of `keys`."""
+    """Return the evaluation's values of `keys`."""
     settings = _settings(each)
     return tuple(settings[key] for key in keys)
 
 
 def _settings(each: Evaluated) -> dict[str, Any]:
-    """All that a run's figures may depend on: the task's own keys, its steps and its seed."""
+    """Return all settings that a run's metrics may depend on: the task's own keys, its steps and its seed."""
     settings = {key: value for key, value in each.config.training.model_dump().items() if key not in _IGNORED}
     settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
     if each.trained is not None:
@@ -121,7 +124,7 @@ def _table(
 ) -> StudyTable:
     runs = [*cells, *rest]
     first = (*runs, *zero_shot)[0]
-    # Of what was stopped early, the steps that it had.
+    # A run that was stopped early has the steps that it reached.
     settings = [{**_settings(each), "steps": each.steps} for each in runs]
     settings += [{"model": each.config.training.model} for each in zero_shot]
     varying = [key for key in settings[0] if len({repr(one[key]) for one in settings if key in one}) > 1]

@@ -1,4 +1,4 @@
-"""What the tables for a terminal have in common: its width, colours, and how times and curves are written."""
+"""The common parts of tables for a terminal: the width, colours, and the formats of times and curves."""
 
 import sys
 import time
@@ -24,23 +24,23 @@ COLOURS = {
     "held": "bold red",
     "cancelled": "dim",
 }
-"""By the state of a run or of a stage."""
+"""Colours by the state of a run or of a stage."""
 
 _HALF_A_DAY, _DAYS = 12 * 3600, 6 * 86400
 _NAMED = 3
-"""Runs that are named where the same is to be said of many."""
+"""The number of runs that are named if many share a line."""
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _PLAIN_LEVELS = "_.-~^"
 
 
 def new_console() -> Console:
-    """The terminal as wide as it is; a pipe as wide as a table may want, so that no name is folded for a program."""
+    """Return a console as wide as the terminal, or 200 columns in a pipe, so that no name is folded for a program."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
-    """The course of a curve in so many characters at most; `plain`: for terminals that know no blocks."""
+    """Return a curve as at most `width` characters; `plain`: for terminals without block characters."""
     shown = _thinned(values, width)
     if not shown:
         return ""
@@ -51,7 +51,7 @@ def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> st
 
 
 def _thinned(values: Sequence[float], width: int) -> list[float]:
-    """Means of stretches as equal as may be, so many at most."""
+    """Return the means of at most `width` parts, as equal as possible."""
     if len(values) <= width:
         return list(values)
     cuts = [round(at * len(values) / width) for at in range(width + 1)]
@@ -59,30 +59,30 @@ def _thinned(values: Sequence[float], width: int) -> list[float]:
 
 
 def bar(done: float, width: int, *, plain: bool = False) -> str:
-    """A share of one, as a bar; full only when all of it is done."""
+    """Return a share (0 to 1) as a bar; it is full only at 1."""
     full = int(done * width)
     return ("#" if plain else "█") * full + ("." if plain else "░") * (width - full)
 
 
 def is_plain(console: Console) -> bool:
-    """Whether the terminal, or what a pipe leads to, may know ASCII alone."""
+    """Return whether the console's encoding may be ASCII only."""
     return not console.encoding.lower().startswith("utf")
 
 
 def start_words(estimate: float) -> str:
-    """A time of one of the next days: `Tue 03 Feb 14:05`."""
+    """Return a time within a few days: `Tue 03 Feb 14:05`."""
     return time.strftime("%a %d %b %H:%M", time.localtime(estimate))
 
 
 def short_start(estimate: float) -> str:
-    """The same in a table: `14:05` of the next half day, `Tue 14:05` of the next days, else the day alone."""
+    """Return a time for a table: `14:05` within half a day, `Tue 14:05` within some days, else the date alone."""
     ahead = estimate - time.time()
     form = "%H:%M" if ahead < _HALF_A_DAY else "%a %H:%M" if ahead < _DAYS else "%d %b"
     return time.strftime(form, time.localtime(estimate))
 
 
 def describe_avoided(node: Mapping[str, Any]) -> str:
-    """Return a node that the study avoids in words: why, until when, and where it is used all the same."""
+    """Return a node that the study avoids in words: why, until when, and the partitions that must use it anyway."""
     words = f"{node['node']} until {short_start(node['until'])} ({node['reason']})"
     if node["used_in"]:
         words += f", used all the same in partition {', '.join(node['used_in'])}: no other node there can run the job"
@@ -90,7 +90,7 @@ def describe_avoided(node: Mapping[str, Any]) -> str:
 
 
 def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
-    """A line for each reason why runs are not well, or wait, with their names; so many lines at most."""
+    """Return a line for each reason why runs wait or are held, with their names; at most `most` lines."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
@@ -106,7 +106,7 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
 
 
 def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Evaluations each wait for another run: nobody wants to read which."""
+    """Join the reasons of evaluations that wait for other runs: the names of those runs do not matter."""
     awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
     if len(awaiting) > 1:
         runs = [run for key in awaiting for run in found.pop(key)]
@@ -114,7 +114,7 @@ def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> No
 
 
 def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Runs that the budget has no room for each want another number of FLOPs: the first's will do."""
+    """Join the reasons of runs for which the budget has no room: each needs other FLOPs, and the first's are shown."""
     short = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
     if len(short) > 1:
         runs = [run for key in short for run in found.pop(key)]
@@ -129,6 +129,6 @@ def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> 
 
 
 def together(names: Sequence[str]) -> str:
-    """At most three names, and how many more there are."""
+    """Return at most three names, and the number of the others."""
     shown = ", ".join(names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

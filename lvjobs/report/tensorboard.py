@@ -1,4 +1,4 @@
-"""TensorBoard's event files: a directory a run, a scalar a metric, at the steps and times at which they were taken."""
+"""TensorBoard's event files: a directory per run, a scalar per metric, at the measured steps and times."""
 
 import sys
 import warnings
@@ -11,13 +11,13 @@ from lvjobs.records.measurements import Measurement
 
 
 def write_events(directory: Path, found: Iterable[Measurement]) -> int:
-    """Write them into `directory`, which has none yet; how many numbers they are.
+    """Write the measurements into `directory`, which has none yet, and return how many numbers were written.
 
     Raises:
         UsageError: TensorBoard's own package is not installed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says what it thinks of its own imports
+        warnings.simplefilter("ignore")  # it warns about its own imports
         try:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary

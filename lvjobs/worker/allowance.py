@@ -1,7 +1,7 @@
-"""The budget's arm inside a job: a run executes no more than was reserved for it, whoever makes passes or not.
+"""The budget's limit inside a job: a run executes no more steps than were reserved for it.
 
-Slurm requeues a job by itself, again and again, and each time what was lost since the last checkpoint is executed anew.
-Nobody needs to be there for that, so nobody else can say when it is enough.
+Slurm may requeue a job many times, and each attempt repeats the steps since the last checkpoint. No reconcile pass need
+run in between, so the worker itself has to stop when the allowance is used up.
 """
 
 from lvjobs import remedies
@@ -12,10 +12,10 @@ from lvjobs.study.layout import RunLayout
 
 
 class Purse:
-    """What is left of a run's allowance for one generation. Reads what others wrote; writes nothing."""
+    """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
 
     def __init__(self, layout: RunLayout, generation: int) -> None:
-        """Look once. Raises what `look` does."""
+        """Read the allowance for the first time. Raises the same errors as `look`."""
         self._layout = layout
         self._own = layout.journal(generation)
         self._offsets: dict[str, int] = {}
@@ -24,11 +24,11 @@ class Purse:
         self.look()
 
     def look(self) -> None:
-        """Read the allowance, which may have been renewed, and what other generations executed since the last look.
+        """Read the allowance, which may have been renewed, and the steps that other generations executed since.
 
         Raises:
             OSError: the file system does not answer now.
-            RunRefused: the allowance is none. A run without one (its study set no budget) is not bounded.
+            RunRefused: the allowance cannot be parsed. A run without one (its study set no budget) has no limit.
         """
         try:
             self._allowed = parse_allowance(self._layout.allowance.read_text(encoding="utf-8")).training
@@ -50,5 +50,5 @@ class Purse:
             self._others += sum(entry.kind == "step" for entry in entries)
 
     def is_empty(self, executed: int) -> bool:
-        """Whether nothing is left once this generation has executed so many steps."""
+        """Return whether the allowance is used up once this generation has executed `executed` steps."""
         return self._allowed is not None and self._others + executed >= self._allowed

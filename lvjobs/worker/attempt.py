@@ -23,19 +23,19 @@ from lvjobs.worker.pruning import prune
 from lvjobs.worker.team import Alone, ProcessGroup
 
 _LOOK_EVERY = 10.0
-"""Seconds between two looks at what others may have left in the run directory: a newer generation, a revocation."""
+"""Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
 
 _BLIND_SECONDS = 600.0
-"""For so long a run trains on though its directory cannot be looked at: file systems come back."""
+"""Seconds for which a run trains on though its directory cannot be read: file systems come back."""
 
 
 _RESERVED = frozenset({"kind", "time", "step"})
 
 
 def _number(value: Any) -> float:
-    """A metric as JSON can hold it: token counts stay exact integers, all else (also a 0-dim tensor) is a float."""
+    """Return a metric as JSON can hold it: token counts as exact integers, all else (0-dim tensors too) as a float."""
     if hasattr(value, "detach"):
-        value = value.detach()  # torch warns when a loss is turned into a number with its graph
+        value = value.detach()  # torch warns when a loss that still has its graph is converted to a number
     try:
         return operator.index(value)
     except TypeError:
@@ -52,7 +52,7 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass
 class Attempt:
-    """Implements `lvjobs.worker.Run`; see there for what each method promises."""
+    """The implementation of `lvjobs.worker.Run`, which documents each method."""
 
     layout: RunLayout
     config: RunConfig
@@ -65,9 +65,9 @@ class Attempt:
     team: Alone | ProcessGroup = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
-        """Begin where the checkpoint left off."""
-        self.logged = self.step  # the last step that was executed
-        self.checkpointed = self.step  # the last one that is safe
+        """Set the counters to the checkpoint that this attempt begins from."""
+        self.logged = self.step  # the last executed step
+        self.checkpointed = self.step  # the last step in a checkpoint
         self._ended = self.found is not None and self.found.manifest.final
         self.reason: str | None = None
         self._asked = False
@@ -80,21 +80,21 @@ class Attempt:
 
     @property
     def step(self) -> int:
-        """The step of the checkpoint that this attempt began from."""
+        """Return the step of the checkpoint that this attempt began from (0 if there is none)."""
         return self.found.name.step if self.found else 0
 
     @property
     def is_over(self) -> bool:
-        """Whether the run's last step is in a checkpoint: of all its steps, or where its training function ended it."""
+        """Return whether the last step, or the one at which the function ended the run, is in a checkpoint."""
         return self._ended or self.checkpointed >= self.config.steps
 
     @property
     def directory(self) -> Path:
-        """The run directory."""
+        """Return the run directory."""
         return self.layout.root
 
     def resume(self) -> Resumed | None:
-        """Load the checkpoint that was found, and put the RNGs back, last of all."""
+        """Load the checkpoint that was found, and restore the RNGs last."""
         self._resumed = True
         loading.end()
         if self.found is None:
@@ -141,11 +141,11 @@ class Attempt:
         self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint falls on `step`."""
+        """Return whether a checkpoint is due at `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
-        """Publish a checkpoint, journal it, prune."""
+        """Publish a checkpoint, write its journal line and prune old checkpoints."""
         if step != self.logged:
             raise ValueError(
                 f"run.checkpoint({step}): the last step that was logged is {self.logged}; "
@@ -161,7 +161,7 @@ class Attempt:
             )
         self.checkpointed, self._ended = step, final
         seconds = time.monotonic() - started
-        if size:  # else it was there already
+        if size:  # otherwise it existed already
             self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)
             self.journal.write("checkpoint", step=step, name=str(name), bytes=size, seconds=round(seconds, 6))
             prune(
@@ -175,15 +175,15 @@ class Attempt:
         return path
 
     def may_begin(self) -> bool:
-        """Whether anything is left of the run's allowance: asked before anything is loaded."""
+        """Return whether any allowance is left, or the run need not stop. This is called before anything is loaded."""
         return not self._purse.is_empty(0) or not self.must_leave()
 
     def should_stop(self) -> bool:
-        """Whether to leave, for all of the team."""
+        """Return whether the run must stop, the same answer for all ranks of the process group."""
         return self.team.agree(self.must_leave())
 
     def must_leave(self) -> bool:
-        """Whether to leave: a look at a flag and a clock, and every few seconds one at the run directory."""
+        """Return whether this process must stop: check a flag and a clock, and every few seconds the run directory."""
         if self.reason is None:
             self.reason = self._why_stop()
             if self.reason is not None:
@@ -191,7 +191,7 @@ class Attempt:
         return self.reason is not None
 
     def asked(self, signal: str) -> None:
-        """Journal, the first time only, that the run is asked to leave; from whichever thread."""
+        """Journal, the first time only, that the run is asked to stop. Any thread may call this."""
         with self._asking:
             if not self._asked:
                 self._asked = True
@@ -208,7 +208,7 @@ class Attempt:
             try:
                 if reason := self._look():
                     return reason
-            except OSError:  # the fence is looked at again before anything is published
+            except OSError:  # the fence is checked again before anything is published
                 if now - self._seen > _BLIND_SECONDS:
                     raise
             else:
@@ -218,14 +218,14 @@ class Attempt:
         return None
 
     def _until_saved(self) -> float:
-        """Seconds until the next step would be in a checkpoint: where it is validated first, that counts too."""
+        """Return the seconds until the next step would be in a checkpoint, including its validation if one is due."""
         step = self.logged + 1
         validates = step % self.config.validate_every == 0 or step == self.config.steps
         return self._step_seconds + self._checkpoint_seconds + (self._validation_seconds if validates else 0.0)
 
     def _look(self) -> str | None:
-        """What the run directory says. Raises OSError where the file system does not answer, or it is not there."""
-        self.layout.root.stat()  # an absent directory would revoke nothing, and allow everything
+        """Return why the run directory demands a stop, or None. Raises OSError if it is gone or does not answer."""
+        self.layout.root.stat()  # in a directory that is gone no revocation and no allowance would be found
         if is_superseded(self.layout, self.generation):
             return "superseded"
         if is_revoked(self.layout, self.token):
@@ -235,12 +235,12 @@ class Attempt:
 
     @property
     def is_stranded(self) -> bool:
-        """Whether the run directory is not there any more: its study was moved, or deleted."""
+        """Return whether the run directory is gone because its study was moved or deleted."""
         try:
             self.layout.root.stat()
         except FileNotFoundError:
             return True
-        except OSError:  # it does not answer: that says nothing
+        except OSError:  # the file system does not answer, which proves nothing
             return False
         return False
 

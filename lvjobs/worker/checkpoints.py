@@ -1,13 +1,13 @@
-"""Checkpoints: whole or not there.
+"""Checkpoints: written as a whole or not at all.
 
-Written aside, every file fsynced and hashed, the manifest last; then, if no newer generation has claimed the run,
-renamed to `<generation>-<step>`. The newest one whose checksums hold wins.
+A checkpoint is written aside, every file fsynced and hashed, the manifest last. If no newer generation has claimed the
+run, it is then renamed to `<generation>-<step>`. A resume uses the newest checkpoint whose checksums hold.
 
     steps/000002-00000500/
       manifest.json
-      adapter/...                       what the Saver called `adapter` wrote
+      adapter/...                       files of the Saver called `adapter`
       _state.tree.json, .safetensors    the trees, and the RNG states (see lvjobs.worker.state)
-    steps/.000002-00000750.tmp.HOST.PID being written, or left behind by a death
+    steps/.000002-00000750.tmp.HOST.PID being written, or left over from a process that was killed
 """
 
 import errno
@@ -34,14 +34,14 @@ _STATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 _BLOCK = 1 << 20
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
-"""Errors that say what lies there; any other says that a file system is away."""
+"""Errors about the file itself. Any other error means that the file system is not available."""
 
 _LOOKS, _LOOK_AGAIN_SECONDS = 4, 5.0
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published checkpoint whose checksums held when it was looked at."""
+    """A published checkpoint whose checksums held when it was verified."""
 
     name: CheckpointName
     path: Path
@@ -50,19 +50,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class InvalidCheckpoint:
-    """One that was published and is damaged now."""
+    """A checkpoint that was published and is damaged now."""
 
     name: CheckpointName
     problem: str
 
 
 def temporary(layout: RunLayout, name: CheckpointName) -> Path:
-    """Where a checkpoint is written before it is published (or moved before it is deleted)."""
+    """Return the directory in which a checkpoint is written before it is published, or moved before it is deleted."""
     return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
 
 
 def published(layout: RunLayout) -> list[CheckpointName]:
-    """The names of all checkpoints, valid or not, oldest first."""
+    """Return the names of all checkpoints, valid or not, oldest first."""
     try:
         names = [parse_checkpoint_name(path.name) for path in layout.steps.iterdir()]
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def _files(directory: Path) -> Iterator[str]:
 
 
 def sha256_of(path: Path, *, sync: bool = False) -> str:
-    """The file's SHA-256 in hex; with `sync` the file is made durable as well."""
+    """Return the file's SHA-256 in hex; with `sync`, make the file durable as well."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
@@ -94,7 +94,7 @@ def sha256_of(path: Path, *, sync: bool = False) -> str:
 def seal(
     directory: Path, name: CheckpointName, metrics: Mapping[str, float], *, final: bool = False, processes: int = 1
 ) -> None:
-    """Make everything in `directory` durable and put the manifest over it, last."""
+    """Make everything in `directory` durable and write the manifest last."""
     hashes = {file: sha256_of(directory / file, sync=True) for file in sorted(_files(directory))}
     manifest = Manifest(name.generation, name.step, hashes, metrics, time.time(), final, processes)
     for parent, _, _ in os.walk(directory):
@@ -103,11 +103,11 @@ def seal(
 
 
 def verify(directory: Path) -> Manifest:
-    """The manifest of `directory`, if every file is there, and as it was written.
+    """Return the manifest of `directory` if every file exists and has the hash that was written.
 
     Raises:
-        ValueError: one is not; the message says which.
-        OSError: that cannot be said now, for the file system does not give one.
+        ValueError: a file is missing, unexpected or changed; the message names it.
+        OSError: the file system does not hand out a file now, so nothing is known.
     """
     try:
         manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -128,10 +128,11 @@ def verify(directory: Path) -> Manifest:
 
 
 def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
-    """The newest checkpoint whose checksums hold, and the newer ones that were passed over.
+    """Return the newest checkpoint whose checksums hold, and the newer ones that were skipped as damaged.
 
     Raises:
-        LvjobsError: one cannot be read, also some seconds later. It may be good, so nothing is trained without it.
+        LvjobsError: a checkpoint cannot be read, even some seconds later. It may be good, so no step is trained without
+            it.
     """
     invalid: list[InvalidCheckpoint] = []
     for name in reversed(published(layout)):
@@ -164,18 +165,18 @@ def _verify_patiently(path: Path) -> Manifest:
 def write_checkpoint(
     layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float], **marks: Any
 ) -> tuple[Path, int]:
-    """Publish `state` under `name`; return its path and its size in bytes. One that is there already is left alone.
+    """Publish `state` under `name`; return its path and its size in bytes (0 if it existed: then it is left alone).
 
     `marks` are the manifest's `final` and `processes`.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was published.
-        LvjobsError: it could not be written (a full disk, a quota); what was there before is untouched.
+        LvjobsError: it could not be written (a full disk, a quota); the earlier checkpoints are untouched.
     """
     path, aside = layout.steps / str(name), temporary(layout, name)
     if path.exists():
         return path, 0
-    check_fence(layout, name.generation)  # before the work: an orphan should not fill the disk either
+    check_fence(layout, name.generation)  # before the work, so that an orphan does not fill the disk
     try:
         files.make_directory(layout.steps)
         size = _write_aside(aside, name, state, metrics, marks)
@@ -183,7 +184,7 @@ def write_checkpoint(
         aside.rename(path)
         files.fsync_directory(layout.steps)
     except _write_errors() as error:
-        # Its successor may have swept away what an orphan was writing.
+        # The successor may have deleted the files that an orphan was writing.
         check_fence(layout, name.generation)
         raise LvjobsError(
             f"the checkpoint of step {name.step} could not be written to {layout.steps}: {error}. The older "
@@ -216,7 +217,7 @@ def _write_aside(
         if callable(value):
             _call_saver(key, value, aside / key)
     save_trees(aside, {**trees, RNG: rng})
-    # A Saver that draws random numbers would make a run that checkpoints differ from one that does not.
+    # A Saver may draw random numbers. Without this, a run that checkpoints would differ from one that does not.
     determinism.restore_rng(rng)
     seal(aside, name, metrics, **marks)
     return sum((aside / file).stat().st_size for file in _files(aside))
@@ -238,7 +239,7 @@ def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Every tree of the checkpoint by its name, the RNG states (`RNG`) among them."""
+    """Return every tree of the checkpoint by its name, including the RNG states (`RNG`)."""
     from lvjobs.worker.state import load_trees
 
     return dict(load_trees(checkpoint.path))

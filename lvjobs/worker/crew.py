@@ -1,8 +1,8 @@
-"""The first process of a team, and those that follow it: started inside the job, watched, ended with it.
+"""The ranks of a process group: started by the first process inside the job, watched, and ended with it.
 
-The death of one is the end of the attempt, and it is never waited for long: gloo notices a peer that is gone, NCCL may
-not, so a thread looks. An exception in a follower is the run's error; any other death is no fault of the code, and the
-attempt ends as a worker that was killed: without a last word, by the exit code of the one that died.
+The failure of one rank ends the attempt, soon: gloo notices a missing peer, NCCL may not, so a thread polls. An
+exception in a follower is the run's error. If a follower ends in any other way, the code is not to blame: the attempt
+ends like a killed worker, without a final journal line, with the exit code of the process that ended.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from lvjobs.worker.follower import BEREFT, Assignment
 
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
-"""For the first process to notice by itself that another died; and for that one's end to be seen."""
+"""Seconds for the first process to notice by itself that a follower ended, and for that follower's exit to show."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How a follower ended. `error`, `message` and `traceback` are what it raised; empty if it just died.
+    """The end of a follower. `error`, `message` and `traceback` are its exception, empty if it raised none.
 
-    `status` is its exit code, negative for a signal, and None where it lives and does not answer.
+    `status` is its exit code, negative for a signal, and None if it runs and does not answer.
     """
 
     rank: int
@@ -50,7 +50,7 @@ class Crew:
     """The followers of one attempt."""
 
     def __init__(self, root: Path, size: int, checkpoint: Path | None, step: int) -> None:
-        """Start them; each waits for the others in `lvjobs.worker.team.join`, at `meeting`."""
+        """Start the followers; each waits for the others in `lvjobs.worker.team.join`, at `meeting`."""
         self._directory = Path(tempfile.mkdtemp(prefix="lvjobs-"))
         self.meeting = self._directory / "meeting"
         places = [
@@ -65,7 +65,7 @@ class Crew:
             self._followers.append((place, process))
 
     def watch(self, give_up: Callable[[Loss], object]) -> None:
-        """Call `give_up`, in a thread, some seconds after a follower died, if the crew is not closed by then."""
+        """Call `give_up` in a thread, some seconds after a follower ended, unless the crew is closed by then."""
         threading.Thread(target=self._watch, args=[give_up], daemon=True).start()
 
     def _watch(self, give_up: Callable[[Loss], object]) -> None:
@@ -76,7 +76,10 @@ class Crew:
                 return
 
     def loss(self) -> Loss:
-        """Who is lost, once it shows: the one that failed, else the one that died first of itself."""
+        """Return the loss that ended the group: a follower's error, else an end that no other end caused.
+
+        This waits some seconds for such an end. If none shows, the processes no longer answer (`status` is None).
+        """
         end = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < end:
             ended = [(place, status) for place, process in self._followers if (status := process.poll()) is not None]
@@ -91,7 +94,7 @@ class Crew:
         return Loss(0, None)
 
     def close(self) -> None:
-        """End them all; harmless when done twice."""
+        """End all followers. A second call does no harm."""
         self._closing.set()
         for _, process in self._followers:
             if process.stdin is not None:
@@ -106,7 +109,7 @@ class Crew:
 
 
 def exit_code_of(loss: Loss) -> int:
-    """A shell's exit code for it."""
+    """Return the exit code that a shell would give for the loss."""
     if loss.status is None or loss.status >= 0:
         return loss.status or 1
     return 128 - loss.status

@@ -1,4 +1,4 @@
-"""The deadline that the worker makes for itself, where no signal tells it in time that its time limit is near."""
+"""The worker's own deadline, for jobs that get no signal in time before their time limit."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ _LARGEST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Deadline:
-    """When the job ends, how long it was given, and how long before the end the run wants to leave."""
+    """The job's end (epoch seconds), its time limit and its lead (seconds): the run stops a lead before the end."""
 
     end: float | None
     limit: float | None
     lead: float
 
     def has_come(self, now: float, needed: float) -> bool:
-        """Whether to leave at `now`: `needed` seconds (a step and a checkpoint) are kept free whatever the lead says.
+        """Return whether to stop at `now` (epoch seconds), with `needed` seconds for a step and a checkpoint kept free.
 
-        The lead is at most a tenth of the limit: a short job is for training, not for leaving.
+        The lead is at most a tenth of the limit, so that a short job still trains.
         """
         if self.end is None:
             return False

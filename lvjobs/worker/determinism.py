@@ -1,7 +1,7 @@
 """Deterministic arithmetic and random numbers, for the libraries that a task loads and for no others.
 
 Python's own generator is always seeded. numpy and torch are prepared as soon as they are loaded, however late the task
-imports them, and are never loaded from here: a task in plain Python starts without them.
+imports them. This module never loads them, so a task in plain Python starts without them.
 """
 
 import importlib.abc
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# numpy, torch and their BLAS read these when they are loaded, and never again.
+# numpy, torch and their BLAS read these only when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -42,7 +42,7 @@ def make_deterministic(threads: int, seed: int) -> None:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed Python's generator, and those of numpy, torch and CUDA as far as these libraries are loaded."""
+    """Seed Python's generator, and those of numpy, torch and CUDA if these libraries are loaded."""
     random.seed(seed)
     for name, seeder in _SEEDERS.items():
         if name in sys.modules:
@@ -65,9 +65,9 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(states: Mapping[str, Any]) -> None:
-    """Restore the generators: CUDA's only where the number of devices is the same.
+    """Restore the generators; those of CUDA only if the number of devices is the same.
 
-    A library that the earlier attempt had not loaded yet keeps its seed, as it had in that attempt.
+    A library that the earlier attempt had not loaded yet keeps its seed, as it did in that attempt.
     """
     random.setstate(states["python"])
     if "numpy" in states:
@@ -88,8 +88,8 @@ def _restrict_torch(threads: int) -> None:
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
-    # Not warn_only: some kernels (memory-efficient attention) have a deterministic variant only for a strict caller,
-    # and one that has none at all should say so, not break the promise that a resumed run is the same run.
+    # Not warn_only: some kernels (memory-efficient attention) choose a deterministic variant only for a strict caller.
+    # A kernel that has none should raise an error, because a resumed run must equal an undisturbed one.
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
 
@@ -110,7 +110,7 @@ _SEEDERS: dict[str, Callable[[int], None]] = {"numpy": _seed_numpy, "torch": _se
 
 
 def _after_import(names: Sequence[str], prepare: Callable[[str], None]) -> None:
-    """Call `prepare(name)` for each loaded module of `names` now, and for each other one when it has been imported."""
+    """Call `prepare(name)` for each module of `names`: now if it is loaded, else once it has been imported."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _AfterImport)]
     sys.meta_path.insert(0, _AfterImport([name for name in names if name not in sys.modules], prepare))
     for name in names:
@@ -119,7 +119,7 @@ def _after_import(names: Sequence[str], prepare: Callable[[str], None]) -> None:
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """A finder that leaves the search to the others and adds a last step to the import of some modules."""
+    """A finder that leaves the search to the other finders and adds a last step to the import of some modules."""
 
     def __init__(self, names: Sequence[str], prepare: Callable[[str], None]) -> None:
         self._names, self._prepare = set(names), prepare
@@ -127,7 +127,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec that the next finder gives, its loader extended; None for all other modules."""
+        """Return the spec of the next finder, its loader extended; return None for all other modules."""
         if fullname not in self._names:
             return None
         specs = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
@@ -140,6 +140,6 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             execute(module)
             self._prepare(fullname)
 
-        # The loader stays the same object: importlib.resources and pkgutil ask for its type.
+        # The loader stays the same object, because importlib.resources and pkgutil check its type.
         setattr(spec.loader, "exec_module", execute_and_prepare)  # noqa: B010 - mypy forbids the assignment
         return spec

@@ -1,12 +1,12 @@
-"""Whose fault an error of the training function is: the code's, or the device's, which another node may not have. Pure.
+"""The blame for an error of the training function: the code, or a device that another node may not have. Pure.
 
-Told by its type and text alone, because a follower's error comes as text, and torch is not imported to ask.
+Only the error's type and text decide, because a follower's error comes as text, and torch is not imported here.
 """
 
 import re
 
 _BY_THE_RUNTIME = re.compile(r"RuntimeError|AcceleratorError|DeferredCudaCallError|DistBackendError|NVMLError\w*")
-"""What torch, NCCL and NVML raise: a training function's own ValueError may say what it likes."""
+"""Errors of torch, NCCL and NVML. The text of a training function's own ValueError proves nothing."""
 
 _BROKEN = re.compile(
     r"uncorrectable (ECC|NVLink) error"
@@ -19,10 +19,10 @@ _BROKEN = re.compile(
     r"|\bfallen off the bus\b"
     r"|\bNVML\b|\bXid\b"
 )
-"""Words of CUDA, its driver and NVML for hardware, or a driver, that does not work.
+"""Words of CUDA, its driver and NVML for broken hardware, or a broken driver.
 
-Not among them is what a bug of the code may bring about as well: illegal memory access, misaligned address, device-side
-assert, unspecified launch failure, unknown error, too little memory, no GPU in sight, a kernel that is not there.
+Excluded is what a bug of the code may cause as well: illegal memory access, misaligned address, device-side assert,
+unspecified launch failure, unknown error, too little memory, no visible GPU, a missing kernel.
 """
 
 _CODE_TOO = re.compile(
@@ -32,7 +32,7 @@ _CODE_TOO = re.compile(
 
 
 def is_device_failure(kind: str, message: str) -> bool:
-    """Whether an error of this type and text is the device's and not the code's. In doubt it is the code's."""
+    """Return whether an error of this type and text is the device's. In doubt, the code is to blame."""
     if not _BY_THE_RUNTIME.fullmatch(kind) or _CODE_TOO.search(message):
         return False
     return bool(_BROKEN.search(message))

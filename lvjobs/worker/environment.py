@@ -1,20 +1,20 @@
-"""The environment contract: what the batch script (or the local backend) tells the worker.
+"""The environment contract: the variables that the batch script (or the local backend) sets for the worker.
 
 LVJOBS_BACKEND       slurm | local (unset: started by hand, which is local)
 LVJOBS_TOKEN         the submission's token
 LVJOBS_JOB_ID        local only; on Slurm the id is SLURM_ARRAY_JOB_ID_SLURM_ARRAY_TASK_ID or SLURM_JOB_ID
 LVJOBS_END_TIME      when the job will be ended, seconds since the epoch (else SLURM_JOB_END_TIME)
-LVJOBS_LEAD_SECONDS  how long before that the run leaves by itself (default 90)
-LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, where Slurm is not to be asked
-LVJOBS_CANCEL_FILE   local only: a file whose existence says that the job was cancelled
-LVJOBS_PROCESSES     how many processes train together, one a GPU where there are GPUs (default 1)
-LVJOBS_DRIVER        the name of the study's driver, which is woken when the run ends or leaves (docs/driver.md)
+LVJOBS_LEAD_SECONDS  how long before that the run stops by itself (default 90)
+LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, to be used instead of asking Slurm
+LVJOBS_CANCEL_FILE   local only: a file whose existence means that the job was cancelled
+LVJOBS_PROCESSES     how many processes train together, one per GPU where there are GPUs (default 1)
+LVJOBS_DRIVER        the name of the study's driver, which is triggered when the run ends or stops (docs/driver.md)
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
-LVJOBS_PACKED        set for each of their workers: what concerns the job as a whole is not theirs to do
+LVJOBS_PACKED        set for each of their workers, which must not act for the job as a whole
 LVJOBS_LOOK          set for a test job of `lvjobs doctor`, which trains nothing (see lvjobs.worker.look)
-SLURM_RESTART_COUNT  unset in a job's first run
-SLURMD_NODENAME      what Slurm calls the node, which need not be its host name
+SLURM_RESTART_COUNT  unset in a job's first execution
+SLURMD_NODENAME      Slurm's name of the node, which may differ from its host name
 """
 
 import os
@@ -35,7 +35,7 @@ _MEND = "set it in the profile's script, or leave it out"
 
 @dataclass(frozen=True)
 class JobEnvironment:
-    """Who this process is to the cluster, and until when."""
+    """The job that this process belongs to, its settings, and its start and end (seconds since the epoch)."""
 
     backend: str
     token: str
@@ -56,12 +56,12 @@ class JobEnvironment:
 
     @property
     def on_slurm(self) -> bool:
-        """Whether there is a Slurm to ask."""
+        """Return whether the process runs under Slurm."""
         return self.backend == "slurm"
 
     @property
     def has_job(self) -> bool:
-        """Whether a Slurm job is the run's own: what is asked of Slurm then concerns no other run."""
+        """Return whether the run has a Slurm job of its own, so that a request to Slurm affects no other run."""
         return self.on_slurm and not self.packed
 
 
@@ -94,7 +94,7 @@ def _slurm_job_id(environ: Mapping[str, str]) -> str:
 
 
 def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
-    """The job's environment, understood. Raises RunRefused for one that contradicts itself."""
+    """Return the job's environment, parsed. Raises RunRefused if a variable is invalid or there is no Slurm job id."""
     backend = environ.get("LVJOBS_BACKEND") or "local"
     if backend not in ("slurm", "local"):
         raise RunRefused(f"LVJOBS_BACKEND={backend!r} is neither slurm nor local; {_MEND}")
@@ -110,7 +110,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         "looks": bool(environ.get(LOOK)),
     }
     if backend == "local":
-        # SLURM_* variables may be about: somebody works inside an interactive job. They are not about this process.
+        # SLURM_* variables may be set, as in an interactive job. They do not describe this process.
         cancel_file = environ.get("LVJOBS_CANCEL_FILE")
         return JobEnvironment(
             backend=backend,

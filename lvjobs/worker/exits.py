@@ -1,4 +1,4 @@
-"""A worker's exit codes."""
+"""The exit codes of a worker."""
 
 DONE = 0
 """Done, or nothing to do."""
@@ -6,9 +6,9 @@ DONE = 0
 ERROR = 1
 
 LEFT = 75
-"""Left, and to be continued (EX_TEMPFAIL)."""
+"""Stopped early, to be continued (EX_TEMPFAIL)."""
 
 WANTS_REQUEUE = 76
-"""Of a run that shares its job: left, and the job should be put back in the queue once all of its runs have left."""
+"""Stopped early in a shared job: the job should be requeued once all of its runs have stopped."""
 
 INTERRUPTED = 130

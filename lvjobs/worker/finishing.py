@@ -1,7 +1,7 @@
-"""The end of a run: the final weights, then the done marker. Each durable, each fenced, each fine to do again.
+"""The end of a run: the final weights, then the done marker. Each step is durable, fenced and repeatable.
 
-A death anywhere in here leaves a run whose newest checkpoint is its last step: the next attempt executes nothing and
-comes straight back here.
+If the worker is killed in between, the newest checkpoint is the run's last step: the next attempt executes no step and
+only repeats this.
 """
 
 import os
@@ -18,7 +18,7 @@ from lvjobs.worker.generation import check_fence
 
 
 def _saved_files(checkpoint: Checkpoint) -> list[str]:
-    # Trees lie at the checkpoint's top level; what is in a directory, a Saver wrote.
+    # Trees lie at the checkpoint's top level; directories hold the files of Savers.
     return [file for file in checkpoint.manifest.files if "/" in file]
 
 
@@ -45,10 +45,11 @@ def _stage(aside: Path, checkpoint: Checkpoint) -> None:
 
 
 def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> None:
-    """Copy what the Savers wrote to `final/` (with a manifest that names the checkpoint), all at once.
+    """Copy the Savers' files to `final/` (with a manifest that names the checkpoint), all at once.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was published.
+        LvjobsError: the file system refused, or a file of the checkpoint changed after it was written.
     """
     if _is_published(layout.final, checkpoint):
         return
@@ -57,7 +58,7 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
     try:
         _stage(aside, checkpoint)
         check_fence(layout, generation)
-        if layout.final.exists():  # damaged, or of a configuration that had no Savers: never a good one
+        if layout.final.exists():  # damaged, or of a configuration that had no Savers: a good one is never replaced
             layout.final.rename(old)
         aside.rename(layout.final)
         files.fsync_directory(layout.root)
@@ -85,6 +86,7 @@ def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:
 
     Raises:
         Superseded: a newer generation has claimed the run.
+        LvjobsError: the final weights could not be written.
     """
     _sweep(layout, generation)
     publish_final(layout, generation, checkpoint)

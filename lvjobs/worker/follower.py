@@ -1,7 +1,8 @@
-"""All processes of a team but the first, which starts them (see `crew`): `python -m lvjobs.worker.follower ASSIGNMENT`.
+"""A rank of a process group other than the first: `python -m lvjobs.worker.follower ASSIGNMENT`.
 
-A follower runs the same training function over its share of each batch. It writes nothing: no journal, no checkpoint.
-It hears no signal, because the first process decides for all; and it ends with that one, however that ends.
+The first process starts it (see `crew`). A follower runs the same training function over its share of each batch. It
+writes no journal and no checkpoint. It ignores signals, because the first process decides for all, and it ends when
+that process ends, for whatever reason.
 """
 
 import contextlib
@@ -26,12 +27,12 @@ from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.team import PeerLost, ProcessGroup, join
 
 BEREFT = 76
-"""Exit code of a follower that lost another process: what ended that one is told elsewhere."""
+"""Exit code of a follower that lost another process. The end of that other process is reported elsewhere."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a follower is told: the run, its place in the team, where to meet, and the checkpoint to begin from."""
+    """A follower's orders: the run, its rank, the group's size, the meeting file and the checkpoint to begin from."""
 
     root: str
     rank: int
@@ -41,22 +42,22 @@ class Assignment:
     step: int = 0
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return the assignment as one JSON object."""
         return json.dumps(asdict(self))
 
     @property
     def report(self) -> Path:
-        """Where it says what went wrong."""
+        """Return the file in which the follower reports its error."""
         return Path(f"{self.meeting}.{self.rank}.json")
 
 
 def share_of_chance(seed: int, rank: int, step: int) -> int:
-    """A seed for what a follower draws after `step`. It hangs on nothing else, so that no state has to be kept."""
+    """Return a seed for what a follower draws after `step`. It depends on the arguments alone, so no state is kept."""
     return int.from_bytes(hashlib.sha256(f"{seed} {rank} {step}".encode()).digest()[:7], "big")
 
 
 class FollowingRun:
-    """Implements `lvjobs.worker.Run` without leaving a trace."""
+    """The implementation of `lvjobs.worker.Run` for a follower, which writes nothing."""
 
     def __init__(self, place: Assignment, config: RunConfig, team: ProcessGroup) -> None:
         self.config, self.team = config, team
@@ -65,7 +66,7 @@ class FollowingRun:
         self._checkpoint = place.checkpoint
 
     def resume(self) -> Resumed | None:
-        """The checkpoint that the first process begins from."""
+        """Return the checkpoint that the first process begins from."""
         from lvjobs.worker.state import load_trees
 
         loading.end()
@@ -77,25 +78,25 @@ class FollowingRun:
         return found
 
     def log(self, step: int, **_metrics: SupportsFloat) -> None:
-        """Draw other numbers than its peers in the next step, and the same ones again if that is repeated."""
+        """Reseed, so that the next step draws other numbers than its peers, and the same again if it is repeated."""
         self._reseed(step)
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
-        """The first process tells of it."""
+        """Do nothing: the first process reports validations."""
 
     def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        """The first process tells of it."""
+        """Do nothing: the first process reports forecasts."""
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint falls on `step`."""
+        """Return whether a checkpoint is due at `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002
-        """The first process writes it."""
+        """Return the run directory: the first process writes the checkpoint."""
         return self.directory
 
     def should_stop(self) -> bool:
-        """What the first process decided."""
+        """Return the decision of the first process."""
         return self.team.agree(False)
 
     def _reseed(self, step: int) -> None:
@@ -103,9 +104,9 @@ class FollowingRun:
 
 
 def _hold_on_to(leash: Any, meeting: Path) -> None:
-    """End as soon as the first process is gone, or lets go: also if this one is stuck in a library."""
+    """Exit as soon as the first process ends or closes the pipe, even if a library blocks the main thread."""
     leash.read()
-    shutil.rmtree(meeting.parent, ignore_errors=True)  # which a first process that was killed has left behind
+    shutil.rmtree(meeting.parent, ignore_errors=True)  # left behind if the first process was killed
     sys.stdout.flush()
     os._exit(0)
 
@@ -123,7 +124,7 @@ def follow(place: Assignment) -> None:
 
 
 def main(text: str) -> NoReturn:
-    """Follow, and report what went wrong."""
+    """Follow, report an error, and exit."""
     place = Assignment(**json.loads(text))
     leash = threading.Thread(target=_hold_on_to, args=[sys.stdin.buffer, Path(place.meeting)], daemon=True)
     leash.start()
@@ -141,7 +142,7 @@ def main(text: str) -> NoReturn:
         sys.stderr.write(text)
         sys.stderr.flush()
         os._exit(1)
-    leash.join()  # an exit before the others are done would look like a death
+    leash.join()  # an exit before the others are done would look like a failure
     os._exit(0)
 
 

@@ -1,8 +1,8 @@
-"""Generations: which attempt owns a run. Claimed once each, consecutively; a newer claim fences off the older ones.
+"""Generations: which attempt owns a run. Each is claimed once, consecutively; a newer claim fences off older ones.
 
-After a node failure the old process may live on beside its successor. It is not stopped (nobody can reach it), it is
-fenced: before it publishes anything it looks whether a newer generation exists. Between looking and publishing there
-is an instant, which is why names hold (generation, step) and nothing is ever pointed at by a shared name.
+After a node failure the old process may run on beside its successor. It cannot be reached and stopped, so it is fenced:
+before it publishes anything, it checks whether a newer generation exists. A moment passes between check and
+publication. Therefore names hold (generation, step), and no shared name ever points at a result.
 """
 
 import os
@@ -21,10 +21,10 @@ def _number(path: Path) -> int:
 
 
 def newest_generation(layout: RunLayout) -> int:
-    """The greatest generation that was claimed, 0 if none.
+    """Return the greatest generation that was claimed, 0 if none.
 
-    Lists the directory instead of looking for one name: opening a directory makes an NFS client look at it afresh,
-    where the absence of a single name may come from its cache.
+    This lists the directory instead of checking one name: opening a directory makes an NFS client refresh it, while the
+    absence of a single name may come from its cache.
     """
     try:
         return max(map(_number, layout.generations.iterdir()), default=0)
@@ -33,7 +33,7 @@ def newest_generation(layout: RunLayout) -> int:
 
 
 def claim_generation(layout: RunLayout, environment: JobEnvironment) -> Claim:
-    """Claim the next generation for this process. Of any number of processes that try, each gets one of its own."""
+    """Claim the next generation for this process. Of several processes that try at once, each gets a different one."""
     files.make_directory(layout.generations)
     while True:
         claim = Claim(
@@ -50,7 +50,7 @@ def claim_generation(layout: RunLayout, environment: JobEnvironment) -> Claim:
 
 
 def is_superseded(layout: RunLayout, generation: int) -> bool:
-    """Whether a newer generation has claimed the run."""
+    """Return whether a newer generation has claimed the run."""
     return newest_generation(layout) > generation
 
 
@@ -64,5 +64,5 @@ def check_fence(layout: RunLayout, generation: int) -> None:
 
 
 def is_revoked(layout: RunLayout, token: str) -> bool:
-    """Whether the submission that carries `token` may no longer train this run."""
+    """Return whether the submission that carries `token` may no longer train this run."""
     return bool(token) and (layout.revoked / token).exists()

@@ -14,9 +14,9 @@
             if run.should_stop():
                 return
 
-A run is finished when `run.config.steps` was checkpointed and the function returned. It may end sooner: by
-`run.checkpoint(step, state, final=True)`, and then returning. What decides that belongs into the state, so that an
-attempt which resumes decides the same.
+A run is finished when `run.config.steps` was checkpointed and the function returned. It may end earlier: call
+`run.checkpoint(step, state, final=True)`, then return. Whatever decides this belongs into the state, so that an attempt
+that resumes decides the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,88 +25,95 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeAlias
 
 if TYPE_CHECKING:
-    # For the types alone: this module is loaded before the signal handlers are in place, so it loads nothing heavy.
+    # For type checkers only: this module is loaded before the signal handlers are installed, so it loads nothing heavy.
     from torch import Tensor
 
     from lvjobs.study.run import RunConfig
 
 Saver: TypeAlias = Callable[[Path], object]
-"""Writes files of its own into the (new, empty) directory it is given, such as `model.save_pretrained`."""
+"""A function that writes files into the (new, empty) directory that it is given, such as `model.save_pretrained`."""
 
 State: TypeAlias = Mapping[str, Any]
-"""Name -> a `Saver`, or a tree of dicts, lists, tuples, tensors, arrays, numbers, strings, booleans and None."""
+"""A mapping of names to a `Saver`, or to a tree.
+
+A tree has dicts, lists, tuples, tensors, arrays, numbers, strings, booleans and None.
+"""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A valid checkpoint: `state` has the trees as they were given, `directory(name)` the files of a Saver."""
+    """A valid checkpoint: `state` has the trees as they were saved, `directory(name)` the files of a Saver."""
 
     step: int
     state: Mapping[str, Any]
     path: Path
 
     def directory(self, name: str) -> Path:
-        """The directory that the Saver called `name` wrote."""
+        """Return the directory that the Saver called `name` wrote."""
         return self.path / name
 
 
 class Team(Protocol):
-    """The processes that train one run together, on one node, as each of them sees it."""
+    """The processes that train one run together on one node, seen from one of them."""
 
     @property
     def rank(self) -> int:
-        """Which of them this is, from 0 on."""
+        """Return the rank of this process, from 0 on."""
 
     @property
     def size(self) -> int:
-        """How many they are; 1 unless the job asked for more."""
+        """Return the number of processes; 1 unless the job requested more."""
 
     def add_up(self, tensor: "Tensor") -> None:
         """Replace the tensor, in every process, by its sum over all of them.
 
-        All call it at the same points of the training.
+        All processes call this at the same points of the training.
 
         Raises:
-            PeerLost: one of them is gone. Let it pass.
+            PeerLost: a process is gone. Do not catch it.
         """
 
 
 class Run(Protocol):
-    """One attempt of one run, from the training function's side."""
+    """One attempt of one run, seen from the training function."""
 
     @property
     def config(self) -> "RunConfig":
-        """The run's immutable configuration."""
+        """Return the run's immutable configuration."""
 
     @property
     def step(self) -> int:
-        """The last step that is safe in a checkpoint this attempt began from (0 in a first attempt)."""
+        """Return the last step in the checkpoint that this attempt began from (0 in a first attempt)."""
 
     @property
     def directory(self) -> Path:
-        """The run directory."""
+        """Return the run directory."""
 
     @property
     def team(self) -> Team:
-        """Who trains this run: every process calls the training function, each with a Run of its own.
+        """Return the processes that train this run: each calls the training function with a Run of its own.
 
         All do the same things in the same order. Each takes its share of each batch (every `size`th window from `rank`
-        on) and `add_up`s gradients and losses, so that all hold the same weights. Only the first process journals and
-        checkpoints. It draws what a process alone would draw; each other one draws numbers of its own after `resume`.
+        on) and calls `add_up` on gradients and losses, so that all hold the same weights. Only the first process
+        journals and checkpoints. It draws what a process alone would draw; after `resume` each other one draws numbers
+        of its own.
         """
 
     def resume(self) -> Resumed | None:
-        """The newest valid checkpoint, or None in a first attempt; restores the RNGs (Python, numpy, torch, CUDA).
+        """Return the newest valid checkpoint, None in a first attempt; restore the RNGs (Python, numpy, torch, CUDA).
 
-        Call it when everything is built and directly before the first step: what is drawn afterwards is what an
-        undisturbed run would have drawn.
+        Call it when everything is built, directly before the first step: all later draws are then those of an
+        undisturbed run.
         """
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
-        """Report that `step` was executed. Call it once a step; it is what the FLOP ledger charges from.
+        """Report that `step` was executed. Call it once per step; the FLOP ledger charges from it.
 
-        Pass `loss`, `learning_rate` and `tokens`; the seconds since the last report are added. Steps are consecutive
-        from `run.step + 1` on: anything else is a mistake in the training function and raises ValueError.
+        Pass `loss`, `learning_rate` and `tokens`; the seconds since the last report are added.
+
+        Raises:
+            ValueError: the step is not the next one (steps are consecutive from `run.step + 1` on), or `resume` was not
+                called.
         """
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
@@ -118,26 +125,27 @@ class Run(Protocol):
     def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
         """Report that `series` series were forecast in `step`. Call it before `log(step)`.
 
-        It is what forecasts are charged from, each as often as it was made.
+        The FLOP ledger charges forecasts from it, each as often as it was made.
         """
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint falls on `step`: every `checkpoint_every` steps, and the last one."""
+        """Return whether a checkpoint is due at `step`: every `checkpoint_every` steps, and at the last one."""
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
         """Write a whole checkpoint of `step` (RNG states are added), make it durable, prune old ones; return its path.
 
         `step` is the last one that was logged. What Savers write in the last checkpoint becomes the run's `final/`.
-        `final` ends the run here, completed, though steps are left: no attempt trains it any further.
+        `final` completes the run here, though steps are left: no attempt trains it further.
 
         Raises:
-            Superseded: a newer generation has claimed the run; nothing was published. Let it pass.
-            LvjobsError: the file system refused; the older checkpoints are untouched. Let it pass.
+            ValueError: `step` is not the last step that was logged.
+            Superseded: a newer generation has claimed the run; nothing was published. Do not catch it.
+            LvjobsError: the file system refused; the older checkpoints are untouched. Do not catch it.
         """
 
     def should_stop(self) -> bool:
-        """Whether this attempt must leave (a signal came, the time limit is near, the run is to be held).
+        """Return whether this attempt must stop (a signal came, the time limit is near, the run is to be held).
 
-        Once true it stays true. Then: checkpoint the step just ended, and return. All processes of a team ask at the
-        same points, and get the same answer.
+        Once true, it stays true. Then checkpoint the step just ended, and return. All processes of a group call this at
+        the same points, and get the same answer.
         """

@@ -1,4 +1,4 @@
-"""The journal's writer: whole lines, appended, each with one write(): a reader meets lines, or a torn last one."""
+"""The journal's writer. Each line is appended by one write(), so a reader sees whole lines, or a torn last one."""
 
 import os
 import time
@@ -14,7 +14,7 @@ _SYNCED = frozenset({"start", "checkpoint", "leave", "error", "done"})
 
 
 class JournalWriter:
-    """One attempt's journal. Not buffered: what `write` returned from is the kernel's, and survives this process."""
+    """The journal of one attempt. It is not buffered: a line that `write` returned from survives this process."""
 
     def __init__(self, path: Path) -> None:
         files.make_directory(path.parent)
@@ -25,10 +25,14 @@ class JournalWriter:
         self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one line; lines that something rests upon (see `_SYNCED`) are on disk when this returns."""
+        """Append one line. Lines that later decisions depend on (see `_SYNCED`) are on disk when this returns.
+
+        Raises:
+            LvjobsError: the line cannot be written, for example to a full disk.
+        """
         line = Entry(kind, round(time.time(), 3), clean(fields)).to_line().encode()
         try:
-            # A torn line (a full disk, a dead writer) is ended first, else it would take this one with it.
+            # A torn line (a full disk, a killed writer) is ended first, else this line would be joined to it.
             data = b"\n" + line if self._torn else line
             self._torn = os.write(self._descriptor, data) != len(data)
             if self._torn:

@@ -1,16 +1,16 @@
-"""The decision how to leave: why the job was signalled, and whether it requeues itself (docs/slurm-behaviour.md).
+"""The decision how to stop: why the job was signalled, and whether it requeues itself (docs/slurm-behaviour.md).
 
     event                    job_state            preempt_time   restart count    decision
-    preempted, in grace      RUNNING              set            mine             leave; Slurm requeues
+    preempted, in grace      RUNNING              set            mine             stop; Slurm requeues
       PreemptMode=CANCEL     RUNNING, PREEMPTED   set            mine             requeue itself
-    preempted, GraceTime 0   PENDING, COMPLETING  set            mine + 1         leave; already requeued
+    preempted, GraceTime 0   PENDING, COMPLETING  set            mine + 1         stop; already requeued
     time limit               RUNNING, TIMEOUT     none           mine             requeue itself
-    scancel                  CANCELLED, ...       none           mine             leave; a requeue would resurrect it
-    node failure, orphan     PENDING, RUNNING     none           mine + 1         leave; it runs elsewhere
-    scontrol gave no answer  unknown              unknown        unknown          leave; Slurm's final state will tell
+    scancel                  CANCELLED, ...       none           mine             stop; a requeue would undo it
+    node failure, orphan     PENDING, RUNNING     none           mine + 1         stop; it runs elsewhere
+    scontrol gave no answer  unknown              unknown        unknown          stop; Slurm's final state decides
 
-Requeueing in grace where Slurm does so anyway costs a phantom rerun; requeueing after scancel resurrects what somebody
-meant to end. In doubt, nothing is requeued: the next pass finds a journal that says `leave` and takes it from there.
+A requeue in grace, where Slurm requeues anyway, costs a needless execution. A requeue after scancel restarts a job that
+the user ended. In doubt, nothing is requeued: the next reconcile pass finds `leave` in the journal and decides.
 """
 
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ from lvjobs.study.words import LeaveCause
 from lvjobs.worker.environment import JobEnvironment
 
 DEADLINE = "deadline"
-"""The signal that nobody sent: the time limit is near. Means what SIGUSR2 means."""
+"""The signal that the worker raises itself: the time limit is near. It means the same as SIGUSR2."""
 
 REVOKED = "revoked"
 """The submission may no longer train this run."""
 
 STRANDED = "the move of its run directory"
-"""The run directory is not where the job was told that it is."""
+"""The run directory is no longer at the path that the job was given."""
 
 EXHAUSTED = "exhausted"
-"""All the steps that were reserved for the run are executed."""
+"""All steps that were reserved for the run are executed."""
 
 _TIME_LIMIT = frozenset({DEADLINE, "SIGUSR2"})
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known when the run leaves. `job` is None when the scheduler did not answer, or there is none."""
+    """The facts known when the run stops. `job` is None if the scheduler did not answer, or there is none."""
 
     signal: str
     on_slurm: bool = True
@@ -51,7 +51,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Leave:
-    """How the run leaves: the journal's cause, whether it puts itself back in the queue, and the evidence in words."""
+    """The way the run stops: the journal's cause, whether it requeues itself, and the evidence in words."""
 
     cause: LeaveCause
     requeue: bool
@@ -63,7 +63,7 @@ def _cause_of_signal(signal: str) -> LeaveCause:
 
 
 def decide_leave(evidence: Evidence) -> Leave:
-    """Decide how to leave. Pure."""
+    """Return the cause and whether to requeue. Pure."""
     signal = evidence.signal
     if evidence.superseded:
         return Leave(LeaveCause.SUPERSEDED, requeue=False, detail="a newer generation has claimed the run")
@@ -76,7 +76,7 @@ def decide_leave(evidence: Evidence) -> Leave:
     if not evidence.on_slurm:
         return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
-        # SIGTERM means preemption as well as scancel. A guess here would outweigh Slurm's own word later.
+        # SIGTERM means preemption or scancel. A guess here would later overrule Slurm's own record.
         return Leave(
             LeaveCause.UNKNOWN, requeue=False, detail=f"{signal}; scontrol did not answer, so nothing was requeued"
         )
@@ -104,7 +104,7 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
 
 
 def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: bool = False) -> Evidence:
-    """Ask Slurm (bounded in time; deafen the process first)."""
+    """Query Slurm, for a bounded time, and return the evidence. Deafen the process first."""
     job = mode = None
     if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED):
         job = inside.query_self(environment.job_id)
@@ -122,10 +122,10 @@ def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: boo
 
 
 def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
-    """Requeue if that was decided; return the journal's `action` and `detail` as it went."""
+    """Requeue if that was decided; return the journal's `action` and `detail`, as they turned out."""
     if not leave.requeue:
         return "none", leave.detail
-    if environment.packed:  # other runs of the job have not left yet
+    if environment.packed:  # other runs of the job have not stopped yet
         return "asked", leave.detail
     try:
         inside.requeue_self(environment.job_id)

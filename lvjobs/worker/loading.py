@@ -1,25 +1,26 @@
-"""Until its first step a worker makes objects by the million, modules most of all, and next to nothing is garbage.
+"""The garbage collector's settings while a worker loads: rare collections until its first step.
 
-Python looks through all of them again and again, for a fifth of the time that an attempt takes to begin.
+Until then a worker makes millions of objects, mostly by importing modules, and almost none is garbage. Python's
+repeated searches would take a fifth of an attempt's start-up time.
 """
 
 import gc
 
 _MANY = 50_000
-"""New objects between two looks; Python has some hundreds or thousands. Bounded, for a task may never resume."""
+"""New objects between two collections; Python's default is hundreds or thousands. Bounded: a task may never resume."""
 
 _usual: list[tuple[int, int, int]] = []
 
 
 def begin() -> None:
-    """Look for garbage rarely from now on."""
+    """Collect garbage rarely from now on."""
     if not _usual:
         _usual.append(gc.get_threshold())
         gc.set_threshold(_MANY)
 
 
 def end() -> None:
-    """Look as often as Python does, and no more at what was loaded."""
+    """Collect as often as Python does by default, and leave out the objects that were loaded so far."""
     if _usual:
         gc.freeze()
         gc.set_threshold(*_usual.pop())

@@ -1,4 +1,4 @@
-"""A test job of `lvjobs doctor`: it trains nothing, looks at its node, and writes down what it sees."""
+"""The test job of `lvjobs doctor`: it trains nothing, inspects its node, and writes down what it finds."""
 
 import contextlib
 import json
@@ -25,8 +25,8 @@ _SECONDS = 20.0
 
 
 def look_around(directory: Path, environment: JobEnvironment) -> int:
-    """Write the report into `directory`, and once more when torch was asked: that may take longer than there is."""
-    signals.deafen()  # there is nothing to save
+    """Write the report into `directory` before torch is tried, and again after: torch may exceed the job's time."""
+    signals.deafen()  # a test job has nothing to save
     with contextlib.suppress(FileNotFoundError):
         (directory / REPORT).unlink()  # of an execution that was preempted
     report = _report(directory, environment)
@@ -62,7 +62,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
 
 
 def _problem(path: Path, mode: str) -> str:
-    """What is wrong with a path that is to be read (`r`), or written too (`rw`)."""
+    """Return what is wrong with a path that must be readable (`r`), or writable too (`rw`); empty if nothing."""
     try:
         path.stat()
     except OSError as error:
@@ -73,7 +73,7 @@ def _problem(path: Path, mode: str) -> str:
 
 
 def _unwritable(directory: str) -> str:
-    """Why nothing can be written there: tried, because on a network file system permissions do not tell."""
+    """Return why the directory cannot be written. This writes a file: on network disks, permissions prove little."""
     try:
         with tempfile.TemporaryFile(dir=directory) as stream:
             stream.write(b"lvjobs")
@@ -90,7 +90,7 @@ def _knows_itself(environment: JobEnvironment) -> str:
 
 
 def _gpus() -> tuple[list[str], str]:
-    """The lines of `nvidia-smi -L`, and what was wrong with it."""
+    """Return the lines of `nvidia-smi -L`, and what was wrong with it."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "-L"],

@@ -1,11 +1,11 @@
-"""What tasks say that they cost, or are found to cost in their first step; in a process of its own.
+"""The FLOPs that tasks declare, or that their first step is found to cost, in a process of its own.
 
     python -m lvjobs.worker.measure ANSWER < CONFIGURATIONS
 
-CONFIGURATIONS is a list of run configurations, ANSWER a file that gets a list of what each costs: null for a function
-that is no `lvjobs.task`; else `flops` by kind of work, and `of_run`: whether a function of the whole configuration gave
-them, so that another seed or another number of steps may cost something else. It is a file, because a task may print
-what it likes.
+CONFIGURATIONS is a list of run configurations. ANSWER is a file, because a task may print anything; it gets a list with
+the cost of each run. The cost is null for a function that is no `lvjobs.task`. Otherwise it has `flops` by kind of
+work, and `of_run`: true if a function of the whole configuration gave the FLOPs, so that another seed or another number
+of steps may cost something else.
 """
 
 import importlib
@@ -24,9 +24,9 @@ from lvjobs.worker.team import Alone
 
 
 class FirstStep:
-    """A `Run` that is over after one step, and counts what that and a validation cost.
+    """A `Run` that ends after one step, and counts the FLOPs of that step and of a validation.
 
-    Every step is due: a validation that comes with a checkpoint comes here, too.
+    Every step is due, so that a validation that comes with a checkpoint is counted too.
     """
 
     def __init__(self, config: RunConfig, directory: Path, counted: Callable[[], int]) -> None:
@@ -39,31 +39,31 @@ class FirstStep:
         self._mark = 0
 
     def resume(self) -> Resumed | None:
-        """There is nothing to go on from; what was built until now is no step."""
+        """Return None, and leave out of the count what was built until now."""
         self._lap()
         return None
 
     def log(self, step: int, **_metrics: SupportsFloat) -> None:  # noqa: ARG002 - the interface's
-        """The first step's FLOPs."""
+        """Keep the first step's FLOPs."""
         self.flops.setdefault("training", self._lap())
 
     def validated(self, step: int, **_metrics: SupportsFloat) -> None:  # noqa: ARG002 - the interface's
-        """A validation's FLOPs."""
+        """Keep the largest FLOPs of a validation."""
         self.flops["validation"] = max(self.flops.get("validation", 0), self._lap())
 
     def generated(self, step: int, series: int, **_metrics: SupportsFloat) -> None:
-        """Not of a task of one's own."""
+        """Do nothing: tasks of users make no forecasts that are charged."""
 
     def due(self, step: int) -> bool:  # noqa: ARG002 - the interface's
-        """Always."""
+        """Return True."""
         return True
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002 - the interface's
-        """Not written: nothing goes on from here."""
+        """Return the directory and write nothing: no run resumes from here."""
         return self.directory
 
     def should_stop(self) -> bool:
-        """After the first step."""
+        """Return whether the first step is over."""
         return "training" in self.flops
 
     def _lap(self) -> int:
@@ -72,11 +72,11 @@ class FirstStep:
 
 
 def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
-    """Return `flops` by kind of work, and `of_run` (see above); None for a function that is no task.
+    """Return `flops` by kind of work, and `of_run` (see the module); None for a function that is no task.
 
     Raises:
-        ValueError: what it declares are no FLOPs, or none are counted.
-        Exception: whatever its module, or its first step, raises.
+        ValueError: the declared FLOPs are invalid, or none were counted.
+        Exception: whatever the task's module, or its first step, raises.
     """
     module, _, name = config.task.partition(":")
     function = getattr(importlib.import_module(module), name)
@@ -89,7 +89,7 @@ def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
 
 
 def costs_of(configs: Sequence[RunConfig]) -> list[Mapping[str, Any] | None]:
-    """Return what each costs, in their order. A step is counted once for all runs of the same parameters.
+    """Return the cost of each configuration, in their order. Runs with the same parameters are counted once.
 
     Raises:
         Exception: as `cost_of`.
@@ -120,7 +120,7 @@ def _counted(function: Callable[[Run], object], config: RunConfig) -> Mapping[st
 
 
 def _attention_on_cpu() -> dict[Any, Any]:
-    """What the one kernel for attention costs that torch's own counter takes for nothing."""
+    """Return counters for the one attention kernel that torch's own FLOP counter counts as 0."""
     import torch
     from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
@@ -135,7 +135,7 @@ def _attention_on_cpu() -> dict[Any, Any]:
 
 
 def main() -> None:
-    """Answer for each configuration, in their order."""
+    """Write the cost of each configuration on stdin, in their order, to the file that the first argument names."""
     configs = [RunConfig.model_validate(each) for each in json.load(sys.stdin)]
     Path(sys.argv[1]).write_text(json.dumps(costs_of(configs)), encoding="utf-8")
 

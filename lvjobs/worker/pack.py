@@ -1,9 +1,9 @@
-"""A pack: several runs that share one job. Each is trained by a process of its own; they live and die apart.
+"""A pack: several runs that share one job, each trained by a process of its own. Runs fail independently.
 
-This process trains nothing. It starts a worker for each run, so many at once, and does what concerns the job as a
-whole, which no worker of it does: it puts the job back in the queue once all have left, or forbids that where there is
-nothing left to do. What becomes of one run is no matter of the others': a run that fails or is killed stays down, and
-the next pass sees to it (a killed worker's journal says so, by this process' hand). It ends with the last of them.
+This process trains nothing. It starts a worker for each run, a fixed number at once, and acts for the job as a whole,
+which its workers do not: it requeues the job once all runs have stopped, or forbids that if no work is left. It ends
+with the last worker. A run that fails or is killed is not restarted here. The next reconcile pass handles it; for a
+killed worker, this process writes the journal line.
 """
 
 import contextlib
@@ -30,16 +30,19 @@ from lvjobs.worker.leaving import DEADLINE, carry_out, decide_leave, gather_evid
 
 _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 10.0
-"""Between two looks at whether a run was revoked."""
+"""Seconds between two checks whether a run was revoked."""
 
 _OBEY_SECONDS = 60.0
-"""For so long a worker whose run was revoked may take to leave by itself: one that hangs never does."""
+"""Seconds that a worker whose run was revoked has to stop by itself, before it is killed: it may hang."""
 
 _LEAST_SECONDS = 60.0
-"""A run that could not train for longer before the job ends is not begun."""
+"""A run that could train for fewer seconds than this before the job ends is not started."""
 
 _SPOKEN = frozenset({DONE, LEFT, WANTS_REQUEUE})
-"""Ends that a worker's own journal tells of. Of an error it does where the training function made it."""
+"""Exit codes after which the worker's own journal has a final line.
+
+ERROR is not among them: its journal has a line only if the error came from the training function.
+"""
 
 
 _LAST_WORDS = frozenset({"error", "leave", "done"})
@@ -54,9 +57,9 @@ class _Child:
 
 
 def device_of(place: int, places: int, visible: str | None) -> str | None:
-    """What CUDA_VISIBLE_DEVICES has to be for a run at one of `places`; None where it stays as it is.
+    """Return the CUDA_VISIBLE_DEVICES for a run at one of `places`; None to leave it unchanged.
 
-    Runs side by side share the job's GPUs evenly; one at a time, each sees them all.
+    Runs side by side share the job's GPUs evenly; with one place, each run sees them all.
     """
     devices = [device for device in (visible or "").split(",") if device]
     return devices[place % len(devices)] if places > 1 and len(devices) > 1 else None
@@ -75,7 +78,7 @@ class PackRunner:
     _looked: float = 0.0
 
     def run(self) -> int:
-        """Train them, and return the job's exit code."""
+        """Train the runs, and return the job's exit code."""
         waiting = list(self.layouts)
         while True:
             self._obey()
@@ -101,12 +104,12 @@ class PackRunner:
         device = device_of(place, self.environment.side_by_side, environ.get("CUDA_VISIBLE_DEVICES"))
         if device is not None:
             environ["CUDA_VISIBLE_DEVICES"] = device
-        with signals.shielded():  # it listens as soon as it can: until then a signal waits, and does not kill it
+        with signals.shielded():  # until the worker listens, a signal waits and does not kill it
             process = subprocess.Popen([sys.executable, "-m", "lvjobs.worker", str(layout.root)], env=environ)
         self._children.append(_Child(layout, process, place))
 
     def _obey(self) -> None:
-        """Once the job is to end, or its time is up, no more is begun; each worker hears of it, and leaves."""
+        """Start no more runs once the job is asked to stop, or its time is up; pass the signal on to the workers."""
         if self._signal is None and (heard := signals.received()):
             self._signal = heard
             for child in self._children:
@@ -152,7 +155,7 @@ class PackRunner:
 
 
 def _has_failed(layout: RunLayout, token: str) -> bool:
-    """Whether its code failed in an earlier execution of this job: it would again, with no pass there to say so."""
+    """Return whether its code failed earlier in this job. It would fail again, and no pass ran that could hold it."""
     number = newest_generation(layout)
     if not number or parse_claim(layout.generation(number).read_text(encoding="utf-8")).token != token:
         return False
@@ -162,13 +165,13 @@ def _has_failed(layout: RunLayout, token: str) -> bool:
 
 
 def _tell_of(child: _Child, code: int) -> None:
-    """Say in the run's journal that its worker is dead, which the worker can't; the next pass sees to the run then.
+    """Journal for a run that its worker was killed, so that the next pass handles the run.
 
-    One that died before it claimed a generation has no journal: the job's log has what there is to know.
+    A worker that ended before it claimed a generation has no journal: only the job's log has its error.
     """
     _say(f"{child.layout.root.name}: its worker died ({code})")
     for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
-        if not path.name.isdecimal():  # what is left of one that died while it claimed
+        if not path.name.isdecimal():  # left over from a process that was killed while it claimed
             continue
         claim = parse_claim(path.read_text(encoding="utf-8"))
         if (claim.pid, claim.host) != (child.process.pid, os.uname().nodename):
@@ -176,10 +179,10 @@ def _tell_of(child: _Child, code: int) -> None:
         journal = child.layout.journal(claim.generation)
         entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
         if not any(entry.kind in _LAST_WORDS for entry in entries):
-            with contextlib.suppress(LvjobsError):  # a disk that is full: the job's end will tell
+            with contextlib.suppress(LvjobsError):  # a full disk: the job's end shows the failure
                 JournalWriter(journal).write("died", status=code)
 
 
 def _say(text: str) -> None:
     sys.stdout.write(f"lvjobs pack: {text}\n")
-    sys.stdout.flush()  # a log that somebody follows
+    sys.stdout.flush()  # a log may be followed while it grows

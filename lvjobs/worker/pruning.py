@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the last ones and the best. The newest is durable before any other goes."""
+"""The choice of checkpoints to keep: the last ones and the best. The newest is durable before any other is deleted."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from lvjobs.worker.checkpoints import published, temporary
 from lvjobs.worker.generation import check_fence
 
 VALIDATION_LOSSES = tuple(f"validation_{name}" for name in LOSSES)
-"""The manifest's metrics of which one makes a checkpoint the best: of the validation at its own step."""
+"""The manifest's metrics that rank checkpoints: of the validation at the same step. The first one present counts."""
 
 _LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")
 
@@ -25,7 +25,7 @@ def decide_prune(
     keep_last: int,
     keep_best: bool,
 ) -> list[CheckpointName]:
-    """The checkpoints to delete. Damaged ones protect nothing, so they do not count among the last. Pure."""
+    """Return the checkpoints to delete. Damaged ones do not count among the last `keep_last`. Pure."""
     sound = sorted(set(names) - set(invalid))
     keep = set(sound[-keep_last:])
     scored = [(losses[name], name) for name in sound if name in losses and math.isfinite(losses[name])]
@@ -46,7 +46,7 @@ def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
 def prune(
     layout: RunLayout, generation: int, invalid: Collection[CheckpointName], *, keep_last: int, keep_best: bool
 ) -> None:
-    """Delete what `decide_prune` says. Call it after a checkpoint of `generation` was published.
+    """Delete what `decide_prune` returns. Call it after a checkpoint of `generation` was published.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was deleted.
@@ -59,15 +59,15 @@ def prune(
     for name in doomed:
         aside = temporary(layout, name)
         try:
-            # Moved first: a checkpoint half deleted would look like a damaged one.
+            # Moved first: a checkpoint that is half deleted would look damaged.
             (layout.steps / str(name)).rename(aside)
         except OSError:
-            continue  # gone already, or not ours to delete: an untidy directory is no reason to end a run
+            continue  # gone already, or owned by another user: leftover files are no reason to end a run
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def sweep_leftovers(layout: RunLayout, generation: int) -> None:
-    """Delete what dead attempts of older generations were writing (or deleting). A live orphan's writing fails then."""
+    """Delete what older generations left half written or half deleted. An orphan that still writes then fails."""
     if not layout.steps.is_dir():
         return
     for path in layout.steps.iterdir():

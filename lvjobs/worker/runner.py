@@ -1,6 +1,6 @@
-"""From a run directory to an exit code: claim, train, and finish, leave or fail. Every way out is in the journal.
+"""The way from a run directory to an exit code: claim, train, and finish, stop early or fail.
 
-Its exit codes are in `lvjobs.worker.exits`.
+Each of these ends has its line in the journal. The exit codes are in `lvjobs.worker.exits`.
 """
 
 import importlib
@@ -42,7 +42,7 @@ _TRACEBACK_LIMIT = 20_000
 
 def _say(text: str) -> None:
     sys.stdout.write(f"lvjobs worker: {text}\n")
-    sys.stdout.flush()  # a log that somebody follows
+    sys.stdout.flush()  # a log may be followed while it grows
 
 
 def _complain(text: str) -> None:
@@ -51,7 +51,7 @@ def _complain(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m lvjobs.worker RUN_DIRECTORY`; where the job is a pack, of all its runs; a test job looks about."""
+    """Run `python -m lvjobs.worker RUN_DIRECTORY`: a run, all runs of a pack, or the test job. Return the exit code."""
     if len(arguments) != 1:
         _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
         return 2
@@ -67,13 +67,17 @@ def main(arguments: list[str]) -> int:
             layouts = [RunLayout(layout.root.parent / name) for name in environment.pack]
             return PackRunner(layouts, environment, _deadline(environment, time.time())).run()
         return execute(layout, environment)
-    except (LvjobsError, OSError) as error:  # before there was a journal: the log is all there is
+    except (LvjobsError, OSError) as error:  # no journal exists yet, so the error goes to the log
         _complain(str(error))
         return ERROR
 
 
 def read_run(layout: RunLayout) -> RunConfig:
-    """The run's configuration, if this process may train it. Raises RunRefused."""
+    """Return the run's configuration, if this process may train it.
+
+    Raises:
+        RunRefused: the file is missing, invalid or edited, or the directory belongs to another user.
+    """
     try:
         owner = layout.root.stat().st_uid
         text = layout.config.read_text(encoding="utf-8")
@@ -104,7 +108,7 @@ def read_run(layout: RunLayout) -> RunConfig:
 
 
 def execute(layout: RunLayout, environment: JobEnvironment) -> int:
-    """Execute one attempt of the run and return the exit code (or leave by os._exit)."""
+    """Execute one attempt of the run and return the exit code (or exit by os._exit)."""
     if layout.done.exists():
         _say(f"{layout.root.name} is done already; nothing to do")
         return DONE
@@ -174,7 +178,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         )
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
-        if attempt.is_stranded:  # no fault of the code: the journal, which is open, is read where the study is now
+        if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.asked(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
             _journal_leave(attempt, Leave(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
@@ -188,7 +192,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _say(f"{attempt.layout.root.name} is done: {done.step} steps{early}")
         code = DONE
     if environment.has_job:
-        # A job once preempted may be run again however it ends; of a finished or a broken run nothing more is wanted.
+        # A preempted job may be executed again however it ends. A finished or a failed run must not be.
         signals.deafen()
         inside.forbid_requeue(environment.job_id)
     signals.end_children()
@@ -197,7 +201,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
 
 
 def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
-    """Train to the last step and return its checkpoint, or None where the run has to leave before."""
+    """Train to the last step and return its checkpoint; return None if the run has to stop early."""
     steps = attempt.config.steps
     if not attempt.is_over:
         if not attempt.may_begin():
@@ -206,14 +210,14 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         task = _load_task(attempt.config)
-        if attempt.must_leave():  # loading took seconds of its grace: they are worth more than a step
+        if attempt.must_leave():  # loading used seconds of the grace period, which are needed to stop
             return None
         if environment.processes > 1:
             _train_together(attempt, environment)
         else:
             task(attempt)
     if attempt.is_over:
-        # Looked up and checksummed again: the run is not called done on the strength of a write that went unread.
+        # Found and verified again: a run is done only if its last checkpoint can be read.
         found, _ = find_newest_valid(attempt.layout)
         last = attempt.checkpointed
         if found is not None and found.name.step >= last:
@@ -236,7 +240,7 @@ def _load_task(config: RunConfig) -> Callable[[Attempt], None]:
 
 
 def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
-    """Train as the first of several processes, which begin and end here; without one of them the attempt ends."""
+    """Train as the first of several processes, started and ended here. If one is lost, the attempt ends."""
     size = environment.processes
     check_devices(size)
     found = attempt.found
@@ -253,7 +257,7 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
 
 
 def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Loss) -> NoReturn:
-    """End at once, from whichever thread: by the error of a process that failed, else as one that was killed."""
+    """End at once, from any thread: with the error of the process that failed, else like a worker that was killed."""
     with _GIVING_UP:
         _complain(f"{attempt.layout.root.name}: {loss}")
         if loss.error:
@@ -275,7 +279,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
 
 def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
-    signals.deafen()  # there is nothing more to learn from another signal, and scontrol must not die of it
+    signals.deafen()  # another signal adds nothing, and scontrol must not be killed by it
     superseded = is_superseded(attempt.layout, attempt.generation)
     evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
     leave = decide_leave(evidence)
@@ -292,14 +296,14 @@ def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
 
 
 def _wake_driver(environment: JobEnvironment) -> None:
-    """The last act: whoever goes on with the study looks at it now, and not when its own time has come."""
+    """Trigger the driver, as the last step, so that the study continues now and not at the driver's next turn."""
     if environment.driver:
         with signals.shielded():
             inside.wake(environment.driver)
 
 
 def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
-    """End without clean-up: a grace period is short, and no thread or exit hook may hold the process back."""
+    """End without clean-up: a grace period is short, and no thread or exit hook may delay the end."""
     signals.end_children()
     _wake_driver(environment)
     sys.stdout.flush()
@@ -313,7 +317,7 @@ def _is_cuda_out_of_memory(error: BaseException) -> bool:
 
 
 def _blamed(kind: str, message: str, environment: JobEnvironment) -> dict[str, Any]:
-    """What the line of an error adds where a device is to blame."""
+    """Return the fields that an error's journal line gets if a device is to blame."""
     return {"device": True, "node": environment.node} if is_device_failure(kind, message) else {}
 
 
@@ -329,7 +333,7 @@ def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvir
     sys.stderr.write(text)
     _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
     try:
-        attempt.must_leave()  # a signal that came before the error is evidence: it gets its line
+        attempt.must_leave()  # a signal that came before the error is evidence and gets its own line
         attempt.journal.write(
             "error",
             type=type(error).__name__,

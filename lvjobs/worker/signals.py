@@ -1,19 +1,20 @@
-"""Signals: a handler that sets a flag, and nothing else. The step ends; then the run leaves.
+"""Signals: a handler that only sets a flag. The step ends; then the run stops.
 
-A step may last longer than the grace period, and so may loading a model: `witness` tells of the signal at once, from a
-thread of its own, so that the kill that follows does not look like any other.
+A step, or the loading of a model, may last longer than the grace period. `witness` therefore reports the signal at
+once, from a thread, so that the kill that follows can be told from other kills.
 
-SIGTERM (default preemption, scancel), SIGUSR1 and SIGUSR2 (the batch script's `--signal`) ask the run to leave. SIGCONT
-often comes alone before them and says nothing.
+SIGTERM (default preemption, scancel), SIGUSR1 and SIGUSR2 (the batch script's `--signal`) ask the run to stop. SIGCONT
+often comes alone before them and means nothing.
 
-Slurm signals every process of a step, so what the worker started gets them too, and must not die of them:
+Slurm signals every process of a step, so the worker's children get the signals too, and must survive them:
 
 * forked children (a DataLoader's workers under `fork`) are shielded by a fork hook. They block the signals rather than
   only ignore them, because torch installs a SIGTERM handler of its own in DataLoader workers;
 * anything that is executed (subprocess, `spawn`) inherits the mask of the thread that starts it: start it inside
-  `shielded()`. A shell may clear its mask (dash does): give it `preexec_fn=deafen`, for what is ignored stays ignored.
+  `shielded()`. A shell may clear its mask (dash does): give it `preexec_fn=deafen`, because ignored signals stay
+  ignored.
 
-A shielded child is ended by SIGKILL (`Process.kill`), not by SIGTERM: so no `multiprocessing.Pool.terminate()`.
+Only SIGKILL (`Process.kill`) ends a shielded child, SIGTERM does not: do not use `multiprocessing.Pool.terminate()`.
 """
 
 import contextlib
@@ -35,31 +36,31 @@ def _remember(number: int, _frame: FrameType | None) -> None:
 
 
 def install() -> None:
-    """Set the flags' handlers and the fork hook. Call it once, first of all, in the main thread."""
+    """Install the handlers and the fork hook. Call it once, before anything else, in the main thread."""
     for number in STOP_SIGNALS:
         signal.signal(number, _remember)
     signal.signal(signal.SIGCONT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts a worker may have shielded it until now
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the parent may have started this process shielded
     os.register_at_fork(after_in_child=deafen)
 
 
 def received() -> str | None:
-    """The name of the first signal that asked this process to leave (`SIGTERM`), or None."""
+    """Return the name of the first signal that asked this process to stop (`SIGTERM`), or None."""
     return _received[0] if _received else None
 
 
 def witness(tell: Callable[[str], object]) -> None:
-    """Call `tell` with the first signal's name as soon as it comes, in a thread, whatever the main one is busy with.
+    """Call `tell` with the first signal's name as soon as it comes, in a thread, even if the main thread is busy.
 
     Call it once, in the main thread, after `install`.
     """
     heard, told = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(told, False)  # as set_wakeup_fd demands
+    os.set_blocking(told, False)  # set_wakeup_fd demands it
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    if name := received():  # before there was a witness
+    if name := received():  # a signal that came before this call
         tell(name)
     thread = threading.Thread(target=_witness, args=[heard, tell], name="witness", daemon=True)
-    with shielded():  # signals stay the main thread's
+    with shielded():  # the main thread alone receives the signals
         thread.start()
 
 
@@ -70,7 +71,7 @@ def _witness(heard: int, tell: Callable[[str], object]) -> None:
 
 
 def deafen() -> None:
-    """Make this process deaf to the signals, and all that it starts: a child, or a run that leaves or ends already."""
+    """Make this process, and all that it starts, ignore the stop signals: for a child, or a run that is ending."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -78,7 +79,7 @@ def deafen() -> None:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Start processes in here: they inherit the blocked signals. A signal for this process waits; it is not lost."""
+    """Block the signals while processes are started in here, which inherit the mask. Signals for this process wait."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -87,9 +88,10 @@ def shielded() -> Iterator[None]:
 
 
 def end_children() -> None:
-    """Kill what multiprocessing started and did not end: its own clean-up at exit sends SIGTERM and waits for ever.
+    """Kill the children of multiprocessing that still run: its own clean-up sends SIGTERM and waits for ever.
 
-    For leaving and ending only. torch's SIGCHLD handler raises when a DataLoader worker is killed: it goes first.
+    Call it only when the process is about to end. torch's SIGCHLD handler raises an error when a DataLoader worker is
+    killed, so it is removed first.
     """
     if "multiprocessing.process" in sys.modules:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -2,7 +2,8 @@
 
 A tree is made of dicts (keys: strings, numbers, booleans, None), lists, tuples, tensors, numpy arrays and scalars,
 numbers, strings, booleans and None. It comes back equal, with types kept: an int key stays an int, a tuple a tuple, an
-array an array. Tensors come back on the CPU, plain and without gradient; two names for one tensor come back as two.
+array an array. Tensors come back on the CPU, plain and without gradient. A tensor that a tree holds twice comes back as
+two.
 
 In the JSON, None, booleans, strings, finite numbers and lists stand for themselves; all else is an object of one key.
 """
@@ -15,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-if TYPE_CHECKING:  # a tree without arrays or tensors is saved and loaded without these
+if TYPE_CHECKING:  # a tree without arrays or tensors is saved and loaded without numpy and torch
     import numpy as np
     import torch
 
 _TREE = ".tree.json"
 _TENSORS = ".tree.safetensors"
 _ALL = "_state"
-"""What the two files are called. No tree can be: names of trees begin with a letter."""
+"""The stem of the two files. No tree can have this name, because names of trees begin with a letter."""
 
 _TENSOR_KINDS = ("tensor", "complex128")
 
@@ -39,7 +40,7 @@ def _is_numpy(value: Any, kind: str) -> bool:
 
 @dataclass
 class _Packer:
-    """Collects what JSON cannot hold, by key: tensors, and arrays as their bytes."""
+    """A collector of what JSON cannot hold, by key: tensors, and arrays as their bytes."""
 
     tensors: "dict[str, torch.Tensor]" = field(default_factory=dict)
     arrays: "dict[str, np.ndarray[Any, Any]]" = field(default_factory=dict)
@@ -49,7 +50,7 @@ class _Packer:
         return str(len(self.tensors) + len(self.arrays))
 
     def _keep(self, tensor: "torch.Tensor") -> str:
-        # safetensors refuses tensors that share memory (tied weights, views); those are copied apart.
+        # safetensors refuses tensors that share memory (tied weights, views), so those are copied.
         storage = tensor.untyped_storage()
         if storage.data_ptr() in self.storages or storage.nbytes() != tensor.nbytes:
             tensor = tensor.clone()
@@ -65,7 +66,7 @@ class _Packer:
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
             raise TypeError(f"{where}: a sparse, quantized or meta tensor cannot be checkpointed; make it a dense one")
         value = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        if value.dtype is torch.complex128:  # the one common type that safetensors has no word for
+        if value.dtype is torch.complex128:  # the one common type that safetensors does not know
             return {"complex128": self._keep(torch.view_as_real(value))}
         return {"tensor": self._keep(value)}
 
@@ -78,8 +79,8 @@ class _Packer:
         return {"array": [key, value.dtype.str, list(value.shape)]}
 
     def pack(self, value: Any, where: str) -> Any:
-        # numpy's float64 is a float and its str_ a str: ask for numpy first, and then for exact types only, so that
-        # nothing (a NamedTuple, an Enum) comes back as something else than it went.
+        # numpy's float64 is a float and its str_ a str. So test for numpy first, and then for exact types only:
+        # otherwise a NamedTuple or an Enum would come back as another type.
         if _is_numpy(value, "generic"):
             _check_dtype(value.dtype, where)
             return {"scalar": [value.dtype.str, value.tobytes().hex()]}
@@ -115,7 +116,7 @@ def _pack_key(packer: _Packer, key: Any, where: str) -> Any:
 
 
 def unpack(structure: Any, tensors: Mapping[str, Any]) -> Any:
-    """Return the tree that `pack` split. An array's bytes come as an array, or as a tensor where torch read them."""
+    """Return the tree that `pack` split. An array's bytes in `tensors` are an array, or a tensor if torch read them."""
     if isinstance(structure, list):
         return [unpack(item, tensors) for item in structure]
     if not isinstance(structure, dict):
@@ -151,7 +152,7 @@ def _unpack_numpy(kind: str, value: Any, tensors: Mapping[str, Any]) -> Any:
 
 
 def _holds_tensor(structure: Any) -> bool:
-    """Return whether a packed tree refers to a tensor of torch."""
+    """Return whether a packed tree refers to a torch tensor."""
     if isinstance(structure, list):
         return any(map(_holds_tensor, structure))
     if not isinstance(structure, dict):
@@ -161,10 +162,10 @@ def _holds_tensor(structure: Any) -> bool:
 
 
 def save_trees(directory: Path, trees: Mapping[str, Any]) -> None:
-    """Write all of `trees`, by their names, as two files of `directory`: file systems count files, and each is synced.
+    """Write all of `trees`, by their names, as two files of `directory`: each file costs a sync and an inode.
 
     Raises:
-        TypeError: one holds what `pack` does not take.
+        TypeError: a tree holds a value that `pack` does not take.
     """
     packer = _Packer()
     structures = {name: packer.pack(tree, name) for name, tree in trees.items()}
@@ -194,9 +195,9 @@ def load_trees(directory: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _load_tensors(path: Path, *, of_torch: bool) -> Mapping[str, Any]:
-    if not path.exists():  # nothing but numbers and text: the checkpoint's manifest says which files there are
+    if not path.exists():  # numbers and text only: the checkpoint's manifest lists the files that must exist
         return {}
-    data = path.read_bytes()  # not mapped: a mapped file that another host deletes ends in SIGBUS
+    data = path.read_bytes()  # not mapped: if another host deletes a mapped file, the reader gets SIGBUS
     if of_torch:
         import safetensors.torch
 

@@ -1,4 +1,4 @@
-"""`@lvjobs.task`: what makes a training function of one's own one that lvjobs can account for."""
+"""The decorator `@lvjobs.task`, which marks a user's training function so that lvjobs can account for its FLOPs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from lvjobs.worker.interface import Run
 ATTRIBUTE = "__lvjobs_task__"
 
 Flops: TypeAlias = int | Mapping[str, int]
-"""Of a step; or of a step and of a validation: `{"training": ..., "validation": ...}`."""
+"""FLOPs of a step; or of a step and of a validation: `{"training": ..., "validation": ...}`."""
 
 Function = TypeVar("Function", bound=Callable[[Run], object])
 
 
 @dataclass(frozen=True)
 class TaskDeclaration:
-    """What a function that is a task says of itself. `flops` None: they are counted in a first step."""
+    """The declaration of a task. If `flops` is None, they are counted in a first step."""
 
     flops: Flops | Callable[[RunConfig], Flops] | None = None
 
     def declared(self, config: RunConfig) -> Mapping[str, int] | None:
-        """FLOPs by kind of work, or None where they have to be counted.
+        """Return the declared FLOPs by kind of work, or None if they have to be counted.
 
         Raises:
-            ValueError: what it declares are no FLOPs.
+            ValueError: the declared FLOPs are invalid.
         """
         found = self.flops(config) if callable(self.flops) else self.flops
         if found is None:
@@ -52,13 +52,13 @@ def task(*, flops: Flops | Callable[[RunConfig], Flops] | None = None) -> Callab
 def task(
     function: Function | None = None, *, flops: Flops | Callable[[RunConfig], Flops] | None = None
 ) -> Function | Callable[[Function], Function]:
-    """Mark a function of one `Run` as a task (docs/tasks.md); it stays the function that it is.
+    """Mark a function of one `Run` as a task (docs/tasks.md); the function itself is unchanged.
 
     Args:
-        function: What trains.
+        function: The training function.
         flops: FLOPs of one step (forward and backward), or a mapping that has those of one validation too, or a
-            function of the run's configuration that returns either. Left out: the first step is made here, before
-            anything is submitted, and its FLOPs are counted (torch's FlopCounterMode).
+            function of the run's configuration that returns either. If left out, the first step is executed here,
+            before anything is submitted, and its FLOPs are counted (torch's FlopCounterMode).
     """
 
     def mark(marked: Function) -> Function:

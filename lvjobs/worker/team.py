@@ -1,6 +1,6 @@
-"""The processes of one node that train a run together, as each of them sees it: its rank, and sums over all.
+"""The process group of one node that trains a run together: its ranks, and sums over all of them.
 
-accelerate joins them, by NCCL where there are GPUs and by gloo where there are none, over the loopback alone.
+accelerate joins the processes over the loopback interface only: by NCCL if there are GPUs, else by gloo.
 """
 
 import os
@@ -14,38 +14,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(minutes=10)
-"""How long one waits for another that neither answers nor dies: the first process may be writing a checkpoint."""
+"""The longest wait for a process that neither answers nor ends: the first process may be writing a checkpoint."""
 
 
 class PeerLost(LvjobsError):
-    """Another process of the team no longer answers."""
+    """Another process of the group no longer answers."""
 
 
 class Alone:
-    """A team of one."""
+    """A group of one process."""
 
     rank = 0
     size = 1
 
     def add_up(self, tensor: "Tensor") -> None:
-        """Nothing is to be added."""
+        """Do nothing: there is no other process."""
 
     def agree(self, flag: bool) -> bool:
-        """The flag itself."""
+        """Return the flag."""
         return flag
 
 
 class ProcessGroup:
-    """A team of several."""
+    """A group of several processes."""
 
     def __init__(self, rank: int, size: int, device: Any) -> None:
         self.rank, self.size, self._device = rank, size, device
 
     def add_up(self, tensor: "Tensor") -> None:
-        """Replace the tensor, in every process, by its sum over all of them; all call it at the same point.
+        """Replace the tensor, in every process, by its sum over all of them; all call this at the same point.
 
         Raises:
-            PeerLost: one of them is gone, or stuck.
+            PeerLost: a process is gone, or stuck.
         """
         import torch
 
@@ -58,7 +58,7 @@ class ProcessGroup:
             tensor.copy_(moved)
 
     def agree(self, flag: bool) -> bool:
-        """Whether any of them says so."""
+        """Return whether the flag is set in any process."""
         import torch
 
         votes = torch.tensor([float(flag)])
@@ -67,15 +67,15 @@ class ProcessGroup:
 
 
 def own_device(rank: int, visible: str | None) -> str:
-    """What CUDA_VISIBLE_DEVICES has to be for a process that trains on one GPU of those that the job was given."""
+    """Return the CUDA_VISIBLE_DEVICES for a process that trains on one of the GPUs that the job was given."""
     return str(rank) if visible is None else visible and visible.split(",")[rank]
 
 
 def check_devices(size: int) -> None:
-    """See to it that each process gets a GPU of its own, or none has one. Nothing of CUDA is started by this.
+    """Check that each process gets a GPU of its own, or that there is none. This does not start CUDA.
 
     Raises:
-        LvjobsError: there are fewer.
+        LvjobsError: there are some GPUs, but fewer than `size`.
     """
     import torch
 
@@ -88,10 +88,10 @@ def check_devices(size: int) -> None:
 
 
 def join(rank: int, size: int, meeting: Path) -> ProcessGroup:
-    """Become one of the team: returns once all have come. `meeting` is a file on this node, which nobody else uses.
+    """Join the group, and return once all have joined. `meeting` is a file on this node that nothing else uses.
 
     Raises:
-        PeerLost: one did not come.
+        PeerLost: a process did not join.
     """
     os.environ.update(
         RANK=str(rank),

@@ -1,6 +1,7 @@
-"""`lvjobs.fit(run, trainer)`: the ready adapter for Hugging Face's Trainer, in place of `trainer.train()`.
+"""The adapter for Hugging Face's Trainer: `lvjobs.fit(run, trainer)` in place of `trainer.train()`.
 
-How to train is left to the Trainer; how long, and when to validate, to checkpoint and to leave, is the run's to say.
+The Trainer decides how to train. The run decides for how long, and when to validate, to checkpoint and to stop.
+
 Around each step the Trainer calls, in this order: on_step_begin, on_step_end, on_log, on_evaluate (once for each
 dataset), its `_save_checkpoint`, and at the end of an epoch on_epoch_end.
 """
@@ -32,27 +33,27 @@ from lvjobs.worker.interface import Resumed, Run, State
 from lvjobs.worker.trainer_data import Draws
 
 PART = "trainer"
-"""What a checkpoint calls the model's files, and so `final/` does."""
+"""The name of the model's files in a checkpoint, and so in `final/`."""
 
 _STATE = "trainer_state.json"
 _SAVE = "_save_checkpoint"
 _NOISE = ("ProgressCallback", "NotebookProgressCallback", "PrinterCallback")
-_RIVALS = ("JITCheckpointCallback",)  # takes SIGTERM for itself
-_CLOCKS = ("runtime", "_per_second", "_preparation_time")  # no two machines agree on them
-_TAKEN = frozenset({"kind", "time", "step", "seconds"})  # the journal has these words for itself
+_RIVALS = ("JITCheckpointCallback",)  # it handles SIGTERM itself
+_CLOCKS = ("runtime", "_per_second", "_preparation_time")  # measured times, which differ between machines
+_TAKEN = frozenset({"kind", "time", "step", "seconds"})  # the journal uses these names itself
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def fit(run: Run, trainer: Trainer) -> TrainOutput:
     """Train as `trainer.train()` would, as a run: logged, validated, checkpointed, resumed bit for bit.
 
-    Its steps, its seed and how often it validates are the run's, whatever the TrainingArguments say; it validates if
-    it has an `eval_dataset`. It returns as well when the run has to leave: return then, too. Afterwards the trainer
-    has what this attempt did (its `log_history`, say); all that the run did is in the journal.
+    The run sets the steps, the seed and how often to validate, whatever the TrainingArguments say. It validates if the
+    trainer has an `eval_dataset`. This also returns when the run has to stop: then return, too. Afterwards the trainer
+    has what this attempt did (its `log_history`, for example); the journal has all that the run did.
 
     Raises:
-        LvjobsError: it is one of several processes; or the loss is no longer a number; or a checkpoint does not bring
-            back all that was trained.
+        LvjobsError: the Trainer is one of several processes; or the loss is no longer a number; or a checkpoint does
+            not restore all that was trained.
     """
     _refuse(run, trainer)
     _settle(run.config, trainer)
@@ -62,12 +63,12 @@ def fit(run: Run, trainer: Trainer) -> TrainOutput:
     resumed = run.resume()
     follower = Follower(run, trainer, draws, resumed)
     trainer.add_callback(follower)
-    # Its own would save into output_dir, beside and not in the run's checkpoints.
+    # The Trainer's own method would save into output_dir, not into the run's checkpoints.
     setattr(trainer, _SAVE, follower.save)
     try:
         return trainer.train(resume_from_checkpoint=str(resumed.directory(PART)) if resumed else None)
     finally:
-        trainer.remove_callback(follower)  # what is evaluated from now on is no validation
+        trainer.remove_callback(follower)  # later evaluations are no validations of the run
 
 
 def _refuse(run: Run, trainer: Trainer) -> None:
@@ -90,7 +91,7 @@ def _refuse(run: Run, trainer: Trainer) -> None:
 
 
 def _settle(config: RunConfig, trainer: Trainer) -> None:
-    """Set what is the run's to say, and nothing else."""
+    """Set the arguments that the run decides, and remove the callbacks that would interfere."""
     args = trainer.args
     args.max_steps = config.steps
     args.seed = config.seed
@@ -104,8 +105,8 @@ def _settle(config: RunConfig, trainer: Trainer) -> None:
     args.load_best_model_at_end = False  # the run keeps its best checkpoint itself
     args.push_to_hub = False
     args.ignore_data_skip = False
-    args.auto_find_batch_size = False  # it begins again with smaller batches: that would be another run
-    args.dataloader_persistent_workers = False  # they go on from an epoch to the next with what they drew
+    args.auto_find_batch_size = False  # it would begin again with smaller batches, which is another run
+    args.dataloader_persistent_workers = False  # they would carry their generators from one epoch to the next
     args.restore_callback_states_from_checkpoint = True
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in (*_NOISE, *_RIVALS):
@@ -114,11 +115,11 @@ def _settle(config: RunConfig, trainer: Trainer) -> None:
 
 
 class Follower(TrainerCallback):
-    """Tells the run what the Trainer does, and the Trainer what the run wants. It comes after all other callbacks."""
+    """A callback that reports the Trainer's steps to the run, and obeys it. It is called after all other callbacks."""
 
     def __init__(self, run: Run, trainer: Trainer, draws: Draws, resumed: Resumed | None) -> None:
         self._run = run
-        self._trainer: Any = trainer  # whose types allow for None wherever it is not built yet
+        self._trainer: Any = trainer  # the Trainer's types allow None for everything that is built later
         self._draws = draws
         self._resumed = resumed
         self._rng = determinism.capture_rng() if resumed else None
@@ -128,33 +129,33 @@ class Follower(TrainerCallback):
         self._validation: dict[str, Any] = {}
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Put back what the Trainer does not read from the model's directory."""
+        """Restore what the Trainer does not read from the model's directory."""
         handler = self._trainer.callback_handler
         handler.callbacks = [*(each for each in handler.callbacks if each is not self), self]
         if self._resumed is not None:
             self._restore(self._resumed)
-            self._resumed = None  # its tensors
+            self._resumed = None  # frees its tensors
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Between two epochs the next one's iterator is the first that draws."""
+        """Restore the generators between two epochs, before the next epoch's iterator draws."""
         self._draws.begin(int(state.epoch or 0))
         if float(state.epoch or 0).is_integer():
             self._put_generators_back()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Within an epoch, the data that were trained on already are skipped by now."""
+        """Restore the generators within an epoch, after the batches that were trained on already are skipped."""
         self._put_generators_back()
         self._report_validation()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        """Each step is logged."""
+        """Request a log of each step."""
         control.should_log = self._unlogged = True
         return control
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> TrainerControl:
-        """The first after a step is that step's; the others are of validations, and of the training as a whole."""
+        """Log the first call after a step as that step; later calls are about validations, or the whole training."""
         if not self._unlogged:
             return control
         self._unlogged = False
@@ -170,31 +171,31 @@ class Follower(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> TrainerControl:
-        """Where there are several datasets, one validation is the validation of them all."""
+        """Collect the metrics; with several datasets, one validation covers them all."""
         self._validation |= _metrics(metrics, "eval_")
         return self._decide(control, due=False)
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        """Another callback may end the training here."""
+        """Save if another callback ends the training here."""
         if control.should_training_stop and state.global_step != self._saved:
             control.should_save = True
         return control
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """The end of the last validation, if no checkpoint came after it."""
+        """Report the last validation if no checkpoint came after it."""
         self._report_validation()
 
     def save(self, model: Any, trial: Any = None) -> None:
-        """A checkpoint, in the place of the Trainer's own; after the validation of the same step.
+        """Write a checkpoint in place of the Trainer's own, after the validation of the same step.
 
-        Another callback may have ended the training: that goes for the run.
+        If another callback has ended the training, the run ends too.
         """
         self._report_validation()
         control, state = self._trainer.control, self._trainer.state
         over = control.should_training_stop and state.global_step < state.max_steps
         self._run.checkpoint(state.global_step, self._state(), final=over)
         self._saved = state.global_step
-        # Not before: what others decided has to be told from the run's own leaving.
+        # Not earlier: a stop that other callbacks decided must be distinguished from the run's own.
         control.should_training_stop |= self._leaving
 
     def _decide(self, control: TrainerControl, *, due: bool) -> TrainerControl:
@@ -224,12 +225,12 @@ class Follower(TrainerCallback):
         }
 
     def _write(self, directory: Path) -> None:
-        """The model as `from_pretrained` reads it, and where the Trainer stands."""
+        """Write the model in the format of `from_pretrained`, and the Trainer's state."""
         trainer = self._trainer
         trainer.save_model(str(directory))
-        (directory / "training_args.bin").unlink(missing_ok=True)  # a pickle
+        (directory / "training_args.bin").unlink(missing_ok=True)  # it is a pickle
         stateful = [each for each in trainer.callback_handler.callbacks if isinstance(each, ExportableState)]
-        # Its log grows with every step, and tells the time; the journal has it.
+        # The log grows with every step and holds times, and the journal has it already.
         state = dataclasses.replace(trainer.state, log_history=[], stateful_callbacks=stateful)
         state.save_to_json(str(directory / _STATE))
 
@@ -249,7 +250,7 @@ class Follower(TrainerCallback):
 
 
 def _metrics(found: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Its numbers, but for those that a clock gave; without the prefix, and under no name that is taken."""
+    """Return the numbers except measured times, without the prefix, and renamed if the journal uses the name."""
     metrics: dict[str, Any] = {}
     for key, value in found.items():
         if isinstance(value, numbers.Real) and not isinstance(value, bool) and not key.endswith(_CLOCKS):
@@ -259,7 +260,7 @@ def _metrics(found: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _sums(model: torch.nn.Module) -> dict[str, int]:
-    """A check sum of every tensor that training changes, where it lies: cheap, and enough to miss one by."""
+    """Return a checksum of every tensor that training changes, on its device: cheap, but enough to find a lost one."""
     kept = model.state_dict().keys()
     changing: dict[str, torch.Tensor] = {name: each for name, each in model.named_parameters() if each.requires_grad}
     changing |= {name: each for name, each in model.named_buffers() if name in kept}

@@ -1,8 +1,8 @@
-"""What the data of a Hugging Face Trainer draw, apart from what its model draws.
+"""The random draws of a Hugging Face Trainer's data, separated from the draws of its model.
 
-A Trainer that resumes skips the batches that were trained on already: what their order, masks and augmentations would
-have drawn stays undrawn, and another batch follows than in an undisturbed run. Here each batch draws by its epoch and
-its examples alone, wherever the training began and whichever process fetches it.
+A Trainer that resumes skips the batches that were trained on already. The draws for their order, masks and
+augmentations are skipped too, so other batches would follow than in an undisturbed run. Here each batch draws by its
+epoch and its examples alone, wherever the training began and whichever process fetches it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from lvjobs.worker import determinism
 
 
 class Stream:
-    """Generators of their own while it is entered, which go on where they were when it is entered again."""
+    """Generators that are active while the stream is entered, and continue where they were when it is entered again."""
 
     def __init__(self, *key: object) -> None:
         digest = hashlib.sha256(repr(key).encode()).digest()
@@ -25,7 +25,7 @@ class Stream:
         self._outside: Mapping[str, Any] = {}
 
     def seed(self) -> None:
-        """Begin, and never leave."""
+        """Seed the generators for good."""
         determinism.seed_generators(self._seed)
 
     def __enter__(self) -> None:
@@ -83,7 +83,7 @@ class Batches(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[Any]) -> Any:
         stream = Stream(self._seed, "batch", self.epoch, list(indices))
-        if get_worker_info() is not None:  # nothing else draws in that process, which has no CUDA to ask, either
+        if get_worker_info() is not None:  # nothing else draws in a worker process, and it has no CUDA to query
             stream.seed()
             return self._fetch(indices)
         with stream:
@@ -95,7 +95,7 @@ class Batches(Dataset[Any]):
         return self._collate([self._examples[index] for index in indices])
 
     def set_epoch(self, epoch: int) -> None:
-        """What the dataset itself wants to know."""
+        """Pass the epoch on to the dataset itself."""
         _say_epoch(self._examples, epoch)
 
 
@@ -109,9 +109,9 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class Draws:
-    """Makes a Trainer's training data draw apart; `begin` says which epoch it is.
+    """The wrapper that separates the draws of a Trainer's training data; `begin` sets the epoch.
 
-    An IterableDataset stays as it is: where it stands is its own affair, and it has to yield the same every time.
+    An IterableDataset is left as it is: it keeps its own position, and has to yield the same every time.
     """
 
     def __init__(self, trainer: Trainer, seed: int) -> None:
@@ -123,12 +123,12 @@ class Draws:
         trainer.get_train_dataloader = self._loader  # type: ignore[method-assign]
 
     def begin(self, epoch: int) -> None:
-        """From now on it is this epoch: called before its first batch is drawn."""
+        """Set the epoch. Call it before the epoch's first batch is drawn."""
         if self._order is not None and self._batches is not None:
             self._order.epoch = self._batches.epoch = epoch
 
     def _loader(self) -> Any:
-        with Stream(self._seed, "loader"):  # accelerate seeds the sampler by what torch was last seeded with
+        with Stream(self._seed, "loader"):  # accelerate seeds the sampler by torch's last seed
             loader = self._made()
         if getattr(loader, "batch_sampler", None) is None or isinstance(loader.dataset, IterableDataset):
             return loader

@@ -1,4 +1,4 @@
-"""What an attempt runs with, as far as its bits hang on it: packages, and what they compute on."""
+"""The software and hardware of an attempt, as far as its results depend on them bit by bit."""
 
 import contextlib
 import importlib.metadata
@@ -16,7 +16,7 @@ _CPU = Path("/proc/cpuinfo")
 
 
 def versions() -> dict[str, str]:
-    """Of packages; and under `device`, what this process computes on."""
+    """Return the versions of the packages and, under `device`, the model of this node's GPUs or CPU."""
     found = {"lvjobs": lvjobs.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def python_path() -> str:
-    """Return PYTHONPATH without the directory of the code that was submitted: the shell's, or what modules set."""
+    """Return PYTHONPATH without the directory of the submitted code: the entries of the shell, or of loaded modules."""
     code = str(Path(lvjobs.__file__).parents[1])
     return os.pathsep.join(
         each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each not in ("", code)
@@ -33,10 +33,10 @@ def python_path() -> str:
 
 
 def device_name(visible: str | None, nvidia: Path = _NVIDIA, cpu: Path = _CPU) -> str:
-    """The model of this node's GPUs, else of its CPU. `visible` is CUDA_VISIBLE_DEVICES.
+    """Return the model of this node's GPUs, else of its CPU. `visible` is CUDA_VISIBLE_DEVICES.
 
-    From files: asking torch would load it before threads are pinned, and start CUDA before each process of a team has
-    a GPU of its own.
+    This reads files: torch would be loaded before threads are pinned, and would start CUDA before each process of a
+    group has a GPU of its own.
     """
     models = sorted(set(_values("Model", sorted(nvidia.glob("*/information")))))
     if models and visible != "":

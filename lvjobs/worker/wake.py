@@ -1,6 +1,6 @@
-"""`python -m lvjobs.worker.wake`: the last line of a job's script, for a worker that could not wake the driver itself.
+"""The last line of a job's script: `python -m lvjobs.worker.wake` triggers the driver if the worker could not.
 
-One that was killed, ran out of memory or was never started says nothing; what it leaves is looked at now all the same.
+A worker that was killed, ran out of memory or was never started triggers nothing. Its job is checked now all the same.
 """
 
 import os

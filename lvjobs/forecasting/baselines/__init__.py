@@ -1,7 +1,9 @@
-"""Forecasts without a language model: what a model's forecast is shown beside, over the same systems.
+"""Forecasts without a language model, to compare a model's forecasts with, over the same systems.
 
-Each takes history (S, T, V) in the data's own units and gives the horizon's H steps, (S, H, V). None sees more of a
-tested system than its history; `analogue-training` sees the training systems too.
+Each takes history (S, T, V) in the data's own units and returns the horizon's H steps, (S, H, V). None sees more of a
+tested system than its history; `analogue-training` sees the training systems too. `simple` has persistence, means and
+seasons, `vector` has vector autoregressions, `analogue` nearest neighbours, and `ode` the law behind the data. `checks`
+has what they all demand of a history. A new baseline is a function, and an entry of `BASELINES` here.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +24,7 @@ from lvjobs.forecasting.splits import Split
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method: what it does in a line, and which of `training` and `time` it takes beside history and horizon."""
+    """One method: its description in a line, and which of `training` and `time` it takes beside history and horizon."""
 
     description: str
     method: Callable[..., Floats]
@@ -43,7 +45,7 @@ BASELINES: Mapping[str, Baseline] = {
         "the Rosenzweig-MacArthur law, fitted to the history (it knows the law)", rosenzweig_macarthur, ("time",)
     ),
 }
-"""By name, in the order of a table: from the simplest to the one that knows the law behind the data."""
+"""The baselines by name, in the order of a table: from the simplest to the one that knows the law behind the data."""
 
 
 def forecast(
@@ -53,13 +55,13 @@ def forecast(
 
     Args:
         name: A key of BASELINES.
-        history: What is known of the systems to be forecast.
-        horizon: How many steps follow.
+        history: The known steps of the systems to be forecast.
+        horizon: The number of steps that follow.
         training: (N, T', V), other systems, for methods that take them.
         time: (T + horizon,) or longer, the steps' times, for methods that take them; None means equal steps.
 
     Raises:
-        UsageError: the name, a shape or a value will not do for this method.
+        UsageError: the name, a shape or a value is not valid for this method.
         LvjobsError: the method failed on these series.
     """
     if name not in BASELINES:
@@ -70,10 +72,10 @@ def forecast(
 
 
 def forecast_split(name: str, split: Split, trajectories: NDArray[Any], time: Floats | None = None) -> Floats:
-    """Forecast a split's scored systems, (S, horizon, V): what `split.truths(trajectories)` is the truth of.
+    """Forecast a split's scored systems, (S, horizon, V), to be compared with `split.truths(trajectories)`.
 
-    `trajectories` (N, T, V) and `time` (T,) are a file's. The method is handed nothing but the scored systems'
-    histories and the training systems, so it cannot look ahead. Raises as `forecast` does.
+    `trajectories` (N, T, V) and `time` (T,) are a file's. The method gets only the scored systems' histories and the
+    training systems, so it cannot look ahead. Raises as `forecast` does.
     """
     return forecast(
         name, split.histories(trajectories), split.horizon, training=split.training(trajectories), time=time

@@ -1,8 +1,8 @@
-"""Nearest neighbours: what followed where a series looked as it does now (Lorenz' analogues, J. Atmos. Sci. 26, 1969).
+"""Nearest neighbours: what followed windows that resemble the present (Lorenz' analogues, J. Atmos. Sci. 26, 1969).
 
-Windows are compared by the squared distance over all their steps and variables, and what followed them is averaged
-with weights of one over that distance. Window lengths and numbers of neighbours were chosen on the file's first 800
-systems alone.
+Windows are compared by the squared distance over all their steps and variables. Their continuations are averaged with
+weights of one over that distance. Window lengths and numbers of neighbours were chosen on the file's first 800 systems
+alone.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ from lvjobs.forecasting.codec import Floats
 OWN_WINDOW, OWN_NEIGHBOURS = 5, 3
 TRAINING_WINDOW, TRAINING_NEIGHBOURS = 40, 5
 _ROWS = 64
-"""Systems compared at once with all training windows, for memory's sake."""
+"""The number of systems compared at once with all training windows, which bounds memory."""
 
 
 def analogue(history: Floats, horizon: int) -> Floats:
-    """What followed the 3 nearest 5-step windows of the *same* history: (S, T, V) -> (S, horizon, V), original units.
+    """Average what followed the 3 nearest 5-step windows of the *same* history: (S, T, V) -> (S, horizon, V).
 
-    A neighbour's whole continuation must lie within the history, too. Variables are compared in units of their own
-    standard deviation.
+    Values are in original units. A neighbour's whole continuation must lie within the history, too. Variables are
+    compared in units of their own standard deviation.
 
     Raises:
         UsageError: the history is too short to hold one earlier step and the horizon.
@@ -43,10 +43,10 @@ def analogue(history: Floats, horizon: int) -> Floats:
 
 
 def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
-    """What followed the 5 nearest 40-step windows of the *training* systems: (S, T, V) -> (S, horizon, V).
+    """Average what followed the 5 nearest 40-step windows of the *training* systems: (S, T, V) -> (S, horizon, V).
 
     Each system is compared, and its continuation taken, in terms of the mean and standard deviation of its own first T
-    steps, T being the history's length: no later step shapes what a window is.
+    steps, where T is the history's length: no later step changes a window.
 
     Args:
         history: The systems to be forecast, original units.
@@ -54,8 +54,8 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
         training: (N, T', V), whole series of other systems, original units.
 
     Raises:
-        UsageError: there are no training systems, they are of another shape or too short, or a system to be forecast
-            is among them (its future would be its nearest neighbour's).
+        UsageError: there are no training systems, they are of another shape or too short, or a system to be forecast is
+            among them (its future would be its nearest neighbour's).
     """
     if training is None:
         raise UsageError("analogue-training needs the training systems: give it a split, or leave it out")
@@ -86,7 +86,7 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
 
 
 def _windows(series: Floats, length: int) -> Floats:
-    """All windows of `length` steps: (S, T, V) -> (S, T - length + 1, length, V)."""
+    """Return all windows of `length` steps: (S, T, V) -> (S, T - length + 1, length, V)."""
     return np.lib.stride_tricks.sliding_window_view(series, length, axis=1).transpose(0, 1, 3, 2)
 
 
@@ -96,8 +96,8 @@ def _moments(series: Floats) -> tuple[Floats, Floats]:
 
 
 def _weighted(followed: Floats, distances: Floats) -> Floats:
-    """The mean of (S, k, H, V) over k, weighted by the inverse of distances (S, k)."""
-    weights = 1 / (distances + 1e-9)  # a window that recurs exactly takes nearly all the weight
+    """Return the mean of (S, k, H, V) over k, weighted by the inverse of distances (S, k)."""
+    weights = 1 / (distances + 1e-9)  # a window that recurs exactly gets nearly all the weight
     weights /= weights.sum(axis=1, keepdims=True)
     mean: Floats = (followed * weights[:, :, None, None]).sum(axis=1)
     return mean

@@ -1,4 +1,4 @@
-"""What every baseline demands of its history."""
+"""The conditions that every baseline demands of its history."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from lvjobs.forecasting.codec import Floats
 
 
 def checked_history(history: NDArray[Any], horizon: int) -> Floats:
-    """History as float64, (S, T, V). Raises UsageError for another shape, NaN, infinity, or no step to forecast."""
-    # One layout in memory: sums in another order would differ in their last bits.
+    """Return history as float64, (S, T, V). Raises UsageError for another shape, NaN, infinity, or a horizon of 0."""
+    # One layout in memory, because sums in another order would differ in their last bits.
     history = np.ascontiguousarray(history, dtype=np.float64)
     if history.ndim != 3 or 0 in history.shape:  # noqa: PLR2004
         raise UsageError(
@@ -25,13 +25,13 @@ def checked_history(history: NDArray[Any], horizon: int) -> Floats:
 
 
 def need_steps(history: Floats, steps: int, method: str) -> None:
-    """Raise UsageError where history, (S, T, V), has fewer than `steps` steps."""
+    """Raise UsageError if history, (S, T, V), has fewer than `steps` steps."""
     if history.shape[1] < steps:
         raise UsageError(f"{method} needs a history of at least {steps} steps; this one has {history.shape[1]}")
 
 
 def need_positive(history: Floats, method: str) -> None:
-    """Raise UsageError where a value of history, (S, T, V), has no logarithm."""
+    """Raise UsageError if a value of history, (S, T, V), has no logarithm."""
     if not (positive := (history > 0).all(axis=(1, 2))).all():
         raise UsageError(
             f"{method} takes logarithms, but series {int(np.argmin(positive))} is not positive throughout: leave it out"

@@ -1,17 +1,17 @@
-"""The law behind the data, fitted to a history and solved onward: the best that any forecaster can hope for.
+"""The law behind the data, fitted to a history and solved onward: the best forecast that is possible.
 
     x' = a x (1 - x / K) - b x y / (1 + h x)        y' = d x y / (1 + h x) - g y
 
-(Rosenzweig and MacArthur, The American Naturalist 97, 1963.) Six parameters and both initial values of every system
-are fitted by nonlinear least squares: Levenberg-Marquardt on the logarithms of both populations, so that a population
-counts alike when it is low, and of all parameters, which keeps them positive. All systems are fitted at once, in
-seconds for a thousand; scipy's `least_squares` takes one problem at a time, hundreds of times slower here.
+(Rosenzweig and MacArthur, The American Naturalist 97, 1963.) Six parameters and both initial values of every system are
+fitted by nonlinear least squares (Levenberg-Marquardt). The fit takes logarithms of both populations, so that low
+populations count equally, and of all parameters, which keeps them positive. All systems are fitted at once, in seconds
+for a thousand; scipy's `least_squares` takes one problem at a time, hundreds of times slower here.
 
 The start needs no search. In terms of log x and log y the law is linear in everything but h once it is integrated from
-one step to the next (as in Brunel, Clairon and d'Alche-Buc, JASA 109, 2014): so for each h of a grid the other five
-follow from linear least squares on integrals of a cubic spline, and the best h is kept.
+one step to the next (as in Brunel, Clairon and d'Alche-Buc, JASA 109, 2014). So for each h of a grid the other five
+parameters follow from linear least squares on integrals of a cubic spline, and the best h is kept.
 
-Everything is done in units of each variable's geometric mean and of the mean time step, in which the bounds (`REACH`)
+All quantities are in units of each variable's geometric mean and of the mean time step, in which the bounds (`REACH`)
 mean the same for any data.
 """
 
@@ -28,29 +28,29 @@ from lvjobs.forecasting.baselines.checks import need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
 
 STEPS = 8
-"""Steps of history that are needed: as many as there are unknowns, with two values each."""
+"""The steps of history that are needed: as many as there are unknowns, with two values each."""
 REACH = 4.0
-"""Bounds: each parameter and initial value within a factor e^4 = 55 of where the fit started."""
+"""The bounds: each parameter and initial value stays within a factor e^4 = 55 of the fit's start."""
 HANDLING = np.geomspace(0.01, 10, 25)
 """The grid of h, in units of one over the mean prey."""
 SUBSTEPS = 4
-"""Runge-Kutta steps from one sample to the next: on the study's file, within 1e-5 for most systems (worst: 3e-3)."""
+"""Runge-Kutta steps between two samples: on the study's file, within 1e-5 for most systems (worst: 3e-3)."""
 ROUNDS = 60
 _FAR = 1e3
-"""A misfit of logarithms that stands for any larger one, and for a solution that exploded."""
+"""The misfit of logarithms that replaces any larger one, and that of a solution that diverged."""
 _STEP = 1e-5
-"""Of the difference quotients, in logarithms of parameters."""
+"""The step of the difference quotients, in logarithms of parameters."""
 _UNKNOWNS = 8  # in this order: log a, K, b, h, d, g, x(0), y(0)
 
 
 def rosenzweig_macarthur(history: Floats, horizon: int, time: NDArray[Any] | None = None) -> Floats:
-    """Fit and go on: (S, T, 2), prey then predator, -> (S, horizon, 2), original units.
+    """Fit the law and solve it onward: (S, T, 2), prey then predator, -> (S, horizon, 2), original units.
 
     Args:
         history: Both populations, positive.
         horizon: Steps to forecast.
-        time: (T + horizon,) or longer, increasing, the file's own axis; None means equal steps (of which any length
-            gives the same forecast, as rates scale with it).
+        time: (T + horizon,) or longer, increasing, the file's own axis; None means equal steps (their length does not
+            change the forecast, as rates scale with it).
 
     Raises:
         UsageError: there are not two positive populations, too few steps, or `time` does not fit.
@@ -70,7 +70,7 @@ def rosenzweig_macarthur(history: Floats, horizon: int, time: NDArray[Any] | Non
 
 
 def _units(history: Floats, horizon: int, time: NDArray[Any] | None) -> tuple[Floats, Floats]:
-    """Times in mean steps, from 0, (T + horizon,), and the mean logarithms (S, 1, 2)."""
+    """Return times in mean steps, from 0, (T + horizon,), and the mean logarithms (S, 1, 2)."""
     steps = history.shape[1]
     if history.shape[2] != 2:  # noqa: PLR2004
         raise UsageError(
@@ -91,7 +91,7 @@ def _units(history: Floats, horizon: int, time: NDArray[Any] | None) -> tuple[Fl
 
 
 def _solve(unknowns: Floats, times: Floats) -> Floats:
-    """Logarithms of both populations at `times`: unknowns (N, 8) -> (N, T, 2). Not finite where it explodes."""
+    """Solve for the logarithms of both populations at `times`: (N, 8) -> (N, T, 2). Not finite if they diverge."""
     growth, capacity, predation, handling, conversion, death = np.exp(unknowns[:, :6]).T
 
     def slope(state: Floats) -> Floats:
@@ -117,7 +117,7 @@ def _solve(unknowns: Floats, times: Floats) -> Floats:
 
 
 def _start(logs: Floats, times: Floats) -> Floats:
-    """Where the fit starts, (S, 8): integral matching for each h, see the module's docstring."""
+    """Return the start of the fit, (S, 8), by integral matching for each h (see the module's docstring)."""
     nodes, weights = leggauss(3)
     half = np.diff(times)[:, None] / 2
     places = times[:-1, None] + half * (1 + nodes)
@@ -149,18 +149,18 @@ def _start(logs: Floats, times: Floats) -> Floats:
 
 
 def _linear(columns: list[Floats], target: Floats) -> tuple[Floats, Floats]:
-    """Positive coefficients (S, n) that fit target (S, T), and the sums of squares (S,) that are left."""
+    """Fit positive coefficients (S, n) to target (S, T), and return them with the remaining sums of squares (S,)."""
     design = np.stack(columns, axis=2)
     normal = design.transpose(0, 2, 1) @ design
     ridge = 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(design.shape[2])
     found = np.linalg.solve(normal + ridge, design.transpose(0, 2, 1) @ target[..., None])
-    # A rate cannot be negative: near zero is where the fit may start, and its misfit says if another h does better.
+    # A rate cannot be negative. The fit may start near zero, and the misfit shows whether another h is better.
     found = np.maximum(found, 1e-4)
     return found[..., 0], ((design @ found - target[..., None]) ** 2).sum(axis=(1, 2))
 
 
 def _fit(logs: Floats, times: Floats) -> Floats:
-    """Levenberg-Marquardt (Marquardt, SIAM J. Appl. Math. 11, 1963), each system with a damping of its own: (S, 8)."""
+    """Fit by Levenberg-Marquardt (Marquardt, SIAM J. Appl. Math. 11, 1963), with damping per system; return (S, 8)."""
     unknowns = _start(logs, times)
     low, high = unknowns - REACH, unknowns + REACH
 

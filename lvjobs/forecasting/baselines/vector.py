@@ -10,13 +10,13 @@ from lvjobs.forecasting.codec import Floats
 
 RIDGE = 1e-3
 LARGEST = 1e6
-"""How many times its history's largest size a forecast may reach: a blow-up stays a number that can be squared."""
+"""The factor by which a forecast may exceed its history's largest size, so that a divergence can still be squared."""
 _SQUARABLE = 1e140
-"""What sizes are cut to before that factor."""
+"""The bound of sizes before that factor is applied."""
 
 
 def var_levels(history: Floats, horizon: int, order: int = 8) -> Floats:
-    """VAR of `order` on the values themselves: (S, T, V) -> (S, horizon, V), original units.
+    """Forecast by a VAR of `order` on the values themselves: (S, T, V) -> (S, horizon, V), original units.
 
     Raises:
         UsageError: the history is not longer than the order.
@@ -26,9 +26,10 @@ def var_levels(history: Floats, horizon: int, order: int = 8) -> Floats:
 
 
 def var_logs(history: Floats, horizon: int, order: int = 12) -> Floats:
-    """VAR of `order` on logarithms: (S, T, V) -> (S, horizon, V), original units, positive.
+    """Forecast by a VAR of `order` on logarithms: (S, T, V) -> (S, horizon, V), original units, positive.
 
-    A forecast that swings too far up is exponentiated, hence rare blow-ups that rule the mean (not the median).
+    A forecast that rises too far is exponentiated, which causes rare divergences that dominate the mean (not the
+    median).
 
     Raises:
         UsageError: the history is not longer than the order, or not positive throughout.
@@ -40,12 +41,12 @@ def var_logs(history: Floats, horizon: int, order: int = 12) -> Floats:
 
 
 def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Floats) -> Floats:
-    """Fit by least squares with an intercept, and go on from the end; `low` and `high` (S, V) bound every step.
+    """Fit by least squares with an intercept, and continue from the end; `low` and `high` (S, V) bound every step.
 
-    Each variable is first brought to mean 0 and deviation 1, and RIDGE times the squared coefficients is added (Hoerl
-    and Kennard, 1970). 80 smooth steps barely determine 17 coefficients a variable: without the ridge the study's
-    file gives an MSE of 160 over all systems, for a handful that blow up. statsmodels' VAR has no such term and fits
-    one system at a time; here all are solved at once.
+    Each variable is first scaled to mean 0 and deviation 1, and RIDGE times the squared coefficients is added (Hoerl
+    and Kennard, 1970). 80 smooth steps barely determine 17 coefficients per variable: without the ridge the study's
+    file gives an MSE of 160 over all systems, because of a handful that diverge. statsmodels' VAR has no such term and
+    fits one system at a time; here all are solved at once.
     """
     need_steps(series, order + 1, f"VAR of order {order}")
     count, steps, _ = series.shape

@@ -1,4 +1,4 @@
-"""Figures of how the study went: the budget's burn-down, what each stage spent, and attempts by how they ended."""
+"""Figures of how the study went: the budget's burn-down, each stage's FLOPs, and attempts by how they ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,14 +13,14 @@ from lvjobs.report.figures.palette import CAUSES, INK, KINDS, QUIET
 
 _LEDGER = "attempts and charges of runs.db"
 _BARELY = 0.05
-"""The share of the limit up to which a burn-down is a flat line, and says in words how little was spent."""
+"""The share of the limit up to which a burn-down would look flat, so a note gives the share in words."""
 NOTHING_RAN = f"no run has begun; type: {remedies.SUBMIT_TRAIN}"
 _TIME = Axis("time (UTC)", "time")
 _DAY = 86400.0
 
 
 def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
-    """What was left of the limit over time; and what was spent until then, useful and replayed FLOPs apart."""
+    """Return a chart of the FLOPs left over time, and of those spent until then, stacked by kind."""
     found = course(spans, budget)
     title = "FLOPs left and spent, over time"
     if found is None:
@@ -63,7 +63,7 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
 
 
 def by_stage(budget: Mapping[str, Any]) -> Chart:
-    """What each stage spent, by kind."""
+    """Return a chart of the FLOPs that each stage spent, by kind."""
     title, spent = "FLOPs spent by each stage", budget["by_stage_and_kind"]
     stages = [stage for stage in budget["by_stage"] if any(spent[stage].values())]
     if not stages:
@@ -83,7 +83,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
 
 
 def gantt(spans: Spans) -> Chart:
-    """Each attempt from its beginning to its end, a row a run, coloured by how it ended."""
+    """Return a chart of each attempt from start to end, one row per run, coloured by how it ended."""
     title = "Attempts over time, by how they ended"
     if not spans:
         return Chart("attempts-over-time", title, missing=NOTHING_RAN)
@@ -107,7 +107,7 @@ def gantt(spans: Spans) -> Chart:
 
 
 def at_once(spans: Spans) -> Chart:
-    """How many attempts ran at once, over time."""
+    """Return a chart of how many attempts ran at once, over time."""
     title = "How many attempts ran at once"
     if not spans:
         return Chart("attempts-at-once", title, missing=NOTHING_RAN)
@@ -132,7 +132,7 @@ def _stacked(
 
 
 def _row_names(names: Sequence[str]) -> Axis:
-    """The first on top."""
+    """Return an axis of names, with the first on top."""
     return Axis(kind="names", names=names, limits=(len(names) - 0.4, -0.6), grid=False)
 
 

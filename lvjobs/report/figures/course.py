@@ -1,4 +1,4 @@
-"""How a study went over time: what it had spent at each moment, and how many attempts ran. Pure."""
+"""A study's course over time: the FLOPs spent at each moment, and how many attempts ran. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _PARTS = 150
 _MOST_RUNS = 40
 
 Spans = Sequence[Mapping[str, Any]]
-"""Attempts as `control.inspect.report_data` tells of them."""
+"""Attempts in the form of `control.inspect.report_data`."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """Moments; what had been spent by then, kind by kind; and what of the limit was left."""
+    """Moments; the FLOPs spent by then, kind by kind; and the rest of the limit."""
 
     times: Sequence[float]
     spent: Mapping[str, Sequence[float]]
@@ -26,9 +26,10 @@ class Course:
 
 
 def course(spans: Spans, budget: Mapping[str, Any]) -> Course | None:
-    """None where nothing has run. The last moment's figures are exact sums of charges: the budget's own.
+    """Return the course of the study; None if nothing has run.
 
-    What an attempt cost is spread evenly over the time that it took.
+    The FLOPs of an attempt are spread evenly over its time. The last moment has exact sums of charges, as the budget
+    has.
     """
     if not spans:
         return None
@@ -49,14 +50,14 @@ def course(spans: Spans, budget: Mapping[str, Any]) -> Course | None:
 
 @dataclass(frozen=True)
 class Crowd:
-    """The middle of each part of the time, and how many attempts ran on average in it, by how they ended."""
+    """The middle of each time interval, and the mean number of attempts that ran in it, by how they ended."""
 
     times: Sequence[float]
     by_cause: Mapping[str, Sequence[float]]
 
 
 def crowd(spans: Spans) -> Crowd:
-    """Of all attempts; causes in the order in which they are met."""
+    """Return the counts over all attempts; causes are in the order of their first attempt."""
     starts, ends = _times(spans)
     edges = np.linspace(starts.min(), max(ends.max(), starts.min() + 1.0), _PARTS + 1)
     width = edges[1] - edges[0]
@@ -67,14 +68,14 @@ def crowd(spans: Spans) -> Crowd:
 
 
 def cause_of(span: Mapping[str, Any]) -> str:
-    """Why the attempt ended; `running` where it has not."""
+    """Return why the attempt ended; `running` if it has not."""
     return span["cause"] or "running"
 
 
 def rows(spans: Spans) -> tuple[list[str], int]:
-    """The runs that have a row of their own among attempts, by when they began; and how many have none.
+    """Return the runs that get a row of their own, ordered by their start, and the number of the others.
 
-    Those with most attempts are shown.
+    The runs with the most attempts get a row.
     """
     count: dict[str, int] = {}
     first: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""Panels and charts as matplotlib draws them: the one renderer, for print and for the page.
+"""Panels and charts drawn by matplotlib: the one renderer, for print and for the page.
 
-Only the commands that draw import this module: matplotlib takes half a second that `lvjobs status` has no use for.
+Only the commands that draw import this module: matplotlib takes half a second that `lvjobs status` can save.
 """
 
 import math
@@ -25,7 +25,7 @@ from lvjobs.report.figures.palette import GRID, INK, PALETTE, QUIET, stroke
 
 dates: Any = untyped_dates
 _STYLE: Any = {
-    "font.family": "DejaVu Sans",  # it comes with matplotlib: text is as wide on every machine
+    "font.family": "DejaVu Sans",  # it comes with matplotlib, so text is equally wide on every machine
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
@@ -45,7 +45,7 @@ _STYLE: Any = {
     "svg.hashsalt": "lvjobs",
     "svg.fonttype": "path",
     "axes.unicode_minus": False,
-    "text.parse_math": False,  # a run may be called anything
+    "text.parse_math": False,  # a run's name may hold any characters
 }
 DASHES: dict[str, Any] = {
     "solid": "-",
@@ -55,12 +55,12 @@ DASHES: dict[str, Any] = {
     "longdash": (0, (6, 3)),
 }
 _LETTER, _ROW = 0.062, 0.17
-"""Inches that a letter and a row of an axis' names take, about."""
+"""The approximate width of a letter and height of a row of an axis' names, in inches."""
 
 
 @contextmanager
 def style(**more: Any) -> Iterator[None]:
-    """Draw in this style, whatever the user's own matplotlibrc says."""
+    """Draw in this style, whatever the user's own matplotlibrc sets."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE | {key.replace("_", ".", 1): value for key, value in more.items()})
@@ -68,7 +68,7 @@ def style(**more: Any) -> Iterator[None]:
 
 
 def draw_panel(axes: Axes, panel: Panel, keys: Sequence[Key], width: float) -> None:
-    """Draw a panel into axes of about so many inches; each artist has the number of its key in `keys` as its gid."""
+    """Draw a panel into axes of about `width` inches; each artist's gid is the number of its key in `keys`."""
     met: set[str] = set()
     for mark in panel.marks:
         name, group = ("", "cells") if isinstance(mark, Cells) else (mark.key.name, f"k{keys.index(mark.key)}")
@@ -84,7 +84,7 @@ def draw_panel(axes: Axes, panel: Panel, keys: Sequence[Key], width: float) -> N
 
 
 def _lay_out(axes: Axes, name: str, wanted: Axis, width: float, height: float) -> None:
-    """Set scale, limits and ticks, with as many words as there is room for."""
+    """Set scale, limits and ticks, with as many tick labels as fit."""
     length = width if name == "x" else height
     room = max(2, int(width / (10 * _LETTER) if name == "x" else height / _ROW))
     label = "\n".join(textwrap.fill(part, max(12, int(length / _LETTER))) for part in wanted.label.splitlines())
@@ -112,14 +112,14 @@ def _lay_out(axes: Axes, name: str, wanted: Axis, width: float, height: float) -
 
 
 def _short(text: str, most: int) -> str:
-    """A name that leaves room for the plot: its beginning and its end."""
+    """Return a name shortened in its middle, so that it leaves room for the plot."""
     half = (most - 1) / 2
     return text if len(text) <= most else f"{text[: math.ceil(half)]}…{text[-math.floor(half) :]}"
 
 
 @singledispatch
 def _draw(mark: Mark, axes: Axes) -> Sequence[Artist]:
-    """Draw a mark, and return all that belongs to its key."""
+    """Draw a mark, and return all artists that belong to its key."""
     raise TypeError(f"{type(mark).__name__} on {axes}")
 
 
@@ -187,6 +187,6 @@ def _(mark: Cells, axes: Axes) -> Sequence[Artist]:
 
 
 def box(key: Key) -> dict[str, Any]:
-    """Return how matplotlib fills what belongs to an entry of the legend."""
+    """Return matplotlib's fill settings for an entry of the legend."""
     edge = stroke(key.colour) if key.pattern else INK
     return {"facecolor": key.colour, "edgecolor": edge, "alpha": key.opacity, "hatch": 3 * key.pattern or None}

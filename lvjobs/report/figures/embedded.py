@@ -1,4 +1,4 @@
-"""Panels as SVG inside the page: in the page's own colours, with the values that a reader can point at."""
+"""Panels as SVG inside the page: in the page's own colours, with values that a reader can point at."""
 
 import io
 import json
@@ -17,19 +17,19 @@ from lvjobs.report.figures.marks import Cells, Chart, Key, Panel
 from lvjobs.report.figures.palette import GRID, INK, MODEL, QUIET
 
 _WIDTHS = {"full": (900, 380), "half": (430,), "third": (320,)}
-"""Pixels for which a panel is drawn; of those that are as wide as the page, once more for a phone."""
+"""The widths in pixels for which a panel is drawn; full-width panels are drawn once more for a phone."""
 _PIXELS = 104
-"""Of an inch of the drawing, at which its text is as large as the page's captions."""
+"""Pixels per inch of the drawing, at which its text is as large as the page's captions."""
 _COLOURS = {INK: "var(--ink)", QUIET: "var(--quiet)", GRID: "var(--line)", MODEL: "var(--blue)"}
 _SVG = "{http://www.w3.org/2000/svg}"
 _NAMED = {f"{_SVG}path", f"{_SVG}clipPath", f"{_SVG}pattern"}
-"""Elements that others of the drawing refer to."""
+"""Elements that other elements of the drawing refer to."""
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _DRAWN = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def drawings(chart: Chart, panel: Panel) -> Iterator[tuple[str, Markup, Markup]]:
-    """Yield the panel for each width: the class it has in the page, its SVG, and as JSON what can be pointed at."""
+    """Yield the panel for each width: its class in the page, its SVG, and the points with values as JSON."""
     widths = _WIDTHS[chart.width]
     for name, width in zip(("wide", "narrow") if len(widths) > 1 else ("",), widths, strict=True):
         salt = f"{chart.id} {panel.label} {name}"
@@ -43,13 +43,13 @@ def drawings(chart: Chart, panel: Panel) -> Iterator[tuple[str, Markup, Markup]]
 
 
 def as_json(value: Any) -> Markup:
-    """Return JSON for a script element: nothing in it may end that, or begin another."""
+    """Return JSON for a script element, escaped so that it cannot end that element or begin another."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped just now
 
 
 def _spots(axes: Axes, panel: Panel, keys: Sequence[Key]) -> Iterator[list[Any]]:
-    """Yield each place as [key's number, from x, to x, y, words], in thousandths of the drawing's width and height."""
+    """Yield each point as [key's number, from x, to x, y, words], in thousandths of the drawing's width and height."""
     to_page = axes.transData - axes.figure.transFigure
     inside = axes.get_position().padded(0.01)
     for mark in panel.marks:
@@ -61,10 +61,10 @@ def _spots(axes: Axes, panel: Panel, keys: Sequence[Key]) -> Iterator[list[Any]]
 
 
 def _tidied(text: str) -> Markup:
-    """Return the drawing as an element of the page: without names that another has too, in the page's colours."""
+    """Return the drawing as an element of the page: without ids that other drawings have too, in the page's colours."""
     ET.register_namespace("", _SVG[1:-1])
     root = ET.fromstring(text)  # noqa: S314 - matplotlib wrote it just now
-    root.remove(root[0])  # a style for all of the page
+    root.remove(root[0])  # a style for the whole page
     for each in root.iter():
         name = each.attrib.pop("id", "")
         if re.fullmatch(r"k\d+|cells", name):

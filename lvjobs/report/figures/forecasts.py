@@ -1,4 +1,4 @@
-"""Figures of the data and of forecasts: series, one series' forecast, and errors, of models beside the baselines."""
+"""Figures of the data and of forecasts: series, one series' forecast, and models' errors beside the baselines."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ _START = Key("start of the forecast", QUIET, "dash", switches=False)
 
 
 def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: int) -> Chart:
-    """Some series, (T, variables) each, by their index in the file; a line where forecasts of them begin."""
+    """Return a chart of some series, (T, variables) each, by their index; a line marks the forecast's start."""
     names = variable_names(next(iter(chosen.values())).shape[1])
     keys = [Key(name, PALETTE[n], ("solid", "dash")[n % 2]) for n, name in enumerate(names)]
     panels = []
@@ -42,7 +42,7 @@ def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: in
 
 
 def _start(time: NDArray[Any], history: int) -> list[ReferenceLine]:
-    """Between the last step that was seen and the first that was not."""
+    """Return a line between the last step of the history and the first of the horizon."""
     return [ReferenceLine(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
 
 
@@ -59,19 +59,19 @@ def forecast(
     warning: str = "",
     again: Sequence[str] = (),
 ) -> Chart:
-    """One series: history, truth and forecast on the left; on the right the horizon alone, beside the baselines.
+    """Return a chart of one series: the whole forecast on the left, the horizon beside the baselines on the right.
 
     Args:
         series: Its index in the file.
         time: (T,), of history and horizon.
-        truth: (T, variables), or (history, variables) where nothing is known of the horizon.
-        history: How many steps the forecast has seen.
+        truth: (T, variables), or (history, variables) if nothing is known of the horizon.
+        history: The number of steps that the forecast is based on.
         made: The forecast, (horizon, variables).
-        baselines: Each like the forecast; there has to be one.
-        quantiles: Level to values like the forecast, in pairs around the median; none where it was not sampled.
+        baselines: Each like the forecast; at least one.
+        quantiles: Level to values like the forecast, in pairs around the median; empty if it was not sampled.
         label: The forecast's name.
-        warning: What has to be said loudly, above the figure.
-        again: The words that follow `lvjobs evaluate` to evaluate the same model on these series.
+        warning: A warning above the figure.
+        again: The arguments of `lvjobs evaluate` that evaluate the same model on these series.
 
     Raises:
         ValueError: there is no baseline.
@@ -90,7 +90,7 @@ def forecast(
         drawn = [Band(key, ahead, low[:, n], high[:, n]) for key, low, high in bands]
         own = Line(model, ahead, made[:, n], 1.6)
         whole: list[Mark] = [*_start(time, history), *drawn, Line(came, known, truth[:, n], 1.0), own]
-        # Mostly dots: a forecast that runs along the truth stays to be seen.
+        # Mostly dots, so that a forecast along the truth remains visible.
         close: list[Mark] = [*drawn, Line(came, known[history:], truth[history:, n], 0.5, 3, "o")]
         close += [Line(key, ahead, baselines[key.name][:, n]) for key in across]
         in_sight = [made[:, n], *(values[:, n] for values in quantiles.values())]
@@ -118,7 +118,7 @@ def forecast(
 
 
 def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) -> tuple[float, float]:
-    """Limits by truth and forecast with room for as much again: a baseline that blows up leaves the picture."""
+    """Return limits from truth and forecast, with as much room again: a diverging baseline is cut off."""
     every = np.concatenate([*values])
     low, high = float(every.min()), float(every.max())
     room = high - low or 1.0
@@ -129,7 +129,7 @@ def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) ->
 
 
 def by_step(models: Arrays, baselines: Arrays) -> Chart:
-    """Mean absolute errors, (horizon, variables) each, by step: a panel for each variable, on one logarithmic axis.
+    """Return a chart of mean absolute errors, (horizon, variables) each, by step: one panel per variable, log axis.
 
     Raises:
         ValueError: there is no baseline.
@@ -151,7 +151,9 @@ def by_step(models: Arrays, baselines: Arrays) -> Chart:
 
 
 def distribution(models: Arrays, baselines: Arrays) -> Chart:
-    """The share of systems whose error is at most so much, of errors (systems,). A dot is the median, a cross the mean.
+    """Return a chart of the share of systems with at most a given error, from errors (systems,).
+
+    A dot is the median, a cross the mean.
 
     Raises:
         ValueError: there is no baseline.
@@ -180,7 +182,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
 
 
 def scores(evaluations: Sequence[Evaluated]) -> Chart:
-    """The answer at a glance: each model compared and each baseline, with its interval, the best on top."""
+    """Return a chart of each compared model and each baseline, with its interval, the best on top."""
     chosen = compared(evaluations)
     title = "The error of the best models, beside all baselines"
     if not chosen:

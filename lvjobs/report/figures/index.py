@@ -1,4 +1,4 @@
-"""A directory of figures and its index: what each shows, and what could not be drawn and why."""
+"""A directory of figures and its index: what each shows, or why it could not be drawn."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _KIND = {"kind": "lvjobs figures", "schema": 1}
 def write_figures(material: Material, directory: Path) -> dict[str, Any]:
     """Draw everything into `directory`, write `index.json` and `index.md`, and return the index.
 
-    Figures of an earlier drawing that can no longer be drawn are removed: none stays that shows something else.
+    Files of an earlier drawing that this one does not draw are removed, so that no figure is out of date.
 
     Raises:
         UsageError: the directory holds something else.

@@ -1,4 +1,4 @@
-"""What a figure shows, as plain values: panels of marks on two axes, under one legend. Nothing here draws."""
+"""The content of a figure as plain values: panels of marks on two axes, under one legend. Nothing here draws."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lvjobs.report.numbers import short
 
 Values: TypeAlias = Sequence[float] | NDArray[Any]
 Spot: TypeAlias = tuple[float, float, float, str]
-"""A place at which a reader can ask for a value: from x to x, at y, and the value in words."""
+"""A place that a reader can point at: from x to x, at y, and the value in words."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Line:
-    """Points in order, joined unless `width` is 0. Markers have a `size` in points; none are drawn at 0.
+    """Points in order, joined unless `width` is 0. Markers have a `size` in points; at 0 none are drawn.
 
-    `texts` are the values in words, one a point: None for the numbers themselves, empty for none.
+    `texts` are the values in words, one per point; with None the numbers are used, and with an empty list there are
+    none.
     """
 
     key: Key
@@ -58,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Values with their intervals: along y, joined, or along x, each by itself. `names` are said before the values."""
+    """Values with their intervals: along y, joined, or along x, each by itself. `names` precede the values."""
 
     key: Key
     places: Sequence[float]
@@ -120,9 +121,9 @@ class ReferenceLine:
 
 @dataclass(frozen=True)
 class Cells:
-    """A coloured cell for each (row, column), NaN where there is none; `best` is framed.
+    """A coloured cell for each (row, column), NaN if it is empty; `best` is framed.
 
-    `written` are the words in the cells, by row and column; empty where there is no room for them.
+    `written` are the words in the cells, by row and column; empty if they do not fit.
     """
 
     rows: Sequence[str]
@@ -146,7 +147,8 @@ Mark: TypeAlias = Line | Estimates | Band | Bars | ReferenceLine | Cells
 class Axis:
     """An axis. Limits that are None follow the marks.
 
-    Between `whole` numbers stand no ticks; `time` is in days since 1970, UTC; of `names`, places in that list.
+    `whole` has no ticks between whole numbers; `time` is in days since 1970, UTC; for `names`, values are places in
+    that list.
     """
 
     label: str = ""
@@ -174,20 +176,20 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure: panels side by side, as many as there is room for, with one legend. `missing` says why there is none.
+    """A figure: panels side by side, as many as fit, with one legend. `missing` gives the reason if there is none.
 
     Attributes:
         id: Its anchor in the page, and its file's name without suffix.
         title: Its name in the page.
-        shows: What it shows, and of which runs, for an index of files.
+        shows: Its content, and the runs it covers, for an index of files.
         stage: The stage whose runs it compares.
-        heading: What it is of. Stands above the figure in print, and begins the caption in the page.
-        warning: What a reader has to see first, after the heading.
-        caption: What one has to know to read it, in the page.
-        beside: Numbers that are never left out. Stand below the figure in print, and in the caption in the page.
+        heading: Its subject. It stands above the figure in print, and begins the caption in the page.
+        warning: A warning that follows the heading.
+        caption: The explanation in the page.
+        beside: Numbers that are never left out. They stand below the figure in print, and in the caption in the page.
         source: The files that have the numbers.
-        number: Its name in the published study's order, empty for those that have no counterpart.
-        width: A panel's share of the page where that is wide.
+        number: Its number in the published study, empty if it has no counterpart there.
+        width: A panel's share of the page if that is wide.
     """
 
     id: str
@@ -207,6 +209,6 @@ class Chart:
 
     @property
     def words(self) -> str:
-        """The caption in the page."""
+        """Return the caption in the page."""
         parts = [self.heading, self.caption, self.beside, self.source and f"Source: {self.source}"]
         return " ".join(f"{part[0].upper()}{part[1:].rstrip('.')}." for part in parts if part)

@@ -8,11 +8,11 @@ from lvjobs.report.figures.marks import Key
 
 INK, QUIET, GRID = "#000000", "#666666", "#DDDDDD"
 MODEL = "#0072B2"
-"""These four are replaced where the page is dark."""
+"""The page replaces INK, QUIET, GRID and MODEL by colours of its own, which suit a dark page."""
 PALETTE = (MODEL, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK, "#7F7F7F")
 """Okabe and Ito's colours, which people of every colour vision can tell apart (Wong, Nature Methods 8, 2011)."""
 DASHES: tuple[Any, ...] = ("solid", "dash", "dot", "dashdot")
-"""So that lines differ in a black-and-white print too, and colours may come round again."""
+"""Dashes, so that lines differ in a black-and-white print too, and colours may be used again."""
 MARKERS = "osD^v"
 BASELINE_STYLES: dict[str, tuple[str, Any]] = {
     "persistence": ("#7F7F7F", "dot"),
@@ -26,9 +26,9 @@ BASELINE_STYLES: dict[str, tuple[str, Any]] = {
 }
 """Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
 SHOWN = ("persistence", "mean", "seasonal-naive", "var-8", "ode")
-"""Baselines that figures draw: one of each kind. The numbers beside a figure hold all of them."""
+"""The baselines that figures draw: one of each kind. The numbers beside a figure hold all of them."""
 MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
-"""Colours and markers of models that stand beside the baselines, whose colours they are not."""
+"""Colours and markers of models, which differ from the baselines' colours where both are drawn."""
 CAUSES: dict[str, tuple[str, str]] = {
     "completed": ("#009E73", ""),
     "preempted": ("#E69F00", "/"),
@@ -51,11 +51,11 @@ KINDS: dict[str, tuple[str, str]] = {
     "generation": ("#CC79A7", "-"),
 }
 _BRIGHT = 190.0
-"""Luma, of 255, from which on white cannot be seen."""
+"""The luma, of 255, above which a white pattern cannot be seen."""
 
 
 def line_keys(names: Sequence[str]) -> list[Key]:
-    """Return entries for lines of equal rank, no two alike as long as there are any looks left."""
+    """Return entries for lines of equal rank. No two are alike until all combinations of colour and dash are used."""
     colours = len(PALETTE)
     return [Key(name, PALETTE[n % colours], DASHES[(n + n // colours) % len(DASHES)]) for n, name in enumerate(names)]
 
@@ -78,16 +78,16 @@ def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
 
 
 def shown(names: Sequence[str]) -> list[str]:
-    """Return those of the baselines that are drawn: SHOWN, or all where there is none of these."""
+    """Return the baselines that are drawn: those in SHOWN, or all if none is in it."""
     return [name for name in SHOWN if name in names] or list(names)
 
 
 def stroke(colour: str) -> str:
-    """Return the colour of a pattern on this colour."""
+    """Return the colour of a pattern that is drawn on this colour."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return "#333333" if 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT else "#FFFFFF"
 
 
 def variable_names(count: int) -> list[str]:
-    """Return `prey` and `predator`, as the study's file has them; numbers where there are not two."""
+    """Return `prey` and `predator` for two variables, as in the study's file, else numbered names."""
     return ["prey", "predator"] if count == 2 else [f"variable {number + 1}" for number in range(count)]  # noqa: PLR2004

@@ -14,7 +14,7 @@ from lvjobs.report.figures.palette import INK, PALETTE
 
 FORMATS = ("png", "svg")
 _WIDTH = 7.2
-"""Inches: a page's text."""
+"""The width of a page's text, in inches."""
 _COLUMNS = {"full": 1, "half": 2, "third": 3}
 
 

@@ -17,7 +17,7 @@ from lvjobs.report.numbers import setting, short
 SCORES = "forecasts.h5 and scores.json of the evaluations"
 _JOURNALS = "the runs' journals"
 _MOST_WRITTEN = 120
-"""Cells of a heatmap up to which each has its figure in it."""
+"""The number of cells of a heatmap up to which each shows its value."""
 _TALLEST = 58 * 12
 _FEW = 3
 _MOST_RATES = 8
@@ -27,9 +27,9 @@ _LABELS = dict(zip(LOSSES, ("loss (nats per token)", "loss of the numeric head\n
 
 
 def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Chart:
-    """Training beside validation loss; the numeric head's, another objective, by itself.
+    """Return a chart of training beside validation loss; a numeric head, with another objective, has panels of its own.
 
-    Of more runs than `most`, those with the lowest validation loss are drawn.
+    If there are more runs than `most`, those with the lowest validation loss are drawn.
     """
 
     def last(run: Losses) -> tuple[float, str]:
@@ -78,7 +78,7 @@ def _validation(run: Losses, key: Key) -> list[Line]:
 
 
 def heat(cells: Mapping[tuple[int, float], float], heading: str, baselines: Mapping[str, float]) -> Chart:
-    """An error for each LoRA rank and learning rate, beside the baselines' own."""
+    """Return a heatmap of an error by LoRA rank and learning rate, with the baselines' errors below."""
     words = ", ".join(f"{name} {short(baselines[name])}" for name in shown(list(baselines)))
     beside = f"the same of the baselines: {words}" if words else ""
     made = _heat(cells, ("LoRA rank", "learning rate"), "MAE (original units)", short)
@@ -86,7 +86,7 @@ def heat(cells: Mapping[tuple[int, float], float], heading: str, baselines: Mapp
 
 
 def stage_heat(found: Mapping[str, Any]) -> Chart | None:
-    """What the stage's rule compares, for each pair of the two settings that were varied; None where not two were."""
+    """Return a heatmap of what the stage's rule compares; None unless two settings were varied on a grid."""
     if len(found["varied"]) != 2:  # noqa: PLR2004 - a heatmap has two axes
         return None
     one, two = found["varied"]
@@ -104,7 +104,7 @@ def stage_heat(found: Mapping[str, Any]) -> Chart | None:
 
 
 def is_scattered(cells: Collection[tuple[Any, Any]]) -> bool:
-    """Whether they are points that a sampler chose, each with a rate of its own, and most of a heatmap were holes."""
+    """Return whether a sampler chose the points, each with its own rate, so that most of a heatmap would be empty."""
     ranks, rates = {rank for rank, _ in cells}, {rate for _, rate in cells}
     return len(rates) > _MOST_RATES and 2 * len(cells) < len(ranks) * len(rates)
 
@@ -137,7 +137,7 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 
 def _five(value: float) -> str:
-    """Of losses, whose first digits are often the same."""
+    """Return five digits, for losses, whose first digits are often the same."""
     return f"{value:#.5g}"
 
 
@@ -146,12 +146,12 @@ def contexts(
     baselines: Mapping[str, Mapping[str, float]],
     zero_shot: Mapping[str, Point] | None,
 ) -> Chart:
-    """Error by the training window's length, with intervals; baselines and zero-shot are lines across.
+    """Return a chart of the error by the training window's length; baselines and zero-shot are lines across.
 
     Args:
         points: Label of some runs -> context length -> metric -> figure.
         baselines: Metric -> name -> figure, of the same series of data.
-        zero_shot: The base model's own figures, where it was evaluated.
+        zero_shot: The base model's own figures, if it was evaluated.
     """
     lengths = sorted({length for runs in points.values() for length in runs})
     looks = zip(itertools.cycle(PALETTE), itertools.cycle(MARKERS), strict=False)
@@ -163,7 +163,7 @@ def contexts(
         marks: list[Any] = [ReferenceLine(key, baselines[metric][key.name], "y") for key in across]
         marks += [ReferenceLine(zero, zero_shot[metric].value, "y")] if zero_shot else []
         for number, (key, runs) in enumerate(zip(keys, points.values(), strict=True)):
-            beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand beside each other
+            beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand side by side
             places = [lengths.index(length) + beside for length in sorted(runs)]
             marks.append(Estimates(key, places, [runs[length][metric] for length in sorted(runs)]))
         label = f"{metric.upper()} by the training window's length, with 95 % intervals, beside the baselines"

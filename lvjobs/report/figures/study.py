@@ -1,4 +1,4 @@
-"""All figures that a study has data for, as charts, and why there is no other. docs/figures.md says what each shows."""
+"""All figures that a study has data for, as charts, and why others are missing (docs/figures.md explains each)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _LEVELS = (0.05, 0.25, 0.75, 0.95)
 
 
 def charts(material: Material, most_curves: int | None = None) -> Iterator[Chart]:
-    """Yield each figure in turn, drawn or not; of a stage's losses those of at most so many runs."""
+    """Yield each figure in turn, drawn or not; a stage's losses show at most `most_curves` runs."""
     yield _examples(material)
     if not any(material.losses.values()):
         yield _figure("figure-2-loss", "training and validation loss", "no run has trained yet")
@@ -35,7 +35,7 @@ def charts(material: Material, most_curves: int | None = None) -> Iterator[Chart
 
 
 def _figure(stem: str, shows: str, drawn: Chart | str) -> Chart:
-    """Name a chart as the published study's figures are, or say in words why there is none."""
+    """Return a chart named as in the published study, or one that gives the reason why it is missing."""
     title = shows.partition(";")[0].partition(":")[0]
     bare = Chart(stem, f"{title[0].upper()}{title[1:]}", number=f"Figure {stem.split('-')[1]}", shows=shows)
     if isinstance(drawn, str):
@@ -98,7 +98,7 @@ def _contexts(material: Material) -> Chart:
 
 
 def _lines(several: Sequence[Sequence[Evaluated]]) -> dict[str, dict[int, Mapping[str, Point]]]:
-    """Label -> context length -> figures: a line for each family and seed, none of them over another."""
+    """Return label -> context length -> figures: one line for each family and seed, so that none hides another."""
     lines: dict[str, dict[int, Mapping[str, Point]]] = {}
     for family in several:
         by_seed: dict[int, list[Evaluated]] = defaultdict(list)
@@ -107,7 +107,7 @@ def _lines(several: Sequence[Sequence[Evaluated]]) -> dict[str, dict[int, Mappin
         for seed, runs in by_seed.items():
             training = runs[0].config.training
             label = f"rank {training.lora_rank}, rate {training.learning_rate:g}, {runs[0].steps} steps, seed {seed}"
-            if label in lines:  # they differ in something else
+            if label in lines:  # they differ in another setting
                 label = f"{label} ({runs[0].subject}...)"
             lines[label] = {each.config.training.context_length: _points(each) for each in runs}
     return lines
@@ -135,13 +135,13 @@ def _forecasts(material: Material) -> Iterator[Chart]:
 
 
 def _compared(material: Material, chosen: Sequence[Evaluated]) -> list[tuple[str, Chart]] | str:
-    """Return figures 5 to 7, each with words on what it is of where it is not of all; or why there are none."""
+    """Return figures 5 to 7, each with words on the evaluation it shows if not on all; or why there are none."""
     shown = sampled_like(chosen[0], material.evaluations) or chosen[0]
     try:
         results = {each.subject: material.load(each) for each in chosen}
         best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
         baselines = material.baselines(chosen[0])
-    except LvjobsError as error:  # the data are elsewhere, or not what was forecast: all else is shown
+    except LvjobsError as error:  # the data are elsewhere, or not those that were forecast: all other figures are shown
         return str(error)
     if not baselines:
         return "no baseline can be made of these series"

@@ -1,4 +1,4 @@
-"""The study's question, and what its data say to it: a few sentences with intervals. Pure."""
+"""The study's question, and the answer of its data: a few sentences with intervals. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ FORECASTS = (
 )
 STAGES = "Which settings did best by the stages' own rules, and what did they cost?"
 KNOWING = ("ode",)
-"""Baselines that know the law behind the data: nothing else can be expected to come near."""
+"""Baselines that know the law behind the data: no other method can be expected to be as good."""
 
 
 @dataclass(frozen=True)
 class StudyAnswer:
-    """`sentences` answer `question`, as far as it is answered; `notes` are what one has to know to believe them."""
+    """A question with the `sentences` that answer it, as far as possible; `notes` are the caveats."""
 
     question: str
     sentences: Sequence[str]
@@ -33,9 +33,9 @@ class StudyAnswer:
 def answer_forecasts(
     evaluations: Sequence[Evaluated], train: TrainingConfig | None = None, *, has_runs: bool = True
 ) -> StudyAnswer:
-    """Of a study whose runs forecast: the best of them against zero-shot, and against the best baselines.
+    """Return the answer of a study of forecasts: its best run against zero-shot, and against the best baselines.
 
-    `train` is [train] of study.toml, where it is known.
+    `train` is [train] of study.toml, if it is known.
     """
     if not has_runs:
         return StudyAnswer(FORECASTS, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TRAIN}"], (), "open")
@@ -110,7 +110,7 @@ def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
 
 
 def compare(own: Point, other: Point) -> Literal["better", "worse", "overlap"]:
-    """Of two errors with their intervals: which is lower, or that they cannot be told apart by them."""
+    """Return which of two errors is lower, or that their intervals overlap."""
     if own.high < other.low:
         return "better"
     return "worse" if own.low > other.high else "overlap"
@@ -125,7 +125,7 @@ def _words(value: Point) -> str:
 
 
 def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> StudyAnswer:
-    """Of a study that forecasts nothing: who won each stage, and why. `stages` and `runs` are a summary's."""
+    """Return the answer of a study without forecasts: each stage's winner, and why. The arguments are a summary's."""
     won = [f"{stage['name']}: {stage['winner']}, {stage['because']}." for stage in stages if stage["winner"]]
     if won:
         return StudyAnswer(STAGES, won)

@@ -1,4 +1,4 @@
-"""The page, from what a study's ledger, journals and evaluations say. Pure: nothing is read but what it is given."""
+"""The page, composed of a study's ledger, journals and evaluations. Pure: it reads only its arguments."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 
 @dataclass(frozen=True)
 class PageInputs:
-    """What a page is made from.
+    """The data of a page.
 
-    `retold` is what `control.inspect.report_data` says; `origins` are by the run's name; `declared` is study.toml.
+    `retold` is the result of `control.inspect.report_data`; `origins` are by the run's name; `declared` is study.toml.
     """
 
     name: str
@@ -43,7 +43,7 @@ class PageInputs:
 
 
 def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
-    """The page; and the tables beside it, file name and content."""
+    """Return the page, and the tables beside it by file name."""
     summary, spans = facts.retold["summary"], facts.retold["spans"]
     runs: Sequence[RunRecord] = facts.retold["runs"]
     forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
@@ -94,7 +94,7 @@ def _moment(time: float) -> str:
 
 
 def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
-    """The numbers that one asks for first."""
+    """Return the numbers at the top of the page."""
     runs, budget = summary["runs"], summary["budget"]
     done = sum(run["state"] == "completed" for run in runs)
     deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
@@ -124,7 +124,7 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
 
 
 def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | Subsection]:
-    """A group for each stage: why its winner won, its runs, what they lost, and how they compare."""
+    """Return a group for each stage: why its winner won, its runs, their losses, and how they compare."""
     rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
     standings = {found["stage"]: found for found in retold["standings"]}
     drawn: dict[str, list[Chart]] = {}
@@ -159,7 +159,7 @@ def _stands(row: Mapping[str, Any]) -> str:
 
 
 def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece | Subsection]:
-    """The figures; of a study in which nothing was evaluated one line in place of all that show errors."""
+    """Return the figures; if nothing was evaluated, one line replaces all figures of errors."""
     if facts.material.evaluations:
         return list(found)
     examples, why = found[0], NOTHING_EVALUATED

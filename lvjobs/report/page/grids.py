@@ -1,4 +1,4 @@
-"""The tables of a page, and the published study's Tables 1 to 4 of this one as Markdown and LaTeX."""
+"""The tables of a page, and Tables 1 to 4 of the published study, for this one, as Markdown and LaTeX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ TABLE_1, TABLE_2, TABLE_3, TABLE_4 = (
 def published_tables(
     step: Mapping[str, Any], summary: Mapping[str, Any], made: Sequence[StudyTable]
 ) -> tuple[list[PageTable], dict[str, str]]:
-    """Tables 1 to 4 for the page; and their files' names and contents: what has no rows has no file."""
+    """Return Tables 1 to 4 for the page, and their files' contents by name; a table without rows has no file."""
     files: dict[str, str] = {}
     tables = [_table_1(step, files)]
     for name, number, why in (
@@ -109,14 +109,14 @@ def _table_4(summary: Mapping[str, Any], files: dict[str, str]) -> PageTable:
 
 
 def _titled(title: str, drawn: str, notes: Sequence[str], suffix: str) -> str:
-    """As Tables 2 and 3 are: LaTeX has title and notes as comments, so that the table can be input as it is."""
+    """Return a table in the form of Tables 2 and 3: LaTeX has title and notes as comments, so that it can be input."""
     if suffix == "tex":
         return "\n".join([*(f"% {line}" for line in (title, *notes)), drawn]) + "\n"
     return "\n".join([f"{title}.", "", drawn, "", *notes]) + "\n"
 
 
 def stage_table(found: Mapping[str, Any]) -> PageTable:
-    """A stage's candidates, the best first."""
+    """Return the table of a stage's candidates, the best first."""
     seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
     headers = ["run", *found["varied"], "value", *(["error", "seeds"] if seeds else []), "steps", "FLOPs"]
     why = any(row["why_not"] for row in found["candidates"])
@@ -148,7 +148,7 @@ def stage_table(found: Mapping[str, Any]) -> PageTable:
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> PageTable:
-    """How each run stands."""
+    """Return the table of all runs and their states."""
     headers = [
         "run",
         "stage",
@@ -197,7 +197,7 @@ def _loss(run: Mapping[str, Any], name: str) -> str:
 
 
 def efficiency_table(efficiency: Mapping[str, Any]) -> PageTable:
-    """How well the machines were used, stage by stage."""
+    """Return the table of how the GPUs were used, stage by stage."""
     headers = ["stage", "executions", "hours", "GPU-hours", "GPU-hours used", "goodput", "ETTR"]
     named = [*efficiency["by_stage"].items(), *([("all", efficiency)] if len(efficiency["by_stage"]) > 1 else [])]
     rows = [

@@ -1,4 +1,4 @@
-"""What a page is made of: sections with sentences, tables and charts, as plain values. Nothing here knows HTML."""
+"""The parts of a page: sections with sentences, tables and charts, as plain values. Nothing here depends on HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from lvjobs.report.figures.marks import Chart
 
 @dataclass(frozen=True)
 class PageTable:
-    """Rows as printed. `marked` ones stand out, those from `rule` on stand below a line; `files` have the same."""
+    """A table as printed. Rows in `marked` stand out, rows from `rule` on stand below a line; `files` have the same."""
 
     id: str
     title: str
@@ -20,12 +20,12 @@ class PageTable:
     marked: frozenset[int] = frozenset()
     rule: int | None = None
     words: int = 1
-    """How many columns, from the left, are words and not numbers."""
+    """The number of columns, from the left, that hold words and not numbers."""
     missing: str = ""
 
     @property
     def folds(self) -> bool:
-        """Whether it is too long to be shown before it is asked for."""
+        """Return whether the table is too long to be shown unfolded."""
         return len(self.rows) > _LONG
 
 
@@ -34,7 +34,7 @@ _LONG = 50
 
 @dataclass(frozen=True)
 class Text:
-    """Lines as they are: a file's, or what to type."""
+    """Literal lines: of a file, or commands."""
 
     title: str
     lines: str
@@ -65,7 +65,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number that matters, with what it is and what belongs to it."""
+    """An important number, with its name and a detail."""
 
     value: str
     name: str
@@ -74,7 +74,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Page:
-    """All of it."""
+    """The whole page."""
 
     title: str
     question: str
@@ -84,6 +84,6 @@ class Page:
     figures: Sequence[KeyFigure]
     sections: Sequence[PageSection]
     made: str
-    """When the last pass was made, in words: how old what is shown is."""
+    """The time of the last pass, in words: the age of the page's data."""
     version: str
     lead: Sequence[Piece] = field(default_factory=tuple)

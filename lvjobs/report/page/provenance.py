@@ -1,4 +1,4 @@
-"""Where each result came from: configuration, code, data, seed, attempt and checkpoint; and what ran it."""
+"""The origin of each result: configuration, code, data, seed, attempt and checkpoint; and the machines."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.tasks.registry import task_of
 
 _SHORT = 8
-"""Digits of a hash that are shown: enough to tell it from others."""
+"""The digits of a hash that are shown: enough to tell it from others."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run's files say of where its result came from; empty where they do not.
+    """The origin of a run's result by its files; fields are empty if the files have no record.
 
-    `checkpoint` is that from which the final weights came, made by the attempt of that `generation`. `versions` are of
-    the packages, and of the device, with how many of its attempts had them.
+    `checkpoint` is the source of the final weights, made by the attempt of that `generation`. `versions` maps (package
+    or device, version) to how many of the run's attempts had it.
     """
 
     generation: int = 0
@@ -33,7 +33,7 @@ class Origin:
 
 
 def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
-    """Of one run."""
+    """Read the origin of one run."""
     files = layout.run(run.name)
     versions: Counter[tuple[str, str]] = Counter()
     for path in sorted(files.journals.glob("*.jsonl")):
@@ -54,7 +54,7 @@ def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
 
 
 def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans) -> PageTable:
-    """A row for each run that is done: what made it."""
+    """Return a table of finished runs and the origin of each result."""
     ran = {(span["run"], span["generation"]): span for span in spans}
     rows = []
     for run in runs:
@@ -91,7 +91,7 @@ def _data_of(run: RunRecord) -> str:
 
 
 def machines(origins: Mapping[str, Origin], spans: Spans) -> PageTable:
-    """What ran: hosts, and versions as the attempts' journals have them."""
+    """Return a table of hosts, and of versions in the attempts' journals."""
     versions: Counter[tuple[str, str]] = Counter()
     for origin in origins.values():
         versions.update(origin.versions or {})

@@ -41,7 +41,7 @@ _MARKERS = {
 def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[str, Any]:
     """Write `index.html` and `tables/`, and return what was written and which figures could not be drawn.
 
-    Tables of an earlier report that this one has not are removed.
+    Tables of an earlier report that this one does not have are removed.
 
     Raises:
         UsageError: the directory holds something else.
@@ -69,7 +69,7 @@ def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[st
 
 
 def render(page: Page) -> str:
-    """The whole file."""
+    """Return the whole HTML file."""
     environment = Environment(
         loader=PackageLoader("lvjobs.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -89,7 +89,7 @@ def render(page: Page) -> str:
 
 
 def slug(identity: str) -> str:
-    """An identity as an anchor: what a stage is called may hold other characters."""
+    """Return a name as an anchor: other characters become `-`."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", identity)
 
 
@@ -114,5 +114,5 @@ def _own(name: str) -> str:
 
 
 def _allowed(script: str) -> str:
-    """What the page's own policy says of a script that may run; all others, and any network, are refused."""
+    """Return the entry of the security policy that allows the page's script; other scripts and networks are denied."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
