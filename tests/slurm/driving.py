@@ -192,7 +192,7 @@ class Study:
         directory.mkdir()
         script = directory / "scontrol"
         script.write_text(
-            '#!/bin/sh\n[ -n "$LVJOBS_TOKEN" ] && { echo "Unable to contact slurm controller" >&2; exit 1; }\n'
+            '#!/bin/sh\ncase "$PYTHONPATH" in */.lvjobs/code/*) echo "Unable to contact slurm controller" >&2; exit 1 ;; esac\n'
             f'exec "{shutil.which("scontrol")}" "$@"\n'
         )
         script.chmod(0o755)
