@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 import click
 
 from lvjobs.api.evaluate import make_trial
+from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
+from lvjobs.study.numbers import as_int
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +50,11 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     """Return the forecast settings from the sampling options and the fields `more`. Remove these from `options`.
 
     Raises:
-        UsageError: Several samples at temperature 0 would all be the same.
+        UsageError: Several samples at temperature 0 would all be the same; or the seed is no whole number.
     """
     own = {key: options.pop(key) for key in ("samples", "temperature", "top_p", *more)}
-    return make_trial(**own, seed=int(options["seed"] or 0))
+    try:
+        seed = as_int(options["seed"] or 0)
+    except ValueError as error:
+        raise UsageError(f"--seed: {error}") from None
+    return make_trial(**own, seed=seed)

@@ -156,7 +156,8 @@ def _study(root: Path, profile: str) -> StudyContext:
     """Return a study of its own: without a driver, with an unlimited budget, short waits and unlimited retries."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
-    retries = dict.fromkeys(("killed_retries", "launch_failed_retries", "hung_retries", "lost_retries"), _ENOUGH)
+    limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
+    retries = dict.fromkeys(limits, _ENOUGH)
     policy = Policy(
         **retries,
         no_progress_deaths=_ENOUGH,

@@ -29,6 +29,7 @@ from lvjobs.cli import cli
 from lvjobs.errors import UsageError
 from lvjobs.remedies import registry
 from lvjobs.study.config import StudyConfig, study_model, validated
+from lvjobs.study.words import Cause
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -224,3 +225,11 @@ def test_every_key_and_every_option_says_what_it_means():
         rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]
         wordless += [f"{name}: {row[0]}" for row in rows if not row[-1].strip(" |")]
     assert wordless == []
+
+
+@pytest.mark.parametrize("page", ["design.md", "json.md"])
+def test_a_page_lists_each_cause_of_failure(page):
+    (line,) = [
+        line for line in (ROOT / "docs" / page).read_text().splitlines() if "preempted, timeout, node_fail" in line
+    ]
+    assert [cause.value for cause in Cause if not re.search(rf"\b{cause.value}\b", line)] == []

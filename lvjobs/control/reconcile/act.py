@@ -114,32 +114,7 @@ def _write_one(
         if not action.attempt.id:
             latest[action.attempt.run_id] = transaction.add_attempt(action.attempt)
     elif isinstance(action, SetRun):
-        run, problem = runs[action.run_id], ""
-        changes: dict[str, Any] = {
-            "state": action.state,
-            "reason": action.reason,
-            "cause": action.cause,
-            "not_before": action.not_before,
-            "resources": {**run.resources, **action.resources},
-            "held_for": action.held_for,
-        }
-        if action.resources:  # kept like typed settings: they apply until study.toml changes the value
-            file = file_of(study, run.stage)
-            changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
-        elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
-            renewal, problem = _renewed(run, study)
-            changes |= renewal
-        changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
-        if changes:
-            transaction.update_run(run.id, **changes)
-            runs[run.id] = replace(run, **changes)
-        ended = latest.get(run.id) if action.death else None
-        if action.words:
-            text = action.note if ended else action.words
-            transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
-        if problem:
-            transaction.add_event(Event(now, action.state.value, problem, run.id))
-        return [f"{run.name}: {words}" for words in (action.words, problem) if words]
+        return _set_run(action, transaction, runs, study, now, latest.get(action.run_id))
     elif isinstance(action, RecordEvent):
         if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
             transaction.add_event(Event(now, "state", action.text, action.run_id))
@@ -163,6 +138,43 @@ def _write_one(
     elif isinstance(action, AvoidNode):
         avoid_node(transaction, action.node, action.reason, now)
     return []
+
+
+def _set_run(
+    action: SetRun,
+    transaction: Transaction,
+    runs: dict[str, RunRecord],
+    study: StudyContext,
+    now: float,
+    newest: int | None,
+) -> list[str]:
+    """Write how a run stands now; return it in words. `newest`: the id of its last attempt that is new or changed."""
+    run, problem = runs[action.run_id], ""
+    changes: dict[str, Any] = {
+        "state": action.state,
+        "reason": action.reason,
+        "cause": action.cause,
+        "not_before": action.not_before,
+        "resources": {**run.resources, **action.resources},
+        "held_for": action.held_for,
+    }
+    if action.resources:  # kept like typed settings: they apply until study.toml changes the value
+        file = file_of(study, run.stage)
+        changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
+    elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
+        renewal, problem = _renewed(run, study)
+        changes |= renewal
+    changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
+    if changes:
+        transaction.update_run(run.id, **changes)
+        runs[run.id] = replace(run, **changes)
+    ended = newest if action.death else None
+    if action.words:
+        text = action.note if ended else action.words
+        transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
+    if problem:
+        transaction.add_event(Event(now, action.state.value, problem, run.id))
+    return [f"{run.name}: {words}" for words in (action.words, problem) if words]
 
 
 def _renewed(run: RunRecord, study: StudyContext) -> tuple[dict[str, Any], str]:

@@ -12,6 +12,7 @@ from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import (
     Cluster,
+    ClusterError,
     JobRequest,
     SubmitDeferred,
     SubmitLimited,
@@ -179,20 +180,8 @@ def send(
         transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
     try:
         placed = place(cluster, requests, entries)
-    except SubmitUnclear as error:
-        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
-        return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
-    except SubmitLimited as error:
-        reason = waits(str(error))
-        _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
-        return SubmitResult((), token, SubmitOutcome.LIMITED, said=reason)
-    except SubmitDeferred as error:
-        _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
-        return SubmitResult(runs, token, SubmitOutcome.DEFERRED, said=str(error))
-    except SubmitRefused as error:
-        reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
-        _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
-        return SubmitResult(runs, token, SubmitOutcome.REFUSED, said=str(error))
+    except (SubmitUnclear, SubmitLimited, SubmitDeferred, SubmitRefused) as error:
+        return _not_placed(ledger, runs, token, now, error)
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
@@ -207,6 +196,23 @@ def send(
     return SubmitResult(
         runs, token, SubmitOutcome.SUBMITTED, job_id=placed.job_id, said=placed.words, choice=placed.taken
     )
+
+
+def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: float, error: ClusterError) -> SubmitResult:
+    """Record that sbatch submitted no job, or that nobody knows yet; return what became of the runs."""
+    if isinstance(error, SubmitUnclear):
+        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
+        return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
+    if isinstance(error, SubmitLimited):
+        reason = waits(str(error))
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
+        return SubmitResult((), token, SubmitOutcome.LIMITED, said=reason)
+    if isinstance(error, SubmitDeferred):
+        _withdraw(ledger, runs, token, now, RunState.PLANNED, f"not submitted yet: {error}")
+        return SubmitResult(runs, token, SubmitOutcome.DEFERRED, said=str(error))
+    reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
+    _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
+    return SubmitResult(runs, token, SubmitOutcome.REFUSED, said=str(error))
 
 
 def _record(ledger: Ledger, runs: Sequence[RunRecord], state: RunState, reason: str, now: float) -> None:

@@ -1,6 +1,6 @@
 """Figures of the data and of forecasts: series, one series' forecast, and models' errors beside the baselines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,12 +77,8 @@ def forecast(
         ValueError: there is no baseline.
     """
     came, model = Key("truth", INK), Key(label, MODEL)
-    across, levels = baseline_keys(baselines), sorted(quantiles)
-    bands = []
-    for depth in range(len(levels) // 2):
-        low, high = levels[depth], levels[-1 - depth]
-        key = Key(f"{100 * (high - low):.0f} % of the samples", MODEL, kind="box", opacity=0.18 + 0.17 * depth)
-        bands.append((key, quantiles[low], quantiles[high]))
+    across = baseline_keys(baselines)
+    bands = list(_bands(quantiles))
     known = time[: len(truth)]
     ahead = time[history : history + len(made)]
     panels = []
@@ -105,16 +101,17 @@ def forecast(
         heading += f", MAE {short(float(np.abs(made - truth[history:]).mean()))}"
     command = remedies.EVALUATE_SAMPLES(run=again)
     caption = "" if bands else f"It is one greedy forecast, which has no bands; for bands, type: {command}"
-    return Chart(
-        "",
-        "",
-        heading=heading,
-        warning=warning,
-        caption=caption,
-        source=SCORES,
-        panels=panels,
-        keys=[came, model, *(key for key, *_ in bands), *across, _START],
-    )
+    keys = [came, model, *(key for key, *_ in bands), *across, _START]
+    return Chart("", "", heading=heading, warning=warning, caption=caption, source=SCORES, panels=panels, keys=keys)
+
+
+def _bands(quantiles: Mapping[float, NDArray[Any]]) -> Iterator[tuple[Key, NDArray[Any], NDArray[Any]]]:
+    """Yield a band for each pair of levels around the median, the widest first: its key, lower and upper values."""
+    levels = sorted(quantiles)
+    for depth in range(len(levels) // 2):
+        low, high = levels[depth], levels[-1 - depth]
+        key = Key(f"{100 * (high - low):.0f} % of the samples", MODEL, kind="box", opacity=0.18 + 0.17 * depth)
+        yield key, quantiles[low], quantiles[high]
 
 
 def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) -> tuple[float, float]:

@@ -27,6 +27,7 @@ def lvjobs(tmp_path, monkeypatch, typed):
         (["one"], ["no run 'one'", "lvjobs status"]),
         (["--adapter", "nowhere"], ["nowhere", "adapter_config.json"]),
         (["--zero-shot", "raw", "--samples", "3", "--temperature", "0"], ["--temperature", "same"]),
+        (["--zero-shot", "raw", "--seed", "abc"], ["--seed", "abc", "not a number"]),
         (["--zero-shot", "raw", "--data", "other.h5"], ["other.h5", "no such file"]),
         (["--zero-shot", "raw", "--model", "gpt-17"], ["gpt-17"]),
     ],
