@@ -2,8 +2,8 @@
 
 A message holds no command of its own; it holds a remedy, filled in: `remedies.RESUME_RUN(run=name)`. So a test finds
 all of them, and each is typed in a test that brings its trouble about (tests/remedies.py). docs/errors.md lists them.
-`work` has those for studies, runs, stages and their budget, `machine` those for files, the driver, models, packages, the
-site and the lab. `remedy` is the class.
+`work` has those for studies, runs, stages and their budget; `machine` those for files, the driver, models, packages,
+the site and the lab. `remedy` is the class.
 """
 
 from collections.abc import Mapping
