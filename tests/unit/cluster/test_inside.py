@@ -186,9 +186,10 @@ def first_shown(tmp_path, *rows):
     script.write_text(f"#!/bin/sh\n{look}\n{cases}\n*) {later} ;;\nesac\n")
 
 
-def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path):
+@pytest.mark.parametrize("shown", ["7|None|5|COMPLETING", "7|None|N/A|PENDING"], ids=["leaving", "back just now"])
+def test_a_driver_that_is_just_leaving_is_looked_for_again(driver_is, tmp_path, shown):
     calls = driver_is("BeginTime", int(time.time()) + 100, "PENDING")
-    first_shown(tmp_path, *["7|None|5|COMPLETING"] * 2)
+    first_shown(tmp_path, *[shown] * 2)
     assert inside.wake("driver.abc") is True
     assert calls() == ["update jobid=7 starttime=now+2"]
     driver_is("None", 5, "COMPLETING")
