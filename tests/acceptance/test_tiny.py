@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lvjobs.forecasting import baselines
-from lvjobs.forecasting.codec import TINY
+from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.metrics import score
@@ -28,8 +28,8 @@ def test_it_is_ahead_of_a_vector_autoregression_before_it_is_fine_tuned():
     try:
         model, tokenizer = load_base(TrainingConfig(data=str(REAL)))
         series = load_dataset(REAL).trajectories[-SYSTEMS:].astype(np.float64)
-        table = Characters(tokenizer, "tiny", TINY)
-        made = forecast(model, table, TINY, series[:, :80], 20, decoding=Decoding(batch=50))
+        table = Characters(tokenizer, "tiny", Codec())
+        made = forecast(model, table, Codec(), series[:, :80], 20, decoding=Decoding(batch=50))
     finally:
         torch.set_num_threads(threads)
     scores = score(series[:, 80:], made)
