@@ -15,7 +15,7 @@ from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.parts import Page, Subsection
+from lvjobs.report.page.parts import Page, PageTable, Subsection, Text
 
 MARKER, TABLES = "report.json", "tables"
 _KIND = {"kind": "lvjobs report", "schema": 1}
@@ -36,6 +36,10 @@ _MARKERS = {
     "^": "M14 1 L19 10 L9 10 z",
     "v": "M14 11 L19 2 L9 2 z",
 }
+
+
+_MACROS = {Chart: "chart", PageTable: "table", Text: "text", Subsection: "group", str: "sentence"}
+"""The macro of page.html.j2 for each class of a page's pieces."""
 
 
 def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[str, Any]:
@@ -102,7 +106,8 @@ def _charts(page: Page) -> Sequence[Chart]:
 
 
 def _kind(piece: Any) -> str:
-    return type(piece).__name__
+    """Return which macro of the template draws a piece. A KeyError names a class that no macro draws."""
+    return _MACROS[type(piece)]
 
 
 def _groups(pieces: Sequence[Any]) -> list[Subsection]:

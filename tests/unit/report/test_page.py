@@ -22,7 +22,9 @@ from lvjobs.report.figures.embedded import as_json
 from lvjobs.report.figures.palette import CAUSES
 from lvjobs.report.material import Point
 from lvjobs.report.page.answer import answer_forecasts, answer_stages, compare
+from lvjobs.report.page.parts import Page, PageSection
 from lvjobs.report.page.provenance import read_origin
+from lvjobs.report.page.write import render
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import Cause
@@ -437,3 +439,10 @@ def test_where_packages_were_found_is_told_with_the_versions(tmp_path):
         fields = {"kind": "start", "time": 1.0, "versions": {"torch": "2.13.0"}, "python_path": path}
         (journals / f"{number:06d}.jsonl").write_text(json.dumps(fields) + "\n")
     assert read_origin(layout, run).versions == {("torch", "2.13.0"): 3, ("PYTHONPATH", "/site/torch"): 2}
+
+
+def test_a_piece_that_no_macro_draws_fails():
+    page = Page("t", "q", "open", (), (), (), [PageSection("s", "S", [("not", "a piece")])], "now", "0")
+    with pytest.raises(KeyError, match="tuple"):
+        render(page)
+    assert "<p>a sentence</p>" in render(replace(page, sections=[PageSection("s", "S", ["a sentence"])]))
