@@ -26,7 +26,7 @@ from lvjobs.cli.sweep import stage
 from lvjobs.study.template import model_of, sections, toml_value
 
 DOCS = Path(__file__).parent.parent / "docs"
-NOTE = "<!-- Written by `python scripts/make_reference.py`: mend what it reads, never this page. -->\n"
+NOTE = "<!-- Written by `python scripts/make_reference.py`: change what it reads, never this page. -->\n"
 
 CLI_HEAD = """# Commands
 

@@ -108,7 +108,7 @@ def load_profile(name_or_path: str | Path) -> "Profile":
     except _WRONG as error:
         line = f" (line {error.lineno})" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         problem = f"profile {path}: {error}{line}"
-        raise ProfileError(problem, "fix the file", f"profile {path}: {error}{line}; mend it there") from None
+        raise ProfileError(problem, "fix the file", f"profile {path}: {error}{line}; fix it there") from None
     return profile
 
 
@@ -166,7 +166,7 @@ def render(profile: Profile, request: JobRequest) -> str:
             + (f", or give --{key.replace('_', '-')}" if key in ("account", "partition", "qos") else ""),
         ) from None
     except _WRONG as error:
-        raise UsageError(f"profile {profile.path}: {error}", "mend it there") from None
+        raise UsageError(f"profile {profile.path}: {error}", "fix it there") from None
     if len(text.encode()) > _LARGEST_SCRIPT:
         raise UsageError(f"{len(request.run_directories)} runs are too many for one array: submit them in parts")
     return text
