@@ -106,6 +106,9 @@ class Study:
     It trains `toy_task`, or where there is `data` (an HDF5 file of series) the bundled forecasting, which loads torch.
     """
 
+    python = sys.executable
+    """Runs the commands that are typed."""
+
     def __init__(
         self, root: Path, data: Path | None = None, *, profile="lab", resources="", environment=None, driver=False
     ):
@@ -123,7 +126,7 @@ class Study:
     def start(self, *arguments, **kwargs):
         """A command, begun."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "lvjobs", *arguments],
+            [self.python, "-m", "lvjobs", *arguments],
             cwd=self.root,
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
