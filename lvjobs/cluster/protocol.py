@@ -237,7 +237,7 @@ class Cluster(Protocol):
 
     @property
     def backend(self) -> str:
-        """Return `slurm`, `local` or `simulated`."""
+        """Return the name of the backend, such as `slurm`."""
 
     @property
     def absent(self) -> str:

@@ -2,8 +2,7 @@
 
 import pytest
 from control_scenes import Scene, begun, make_haste
-
-from lvjobs.cluster.simulation import Manners
+from simulator.engine import Manners
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from doctor_helpers import asked_of, levels, told
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock, Manners
 
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.doctor import errand as errands
 from lvjobs.doctor.errand import Errand, run_errand
 from lvjobs.doctor.node import check_errand

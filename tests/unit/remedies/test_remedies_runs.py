@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from control_scenes import KILLED_BY_SLURM, begun, killed
 from remedy_scenes import TOML, typed_scene
+from simulator.engine import Manners
 
 from lvjobs import remedies
 from lvjobs.cluster import templates
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.driver.notify import Told, due
 from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.checkpoint import CheckpointName

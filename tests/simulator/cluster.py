@@ -36,9 +36,9 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.cluster.reasons import QueuePosition
-from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
+from simulator.engine import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
 """lost: the job is created, the reply is lost. vanished: neither arrives. refused, deferred: sbatch's own wording."""
