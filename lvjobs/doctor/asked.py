@@ -7,11 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.driver.driver import driver_request
-from lvjobs.control.recovery.check import is_elsewhere
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
 from lvjobs.control.submission.time_limits import is_automatic
@@ -43,7 +42,7 @@ class Asked:
     @property
     def is_local(self) -> bool:
         """Return whether jobs are processes of this machine."""
-        return self.profile == LOCAL
+        return not backend_of(self.profile).is_site
 
     @property
     def is_elsewhere(self) -> bool:

@@ -421,5 +421,5 @@ def test_resume_with_a_partition_is_refused_on_the_local_profile(tmp_path, monke
     before = scene.dump()
     code, _, err = typed("resume", "one", "--partition", "low")
     assert code == 2
-    assert "--partition means nothing to the local backend" in err
+    assert "partition means nothing to the local backend" in err
     assert scene.dump() == before
