@@ -13,6 +13,6 @@ installs entries in crontab and scrontab.
 Batch scripts: `templates` finds the template of a profile, `profiles` renders it, `options` refuses options of sbatch
 that lvjobs sets itself.
 
-The local backend: `local` submits, `local_job` is the process that supervises a job, `local_files` has its files, and
-`local_state` reads states from them. Tests and benchmarks have a third backend, a simulation (tests/simulator).
+The local backend: `local` submits, `local_job` is the process that supervises a job, and `local_files` has its files
+and reads states from them. Tests and benchmarks have a third backend, a simulation (tests/simulator).
 """
