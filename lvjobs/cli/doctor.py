@@ -91,11 +91,11 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[A
 
 
 def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
-    from lvjobs.doctor.errand import cluster_at, run_errand
+    from lvjobs.doctor.errand import run_errand
     from lvjobs.doctor.node import check_errand
 
     def tell(words: str) -> None:
         click.echo(words, err=True)
 
-    errand = run_errand(asked, cluster_at(asked), tell, timeout=timeout)
+    errand = run_errand(asked, tell, timeout=timeout)
     return [*check_errand(errand, asked, timeout=timeout)], errand.interrupted

@@ -13,7 +13,6 @@ from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.driver.driver import driver_request
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
-from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.study.config import StudyContext
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
@@ -63,15 +62,6 @@ class Asked:
         own = self.resources.variables()
         own.pop("time_limit", None)
         return {**(self.script.defaults() if self.script else {}), **own}
-
-    def is_needed(self, key: str) -> bool:
-        """Return whether the profile needs this variable and has no default for it."""
-        return self.script is not None and key in self.script.variables - self.script.defaults().keys()
-
-    @property
-    def is_automatic(self) -> bool:
-        """Return whether time limits are computed."""
-        return is_automatic(self.resources.variables())
 
     def names(self, key: str) -> list[str]:
         """Return the requested partitions or QOS, in their order; empty if the choice is left to the site."""

@@ -67,6 +67,8 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
     """Yield all findings about Slurm. Pure, except for the user's identity."""
     yield from scheduler.check_slurm(facts, asked.typed, asked.study.where)
+    if not facts.is_heard:
+        return
     yield from scheduler.check_accounting(facts, asked.typed, asked.study.where)
     about_the_job = [
         finding
