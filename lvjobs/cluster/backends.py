@@ -30,6 +30,10 @@ class Backend:
     `is_site`: jobs are submitted to a site's scheduler by a profile's template, and each has nodes, GPUs and a time
     limit of its own. Otherwise they are processes of this machine, `local_slots` at once, and no template is used.
 
+    `open(profile, local_jobs, submissions, slots)` returns the cluster that a profile describes, or raises UsageError
+    where there is no such profile. The local backend keeps its jobs in `local_jobs` and runs `slots` at once. A site's
+    backend keeps its scripts in `submissions`.
+
     `usual_profile` leaves everything to the site. `driver_profile` and `notice_profile` are the profiles of lvjobs' own
     small jobs: the driver, and a notice by mail. They are empty where there are no such jobs.
     """
@@ -63,18 +67,6 @@ def backend_of(profile: str) -> Backend:
 def is_elsewhere(profile: str) -> bool:
     """Return whether jobs of this profile run on other machines than this one."""
     return profile not in _ON_THIS_MACHINE
-
-
-def open_cluster(profile: str, local_jobs: Path, submissions: Path, *, slots: int = 1) -> Cluster:
-    """Return the cluster that a profile describes.
-
-    The local backend keeps its jobs in `local_jobs` and runs `slots` at once. A site's backend keeps its scripts in
-    `submissions`.
-
-    Raises:
-        UsageError: no such profile.
-    """
-    return backend_of(profile).open(profile, local_jobs, submissions, slots)
 
 
 def defaults_of(profile: str) -> Mapping[str, Any]:

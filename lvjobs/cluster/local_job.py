@@ -182,11 +182,9 @@ class Wrapper:
                 os.killpg(self.worker.pid, number)
 
     def _record(self, state: str, status: int | None) -> None:
-        killed = status is not None and status < 0
-        code = 0 if killed else status
-        signal_number = -status if killed and status is not None else None
-        told = {"state": state, "code": code, "signal": signal_number, "start": self._began, "time": time.time()}
-        self.member.write("ended", {**told, "host": os.uname().nodename})
+        code, number = (0, -status) if status is not None and status < 0 else (status, None)
+        record = {"state": state, "code": code, "signal": number, "start": self._began, "time": time.time()}
+        self.member.write("ended", {**record, "host": os.uname().nodename})
 
 
 def _die_with_parent() -> Callable[[], None]:

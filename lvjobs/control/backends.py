@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import SLURM, backend_of, defaults_of, open_cluster
+from lvjobs.cluster.backends import SLURM, backend_of, defaults_of
 from lvjobs.cluster.protocol import DRIVER, Cluster
 from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
@@ -128,8 +128,8 @@ def cluster_for(study: StudyContext, profile: str) -> Cluster:
     Raises:
         UsageError: there is no such profile.
     """
-    layout = study.layout
-    return open_cluster(profile, layout.local_jobs, layout.submissions, slots=study.config.local_slots)
+    layout, slots = study.layout, study.config.local_slots
+    return backend_of(profile).open(profile, layout.local_jobs, layout.submissions, slots)
 
 
 def driver_token(root: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lvjobs.cluster.backends import open_cluster
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
 from lvjobs.cluster.reasons import explain
@@ -94,7 +94,7 @@ def cluster_at(asked: Asked, directory: Path) -> Cluster:
     """
     if asked.is_local:
         return LocalCluster(directory / "local", kill_wait_seconds=5)
-    return open_cluster(asked.profile, directory / "local", directory / "submissions")
+    return backend_of(asked.profile).open(asked.profile, directory / "local", directory / "submissions", 1)
 
 
 def run_errand(asked: Asked, tell: Tell, *, timeout: float, every: float = 2.0, make: ClusterAt = cluster_at) -> Errand:
