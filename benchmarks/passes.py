@@ -16,6 +16,7 @@ import os
 import pstats
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,13 +25,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+
 from measuring import command_line, lvjobs, print_table
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock
 from sqlalchemy import Engine, event
 from submission import STUDY, drained_lab, requests
 
 from lvjobs.cluster.protocol import Job, Snapshot
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile import observe
 from lvjobs.control.session import ClusterFactory, Session

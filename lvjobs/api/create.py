@@ -16,16 +16,16 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
     Raises:
         UsageError: study.toml exists and `force` is not given, or it cannot be written, or there is no such profile.
     """
-    from lvjobs.cluster.backends import LOCAL
+    from lvjobs.cluster.backends import backend_of, is_elsewhere
     from lvjobs.files import close_to_others, private, write_atomic
     from lvjobs.study.template import study_toml
 
     defaults = {}
-    if profile != LOCAL:
+    if backend_of(profile).is_site:
         from lvjobs.cluster.profiles import load_profile
 
         defaults = load_profile(profile).defaults()
-    preset = preset or ("study-tiny" if profile in (LOCAL, "lab") else "published")
+    preset = preset or ("published" if is_elsewhere(profile) else "study-tiny")
     path = root / "study.toml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists; edit it, or write over it with --force")
@@ -43,7 +43,7 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
 
 def storage_notes(root: Path, profile: str) -> Iterator[str]:
     """Yield notes on the study's file system, with remedies."""
-    from lvjobs.control.recovery.check import is_elsewhere
+    from lvjobs.cluster.backends import is_elsewhere
     from lvjobs.ledger import storage
 
     where = load_study(root).where

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +92,8 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[A
 
 
 def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
-    from lvjobs.doctor.errand import cluster_at, run_errand
+    from lvjobs.doctor.errand import run_errand
     from lvjobs.doctor.node import check_errand
 
-    def tell(words: str) -> None:
-        click.echo(words, err=True)
-
-    errand = run_errand(asked, cluster_at(asked), tell, timeout=timeout)
+    errand = run_errand(asked, partial(click.echo, err=True), timeout=timeout)
     return [*check_errand(errand, asked, timeout=timeout)], errand.interrupted

@@ -22,14 +22,14 @@ from lvjobs.study.presets import STUDIES
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
-    from lvjobs.cluster.backends import LOCAL
+    from lvjobs.cluster.backends import backend_of
     from lvjobs.cluster.protocol import ClusterError
 
     path = create(root, profile, account, preset, force=force)
     click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")
     for note in storage_notes(root, profile):
         click.echo(f"note: {note}", err=True)
-    if profile == LOCAL:
+    if not backend_of(profile).is_site:
         return
     try:
         lines = site_lines(root, profile)

@@ -1,4 +1,4 @@
-"""The package that talks to Slurm, or stands in for it: one `Cluster` protocol with three backends.
+"""The package that talks to Slurm, or stands in for it: one `Cluster` protocol with two backends.
 
 `protocol` has the `Cluster` protocol, its records and its errors. `backends` opens the backend of a profile, `slurm` or
 `local`. Another scheduler is a module with a `Cluster`, and an entry in `backends`.
@@ -13,7 +13,6 @@ installs entries in crontab and scrontab.
 Batch scripts: `templates` finds the template of a profile, `profiles` renders it, `options` refuses options of sbatch
 that lvjobs sets itself.
 
-The local backend: `local` submits, `local_job` is the process that supervises a job, `local_files` has its files, and
-`local_state` reads states from them. The simulated backend: `simulated` is its `Cluster`, `simulation` has its jobs and
-its time.
+The local backend: `local` submits, `local_job` is the process that supervises a job, and `local_files` has its files
+and reads states from them. Tests and benchmarks have a third backend, a simulation (tests/simulator).
 """

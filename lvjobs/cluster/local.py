@@ -14,15 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lvjobs
-from lvjobs.cluster.local_files import ABANDONED, JobFiles, Spec, jobs_in
-from lvjobs.cluster.local_state import look, state_of
+from lvjobs.cluster.local_files import ABANDONED, JobFiles, MemberFiles, Spec, jobs_in
 from lvjobs.cluster.protocol import (
+    Cluster,
     ClusterError,
-    Job,
     JobRequest,
-    Limits,
-    Load,
-    Node,
     Site,
     Snapshot,
     SubmitDeferred,
@@ -39,11 +35,10 @@ _LARGEST_LEAD = 0.1
 """As a fraction of the time limit: a short job should spend its time on training, not on stopping early."""
 
 
-class LocalCluster:
+class LocalCluster(Cluster):
     """The jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
 
     backend = "local"
-    absent = ""
 
     def __init__(self, directory: Path, slots: int = 1, *, kill_wait_seconds: float = 30.0) -> None:
         self._directory = directory.absolute()
@@ -69,9 +64,6 @@ class LocalCluster:
         for directory in request.run_directories:
             lines.append(shlex.join([request.python, "-m", "lvjobs.worker", str(directory)]))
         return "\n".join(lines) + "\n"
-
-    def check(self, request: JobRequest) -> None:
-        """Accept every request: this machine refuses none beforehand."""
 
     def submit(self, request: JobRequest) -> str:
         """Write the job to disk, start it, and return its id.
@@ -155,14 +147,6 @@ class LocalCluster:
                 check=False,
             ).returncode
 
-    def limits(self, request: JobRequest) -> Limits:  # noqa: ARG002 - the protocol has it
-        """Return no limits: a job that finds no free slot waits."""
-        return Limits()
-
-    def load(self) -> Load:
-        """Return no counts: this backend limits no queue."""
-        return {}
-
     # -- state --------------------------------------------------------------------------------------------------
 
     def observe(
@@ -173,34 +157,24 @@ class LocalCluster:
     ) -> Snapshot:
         """Return the states of the jobs with these tokens. A job runs once, so `history` equals the queue."""
         wanted = frozenset(tokens).union(companions)
-        jobs: list[Job] = []
-        for job in jobs_in(self._directory):
-            spec = job.spec()
-            if spec.token in wanted:
-                jobs += [look(job, spec, index) for index in range(len(spec.run_directories))]
+        members = [member for job in jobs_in(self._directory) for member in job.members()]
+        jobs = [member.look() for member in members if member.spec.token in wanted]
         return Snapshot(time.time(), jobs, jobs)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
         """End the job for good: SIGTERM soon, SIGKILL later. A job that no longer exists is no error."""
-        for job, spec, index in self._find(job_id):
-            member = job.member(index)
-            has_begun = member.run.root.exists()
-            if has_begun and state_of(job, spec, index).is_ended:
+        for member in self._find(job_id):
+            has_begun = member.run.exists()
+            if has_begun and member.look().is_ended:
                 continue
             write_atomic(member.cancelled, "")
-            if has_begun and not member.run.is_looked_after():
-                worker = member.run.process("worker")
+            if has_begun and not member.is_looked_after():
+                worker = member.process("worker")
                 if worker is not None and worker.is_alive:
                     with suppress(ProcessLookupError):
                         os.killpg(worker.pid, signal.SIGKILL)
-
-    def release(self, job_id: str) -> None:
-        """Do nothing: this backend holds no job."""
-
-    def lift_hold(self, job_id: str) -> None:
-        """Do nothing: this backend holds no job."""
 
     def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: the time when a slot becomes free is unknown."""
@@ -209,16 +183,6 @@ class LocalCluster:
     def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: jobs of this machine start in the order of submission."""
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
-
-    def extend(self, job_id: str, minutes: int) -> None:
-        """Do nothing: a job keeps the time limit that it was submitted with."""
-
-    def nodes(self, request: JobRequest) -> Sequence[Node]:  # noqa: ARG002 - the protocol has it
-        """Return no nodes: there is only this machine."""
-        return ()
-
-    def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Do nothing: there is only this machine."""
 
     def probe(self) -> Site:
         """Return what requeue and preemption can promise on this machine."""
@@ -230,16 +194,11 @@ class LocalCluster:
             notes=(note,),
         )
 
-    def _find(self, job_id: str) -> list[tuple[JobFiles, Spec, int]]:
+    def _find(self, job_id: str) -> list[MemberFiles]:
         """Return the members that an id names: all of `L3`, one of `L3_0`."""
         base, _, task = job_id.partition("_")
-        found = []
-        for job in jobs_in(self._directory):
-            if job.id == base:
-                spec = job.spec()
-                indexes = range(len(spec.run_directories))
-                found += [(job, spec, index) for index in indexes if not task or str(index) == task]
-        return found
+        members = [member for job in jobs_in(self._directory) if job.id == base for member in job.members()]
+        return [member for member in members if not task or str(member.index) == task]
 
 
 def _python_path() -> list[str]:

@@ -1,4 +1,4 @@
-"""The local backend's files. They hold all its state: any process may read them, and any process may end.
+"""The local backend's files, and the states that they show. Any process may read them, and any process may end.
 
 local/
   slots/0 ...                 locked by the wrapper (and the worker) that has the slot
@@ -19,11 +19,12 @@ local/
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs.files import write_json
+from lvjobs.cluster.protocol import Job
+from lvjobs.files import create_exclusive, write_json
 from lvjobs.processes import Identity
 
 STARTER = "starter"
@@ -32,6 +33,9 @@ ABANDONED = "abandoned"
 BEAT_SECONDS = 10.0
 _SILENCE_SECONDS = 120.0
 """The age of `alive` after which a wrapper on a machine that cannot be asked is assumed to have ended."""
+
+_LAUNCH_SECONDS = 90.0
+"""The age after which a job that nobody has started never starts: its submitter ended in between."""
 
 
 @dataclass(frozen=True)
@@ -55,87 +59,6 @@ class Spec:
     """The directories of PYTHONPATH in the shell that submitted: Python searches them after the code directory."""
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file, or None where there is no such file.
-
-    Raises:
-        ValueError: the file holds no JSON.
-    """
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return value
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """The files of one member's run."""
-
-    root: Path
-
-    @property
-    def alive(self) -> Path:
-        """Return the file that the wrapper touches regularly."""
-        return self.root / "alive"
-
-    def process(self, who: str) -> Identity | None:
-        """Return the identity of the `wrapper` or the `worker`; None where it was not recorded."""
-        record = read_record(self.root / f"{who}.json")
-        return None if record is None else Identity.from_dict(record)
-
-    def record(self, what: str) -> dict[str, Any] | None:
-        """Return the record `worker` or `ended`; None where there is none."""
-        return read_record(self.root / f"{what}.json")
-
-    def write(self, what: str, value: dict[str, Any]) -> None:
-        """Record `wrapper`, `worker` or `ended`."""
-        write_json(self.root / f"{what}.json", value)
-
-    def is_looked_after(self) -> bool:
-        """Return whether the wrapper is alive; for one on another machine, whether it touched `alive` recently."""
-        wrapper = self.process("wrapper")
-        if wrapper is None:
-            return False
-        if wrapper.is_of_this_host:
-            return wrapper.is_alive
-        return not self._is_silent()
-
-    def last_sign(self) -> float:
-        """Return when the wrapper last touched `alive`, in seconds since the epoch by the file system's clock."""
-        return (self.alive if self.alive.exists() else self.root).stat().st_mtime
-
-    def is_new(self, seconds: float) -> bool:
-        """Return whether the run began less than `seconds` ago."""
-        return time.time() - self.root.stat().st_mtime < seconds
-
-    def _is_silent(self) -> bool:
-        # Both times come from the file system: the clocks of two hosts are never compared.
-        probe = self.root / ".now"
-        try:
-            probe.touch()
-            return probe.stat().st_mtime - self.last_sign() > _SILENCE_SECONDS
-        except OSError:
-            return False
-
-
-@dataclass(frozen=True)
-class MemberFiles:
-    """The files of one member of a job."""
-
-    root: Path
-
-    @property
-    def cancelled(self) -> Path:
-        """Return the file that exists when the member was cancelled."""
-        return self.root / "cancelled"
-
-    @property
-    def run(self) -> RunFiles:
-        """Return the files of the member's run. They exist once there is a wrapper."""
-        return RunFiles(self.root / "runs" / "0")
-
-
 @dataclass(frozen=True)
 class JobFiles:
     """The files of one job."""
@@ -156,17 +79,123 @@ class JobFiles:
         """Return the request."""
         return Spec(**json.loads((self.root / "job.json").read_text(encoding="utf-8")))
 
-    def member(self, index: int) -> MemberFiles:
-        """Return the member of that index."""
-        return MemberFiles(self.root / str(index))
+    def members(self) -> "list[MemberFiles]":
+        """Return the members, in their order."""
+        spec = self.spec()
+        return [MemberFiles(self, spec, index) for index in range(len(spec.run_directories))]
 
-    def member_id(self, index: int, spec: Spec) -> str:
+
+@dataclass(frozen=True)
+class MemberFiles:
+    """The files of one member of a job, and of its run."""
+
+    job: JobFiles
+    spec: Spec
+    index: int
+
+    @property
+    def id(self) -> str:
         """Return `L3` for a single job, `L3_0` for a member of an array."""
-        return self.id if len(spec.run_directories) == 1 else f"{self.id}_{index}"
+        return self.job.id if len(self.spec.run_directories) == 1 else f"{self.job.id}_{self.index}"
 
-    def age(self, spec: Spec) -> float:
-        """Return the seconds since the job was submitted."""
-        return time.time() - spec.submitted
+    @property
+    def cancelled(self) -> Path:
+        """Return the file that exists when the member was cancelled."""
+        return self.job.root / str(self.index) / "cancelled"
+
+    @property
+    def run(self) -> Path:
+        """Return the directory of the member's run. It exists once there is a wrapper."""
+        return self.job.root / str(self.index) / "runs" / "0"
+
+    @property
+    def alive(self) -> Path:
+        """Return the file that the wrapper touches regularly."""
+        return self.run / "alive"
+
+    def process(self, who: str) -> Identity | None:
+        """Return the identity of the `wrapper` or the `worker`; None where it was not recorded."""
+        record = self.record(who)
+        return None if record is None else Identity.from_dict(record)
+
+    def record(self, what: str) -> dict[str, Any] | None:
+        """Return the record `wrapper`, `worker` or `ended`; None where there is none.
+
+        Raises:
+            ValueError: the file holds no JSON.
+        """
+        try:
+            value: dict[str, Any] = json.loads((self.run / f"{what}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return value
+
+    def write(self, what: str, value: dict[str, Any]) -> None:
+        """Record `wrapper`, `worker` or `ended`."""
+        write_json(self.run / f"{what}.json", value)
+
+    def is_looked_after(self) -> bool:
+        """Return whether the wrapper is alive; for one on another machine, whether it touched `alive` recently."""
+        wrapper = self.process("wrapper")
+        if wrapper is None or wrapper.is_of_this_host:
+            return wrapper is not None and wrapper.is_alive
+        # Both times come from the file system: the clocks of two hosts are never compared.
+        probe = self.run / ".now"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - self.last_sign() <= _SILENCE_SECONDS
+        except OSError:
+            return True
+
+    def last_sign(self) -> float:
+        """Return when the wrapper last touched `alive`, in seconds since the epoch by the file system's clock."""
+        return (self.alive if self.alive.exists() else self.run).stat().st_mtime
+
+    def look(self) -> Job:
+        """Return the state of the member. A job that nobody started in time is given up for good."""
+        blank = Job(self.id, self.spec.token, self.index, "PENDING", restart_count=0, partition="local", gpus=0)
+        if not self.run.exists():
+            return self._unstarted(blank)
+        # The record may be written while its wrapper is looked for, just before the wrapper ends.
+        looked_after = not (self.run / "ended.json").exists() and self.is_looked_after()
+        ended = self.record("ended")
+        if ended is None:
+            return self._unended(blank, looked_after=looked_after)
+        job = replace(blank, state=ended["state"], start=ended["start"], nodes=ended["host"])
+        return _with_end(replace(job, exit_code=ended["code"], exit_signal=ended["signal"]), ended["time"])
+
+    def _unstarted(self, blank: Job) -> Job:
+        """Return the state of a member without a wrapper: it starts soon, or its submitter ended before that."""
+        if time.time() - self.spec.submitted < _LAUNCH_SECONDS:
+            return replace(blank, reason="Launching")
+        # The first claim decides, so that a submitter that was only slow does not start a job that was given up here.
+        create_exclusive(self.job.launch, ABANDONED)
+        return _with_end(replace(blank, state=self._lost_state, reason="NeverStarted"), self.spec.submitted)
+
+    @property
+    def _lost_state(self) -> str:
+        return "CANCELLED" if self.cancelled.exists() else "NODE_FAIL"
+
+    def _unended(self, blank: Job, *, looked_after: bool) -> Job:
+        wrapper, worker = self.process("wrapper"), self.process("worker")
+        if wrapper is None and time.time() - self.run.stat().st_mtime < _LAUNCH_SECONDS:
+            return replace(blank, reason="Launching")
+        if looked_after and worker is None:
+            return replace(blank, reason="Resources")
+        began = self.record("worker") or {}
+        job = replace(blank, start=began.get("start"), nodes=began.get("host", ""))
+        if looked_after or (worker is not None and worker.is_alive):
+            return replace(job, state="COMPLETING" if self.cancelled.exists() else "RUNNING")
+        # If only the worker was killed, its wrapper records that. Here the wrapper ended too: most likely the machine
+        # failed.
+        reason = "" if wrapper is not None else "NeverStarted"
+        return _with_end(replace(job, state=self._lost_state, reason=reason), self.last_sign())
+
+
+def _with_end(job: Job, end: float) -> Job:
+    """Return the job with its end and with how long it held its slot: 0 s where its worker never started."""
+    elapsed = 0.0 if job.start is None else max(0.0, end - job.start)  # a file's time may come from another clock
+    return replace(job, end=end, elapsed=elapsed)
 
 
 def jobs_in(directory: Path) -> list[JobFiles]:

@@ -70,9 +70,8 @@ def _try_lock(directory: Path, count: int) -> IO[bytes] | None:
 class Wrapper:
     """The supervisor of one member's run."""
 
-    def __init__(self, job: JobFiles, member: MemberFiles, index: int) -> None:
-        self.job, self.member, self.run, self.index = job, member, member.run, index
-        self.spec = job.spec()
+    def __init__(self, member: MemberFiles) -> None:
+        self.member, self.spec = member, member.spec
         self.worker: subprocess.Popen[bytes] | None = None
         self._began: float | None = None
         self._beaten = 0.0
@@ -86,8 +85,8 @@ class Wrapper:
         try:
             locks = []
             if self.spec.max_parallel:  # first: a member that may not run yet must not occupy a slot of the machine
-                locks.append(self._lock(self.job.root / "parallel", self.spec.max_parallel))
-            locks.append(self._lock(self.job.root.parent.parent / "slots", self.spec.slots))
+                locks.append(self._lock(self.member.job.root / "parallel", self.spec.max_parallel))
+            locks.append(self._lock(self.member.job.root.parent.parent / "slots", self.spec.slots))
         except _Ended:
             if self.member.cancelled.exists():
                 self._record("CANCELLED", None)
@@ -114,12 +113,11 @@ class Wrapper:
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
-            self.run.alive.touch()
+            self.member.alive.touch()
 
     def _start(self, locks: list[int]) -> None:
-        job_id = self.job.member_id(self.index, self.spec)
+        job_id = self.member.id
         environment = job_environment(self.spec, job_id, self.member.cancelled, os.environ)
-        environment["LVJOBS_RESTART_COUNT"] = "0"
         if self.spec.time_limit_seconds is not None:
             environment["LVJOBS_END_TIME"] = f"{time.time() + self.spec.time_limit_seconds:.3f}"
         log = Path(self.spec.log_directory) / f"{job_id}.out"
@@ -127,7 +125,7 @@ class Wrapper:
         with log.open("ab") as stream:
             try:
                 self.worker = subprocess.Popen(
-                    [self.spec.python, "-m", "lvjobs.worker", self.spec.run_directories[self.index]],
+                    [self.spec.python, "-m", "lvjobs.worker", self.spec.run_directories[self.member.index]],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
@@ -144,7 +142,7 @@ class Wrapper:
         self._began = time.time()
         identity = identify(self.worker.pid)
         if identity is not None:  # else the worker has ended already, and `_look_after` records that
-            self.run.write("worker", {**identity.to_dict(), "start": self._began})
+            self.member.write("worker", {**identity.to_dict(), "start": self._began})
 
     def _look_after(self) -> None:
         assert self.worker is not None
@@ -184,11 +182,9 @@ class Wrapper:
                 os.killpg(self.worker.pid, number)
 
     def _record(self, state: str, status: int | None) -> None:
-        killed = status is not None and status < 0
-        code = 0 if killed else status
-        signal_number = -status if killed and status is not None else None
-        told = {"state": state, "code": code, "signal": signal_number, "start": self._began, "time": time.time()}
-        self.run.write("ended", {**told, "host": os.uname().nodename})
+        code, number = (0, -status) if status is not None and status < 0 else (status, None)
+        record = {"state": state, "code": code, "signal": number, "start": self._began, "time": time.time()}
+        self.member.write("ended", {**record, "host": os.uname().nodename})
 
 
 def _die_with_parent() -> Callable[[], None]:
@@ -207,18 +203,17 @@ def _die_with_parent() -> Callable[[], None]:
     return before_exec
 
 
-def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
+def _wrap(member: MemberFiles, said: int) -> NoReturn:
     """Record the identity of this forked child, then supervise the member. Never returns."""
     status = 1
     try:
         os.setsid()
-        member = job.member(index)
-        member.run.root.mkdir(parents=True)
+        member.run.mkdir(parents=True)
         identity = identify(os.getpid())
         assert identity is not None
-        member.run.write("wrapper", identity.to_dict())
+        member.write("wrapper", identity.to_dict())
         os.close(said)
-        Wrapper(job, member, index).main()
+        Wrapper(member).main()
         status = 0
     except BaseException:  # noqa: BLE001 - a forked child must not continue in the starter's code
         traceback.print_exc()
@@ -230,10 +225,10 @@ def _wrap(job: JobFiles, index: int, said: int) -> NoReturn:
 def start(job: JobFiles) -> None:
     """Fork a wrapper for each member, and wait until each has recorded its identity or has ended."""
     reading, said = os.pipe()
-    for index in range(len(job.spec().run_directories)):
+    for member in job.members():
         if os.fork() == 0:
             os.close(reading)
-            _wrap(job, index, said)
+            _wrap(member, said)
     os.close(said)
     os.read(reading, 1)  # this returns at the end of the pipe, when no child has it open any more
 

@@ -1,7 +1,7 @@
 """Nodes as sinfo lists them, and node lists as Slurm writes them (`n[1-3],m2`). Pure."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ NODES_FORMAT = "%N|%P|%T|%c|%m|%G"
 GROUPS_FORMAT = "%R|%D|%c|%m|%G|%T"
 """The format for sinfo, one line for nodes that are alike: partition, number of nodes, cores, memory, GRES, state."""
 
-_OUT = ("down", "drain", "fail", "unk", "boot", "power", "maint", "inval", "future")
 _UP = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _NOT_RESPONDING = "*"
 _GPUS = re.compile(r"\bgpu(?::[^:,()]+)?:(\d+)")
@@ -34,19 +33,21 @@ class NodeGroup:
     @property
     def is_out(self) -> bool:
         """Return whether no job can start there at the moment, however long it waits."""
-        return self.state.endswith("*") or self.state.lower().startswith(_OUT)
+        return not _is_up(self.state)
 
 
 def parse_groups(text: str) -> list[NodeGroup]:
     """Return the groups of nodes in the output of `sinfo -h -a -e -o GROUPS_FORMAT`."""
     found = []
-    for line in text.splitlines():
-        values = line.split("|")
-        if len(values) == GROUPS_FORMAT.count("|") + 1:
-            partition, nodes, cpus, memory, gres, state = values
-            count, cores, megabytes = (parse_number(size) or 0 for size in (nodes, cpus, memory))
-            found.append(NodeGroup(partition, count, cores, megabytes, _gpus_of(gres), state))
+    for partition, nodes, cpus, memory, gres, state in _rows(text, GROUPS_FORMAT):
+        count, cores, megabytes = (parse_number(size) or 0 for size in (nodes, cpus, memory))
+        found.append(NodeGroup(partition, count, cores, megabytes, _gpus_of(gres), state))
     return found
+
+
+def _rows(text: str, columns: str) -> Iterator[list[str]]:
+    rows = (line.strip().split("|") for line in text.splitlines())
+    return (row for row in rows if len(row) == columns.count("|") + 1)
 
 
 def _gpus_of(gres: str) -> int:
@@ -60,11 +61,7 @@ def parse_nodes(text: str, asked: Mapping[str, Any]) -> list[Node]:
     """
     wanted = {name for name in str(asked.get("partition") or "").split(",") if name}
     found: dict[str, Node] = {}
-    for line in text.splitlines():
-        values = line.strip().split("|")
-        if len(values) != NODES_FORMAT.count("|") + 1:
-            continue
-        name, partition, state, cpus, memory, gres = values
+    for name, partition, state, cpus, memory, gres in _rows(text, NODES_FORMAT):
         is_default = partition.endswith("*")
         if (partition.rstrip("*") in wanted if wanted else is_default) and _has_room(cpus, memory, gres, asked):
             found[name] = Node(name, is_up=_is_up(state))

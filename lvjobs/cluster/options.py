@@ -1,7 +1,7 @@
 """The options of sbatch that a user may not add, because lvjobs sets them itself or would lose the job. Pure."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lvjobs.errors import UsageError
 
@@ -63,21 +63,18 @@ def check_options(options: Sequence[str], source: str, keys: Collection[str], *,
     Raises:
         UsageError: the message names the option and the remedy.
     """
-    letters = {letter: name for name, letter in _RESERVED.items() if letter}
-    names = {*_RESERVED}
-    if driver:
-        names |= {*_OF_THE_DRIVER}
-        letters |= {letter: name for name, letter in _OF_THE_DRIVER.items()}
-    for name, (letter, key) in _HAVE_KEYS.items():
-        if key in keys:
-            names.add(name)
-            letters[letter] = name
-    for written, name in _found(options, names, letters):
+    have_keys = {name: letter for name, (letter, key) in _HAVE_KEYS.items() if key in keys}
+    names = {**_RESERVED, **have_keys, **(_OF_THE_DRIVER if driver else {})}
+    for written, name in _found(options, names):
         raise UsageError(f"{source}: extra_sbatch has {written!r}, {_why(name)}", f"leave it out{_instead(name)}")
 
 
-def _found(options: Sequence[str], names: Collection[str], letters: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each forbidden option as it is written, with its long name; the name is empty where it is no option."""
+def _found(options: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each forbidden option as it is written, with its long name; the name is empty where it is no option.
+
+    `names` are the forbidden long names, each with its letter.
+    """
+    letters = {letter: name for name, letter in names.items() if letter}
     takes_value = False
     for written in options:
         word = re.split(r"[=\s]", written.strip(), maxsplit=1)[0]

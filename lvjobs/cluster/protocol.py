@@ -233,11 +233,13 @@ class Site:
 
 
 class Cluster(Protocol):
-    """A backend. Every call has a time limit and raises `ClusterSilent` when the scheduler does not answer."""
+    """A backend. Every call has a time limit and raises `ClusterSilent` when the scheduler does not answer.
 
-    @property
-    def backend(self) -> str:
-        """Return `slurm`, `local` or `simulated`."""
+    A backend that inherits from this class has no limits, holds no job, and gives jobs no choice of nodes, unless it
+    says otherwise. `backend` is its name, such as `slurm`.
+    """
+
+    backend: str
 
     @property
     def absent(self) -> str:
@@ -245,6 +247,7 @@ class Cluster(Protocol):
 
         Then nothing is submitted, and no run's state changes: another host may reach the cluster.
         """
+        return ""
 
     def script(self, request: JobRequest) -> str:
         """Return the exact batch script that `submit` would send. Raises UsageError where no script can be made."""
@@ -258,6 +261,7 @@ class Cluster(Protocol):
             UsageError: the message names the key and the possible values.
             ClusterSilent: the scheduler did not answer; that proves nothing about the job.
         """
+        return
 
     def submit(self, request: JobRequest) -> str:
         """Submit and return the job id (an array's id without a task).
@@ -268,9 +272,11 @@ class Cluster(Protocol):
 
     def limits(self, request: JobRequest) -> Limits:
         """Return the site's limits for such jobs. Raises ClusterError where the site cannot be asked."""
+        return Limits()
 
     def load(self) -> Load:
         """Return how many of the user's jobs wait or run. Raises ClusterError where the site cannot be asked."""
+        return {}
 
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
         """Return the states of the jobs with these tokens: one squeue, and one sacct where there is accounting.
@@ -285,9 +291,11 @@ class Cluster(Protocol):
 
     def release(self, job_id: str) -> None:
         """Release a job that Slurm holds ('launch failed requeued held')."""
+        return
 
     def lift_hold(self, job_id: str) -> None:
         """Let a requeued job that waits for its begin time (Reason=BeginTime) start in a few seconds."""
+        return
 
     def estimate_start(self, request: JobRequest) -> float:
         """Return when such a job would start if it were submitted now, in seconds since the epoch. It submits nothing.
@@ -302,6 +310,7 @@ class Cluster(Protocol):
 
     def extend(self, job_id: str, minutes: int) -> None:
         """Set a longer time limit, in minutes, for a job that waits. Raises ClusterError where Slurm refuses."""
+        return
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
         """Return the nodes that could run such a job; empty where jobs have no choice.
@@ -310,9 +319,11 @@ class Cluster(Protocol):
             ClusterError: the site cannot be asked.
             ClusterSilent: the scheduler did not answer.
         """
+        return ()
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
         """Exclude these nodes, and only these, for jobs that wait. Raises ClusterError where Slurm refuses."""
+        return
 
     def probe(self) -> Site:
         """Ask the site what it allows."""

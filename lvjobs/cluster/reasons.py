@@ -16,6 +16,7 @@ _WORDS = {
     "JobHeldUser": "Slurm holds the job for its user",
     "JobHeldAdmin": "an administrator holds it; ask the site",
     "launch failed requeued held": "its node could not start it, and Slurm holds it",
+    "user env retrieval failed requeued held": "its node could not read your login environment, and Slurm holds it",
     "launch failure limit exceeded requeued held": "it was requeued too often, and Slurm holds it",
     "Licenses": "a licence that it asks for is in use",
     "Reservation": "it waits for its reservation to begin",

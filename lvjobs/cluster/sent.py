@@ -62,21 +62,11 @@ class SentJob:
 
 
 def sent_jobs(local_jobs: Path, submissions: Path) -> Iterator[SentJob]:
-    """Yield everything that a study submitted to any backend."""
-    yield from _sent_locally(local_jobs)
-    yield from _sent_to_slurm(submissions)
-
-
-def _sent_locally(directory: Path) -> Iterator[SentJob]:
-    """Yield the local backend's jobs."""
-    for job in jobs_in(directory):
+    """Yield everything that a study submitted to any backend. Scripts that name no run directories are skipped."""
+    for job in jobs_in(local_jobs):
         spec = job.spec()
         members = tuple(Path(path) for path in spec.run_directories)
         yield SentJob(spec.token, "local", members, spec.submitted, job.id)
-
-
-def _sent_to_slurm(submissions: Path) -> Iterator[SentJob]:
-    """Yield the submissions whose scripts were kept; scripts that name no run directories are skipped."""
     for folder in sorted(submissions.glob("*")):
         scripts = sorted(folder.glob("*.sh"))
         if not TOKEN.match(folder.name) or not scripts:

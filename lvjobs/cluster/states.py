@@ -55,14 +55,13 @@ class JobHold(Enum):
     BEGIN_TIME = auto()  # Slurm holds a requeued job for a while
     DEPENDENCY = auto()
     LAUNCH_FAILED = auto()  # its node could not start it, and Slurm holds it until somebody releases it
-    REQUEUED = auto()  # held in the same way, for another reason than the launch
     REQUEUED_TOO_OFTEN = auto()  # from the fifth time on, unless the site set another number
     NO_PLACE = auto()  # its partition, account or QOS starts no such job
 
     @property
     def needs_release(self) -> bool:
         """Return whether the job waits, after a requeue, until somebody releases it."""
-        return self in (JobHold.LAUNCH_FAILED, JobHold.REQUEUED, JobHold.REQUEUED_TOO_OFTEN)
+        return self in (JobHold.LAUNCH_FAILED, JobHold.REQUEUED_TOO_OFTEN)
 
 
 _HOLDS = {
@@ -75,8 +74,7 @@ _HOLDS = {
 }
 _REQUEUE_HOLDS = {
     "limit exceeded requeued held": JobHold.REQUEUED_TOO_OFTEN,
-    "launch failed requeued held": JobHold.LAUNCH_FAILED,
-    "requeued held": JobHold.REQUEUED,
+    "requeued held": JobHold.LAUNCH_FAILED,  # "launch failed ...", "user env retrieval failed ..."
 }
 
 

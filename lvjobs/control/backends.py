@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of, open_cluster
+from lvjobs.cluster.backends import SLURM, backend_of, defaults_of
 from lvjobs.cluster.protocol import DRIVER, Cluster
-from lvjobs.cluster.templates import DRIVER_PROFILE, ProfileError, names_file, path_of
+from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
 from lvjobs.ledger.records import RunRecord
@@ -51,7 +51,7 @@ def keep_profile(layout: StudyLayout, profile: str) -> str:
     Raises:
         ProfileError: the profile cannot be used as it is now.
     """
-    if profile == LOCAL:
+    if not backend_of(profile).is_site:
         return ""
     from lvjobs.cluster.profiles import load_profile
 
@@ -102,13 +102,13 @@ def check_sbatch_options(study: StudyContext, resources: Resources, profile: str
     Raises:
         UsageError: there is such an option. The message names it and the remedy.
     """
-    if backend_of(profile) == LOCAL:
+    if not backend_of(profile).is_site:
         return
     from lvjobs.cluster.profiles import check_profile_options, load_profile
 
     with suppress(ProfileError):  # an unusable profile is refused where it is used
         check_profile_options(load_profile(profile), resources.extra_sbatch)
-    check_profile_options(load_profile(DRIVER_PROFILE), study.config.driver.extra_sbatch)
+    check_profile_options(load_profile(driver_profile(study)), study.config.driver.extra_sbatch)
 
 
 def digest_of(profile: str) -> str:
@@ -116,10 +116,8 @@ def digest_of(profile: str) -> str:
 
     The file is read and not compiled, so that this is fast.
     """
-    if profile == LOCAL:
-        return ""
     try:
-        return hashlib.sha256(path_of(profile).read_bytes()).hexdigest()
+        return hashlib.sha256(path_of(profile).read_bytes()).hexdigest() if backend_of(profile).is_site else ""
     except (UsageError, OSError):
         return ""
 
@@ -130,13 +128,18 @@ def cluster_for(study: StudyContext, profile: str) -> Cluster:
     Raises:
         UsageError: there is no such profile.
     """
-    layout = study.layout
-    return open_cluster(profile, layout.local_jobs, layout.submissions, slots=study.config.local_slots)
+    layout, slots = study.layout, study.config.local_slots
+    return backend_of(profile).open(profile, layout.local_jobs, layout.submissions, slots)
 
 
 def driver_token(root: Path) -> str:
     """Return the token of a study's driver in the queue. It follows from the path, so that a copy has another one."""
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+
+
+def driver_profile(study: StudyContext) -> str:
+    """Return the profile of the driver's own script: that of the study's backend, or of Slurm where it has none."""
+    return backend_of(study.config.profile).driver_profile or SLURM.driver_profile
 
 
 def driver_name(study: StudyContext) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.cluster.backends import backend_of, watcher_of
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.backends import cluster_for, driver_token, left_alone, profile_of, used_profile
@@ -122,9 +122,9 @@ class Loop(Session):
             except ProfileError as error:
                 unusable[profile] = error
             else:
-                clusters.setdefault(backend_of(profile), clusters[profile])
+                clusters.setdefault(backend_of(profile).name, clusters[profile])
         for backend in {submission.backend for submission in known.submissions.values()} - clusters.keys():
-            clusters[backend] = self.cluster(watcher_of(backend))
+            clusters[backend] = self.cluster(BACKENDS[backend].watcher)
         return clusters, unusable
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.backends import cluster_for, profile_of
@@ -29,6 +29,9 @@ class Session:
     ledger: Ledger
     factory: ClusterFactory = cluster_for
     clock: Callable[[], float] = time.time
+    absences: dict[str, None] = field(default_factory=dict, init=False)
+    """The reasons why this host does not reach clusters that were needed, each once, as keys."""
+    _clusters: dict[str, Cluster] = field(default_factory=dict, init=False)
 
     def cluster(self, profile: str) -> Cluster:
         """Return the cluster of a profile. It is opened once.
@@ -36,11 +39,9 @@ class Session:
         Raises:
             ProfileError: the profile cannot be used.
         """
-        made = self.__dict__.setdefault("_clusters", {})
-        if profile not in made:
-            made[profile] = self.factory(self.study, profile)
-        cluster: Cluster = made[profile]
-        return cluster
+        if profile not in self._clusters:
+            self._clusters[profile] = self.factory(self.study, profile)
+        return self._clusters[profile]
 
     def cluster_of(self, run: RunRecord) -> Cluster:
         """Return the cluster by whose profile the run is submitted.
@@ -49,12 +50,6 @@ class Session:
             ProfileError: the profile cannot be used.
         """
         return self.cluster(profile_of(self.study.layout, run))
-
-    @property
-    def absences(self) -> dict[str, None]:
-        """Return the reasons why this host does not reach clusters that were needed, each once, as keys."""
-        found: dict[str, None] = self.__dict__.setdefault("_absences", {})
-        return found
 
     def absence(self, profile: str) -> str:
         """Return why this host does not reach the profile's cluster, and keep it for the pass to report.

@@ -7,14 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.driver.driver import driver_request
-from lvjobs.control.recovery.check import is_elsewhere
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
-from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.study.config import StudyContext
 from lvjobs.study.tables import Resources
 from lvjobs.study.training import TrainingConfig
@@ -43,7 +41,7 @@ class Asked:
     @property
     def is_local(self) -> bool:
         """Return whether jobs are processes of this machine."""
-        return self.profile == LOCAL
+        return not backend_of(self.profile).is_site
 
     @property
     def is_elsewhere(self) -> bool:
@@ -64,15 +62,6 @@ class Asked:
         own = self.resources.variables()
         own.pop("time_limit", None)
         return {**(self.script.defaults() if self.script else {}), **own}
-
-    def is_needed(self, key: str) -> bool:
-        """Return whether the profile needs this variable and has no default for it."""
-        return self.script is not None and key in self.script.variables - self.script.defaults().keys()
-
-    @property
-    def is_automatic(self) -> bool:
-        """Return whether time limits are computed."""
-        return is_automatic(self.resources.variables())
 
     def names(self, key: str) -> list[str]:
         """Return the requested partitions or QOS, in their order; empty if the choice is left to the site."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
 from lvjobs.cluster.reasons import explain
 from lvjobs.cluster.states import Ending
@@ -36,7 +38,7 @@ _LATE_SECONDS = 5.0
 _LOG_CHARACTERS = 600
 
 Tell = Callable[[str], None]
-ClusterAt = Callable[[Path], Cluster]
+ClusterAt = Callable[[Asked, Path], Cluster]
 
 
 @dataclass(frozen=True)
@@ -85,33 +87,25 @@ class _Watch:
         return self.job.is_ended if self.job is not None else self.was_seen
 
 
-def cluster_at(asked: Asked) -> ClusterAt:
-    """Return a function that makes the study's cluster, with its records in the test job's own directory.
+def cluster_at(asked: Asked, directory: Path) -> Cluster:
+    """Return the study's cluster, with its records in the test job's own directory.
 
     With `local`, the job then takes no slot from runs, and waits for none.
     """
-
-    def make(directory: Path) -> Cluster:
-        if asked.script is None:
-            from lvjobs.cluster.local import LocalCluster
-
-            return LocalCluster(directory / "local", kill_wait_seconds=5)
-        from lvjobs.cluster.slurm import SlurmCluster
-
-        return SlurmCluster(asked.script, directory / "submissions")
-
-    return make
+    if asked.is_local:
+        return LocalCluster(directory / "local", kill_wait_seconds=5)
+    return backend_of(asked.profile).open(asked.profile, directory / "local", directory / "submissions", 1)
 
 
-def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, every: float = 2.0) -> Errand:
+def run_errand(asked: Asked, tell: Tell, *, timeout: float, every: float = 2.0, make: ClusterAt = cluster_at) -> Errand:
     """Submit the job, wait for its report, and make sure that it is gone, whatever happens meanwhile.
 
     Args:
         asked: The study and its requests.
-        make: A function that makes the cluster for a directory.
         tell: A function that prints progress.
         timeout: The longest wait, in seconds.
         every: The interval between two queries of the queue, in seconds.
+        make: A function that makes the cluster for the test job's directory.
     """
     home = asked.study.layout.internal
     parents = [path for path in (home / "doctor", home) if not path.exists()]
@@ -121,8 +115,9 @@ def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, eve
             directory.mkdir(parents=True)
             code = directory / "code" / snapshot_code(directory / "code", "lvjobs").name
             (directory / "logs").mkdir()
-            cluster = make(directory)
-            request = _request(asked, directory, code)
+            cluster = make(asked, directory)
+            request = asked.request(directory, log=directory / "logs", code=code, time_limit_minutes=MINUTES)
+            request = replace(request, environment={LOOK: "1"})
             _write_order(asked, cluster, request)
             return _see_through(cluster, request, tell, timeout, every)
     finally:
@@ -130,12 +125,6 @@ def run_errand(asked: Asked, make: ClusterAt, tell: Tell, *, timeout: float, eve
         for path in parents:  # for a user who has no study here yet
             with contextlib.suppress(OSError):
                 path.rmdir()
-
-
-def _request(asked: Asked, directory: Path, code: Path) -> JobRequest:
-    changes = {"time_limit_minutes": MINUTES}
-    request = asked.request(directory, log=directory / "logs", code=code, **changes)
-    return replace(request, environment={LOOK: "1"})
 
 
 def _write_order(asked: Asked, cluster: Cluster, request: JobRequest) -> None:
@@ -265,13 +254,8 @@ def _log(directory: Path) -> str:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Treat SIGTERM and SIGHUP as Ctrl-C, so that the job is cancelled then, too."""
-    if threading.current_thread() is not threading.main_thread():
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
         yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -6,14 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import LOCAL, SLURM
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
-from lvjobs.cluster.templates import DRIVER_PROFILE
-from lvjobs.control.backends import driver_name
+from lvjobs.control.backends import driver_name, driver_profile
 from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
 from lvjobs.doctor.asked import Asked
@@ -23,9 +22,6 @@ from lvjobs.doctor.profile import SUBJECT, check_profile
 from lvjobs.doctor.software import check_versions
 from lvjobs.errors import UsageError
 
-OF_THE_SITE = "generic"
-"""The profile for a machine without a study: it leaves everything to the site."""
-
 
 def has_slurm() -> bool:
     """Return whether Slurm's programs are here."""
@@ -34,7 +30,7 @@ def has_slurm() -> bool:
 
 def usual_profile() -> str:
     """Return the profile for a machine if the user names none."""
-    return OF_THE_SITE if has_slurm() else LOCAL
+    return (SLURM if has_slurm() else LOCAL).usual_profile
 
 
 def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
@@ -71,6 +67,8 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
     """Yield all findings about Slurm. Pure, except for the user's identity."""
     yield from scheduler.check_slurm(facts, asked.typed, asked.study.where)
+    if not facts.is_heard:
+        return
     yield from scheduler.check_accounting(facts, asked.typed, asked.study.where)
     about_the_job = [
         finding
@@ -105,7 +103,7 @@ def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
         promises.CRON: lambda: " ".join(find_entries(driver_name(asked.study), seconds)),
     }
     if asked.study.config.driver.job:
-        more[promises.DRIVER] = partial(_test, load_profile(DRIVER_PROFILE), [asked.driver()], seconds)
+        more[promises.DRIVER] = partial(_test, load_profile(driver_profile(asked.study)), [asked.driver()], seconds)
     return enquire(more, seconds)
 
 

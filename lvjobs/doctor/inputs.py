@@ -112,8 +112,6 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
 
 def check_local(asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether this machine has cores for all jobs that may run at once."""
-    if not asked.is_local:
-        return
     slots, threads = asked.study.config.local_slots, asked.threads
     cores = len(os.sched_getaffinity(0))
     what = f"{slots} job{'' if slots == 1 else 's'} at once, {threads} thread{'' if threads == 1 else 's'} each"

@@ -36,10 +36,12 @@ def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Itera
     waited = "" if errand.waited is None else f" after {errand.waited:.0f} s"
     where = report.host if report.node in ("", report.host) else f"{report.node} ({report.host})"
     yield fine(JOB, f"job {errand.job_id} ran{waited}, on {where}; it is gone from the queue")
-    yield from _check_python(report)
+    python, version = report.versions.get("python", "?"), report.versions.get("lvjobs", "?")
+    yield fine("node: Python", f"{python} at {report.python}, lvjobs {version} by the code that was sent")
     yield from _check_gpus(report, asked)
     yield from _check_files(report)
-    yield from _check_slurm(report, asked)
+    if not asked.is_local:
+        yield from _check_slurm(report, asked)
 
 
 def _without_report(errand: Errand, asked: Asked, timeout: float) -> Diagnosis:
@@ -65,11 +67,6 @@ def _without_report(errand: Errand, asked: Asked, timeout: float) -> Diagnosis:
         "a run would end in the same way: the node cannot start this Python, or does not see this directory",
         "put the study, and the virtual environment, on a file system that nodes share; modules under [resources]",
     )
-
-
-def _check_python(report: NodeReport) -> Iterator[Diagnosis]:
-    python, version = report.versions.get("python", "?"), report.versions.get("lvjobs", "?")
-    yield fine("node: Python", f"{python} at {report.python}, lvjobs {version} by the code that was sent")
 
 
 def _check_gpus(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
@@ -138,8 +135,6 @@ def _check_files(report: NodeReport) -> Iterator[Diagnosis]:
 
 
 def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
-    if asked.is_local:
-        return
     if report.knows_itself:
         yield error(
             "node: Slurm",

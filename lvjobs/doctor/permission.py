@@ -14,8 +14,6 @@ _MANY = 8
 
 def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether the account that would be charged is this user's."""
-    if not facts.is_heard:
-        return
     account = str(asked.variables.get("account") or "")
     if not facts.has_accounting:
         yield fine("account", "none is needed: the site keeps no accounting")
@@ -32,7 +30,11 @@ def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         else:
             yield fine("account", f"{what}, and the site asks for none")
         return
-    if not account and asked.is_needed("account"):
+    if (
+        not account
+        and asked.script is not None
+        and "account" in asked.script.variables - asked.script.defaults().keys()
+    ):
         yield note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", _name_account(mine[0]))
         return
     if account.lower() in mine or (not account and facts.account_of(asked)):
@@ -49,11 +51,8 @@ def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         )
         return
     what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
-    remedy = _name_account(mine[0])
-    if bound:
-        yield error("account", what, "sbatch refuses the job", remedy)
-    else:
-        yield note("account", what, "the site does not enforce accounts, so jobs run all the same", remedy)
+    means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run all the same"
+    yield (error if bound else note)("account", what, means, _name_account(mine[0]))
 
 
 def _name_account(name: str) -> str:
@@ -72,8 +71,7 @@ def _listed(names: Sequence[str]) -> str:
 def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether the requested partitions exist, and accept such a job."""
     if not facts.partitions:
-        if facts.is_heard:
-            yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
+        yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
         return
     names = facts.partitions_for(asked.variables)
     if not names:
@@ -133,7 +131,7 @@ def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
 
 def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether the requested QOS are this user's."""
-    if not facts.is_heard or not facts.has_accounting:
+    if not facts.has_accounting:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
         if asked.names("qos"):

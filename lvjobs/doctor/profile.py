@@ -35,50 +35,70 @@ def check_profile(asked: Asked) -> Iterator[Diagnosis]:
         yield fine(SUBJECT, f"{asked.profile}: the script has all that a run needs to survive")
 
 
+_SEE_WORKER = "see the end of slurm_templates/_worker.sh.j2"
+_NEEDS = (
+    (
+        error,
+        r"^#SBATCH\s+(--job-name=|-J\s*)['\"]?JOB_NAME",
+        "does not name the job",
+        "a job whose sbatch reply was lost is not found again",
+        "#SBATCH --job-name={{ job_name }}",
+    ),
+    (
+        error,
+        r"^#SBATCH\s+--requeue\b",
+        "lacks --requeue",
+        "where JobRequeue=0, a preempted job is over; a pass has to submit it anew",
+        "#SBATCH --requeue",
+    ),
+    (
+        note,
+        r"^#SBATCH\s+--open-mode=append\b",
+        "lacks --open-mode=append",
+        "a requeued job writes over its log",
+        "#SBATCH --open-mode=append",
+    ),
+    (
+        error,
+        r"^#SBATCH\s+--signal=(USR2|SIGUSR2|12)@",
+        "lacks --signal=USR2@SECONDS (without B:)",
+        "a job does not hear of its time limit, and loses what it did since its last checkpoint",
+        "#SBATCH --signal=USR2@{{ lead }}",
+    ),
+    (
+        error,
+        r"^\s*(exec\s+)?srun\b",
+        "does not start the worker by srun",
+        "Slurm signals the steps of a job alone, so the worker hears nothing",
+        _SEE_WORKER,
+    ),
+    (
+        note,
+        "-m lvjobs.worker.wake",
+        "does not wake the driver after a worker that could not",
+        "a run that was killed, or never started, waits for the driver's next pass of its own, up to two minutes",
+        _SEE_WORKER,
+    ),
+    (
+        error,
+        "PYTHONPATH=CODE_DIRECTORY",
+        "does not set PYTHONPATH",
+        "a run goes on with whatever code lies there by then",
+        "export PYTHONPATH={{ code_directory }}",
+    ),
+)
+"""What a script needs: the level without it, a pattern of its text, what it lacks, what follows, and the remedy."""
+
+
 def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
     """Yield what a batch script lacks. Pure."""
-    options = re.findall(r"^#SBATCH\s+(.*)$", text, re.MULTILINE)
-
-    def has(pattern: str) -> bool:
-        return any(re.match(pattern, option) for option in options)
-
-    if not has(rf"(--job-name=|-J\s*)['\"]?{re.escape(request.job_name)}"):
-        means = "a job whose sbatch reply was lost is not found again"
-        yield error(SUBJECT, "its script does not name the job", means, "#SBATCH --job-name={{ job_name }}")
-    if not has(r"--requeue\b"):
-        means = "where JobRequeue=0, a preempted job is over; a pass has to submit it anew"
-        yield error(SUBJECT, "its script lacks --requeue", means, "#SBATCH --requeue")
-    if not has(r"--open-mode=append\b"):
-        yield note(
-            SUBJECT,
-            "its script lacks --open-mode=append",
-            "a requeued job writes over its log",
-            "#SBATCH --open-mode=append",
-        )
-    if not has(r"--signal=(USR2|SIGUSR2|12)@"):
-        means = "a job does not hear of its time limit, and loses what it did since its last checkpoint"
-        yield error(
-            SUBJECT, "its script lacks --signal=USR2@SECONDS (without B:)", means, "#SBATCH --signal=USR2@{{ lead }}"
-        )
-    if not re.search(r"^\s*(exec\s+)?srun\b", text, re.MULTILINE):
-        means = "Slurm signals the steps of a job alone, so the worker hears nothing"
-        yield error(
-            SUBJECT,
-            "its script does not start the worker by srun",
-            means,
-            "see the end of slurm_templates/_worker.sh.j2",
-        )
-    if "-m lvjobs.worker.wake" not in text:
-        yield note(
-            SUBJECT,
-            "its script does not wake the driver after a worker that could not",
-            "a run that was killed, or never started, waits for the driver's next pass of its own, up to two minutes",
-            "see the end of slurm_templates/_worker.sh.j2",
-        )
-    if f"PYTHONPATH={request.code_directory}" not in text:
-        means = "a run goes on with whatever code lies there by then"
-        yield error(SUBJECT, "its script does not set PYTHONPATH", means, "export PYTHONPATH={{ code_directory }}")
-    elif "$PYTHONPATH" in text and not re.search(r"^\s*unset PYTHONPATH\b", text, re.MULTILINE):
+    names = {"JOB_NAME": request.job_name, "CODE_DIRECTORY": str(request.code_directory)}
+    for level, pattern, lacks, means, remedy in _NEEDS:
+        exact = re.sub("|".join(names), lambda match: re.escape(names[match[0]]), pattern)
+        if not re.search(exact, text, re.MULTILINE):
+            yield level(SUBJECT, f"its script {lacks}", means, remedy)
+    sets_path = f"PYTHONPATH={request.code_directory}" in text
+    if sets_path and "$PYTHONPATH" in text and not re.search(r"^\s*unset PYTHONPATH\b", text, re.MULTILINE):
         yield note(
             SUBJECT,
             "its script does not unset PYTHONPATH before it loads modules",

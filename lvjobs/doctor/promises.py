@@ -20,8 +20,6 @@ _CLUSTER = ("", "cluster", "off", "n/a")
 
 def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield what happens to a job that is preempted."""
-    if not facts.is_heard:
-        return
     every = asked.checkpoint_every
     kind = facts.config.get("PreemptType", "preempt/none").removeprefix("preempt/")
     if kind == "none":
@@ -84,8 +82,6 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
 
 def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
     """Yield whether jobs can be requeued, and how often."""
-    if not facts.is_heard:
-        return
     hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
     if facts.config.get("JobRequeue") == "0":
         what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
@@ -100,8 +96,6 @@ def check_driver(
     facts: Facts, asked: Asked, *, is_refused: bool = False, with_job: bool = False
 ) -> Iterator[Diagnosis]:
     """Yield whether jobs may submit jobs, and what makes passes otherwise. `is_refused`: the study's jobs are too."""
-    if not facts.is_heard or asked.is_local:
-        return
     if programs := facts.replies.said.get(CRON, Reply()).text.split():
         what = f"{' and '.join(programs)} makes passes"
         end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from lvjobs import remedies
 from lvjobs.cluster.nodes import NodeGroup
 from lvjobs.control.submission.slots import room_for
+from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts
@@ -81,7 +82,7 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     most = facts.limits.minutes
     names = facts.qos_of(asked)
     exempt = bool(names) and facts.exempts(names[0])
-    if asked.is_automatic:
+    if is_automatic(asked.resources.variables()):
         longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
         yield fine("time limit", f"from measured step times (auto), {longest}")
     elif partition is not None and not exempt:
@@ -112,8 +113,6 @@ def _hours(minutes: int) -> str:
 
 def check_queue(facts: Facts) -> Iterator[Diagnosis]:
     """Yield how many jobs are in the queue, and how many more there may be."""
-    if not facts.is_heard:
-        return
     if problem := facts.replies["queue"].problem:
         yield note("queue", f"squeue does not answer: {problem}", "what runs goes on; how jobs stand is not known now")
         return
@@ -148,10 +147,8 @@ def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) ->
 
     `is_refused`: a refusal is explained already.
     """
-    if not facts.is_heard or TEST not in facts.replies.said:
-        return
-    reply = facts.replies[TEST]
-    if reply.problem and is_refused:
+    reply = facts.replies.said.get(TEST)
+    if reply is None or (reply.problem and is_refused):
         return
     if reply.is_silent:
         yield note("sbatch", f"it does not say whether it would take such a job: {reply.problem}")

@@ -59,8 +59,6 @@ def _unheard(reply: Reply, typed: Sequence[str]) -> Diagnosis:
 
 def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
     """Yield whether ended jobs can be looked up. `typed`: see `Asked`; `where`: see `StudyContext.where`."""
-    if not facts.is_heard:
-        return
     age = facts.config.get("MinJobAge", "").removesuffix("sec").strip()
     if not facts.has_accounting:
         yield note(

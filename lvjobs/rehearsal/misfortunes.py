@@ -43,7 +43,7 @@ class LocalStage:
     def _lose_machine(self, claim: Claim) -> None:
         """Kill the job's wrapper before the worker, so that no process is left to record how the job ended."""
         for job in jobs_in(self.layout.local_jobs):
-            run = job.member(0).run
+            run = job.members()[0]
             worker, wrapper = run.process("worker"), run.process("wrapper")
             if worker is not None and wrapper is not None and worker.pid == claim.pid:
                 _signal(wrapper.pid, signal.SIGKILL)

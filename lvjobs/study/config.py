@@ -26,7 +26,7 @@ from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
-from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
+from lvjobs.study.tables import Budget, Driver, Evaluation, Mark, Notify, Policy, Resources, SettingsTable, marked
 from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):
@@ -35,9 +35,6 @@ else:
     import tomli as tomllib
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-_SECRET = frozenset({"notify.webhook"})
-"""Keys whose values no error quotes: anybody who has a chat's address can post there."""
 
 
 class StudyConfig(SettingsTable):
@@ -158,7 +155,7 @@ def load_study(root: Path) -> StudyContext:
         raise UsageError(f"{root} is not a directory; make it, or name another with --study")
     path = root / "study.toml"
     values = read_toml(path) if path.exists() else {}
-    config = validated(study_model(values), values, str(path))
+    config = validated(study_model(values), values, str(path), root)
     if isinstance(config.train, OwnSettings):
         find_beside(root)
     return StudyContext(root=root, config=config)
@@ -178,21 +175,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({error.strerror}); see that it may be") from None
 
 
-def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
-    """Return `model` from `values`.
+def validated(model: type[_Model], values: Mapping[str, Any], source: str, root: Path | None = None) -> _Model:
+    """Return `model` from `values`. Paths in them are relative to `root`, or to the current directory.
 
     Raises:
         UsageError: the values do not fit; one line names `source`, the key, and the nearest known key.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context={"root": root or Path()})
     except ValidationError as error:
         first = error.errors()[0]
+        table = _table_at(model, first["loc"])
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{source}: unknown key {key!r}{_suggestion(model, first['loc'])}") from None
+            raise UsageError(f"{source}: unknown key {key!r}{_suggestion(table, str(first['loc'][-1]))}") from None
         message = first["msg"].removeprefix("Value error, ")
-        is_shown = not isinstance(first["input"], (list, dict)) and key not in _SECRET
+        is_secret = bool(first["loc"]) and first["loc"][-1] in marked(table, Mark.SECRET)
+        is_shown = not isinstance(first["input"], (list, dict)) and not is_secret
         given = f" = {first['input']!r}" if is_shown else ""
         place = f"{source}: {key}{given}" if key else source
         # pydantic's own message tells what is wrong with the value, but not what to do
@@ -202,14 +201,19 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
         raise UsageError(f"{place}: {message[0].lower()}{message[1:]}{remedy}") from None
 
 
-def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """Return a hint for an unknown key: the nearest key of the table that `location` leads to, or all of them."""
+def _table_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the table that has the key at `location`."""
     for part in location[:-1]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
             inner = getattr(annotation, "__args__", (annotation,))[0]
             if isinstance(inner, type) and get_origin(inner) is None and issubclass(inner, BaseModel):
                 model = inner
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return model
+
+
+def _suggestion(table: type[BaseModel], key: str) -> str:
+    """Return a hint for an unknown key: the nearest key of the table, or all of them."""
+    known = [field.alias or name for name, field in table.model_fields.items()]
+    near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"

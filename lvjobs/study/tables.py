@@ -1,11 +1,23 @@
 """The tables of study.toml about how runs are run: resources, driver, notices, budget, evaluation, policy."""
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from enum import Enum, auto
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from lvjobs.files import expand_home
 from lvjobs.study.lists import Texts
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.words import FORMER_CONVENTIONS
@@ -15,6 +27,29 @@ class SettingsTable(BaseModel):
     """A table of study.toml: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+
+
+class Mark(Enum):
+    """A property of a key that others act on. It is declared beside the type: `Annotated[str | None, Mark.SECRET]`."""
+
+    SECRET = auto()
+    """No message quotes the value."""
+    OF_A_SITE = auto()
+    """The value names something of a site: it is refused where jobs are processes of this machine."""
+
+
+def marked(model: type[BaseModel], mark: Mark) -> list[str]:
+    """Return the keys of a table that are declared with this mark."""
+    return [name for name, field in model.model_fields.items() if mark in field.metadata]
+
+
+def _located(path: str, info: ValidationInfo) -> str:
+    root: Path = info.context["root"] if isinstance(info.context, Mapping) else Path()
+    return str((root / expand_home(path)).absolute())
+
+
+StudyPath = Annotated[str, AfterValidator(_located)]
+"""A path that becomes absolute: in study.toml it is relative to the study, else to the current directory."""
 
 
 def parse_time_limit(text: str) -> int:
@@ -54,13 +89,15 @@ AUTO = "auto"
 class Resources(SettingsTable):
     """The resources of each job. A key that is left out has the profile's default (docs/profiles.md)."""
 
-    partition: str | None = Field(
+    partition: Annotated[str | None, Mark.OF_A_SITE] = Field(
         default=None,
         description="Slurm partition, or a list: Slurm takes the one that starts the job first",
         examples=["icelake"],
     )
-    account: str | None = Field(default=None, description="Slurm account that is charged", examples=["MYPROJECT-CPU"])
-    qos: str | None = Field(
+    account: Annotated[str | None, Mark.OF_A_SITE] = Field(
+        default=None, description="Slurm account that is charged", examples=["MYPROJECT-CPU"]
+    )
+    qos: Annotated[str | None, Mark.OF_A_SITE] = Field(
         default=None, description="quality of service, or a list in order of preference", examples=["normal"]
     )
     time_limit: str | None = Field(
@@ -199,7 +236,7 @@ class Notify(SettingsTable):
         description='e-mail address, or "me": the address that the site has of you; Slurm only',
         examples=["me"],
     )
-    webhook: str | None = Field(
+    webhook: Annotated[str | None, Mark.SECRET] = Field(
         default=None,
         repr=False,
         description="URL that receives JSON, in the form that Slack, Mattermost and Discord accept",

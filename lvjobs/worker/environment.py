@@ -75,9 +75,9 @@ def _seconds(environ: Mapping[str, str], key: str) -> float | None:
         raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds; {_MEND}") from None
 
 
-def _count(environ: Mapping[str, str], key: str, what: str) -> int:
-    text = environ.get(key) or "1"
-    if not text.isdecimal() or int(text) < 1:
+def _count(environ: Mapping[str, str], key: str, what: str, least: int = 1) -> int:
+    text = environ.get(key) or str(least)
+    if not text.isdecimal() or int(text) < least:
         raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}; {_MEND}")
     return int(text)
 
@@ -125,7 +125,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         backend=backend,
         token=token,
         job_id=_slurm_job_id(environ),
-        restart_count=int(environ.get("SLURM_RESTART_COUNT") or 0),
+        restart_count=_count(environ, "SLURM_RESTART_COUNT", "requeues", least=0),
         start_time=_seconds(environ, "SLURM_JOB_START_TIME"),
         end_time=end if end is not None else _seconds(environ, "SLURM_JOB_END_TIME"),
         lead_seconds=lead,

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from docs_blocks import ROOT, blocks_of
 
-from lvjobs.cluster.local_files import RunFiles, jobs_in
+from lvjobs.cluster.local_files import MemberFiles, jobs_in
 
 PAGE = ROOT / "docs" / "tutorial.md"
 INSTALLS = "scripts/demo"
@@ -56,11 +56,11 @@ class Terminal:
         staying.send_signal(signal.SIGINT)
         assert staying.wait(timeout=600) in (0, 130)
 
-    def last_execution(self) -> RunFiles:
+    def last_execution(self) -> MemberFiles:
         """Of the run called final."""
         (jobs,) = (run["job_id"] for name, run in self.runs().items() if name.startswith("final"))
         (found,) = (job for job in jobs_in(self.where / ".lvjobs" / "local") if job.id == jobs)
-        return found.member(0).run
+        return found.members()[0]
 
     def runs(self) -> dict:
         return {run["name"]: run for run in json.loads(self.type("lvjobs status --json --no-pass"))["runs"]}
@@ -69,7 +69,7 @@ class Terminal:
         return next(run for name, run in self.runs().items() if name.startswith("final"))
 
 
-def wait_for_the_end(execution: RunFiles) -> None:
+def wait_for_the_end(execution: MemberFiles) -> None:
     """Until its death is written down: a reader takes that long to type the next line."""
     deadline = time.monotonic() + 300
     while not execution.record("ended"):

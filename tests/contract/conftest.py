@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 import pytest
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock, Manners
 
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, require_packages

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import faults
 from control_worker import Worker
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock, Manners
 from sqlalchemy import event
 
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs

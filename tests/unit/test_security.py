@@ -250,7 +250,7 @@ def trained(tmp_path_factory):
             time.sleep(0.5)
             with open_session(study, wait=5) as session:
                 states = {row["state"] for row in session.make_pass()["runs"]}
-        runs = [job.member(index).run for job in jobs_in(study.layout.local_jobs) for index in (0, 1)]
+        runs = [member for job in jobs_in(study.layout.local_jobs) for member in job.members()]
         while any(run.is_looked_after() for run in runs):  # a wrapper writes down that its worker ended
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import backend_of
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import Advice
 from lvjobs.ledger.records import AttemptRecord, RunRecord
@@ -111,7 +111,7 @@ def shares_of(
 
 def _gpus_asked(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
     """Return the GPUs that a job of this run asks for. The local backend allocates none, whatever is asked for."""
-    if run.profile == LOCAL:
+    if not backend_of(run.profile).is_site:
         return 0
     return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
 

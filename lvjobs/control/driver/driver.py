@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, JobRequest, SubmitRefused
 from lvjobs.cluster.states import JobHold
-from lvjobs.cluster.templates import DRIVER_PROFILE
-from lvjobs.control.backends import driver_token, variables_of
+from lvjobs.control.backends import driver_profile, driver_token, variables_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.slots import choices
 from lvjobs.ledger.records import Event, RunRecord
@@ -56,8 +55,8 @@ def set_standing(transaction: Transaction, value: Standing) -> None:
 
 
 def driven(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs that need the driver's passes: on Slurm, not ended, and not waiting for the user."""
-    return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile) != LOCAL]
+    """Return the runs that need the driver: its backend has one, and they neither ended nor wait for the user."""
+    return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile).driver_profile]
 
 
 def waits_for_flops(transaction: Transaction) -> bool:
@@ -116,9 +115,9 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
         if awaits_flops and not left:
-            left = [run for run in transaction.runs() if backend_of(run.profile) != LOCAL][-1:]
+            left = [run for run in transaction.runs() if backend_of(run.profile).driver_profile][-1:]
     wanted = bool(left) and study.config.driver.job and not kept.stopped
-    if wanted and session.absence(DRIVER_PROFILE):
+    if wanted and session.absence(driver_profile(study)):
         return []
     request = driver_request(study, asked_by(study, left[0])) if wanted else None
     if request is not None and _is_refused(kept, request, session.clock()):
@@ -130,7 +129,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     todo = change(seen, wanted=wanted)
     told = []
     if todo.cancel:
-        cluster = session.cluster(DRIVER_PROFILE)
+        cluster = session.cluster(driver_profile(study))
         for job_id in todo.cancel:
             try:
                 cluster.cancel(job_id)
@@ -147,7 +146,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
 
 def look(session: Session) -> Sequence[Job] | None:
     """Return the driver's jobs in the queue; None if the scheduler does not answer."""
-    cluster = session.cluster(DRIVER_PROFILE)
+    cluster = session.cluster(driver_profile(session.study))
     return cluster.observe((), session.clock(), (driver_token(session.study.root),)).queue
 
 
@@ -159,14 +158,14 @@ def end_driver(session: Session) -> None:
     """
     for job in look(session) or ():
         if not job.is_ended:
-            session.cluster(DRIVER_PROFILE).cancel(job.id)
+            session.cluster(driver_profile(session.study)).cancel(job.id)
 
 
 def end_former_driver(session: Session, root: str) -> None:
     """Cancel the drivers of a directory that the study was moved from: they look for the study there."""
     if StudyLayout(Path(root)).database.exists():
         return  # another study is there now, and the drivers belong to it
-    cluster = session.cluster(DRIVER_PROFILE)
+    cluster = session.cluster(driver_profile(session.study))
     for job in cluster.observe((), session.clock(), (driver_token(Path(root)),)).queue or ():
         if not job.is_ended:
             with suppress(ClusterError):  # its script ends the job if it finds no study
@@ -177,7 +176,7 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     """Submit the driver. Return the job's id, None if there is no job for now, and the lines to report."""
     request.log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        job_id = session.cluster(DRIVER_PROFILE).submit(request)
+        job_id = session.cluster(driver_profile(session.study)).submit(request)
     except SubmitRefused as error:
         return None, _note_refusal(session, request, str(error))
     except ClusterError:

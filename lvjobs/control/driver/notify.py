@@ -16,9 +16,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import ClusterError, JobRequest
-from lvjobs.cluster.templates import NOTICE_PROFILE
 from lvjobs.control.driver.driver import asked_by, resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
@@ -206,7 +205,8 @@ def _without_address(said: str, address: str) -> str:
 def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None) -> str:
     if run is None:
         return "no run is declared yet, and a mail's job goes where runs go: set webhook under [notify]"
-    if backend_of(run.profile) == LOCAL:
+    profile = backend_of(run.profile).notice_profile
+    if not profile:
         return "there is no Slurm here to mail by: set webhook under [notify]"
     study = session.study
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(study.root).name) or "study"
@@ -220,7 +220,7 @@ def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None)
         resources={**resources(study, asked_by(study, run)), **({} if address == "me" else {"mail": address})},
     )
     try:
-        session.cluster(NOTICE_PROFILE).submit(request)
+        session.cluster(profile).submit(request)
     except ClusterError as error:
         return f"the job that was to mail it was not submitted ({error})"
     return ""

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of, defaults_of
+from lvjobs.cluster.backends import backend_of, defaults_of
 from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.cluster.states import JobHold
-from lvjobs.cluster.templates import DRIVER_PROFILE
-from lvjobs.control.backends import driver_name
+from lvjobs.control.backends import driver_name, driver_profile
 from lvjobs.control.driver.driver import driven, look, standing
 from lvjobs.control.session import Session
 from lvjobs.control.summary_file import read_summary
@@ -29,10 +28,10 @@ def report(session: Session) -> dict[str, Any]:
     study = session.study
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
-    on_slurm = backend_of(study.config.profile) != LOCAL or bool(left)
-    jobs = look(session) if on_slurm else ()
+    may_run = bool(backend_of(study.config.profile).driver_profile or left)
+    jobs = look(session) if may_run else ()
     keep = f"no Slurm, so keep {remedies.WATCH(*study.where)} running"
-    site, scrontab = _ways(session) if on_slurm else ([keep], False)
+    site, scrontab = _ways(session) if may_run else ([keep], False)
     return {
         "name": driver_name(study),
         "enabled": study.config.driver.job,
@@ -75,7 +74,7 @@ def last_pass(path: Path) -> float | None:
 def _ways(session: Session) -> tuple[list[str], bool]:
     """Return lines on what the site allows, and whether it offers scrontab."""
     try:
-        site = session.cluster(DRIVER_PROFILE).probe()
+        site = session.cluster(driver_profile(session.study)).probe()
     except ClusterError as error:
         return [f"did not answer ({error})"], False
     hold = site.requeue_hold_seconds

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import backend_of
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
 from lvjobs.control.budget.cost import allowance, work_ahead
 from lvjobs.control.budget.limit import terms_of
@@ -240,7 +240,7 @@ def price_by(terms: Terms) -> Price:
 
 def _place(study: StudyContext, resources: Resources, profile: str) -> ClusterCapacity:
     shared = (resources.pack or 1, resources.side_by_side or 1)
-    if profile == LOCAL:
+    if not backend_of(profile).is_site:
         at_once = min(study.config.local_slots, resources.max_parallel or 10**9)
         return ClusterCapacity(resources.gpus or 0, at_once, *shared)
     gpus = resources.gpus

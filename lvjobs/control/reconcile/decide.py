@@ -109,10 +109,15 @@ class _Case(Conclusions):
         yield SetRun(self.run.id, RunState.COMPLETED, cause=Cause.COMPLETED, note=f"completed at step {done.step}")
 
     def _settle_completed(self) -> Iterator[Action]:
-        """Settle a completed run's submission once its job has ended and accounting has its row."""
+        """Settle a completed run's submission once its job has ended and accounting has its row.
+
+        A job that Slurm requeued and holds would never end. It is cancelled.
+        """
         live = self.view.live
         if live is None:
             return
+        if live.job is not None and live.job.is_queued and live.job.hold.needs_release and not live.is_needed:
+            yield CancelJob(live.job_id, self.run.id, live.submission.backend)
         waited = live.is_gone(self.now, self.policy.lost_seconds) and live.job is None
         is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
         if waited or (is_told and live.last_word is not None and live.last_word.is_ended):

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.backends import BACKENDS
 from lvjobs.cluster.out_of_memory import with_its_log
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
-from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control.reconcile.hang import grown_at
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.packs import with_packs
@@ -106,9 +105,10 @@ def observe(
     unread = [member for member in known.members if member.run_id in unfinished]
     views = with_packs(views, known.packed, unread)
     loads = {backend: snapshot.load for backend, snapshot in snapshots.items()}
-    backend = backend_of(DRIVER_PROFILE)
-    queue = snapshots[backend].queue if backend in snapshots else None
-    drivers = None if queue is None else [job for job in queue if job.token == driver]
+    queues = [snapshot.queue for backend, snapshot in snapshots.items() if BACKENDS[backend].driver_profile]
+    drivers = None
+    if queues and None not in queues:
+        drivers = [job for queue in queues for job in queue or () if job.token == driver]
     return Observed(views, problems, loads, drivers)
 
 

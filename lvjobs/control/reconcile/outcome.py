@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import BACKENDS
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.reconcile.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SetRun, Submit
 from lvjobs.control.reconcile.attempts import Attempts
@@ -107,8 +107,8 @@ class Conclusions:
 
     def _bad_node(self, live: MemberView, death: Failure, node: str) -> str:
         """Return the node that caused this failure, if one is known; `node` is what the queue says."""
-        is_local = live.submission.backend == LOCAL  # only this machine: there is no other to use
-        if is_local or not self.policy.exclude_hours or not self.attempts.ended:
+        has_others = BACKENDS[live.submission.backend].is_site  # else there is only this machine
+        if not has_others or not self.policy.exclude_hours or not self.attempts.ended:
             return ""
         if death.cause is Cause.KILLED:
             return self.attempts.ended[-1].failed_node

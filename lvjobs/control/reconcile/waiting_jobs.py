@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lvjobs.cluster.backends import backend_of, watcher_of
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.reconcile.views import RunView
@@ -50,12 +50,12 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         choice = choices[same_job(run)]
         if choice is not None and list(choice.avoided) != list(told.get(key, ())):
             excluded = tuple(excluding(run.resources, choice.avoided))
-            changes[backend_of(run.profile), tuple(choice.avoided), excluded].append(key)
+            changes[backend_of(run.profile).name, tuple(choice.avoided), excluded].append(key)
     did = []
     for (backend, avoided, excluded), keys in changes.items():
         jobs = [key.partition("/")[2] for key in keys]
         try:
-            session.cluster(watcher_of(backend)).avoid(jobs, excluded)
+            session.cluster(BACKENDS[backend].watcher).avoid(jobs, excluded)
         except ClusterError as error:  # a job began in the meantime, or Slurm did not answer: the next pass tries again
             did.append(f"job {', '.join(jobs)} could not be told which nodes to avoid: {error}")
         else:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import is_elsewhere
 from lvjobs.control.budget.accounts import Books, keep_books
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
@@ -23,9 +23,6 @@ from lvjobs.ledger.lease import claim_path
 from lvjobs.ledger.storage import Storage, concerns, storage_of
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
-
-_LAB = "lab"
-"""The profile of the private cluster that runs on this machine."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +108,6 @@ def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Fin
         what = f"was written under lease {sound.epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?"
         remedy = f"if no other lvjobs runs on this study, type: {remedies.TOUCH(path=claim)}"
         yield Finding("error", "runs.db", what, remedy)
-
-
-def is_elsewhere(profile: str) -> bool:
-    """Return whether jobs of this profile run on other machines than this one."""
-    return profile not in (LOCAL, _LAB)
 
 
 def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import watcher_of
+from lvjobs.cluster.backends import BACKENDS
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
@@ -157,7 +157,7 @@ def _ask(
     tokens = {member.token for member in members}
     submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
     clusters = {
-        backend: factory(study, watcher_of(backend)) for backend in {one.backend for one in submissions.values()}
+        backend: factory(study, BACKENDS[backend].watcher) for backend in {one.backend for one in submissions.values()}
     }
     snapshots = take_snapshots(Known((), {}, submissions, members), clusters)
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]

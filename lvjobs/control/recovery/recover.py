@@ -7,7 +7,7 @@ from json import JSONDecodeError
 from typing import TypeAlias
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done
@@ -151,32 +151,31 @@ def _guess(
 def _submissions(
     files: RunLayout, run_id: str, config: StudyConfig, claims: Mapping[int, Claim], sent: Sequence[SentJob]
 ) -> tuple[list[SubmissionRecord], list[Member]]:
-    """Return the submissions that the claims and `sent` show, those of `sent` first, oldest first, and their members.
+    """Return the submissions that the claims and `sent` show, oldest first, and their members.
 
-    Of the submissions that are not revoked, the last one is live, and the others are settled.
+    A submission that only a claim shows is as old as the claim. Of the submissions that are not revoked, the last one
+    is live, and the others are settled.
     """
-    seen: dict[str, SubmissionRecord] = {}
-    places: dict[str, int] = {}
-    made = files.config.stat().st_mtime
-    for each in sorted(sent, key=lambda one: one.created):
-        profile = config.profile if backend_of(config.profile) == each.backend else each.backend
-        job_id = each.job_id
-        seen[each.token] = SubmissionRecord(
-            each.token, profile, each.backend, each.created, len(each.run_directories), job_id
-        )
-        places[each.token] = [path.name for path in each.run_directories].index(files.root.name)
-    for claim in claims.values():
-        if claim.token and claim.token not in seen:
+    own = backend_of(config.profile)
+    found: dict[str, tuple[SubmissionRecord, int]] = {}
+    for each in sent:
+        profile = config.profile if each.backend == own.name else BACKENDS[each.backend].usual_profile
+        size, job_id = len(each.run_directories), each.job_id
+        place = [path.name for path in each.run_directories].index(files.root.name)
+        found[each.token] = SubmissionRecord(each.token, profile, each.backend, each.created, size, job_id), place
+    for _, claim in sorted(claims.items()):
+        if claim.token and claim.token not in found:
             job, _, index = claim.job_id.partition("_")
-            size = int(index) + 1 if index else 1
-            backend = backend_of(config.profile)
-            seen[claim.token] = SubmissionRecord(claim.token, config.profile, backend, made, size, job)
-            places[claim.token] = int(index or 0)
-    may = [token for token in seen if not (files.revoked / token).exists()]
+            place = int(index or 0)
+            submission = SubmissionRecord(claim.token, config.profile, own.name, claim.time, place + 1, job)
+            found[claim.token] = submission, place
+    ordered = sorted(found.values(), key=lambda pair: pair[0].created)
+    may = [one.token for one, _ in ordered if not (files.revoked / one.token).exists()]
     members = []
-    for token in seen:
-        state = (
-            MemberState.REVOKED if token not in may else MemberState.LIVE if token == may[-1] else MemberState.SETTLED
-        )
-        members.append(Member(token, places[token], run_id, state))
-    return list(seen.values()), members
+    for one, place in ordered:
+        if one.token not in may:
+            state = MemberState.REVOKED
+        else:
+            state = MemberState.LIVE if one.token == may[-1] else MemberState.SETTLED
+        members.append(Member(one.token, place, run_id, state))
+    return [one for one, _ in ordered], members

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lvjobs.cluster.backends import LOCAL
+from lvjobs.cluster.backends import backend_of
 from lvjobs.control.backends import gpus_by_default
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.current import typed_over
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
-from lvjobs.study.tables import Resources
+from lvjobs.study.tables import Mark, Resources, marked
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"
@@ -196,8 +196,8 @@ def check_profile_resources(profile: str, resources: Resources) -> None:
     """Refuse resources that the local backend does not use: a partition or account there is a mistake.
 
     Raises:
-        UsageError: A partition, account or QOS is given for the local profile.
+        UsageError: A key that is declared with `Mark.OF_A_SITE` is given for the local profile.
     """
-    wrong = [key for key in ("partition", "account", "qos") if getattr(resources, key) is not None]
-    if profile == LOCAL and wrong:
-        raise UsageError(f"--{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")
+    wrong = [key for key in marked(Resources, Mark.OF_A_SITE) if getattr(resources, key) is not None]
+    if wrong and not backend_of(profile).is_site:
+        raise UsageError(f"{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")

@@ -71,7 +71,7 @@ class Queue:
 
     def room(self, cluster: Cluster, profile: str, limits: Limits) -> FreeSlots:
         """Return how many more jobs fit within `limits`."""
-        backend = backend_of(profile)
+        backend = backend_of(profile).name
         if not limits.caps:
             return FreeSlots()
         if backend not in self._loads:
@@ -81,7 +81,7 @@ class Queue:
 
     def add(self, profile: str, limits: Limits, jobs: int) -> None:
         """Count `jobs` more jobs that are in the queue, or may be."""
-        backend = backend_of(profile)
+        backend = backend_of(profile).name
         if backend in self._loads:
             self._loads[backend] = with_more(self._loads[backend], limits, jobs)
 

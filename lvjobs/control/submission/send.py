@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import LOCAL, backend_of
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import (
     Cluster,
     ClusterError,
@@ -87,7 +87,7 @@ def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
     """Return the workers' environment variables beside the profile's own: see `lvjobs.worker.environment`."""
     processes = run.resources.get("processes")
     told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
-    if study.config.driver.job and backend_of(run.profile) != LOCAL:
+    if study.config.driver.job and backend_of(run.profile).driver_profile:
         told["LVJOBS_DRIVER"] = driver_name(study)
     return told
 
@@ -165,7 +165,7 @@ def send(
     token = new_token()
     requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    backend, packed = backend_of(runs[0].profile), is_packed(runs)
+    backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lvjobs.cluster.backends import LOCAL, defaults_of
+from lvjobs.cluster.backends import backend_of, defaults_of
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.backends import profile_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
@@ -44,7 +44,7 @@ def timing_of(layout: StudyLayout, ledger: Ledger, runs: Sequence[RunRecord], li
     `limits` are the site's limits on such jobs.
     """
     first = runs[0]
-    if not is_automatic(first.resources) or first.profile == LOCAL:
+    if not is_automatic(first.resources) or not backend_of(first.profile).is_site:
         return Timing()
     bounds = _bounds(layout, first, limits)
     paces, newest = _paces(ledger)

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from control_builders import an_attempt
 from fake_hub import make_model, put_in_cache
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock
 
 from lvjobs.cli import entering
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset

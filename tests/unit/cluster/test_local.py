@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lvjobs.cluster import local_files, local_state
+from lvjobs.cluster import local_files
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.local_files import ABANDONED, JobFiles
 from lvjobs.cluster.protocol import JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
@@ -57,7 +57,7 @@ class Bench:
             time.sleep(0.05)
 
     def files(self):
-        return JobFiles(self.root / "local" / "jobs" / "L1").member(0).run
+        return JobFiles(self.root / "local" / "jobs" / "L1").members()[0]
 
     def seen(self):
         return [json.loads(line) for line in (self.root / "run0" / "seen.jsonl").read_text().splitlines()]
@@ -111,7 +111,7 @@ def test_a_last_sign_before_the_beginning_is_no_time_held(bench, monkeypatch):
     bench.running()
     with monkeypatch.context() as context:
         context.setattr("lvjobs.processes.boot_id", lambda: "another boot")
-        context.setattr(local_files.RunFiles, "last_sign", lambda _run: 1.0)
+        context.setattr(local_files.MemberFiles, "last_sign", lambda _run: 1.0)
         assert (bench.job().end, bench.job().elapsed) == (1.0, 0.0)
     bench.cluster.cancel("L1")
     bench.until(lambda job: job.is_ended)
@@ -225,7 +225,7 @@ def test_what_a_worker_leaves_behind_does_not_go_on(bench, tmp_path):
 def test_a_job_whose_submitter_died_before_it_could_start_it(bench, monkeypatch):
     job = bench.cluster._write_down(bench.request({"exit": 0}))
     assert (bench.job().state, bench.job().reason) == ("PENDING", "Launching")
-    monkeypatch.setattr(local_state, "_LAUNCH_SECONDS", 0.0)
+    monkeypatch.setattr(local_files, "_LAUNCH_SECONDS", 0.0)
     assert (bench.job().state, bench.job().reason) == ("NODE_FAIL", "NeverStarted")
     assert (bench.job().elapsed, bench.job().gpus) == (0.0, 0)
     # a submitter that was only asleep does not start it any more

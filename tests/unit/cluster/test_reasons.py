@@ -97,7 +97,7 @@ def test_every_reason_that_was_captured_has_words():
         ("launch_failed_requeued_held", JobHold.LAUNCH_FAILED, True),
         ("launch_failure_limit_exceeded_requeued_held", JobHold.REQUEUED_TOO_OFTEN, True),
         ("JobHoldMaxRequeue", JobHold.REQUEUED_TOO_OFTEN, True),
-        ("user env retrieval failed requeued held", JobHold.REQUEUED, True),
+        ("user env retrieval failed requeued held", JobHold.LAUNCH_FAILED, True),
         ("PartitionTimeLimit", JobHold.NO_PLACE, False),
         ("InvalidQOS", JobHold.NO_PLACE, False),
     ],

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock, Manners
 
 from lvjobs.cluster.protocol import (
     ClusterError,
@@ -12,8 +14,6 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.errors import UsageError
 
 TOKEN = "0123456789ab"

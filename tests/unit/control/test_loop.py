@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.stages import submit_runs
 
 

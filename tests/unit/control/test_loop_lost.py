@@ -2,8 +2,8 @@
 
 import pytest
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control import loop
 from lvjobs.ledger.lease import LeaseLost
 

@@ -2,8 +2,7 @@
 
 import pytest
 from control_scenes import Scene, begun, make_haste
-
-from lvjobs.cluster.simulation import Manners
+from simulator.engine import Manners
 
 
 @pytest.fixture
@@ -158,6 +157,30 @@ def test_a_launch_that_fails_is_tried_again_and_one_that_slurm_holds_is_released
     assert scene.state() == "completed"
     assert scene.causes() == ["launch_failed", "launch_failed", "completed"]
     fault("launch_failed", scene, times=2)
+
+
+def test_a_job_whose_user_environment_was_not_read_is_released(make):
+    scene = make()
+    scene.enter("one")
+    scene.cluster.hold_launch(scene.job().id, "user env retrieval failed requeued held")
+    scene.go(300)
+    assert scene.calls("release") == [scene.job().id]
+    assert scene.state() == "completed"
+    assert scene.causes() == ["launch_failed", "completed"]
+
+
+def test_a_held_job_of_a_completed_run_is_cancelled(make):
+    scene = make(manners=Manners(max_requeues=0))
+    scene.worker.deaf.add("one")
+    job = begun(scene, taken=8).job()
+    scene.cluster.preempt(job.id)
+    scene.cluster.advance(8)
+    assert "held" in job.reason
+    scene.go(60)
+    assert scene.state() == "completed"
+    assert scene.calls("cancel") == [job.id]
+    assert job.state == "CANCELLED"
+    assert [row["state"] for row in scene.rows("members")] == ["settled"]
 
 
 def test_a_launch_that_fails_after_a_requeue_is_told_from_the_run_before(make):

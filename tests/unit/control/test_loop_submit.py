@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
 from lvjobs.cluster.protocol import Cap, Limits, SubmitLimited, SubmitRefused, SubmitUnclear
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.submission.dispatch import Queue, send_in_turn
 from lvjobs.errors import UsageError
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from doctor_helpers import asked_of, levels, told
+from simulator.cluster import SimulatedCluster
+from simulator.engine import Clock, Manners
 
-from lvjobs.cluster.simulated import SimulatedCluster
-from lvjobs.cluster.simulation import Clock, Manners
 from lvjobs.doctor import errand as errands
 from lvjobs.doctor.errand import Errand, run_errand
 from lvjobs.doctor.node import check_errand
@@ -47,7 +47,7 @@ class Site:
         assert job.request.environment == {"LVJOBS_LOOK": "1"}
         return self.on_step(job)
 
-    def make(self, directory):
+    def make(self, asked, directory):
         self.directories.append(directory)
         return self.cluster
 
@@ -57,7 +57,7 @@ class Site:
             raise KeyboardInterrupt
 
     def run(self, timeout=5.0):
-        return run_errand(self.asked, self.make, self.tell, timeout=timeout, every=0.01)
+        return run_errand(self.asked, self.tell, timeout=timeout, every=0.01, make=self.make)
 
     def is_clean(self):
         """No job is in the queue, and nothing lies about."""
@@ -181,7 +181,7 @@ def test_a_controller_that_falls_silent_is_told_as_what_may_be_left(asked):
     def fall_silent(words):
         site.cluster.silent = True
 
-    errand = run_errand(asked, site.make, fall_silent, timeout=0.2, every=0.01)
+    errand = run_errand(asked, fall_silent, timeout=0.2, every=0.01, make=site.make)
     assert "doctor." in errand.left
     assert told(check_errand(errand, asked), "error")[0].startswith(f"{errand.left} | ")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from control_scenes import KILLED_BY_SLURM, begun, killed
 from remedy_scenes import TOML, typed_scene
+from simulator.engine import Manners
 
 from lvjobs import remedies
 from lvjobs.cluster import templates
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.driver.notify import Told, due
 from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.checkpoint import CheckpointName
@@ -421,5 +421,5 @@ def test_resume_with_a_partition_is_refused_on_the_local_profile(tmp_path, monke
     before = scene.dump()
     code, _, err = typed("resume", "one", "--partition", "low")
     assert code == 2
-    assert "--partition means nothing to the local backend" in err
+    assert "partition means nothing to the local backend" in err
     assert scene.dump() == before

@@ -2,9 +2,9 @@
 
 import pytest
 from remedy_scenes import PRICED, STAGES, typed_scene
+from simulator.engine import Manners
 
 from lvjobs import remedies
-from lvjobs.cluster.simulation import Manners
 from lvjobs.errors import UsageError
 
 TOML = PRICED + STAGES

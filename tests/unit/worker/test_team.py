@@ -122,6 +122,15 @@ def test_what_the_job_is_told():
             read_environment({"LVJOBS_PROCESSES": wrong})
 
 
+def test_a_restart_count_that_is_no_number_is_refused_in_one_line():
+    slurm = {"LVJOBS_BACKEND": "slurm", "SLURM_JOB_ID": "1"}
+    assert read_environment(slurm).restart_count == 0
+    assert read_environment({**slurm, "SLURM_RESTART_COUNT": "0"}).restart_count == 0
+    assert read_environment({**slurm, "SLURM_RESTART_COUNT": "3"}).restart_count == 3
+    with pytest.raises(RunRefused, match="SLURM_RESTART_COUNT='many'"):
+        read_environment({**slurm, "SLURM_RESTART_COUNT": "many"})
+
+
 def test_each_process_sees_one_gpu():
     assert [own_device(rank, None) for rank in (0, 1)] == ["0", "1"]
     assert [own_device(rank, "2,5") for rank in (0, 1)] == ["2", "5"]

@@ -5,8 +5,8 @@ A run here takes 12 steps of 100 FLOPs and checkpoints every 4: 1600 are reserve
 
 import pytest
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.control.submission import declare

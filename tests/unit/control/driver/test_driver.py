@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from control_scenes import begun, check, make_haste
 from driver_scenes import Driven
+from simulator.engine import Manners
 
 from lvjobs.cli import cli
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
-from lvjobs.cluster.simulation import Manners
 from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control import loop
 from lvjobs.control.backends import cluster_for, driver_name, driver_token

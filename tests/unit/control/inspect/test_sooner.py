@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, make_haste
 from rich.console import Console
+from simulator.engine import Manners
 
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.parse import parse_estimate
 from lvjobs.cluster.protocol import ClusterError
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.inspect.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
 from lvjobs.errors import UsageError
 from lvjobs.report.queue import print_queue

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, begun, make_haste
 from rich.console import Console
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.inspect import why as module
 from lvjobs.control.inspect.history import story
 from lvjobs.control.inspect.why import why

@@ -3,8 +3,8 @@
 import pytest
 from control_builders import NOW, TOKEN, a_done, a_job, a_member, a_run, a_view, an_attempt
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.reconcile.actions import SaveAttempt
 from lvjobs.control.reconcile.decide import decide
 from lvjobs.ledger.records import Member

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from control_crashes import Instants
 from control_scenes import Scene, make_haste, shared_by
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.reconcile import run_commands
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated

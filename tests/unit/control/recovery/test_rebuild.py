@@ -9,8 +9,12 @@ from control_scenes import Scene, begun, make_haste
 from rebuild_scenes import finish, rebuilt, rows
 from stage_scenes import FIRST, OTHER, Sweep
 
+from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.sent import SentJob
+from lvjobs.cluster.templates import available_profiles
 from lvjobs.control.recovery.backup import MemoKeeper
 from lvjobs.control.recovery.check import check
+from lvjobs.control.recovery.recover import recover
 from lvjobs.control.stages.requests import choose
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.ledger import database
@@ -163,6 +167,32 @@ def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_foun
     finish(scene)
     assert scene.state() == "completed"
     assert len(scene.jobs()) == 1
+
+
+def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_gone(make):
+    scene = begun(make())
+    older = scene.job().request
+    killed(scene)
+    newer = scene.reach(3)
+    for path in (scene.files().memo, *scene.files().revoked.iterdir()):
+        path.unlink()
+    kept = SentJob(newer.request.token, "slurm", (scene.files().root,), newer.eligible, newer.id)
+    found = recover(scene.files(), scene.study.config, [kept], str, scene.clock.now).memo
+    assert [(one.token, one.job_id) for one in found.submissions] == [(older.token, "1"), (kept.token, newer.id)]
+    states = {one.token: one.state.value for one in found.members}
+    assert states == {older.token: "settled", kept.token: "live"}
+
+
+@pytest.mark.parametrize(("declared", "backend"), [("local", "slurm"), ("lab", "local")])
+def test_a_submission_to_another_backend_than_study_toml_names_has_a_profile_of_that_backend(make, declared, backend):
+    scene = begun(make())
+    scene.files().memo.unlink()
+    job = scene.job()
+    config = scene.study.config.model_copy(update={"profile": declared})
+    kept = SentJob(job.request.token, backend, (scene.files().root,), job.eligible, job.id)
+    run = recover(scene.files(), config, [kept], str, scene.clock.now).run
+    assert backend_of(run.profile).name == backend
+    assert run.profile in ("local", *available_profiles())
 
 
 def test_commands_do_not_begin_a_ledger_beside_runs_that_it_would_not_know(make):

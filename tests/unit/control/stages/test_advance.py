@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 from control_scenes import EVERY, make_haste
+from simulator.engine import Manners
 from stage_scenes import FIRST, LAST, OTHER, REQUEST, SECOND, TABLE, Sweep
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.stages import pruning, submit_runs
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.stages.submit_runs import enter

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from control_crashes import dying
 from control_scenes import EVERY, make_haste
+from simulator.engine import Manners
 from stage_scenes import REQUEST, RULE, TABLE, Sweep
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.planning import foresee
 from lvjobs.control.planning.foresee import look
 from lvjobs.control.stages.expand import unfold

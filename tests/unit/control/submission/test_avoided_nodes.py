@@ -4,10 +4,10 @@ import json
 
 import pytest
 from control_scenes import Scene, begun, make_haste
+from simulator.engine import Manners
 
 from lvjobs.cluster.nodes import expand_nodes, parse_nodes
 from lvjobs.cluster.protocol import Node, SubmitRefused
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, Choice, choose
 from lvjobs.doctor.places import check_study
 from lvjobs.report.status import render_status

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from control_builders import NOW, a_job, a_member, a_run, a_view, an_attempt
 from control_scenes import Scene, make_haste
+from simulator.engine import Manners
 
-from lvjobs.cluster.simulation import Manners
 from lvjobs.control.budget.pace import Pace, Stopwatch, samples_of
 from lvjobs.control.reconcile.actions import Extend, SetRun
 from lvjobs.control.reconcile.decide import decide

@@ -36,9 +36,9 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.cluster.reasons import QueuePosition
-from lvjobs.cluster.simulation import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 from lvjobs.cluster.states import SOON_SECONDS
 from lvjobs.errors import UsageError
+from simulator.engine import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 
 SubmitFault: TypeAlias = Literal["lost", "vanished", "refused", "deferred"]
 """lost: the job is created, the reply is lost. vanished: neither arrives. refused, deferred: sbatch's own wording."""
@@ -288,14 +288,14 @@ class SimulatedCluster(Engine):
                 job.start, job.node = self.clock.now, "n0"
                 self.end_run(job, "FAILED", 1)
 
-    def hold_launch(self, job_id: str) -> None:
+    def hold_launch(self, job_id: str, reason: str = "launch failed requeued held") -> None:
         """Put the job back in the queue because its node could not start it; Slurm holds it until it is released."""
         for job in self.find(job_id):
             if job.state in ("PENDING", "RUNNING"):
                 if job.state == "RUNNING":
                     self.end_run(job, "NODE_FAIL")
                 self.put_back(job)
-                job.reason = "launch failed requeued held"
+                job.reason = reason
 
     def _running(self, job_id: str) -> list[SimulatedJob]:
         return [job for job in self.find(job_id) if job.state == "RUNNING"]
