@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from pretrain_tiny import VOCABULARY
 
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.codec import SLACK
-from lvjobs.forecasting.tokenizer import VOCABULARY
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import Alone, Resumed
 
