@@ -7,16 +7,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
+from lvjobs.flops.families import DEFAULT_FAMILY, FAMILIES, LoraTargets
 from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
 from lvjobs.study.training import TrainingConfig
-
-_TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
 
 _ANEW = "restore it from a copy, or name another"
 
@@ -151,12 +150,13 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
     """
     from peft import LoraConfig
 
+    family = FAMILIES.get(model.config.model_type, FAMILIES[DEFAULT_FAMILY])
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_rank,
         lora_alpha=config.lora_rank if config.lora_alpha is None else config.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=config.lora_dropout,
-        target_modules=_TARGETS[config.lora_targets],
+        target_modules=list(family.query_value) if config.lora_targets == "qv" else config.lora_targets,
     )
     try:
         return _adapted(model, lora)
@@ -164,7 +164,7 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
         reason = str(error).partition("\n")[0]
         raise LvjobsError(
             f"lora_targets = {config.lora_targets!r} does not fit {config.model!r} ({reason}); submit a run with "
-            f"another of {', '.join(_TARGETS)}"
+            f"another of {', '.join(get_args(LoraTargets))}"
         ) from error
 
 
