@@ -178,8 +178,7 @@ def _typical(truth: Floats) -> Floats:
     own = np.abs(truth).mean(axis=1, keepdims=True)
     common = own.mean(axis=0, keepdims=True)
     # A series that is only rounding error beside the others has no meaningful size of its own.
-    typical: Floats = np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
-    return typical
+    return np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
 
 
 def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, Interval]:

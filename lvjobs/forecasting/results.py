@@ -57,8 +57,7 @@ class Result:
 
     def errors_of(self, forecasts: Floats) -> Floats:
         """Return the absolute errors of other forecasts of these systems, such as a baseline's."""
-        errors: Floats = np.abs(forecasts - self.truth)
-        return errors
+        return np.abs(forecasts - self.truth)
 
     def row_of(self, series: int) -> int:
         """Return a series' row in the arrays. Raises LvjobsError if it was not forecast."""

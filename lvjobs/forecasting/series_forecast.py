@@ -69,8 +69,7 @@ class SeriesForecast:
     @property
     def forecast(self) -> Floats:
         """Return the greedy forecast, or the samples' median: (horizon, variables)."""
-        median: Floats = np.median(self.samples, axis=0)
-        return median
+        return np.median(self.samples, axis=0)
 
     @property
     def quantiles(self) -> dict[float, Floats]:

@@ -114,8 +114,7 @@ class Split:
     def training(self, trajectories: NDArray[Any]) -> Floats:
         """Return all steps of the training systems: (len(train), T, V). Raises UsageError as `histories` does."""
         self._check(trajectories)
-        chosen: Floats = trajectories[list(self.train)].astype(np.float64)
-        return chosen
+        return trajectories[list(self.train)].astype(np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
@@ -132,8 +131,7 @@ class Split:
 
     def _scored(self, trajectories: NDArray[Any]) -> Floats:
         self._check(trajectories)
-        chosen: Floats = trajectories[list(self.test)].astype(np.float64)
-        return chosen
+        return trajectories[list(self.test)].astype(np.float64)
 
     def _check(self, trajectories: NDArray[Any]) -> None:
         if trajectories.ndim != 3:  # noqa: PLR2004

@@ -63,8 +63,7 @@ class Characters:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the token ids of an encoded series."""
-        ids: NDArray[np.int64] = self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
-        return ids
+        return self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
 
     def decode(self, ids: NDArray[np.int64]) -> str:
         """Return the text of token ids; ids that are no character of a series become `?`."""

@@ -81,8 +81,7 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
         distances = cdist(asked[start : start + _ROWS], seen, "sqeuclidean")
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :TRAINING_NEIGHBOURS]
         forecasts.append(_weighted(pieces[nearest, window:], np.take_along_axis(distances, nearest, axis=1)))
-    forecast: Floats = np.concatenate(forecasts) * width + middle
-    return forecast
+    return np.concatenate(forecasts) * width + middle
 
 
 def _windows(series: Floats, length: int) -> Floats:

@@ -9,8 +9,7 @@ from lvjobs.forecasting.codec import Floats
 
 def persistence(history: Floats, horizon: int) -> Floats:
     """Repeat the last value: (S, T, V) -> (S, horizon, V), original units."""
-    forecast: Floats = history[:, -1:].repeat(horizon, axis=1)
-    return forecast
+    return history[:, -1:].repeat(horizon, axis=1)
 
 
 def mean(history: Floats, horizon: int) -> Floats:
@@ -26,8 +25,7 @@ def seasonal_naive(history: Floats, horizon: int) -> Floats:
     """
     lag, steps = period(history), np.arange(horizon)
     where = history.shape[1] - lag[:, None] + steps % lag[:, None]
-    forecast: Floats = np.take_along_axis(history, where[:, :, None], axis=1)
-    return forecast
+    return np.take_along_axis(history, where[:, :, None], axis=1)
 
 
 def period(history: Floats) -> NDArray[np.int64]:
