@@ -64,10 +64,6 @@ class Scale:
         """Return values in the data's own units; same shapes as `apply`."""
         return scaled * self.unit[..., None, :] + self.offset[..., None, :]
 
-    def take(self, rows: Sequence[int] | slice) -> "Scale":
-        """Return the scale of these series; a scale for all series is returned unchanged."""
-        return self if self.offset.ndim == 1 else Scale(self.offset[rows], self.unit[rows])
-
 
 @dataclass(frozen=True)
 class Codec:

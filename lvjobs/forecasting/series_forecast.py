@@ -17,7 +17,6 @@ import numpy as np
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
-from lvjobs.forecasting.sampling import bands
 
 h5py: Any = _h5py
 LEVELS = (0.05, 0.25, 0.75, 0.95)
@@ -76,7 +75,7 @@ class SeriesForecast:
         """Return level -> (horizon, variables); empty for a single forecast."""
         if len(self.samples) == 1:
             return {}
-        return dict(zip(LEVELS, bands(self.samples[:, None], LEVELS).quantiles[:, 0], strict=True))
+        return dict(zip(LEVELS, np.quantile(self.samples, LEVELS, axis=0), strict=True))
 
     def errors(self) -> dict[str, dict[str, float]]:
         """Return MAE and MSE over horizon and variables, of the forecast and each baseline; empty without a truth."""

@@ -59,12 +59,7 @@ class Characters:
             )
         self.alphabet: NDArray[np.int64] = self.encode(ALPHABET)
         """The ids of ALPHABET's characters, in its order: (characters,)."""
-        self.characters = {int(self.ids[ord(character)]): character for character in ALPHABET}
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the token ids of an encoded series."""
         return self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
-
-    def decode(self, ids: NDArray[np.int64]) -> str:
-        """Return the text of token ids; ids that are no character of a series become `?`."""
-        return "".join(self.characters.get(int(token), "?") for token in ids)
