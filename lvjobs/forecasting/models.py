@@ -35,7 +35,13 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
     _import_peft(with_bitsandbytes=_is_quantized(config, device))
     if _is_quantized(config, device):
-        options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
+        nf4 = untyped.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+        options |= {"quantization_config": nf4, "device_map": {"": device}}
     tokenizer = load_tokenizer(config.model)
     try:
         model = untyped.AutoModelForCausalLM.from_pretrained(
@@ -104,18 +110,6 @@ def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:
     if config.quantization == "auto":  # `tiny` is too small to gain anything
         return device.type == "cuda" and config.model != TINY
     return config.quantization == "nf4"
-
-
-def _nf4(compute: torch.dtype) -> Any:
-    import transformers
-
-    config: Any = transformers.BitsAndBytesConfig
-    return config(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
 
 
 def _keep_unpacked(model: Any) -> None:
@@ -216,7 +210,9 @@ def load_adapter(model: Any, directory: Path) -> None:
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
     saved = load_peft_weights(str(directory), device="cpu")
-    shapes = {name: weights.shape for name, weights in _adapter_state(model, get_peft_model_state_dict).items()}
+    shapes = {
+        name: weights.shape for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     if missing := sorted(shapes.keys() - saved.keys()):
         raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}; {_ANEW}")
     if unexpected := sorted(saved.keys() - shapes.keys()):
@@ -230,11 +226,6 @@ def load_adapter(model: Any, directory: Path) -> None:
                 f"{_ANEW}"
             )
     set_peft_model_state_dict(model, saved)
-    for name, weights in _adapter_state(model, get_peft_model_state_dict).items():
+    for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
             raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_ANEW}")
-
-
-def _adapter_state(model: Any, getter: Any) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = getter(model, save_embedding_layers=False)
-    return state
