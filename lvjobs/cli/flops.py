@@ -8,6 +8,7 @@ import click
 
 from lvjobs.cli.common import json_option, print_json
 from lvjobs.errors import UsageError
+from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
 from lvjobs.study.numbers import as_float, as_int
 from lvjobs.study.training import TrainingConfig
 
@@ -46,6 +47,10 @@ def _default(key: str) -> str:
     return str(TrainingConfig.model_fields[key].default)
 
 
+def _described(convention: str) -> str:
+    return convention if convention in BINDING else f"{convention} (loads torch, takes seconds)"
+
+
 @click.command()
 @click.option(
     "--model",
@@ -81,15 +86,14 @@ def _default(key: str) -> str:
     "names",
     multiple=True,
     metavar="NAME",
-    help="published-formula, official, exact, measured (loads torch, takes seconds) or all; may be given again.  "
-    "[default: the first three]",
+    help=f"{', '.join(_described(name) for name in CONVENTIONS)} or all; may be given again.  "
+    "[default: those without torch]",
 )
 @click.option("--published", is_flag=True, help="Show instead what the published study printed, beside its formula.")
 @json_option
 def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool, as_json: bool, **given: Any) -> None:
     """Show what a step costs, by named conventions side by side (docs/flops.md). Needs no study."""
     from lvjobs.flops.architecture import architecture_of
-    from lvjobs.flops.conventions import CONVENTIONS, caveats, chosen
     from lvjobs.flops.workload import Workload
 
     if published:

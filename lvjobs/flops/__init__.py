@@ -2,6 +2,6 @@
 
 `conventions` lists them by name: `official` (the budget's default), `exact`, `published_formula` and `measured`. Each
 is a module with `count`, which gives the `Counts` of a `Workload` (both in `workload`). `rules` has the prices and
-formulas that they share, and `architecture` the shapes of models. `published` compares the published study's figures
-with its formula, and `tables` prints counts.
+formulas that they share, `architecture` the shapes of models, and `families` the names and widths of their layers.
+`published` compares the published study's figures with its formula, and `tables` prints counts.
 """

@@ -1,13 +1,14 @@
-"""The shapes of a decoder-only transformer of the Qwen2 / Llama kind, as FLOP counting needs them."""
+"""The shapes of the decoder-only transformers of `families`, as FLOP counting needs them."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
+from lvjobs.flops.families import DEFAULT_FAMILY, FAMILIES, Family, Linear
 
 _ANEW = "mend it there, or copy the model anew"
 
@@ -16,7 +17,8 @@ _ANEW = "mend it there, or copy the model anew"
 class Architecture:
     """The widths and counts of one model; `head_width` is the width of one attention head.
 
-    `family` and `tied` (lm_head shares the embeddings' weights) change no count; they are needed to build the model.
+    `family` is the `model_type` of its config.json. `tied` (lm_head shares the weights of the embeddings) changes no
+    count, but the built model has it.
     """
 
     layers: int
@@ -26,18 +28,33 @@ class Architecture:
     kv_heads: int
     head_width: int
     vocabulary: int
-    family: Literal["qwen2", "llama"] = "qwen2"
+    family: str = DEFAULT_FAMILY
     tied: bool = True
 
     @property
     def query_width(self) -> int:
-        """Return the width of all heads together: q_proj's output and o_proj's input."""
+        """Return the width of all heads together."""
         return self.heads * self.head_width
 
     @property
     def kv_width(self) -> int:
-        """Return the width of k_proj's and v_proj's output, with grouped-query attention as the model has it."""
+        """Return the width of keys, and of values, with grouped-query attention as the model has it."""
         return self.kv_heads * self.head_width
+
+    @property
+    def layout(self) -> Family:
+        """Return the layers of a block."""
+        return FAMILIES[self.family]
+
+    def widths(self, linear: Linear) -> tuple[int, int]:
+        """Return the (input, output) widths of a linear of this model."""
+        sizes = {
+            "hidden": self.width,
+            "query": self.query_width,
+            "kv": self.kv_width,
+            "intermediate": self.intermediate,
+        }
+        return sizes[linear.reads], sum(sizes[width] for width in linear.writes)
 
 
 _SHAPES = {
@@ -103,20 +120,19 @@ def architecture_of(model: str) -> Architecture:
 
 
 def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
-    """Return the architecture in a transformers config.json of the Qwen2 / Llama kind.
+    """Return the architecture in a transformers config.json of a known family.
 
     Raises:
         UsageError: another kind of model, or an invalid shape; the message names `source` and the key.
     """
+    titles = " and ".join(family.title for family in FAMILIES.values())
 
     def size(key: str, default: int | None = None) -> int:
         value = config.get(key)
         if value is None:
             value = default
         if value is None:
-            raise UsageError(
-                f"{source} has no {key!r}, and only Qwen2 and Llama shapes can be counted; choose such a model"
-            )
+            raise UsageError(f"{source} has no {key!r}, and only {titles} shapes can be counted; choose such a model")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number; {_ANEW}")
         return value
@@ -130,7 +146,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
         kv_heads=size("num_key_value_heads", heads),
         head_width=size("head_dim", width // heads),
         vocabulary=size("vocab_size"),
-        family="llama" if config.get("model_type") == "llama" else "qwen2",
+        family=config.get("model_type", DEFAULT_FAMILY),
         tied=bool(config.get("tie_word_embeddings", False)),  # transformers' default where the key is missing
     )
     if heads % shape.kv_heads:
@@ -138,7 +154,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
             f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads; {_ANEW}"
         )
     # A mixture of experts has all of these keys too, but other costs.
-    for key, known in (("model_type", ("qwen2", "llama")), ("hidden_act", ("silu",))):
+    for key, known in (("model_type", tuple(FAMILIES)), ("hidden_act", ("silu",))):
         if config.get(key, known[0]) not in known:
             raise UsageError(
                 f"{source}: {key} = {config[key]!r} cannot be counted, only {' and '.join(known)} can; choose such a "

@@ -1,22 +1,25 @@
-"""The FLOP conventions by name. A new one needs a module with `count` and an entry in `CONVENTIONS` here."""
+"""The FLOP conventions by name. A new one needs a module with `count` and an entry in `CONVENTIONS` here.
+
+One that a budget may use is also a name of `BudgetConvention` in `lvjobs.study.words`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import get_args
 
 from lvjobs.errors import UsageError
 from lvjobs.flops import exact, measured, official, published_formula
 from lvjobs.flops.workload import Counts, Workload
-from lvjobs.study.words import FORMER_CONVENTIONS
+from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count the FLOPs of a step. `binds`: a budget may use it, because it needs no torch."""
+    """A way to count the FLOPs of a step."""
 
     count: Callable[[Workload], Counts]
     meaning: str
-    binds: bool = True
 
 
 PUBLISHED = "published-formula"
@@ -29,12 +32,12 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         ),
         "official": Convention(official.count, "backward = 2 x forward; the budget's default convention"),
         "exact": Convention(exact.count, "the true architecture and backward pass: frozen weights have no gradient"),
-        "measured": Convention(measured.count, "torch's FlopCounterMode on meta tensors: matmuls alone", binds=False),
+        "measured": Convention(measured.count, "torch's FlopCounterMode on meta tensors: matmuls alone"),
     }
 )
 
-BINDING = tuple(name for name, convention in CONVENTIONS.items() if convention.binds)
-"""The conventions that a budget may use, and that a table shows where none is named."""
+BINDING = tuple(name for name in CONVENTIONS if name in get_args(BudgetConvention))
+"""The conventions that a budget may use, and that a table shows where none is named; none of them needs torch."""
 
 
 def chosen(names: tuple[str, ...]) -> tuple[str, ...]:

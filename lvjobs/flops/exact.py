@@ -7,7 +7,10 @@ Gradient checkpointing adds what torch runs again; nf4 adds unpacking the weight
 line with its source.
 """
 
-from lvjobs.flops.rules import ATTENTION, MLP, SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, adapted, counts, linears, matmul
+from collections.abc import Iterable
+
+from lvjobs.flops.families import Linear
+from lvjobs.flops.rules import SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, counts, matmul, projections
 from lvjobs.flops.rules import generation as generation_of
 from lvjobs.flops.workload import Counts, Workload
 
@@ -53,25 +56,28 @@ def _pass(workload: Workload, batch: int, new: int, keys: int, logits: int, pric
     return Forward(
         layers=shape.layers,
         embedding=price * tokens * d,  # adding the positions
-        attention=_frozen(workload, tokens, ATTENTION, price) + batch * shape.heads * core,
-        mlp=_frozen(workload, tokens, MLP, price) + price * tokens * shape.intermediate * SWIGLU,
+        attention=_frozen(workload, tokens, shape.layout.attention, price) + batch * shape.heads * core,
+        mlp=_frozen(workload, tokens, shape.layout.mlp, price) + price * tokens * shape.intermediate * SWIGLU,
         norm=price * tokens * (4 * d + 1 + SQRT),
         residual=price * 2 * tokens * d,
         head=matmul(logits, d, workload.head),
-        lora=sum(_down(workload, tokens, name) + _up(workload, tokens, name, price) for name in _adapters(workload)),
+        lora=sum(
+            matmul(tokens, shape.widths(linear)[0], workload.lora_rank) + _up(workload, tokens, linear, price)
+            for linear in workload.adapted
+        ),
     )
 
 
 def _layer_backward(workload: Workload, price: int) -> int:
     shape, tokens = workload.shape, workload.tokens
     d, h, length = shape.width, shape.head_width, workload.length
-    names = _adapters(workload)
-    flops = _unpacking(workload, (*ATTENTION, *MLP), price)
-    for name, (inner, outer) in linears(shape, shape.kv_width).items():
+    flops = _unpacking(workload, shape.layout.linears, price)
+    for linear in shape.layout.linears:
+        inner, outer = shape.widths(linear)
         flops += matmul(tokens, outer, inner)  # gradient of the input
         if workload.full_fine_tuning:
             flops += matmul(inner, tokens, outer)  # gradient of the weights
-        if name in names:
+        if linear in workload.adapted:
             flops += _adapter_backward(workload, inner, outer, price)
     # Twice the core: gradients of probabilities, values, queries and keys, and the softmax's gradient at twice its
     # price.
@@ -79,8 +85,10 @@ def _layer_backward(workload: Workload, price: int) -> int:
     flops += workload.batch * shape.heads * core
     regrouping = 2 * tokens * (shape.query_width - shape.kv_width)  # key and value heads sum over their query heads
     swiglu = tokens * shape.intermediate * _SWIGLU_BACKWARD
-    # Where a value was read more than once, its gradients are added: both residuals, q with k with v, gate with up.
-    sums = (2 + 2 + 1) * tokens * d
+    # Where a value was read more than once, its gradients are added: at both residuals, and at the inputs of attention
+    # and MLP, which q, k and v read, and gate and up. A fused linear reads its input once.
+    readers = sum(linear.reads == "hidden" for linear in shape.layout.linears)
+    sums = (2 + readers - 2) * tokens * d
     return flops + price * (regrouping + swiglu + sums) + 2 * _norm_backward(workload, price)
 
 
@@ -103,18 +111,9 @@ def _norm_backward(workload: Workload, price: int) -> int:
     return price * workload.tokens * (6 * d + 3 + (3 * d if workload.full_fine_tuning else 0))
 
 
-def _adapters(workload: Workload) -> tuple[str, ...]:
-    return adapted(workload.lora_targets) if workload.lora_rank else ()
-
-
-def _down(workload: Workload, tokens: int, name: str) -> int:
-    inner, _ = linears(workload.shape, workload.shape.kv_width)[name]
-    return matmul(tokens, inner, workload.lora_rank)
-
-
-def _up(workload: Workload, tokens: int, name: str, price: int) -> int:
+def _up(workload: Workload, tokens: int, linear: Linear, price: int) -> int:
     """Count the upper half of an adapter, with the alpha / r scaling and the addition: 2 FLOPs an output element."""
-    _, outer = linears(workload.shape, workload.shape.kv_width)[name]
+    _, outer = workload.shape.widths(linear)
     return matmul(tokens, workload.lora_rank, outer) + price * 2 * tokens * outer
 
 
@@ -126,33 +125,32 @@ def _adapter_backward(workload: Workload, inner: int, outer: int, price: int) ->
     return up + down + price * tokens * (outer + inner)
 
 
-def _frozen(workload: Workload, tokens: int, names: tuple[str, ...], price: int) -> int:
+def _frozen(workload: Workload, tokens: int, linears: Iterable[Linear], price: int) -> int:
     """Count the forward pass of a layer's own linears."""
-    widths = linears(workload.shape, workload.shape.kv_width)
-    return sum(matmul(tokens, *widths[name]) for name in names) + _unpacking(workload, names, price)
+    return projections(workload.shape, linears, tokens) + _unpacking(workload, linears, price)
 
 
-def _unpacking(workload: Workload, names: tuple[str, ...], price: int) -> int:
+def _unpacking(workload: Workload, linears: Iterable[Linear], price: int) -> int:
     """Count unpacking: one multiplication a packed weight, its code's value times its block's scale."""
     if workload.precision != "nf4":
         return 0
-    widths = linears(workload.shape, workload.shape.kv_width)
-    return price * sum(inner * outer for inner, outer in (widths[name] for name in names))
+    return price * sum(inner * outer for inner, outer in map(workload.shape.widths, linears))
 
 
 def _again(workload: Workload, one: Forward, price: int) -> int:
     """Count what one layer runs again before its backward pass.
 
     torch's checkpoint stops as soon as it has everything that the backward pass reads. That is the input of the layer's
-    last matmul, not its output: down_proj, or the upper half of its adapter, and the residual after it are not run
-    again.
+    last matmul, not its output: the MLP's last linear, or the upper half of its adapter, and the residual after it are
+    not run again.
     """
     tokens, shape = workload.tokens, workload.shape
+    last = shape.layout.mlp[-1]
     after = price * tokens * shape.width
-    if "down" in _adapters(workload):
-        after += _up(workload, tokens, "down", price)
+    if last in workload.adapted:
+        after += _up(workload, tokens, last, price)
     else:
-        after += _frozen(workload, tokens, ("down",), price)
+        after += _frozen(workload, tokens, [last], price)
     return one.layer + one.lora - after
 
 
@@ -162,12 +160,12 @@ def _spared(workload: Workload) -> int:
     Nothing learns there and no gradient is needed: the input gradients of the linears that read the embeddings, and the
     gradients of keys or values without an adapter.
     """
-    shape, tokens = workload.shape, workload.tokens
-    widths, names = linears(shape, shape.kv_width), _adapters(workload)
-    flops = sum(matmul(tokens, widths[name][1], widths[name][0]) for name in ("q", "k", "v"))
-    for name in ("q", "k", "v"):
-        if name in names:
-            flops += matmul(tokens, workload.lora_rank, widths[name][0])
+    shape, tokens, flops = workload.shape, workload.tokens, 0
+    for linear in shape.layout.attention[:-1]:
+        inner, outer = shape.widths(linear)
+        flops += matmul(tokens, outer, inner)
+        if linear in workload.adapted:
+            flops += matmul(tokens, workload.lora_rank, inner)
         else:
             flops += workload.batch * shape.heads * matmul(workload.length, workload.length, shape.head_width)
     return flops

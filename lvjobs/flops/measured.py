@@ -15,10 +15,8 @@ from typing import Any
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import Architecture
-from lvjobs.flops.rules import MLP, Forward, counts, generation
+from lvjobs.flops.rules import Forward, counts, generation
 from lvjobs.flops.workload import Counts, Workload
-
-_ADAPTER_PARTS = ("lora_A", "lora_B")
 
 
 def count(workload: Workload) -> Counts:
@@ -51,10 +49,6 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
     import transformers
 
     untyped: Any = transformers
-    config_of, class_of = {
-        "qwen2": (untyped.Qwen2Config, untyped.Qwen2ForCausalLM),
-        "llama": (untyped.LlamaConfig, untyped.LlamaForCausalLM),
-    }[shape.family]
     settings = {
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
@@ -69,7 +63,8 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    return class_of(config_of(**{**settings, **changes}))
+    config = untyped.AutoConfig.for_model(shape.family, **{**settings, **changes})
+    return untyped.AutoModelForCausalLM.from_config(config)
 
 
 def _model(workload: Workload) -> Any:
@@ -87,7 +82,7 @@ def _model(workload: Workload) -> Any:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         from peft import LoraConfig, get_peft_model
 
-        targets = ["q_proj", "v_proj"] if workload.lora_targets == "qv" else "all-linear"
+        targets = [linear.name for linear in workload.adapted]
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=workload.lora_rank, target_modules=targets))
     return model
 
@@ -103,12 +98,11 @@ def _forward(model: Any, workload: Workload) -> Forward:
     def flops(end: str) -> int:
         return sum(count for name, count in by_module.items() if name.endswith(end))
 
-    def adapters(part: str, names: tuple[str, ...]) -> int:
-        ends = tuple(f"layers.0.{part}.{name}_proj.{half}.default" for name in names for half in _ADAPTER_PARTS)
-        return sum(flops(end) for end in ends)
+    def adapters(part: str) -> int:
+        return sum(flops(f"layers.0.{part}.{linear.name}.{half}.default") for linear in linears for half in halves)
 
-    of_attention = adapters("self_attn", ("q", "k", "v", "o"))
-    of_mlp = adapters("mlp", MLP)
+    linears, halves = workload.shape.layout.linears, ("lora_A", "lora_B")
+    of_attention, of_mlp = adapters("self_attn"), adapters("mlp")
     return Forward(
         layers=workload.shape.layers,
         embedding=0,

@@ -5,19 +5,9 @@ the forward pass, regardless of which weights learn and what is kept or recomput
 are free, adding them is not. Rotary embedding, biases, loss and optimizer are not counted. Precision changes nothing.
 """
 
-from lvjobs.flops.rules import (
-    ATTENTION,
-    MLP,
-    SOFTMAX,
-    SQRT,
-    SWIGLU,
-    Forward,
-    adapted,
-    counts,
-    generation,
-    linears,
-    matmul,
-)
+from dataclasses import replace
+
+from lvjobs.flops.rules import SOFTMAX, SQRT, SWIGLU, Forward, counts, generation, matmul, projections
 from lvjobs.flops.workload import Counts, Workload
 
 
@@ -34,23 +24,18 @@ def count(workload: Workload) -> Counts:
 
 def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
     """Count a forward pass of `batch` sequences, each of `new` tokens that attend to `keys` keys."""
-    shape, rank = workload.shape, workload.lora_rank
+    shape = replace(workload.shape, kv_heads=workload.shape.heads)
     tokens, d = batch * new, shape.width
-    widths = linears(shape, kv_width=shape.query_width)
-
-    def project(names: tuple[str, ...]) -> int:
-        return sum(matmul(tokens, *widths[name]) for name in names)
-
     one_head = matmul(new, shape.head_width, keys) + new * keys * SOFTMAX + matmul(new, keys, shape.head_width)
     return Forward(
         layers=shape.layers,
         embedding=tokens * d,  # adding the positions
-        attention=project(ATTENTION) + batch * shape.heads * one_head,
-        mlp=project(MLP) + tokens * shape.intermediate * SWIGLU,
+        attention=projections(shape, shape.layout.attention, tokens) + batch * shape.heads * one_head,
+        mlp=projections(shape, shape.layout.mlp, tokens) + tokens * shape.intermediate * SWIGLU,
         norm=tokens * (4 * d + 1 + SQRT),  # squares, their sum, mean and epsilon, root; scaling, weight
         residual=2 * tokens * d,
         head=matmul(tokens, d, workload.head),
-        lora=sum(_adapter(tokens, *widths[name], rank) for name in adapted(workload.lora_targets)) if rank else 0,
+        lora=sum(_adapter(tokens, *shape.widths(linear), workload.lora_rank) for linear in workload.adapted),
     )
 
 

@@ -6,7 +6,9 @@ adapters' share of weights, with no backward pass through the frozen layers; a s
 passes.
 """
 
-from lvjobs.flops.rules import ATTENTION, EXP, MLP, SQRT, SWIGLU, Forward, adapted, counts, generation, linears, matmul
+from dataclasses import replace
+
+from lvjobs.flops.rules import EXP, SQRT, SWIGLU, Forward, counts, generation, matmul, projections
 from lvjobs.flops.workload import Counts, Workload
 
 
@@ -28,18 +30,13 @@ def _pass(workload: Workload, batch: int, new: int, keys: int) -> Forward:
     """Count a forward pass of `batch` sequences, each of `new` tokens that attend to `keys` keys."""
     shape = workload.shape
     tokens, d = batch * new, shape.width
-    widths = linears(shape, shape.kv_width)
-
-    def project(names: tuple[str, ...]) -> int:
-        return sum(matmul(tokens, *widths[name]) for name in names)
-
     softmax = new * ((1 + EXP + 1) * keys + keys - 1)  # scale, exponential, division; keys - 1 additions a row
     one_head = matmul(new, shape.head_width, keys) + softmax + matmul(new, keys, shape.head_width)
     return Forward(
         layers=shape.layers,
         embedding=tokens * d,
-        attention=project(ATTENTION) + batch * shape.heads * one_head,
-        mlp=project(MLP) + tokens * shape.intermediate * SWIGLU,
+        attention=projections(shape, shape.layout.attention, tokens) + batch * shape.heads * one_head,
+        mlp=projections(shape, shape.layout.mlp, tokens) + tokens * shape.intermediate * SWIGLU,
         norm=4 * tokens * d + SQRT,
         residual=2 * tokens * d,
         head=matmul(batch, d, workload.head),
@@ -50,10 +47,10 @@ def _lora_step(workload: Workload, forward: int) -> int:
     """Return forward pass x (1 + 2 lora / adapted), rounded down once.
 
     The ratio is the adapters' weights over those that they adapt. The study adapted q and v, both taken as d x d;
-    `all-linear` is the same ratio over all seven linears.
+    `all-linear` is the same ratio over all linears of a layer.
     """
-    widths = linears(workload.shape, kv_width=workload.shape.query_width)
-    names = adapted(workload.lora_targets)
-    lora = sum(workload.lora_rank * (inner + outer) for inner, outer in (widths[name] for name in names))
-    frozen = sum(inner * outer for inner, outer in (widths[name] for name in names))
+    shape = replace(workload.shape, kv_heads=workload.shape.heads)
+    widths = [shape.widths(linear) for linear in workload.adapted]
+    lora = sum(workload.lora_rank * (inner + outer) for inner, outer in widths)
+    frozen = sum(inner * outer for inner, outer in widths)
     return forward * (frozen + 2 * lora) // frozen

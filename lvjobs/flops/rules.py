@@ -1,14 +1,15 @@
-"""The rules that conventions share: prices, a model's linears, one forward pass by parts, a generation's sum.
+"""The rules that conventions share: prices, linears, one forward pass by parts, a generation's sum.
 
 The prices are the course handout's: an addition, subtraction, multiplication or division is 1 FLOP; an exponential or a
 square root 10; a matmul (m, n)(n, p) is m p (2n - 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lvjobs.flops.architecture import Architecture
-from lvjobs.flops.workload import Counts, LoraTargets, Workload
+from lvjobs.flops.families import Linear
+from lvjobs.flops.workload import Counts, Workload
 
 EXP = SQRT = 10
 
@@ -27,30 +28,9 @@ def matmul(m: int, n: int, p: int) -> int:
     return m * p * (2 * n - 1)
 
 
-def linears(shape: Architecture, kv_width: int) -> dict[str, tuple[int, int]]:
-    """Return the (input, output) widths of one layer's linears.
-
-    `kv_width` is the width that the convention gives to keys and values.
-    """
-    d, q, f = shape.width, shape.query_width, shape.intermediate
-    return {
-        "q": (d, q),
-        "k": (d, kv_width),
-        "v": (d, kv_width),
-        "o": (q, d),
-        "gate": (d, f),
-        "up": (d, f),
-        "down": (f, d),
-    }
-
-
-ATTENTION = ("q", "k", "v", "o")
-MLP = ("gate", "up", "down")
-
-
-def adapted(targets: LoraTargets) -> tuple[str, ...]:
-    """Return the linears of a layer that carry an adapter."""
-    return ("q", "v") if targets == "qv" else (*ATTENTION, *MLP)
+def projections(shape: Architecture, linears: Iterable[Linear], tokens: int) -> int:
+    """Return the FLOPs of so many tokens through these linears."""
+    return sum(matmul(tokens, *shape.widths(linear)) for linear in linears)
 
 
 @dataclass(frozen=True)

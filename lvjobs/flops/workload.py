@@ -1,16 +1,13 @@
 """The work to count, and the counts that a convention gives for it."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import Architecture
+from lvjobs.flops.families import Linear, LoraTargets
 
-LoraTargets: TypeAlias = Literal["qv", "all-linear"]
 Precision: TypeAlias = Literal["fp32", "bf16", "nf4"]
-
-LORA_TARGETS: tuple[LoraTargets, ...] = ("qv", "all-linear")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "nf4")
 
 _MOST = 10**9
 """A bound on every size: a larger number can only be a typing error, and its counts would be unreadable."""
@@ -25,7 +22,7 @@ class Workload:
         batch: Sequences per step.
         length: Tokens per sequence.
         lora_rank: Rank of the adapters, the only weights that learn; 0: no adapters, and every weight learns.
-        lora_targets: The linears of a layer that carry an adapter: q and v, or all seven.
+        lora_targets: The linears of a layer that carry an adapter: those of queries and values, or all.
         precision: Of the frozen weights; `nf4` has to be unpacked at each use.
         gradient_checkpointing: Layers keep only their inputs and run again in the backward pass.
         numeric_head: The number of tokens that lm_head is restricted to; None: the whole vocabulary.
@@ -65,10 +62,12 @@ class Workload:
         ):
             if not least <= value <= most:
                 raise UsageError(f"{words} = {value}: give a number from {least} to {most:,}")
-        if self.lora_targets not in LORA_TARGETS:
-            raise UsageError(f"LoRA targets {self.lora_targets!r}: choose from {', '.join(LORA_TARGETS)}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision {self.precision!r}: choose from {', '.join(PRECISIONS)}")
+        for words, choice, choices in (
+            ("LoRA targets", self.lora_targets, get_args(LoraTargets)),
+            ("precision", self.precision, get_args(Precision)),
+        ):
+            if choice not in choices:
+                raise UsageError(f"{words} {choice!r}: choose from {', '.join(choices)}")
         if self.precision == "nf4" and not self.lora_rank and not self.inference:
             raise UsageError("nf4 weights cannot learn: give a LoRA rank above 0, or count inference")
 
@@ -81,6 +80,11 @@ class Workload:
     def head(self) -> int:
         """Return the logits per token."""
         return self.shape.vocabulary if self.numeric_head is None else self.numeric_head
+
+    @property
+    def adapted(self) -> tuple[Linear, ...]:
+        """Return the linears of a layer that carry an adapter."""
+        return self.shape.layout.adapted(self.lora_targets) if self.lora_rank else ()
 
     @property
     def full_fine_tuning(self) -> bool:

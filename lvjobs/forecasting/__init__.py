@@ -7,8 +7,7 @@ instructions around them, and `order` shuffles them.
 
 Training: `train` is the task. `models` loads base models and adapters, `head` restricts a model's output to digits,
 `compiling` compiles its layers, and `stopping` ends a run early. `hub` finds and checks models on this machine, `pull`
-downloads them, and `convert` reads GGUF files. `pretrain` makes the bundled model `tiny` from the series of
-`synthetic`.
+downloads them, and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
 
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `sampling` for drawn
 ones and `cache` for its keys and values. `likelihood` computes how likely a truth is. `metrics` defines every score,

@@ -58,17 +58,11 @@ class Scale:
 
     def apply(self, values: Floats) -> Floats:
         """Return scaled values; `values` has the shape (..., steps, variables)."""
-        scaled: Floats = (values - self.offset[..., None, :]) / self.unit[..., None, :]
-        return scaled
+        return (values - self.offset[..., None, :]) / self.unit[..., None, :]
 
     def invert(self, scaled: Floats) -> Floats:
         """Return values in the data's own units; same shapes as `apply`."""
-        values: Floats = scaled * self.unit[..., None, :] + self.offset[..., None, :]
-        return values
-
-    def take(self, rows: Sequence[int] | slice) -> "Scale":
-        """Return the scale of these series; a scale for all series is returned unchanged."""
-        return self if self.offset.ndim == 1 else Scale(self.offset[rows], self.unit[rows])
+        return scaled * self.unit[..., None, :] + self.offset[..., None, :]
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,9 @@ def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
             "safetensors instead"
         )
     loaded = untyped.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True, dtype=model.dtype)
-    model.eval()
     with torch.no_grad():
-        same = torch.equal(loaded.eval()(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
-    if not same:
+        logits, expected = (each.eval()(torch.tensor([ids])).logits for each in (loaded, model))
+    if not torch.equal(logits, expected):
         raise UsageError(
             "the model does not come back from its files as it was read; nothing was written: use the model's "
             "safetensors instead"

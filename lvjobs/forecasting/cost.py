@@ -26,7 +26,16 @@ def rates(step: Workload, steps: int) -> Rates:
         step: One batch, and the forecast of one series.
         steps: The number of such batches that make one step of the run.
     """
-    return {name: _rates(name, step, steps) for name in BINDING}
+    # A validation window is a prompt and its answer, in one forward pass.
+    window = replace(step, batch=1, length=step.prompt_tokens + step.new_tokens, inference=True)
+    return {
+        name: {
+            "training": steps * _count(name, step).step,
+            "validation": _count(name, window).forward,
+            "generation": _count(name, step).generation,
+        }
+        for name in BINDING
+    }
 
 
 def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Workload:
@@ -53,17 +62,6 @@ def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Work
         new_tokens=training.horizon_steps * training.tokens_per_step,
         inference=not rank,
     )
-
-
-def _rates(name: str, step: Workload, steps: int) -> dict[str, int]:
-    counts = _count(name, step)
-    # A validation window is a prompt and its answer, in one forward pass.
-    window = _count(name, replace(step, batch=1, length=step.prompt_tokens + step.new_tokens, inference=True))
-    return {
-        "training": steps * counts.step,
-        "validation": window.forward,
-        "generation": counts.generation,
-    }
 
 
 @lru_cache(maxsize=1024)

@@ -149,8 +149,7 @@ def _numbers(file: Any, path: Path, name: str) -> NDArray[Any]:
         raise UsageError(f"{path}: there is no dataset {name} (the file holds {held})", f"rename yours to {name}")
     if found.dtype.kind not in "fiu":
         raise UsageError(f"{path}: {name} holds {found.dtype}, not real numbers", "store it as floats")
-    values: NDArray[Any] = np.asarray(found[()])
-    return values
+    return np.asarray(found[()])
 
 
 def _check_shapes(path: Path, time: NDArray[Any], trajectories: NDArray[Any]) -> None:

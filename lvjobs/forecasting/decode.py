@@ -43,8 +43,6 @@ class Decoding:
     Attributes:
         batch: The number of rows (series times samples) that go through the model at once.
         head: "numeric" computes logits of the series' characters alone; the choices are the same.
-        pad: Whether prompts of different lengths share a batch, padded on the left. Faster if lengths differ much; but
-            then a forecast depends, in the last bits of its logits, on the other series of its batch.
         digits: Digits before the point that every forecast may have, whatever its history has.
         signed: Whether every forecast may be negative, even if its history is not.
         prompt: The tokens around the history.
@@ -52,7 +50,6 @@ class Decoding:
 
     batch: int = 50
     head: Literal["full", "numeric"] = "full"
-    pad: bool = False
     digits: int = 1
     signed: bool = False
     prompt: Prompt = field(default=RAW)
@@ -64,7 +61,6 @@ def forecast(
     codec: Codec,
     history: Floats,
     horizon: int,
-    batch: int = 50,
     *,
     scale: Scale | None = None,
     decoding: Decoding | None = None,
@@ -77,7 +73,6 @@ def forecast(
         codec: The format of series.
         history: (series, steps, variables), original units.
         horizon: The number of steps.
-        batch: As `Decoding.batch`, if `decoding` is not given.
         scale: Their scale; None fits it to each history, and is an error for a codec with one scale for all.
         decoding: The details.
 
@@ -87,9 +82,7 @@ def forecast(
     Raises:
         LvjobsError: the model's logits are not finite; a history cannot be written; the scale is missing.
     """
-    greedy: Floats = _forecast(
-        model, table, codec, history, horizon, scale, decoding or Decoding(batch=batch), None, None
-    )[0]
+    greedy: Floats = sample(model, table, codec, history, horizon, None, scale=scale, decoding=decoding)[0]
     return greedy
 
 
@@ -99,7 +92,7 @@ def sample(
     codec: Codec,
     history: Floats,
     horizon: int,
-    sampling: Sampling,
+    sampling: Sampling | None,
     *,
     scale: Scale | None = None,
     decoding: Decoding | None = None,
@@ -113,45 +106,31 @@ def sample(
         codec: As for `forecast`.
         history: As for `forecast`.
         horizon: As for `forecast`.
-        sampling: Temperature, top_p, the number of samples, and the seed.
+        sampling: Temperature, top_p, the number of samples, and the seed; None: one greedy forecast.
         scale: As for `forecast`.
         decoding: As for `forecast`.
         numbers: Each series' own number, which seeds its random numbers (default: its place in `history`), so that a
             part of the series gets the same samples as all of them would.
 
     Returns:
-        (samples, series, horizon, variables), original units; see `sampling.bands` for medians and quantiles.
+        (samples, series, horizon, variables), original units.
 
     Raises:
         LvjobsError: as `forecast`.
     """
-    chosen = list(range(len(history))) if numbers is None else list(numbers)
-    return _forecast(model, table, codec, history, horizon, scale, decoding or Decoding(), sampling, chosen)
-
-
-def _forecast(
-    model: Any,
-    table: Characters,
-    codec: Codec,
-    history: Floats,
-    horizon: int,
-    scale: Scale | None,
-    decoding: Decoding,
-    sampling: Sampling | None,
-    numbers: Sequence[int] | None,
-) -> Floats:
     history = np.asarray(history, dtype=np.float64)
-    scale = scale_of(codec, history, scale)
+    scale, decoding = scale_of(codec, history, scale), decoding or Decoding()
+    numbers = range(len(history)) if numbers is None else numbers
     prompts = [decoding.prompt.wrap(table.encode(text)) for text in codec.encode(history, scale)]
     layouts = grammars(codec, scale.apply(history), decoding.digits, decoding.signed)
     samples = sampling.samples if sampling else 1
     texts = [[""] * len(prompts) for _ in range(samples)]
-    for rows in _batches([len(prompt) for prompt in prompts], layouts, max(1, decoding.batch // samples), decoding.pad):
-        ids = [prompts[row] for row in rows]
-        grammar = layouts[rows[0]]
-        draw = _Choice(sampling, [numbers[row] for row in rows] if numbers else [], grammar.longest(horizon))
-        with _head(model, table, decoding.head):
-            written = _continue(model, table, grammar, ids, horizon * grammar.variables, samples, draw)
+    for rows in _batches(prompts, layouts, max(1, decoding.batch // samples)):
+        ids, grammar = [prompts[row] for row in rows], layouts[rows[0]]
+        room = grammar.longest(horizon)
+        uniforms = sampling.uniforms([numbers[row] for row in rows], room) if sampling else np.empty((0, room))
+        with numeric_head(model, table.alphabet) if decoding.head == "numeric" else contextlib.nullcontext():
+            written = _continue(model, table, grammar, ids, horizon * grammar.variables, sampling, uniforms)
         for index, places in enumerate(written):
             line = "".join([ALPHABET[place] for place in places.tolist() if place >= 0])
             texts[index % samples][rows[index // samples]] = line
@@ -169,54 +148,55 @@ def scale_of(codec: Codec, history: Floats, scale: Scale | None) -> Scale:
     return codec.fit(history) if scale is None else scale
 
 
-def _batches(lengths: Sequence[int], layouts: Sequence[Grammar], batch: int, pad: bool) -> Iterator[list[int]]:
-    """Yield rows that form a batch: of one grammar, and of one length unless they are padded."""
+def _batches(prompts: Sequence[Ids], layouts: Sequence[Grammar], batch: int) -> Iterator[list[int]]:
+    """Yield rows that form a batch: of one grammar and one length."""
     groups: dict[tuple[int, Grammar], list[int]] = {}
-    for row, (length, layout) in enumerate(zip(lengths, layouts, strict=True)):
-        groups.setdefault((0 if pad else length, layout), []).append(row)
+    for row, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
+        groups.setdefault((len(prompt), layout), []).append(row)
     for rows in groups.values():
-        rows.sort(key=lengths.__getitem__)
         yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
 
 
-class _Choice:
-    """The choice of each row's next character, by the model's logits, among those allowed."""
+def _choose(logits: Floats, allowed: NDArray[np.bool_], sampling: Sampling | None, uniforms: Floats) -> Places:
+    """Return each row's next character, by the model's logits, among those allowed.
 
-    def __init__(self, sampling: Sampling | None, numbers: Sequence[int], longest: int) -> None:
-        self.sampling = sampling
-        self.uniforms = sampling.uniforms(numbers, longest) if sampling else np.empty((0, longest))
-
-    def __call__(self, logits: Floats, allowed: NDArray[np.bool_], position: int) -> Places:
-        if not np.isfinite(logits).all():
-            raise LvjobsError(
-                "the model's logits are not finite, and nothing can be forecast with it; choose another run or model"
-            )
-        if self.sampling is None:
-            places: Places = np.where(allowed, logits, -np.inf).argmax(axis=1)
-            return places
-        return self.sampling.choose(logits, allowed, self.uniforms[:, position])
-
-
-def _head(model: Any, table: Characters, head: str) -> Any:
-    return numeric_head(model, table.alphabet) if head == "numeric" else contextlib.nullcontext()
+    Raises:
+        LvjobsError: the logits are not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise LvjobsError(
+            "the model's logits are not finite, and nothing can be forecast with it; choose another run or model"
+        )
+    if sampling is None:
+        places: Places = np.where(allowed, logits, -np.inf).argmax(axis=1)
+        return places
+    return sampling.choose(logits, allowed, uniforms)
 
 
 @torch.inference_mode()
 def _continue(
-    model: Any, table: Characters, grammar: Grammar, prompts: Sequence[Ids], values: int, samples: int, choose: _Choice
+    model: Any,
+    table: Characters,
+    grammar: Grammar,
+    prompts: Sequence[Ids],
+    values: int,
+    sampling: Sampling | None,
+    uniforms: Floats,
 ) -> Places:
-    """Write `values` further values after each prompt, `samples` times: (prompts * samples, characters), -1 at the end.
+    """Write `values` further values after each prompt: (prompts * samples, characters), -1 at the end.
 
-    Samples of one prompt are adjacent; the prompt goes through the model once for all of them.
+    Samples of one prompt are adjacent; the prompt goes through the model once for all of them. `uniforms` has the
+    random numbers of each of them, (prompts * samples, characters).
     """
     model.eval()
+    samples = sampling.samples if sampling else 1
     reader = _Reader(model, table, prompts, grammar.longest(values // grammar.variables))
     logits = reader.begin(samples)
     rows = len(prompts) * samples
     state, left = np.full(rows, START), np.full(rows, values)
     written: list[Places] = []
     while True:
-        places = choose(logits, grammar.allowed[state], len(written))
+        places = _choose(logits, grammar.allowed[state], sampling, uniforms[:, len(written)])
         feed = []
         while True:
             done = left == 0
@@ -241,16 +221,8 @@ class _Reader:
         self.device = next(model.parameters()).device
         self.alphabet = torch.from_numpy(table.alphabet).to(self.device)
         self.numeric = has_numeric_head(model, table.alphabet)
-        width = max(map(len, prompts))
-        ids = np.full((len(prompts), width), int(table.alphabet[_FILLER]), dtype=np.int64)
-        attention = np.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            attention[row, width - len(prompt) :] = 1
-        self.prompts = torch.from_numpy(ids).to(self.device)
-        # Without padding no mask is needed, and attention kernels are faster.
-        self.attention = None if attention.all() else torch.from_numpy(attention).to(self.device)
-        self.cache = new_cache(model, width + room)
+        self.prompts = torch.from_numpy(np.stack(prompts)).to(self.device)
+        self.cache = new_cache(model, self.prompts.shape[1] + room)
 
     def begin(self, samples: int) -> Floats:
         """Read the prompts; return the logits after them, `samples` times each: (rows, characters)."""
@@ -263,25 +235,16 @@ class _Reader:
             indices = torch.from_numpy(chosen).to(self.device)
             for cache in self.cache.values():
                 cache.batch_select_indices(indices)
-            if self.attention is not None:
-                self.attention = self.attention[indices]
         return logits[chosen[: self.rows]]
 
     def read(self, places: Places) -> Floats:
         """Read further characters, (rows, characters); return the logits after them."""
         copies = np.repeat(places[:1], max(0, LEAST_ROWS - len(places)), axis=0)
         ids = self.alphabet[torch.from_numpy(np.concatenate([places, copies])).to(self.device)]
-        if self.attention is not None:
-            self.attention = torch.cat([self.attention, torch.ones_like(ids)], dim=1)
         return self._forward(ids)[: self.rows]
 
     def _forward(self, ids: Tensor) -> Floats:
-        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, "logits_to_keep": 1, **self.cache}
-        if self.attention is not None:
-            # Positions count tokens, not padding: a padded prompt has the positions that it would have alone.
-            positions = (self.attention.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            inputs |= {"attention_mask": self.attention, "position_ids": positions}
-        logits = self.model(**inputs).logits[:, -1]
+        logits = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **self.cache).logits[:, -1]
         if not self.numeric:
             logits = logits[:, self.alphabet]
         values: Floats = logits.double().cpu().numpy()

@@ -14,7 +14,7 @@ import numpy as np
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import Codec, Floats, Scale
 from lvjobs.forecasting.data import Dataset, load_declared
-from lvjobs.forecasting.decode import Decoding, forecast, sample
+from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts, write_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.models import attach_adapter, load_base
@@ -105,12 +105,18 @@ class EvaluatedModel:
 
     def forecast(self, systems: list[int]) -> Floats:
         """Return forecasts, (samples, series, horizon, variables); one sample if they are greedy."""
-        config, history = self.config, self.history(systems)
-        arguments = (self.model, self.table, self.codec, history, config.training.horizon_steps)
-        if not config.temperature:
-            return forecast(*arguments, decoding=self.decoding, scale=self.scale)[None]
-        sampling = Sampling(config.samples, config.temperature, config.top_p, self.seed)
-        return sample(*arguments, sampling, decoding=self.decoding, numbers=systems, scale=self.scale)
+        config = self.config
+        return sample(
+            self.model,
+            self.table,
+            self.codec,
+            self.history(systems),
+            config.training.horizon_steps,
+            Sampling(config.samples, config.temperature, config.top_p, self.seed) if config.temperature else None,
+            decoding=self.decoding,
+            numbers=systems,
+            scale=self.scale,
+        )
 
     def likelihood(self, systems: list[int]) -> Floats | None:
         """Return the negative log-likelihood of the truth, nats, (series, horizon); None if not requested."""

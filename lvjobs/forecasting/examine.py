@@ -12,7 +12,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset
-from lvjobs.forecasting.metrics import Scores, score
+from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.splits import Split, make_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
@@ -81,15 +81,6 @@ def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
     return replace(whole, train=train, test=tuple(config.systems))  # refuses to score systems in `train`
 
 
-def baseline_forecast(name: str, split: Split, data: Dataset) -> Floats:
-    """Return a baseline's forecasts of the split's scored systems, (systems, horizon, variables).
-
-    Raises:
-        LvjobsError: it cannot be made of these data.
-    """
-    return forecast_split(name, split, data.trajectories.astype(np.float64), data.time[: split.history + split.horizon])
-
-
 def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
     """Return the scores of the forecasts of `config.systems`, in their order, fit for JSON.
 
@@ -103,11 +94,10 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         raise LvjobsError("the forecasts are not of the series that are to be scored")
     samples, nll = forecasts.samples, forecasts.nll
     split = split_of(config, data, seed)
-    trajectories = data.trajectories.astype(np.float64)
-    truth = split.truths(trajectories)
+    truth = split.truths(data.trajectories)
     several = samples if len(samples) > 1 else None
     codec = codec_of(config.training)
-    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(trajectories))
+    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
     return {
         "schema": SCHEMA,
         "model": config.training.model,
@@ -132,10 +122,9 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
 
 def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
     try:
-        scores: Scores = score(truth, baseline_forecast(name, split, data))
+        return score(truth, forecast_split(name, split, data.trajectories, data.time)).to_dict()
     except LvjobsError as error:
         return {"problem": str(error)}
-    return scores.to_dict()
 
 
 def sha256_of_adapter(adapter: str) -> str:

@@ -86,8 +86,7 @@ class Grammar:
     @cached_property
     def ends(self) -> NDArray[np.bool_]:
         """Return whether a character of ALPHABET ends a value: (characters,)."""
-        ends: NDArray[np.bool_] = np.isin(np.arange(len(ALPHABET)), _places(VALUE_SEPARATOR + STEP_SEPARATOR))
-        return ends
+        return np.isin(np.arange(len(ALPHABET)), _places(VALUE_SEPARATOR + STEP_SEPARATOR))
 
     def longest(self, steps: int) -> int:
         """Return the most characters that so many steps can take: the room that a forecast needs."""

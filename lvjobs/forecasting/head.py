@@ -24,8 +24,7 @@ def take_numeric_head(model: Any, ids: NDArray[np.int64]) -> Any:
     Raises:
         LvjobsError: the head is quantised or has an adapter, so that rows cannot be taken from it.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    full = base.get_output_embeddings()
+    full = model.get_output_embeddings()
     if type(full) is not torch.nn.Linear:
         raise LvjobsError(f'head = "numeric" needs a plain linear head, not {type(full).__name__}; use head = "full"')
     rows = torch.from_numpy(ids).to(full.weight.device)
@@ -34,7 +33,7 @@ def take_numeric_head(model: Any, ids: NDArray[np.int64]) -> Any:
     numeric.weight = torch.nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
     if full.bias is not None:
         numeric.bias = torch.nn.Parameter(full.bias.detach()[rows].clone(), requires_grad=False)
-    base.set_output_embeddings(numeric)
+    model.set_output_embeddings(numeric)
     return full
 
 
@@ -45,7 +44,6 @@ def numeric_head(model: Any, ids: NDArray[np.int64]) -> Iterator[None]:
     Raises:
         LvjobsError: as `take_numeric_head`.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if has_numeric_head(model, ids):
         yield
         return
@@ -53,11 +51,10 @@ def numeric_head(model: Any, ids: NDArray[np.int64]) -> Iterator[None]:
     try:
         yield
     finally:
-        base.set_output_embeddings(full)
+        model.set_output_embeddings(full)
 
 
 def has_numeric_head(model: Any, ids: NDArray[np.int64]) -> bool:
     """Return whether the model's output covers `ids` alone."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    return getattr(head, "out_features", None) == len(ids) and base.config.vocab_size != len(ids)
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return getattr(head, "out_features", None) == len(ids) and model.config.vocab_size != len(ids)

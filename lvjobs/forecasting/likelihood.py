@@ -1,7 +1,6 @@
 """The likelihood of a truth: its negative log-likelihood under a model, teacher-forced, in one forward pass."""
 
-import contextlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from lvjobs.forecasting.head import numeric_head
 from lvjobs.forecasting.prompts import RAW, Ids, Prompt
 from lvjobs.forecasting.tokenizer import Characters
 
-Over = Literal["numeric", "vocabulary"]
-
 
 def negative_log_likelihood(
     model: Any,
@@ -24,12 +21,13 @@ def negative_log_likelihood(
     history: Floats,
     truth: Floats,
     *,
-    over: Over = "numeric",
     batch: int = 8,
     scale: Scale | None = None,
     prompt: Prompt = RAW,
 ) -> Floats:
     """Return the negative log-likelihood of each step of a truth, as text, after its history.
+
+    It is normalised over the characters of a series, so that models and heads compare.
 
     It is that of the rounded values, separators included: a probability, not a density. For the density of the values
     themselves add log(unit 10^-decimals) for each, as LLMTime does.
@@ -40,8 +38,6 @@ def negative_log_likelihood(
         codec: The format of series.
         history: (series, steps, variables), original units.
         truth: (series, horizon, variables), original units: the steps that followed.
-        over: "numeric" normalises over the characters of a series, so that heads and models compare; "vocabulary" over
-            all tokens, as "full" trains (a model with a numeric head cannot).
         batch: The number of series that go through the model at once.
         scale: Their scale; None fits it to each history.
         prompt: The tokens around the history.
@@ -55,19 +51,16 @@ def negative_log_likelihood(
     scale = scale_of(codec, np.asarray(history, dtype=np.float64), scale)
     asked = [prompt.wrap(table.encode(text)) for text in codec.encode(history, scale)]
     answers = [table.encode(text) for text in codec.encode(truth, scale)]
-    head = numeric_head(model, table.alphabet) if over == "numeric" else contextlib.nullcontext()
     result = np.zeros(truth.shape[:2])
-    with head:
+    with numeric_head(model, table.alphabet):
         for start in range(0, len(asked), batch):
             rows = slice(start, start + batch)
-            result[rows] = _score(model, table, asked[rows], answers[rows], truth.shape[1], over)
+            result[rows] = _score(model, table, asked[rows], answers[rows], truth.shape[1])
     return result
 
 
 @torch.inference_mode()
-def _score(
-    model: Any, table: Characters, asked: list[Ids], answers: list[Ids], horizon: int, over: Over
-) -> NDArray[np.float64]:
+def _score(model: Any, table: Characters, asked: list[Ids], answers: list[Ids], horizon: int) -> NDArray[np.float64]:
     model.eval()
     device = next(model.parameters()).device
     width = max(len(question) + len(answer) for question, answer in zip(asked, answers, strict=True))
@@ -83,8 +76,7 @@ def _score(
     result = np.zeros((len(asked), horizon))
     for row, (question, answer) in enumerate(zip(asked, answers, strict=True)):
         first = len(question) - 1 - (width - kept)
-        chosen = columns[answer] if over == "numeric" else answer
-        nats = -chances[row, first : first + len(answer)].double().numpy()[np.arange(len(answer)), chosen]
+        nats = -chances[row, first : first + len(answer)].double().numpy()[np.arange(len(answer)), columns[answer]]
         if not np.isfinite(nats).all():
             raise LvjobsError(
                 "the model's logits are not finite, and it says nothing of how likely a series is; choose another run "

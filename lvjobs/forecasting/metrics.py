@@ -84,22 +84,6 @@ class Scores:
         plain = asdict(self)
         return plain | {"by_variable": list(plain["by_variable"]), "by_step": list(plain["by_step"])}
 
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Scores":
-        """Return the scores that `to_dict` stored. Raises UsageError if they are invalid."""
-        try:
-            return cls(
-                **{
-                    **stored,
-                    "overall": Errors(**stored["overall"]),
-                    "by_variable": tuple(Errors(**part) for part in stored["by_variable"]),
-                    "by_step": tuple(Errors(**part) for part in stored["by_step"]),
-                    "intervals": {name: Interval(**ends) for name, ends in stored["intervals"].items()},
-                }
-            )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UsageError(f"not stored scores: {error}") from None
-
 
 def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0) -> Scores:
     """Score forecasts against the truth.
@@ -178,8 +162,7 @@ def _typical(truth: Floats) -> Floats:
     own = np.abs(truth).mean(axis=1, keepdims=True)
     common = own.mean(axis=0, keepdims=True)
     # A series that is only rounding error beside the others has no meaningful size of its own.
-    typical: Floats = np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
-    return typical
+    return np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
 
 
 def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, Interval]:

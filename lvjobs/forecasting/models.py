@@ -7,16 +7,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
+from lvjobs.flops.families import DEFAULT_FAMILY, FAMILIES, LoraTargets
 from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
 from lvjobs.study.training import TrainingConfig
-
-_TARGETS: dict[str, list[str] | str] = {"qv": ["q_proj", "v_proj"], "all-linear": "all-linear"}
 
 _ANEW = "restore it from a copy, or name another"
 
@@ -36,7 +35,13 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
     _import_peft(with_bitsandbytes=_is_quantized(config, device))
     if _is_quantized(config, device):
-        options |= {"quantization_config": _nf4(options["dtype"]), "device_map": {"": device}}
+        nf4 = untyped.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+        options |= {"quantization_config": nf4, "device_map": {"": device}}
     tokenizer = load_tokenizer(config.model)
     try:
         model = untyped.AutoModelForCausalLM.from_pretrained(
@@ -107,18 +112,6 @@ def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:
     return config.quantization == "nf4"
 
 
-def _nf4(compute: torch.dtype) -> Any:
-    import transformers
-
-    config: Any = transformers.BitsAndBytesConfig
-    return config(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
 def _keep_unpacked(model: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights, on CPUs with AVX512-BF16, when a model is first evaluated.
 
@@ -151,12 +144,13 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
     """
     from peft import LoraConfig
 
+    family = FAMILIES.get(model.config.model_type, FAMILIES[DEFAULT_FAMILY])
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_rank,
         lora_alpha=config.lora_rank if config.lora_alpha is None else config.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=config.lora_dropout,
-        target_modules=_TARGETS[config.lora_targets],
+        target_modules=list(family.query_value) if config.lora_targets == "qv" else config.lora_targets,
     )
     try:
         return _adapted(model, lora)
@@ -164,7 +158,7 @@ def add_adapter(model: Any, config: TrainingConfig) -> Any:
         reason = str(error).partition("\n")[0]
         raise LvjobsError(
             f"lora_targets = {config.lora_targets!r} does not fit {config.model!r} ({reason}); submit a run with "
-            f"another of {', '.join(_TARGETS)}"
+            f"another of {', '.join(get_args(LoraTargets))}"
         ) from error
 
 
@@ -216,7 +210,9 @@ def load_adapter(model: Any, directory: Path) -> None:
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
     saved = load_peft_weights(str(directory), device="cpu")
-    shapes = {name: weights.shape for name, weights in _adapter_state(model, get_peft_model_state_dict).items()}
+    shapes = {
+        name: weights.shape for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     if missing := sorted(shapes.keys() - saved.keys()):
         raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}; {_ANEW}")
     if unexpected := sorted(saved.keys() - shapes.keys()):
@@ -230,11 +226,6 @@ def load_adapter(model: Any, directory: Path) -> None:
                 f"{_ANEW}"
             )
     set_peft_model_state_dict(model, saved)
-    for name, weights in _adapter_state(model, get_peft_model_state_dict).items():
+    for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
             raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_ANEW}")
-
-
-def _adapter_state(model: Any, getter: Any) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = getter(model, save_embedding_layers=False)
-    return state

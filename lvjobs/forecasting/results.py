@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.baselines import BASELINES
+from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
-from lvjobs.forecasting.examine import baseline_forecast, read_forecasts, split_of
+from lvjobs.forecasting.examine import read_forecasts, split_of
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.identity import read_params
@@ -57,8 +57,7 @@ class Result:
 
     def errors_of(self, forecasts: Floats) -> Floats:
         """Return the absolute errors of other forecasts of these systems, such as a baseline's."""
-        errors: Floats = np.abs(forecasts - self.truth)
-        return errors
+        return np.abs(forecasts - self.truth)
 
     def row_of(self, series: int) -> int:
         """Return a series' row in the arrays. Raises LvjobsError if it was not forecast."""
@@ -134,7 +133,7 @@ def baselines_of(run: RunConfig) -> tuple[dict[str, Floats], dict[str, str]]:
     made, problems = {}, {}
     for name in BASELINES:
         try:
-            made[name] = baseline_forecast(name, split, data)
+            made[name] = forecast_split(name, split, data.trajectories, data.time)
         except LvjobsError as error:  # noqa: PERF203 - a few baselines, each in seconds
             problems[name] = str(error)
     return made, problems

@@ -1,4 +1,4 @@
-"""Sampled forecasts: temperature and top_p over the characters that the grammar allows, and statistics of samples."""
+"""Sampled forecasts: temperature and top_p over the characters that the grammar allows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,19 +64,3 @@ class Sampling:
             chance /= chance.sum(axis=1, keepdims=True)
         result: Floats = chance
         return result
-
-
-@dataclass(frozen=True)
-class Bands:
-    """Statistics of samples for each value: `median` (series, steps, variables), `quantiles` (levels, series, ...)."""
-
-    levels: tuple[float, ...]
-    median: Floats
-    quantiles: Floats
-
-
-def bands(samples: Floats, levels: Sequence[float] = (0.05, 0.25, 0.75, 0.95)) -> Bands:
-    """Return medians and quantiles over samples of shape (samples, series, steps, variables)."""
-    median: Floats = np.median(samples, axis=0)
-    quantiles: Floats = np.quantile(samples, levels, axis=0)
-    return Bands(tuple(levels), median, quantiles)

@@ -17,7 +17,6 @@ import numpy as np
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
-from lvjobs.forecasting.sampling import bands
 
 h5py: Any = _h5py
 LEVELS = (0.05, 0.25, 0.75, 0.95)
@@ -69,15 +68,14 @@ class SeriesForecast:
     @property
     def forecast(self) -> Floats:
         """Return the greedy forecast, or the samples' median: (horizon, variables)."""
-        median: Floats = np.median(self.samples, axis=0)
-        return median
+        return np.median(self.samples, axis=0)
 
     @property
     def quantiles(self) -> dict[float, Floats]:
         """Return level -> (horizon, variables); empty for a single forecast."""
         if len(self.samples) == 1:
             return {}
-        return dict(zip(LEVELS, bands(self.samples[:, None], LEVELS).quantiles[:, 0], strict=True))
+        return dict(zip(LEVELS, np.quantile(self.samples, LEVELS, axis=0), strict=True))
 
     def errors(self) -> dict[str, dict[str, float]]:
         """Return MAE and MSE over horizon and variables, of the forecast and each baseline; empty without a truth."""

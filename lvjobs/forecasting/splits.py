@@ -10,7 +10,7 @@ belong to another series. The published study's 21 steps of truth began with the
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -101,7 +101,7 @@ class Split:
         Raises:
             UsageError: the file has too few systems or steps for this split.
         """
-        return self._scored(trajectories)[:, : self.history]
+        return self._series(trajectories, self.test)[:, : self.history]
 
     def truths(self, trajectories: NDArray[Any]) -> Floats:
         """Return the truths of the scored systems: (S, horizon, V), from the first step after the history.
@@ -109,13 +109,11 @@ class Split:
         Raises:
             UsageError: the file has too few systems or steps for this split.
         """
-        return self._scored(trajectories)[:, self.history : self.history + self.horizon]
+        return self._series(trajectories, self.test)[:, self.history : self.history + self.horizon]
 
     def training(self, trajectories: NDArray[Any]) -> Floats:
         """Return all steps of the training systems: (len(train), T, V). Raises UsageError as `histories` does."""
-        self._check(trajectories)
-        chosen: Floats = trajectories[list(self.train)].astype(np.float64)
-        return chosen
+        return self._series(trajectories, self.train)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
@@ -130,23 +128,20 @@ class Split:
         except (KeyError, TypeError) as error:
             raise UsageError(f"not a stored split: {error}") from None
 
-    def _scored(self, trajectories: NDArray[Any]) -> Floats:
-        self._check(trajectories)
-        chosen: Floats = trajectories[list(self.test)].astype(np.float64)
-        return chosen
-
-    def _check(self, trajectories: NDArray[Any]) -> None:
+    def _series(self, trajectories: NDArray[Any], systems: Sequence[int]) -> Floats:
+        """Return all steps of these systems. Raises UsageError as `histories` does."""
         if trajectories.ndim != 3:  # noqa: PLR2004
             raise UsageError(
                 f"trajectories have the shape {trajectories.shape}", "it must be (systems, steps, variables)"
             )
-        systems, steps, _ = trajectories.shape
-        if systems <= (last := max(self.seen + self.test)):
-            raise UsageError(f"the split names system {last}, but the file holds {systems}: name the run's own file")
+        held, steps, _ = trajectories.shape
+        if held <= (last := max(self.seen + self.test)):
+            raise UsageError(f"the split names system {last}, but the file holds {held}: name the run's own file")
         if steps < self.history + self.horizon:
             raise UsageError(
                 f"the file has {steps} steps", f"{self.history} of history and {self.horizon} of horizon need more"
             )
+        return trajectories[list(systems)].astype(np.float64)
 
 
 def make_split(

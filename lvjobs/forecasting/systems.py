@@ -83,5 +83,4 @@ def solve(systems: Systems, times: Floats) -> Floats:
         raise LvjobsError(
             f"the predator-prey equations could not be solved ({solution.message}); choose another --seed"
         )
-    populations: Floats = np.exp(solution.y).reshape(2, count, len(times)).transpose(1, 2, 0)
-    return populations
+    return np.exp(solution.y).reshape(2, count, len(times)).transpose(1, 2, 0)

@@ -8,7 +8,6 @@ from typing import Any
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
-from lvjobs.flops.rules import adapted, linears
 from lvjobs.forecasting.cost import rates, workload_of
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
 from lvjobs.study.evaluation import EvaluationConfig, PromptName
@@ -163,8 +162,7 @@ def adapter_parameters(training: TrainingConfig) -> int:
         UsageError: the model's shape is not known.
     """
     shape = architecture_of(training.model)
-    widths = linears(shape, shape.kv_width)
-    per_rank = sum(inner + outer for inner, outer in (widths[name] for name in adapted(training.lora_targets)))
+    per_rank = sum(sum(shape.widths(linear)) for linear in shape.layout.adapted(training.lora_targets))
     return shape.layers * training.lora_rank * per_rank
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer of `tiny`, with one token per character and no merges; and the check of other tokenizers."""
+"""The table between the text of a series and a tokenizer's ids, and the check that a tokenizer allows one."""
 
 from typing import Any
 
@@ -8,32 +8,6 @@ from numpy.typing import NDArray
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import ALPHABET, Codec
 from lvjobs.forecasting.grammar import SIGN, Grammar
-
-SPECIAL = ("<pad>", "<bos>", "<eos>")
-VOCABULARY = (*SPECIAL, *ALPHABET, " ")
-
-
-def build_tokenizer() -> Any:
-    """Return the tokenizer of `tiny`.
-
-    It is a `Qwen2Tokenizer` without merges, not a plain fast tokenizer: transformers' AutoTokenizer uses Qwen2Tokenizer
-    for every model of that type, whatever its files say, and rebuilds it from the vocabulary. Characters outside of the
-    vocabulary are dropped; lvjobs encodes by `Characters`, which has no ids for them.
-    """
-    import transformers
-
-    make: Any = transformers.Qwen2Tokenizer
-    return make(
-        # A byte-level vocabulary writes the space as this letter.
-        vocab={token.replace(" ", "\u0120"): index for index, token in enumerate(VOCABULARY)},
-        merges=[],
-        unk_token=SPECIAL[0],
-        pad_token=SPECIAL[0],
-        bos_token=SPECIAL[1],
-        eos_token=SPECIAL[2],
-        model_max_length=2048,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 class Characters:
@@ -85,13 +59,7 @@ class Characters:
             )
         self.alphabet: NDArray[np.int64] = self.encode(ALPHABET)
         """The ids of ALPHABET's characters, in its order: (characters,)."""
-        self.characters = {int(self.ids[ord(character)]): character for character in ALPHABET}
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the token ids of an encoded series."""
-        ids: NDArray[np.int64] = self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
-        return ids
-
-    def decode(self, ids: NDArray[np.int64]) -> str:
-        """Return the text of token ids; ids that are no character of a series become `?`."""
-        return "".join(self.characters.get(int(token), "?") for token in ids)
+        return self.ids[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]

@@ -66,7 +66,7 @@ def train(run: Run) -> None:
 def _validate(run: Run, trainer: "Trainer", step: int) -> None:
     metrics = trainer.validate()
     run.validated(step, **metrics)
-    trainer.patience.see(metrics[trainer.metric])
+    trainer.patience.see(metrics[trainer.config.loss_name])
 
 
 @dataclass
@@ -83,11 +83,6 @@ class Trainer:
     patience: EarlyStopping
     team: Team
     split: Split
-
-    @property
-    def metric(self) -> str:
-        """Return the name of the loss in the journal."""
-        return self.config.loss_name
 
     def step(self, step: int) -> dict[str, float]:
         """Make one update, by all ranks; return the journal's metrics.
@@ -119,7 +114,11 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {self.metric: value, "learning_rate": learning_rate, "tokens": sum(batch.tokens for batch in batches)}
+        return {
+            self.config.loss_name: value,
+            "learning_rate": learning_rate,
+            "tokens": sum(batch.tokens for batch in batches),
+        }
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -139,12 +138,15 @@ class Trainer:
         sums = torch.tensor([total, count, batches, tokens], dtype=torch.float64)
         self.team.add_up(sums)
         total, count, batches, tokens = float(sums[0]), *(int(each) for each in sums[1:])
-        return {self.metric: total / count, "batches": batches, "windows": len(self.validation), "tokens": tokens}
+        return {
+            self.config.loss_name: total / count,
+            "batches": batches,
+            "windows": len(self.validation),
+            "tokens": tokens,
+        }
 
     def _share(self, batch: Windows) -> Windows:
         """Return this rank's windows of a batch."""
-        if self.team.size == 1:
-            return batch
         return batch.take(np.arange(self.team.rank, len(batch), self.team.size), full=self.config.compile)
 
     def _add_up(self, value: float) -> float:
@@ -154,7 +156,8 @@ class Trainer:
         works with accumulation, rerun layers, packed weights and compiled ones alike.
         """
         weights = _learning(self.model)
-        flat = torch.cat([_gradient(each).flatten() for each in weights])
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in weights]
+        flat = torch.cat([each.flatten() for each in gradients])
         self.team.add_up(flat)
         parts = torch.split(flat, [each.numel() for each in weights])
         for each, gradient in zip(weights, parts, strict=True):
@@ -268,10 +271,6 @@ def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
                 return 1.0
 
     return factor
-
-
-def _gradient(weights: Tensor) -> Tensor:
-    return torch.zeros_like(weights) if weights.grad is None else weights.grad
 
 
 def _learning(model: Any) -> list[Tensor]:

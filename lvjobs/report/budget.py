@@ -49,6 +49,11 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
             text = "unknown" if spent is None else f"{spent:.4g}"
             table.add_row(f"  spent, {name}", text, "does not bind")
     console.print(table)
+    if budget["by_convention"][budget["convention"]] is None:
+        console.print(
+            f"An earlier release declared some of the runs, without rates of the {budget['convention']} convention: "
+            "they are counted by the official one."
+        )
     if budget["estimated"]:
         console.print("estimated: the most that machines which died may have executed and never wrote down")
     if budget["free"] < 0:

@@ -23,47 +23,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class _Below:
+    """An attribute of a layout: a path below its root."""
+
+    def __init__(self, relative: str) -> None:
+        self._relative = relative
+
+    def __get__(self, layout: "RunLayout | StudyLayout", _kind: type) -> Path:
+        return layout.root / self._relative
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """The paths of one run's files."""
 
     root: Path
 
-    @property
-    def config(self) -> Path:
-        return self.root / "run.json"
-
-    @property
-    def memo(self) -> Path:
-        return self.root / "ledger.json"
-
-    @property
-    def generations(self) -> Path:
-        return self.root / "generations"
-
-    @property
-    def journals(self) -> Path:
-        return self.root / "journals"
-
-    @property
-    def steps(self) -> Path:
-        return self.root / "steps"
-
-    @property
-    def revoked(self) -> Path:
-        return self.root / "revoked"
-
-    @property
-    def allowance(self) -> Path:
-        return self.root / "allowance.json"
-
-    @property
-    def final(self) -> Path:
-        return self.root / "final"
-
-    @property
-    def done(self) -> Path:
-        return self.root / "done.json"
+    config = _Below("run.json")
+    memo = _Below("ledger.json")
+    generations = _Below("generations")
+    journals = _Below("journals")
+    steps = _Below("steps")
+    revoked = _Below("revoked")
+    allowance = _Below("allowance.json")
+    final = _Below("final")
+    done = _Below("done.json")
 
     def generation(self, number: int) -> Path:
         return self.generations / f"{number:06d}"
@@ -78,52 +62,20 @@ class StudyLayout:
 
     root: Path
 
-    @property
-    def config(self) -> Path:
-        return self.root / "study.toml"
-
-    @property
-    def database(self) -> Path:
-        return self.root / "runs.db"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def internal(self) -> Path:
-        return self.root / ".lvjobs"
-
-    @property
-    def lease(self) -> Path:
-        return self.internal / "lease"
-
-    @property
-    def place(self) -> Path:
-        return self.internal / "study.json"
-
-    @property
-    def summary(self) -> Path:
-        return self.internal / "summary.json"
-
-    @property
-    def code(self) -> Path:
-        return self.internal / "code"
-
-    @property
-    def submissions(self) -> Path:
-        return self.internal / "submissions"
+    config = _Below("study.toml")
+    database = _Below("runs.db")
+    checkpoints = _Below("checkpoints")
+    logs = _Below("logs")
+    internal = _Below(".lvjobs")
+    lease = _Below(".lvjobs/lease")
+    place = _Below(".lvjobs/study.json")
+    summary = _Below(".lvjobs/summary.json")
+    code = _Below(".lvjobs/code")
+    submissions = _Below(".lvjobs/submissions")
+    local_jobs = _Below(".lvjobs/local")
 
     def profile_copy(self, digest: str, profile: str) -> Path:
         return self.internal / "profiles" / digest / Path(profile).name
-
-    @property
-    def local_jobs(self) -> Path:
-        return self.internal / "local"
 
     def run(self, name: str) -> RunLayout:
         return RunLayout(self.checkpoints / name)

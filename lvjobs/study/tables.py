@@ -20,7 +20,7 @@ from pydantic import (
 from lvjobs.files import expand_home
 from lvjobs.study.lists import Texts
 from lvjobs.study.numbers import Float, Int
-from lvjobs.study.words import FORMER_CONVENTIONS
+from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
 
 class SettingsTable(BaseModel):
@@ -264,9 +264,7 @@ class Budget(SettingsTable):
     limit: Int = Field(
         default=10**17, gt=0, description="FLOPs for everything; lvjobs starts nothing that could exceed it"
     )
-    convention: Literal["official", "exact", "published-formula"] = Field(
-        default="official", description="how FLOPs are counted (`lvjobs flops`)"
-    )
+    convention: BudgetConvention = Field(default="official", description="how FLOPs are counted (`lvjobs flops`)")
     count_inference: bool = Field(default=True, description="count validation, generation and evaluation, too")
     renew: bool = Field(
         default=True, description="renew a reservation that repeated steps used up; false: hold the run"

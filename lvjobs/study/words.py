@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+BudgetConvention: TypeAlias = Literal["official", "exact", "published-formula"]
+"""The FLOP conventions that a budget may use; `lvjobs.flops.conventions` counts by them."""
 
 FORMER_CONVENTIONS: Mapping[str, str] = MappingProxyType({"report": "published-formula"})
 """FLOP conventions by their names in earlier releases; ledgers and study.toml may still use these."""

@@ -11,9 +11,10 @@ checkpoint.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lvjobs.errors import UsageError
@@ -33,15 +34,64 @@ class RungValue:
     value: float
 
 
-def rungs(rule: Prune, steps: int) -> list[int]:
-    """Return the steps at which cells are compared; not the last step, because no work is left to save there."""
-    if rule.kind == "median":
-        return list(range(rule.first, steps, rule.first))
+@dataclass(frozen=True)
+class Pruner:
+    """A kind of pruning.
+
+    Attributes:
+        rungs: (rule, steps of a run) -> the steps before the last one at which cells are compared.
+        of_optuna: The pruner of Optuna that compares them.
+        bar: What a cell must not be worse than, in words; `rule` has the keys of the table `prune`.
+        takes_back: Whether a pruned cell continues once it is among the best 1/`factor` of a rung.
+    """
+
+    rungs: Callable[[Prune, int], list[int]]
+    of_optuna: "Callable[[Prune], optuna.pruners.BasePruner]"
+    bar: str
+    takes_back: bool = False
+
+
+def _multiples(rule: Prune, steps: int) -> list[int]:
+    return list(range(rule.first, steps, rule.first))
+
+
+def _powers(rule: Prune, steps: int) -> list[int]:
     found, step = [], rule.first
     while step < steps:
         found.append(step)
         step *= rule.factor
     return found
+
+
+def _median(rule: Prune) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=rule.first - 1)
+
+
+def _successive_halving(rule: Prune) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=rule.first, reduction_factor=rule.factor)
+
+
+PRUNERS: Mapping[str, Pruner] = MappingProxyType(
+    {
+        "successive_halving": Pruner(_powers, _successive_halving, "the best 1/{rule.factor}", takes_back=True),
+        "median": Pruner(_multiples, _median, "the median"),
+    }
+)
+"""The kinds of pruning by `Prune.kind`."""
+
+
+def bar(rule: Prune) -> str:
+    """Return what a cell must not be worse than at a rung, in words."""
+    return PRUNERS[rule.kind].bar.format(rule=rule)
+
+
+def rungs(rule: Prune, steps: int) -> list[int]:
+    """Return the steps at which cells are compared; not the last step, because no work is left to save there."""
+    return PRUNERS[rule.kind].rungs(rule, steps)
 
 
 def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
@@ -93,7 +143,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
     study = optuna.create_study(
         direction="minimize" if mode == "min" else "maximize",
         sampler=optuna.samplers.RandomSampler(seed=0),  # it samples nothing: the cells are given
-        pruner=_pruner(rule),
+        pruner=PRUNERS[rule.kind].of_optuna(rule),
     )
     trials: dict[str, optuna.Trial] = {}
     found: dict[str, RungValue] = {}
@@ -121,7 +171,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
         if trial.should_prune():
             found[report.run_id] = report
         there[report.step][report.run_id] = report.value
-        if rule.kind == "successive_halving":
+        if PRUNERS[rule.kind].takes_back:
             for run_id in _best(there[report.step], rule.factor, mode):
                 if run_id in found and found[run_id].step == report.step:
                     del found[run_id]
@@ -134,11 +184,3 @@ def _best(values: Mapping[str, float], factor: int, mode: str) -> list[str]:
     ordered = sorted(values.values(), reverse=mode == "max")
     last = ordered[max(1, len(ordered) // factor) - 1]
     return [run_id for run_id, value in values.items() if (value >= last if mode == "max" else value <= last)]
-
-
-def _pruner(rule: Prune) -> "optuna.pruners.BasePruner":
-    import optuna
-
-    if rule.kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=rule.first - 1)
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=rule.first, reduction_factor=rule.factor)

@@ -4,14 +4,13 @@ import contextlib
 import copy
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import transformers
+from pretrain_tiny import VOCABULARY
 
 from lvjobs.forecasting import train as task
-from lvjobs.forecasting.codec import SLACK
-from lvjobs.forecasting.tokenizer import VOCABULARY
+from lvjobs.forecasting.codec import ALPHABET, SLACK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import Alone, Resumed
 
@@ -138,35 +137,30 @@ class Scripted(torch.nn.Module):
     def __init__(self, table, margin=1.0):
         super().__init__()
         self.table, self.margin = table, margin
+        self.characters = {int(table.ids[ord(character)]): character for character in ALPHABET}
         self.config = transformers.Qwen2Config(
             vocab_size=len(VOCABULARY), num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_key_value_heads=2
         )
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.calls, self.cache, self.seen = [], None, None
 
-    def forward(
-        self, input_ids, past_key_values=None, use_cache=None, logits_to_keep=0, attention_mask=None, position_ids=None
-    ):
+    def forward(self, input_ids, past_key_values=None, use_cache=None, logits_to_keep=0):
         self.calls.append(tuple(input_ids.shape))
         if past_key_values is not self.cache:
             self.cache, self.seen = past_key_values, [[] for _ in input_ids]
             past_key_values.batch_select_indices = self.select
-            self.positions = [[] for _ in input_ids]
-        first = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else torch.ones_like(input_ids)
-        for seen, new, real in zip(self.seen, input_ids, first, strict=True):
-            seen.extend(token for token, kept in zip(new.tolist(), real.tolist(), strict=True) if kept)
-        if position_ids is not None:
-            for row, (new, real) in enumerate(zip(position_ids, first, strict=True)):
-                self.positions[row].extend(new[real == 1].tolist())
+        for seen, new in zip(self.seen, input_ids, strict=True):
+            seen.extend(new.tolist())
         logits = torch.zeros(len(input_ids), 1, len(VOCABULARY))
         for row, seen in enumerate(self.seen):
-            logits[row, 0, self.table.ids[ord(self.follows(self.table.decode(np.array(seen))))]] = self.margin
+            logits[row, 0, self.table.ids[ord(self.follows("".join(self.characters[token] for token in seen)))]] = (
+                self.margin
+            )
         return SimpleNamespace(logits=logits)
 
     def select(self, indices):
         """What becomes of the cache's rows: samples of a prompt, and copies that fill up."""
         self.seen = [list(self.seen[row]) for row in indices.tolist()]
-        self.positions = [list(self.positions[row]) for row in indices.tolist()]
 
     def follows(self, text):
         """The character that comes after a text."""

@@ -12,7 +12,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState
-from lvjobs.sweep.pruning import RungValue, new_reports, pruned
+from lvjobs.sweep.pruning import RungValue, bar, new_reports, pruned
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
     """Resume the runs, and the pruned runs that come after them, at their checkpoints."""
     told = []
     assert stage.prune is not None
-    why = f"goes on: of {stage.name}'s runs that came as far it is among the best 1/{stage.prune.factor} after all"
+    why = f"goes on: of {stage.name}'s runs that came as far it is among {bar(stage.prune)} after all"
     for run in runs:
         followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
         for each in (run, *followers):
@@ -95,10 +95,9 @@ def _with_followers(session: Session, run: RunRecord) -> list[str]:
 def _why(stage: Stage, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:
     rule = stage.prune
     assert rule is not None
-    than = "the median" if rule.kind == "median" else f"the best 1/{rule.factor}"
     return (
         f"pruned at step {report.step} of {run.steps}: its {stage.select.metric}, {report.value:.6g}, is worse than "
-        f"{than} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
+        f"{bar(rule)} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.baselines.checks import need_steps
+from lvjobs.forecasting.baselines.checks import moments, need_steps
 from lvjobs.forecasting.codec import Floats
 
 OWN_WINDOW, OWN_NEIGHBOURS = 5, 3
@@ -33,9 +33,8 @@ def analogue(history: Floats, horizon: int) -> Floats:
     need_steps(history, horizon + 1, "analogue")
     window = min(OWN_WINDOW, history.shape[1] - horizon)
     pieces = _windows(history, window + horizon)  # (S, n, window + horizon, V)
-    width = history.std(axis=1, keepdims=True)[:, None]
-    width = np.where(width > 0, width, 1.0)
-    apart = (pieces[:, :, :window] - history[:, None, -window:]) / width
+    _, width = moments(history)
+    apart = (pieces[:, :, :window] - history[:, None, -window:]) / width[:, None]
     distances = (apart**2).sum(axis=(2, 3))
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :OWN_NEIGHBOURS]
     followed = np.take_along_axis(pieces, nearest[:, :, None, None], axis=1)[:, :, window:]
@@ -70,8 +69,8 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
     known = {series.tobytes() for series in training[:, :steps]}
     if leaked := [index for index, series in enumerate(history) if series.tobytes() in known]:
         raise UsageError(f"series {leaked[0]} is to be forecast, but stands among the training systems with its future")
-    middle, width = _moments(history)
-    trained_middle, trained_width = _moments(training[:, :steps])
+    middle, width = moments(history)
+    trained_middle, trained_width = moments(training[:, :steps])
     pieces = _windows((training - trained_middle) / trained_width, window + horizon)
     pieces = pieces.reshape(-1, window + horizon, history.shape[2])
     asked = ((history - middle) / width)[:, -window:].reshape(len(history), -1)
@@ -81,18 +80,12 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
         distances = cdist(asked[start : start + _ROWS], seen, "sqeuclidean")
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :TRAINING_NEIGHBOURS]
         forecasts.append(_weighted(pieces[nearest, window:], np.take_along_axis(distances, nearest, axis=1)))
-    forecast: Floats = np.concatenate(forecasts) * width + middle
-    return forecast
+    return np.concatenate(forecasts) * width + middle
 
 
 def _windows(series: Floats, length: int) -> Floats:
     """Return all windows of `length` steps: (S, T, V) -> (S, T - length + 1, length, V)."""
     return np.lib.stride_tricks.sliding_window_view(series, length, axis=1).transpose(0, 1, 3, 2)
-
-
-def _moments(series: Floats) -> tuple[Floats, Floats]:
-    width = series.std(axis=1, keepdims=True)
-    return series.mean(axis=1, keepdims=True), np.where(width > 0, width, 1.0)
 
 
 def _weighted(followed: Floats, distances: Floats) -> Floats:

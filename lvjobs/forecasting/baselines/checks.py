@@ -1,4 +1,4 @@
-"""The conditions that every baseline demands of its history."""
+"""The conditions that every baseline demands of its history, and what several compute of it."""
 
 from typing import Any
 
@@ -36,3 +36,9 @@ def need_positive(history: Floats, method: str) -> None:
         raise UsageError(
             f"{method} takes logarithms, but series {int(np.argmin(positive))} is not positive throughout: leave it out"
         )
+
+
+def moments(series: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of each variable, (S, 1, V) of (S, T, V); 1 for one that never changes."""
+    width = series.std(axis=1, keepdims=True)
+    return series.mean(axis=1, keepdims=True), np.where(width > 0, width, 1.0)

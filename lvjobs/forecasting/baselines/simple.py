@@ -3,14 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lvjobs.forecasting.baselines.checks import need_steps
+from lvjobs.forecasting.baselines.checks import moments, need_steps
 from lvjobs.forecasting.codec import Floats
 
 
 def persistence(history: Floats, horizon: int) -> Floats:
     """Repeat the last value: (S, T, V) -> (S, horizon, V), original units."""
-    forecast: Floats = history[:, -1:].repeat(horizon, axis=1)
-    return forecast
+    return history[:, -1:].repeat(horizon, axis=1)
 
 
 def mean(history: Floats, horizon: int) -> Floats:
@@ -26,8 +25,7 @@ def seasonal_naive(history: Floats, horizon: int) -> Floats:
     """
     lag, steps = period(history), np.arange(horizon)
     where = history.shape[1] - lag[:, None] + steps % lag[:, None]
-    forecast: Floats = np.take_along_axis(history, where[:, :, None], axis=1)
-    return forecast
+    return np.take_along_axis(history, where[:, :, None], axis=1)
 
 
 def period(history: Floats) -> NDArray[np.int64]:
@@ -43,8 +41,7 @@ def period(history: Floats) -> NDArray[np.int64]:
     need_steps(history, 2, "seasonal-naive")
     steps = history.shape[1]
     positive = (history > 0).all(axis=(1, 2), keepdims=True)
-    width = history.std(axis=1, keepdims=True)
-    compared = np.where(positive, np.log(np.where(positive, history, 1.0)), history / np.where(width > 0, width, 1.0))
+    compared = np.where(positive, np.log(np.where(positive, history, 1.0)), history / moments(history)[1])
     longest = steps // 2
     lags = np.arange(max(1, steps // 10), longest + 1)
     last = compared[:, steps - longest :]

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from lvjobs.forecasting.baselines.checks import need_positive, need_steps
+from lvjobs.forecasting.baselines.checks import moments, need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
 
 RIDGE = 1e-3
@@ -50,8 +50,7 @@ def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Float
     """
     need_steps(series, order + 1, f"VAR of order {order}")
     count, steps, _ = series.shape
-    middle, width = series.mean(axis=1, keepdims=True), series.std(axis=1, keepdims=True)
-    width = np.where(width > 0, width, 1.0)
+    middle, width = moments(series)
     scaled = (series - middle) / width
     lagged = np.concatenate([scaled[:, order - lag : steps - lag] for lag in range(1, order + 1)], axis=2)
     design = np.concatenate([np.ones((count, steps - order, 1)), lagged], axis=2)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.flops import exact, measured
+from lvjobs.flops import architecture, exact, measured, rules
 from lvjobs.flops.architecture import Architecture, architecture_of
 from lvjobs.flops.conventions import caveats
+from lvjobs.flops.families import Family, Linear
 from lvjobs.flops.workload import Workload
 
 pytestmark = pytest.mark.heavy
@@ -78,8 +79,34 @@ def test_exact_is_within_a_percent_of_it(workload):
 @pytest.mark.parametrize("workload", (WORKLOADS | ODD).values(), ids=WORKLOADS | ODD)
 def test_exact_knows_every_matmul(workload, monkeypatch):
     """At torch's price of a matmul, 2 m n p, no part differs by a single FLOP."""
-    monkeypatch.setattr(exact, "matmul", lambda m, n, p: 2 * m * n * p)
+    use_torchs_price(monkeypatch)
     assert exact.count(workload, elementwise=False, input_gradients=False) == measure(workload)
+
+
+@pytest.mark.parametrize("targets", ["qv", "all-linear"])
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_family_with_fused_layers_needs_nothing_but_its_entry(monkeypatch, rank, targets, checkpointing):
+    """Phi-3, which lvjobs does not offer: one linear makes queries, keys and values, another gate and up."""
+    fused = Family(
+        "Phi-3",
+        (Linear("qkv_proj", "hidden", ("query", "kv", "kv")), Linear("o_proj", "query", ("hidden",))),
+        (
+            Linear("gate_up_proj", "hidden", ("intermediate", "intermediate")),
+            Linear("down_proj", "intermediate", ("hidden",)),
+        ),
+        ("qkv_proj",),
+    )
+    monkeypatch.setattr(architecture, "FAMILIES", {"phi3": fused})
+    shape = Architecture(2, 16, 24, 4, 2, 4, 30, family="phi3", tied=False)
+    workload = Workload(shape, 2, 9, rank, targets, gradient_checkpointing=checkpointing)
+    use_torchs_price(monkeypatch)
+    assert exact.count(workload, elementwise=False, input_gradients=False) == measured.count(workload)
+
+
+def use_torchs_price(monkeypatch):
+    for module in (exact, rules):
+        monkeypatch.setattr(module, "matmul", lambda m, n, p: 2 * m * n * p)
 
 
 def test_packed_weights_are_measured_unpacked_and_it_says_so():

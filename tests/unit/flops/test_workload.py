@@ -4,7 +4,6 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
-from lvjobs.flops.rules import adapted
 from lvjobs.flops.workload import PARTS, Workload
 
 TINY = architecture_of("tiny")
@@ -38,8 +37,12 @@ def test_packed_weights_that_do_not_learn_may_be_counted():
 
 
 def test_adapters_sit_where_the_run_puts_them():
-    assert adapted("qv") == ("q", "v")
-    assert adapted("all-linear") == ("q", "k", "v", "o", "gate", "up", "down")
+    def names(targets):
+        return [linear.name for linear in Workload(TINY, 4, 64, 4, targets).adapted]
+
+    assert names("qv") == ["q_proj", "v_proj"]
+    assert names("all-linear") == ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert Workload(TINY, 4, 64, lora_rank=0).adapted == ()
 
 
 def test_the_parts_have_the_promised_names():

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pretrain_tiny as pretrain
 import pytest
+import synthetic_series as synthetic
 import torch
 from forecasting_helpers import one_thread
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting import models, pretrain, synthetic
+from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.decode import forecast
 from lvjobs.forecasting.systems import draw_systems, sample_times, solve

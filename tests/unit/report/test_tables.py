@@ -5,8 +5,12 @@ import re
 import time
 
 import pytest
+from control_builders import a_run
 from rich.console import Console
 
+from lvjobs.control.budget.accounts import Terms, keep_books
+from lvjobs.control.budget.statement import statement
+from lvjobs.flops.conventions import BINDING
 from lvjobs.report.budget import print_budget
 from lvjobs.report.site import site_lines
 from lvjobs.report.status import fold, print_status
@@ -264,6 +268,14 @@ def test_the_budget_adds_up_before_the_eyes():
     text = shown(print_budget, {**budget, "estimated": 10**14, "counts_inference": False, "free": -(10**16)})
     for words in ("of it estimated", "not counted", "1e+16 too much"):
         assert words in text
+
+
+def test_the_budget_names_runs_that_another_convention_counts():
+    books = keep_books(Terms(100, "exact"), [a_run(rates={"official": {"training": 3}})], [], {})
+    budget = {**statement(books), "by_run": {}}
+    assert "are counted by the official one" in " ".join(shown(print_budget, budget).split())
+    known = keep_books(Terms(100, "exact"), [a_run(rates={name: {"training": 3} for name in BINDING})], [], {})
+    assert "official one" not in shown(print_budget, {**statement(known), "by_run": {}})
 
 
 def test_a_site_is_told_in_words():

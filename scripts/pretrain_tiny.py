@@ -1,9 +1,9 @@
-"""Pretrain `tiny`, the bundled base model: `python -m lvjobs.forecasting.pretrain --work DIR [--out DIR]`.
+"""Pretrain `tiny`, the bundled base model: `python scripts/pretrain_tiny.py --work DIR [--out DIR]`.
 
-A Qwen2 of about a million parameters on text of synthetic pairs of series (`synthetic.py`), first in windows of 33
-steps, which are cheap, then of 100, which are what it is used on. Hidden matrices by Muon, all else by AdamW; the rate
-is constant and falls to zero over the last part, which is where much of the loss is won.
-Started again on the same --work directory it goes on where it stopped.
+A Qwen2 of about a million parameters on text of synthetic pairs of series (`synthetic_series.py`), first in windows of
+33 steps, which are cheap, then of 100, which are what it is used on. Hidden matrices by Muon, all else by AdamW; the
+rate is constant and falls to zero over the last part, which is where much of the loss is won.
+If it is started again with the same --work directory, it resumes where it stopped.
 """
 
 import argparse
@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from synthetic_series import STEPS, digits, pairs
 from torch import Tensor
 from torch.nn import functional
 
 from lvjobs.files import write_atomic
-from lvjobs.forecasting.codec import STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
-from lvjobs.forecasting.synthetic import STEPS, digits, pairs
-from lvjobs.forecasting.tokenizer import VOCABULARY, build_tokenizer
+from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
+from lvjobs.forecasting.hub import TINY_DIRECTORY
 
-SHIPPED = Path(__file__).parent / "tiny"
 CODEC = Codec()
+SPECIAL = ("<pad>", "<bos>", "<eos>")
+VOCABULARY = (*SPECIAL, *ALPHABET, " ")
 POOL = 256
 """The number of pairs drawn at once; pool k is seeded with (seed, k), so that any step's data can be drawn again."""
 SAVE_EVERY = 50
@@ -47,6 +48,29 @@ def phases(scale: float) -> tuple[Phase, Phase]:
     At `scale` 1 both have 12 million tokens together.
     """
     return Phase(round(2100 * scale), 8, 33, STEPS / 33), Phase(round(1650 * scale), 4, STEPS, 1.0)
+
+
+def build_tokenizer() -> Any:
+    """Return the tokenizer of `tiny`.
+
+    It is a `Qwen2Tokenizer` without merges, not a plain fast tokenizer: transformers' AutoTokenizer uses Qwen2Tokenizer
+    for every model of that type, whatever its files say, and rebuilds it from the vocabulary. Characters outside of the
+    vocabulary are dropped; lvjobs encodes by `Characters`, which has no ids for them.
+    """
+    import transformers
+
+    make: Any = transformers.Qwen2Tokenizer
+    return make(
+        # A byte-level vocabulary writes the space as this letter.
+        vocab={token.replace(" ", "\u0120"): index for index, token in enumerate(VOCABULARY)},
+        merges=[],
+        unk_token=SPECIAL[0],
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def new_model() -> Any:
@@ -211,9 +235,11 @@ def ship(model: Any, directory: Path) -> None:
 
 def main() -> None:
     """Read the command line, pretrain, and write the model."""
-    parser = argparse.ArgumentParser(prog="python -m lvjobs.forecasting.pretrain", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="directory of the state to go on from")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the model goes (default: into the package)")
+    parser = argparse.ArgumentParser(prog="python scripts/pretrain_tiny.py", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="directory of the state to resume from")
+    parser.add_argument(
+        "--out", type=Path, default=TINY_DIRECTORY, help="where the model is written (default: into the package)"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps; 0.1 is a sanity check")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
