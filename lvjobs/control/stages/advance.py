@@ -9,9 +9,9 @@ from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.outcomes import measured, outcome_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.search import next_trials
-from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
-from lvjobs.control.submission.send import Shortfall, reservations_for
+from lvjobs.control.stages.submit_runs import OverBudget, enter
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, default_name
+from lvjobs.control.submission.send import Shortfall
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.study.layout import StudyLayout
@@ -160,14 +160,10 @@ def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[st
     """Submit all new runs of the stage; if the budget has no room for all, submit none, and let the stage wait."""
     if session.absence(wanted.profile):
         return []  # it stays due
-    sweep = SweepOf(record.definition, record.request)
-    wanted = replace(wanted, sweep=sweep)
-    with session.ledger.transaction() as transaction:
-        new = declare(transaction, wanted, code="").new
-        _, shortfall = reservations_for(transaction, new, session.terms) if new else ({}, None)
-    if shortfall is not None:
-        return _set(session, record, record.state, _waits_for_budget(shortfall))
-    entered = enter(session, wanted)
+    try:
+        entered = enter(session, replace(wanted, sweep=SweepOf(record.definition, record.request)))
+    except OverBudget as error:
+        return _set(session, record, record.state, _waits_for_budget(error.shortfall))
     told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
     if entered.new:
         sent = entered.sent

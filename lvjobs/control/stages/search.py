@@ -129,7 +129,7 @@ def _fitting(
     if not trials:
         return None, 0, None
     with session.ledger.transaction() as transaction:
-        declared = declare(transaction, _wanted(record, request, trials), code="")
+        declared = declare(transaction, _wanted(record, request, trials))
         new = {run.fingerprint: run for run in declared.new}
 
         def lacks(count: int) -> Shortfall | None:
