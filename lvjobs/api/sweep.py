@@ -7,10 +7,12 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.costs import foresee_stages
+from lvjobs.api.evaluate import held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
@@ -128,9 +130,6 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
     Raises:
         UsageError: A stage evaluates, and study.toml's [evaluation] has series = 0.
     """
-    from lvjobs.api.subjects import held_out
-    from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
-
     evaluating = [each for each in chosen if each.evaluates]
     if not evaluating:
         return asked

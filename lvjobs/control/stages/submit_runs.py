@@ -151,7 +151,10 @@ def _check_stage(transaction: Transaction, wanted: RunRequest) -> StageRecord | 
 
 
 def _record(session: Session, wanted: RunRequest, declared: Declaration) -> None:
-    """Add the new runs to the ledger, and all to their stage, which runs then, unless it is decided and has no new run."""
+    """Add the new runs to the ledger, and all runs to their stage.
+
+    The stage is running from then on, unless it is decided and no run is new.
+    """
     with session.ledger.transaction() as transaction:
         transaction.add_runs(declared.new)
         if wanted.sweep is None:
