@@ -11,6 +11,7 @@ from lvjobs.api.evaluate import held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
+from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 from lvjobs.study.config import StudyContext
@@ -111,16 +112,12 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
 
 
 def _prepared(study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
-    from lvjobs.control.stages.requests import asked_for
-    from lvjobs.control.submission.declare import RunRequest, SweepOf, default_name
+    from lvjobs.control.stages.requests import asked_for, stage_request
 
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
 
-    names = [name_of(config) for config in configs]
-    sweep_of = SweepOf(**asked_for(one, asked))
-    file = asked.file_of(one)
-    wanted = RunRequest(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
+    wanted = stage_request(asked_for(one, asked), [(config, name_of(config), "") for config in configs])
     return PreparedRuns(study, wanted, name_of)
 
 

@@ -145,7 +145,7 @@ def _check_stage(transaction: Transaction, wanted: RunRequest) -> StageRecord | 
     records = {record.name: record for record in transaction.stages()}
     stage, former = Stage.model_validate(wanted.sweep.definition), records[wanted.stage]
     check_earlier(stage, records, set())
-    if not is_same(former, asdict(wanted.sweep)):
+    if not is_same(former, wanted.sweep):
         check_later(stage, records.values())
     return former
 
@@ -161,9 +161,8 @@ def _record(session: Session, wanted: RunRequest, declared: Declaration) -> None
             return
         transaction.add_cells(wanted.stage, declared.ids)
         record = next(each for each in transaction.stages() if each.name == wanted.stage)
-        asked = asdict(wanted.sweep)
-        if declared.new or record.state is not StageState.COMPLETED or not is_same(record, asked):
-            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asked)
+        if declared.new or record.state is not StageState.COMPLETED or not is_same(record, wanted.sweep):
+            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asdict(wanted.sweep))
     revive(session, wanted.stage)
 
 

@@ -21,8 +21,7 @@ from lvjobs.control.backends import driver_name
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance
-from lvjobs.control.submission.avoided_nodes import read_avoidance
-from lvjobs.control.submission.placement import note_placed, place
+from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
 from lvjobs.control.submission.time_limits import is_automatic
@@ -218,7 +217,10 @@ def send(
 def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: float, error: ClusterError) -> SubmitResult:
     """Record that sbatch submitted no job, or that nobody knows yet; return what became of the runs."""
     if isinstance(error, SubmitUnclear):
-        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
+        reason = f"no answer to sbatch yet: {error}"
+        with ledger.transaction() as transaction:
+            transaction.update_runs({run.id: {"reason": reason} for run in runs})
+            transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
     if isinstance(error, SubmitLimited):
         reason = waits(str(error))
@@ -230,12 +232,6 @@ def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: floa
     reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
     _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
     return SubmitResult(runs, token, SubmitOutcome.REFUSED, said=str(error))
-
-
-def _record(ledger: Ledger, runs: Sequence[RunRecord], state: RunState, reason: str, now: float) -> None:
-    with ledger.transaction() as transaction:
-        transaction.update_runs({run.id: {"state": state, "reason": reason} for run in runs})
-        transaction.add_events([Event(now, state.value, reason, run.id) for run in runs])
 
 
 def _withdraw(
