@@ -1,27 +1,25 @@
 """The cost of runs before they are submitted, and the rest of the budget."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
+from lvjobs.api.settings import Overrides, located, request
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext, validated
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Budget
-
-if TYPE_CHECKING:
-    from lvjobs.api.settings import Overrides
-    from lvjobs.study.run import RunConfig
-    from lvjobs.study.stages import Stage
-    from lvjobs.sweep.request import Request
+from lvjobs.sweep.request import Request
 
 RUN = "train"
 """The name that stands for a single run, in place of a stage's."""
 
 
 def estimate(
-    study: StudyContext, what: str | None, given: "Overrides", flops_per_second: float | None = None
+    study: StudyContext, what: str | None, given: Overrides, flops_per_second: float | None = None
 ) -> Estimate:
     """Return the cost of a run (`what` is `RUN`), of a stage (its name), or of every stage (None).
 
@@ -30,9 +28,6 @@ def estimate(
     Raises:
         UsageError: There is no such stage, or a value is not allowed.
     """
-    from lvjobs.api.settings import located, request
-    from lvjobs.study.stages import Stage
-
     asked = request(study, given, located)
     if what == RUN:
         (settings,) = asked.settings(Stage(name=RUN), ())
@@ -46,10 +41,10 @@ def estimate(
 
 def foresee_stages(
     study: StudyContext,
-    chosen: "Sequence[Stage]",
-    asked: "Request",
+    chosen: Sequence[Stage],
+    asked: Request,
     flops_per_second: float | None = None,
-    others: "Mapping[str, Sequence[RunConfig]] | None" = None,
+    others: Mapping[str, Sequence[RunConfig]] | None = None,
 ) -> Estimate:
     """Return the cost of the `chosen` stages as they are requested, or of `others` (runs by stage) if given."""
     from lvjobs.control.planning.foresee import foresee, look, unfolded
@@ -73,11 +68,10 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
     over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
         return [], ""
-    from lvjobs.api.settings import declared
     from lvjobs.control.planning.foresee import look, unfolded, what_still_fits
 
     try:
-        asked = declared(study)
+        asked = request(study, Overrides(), located)
         seen = look(study, updates.READ_WAIT_SECONDS)
         fits = [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
     except UsageError as error:

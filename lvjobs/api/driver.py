@@ -45,13 +45,11 @@ def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[s
     """
     from lvjobs.control.driver.driver import end_driver, set_stopped
     from lvjobs.control.driver.status import report
-    from lvjobs.control.loop import Loop
+    from lvjobs.control.loop import open_session
 
-    def act(session: Loop) -> tuple[str, ...]:
+    with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
         set_stopped(session, stopped=stopped)
-        return ()
-
-    with updates.reconciled(study, act, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
+        status = Status(session.make_pass())
         if stopped:
             end_driver(session)
         return status, report(session)

@@ -1,22 +1,130 @@
-"""Evaluations: their preparation, and the study's tables of those that are done."""
+"""Evaluations: the models that can forecast (runs, base models, adapters), their evaluation, and the study's tables."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
-from lvjobs.api.settings import Overrides, settle
-from lvjobs.api.subjects import Subject, done_evaluations, find_runs, find_subjects, held_out
+from lvjobs.api import updates
+from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
+from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
+from lvjobs.study.names import find_name
 from lvjobs.study.run import RunConfig
+from lvjobs.study.settings import RunSettings, TrainSettings
+from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
+    from lvjobs.report.evaluated import Evaluated
     from lvjobs.report.study_tables import StudyTable
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can forecast: its name, its training, its adapter and its prompt.
+
+    `training` decides how its series are written. `after` is the id of the run to wait for.
+    """
+
+    name: str
+    training: TrainingConfig
+    adapter: str
+    prompt: PromptName
+    after: str = ""
+
+
+def find_subjects(
+    study: StudyContext, runs: Sequence[str], zero_shot: PromptName | None, adapter: Path | None, settings: RunSettings
+) -> list[Subject]:
+    """Return the named runs, the base model or the adapter: exactly one of these kinds.
+
+    `settings` name the model and the data if no run is named.
+
+    Raises:
+        UsageError: none or several of the kinds are given, or a run, the adapter or the data does not exist.
+    """
+    if (bool(runs) + bool(zero_shot) + bool(adapter)) != 1:
+        raise UsageError(
+            "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
+        )
+    if runs:
+        found = [(run, training_of(run.name, run.configuration)) for run in find_runs(study, runs)]
+        return [
+            Subject(run.name, training, adapter_of(study.layout.run(run.name).final), training.format, run.id)
+            for run, training in found
+        ]
+    directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
+    if adapter and not (Path(directory) / "adapter_config.json").is_file():
+        raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
+    if not isinstance(settings, TrainSettings):
+        raise UsageError(
+            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
+            "another study with --study"
+        )
+    # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
+    training = training_of("[train]", pinned(settings, study).run_config())
+    name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
+    return [Subject(name, training, directory, zero_shot or "raw")]
+
+
+def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: bool) -> list[int]:
+    """Return the indices of the systems to forecast: the first `trial.series` of the split's test systems.
+
+    Raises:
+        UsageError: the data cannot be read; or the model was `trained`, and the split has systems on which it was
+            trained or validated.
+    """
+    from lvjobs.forecasting.splits import make_split, training_split
+
+    systems = systems_in(training)
+    split = make_split(
+        systems,
+        "random" if trial.split == "random" else "last200",
+        seed=trial.seed,
+        history=training.history_steps,
+        horizon=training.horizon_steps,
+    )
+    if trained:
+        split.reject_seen(training_split(systems, training).seen)
+    return list(split.test[: trial.series])
+
+
+def systems_in(training: TrainingConfig) -> int:
+    """Count the systems in the data file. Raises UsageError if the file cannot be used."""
+    from lvjobs.forecasting.data import load_dataset
+
+    steps = training.history_steps + training.horizon_steps
+    return len(load_dataset(Path(training.data), steps=steps).trajectories)
+
+
+def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
+    """Return all runs of the study. Raises UsageError if the ledger cannot be read."""
+    from lvjobs.control.planning.foresee import look
+
+    seen = look(study, updates.READ_WAIT_SECONDS)
+    if seen.problem:
+        raise UsageError(seen.problem)
+    return seen.runs
+
+
+def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
+    """Return the runs of these names (or enough of each name). Raises UsageError for a run that does not exist."""
+    by_name = {run.name: run for run in seen_runs(study)}
+    return [by_name[find_name(name, by_name, study.where)] for name in names]
+
+
+def done_evaluations(study: StudyContext) -> list["Evaluated"]:
+    """Return the study's evaluations that are done."""
+    from lvjobs.report.evaluated import evaluated
+
+    return evaluated(study.layout, seen_runs(study))
 
 
 def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lvjobs.api.evaluate import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.settings import Overrides, settle
-from lvjobs.api.subjects import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
@@ -15,7 +15,6 @@ from lvjobs.study.evaluation import PromptName
 from lvjobs.study.run import RunConfig
 
 if TYPE_CHECKING:
-    from lvjobs.forecasting.series_forecast import SeriesForecast
     from lvjobs.report.evaluated import Evaluated
 
 _MARKER = "forecast.json"
@@ -64,21 +63,42 @@ class PreparedForecast:
         Raises:
             UsageError: The directory holds something else.
         """
-        directory = self.study.root / "forecasts" / f"{self.subject.name}-series-{self.series}"
-        return _write(directory if out is None else out, self._with_evidence(found))
-
-    def _with_evidence(self, found: "Evaluated") -> "SeriesForecast":
         from lvjobs import __version__
+        from lvjobs.files import write_atomic, write_json
         from lvjobs.forecasting.results import load_series
+        from lvjobs.report.figures.forecasts import forecast as forecast_chart
+        from lvjobs.report.figures.printed import save
+        from lvjobs.report.outputs import claim
 
         made = load_series(found.files.final, found.run, self.series)
-        more = {
+        evidence = {
+            **made.evidence,
             "name": self.subject.name,
             "evaluation": found.files.root.name,
             "evaluation_fingerprint": found.run.fingerprint,
+            **{key: key == self.role for key in _SEEN},
+            "lvjobs": __version__,
         }
-        seen = {key: key == self.role for key in _SEEN}
-        return replace(made, evidence={**made.evidence, **more, **seen, "lvjobs": __version__})
+        directory = out or self.study.root / "forecasts" / f"{self.subject.name}-series-{self.series}"
+        keys = ("name", "adapter_sha256", "data_sha256", "prompt", "samples", "temperature", "top_p", "seed")
+        claim(directory, _MARKER, {"series": made.series, **{key: evidence[key] for key in keys}})
+        write_atomic(directory / "forecast.csv", made.to_csv())
+        replace(made, evidence=evidence).write_hdf5(directory / "forecast.h5")
+        chart = forecast_chart(
+            made.series,
+            made.time,
+            made.truth,
+            made.history,
+            made.forecast,
+            made.baselines,
+            quantiles=made.quantiles,
+            label=f"{self.subject.name}{' (median)' if made.quantiles else ''}",
+            warning=f"{_SEEN[self.role][0]} of this model" if self.role else "",
+        )
+        drawn = save(chart, directory, "forecast")
+        described = {**evidence, "series": made.series, "errors": made.errors()}
+        write_json(directory / _MARKER, described)
+        return {"directory": str(directory), "files": ["forecast.csv", "forecast.h5", *drawn, _MARKER], **described}
 
 
 def prepare_forecast(
@@ -130,36 +150,3 @@ def _role(subject: Subject, series: int) -> str:
     if series in split.train:
         return "trained_on"
     return "validated_on" if series in split.validating[: subject.training.validation_limit] else ""
-
-
-def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
-    """Write all files; return their names, the evidence and the errors of this series.
-
-    Raises:
-        UsageError: the directory holds something else.
-    """
-    from lvjobs.files import write_atomic, write_json
-    from lvjobs.report.figures.forecasts import forecast as forecast_chart
-    from lvjobs.report.figures.printed import save
-    from lvjobs.report.outputs import claim
-
-    keys = ("name", "adapter_sha256", "data_sha256", "prompt", "samples", "temperature", "top_p", "seed")
-    identity = {"series": made.series, **{key: made.evidence[key] for key in keys}}
-    claim(directory, _MARKER, identity)
-    write_atomic(directory / "forecast.csv", made.to_csv())
-    made.write_hdf5(directory / "forecast.h5")
-    chart = forecast_chart(
-        made.series,
-        made.time,
-        made.truth,
-        made.history,
-        made.forecast,
-        made.baselines,
-        quantiles=made.quantiles,
-        label=f"{made.evidence['name']}{' (median)' if made.quantiles else ''}",
-        warning="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
-    )
-    drawn = save(chart, directory, "forecast")
-    described = {**made.evidence, "series": made.series, "errors": made.errors()}
-    write_json(directory / _MARKER, described)
-    return {"directory": str(directory), "files": ["forecast.csv", "forecast.h5", *drawn, _MARKER], **described}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
+from lvjobs.api.evaluate import done_evaluations, seen_runs
 from lvjobs.api.results import WrittenFiles
 from lvjobs.api.settings import located
-from lvjobs.api.subjects import done_evaluations, seen_runs
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, private, write_atomic
 from lvjobs.forecasting.evaluations import training_of

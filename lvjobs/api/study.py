@@ -12,7 +12,7 @@ from lvjobs.errors import UsageError
 from lvjobs.study import config
 
 if TYPE_CHECKING:
-    from lvjobs.api.submit import Agree, PreparedRuns
+    from lvjobs.api.submit import Agree
     from lvjobs.study.evaluation import PromptName
 
 
@@ -106,7 +106,9 @@ class Study(StudyView):
             >>> study.submit({"steps": 500}, name="short", agree=lambda proposal: True).outcome
             'submitted'
         """
-        return self._prepared(settings, resources, profile, name, task, evaluate=evaluate).submit(agree)
+        from lvjobs.api.submit import prepare_run
+
+        return prepare_run(self, given(settings, resources, profile), name, task, evaluate=evaluate).submit(agree)
 
     def preview(
         self,
@@ -120,21 +122,9 @@ class Study(StudyView):
         fit: bool = False,
     ) -> Preview:
         """Return a run's batch script, its cost, and with `fit` a proposal that fits; submit nothing. See `submit`."""
-        return self._prepared(settings, resources, profile, name, task, evaluate=evaluate).preview(fit=fit)
+        from lvjobs.api.submit import prepare_run
 
-    def _prepared(
-        self,
-        settings: Values | None,
-        resources: Values | None,
-        profile: str | None,
-        name: str | None,
-        task: str | None,
-        *,
-        evaluate: bool,
-    ) -> "PreparedRuns":
-        from lvjobs.api.submit import prepare
-
-        return prepare(self, given(settings, resources, profile), name, task, evaluate=evaluate)
+        return prepare_run(self, given(settings, resources, profile), name, task, evaluate=evaluate).preview(fit=fit)
 
     def sweep(
         self,

@@ -1,16 +1,15 @@
 """The submission of runs: prepared from settings, then previewed or sent; with proposals if the budget refuses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvjobs import remedies
-from lvjobs.api.own import check_task, own_settings
 from lvjobs.api.results import Preview, Status, Submission
-from lvjobs.api.settings import Overrides, pinned, settle
-from lvjobs.api.updates import WRITE_WAIT_SECONDS, reconciled
+from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
+from lvjobs.api.updates import WRITE_WAIT_SECONDS
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
@@ -19,7 +18,6 @@ from lvjobs.study.settings import OwnSettings
 from lvjobs.study.words import SubmitOutcome
 
 if TYPE_CHECKING:
-    from lvjobs.control.loop import Loop
     from lvjobs.control.planning.fit import Proposal
     from lvjobs.control.stages.submit_runs import Entered, OverBudget
 
@@ -112,16 +110,12 @@ class PreparedRuns:
         check_needs(config for config, name in named if not self.study.layout.run(name).config.exists())
 
     def _enter(self, wanted: RunRequest) -> tuple["Entered", Status]:
+        from lvjobs.control.loop import open_session
         from lvjobs.control.stages.submit_runs import enter
 
-        found: list[Entered] = []
-
-        def act(session: "Loop") -> Sequence[str]:
-            found.append(enter(session, wanted))
-            return ()
-
-        with reconciled(self.study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
-            return found[0], status
+        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+            entered = enter(session, wanted)
+            return entered, Status(session.make_pass())
 
     def _what_fits(self, wanted: RunRequest, error: "OverBudget") -> tuple["Proposal", RunRequest]:
         """Return the proposal and the request that fit; if nothing fits, raise UsageError with what would."""
@@ -170,7 +164,7 @@ def _submission(entered: "Entered", status: Status, proposal: "Proposal | None")
     )
 
 
-def prepare(
+def prepare_run(
     study: StudyContext, given: Overrides, name: str | None, task: str | None, *, evaluate: bool
 ) -> PreparedRuns:
     """Prepare one run of `task`, or of the task of [train] in study.toml. See `prepare_training` and `prepare_task`.

@@ -7,10 +7,13 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.costs import foresee_stages
+from lvjobs.api.evaluate import held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
+from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
@@ -109,16 +112,12 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
 
 
 def _prepared(study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
-    from lvjobs.control.stages.requests import asked_for
-    from lvjobs.control.submission.declare import RunRequest, SweepOf, default_name
+    from lvjobs.control.stages.requests import asked_for, stage_request
 
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
 
-    names = [name_of(config) for config in configs]
-    sweep_of = SweepOf(**asked_for(one, asked))
-    file = asked.file_of(one)
-    wanted = RunRequest(configs, names, one.name, asked.profile, asked.resources, sweep=sweep_of, file=file)
+    wanted = stage_request(asked_for(one, asked), [(config, name_of(config), "") for config in configs])
     return PreparedRuns(study, wanted, name_of)
 
 
@@ -128,9 +127,6 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
     Raises:
         UsageError: A stage evaluates, and study.toml's [evaluation] has series = 0.
     """
-    from lvjobs.api.subjects import held_out
-    from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
-
     evaluating = [each for each in chosen if each.evaluates]
     if not evaluating:
         return asked

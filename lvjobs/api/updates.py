@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvjobs import remedies
 from lvjobs.api.results import Status
-from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.api.settings import Overrides, carried_settings
+from lvjobs.control.summary_file import read_summary
+from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:
-    from lvjobs.api.settings import Overrides
     from lvjobs.control.loop import Loop
     from lvjobs.control.recovery.place import StudyOrigin
 
@@ -63,14 +65,13 @@ def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]
         return Status(session.make_pass()), was_open
 
 
-def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Status:
+def resume(study: StudyContext, runs: Sequence[str], given: Overrides) -> Status:
     """Resume held and paused runs with the current code and settings, and reconcile. Without runs, only reconcile.
 
     Raises:
         UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
             changed.
     """
-    from lvjobs.api.settings import carried_settings
     from lvjobs.control.reconcile.run_commands import take_up
 
     typed = carried_settings(study, given)
@@ -78,30 +79,6 @@ def resume(study: StudyContext, runs: Sequence[str], given: "Overrides") -> Stat
         example = remedies.RESUME_SETTINGS(*study.where)
         raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
     return update(study, (lambda session: take_up(session, runs, typed, study.where)) if runs else None)
-
-
-def latest(study: StudyContext, *, reconcile: bool) -> Status:
-    """Return the status after a pass made now; if no pass can be made, the last pass's status (`stale` has the reason).
-
-    Raises:
-        LvjobsError: No pass can be made, and none was ever made.
-    """
-    from lvjobs.control.recovery.place import PlaceUnclear
-    from lvjobs.control.summary_file import read_summary
-    from lvjobs.ledger.lease import LeaseTaken
-
-    stale = "no pass was made (--no-pass)"
-    refused: LvjobsError = UsageError(f"no pass was made over {study.root} yet; type: {remedies.STATUS(*study.where)}")
-    if reconcile:
-        try:
-            with reconciled(study, wait=READ_WAIT_SECONDS) as (_, status):
-                return status
-        except (LeaseTaken, PlaceUnclear) as error:
-            stale, refused = str(error), error  # raised only if there is no earlier summary to show
-    summary = read_summary(study.layout.summary, study.where)
-    if summary is None:
-        raise refused
-    return Status({**summary, "stale": stale, "age_seconds": time.time() - summary["time"]})
 
 
 def wait_until_rest(
@@ -134,3 +111,20 @@ def wait_until_rest(
         if left <= 0:
             raise TimeoutError(f"{study.root}: not every run came to rest within {timeout:g} s; they go on")
         time.sleep(min(every, left))
+
+
+def newest_log(study: StudyContext, typed: str) -> Path:
+    """Return the log file of a run's latest job, by the last update's summary.
+
+    Raises:
+        UsageError: No run matches, several do, or no job of the run has a log yet.
+    """
+    from lvjobs.control.inspect.logs import newest_log as find_log
+    from lvjobs.control.summary import find_row
+
+    row = find_row(read_summary(study.layout.summary) or {"runs": []}, typed, study.where)
+    found = find_log(study, row)
+    if found is None:
+        why = remedies.WHY(*study.where, run=row["name"])
+        raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {why}")
+    return found

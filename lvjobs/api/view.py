@@ -1,32 +1,25 @@
 """The methods of `lvjobs.Study` that start and end nothing: a study's status, and the cost of runs."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lvjobs.api import costs, inspect, updates
-from lvjobs.api.results import (
-    BudgetStatus,
-    Estimate,
-    Explanation,
-    History,
-    StageStatus,
-    Status,
-    WaitingJobs,
-)
+from lvjobs import remedies
+from lvjobs.api import costs, updates
+from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, StageStatus, Status, WaitingJobs, read_row
+from lvjobs.api.settings import Overrides
+from lvjobs.control.summary_file import read_summary
+from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.ledger.lease import LeaseTaken
 from lvjobs.records.summary import RunStatus
 from lvjobs.study.config import StudyContext
-
-if TYPE_CHECKING:
-    from lvjobs.api.settings import Overrides
 
 Values = Mapping[str, Any]
 
 
-def given(settings: Values | None, resources: Values | None, profile: str | None) -> "Overrides":
+def given(settings: Values | None, resources: Values | None, profile: str | None) -> Overrides:
     """Return the caller's overrides of study.toml."""
-    from lvjobs.api.settings import Overrides
-
     return Overrides(settings or {}, resources or {}, profile)
 
 
@@ -44,7 +37,22 @@ class StudyView(StudyContext):
         Raises:
             LvjobsError: No update is possible, and none was ever made.
         """
-        return updates.latest(self, reconcile=reconcile)
+        from lvjobs.control.recovery.place import PlaceUnclear
+
+        stale = "no pass was made (--no-pass)"
+        refused: LvjobsError = UsageError(
+            f"no pass was made over {self.root} yet; type: {remedies.STATUS(*self.where)}"
+        )
+        if reconcile:
+            try:
+                with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (_, status):
+                    return status
+            except (LeaseTaken, PlaceUnclear) as error:
+                stale, refused = str(error), error  # raised only if there is no earlier summary to show
+        summary = read_summary(self.layout.summary, self.where)
+        if summary is None:
+            raise refused
+        return Status({**summary, "stale": stale, "age_seconds": time.time() - summary["time"]})
 
     def runs(self, *, reconcile: bool = True) -> list[RunStatus]:
         """Return all runs, in the order in which they were declared. See `status`.
@@ -86,19 +94,37 @@ class StudyView(StudyContext):
         Raises:
             UsageError: No run has this name or id, or several begin or end like that.
         """
-        return inspect.explain(self, run)
+        from lvjobs.control.inspect.why import why
+        from lvjobs.control.summary import find_row
+
+        with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
+            row = find_row(status.summary, run, self.where)
+            return Explanation(read_row(RunStatus, row), why(session, row), status)
 
     def history(self, run: str) -> History:
         """Return a run's history, moment by moment. Raises UsageError for a run that does not exist."""
-        return inspect.history(self, run)
+        from lvjobs.control.inspect.history import story
+        from lvjobs.control.summary import find_row
+
+        with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (session, status):
+            row = find_row(status.summary, run, self.where)
+            with session.ledger.transaction() as transaction:
+                (record,) = transaction.find_runs([row["id"]])
+                attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
+        return History(read_row(RunStatus, row), story(record, attempts, events), status)
 
     def queue(self, run: str | None = None) -> WaitingJobs:
         """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.
 
         Raises:
-            UsageError: The run does not exist, or its job does not wait.
+            UsageError: The run does not exist, its job does not wait, or the scheduler does not answer.
         """
-        return inspect.waiting_jobs(self, run)
+        from lvjobs.control.inspect.sooner import find_sooner, waiting_rows
+
+        with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
+            waiting = waiting_rows(status.summary, [run] if run else [], self.where)
+            answers = find_sooner(session, waiting[0]) if waiting else []
+        return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 
     def budget(self, *, reconcile: bool = True) -> BudgetStatus:
         """Return the FLOPs spent, reserved and free, and the steps that fit. See `status` for `reconcile`."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lvjobs.api.inspect import newest_log
 from lvjobs.api.study import Study
+from lvjobs.api.updates import newest_log
 from lvjobs.cli.common import study_option
 from lvjobs.cli.completion import complete_runs
 from lvjobs.foreign import cleaned

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvjobs.api.own import check_task, own_settings
-from lvjobs.api.settings import pinned, settle
+from lvjobs.api.settings import check_task, own_settings, pinned, settle
 from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.settings import overrides
 from lvjobs.study.config import load_study

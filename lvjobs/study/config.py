@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -154,11 +155,18 @@ def load_study(root: Path) -> StudyContext:
     if not root.is_dir():
         raise UsageError(f"{root} is not a directory; make it, or name another with --study")
     path = root / "study.toml"
-    values = read_toml(path) if path.exists() else {}
-    config = validated(study_model(values), values, str(path), root)
+    found = path.stat() if path.exists() else None
+    config = _read_config(path, (found.st_ino, found.st_mtime_ns, found.st_size) if found else ())
     if isinstance(config.train, OwnSettings):
         find_beside(root)
     return StudyContext(root=root, config=config)
+
+
+@lru_cache(maxsize=1)
+def _read_config(path: Path, version: tuple[int, ...]) -> StudyConfig:
+    """Return the content of a study.toml. A process reads each `version` of the file once, and asks for it often."""
+    values = read_toml(path) if version else {}
+    return validated(study_model(values), values, str(path), path.parent)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from forked import Forked
 
 import lvjobs
-from lvjobs.api.own import own_settings
+from lvjobs.api.settings import own_settings
 from lvjobs.cli import cli
 from lvjobs.control.budget.cost import work_ahead
 from lvjobs.control.submission.declare import default_name

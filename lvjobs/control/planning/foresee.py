@@ -216,7 +216,7 @@ def _to_fit(session: Session, wanted: RunRequest) -> tuple[list[RunConfig], Pric
     """Return the request's new runs, the function that prices such runs together, and the FLOPs free for them."""
     with session.ledger.transaction() as transaction:
         seen = read(transaction)
-        new = {run.name for run in declare(transaction, wanted, code="").new}
+        new = {run.name for run in declare(transaction, wanted).new}
     price = price_by(session.terms)
 
     def together(configs: Sequence[RunConfig]) -> int:

@@ -31,7 +31,7 @@ from lvjobs.control.reconcile.actions import (
 )
 from lvjobs.control.submission.avoided_nodes import avoid_node
 from lvjobs.control.submission.current_settings import changes_of, file_of, renewed
-from lvjobs.control.submission.dispatch import Queue, send_in_turn, wait
+from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn, wait
 from lvjobs.control.submission.run_directories import allow
 from lvjobs.control.submission.send import SubmitResult, same_job
 from lvjobs.errors import UsageError
@@ -274,7 +274,8 @@ def _submit(
             continue
         if clusters[profile].absent:  # the runs stay due until a pass on a host that reaches the cluster
             continue
-        for sent in send_in_turn(study, queue, clusters[profile], group, terms, now):
+        prepared = prepare_submission(study, queue, clusters[profile], group)
+        for sent in send_in_turn(study, queue, clusters[profile], prepared, terms, now):
             if sent.outcome is not SubmitOutcome.LIMITED:
                 told.append(_outcome(sent))
             if sent.outcome is SubmitOutcome.UNCLEAR:  # submit no more until a pass has searched for its token

@@ -1,20 +1,20 @@
 """The progress of stages in a pass: decide a stage when its runs are complete, and declare the next stage's runs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lvjobs import remedies
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.outcomes import measured, outcome_of
 from lvjobs.control.stages.pruning import prune
+from lvjobs.control.stages.requests import stage_request
 from lvjobs.control.stages.search import next_trials
-from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
-from lvjobs.control.submission.send import Shortfall, reservations_for
+from lvjobs.control.stages.submit_runs import OverBudget, enter
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, default_name
+from lvjobs.control.submission.send import Shortfall
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
-from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage, in_order
 from lvjobs.study.words import HeldFor, RunState, StageState
@@ -58,8 +58,7 @@ def advance(session: Session) -> list[str]:
         seen = _read(session)
         record = seen.records[name]
         if record.state in OPEN:
-            stage = next(each for each in seen.stages if each.name == name)
-            told += _step(session, seen, stage, record)
+            told += _step(session, seen, record.stage, record)
     return told
 
 
@@ -94,17 +93,17 @@ def _read(session: Session) -> _Stages:
 
 
 def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
+    told: list[str] = []
+    begins = record.state is StageState.ASKED
+    waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
     try:
+        if waiting and (begins or stage.evaluates):
+            return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
         if stage.evaluates:
             return _evaluate(session, seen, stage, record)
-        told: list[str] = []
-        if record.state is StageState.ASKED:
-            waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
-            if waiting:
-                return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
-            if not stage.space:
-                return _begin(session, seen, stage, record)
-        elif stage.prune:
+        if begins and not stage.space:
+            return _begin(session, seen, stage, record)
+        if stage.prune and not begins:
             told = prune(session, stage, seen.runs_of(stage.name))
             seen = _read(session) if told else seen
         if stage.space:
@@ -132,11 +131,8 @@ def _set(session: Session, record: StageRecord, state: StageState, reason: str, 
 def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     request = Request.model_validate(record.request)
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
-    names = [default_name(config, stage.name, stage.varied) for config in configs]
-    file = request.file_of(stage)
-    return _enter(
-        session, record, RunRequest(configs, names, stage.name, request.profile, request.resources, file=file)
-    )
+    named = [(config, default_name(config, stage.name, stage.varied), "") for config in configs]
+    return _enter(session, record, stage_request(SweepOf(record.definition, record.request), named))
 
 
 def _search(session: Session, stage: Stage) -> list[str]:
@@ -160,14 +156,10 @@ def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[st
     """Submit all new runs of the stage; if the budget has no room for all, submit none, and let the stage wait."""
     if session.absence(wanted.profile):
         return []  # it stays due
-    sweep = SweepOf(record.definition, record.request)
-    wanted = replace(wanted, sweep=sweep)
-    with session.ledger.transaction() as transaction:
-        new = declare(transaction, wanted, code="").new
-        _, shortfall = reservations_for(transaction, new, session.terms) if new else ({}, None)
-    if shortfall is not None:
-        return _set(session, record, record.state, _waits_for_budget(shortfall))
-    entered = enter(session, wanted)
+    try:
+        entered = enter(session, wanted)
+    except OverBudget as error:
+        return _set(session, record, record.state, _waits_for_budget(error.shortfall))
     told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
     if entered.new:
         sent = entered.sent
@@ -219,14 +211,11 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
 def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     """Declare evaluations together with the runs that they follow; each waits for its own run."""
     request = Request.model_validate(record.request)
-    waiting = [name for name in stage.after if seen.records[name].state is not StageState.COMPLETED]
-    if waiting:
-        return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
-    known = KnownRuns(seen.runs_of(stage.name))
-    wanted = evaluations_of(stage, request, seen, session.study.layout, known)
-    if wanted.configs:
-        return _enter(session, record, wanted)
     runs = seen.runs_of(stage.name)
+    known = KnownRuns(runs)
+    new = [each for each in _evaluations_of(stage, request, seen, session) if known.find(each[0]) is None]
+    if new:
+        return _enter(session, record, stage_request(SweepOf(record.definition, record.request), new))
     left = [run for run in runs if not run.state.is_final and run.held_for is not HeldFor.PRUNED]
     if stage.on_hold == "skip":
         held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
@@ -257,16 +246,13 @@ def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:
     return list({run.id: run for run in every}.values())
 
 
-def evaluations_of(stage: Stage, request: Request, seen: _Stages, layout: StudyLayout, known: KnownRuns) -> RunRequest:
-    """Return a request for the stage's evaluations of the base model and of runs, without those that are `known`."""
-    made: list[tuple[RunConfig, str, str]] = []
+def _evaluations_of(
+    stage: Stage, request: Request, seen: _Stages, session: Session
+) -> Iterator[tuple[RunConfig, str, str]]:
+    """Yield the stage's evaluations of the base model and of runs: configuration, name, and the id of the run."""
     for subject, config in zero_shot(stage, seen.stages, request):
-        made.append((config, default_name(config, subject), ""))
+        yield config, default_name(config, subject), ""
     for run in _sources(seen, stage):
-        final = layout.run(run.name).final
+        final = session.study.layout.run(run.name).final
         config = task_of(run.config).evaluation(run.name, run.params, final, request.systems)
-        made.append((config, default_name(config, run.name), run.id))
-    new = [each for each in made if known.find(each[0]) is None]
-    configs, names, after = [each[0] for each in new], [each[1] for each in new], [each[2] for each in new]
-    file = request.file_of(stage)
-    return RunRequest(configs, names, stage.name, request.profile, request.resources, after=after, file=file)
+        yield config, default_name(config, run.name), run.id

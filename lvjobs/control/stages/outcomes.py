@@ -21,15 +21,19 @@ _STANDINGS: Mapping[RunState, Standing] = {
 }
 
 
+def standing_of(run: RunRecord) -> Standing:
+    """Return a run's standing in its stage."""
+    if run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED:
+        return "pruned"
+    if run.state is RunState.HELD and run.held_for is HeldFor.BUDGET:  # it continues once there is room
+        return "open"
+    return _STANDINGS.get(run.state, "open")
+
+
 def outcome_of(run: RunRecord, terms: Terms) -> Outcome:
     """Return a run's standing in its stage, with the FLOPs of its whole work, but without its value."""
     candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
-    flops = terms.price(run, work_ahead(run.config, 0))
-    goes_on = run.state is RunState.HELD and run.held_for is HeldFor.BUDGET  # automatically, once there is room
-    standing: Standing = "open" if goes_on else _STANDINGS.get(run.state, "open")
-    if run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED:
-        standing = "pruned"
-    return Outcome(run.id, run.name, candidate, standing, flops=flops)
+    return Outcome(run.id, run.name, candidate, standing_of(run), flops=terms.price(run, work_ahead(run.config, 0)))
 
 
 def measured(run: RunRecord, terms: Terms, rule: Select, layout: StudyLayout) -> Outcome:

@@ -1,15 +1,14 @@
 """Pruning: runs that compare badly are paused before their last step, and resumed if they prove good after all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import pause
 from lvjobs.control.session import Session
+from lvjobs.control.stages.outcomes import curve_of, standing_of
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.curves import curves
 from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.pruning import RungValue, bar, new_reports, pruned
@@ -39,8 +38,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     steps = {run.id: run.steps for run in compared}
     with session.ledger.transaction() as transaction:
         known, before = _read(transaction, stage.name)
-    layout = session.study.layout
-    seen = {run.id: _curve(sorted(layout.run(run.name).journals.glob("*.jsonl")), stage) for run in compared}
+    seen = {run.id: curve_of(run, stage.select, session.study.layout) for run in compared}
     reports = [*known, *new_reports(seen, steps, known, rule)]
     if len(reports) > len(known):  # recorded before anything follows from the reports
         with session.ledger.transaction() as transaction:
@@ -53,16 +51,12 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
             names = _with_followers(session, run)
             told += pause(session, names, _why(stage, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
-    back = [run for run in compared if run.id in before and run.id not in found and _is_pruned(run)]
+    back = [run for run in compared if run.id in before and run.id not in found and standing_of(run) == "pruned"]
     if fresh or back:
         with session.ledger.transaction() as transaction:
             told += _take_up(session, transaction, stage, back)
             _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
     return told
-
-
-def _is_pruned(run: RunRecord) -> bool:
-    return run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED
 
 
 def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
@@ -71,7 +65,7 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
     assert stage.prune is not None
     why = f"goes on: of {stage.name}'s runs that came as far it is among {bar(stage.prune)} after all"
     for run in runs:
-        followers = [other for other in transaction.runs() if other.after == run.id and _is_pruned(other)]
+        followers = [other for other in transaction.runs() if other.after == run.id and standing_of(other) == "pruned"]
         for each in (run, *followers):
             state = RunState.INTERRUPTED if transaction.attempts([each.id]) else RunState.PLANNED
             transaction.update_run(
@@ -80,10 +74,6 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))
         told.append(f"{run.name}: {why}")
     return told
-
-
-def _curve(journals: Sequence[Path], stage: Stage) -> Mapping[int, float]:
-    return curves(path.read_bytes() for path in journals).of(stage.select.metric)
 
 
 def _with_followers(session: Session, run: RunRecord) -> list[str]:

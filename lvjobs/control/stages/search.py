@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.control.session import Session
-from lvjobs.control.stages.outcomes import curve_of, measured, outcome_of
+from lvjobs.control.stages.outcomes import curve_of, measured, standing_of
+from lvjobs.control.stages.requests import stage_request
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
 from lvjobs.control.submission.send import Shortfall, reservations_for
 from lvjobs.ledger.records import RunRecord, StageRecord
@@ -86,7 +87,7 @@ def next_trials(
             pending.append((number, configs))
         elif found := _verdict(session, stage, cells):
             verdicts[number] = found
-        elif stage.on_hold == "skip" and not any(_stands(session, cell) == "open" for cell in cells):
+        elif stage.on_hold == "skip" and not any(standing_of(cell) == "open" for cell in cells):
             passed_over.append(number)
     now = history.told(verdicts)
     trials = now.trials
@@ -109,12 +110,8 @@ def kept_of(transaction: Transaction, stage: str) -> SearchRecord:
     return transaction.row("searches", SearchRecord, stage=stage) or SearchRecord(stage)
 
 
-def _stands(session: Session, run: RunRecord) -> str:
-    return outcome_of(run, session.terms).standing
-
-
 def _verdict(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> TrialOutcome | None:
-    if any(_stands(session, run) in ("open", "held") for run in runs):
+    if any(standing_of(run) in ("open", "held") for run in runs):
         return None
     layout = session.study.layout
     curves = {run.id: curve_of(run, stage.select, layout) for run in runs}
@@ -129,7 +126,7 @@ def _fitting(
     if not trials:
         return None, 0, None
     with session.ledger.transaction() as transaction:
-        declared = declare(transaction, _wanted(record, request, trials), code="")
+        declared = declare(transaction, _wanted(record, request, trials))
         new = {run.fingerprint: run for run in declared.new}
 
         def lacks(count: int) -> Shortfall | None:
@@ -145,15 +142,12 @@ def _fitting(
 def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, Sequence[RunConfig]]]) -> RunRequest:
     """Return the runs of the trials: each once, even if two trials propose the same."""
     stage = record.stage
-    named: dict[str, tuple[RunConfig, str]] = {}
+    named: dict[str, tuple[RunConfig, str, str]] = {}
     for number, configs in trials:
         for config in configs:
             name = default_name(config, f"{record.name}-t{number}", request.space(stage))
-            named.setdefault(config.fingerprint, (config, name))
-    sweep = SweepOf(record.definition, record.request)
-    wanted, names = zip(*named.values(), strict=True)
-    file = request.file_of(stage)
-    return RunRequest(wanted, names, record.name, request.profile, request.resources, sweep=sweep, file=file)
+            named.setdefault(config.fingerprint, (config, name, ""))
+    return stage_request(SweepOf(record.definition, record.request), named.values())
 
 
 def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:

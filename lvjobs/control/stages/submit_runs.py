@@ -3,32 +3,23 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from lvjobs import remedies
-from lvjobs.cluster.protocol import Cluster, ClusterError
+from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.backends import keep_profile, used_profile
 from lvjobs.control.session import Session
 from lvjobs.control.stages.requests import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission.current_settings import file_of
 from lvjobs.control.submission.declare import Declaration, RunRequest, check_profile_resources, declare, is_run_of
-from lvjobs.control.submission.dispatch import Queue, send_in_turn
-from lvjobs.control.submission.run_directories import prepare
-from lvjobs.control.submission.send import (
-    Shortfall,
-    SubmitResult,
-    clear,
-    discard,
-    is_claimed,
-    new_token,
-    request_for,
-    reservations_for,
-)
-from lvjobs.control.submission.time_limits import is_automatic
-from lvjobs.control.submission.timing import Timing, timing_of
+from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
+from lvjobs.control.submission.run_directories import clear, is_claimed, prepare
+from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Reservation, RunRecord
+from lvjobs.ledger.records import Reservation, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.stages import Stage
@@ -78,19 +69,11 @@ def script(session: Session, wanted: RunRequest) -> Script:
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
     with session.ledger.transaction() as transaction:
-        declared = declare(transaction, wanted, code="0" * 16)
-    runs = declared.new or declared.existing
+        declared = declare(transaction, wanted)
+    runs = [replace(run, code=run.code or "0" * 16) for run in declared.new or declared.existing]
     first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
-    timing = _timing(session, cluster, first)
-    return Script(cluster.script(request_for(session.study, timing.applied(first), "0" * 12)), timing.words)
-
-
-def _timing(session: Session, cluster: Cluster, runs: Sequence[RunRecord]) -> Timing:
-    if not is_automatic(runs[0].resources):
-        return Timing()
-    queue = Queue(session.ledger, session.clock())
-    limits = queue.limits(cluster, runs[0].profile, request_for(session.study, runs, ""))
-    return timing_of(session.study.layout, session.ledger, runs, limits)
+    prepared = prepare_submission(session.study, Queue(session.ledger, session.clock()), cluster, first)
+    return Script(cluster.script(replace(prepared.first.requests[0], token="0" * 12)), prepared.timing.words)
 
 
 def enter(session: Session, wanted: RunRequest) -> Entered:
@@ -107,95 +90,92 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
         wanted = replace(wanted, file=file_of(study, wanted.stage))
     wanted = replace(wanted, profile_copy=keep_profile(study.layout, wanted.profile))
     cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
-    if cluster.absent:
-        _refuse_new(session, wanted, cluster.absent)
     find_tasks(study.root, [wanted.configs[0].task])
-    code = snapshot_code(study.layout.code, wanted.configs[0].task)
     with session.ledger.transaction() as transaction:
-        _check_stage(transaction, wanted)
-        declared = declare(transaction, wanted, code=code.name)
-    if not declared.new:
-        with session.ledger.transaction() as transaction:
-            _record_stage(transaction, wanted, declared)
-        _revive(session, wanted)
-        return Entered(declared.existing, (), None)
-    with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
-        timing = _timing(session, cluster, declared.new)
-        cluster.check(request_for(study, timing.applied(declared.new), new_token()))
-    with session.ledger.transaction() as transaction:
+        former = _check_stage(transaction, wanted)
+        declared = declare(transaction, wanted)
         _, shortfall = reservations_for(transaction, declared.new, session.terms)
+        completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
+    if declared.new and cluster.absent:
+        raise UsageError(
+            f"{cluster.absent}; nothing was submitted: run lvjobs on a login node of the cluster, or use --profile "
+            "local"
+        )
     if shortfall is not None:
         raise OverBudget(shortfall)
-    _make_room(session, declared.new)
-    with session.ledger.transaction() as transaction:
-        former = next((each for each in transaction.stages() if each.name == wanted.stage), None)
-        transaction.add_runs(declared.new)
-        _record_stage(transaction, wanted, declared)
-    _revive(session, wanted)
-    ready, later = _in_turn(session, declared)
-    if not ready:
-        return Entered(declared.existing, declared.new, _plan(session, later), code.note)
+    if not declared.new:
+        _record(session, wanted, declared)
+        return Entered(declared.existing, (), None)
+    code = snapshot_code(study.layout.code, wanted.configs[0].task)
+    new = [replace(run, code=code.name) for run in declared.new]
+    ready = [run for run in new if not run.after or run.after in completed]
+    later = [run for run in new if run.after and run.after not in completed]
     queue = Queue(session.ledger, session.clock())
+    prepared = prepare_submission(study, queue, cluster, ready or later)
+    with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
+        cluster.check(prepared.first.requests[0])
+    _make_room(study, new)
+    _record(session, wanted, replace(declared, new=new))
+    if not ready:
+        return Entered(declared.existing, new, _plan(session, later), code.note)
     # one array; a pass submits the rest as soon as it may follow
-    sent = next(send_in_turn(study, queue, cluster, ready, session.terms, session.clock(), later))
+    sent = next(send_in_turn(study, queue, cluster, prepared, session.terms, session.clock(), later))
     if not sent.runs:
-        _plan(session, declared.new)
+        _plan(session, new)
     if sent.outcome in (SubmitOutcome.REFUSED, SubmitOutcome.OVER_BUDGET):
-        discard(study, session.ledger, declared.new)
-        if wanted.sweep is not None and former is not None:
-            with session.ledger.transaction() as transaction:
-                was = {each.name: getattr(former, each.name) for each in fields(former)}
-                transaction.update_stage(**was)
+        _discard(session, new, former, prepared.first.requests[0].log_directory)
+    if sent.shortfall is not None:  # of the check in the submission's own transaction
+        raise OverBudget(sent.shortfall)
+    if sent.outcome is SubmitOutcome.REFUSED:
         raise UsageError(
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
             "give --partition, --account, --qos or --time-limit"
         )
-    return Entered(declared.existing, declared.new, sent, code.note)
+    return Entered(declared.existing, new, sent, code.note)
 
 
-def _refuse_new(session: Session, wanted: RunRequest, why: str) -> None:
-    """Refuse new runs; `why` says why nothing can be submitted from this host."""
-    with session.ledger.transaction() as transaction:
-        new = declare(transaction, wanted, code="").new
-    if new:
-        raise UsageError(
-            f"{why}; nothing was submitted: run lvjobs on a login node of the cluster, or use --profile local"
-        )
+def _check_stage(transaction: Transaction, wanted: RunRequest) -> StageRecord | None:
+    """Return the record of the requested stage; None if the runs are of no stage.
 
-
-def _check_stage(transaction: Transaction, wanted: RunRequest) -> None:
-    """Refuse a stage that would wait forever, or change although a stage built on it has begun."""
-    if wanted.sweep is not None:
-        stage = Stage.model_validate(wanted.sweep.definition)
-        records = {record.name: record for record in transaction.stages()}
-        check_earlier(stage, records, set())
-        if not is_same(records[stage.name], asdict(wanted.sweep)):
-            check_later(stage, records.values())
-
-
-def _record_stage(transaction: Transaction, wanted: RunRequest, declared: Declaration) -> None:
-    """Add the runs to their stage's cells, and set it to running, unless it is decided and nothing is new."""
+    Raises:
+        UsageError: The stage would wait forever, or would change although a stage built on it has begun.
+    """
     if wanted.sweep is None:
-        return
-    transaction.add_cells(wanted.stage, declared.ids)
-    record = next(each for each in transaction.stages() if each.name == wanted.stage)
-    asked = asdict(wanted.sweep)
-    if record.state is StageState.COMPLETED and not declared.new and is_same(record, asked):
-        return
-    transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asked)
+        return None
+    records = {record.name: record for record in transaction.stages()}
+    stage, former = Stage.model_validate(wanted.sweep.definition), records[wanted.stage]
+    check_earlier(stage, records, set())
+    if not is_same(former, wanted.sweep):
+        check_later(stage, records.values())
+    return former
 
 
-def _revive(session: Session, wanted: RunRequest) -> None:
-    if wanted.sweep is not None:
-        revive(session, wanted.stage)
+def _record(session: Session, wanted: RunRequest, declared: Declaration) -> None:
+    """Add the new runs to the ledger, and all runs to their stage.
 
-
-def _in_turn(session: Session, declared: Declaration) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Return the new runs that may be submitted now, and those that come after a run that is not completed."""
+    The stage is running from then on, unless it is decided and no run is new.
+    """
     with session.ledger.transaction() as transaction:
-        completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
-    ready = {run.id: run for run in declared.new if not run.after or run.after in completed}
-    return list(ready.values()), [run for run in declared.new if run.id not in ready]
+        transaction.add_runs(declared.new)
+        if wanted.sweep is None:
+            return
+        transaction.add_cells(wanted.stage, declared.ids)
+        record = next(each for each in transaction.stages() if each.name == wanted.stage)
+        if declared.new or record.state is not StageState.COMPLETED or not is_same(record, wanted.sweep):
+            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asdict(wanted.sweep))
+    revive(session, wanted.stage)
+
+
+def _discard(session: Session, runs: Sequence[RunRecord], former: StageRecord | None, logs: Path) -> None:
+    """Delete runs whose first submission was refused, with their directories. Restore their stage's `former` record."""
+    with session.ledger.transaction() as transaction:
+        for run in runs:
+            transaction.delete_run(run.id)
+        if former is not None:
+            transaction.update_stage(**{each.name: getattr(former, each.name) for each in fields(former)})
+    clear(session.study, runs)
+    with suppress(OSError):  # other jobs' logs may be there
+        logs.rmdir()
 
 
 def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
@@ -206,15 +186,15 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
-def _make_room(session: Session, runs: Sequence[RunRecord]) -> None:
+def _make_room(study: StudyContext, runs: Sequence[RunRecord]) -> None:
     for run in runs:
-        _refuse_anothers(session.study.layout.run(run.name), run)
+        _refuse_anothers(study.layout.run(run.name), run)
     try:
-        prepare(session.study, runs)
+        prepare(study, runs)
     except OSError as error:
-        clear(session.study, runs)
+        clear(study, runs)
         raise UsageError(
-            f"{session.study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
+            f"{study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
             "room, or choose another --study"
         ) from error
 

@@ -3,7 +3,7 @@
 Runs that Slurm requeues, or that are submitted again after a failure, keep the settings of their last submission.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,17 +68,13 @@ def changes_of(old: RunRecord, new: RunRecord) -> dict[str, Any]:
 
 def differences(old: RunRecord, new: RunRecord) -> str:
     """Return the settings that changed, as text: "memory_mb 1000 -> 2000"; empty if none did."""
-    return ", ".join(_differences(old, new))
-
-
-def _differences(old: RunRecord, new: RunRecord) -> Iterator[str]:
-    before, after = ({"profile": run.profile, **run.resources, **_carried(run)} for run in (old, new))
+    before, after = (
+        {"profile": run.profile, **run.resources, **{key: run.config.get(key) for key in CARRIED}} for run in (old, new)
+    )
+    changed = []
     computed = {"time_limit_most", *(["time_limit_minutes"] if "time_limit" in after else [])}
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key) and key not in computed:
             was, now = (("unset" if values.get(key) is None else str(values[key])) for values in (before, after))
-            yield f"{key} {was} -> {now}"
-
-
-def _carried(run: RunRecord) -> dict[str, Any]:
-    return {key: run.config.get(key) for key in CARRIED}
+            changed.append(f"{key} {was} -> {now}")
+    return ", ".join(changed)

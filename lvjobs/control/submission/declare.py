@@ -83,10 +83,10 @@ class Declaration:
     ids: Sequence[str] = ()
 
 
-def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Declaration:
+def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     """Return the runs of a request; an existing run of the same name and configuration is used again.
 
-    `code` is the name of the code snapshot that new runs train with.
+    New runs have no code snapshot yet.
 
     Raises:
         UsageError: A name belongs to a run of another configuration, or is not valid.
@@ -112,7 +112,21 @@ def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Decla
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit; choose another"
             )
-        run = replace(_run(config, name, wanted, code), stage=stage, after=after)
+        fingerprint = config.fingerprint
+        run = RunRecord(
+            id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
+            name=name,
+            stage=stage,
+            fingerprint=fingerprint,
+            config=config.model_dump(mode="json"),
+            profile=wanted.profile,
+            profile_copy=wanted.profile_copy,
+            resources=requested_of(config, wanted.resources, wanted.profile),
+            code="",
+            created=time.time(),
+            typed=_typed(config, wanted),
+            after=after,
+        )
         new.append(run)
         return run
 
@@ -130,23 +144,6 @@ def declare(transaction: Transaction, wanted: RunRequest, *, code: str) -> Decla
 def is_run_of(run: RunRecord, config: RunConfig) -> bool:
     """Return whether the run computes what this configuration says."""
     return KnownRuns([run]).find(config) is not None
-
-
-def _run(config: RunConfig, name: str, wanted: RunRequest, code: str) -> RunRecord:
-    fingerprint = config.fingerprint
-    return RunRecord(
-        id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
-        name=name,
-        stage=wanted.stage,
-        fingerprint=fingerprint,
-        config=config.model_dump(mode="json"),
-        profile=wanted.profile,
-        profile_copy=wanted.profile_copy,
-        resources=requested_of(config, wanted.resources, wanted.profile),
-        code=code,
-        created=time.time(),
-        typed=_typed(config, wanted),
-    )
 
 
 def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:

@@ -14,9 +14,10 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limits, Load
 from lvjobs.control.budget.accounts import Terms
-from lvjobs.control.submission.send import SubmitResult, request_for, send
+from lvjobs.control.submission.send import PreparedJob, SubmitResult, prepare_job, request_for, send
 from lvjobs.control.submission.slots import FreeSlots, choices, halves, pack_size, room_for, split, with_more
-from lvjobs.control.submission.timing import timing_of
+from lvjobs.control.submission.time_limits import is_automatic
+from lvjobs.control.submission.timing import Timing, timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
@@ -91,53 +92,76 @@ class Queue:
             transaction.set_rows("site_limits", ())
 
 
+@dataclass(frozen=True)
+class PreparedSubmission:
+    """Runs that can share an array, ready to be submitted: their computed time limits, and the first job or array."""
+
+    runs: Sequence[RunRecord]
+    timing: Timing
+    first: PreparedJob
+
+
+def prepare_submission(
+    study: StudyContext, queue: Queue, cluster: Cluster, runs: Sequence[RunRecord]
+) -> PreparedSubmission:
+    """Prepare runs of the same profile, resources and code. The cluster is asked only to compute time limits."""
+    limits, pack = Limits(), pack_size(runs[0])
+    if is_automatic(runs[0].resources):
+        limits = queue.limits(cluster, runs[0].profile, request_for(study, runs, ""))
+    timing = timing_of(study.layout, queue.ledger, runs, limits)
+    first = timing.applied(runs[:pack] if pack > 1 else runs)
+    return PreparedSubmission(runs, timing, prepare_job(study, first, choices(runs[0].resources)))
+
+
 def send_in_turn(
     study: StudyContext,
     queue: Queue,
     cluster: Cluster,
-    runs: Sequence[RunRecord],
+    prepared: PreparedSubmission,
     terms: Terms,
     now: float,
     later: Sequence[RunRecord] = (),
 ) -> Iterator[SubmitResult]:
-    """Submit runs that can share an array, array by array in their order, while there is room.
+    """Submit prepared runs, array by array in their order, while there is room.
 
     Args:
         study: The study.
         queue: The room that is left.
         cluster: The cluster that the runs' profile names.
-        runs: Runs of the same profile, resources and code, without live submissions.
+        prepared: Runs without live submissions.
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
-        later: Runs that come after these. With each array, the FLOPs of all of `runs` and `later` are reserved.
+        later: Runs that come after these. With each array, the FLOPs of all of these and `later` are reserved.
 
     Yields:
         The outcome of each submission, as `send` returns it. The last is `limited` if there is no room for the rest,
         which then waits, with the reason.
     """
-    profile = runs[0].profile
-    offers = _offers(study, queue, cluster, runs)
-    timing = timing_of(study.layout, queue.ledger, runs, offers[0].limits)
-    most = len(runs)
-    waiting = list(runs)
+    job, profile = prepared.first, prepared.runs[0].profile
+    offers = _offers(queue, cluster, profile, job)
+    most = len(prepared.runs)
+    waiting = list(prepared.runs)
     while waiting:
-        rooms = {offer: queue.room(cluster, profile, offer.limits) for offer in offers}
-        fit = [offer for offer in offers if rooms[offer].jobs != 0]
-        sent = SubmitResult((), "", SubmitOutcome.LIMITED, said=rooms[offers[0]].reason)
+        rooms = [queue.room(cluster, profile, limits) for _, limits in offers]
+        fit = [(*offer, room) for offer, room in zip(offers, rooms, strict=True) if room.jobs != 0]
+        choice = [one for one, _, _ in fit]
+        sent = SubmitResult((), "", SubmitOutcome.LIMITED, said=rooms[0].reason)
         pack = pack_size(waiting[0])
         sizes: Sequence[int] = ()
         if fit and pack > 1:
             sizes = [min(pack, len(waiting))]  # one job for all runs of the pack
         elif fit:
-            size = min(most, split(len(waiting), fit[0].limits, rooms[fit[0]]))
+            _, limits, room = fit[0]
+            size = min(most, split(len(waiting), limits, room))
             sizes = [size, *halves(size)]
         for tried in sizes:
             if tried < sizes[0]:
                 queue.forget_limits()
                 most = tried  # later arrays cannot be larger either
-            array, others = timing.applied(waiting[:tried]), (*waiting[tried:], *later)
-            choice = [dict(offer.choice) for offer in fit]
-            sent = send(study, queue.ledger, cluster, array, terms, now, others, choice)
+            array = prepared.timing.applied(waiting[:tried])
+            if (array, choice) != (job.runs, job.choice):
+                job = prepare_job(study, array, choice)
+            sent = send(study, queue.ledger, cluster, job, terms, now, (*waiting[tried:], *later))
             if sent.outcome is not SubmitOutcome.LIMITED:
                 break
         if sent.outcome is SubmitOutcome.LIMITED:
@@ -145,27 +169,18 @@ def send_in_turn(
         yield sent
         if sent.outcome is not SubmitOutcome.SUBMITTED:
             break
-        queue.add(profile, fit[sent.choice].limits, 1 if pack > 1 else len(sent.runs))
+        queue.add(profile, fit[sent.choice][1], 1 if pack > 1 else len(sent.runs))
         waiting = waiting[len(sent.runs) :]
 
 
-@dataclass(frozen=True)
-class _Offer:
-    """One choice of QOS and partition for a job, and the site's limits on it."""
-
-    choice: tuple[tuple[str, str], ...]
-    limits: Limits
-
-
-def _offers(study: StudyContext, queue: Queue, cluster: Cluster, runs: Sequence[RunRecord]) -> list[_Offer]:
+def _offers(queue: Queue, cluster: Cluster, profile: str, job: PreparedJob) -> list[tuple[Mapping[str, str], Limits]]:
+    """Return each choice of QOS and partition for the job, with the site's limits on it."""
     by_qos: dict[str | None, Limits] = {}
-    offers = []
-    for choice in choices(runs[0].resources):
+    for choice, request in zip(job.choice, job.requests, strict=True):
         qos = choice.get("qos")
         if qos not in by_qos:
-            by_qos[qos] = queue.limits(cluster, runs[0].profile, request_for(study, runs, "", choice))
-        offers.append(_Offer(tuple(choice.items()), by_qos[qos]))
-    return offers
+            by_qos[qos] = queue.limits(cluster, profile, request)
+    return [(choice, by_qos[choice.get("qos")]) for choice in job.choice]
 
 
 def wait(ledger: Ledger, runs: Sequence[RunRecord], reason: str) -> None:

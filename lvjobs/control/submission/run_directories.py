@@ -1,5 +1,6 @@
 """The files that the control plane writes into run directories for workers, which never read runs.db."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def prepare(study: StudyContext, runs: Sequence[RunRecord]) -> None:
         # Only declared keys: the run's code snapshot, which reads this file, does not know newer ones.
         contents[files.config] = json_text(content.model_dump(mode="json", exclude_unset=True))
     write_many(contents)
+
+
+def clear(study: StudyContext, runs: Sequence[RunRecord]) -> None:
+    """Remove the directories that `prepare` made, except those that a worker has claimed before."""
+    for run in runs:
+        files = study.layout.run(run.name)
+        if not is_claimed(files):
+            shutil.rmtree(files.root, ignore_errors=True)
+
+
+def is_claimed(files: RunLayout) -> bool:
+    """Return whether a worker has ever claimed the run directory."""
+    return any(files.generations.glob("*"))
 
 
 def write_again(study: StudyContext, runs: Sequence[RunRecord]) -> list[RunRecord]:

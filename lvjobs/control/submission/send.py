@@ -1,11 +1,9 @@
 """The submission of one job or array: its row and token are durable before sbatch, and all answers are handled."""
 
 import secrets
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
@@ -23,8 +21,7 @@ from lvjobs.control.backends import driver_name
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance
-from lvjobs.control.submission.avoided_nodes import read_avoidance
-from lvjobs.control.submission.placement import note_placed, place
+from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
 from lvjobs.control.submission.time_limits import is_automatic
@@ -33,13 +30,15 @@ from lvjobs.ledger.records import Event, Reservation, RunRecord, SubmissionRecor
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import StudyContext
-from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import RunState, SubmitOutcome
 
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """The outcome of a submission; `said` is the reason or a warning, in words."""
+    """The outcome of a submission; `said` is the reason or a warning, in words.
+
+    `choice` is the index of the choice that the cluster accepted. `shortfall` is the budget's refusal.
+    """
 
     runs: Sequence[RunRecord]
     token: str
@@ -47,7 +46,31 @@ class SubmitResult:
     job_id: str | None = None
     said: str = ""
     choice: int = 0
-    """The index of the choice that the cluster accepted."""
+    shortfall: "Shortfall | None" = None
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job for runs that share it, or an array of jobs, ready to be submitted.
+
+    `requests` is the same job by each choice of QOS and partition in `choice`, in the order in which they are tried.
+    All have one token, because a refused request leaves no job.
+    """
+
+    runs: Sequence[RunRecord]
+    choice: Sequence[Mapping[str, str]]
+    requests: Sequence[JobRequest]
+
+
+def new_token() -> str:
+    """Return a new submission's token: 12 random hex digits."""
+    return secrets.token_hex(6)
+
+
+def prepare_job(study: StudyContext, runs: Sequence[RunRecord], choice: Sequence[Mapping[str, str]]) -> PreparedJob:
+    """Return the job for runs of the same profile, resources and code. Nothing is written."""
+    token = new_token()
+    return PreparedJob(runs, choice, [request_for(study, runs, token, one) for one in choice])
 
 
 def request_for(
@@ -90,11 +113,6 @@ def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
     if study.config.driver.job and backend_of(run.profile).driver_profile:
         told["LVJOBS_DRIVER"] = driver_name(study)
     return told
-
-
-def new_token() -> str:
-    """Return a new submission's token: 12 random hex digits."""
-    return secrets.token_hex(6)
 
 
 @dataclass(frozen=True)
@@ -140,37 +158,35 @@ def send(
     study: StudyContext,
     ledger: Ledger,
     cluster: Cluster,
-    runs: Sequence[RunRecord],
+    job: PreparedJob,
     terms: Terms,
     now: float,
     later: Sequence[RunRecord] = (),
-    choice: Sequence[Mapping[str, str]] = (),
 ) -> SubmitResult:
-    """Reserve the FLOPs of `runs`, and submit them as one job or array; do neither if the budget has no room.
+    """Reserve the FLOPs of the job's runs, and submit it; do neither if the budget has no room.
 
     Args:
         study: The study.
         ledger: Its ledger.
         cluster: The cluster that the runs' profile names.
-        runs: Runs of the same profile, resources and code, without live submissions.
+        job: The job. Its runs have no live submissions.
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
-        later: Runs that come after these. Their FLOPs are reserved too, so that they can complete.
-        choice: The choices of QOS and partition, tried in order; empty: all (see `choices`).
+        later: Runs that come after the job's. Their FLOPs are reserved too, so that they can complete.
 
     Returns:
         The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
     """
+    runs, requests, token = job.runs, job.requests, job.requests[0].token
     write_again(study, runs)
-    token = new_token()
-    requests = [request_for(study, runs, token, one) for one in choice or choices(runs[0].resources)]
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
-            return SubmitResult(runs, token, SubmitOutcome.OVER_BUDGET, said=str(shortfall))
+            outcome = SubmitOutcome.OVER_BUDGET
+            return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
@@ -201,7 +217,10 @@ def send(
 def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: float, error: ClusterError) -> SubmitResult:
     """Record that sbatch submitted no job, or that nobody knows yet; return what became of the runs."""
     if isinstance(error, SubmitUnclear):
-        _record(ledger, runs, RunState.SUBMITTING, f"no answer to sbatch yet: {error}", now)
+        reason = f"no answer to sbatch yet: {error}"
+        with ledger.transaction() as transaction:
+            transaction.update_runs({run.id: {"reason": reason} for run in runs})
+            transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
     if isinstance(error, SubmitLimited):
         reason = waits(str(error))
@@ -213,12 +232,6 @@ def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: floa
     reason = f"refused: {error}; change study.toml's [resources] or the profile, then: "
     _withdraw(ledger, runs, token, now, RunState.HELD, reason, then=remedies.RESUME_RUN)
     return SubmitResult(runs, token, SubmitOutcome.REFUSED, said=str(error))
-
-
-def _record(ledger: Ledger, runs: Sequence[RunRecord], state: RunState, reason: str, now: float) -> None:
-    with ledger.transaction() as transaction:
-        transaction.update_runs({run.id: {"state": state, "reason": reason} for run in runs})
-        transaction.add_events([Event(now, state.value, reason, run.id) for run in runs])
 
 
 def _withdraw(
@@ -244,29 +257,6 @@ def _withdraw(
             transaction.update_run(run.id, state=waiting, reason=said)
             if is_news and said != run.reason:
                 transaction.add_event(Event(now, waiting.value, said, run.id))
-
-
-def discard(study: StudyContext, ledger: Ledger, runs: Sequence[RunRecord]) -> None:
-    """Delete runs whose first submission was refused, with their directories."""
-    with ledger.transaction() as transaction:
-        for run in runs:
-            transaction.delete_run(run.id)
-    clear(study, runs)
-    with suppress(OSError):  # other jobs' logs may be there
-        request_for(study, runs, "").log_directory.rmdir()
-
-
-def clear(study: StudyContext, runs: Sequence[RunRecord]) -> None:
-    """Remove the directories that `prepare` made, except those that a worker has claimed before."""
-    for run in runs:
-        files = study.layout.run(run.name)
-        if not is_claimed(files):
-            shutil.rmtree(files.root, ignore_errors=True)
-
-
-def is_claimed(files: RunLayout) -> bool:
-    """Return whether a worker has ever claimed the run directory."""
-    return any(files.generations.glob("*"))
 
 
 def same_job(run: RunRecord) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ After a job that was too short, twice its limit is requested, so that a run does
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.control.budget.cost import replay_of_an_interval
@@ -77,13 +77,6 @@ def after_a_timeout(run: RunRecord) -> int | None:
         return None
     more = doubled(last) if most is None else min(doubled(last), most)
     return more if more > last else None
-
-
-def with_time_limit(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> list[RunRecord]:
-    """Return the runs of one array, or of one job, with the limit that they share; `limits` is by run id."""
-    chosen = shared(runs, limits, bounds)
-    own = {"time_limit_minutes": chosen.minutes, "time_limit_most": bounds.most}
-    return [replace(run, resources={**run.resources, **own}) for run in runs]
 
 
 def shared(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: Bounds) -> TimeLimit:

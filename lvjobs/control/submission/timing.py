@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lvjobs.cluster.backends import backend_of, defaults_of
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.backends import profile_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.submission.slots import pack_size
-from lvjobs.control.submission.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit, with_time_limit
+from lvjobs.control.submission.time_limits import Bounds, TimeLimit, is_automatic, shared, time_limit
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.layout import StudyLayout
@@ -25,7 +25,11 @@ class Timing:
 
     def applied(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
         """Return the runs of one array or job with the time limit that they share, if one is computed."""
-        return with_time_limit(runs, self.limits, self.bounds) if self.limits else runs
+        if not self.limits:
+            return runs
+        chosen = shared(runs, self.limits, self.bounds)
+        computed = {"time_limit_minutes": chosen.minutes, "time_limit_most": self.bounds.most}
+        return [replace(run, resources={**run.resources, **computed}) for run in runs]
 
     @property
     def words(self) -> str:

@@ -394,8 +394,8 @@ def test_a_stage_waits_for_its_places(study, lvjobs, more, at_once):
 def put(study, wanted, **changes):
     """A run into the ledger, as if it had been submitted; returns it."""
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
-        (run,) = submit_runs.declare(transaction, wanted, code="c0de").new
-        transaction.add_run(replace(run, **changes))
+        (run,) = submit_runs.declare(transaction, wanted).new
+        transaction.add_run(replace(run, code="c0de", **changes))
     return run
 
 

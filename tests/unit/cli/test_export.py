@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from control_scenes import Scene, begun, make_haste
 
-from lvjobs.api import own
+from lvjobs.api import settings
 from lvjobs.cli import cli
 from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile
@@ -117,7 +117,7 @@ def brought(tmp_path, monkeypatch):
         "lvjobs.profiles": [importlib.metadata.EntryPoint("mysite", "mylab", "lvjobs.profiles")],
         "lvjobs.tasks": [importlib.metadata.EntryPoint("segment", "mylab.train:segment", "lvjobs.tasks")],
     }
-    for module in (templates, own):
+    for module in (templates, settings):
         monkeypatch.setattr(module, "entry_points", lambda group: points.get(group, []))
     return package
 
@@ -129,6 +129,6 @@ def test_a_package_may_bring_a_profile(brought):
 
 
 def test_a_package_may_bring_a_task(brought):
-    assert own.installed_task("segment") == "mylab.train:segment"
-    assert own.installed_task("other") == "other"
-    assert own.installed_task("a.b:c") == "a.b:c"
+    assert settings.installed_task("segment") == "mylab.train:segment"
+    assert settings.installed_task("other") == "other"
+    assert settings.installed_task("a.b:c") == "a.b:c"

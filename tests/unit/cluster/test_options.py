@@ -11,7 +11,7 @@ from lvjobs.cluster.options import check_options
 from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest, SubmitRefused
 from lvjobs.cluster.slurm import SlurmCluster
-from lvjobs.control.submission.placement import place
+from lvjobs.control.submission.avoided_nodes import place
 from lvjobs.errors import UsageError
 
 KEYS = ("partition", "time_limit")

@@ -7,7 +7,7 @@ from control_scenes import Scene, begun, make_haste
 from simulator.engine import Manners
 
 from lvjobs.cluster.protocol import Cap, Limits, SubmitLimited, SubmitRefused, SubmitUnclear
-from lvjobs.control.submission.dispatch import Queue, send_in_turn
+from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
 from lvjobs.errors import UsageError
 
 
@@ -423,5 +423,6 @@ def test_the_preferred_qos_is_filled_before_the_next(scene):
         queue = Queue(session.ledger, scene.clock())
         with session.ledger.transaction() as transaction:
             runs = [run for run in transaction.runs() if run.state.value == "planned"]
-        list(send_in_turn(scene.study, queue, scene.cluster, runs, session.terms, scene.clock()))
+        prepared = prepare_submission(scene.study, queue, scene.cluster, runs)
+        list(send_in_turn(scene.study, queue, scene.cluster, prepared, session.terms, scene.clock()))
     assert [one[1:3] for one in asked[1:]] == [(2, "a"), (5, "b")]

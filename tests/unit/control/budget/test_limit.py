@@ -8,9 +8,10 @@ from control_scenes import Scene, begun, make_haste
 from simulator.engine import Manners
 
 from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.stages import submit_runs
 from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.control.submission import declare
-from lvjobs.control.submission.send import send
+from lvjobs.control.submission.send import prepare_job, send
 from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.journal import Entry
 
@@ -141,11 +142,25 @@ def test_a_submission_is_checked_in_its_own_transaction_whatever_was_decided_bef
     with scene.session() as session:
         with session.ledger.transaction() as transaction:
             (run,) = transaction.runs()
-        sent = send(scene.study, session.ledger, scene.cluster, [run], Terms(RUN - 1), scene.clock())
+        job = prepare_job(scene.study, [run], [{}])
+        sent = send(scene.study, session.ledger, scene.cluster, job, Terms(RUN - 1), scene.clock())
     assert sent.outcome == "over_budget"
     assert "1 too many" in sent.said
     assert scene.rows("submissions") == []
     assert scene.cluster.jobs == []
+
+
+def test_a_budget_that_is_used_up_between_the_check_and_the_submission_is_reported_as_that(make, monkeypatch):
+    """The first check finds room. The check in the transaction of the submission row does not."""
+    scene = make(RUN - 1)
+    monkeypatch.setattr(submit_runs, "reservations_for", lambda *_: ({}, None))
+    with pytest.raises(
+        OverBudget, match=r"^1600 FLOPs are wanted .*: 1 too many; nothing was submitted: see lvjobs budg"
+    ):
+        scene.enter("one")
+    assert scene.rows("runs") == scene.rows("submissions") == scene.rows("reservations") == []
+    assert scene.cluster.jobs == []
+    assert not scene.study.layout.run("one").root.exists()
 
 
 # -- replays -------------------------------------------------------------------------------------------------------

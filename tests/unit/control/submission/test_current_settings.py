@@ -218,7 +218,7 @@ def test_of_runs_that_differ_in_their_checkpoint_interval_the_one_that_is_asked_
         with scene.session() as session:
             enter(session, wanted(name, every))
     with scene.session() as session, session.ledger.transaction() as transaction:
-        declared = declare(transaction, wanted("third", EVERY + 2, is_named=False), code="")
+        declared = declare(transaction, wanted("third", EVERY + 2, is_named=False))
     assert [run.name for run in declared.existing] == ["second"]
     assert declared.new == []
 
@@ -294,7 +294,7 @@ def test_cells_that_differ_in_their_interval_alone_are_all_trained(scene):
         wanted = RunRequest(configs, ["a", "b"], "train", "lab", Resources(), is_named=False)
         assert len(enter(session, wanted).new) == 2
         with session.ledger.transaction() as transaction:
-            again = declare(transaction, wanted, code="")
+            again = declare(transaction, wanted)
             assert [run.name for run in again.existing] == ["a", "b"]
 
 
