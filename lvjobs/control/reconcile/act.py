@@ -37,7 +37,8 @@ from lvjobs.control.submission.send import SubmitResult, same_job
 from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Reservation, RunRecord
+from lvjobs.ledger.reading import by_run
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.current import typed_over
@@ -87,11 +88,9 @@ def _write(
         for action in actions:
             told += _write_one(action, transaction, runs, study, now, latest)
         spenders = {attempt.run_id for attempt in saved}
-        attempts = defaultdict(list)
-        for attempt in transaction.attempts(sorted(spenders)):
-            attempts[attempt.run_id].append(attempt)
+        attempts = by_run(transaction.attempts(sorted(spenders)))
         charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
-        transaction.replace_charges_of(charges)
+        transaction.replace_charges(charges)
         _close_accounts(transaction, runs)
         # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
         _revoke(actions, study, runs)
@@ -120,7 +119,7 @@ def _write_one(
             transaction.add_event(Event(now, "state", action.text, action.run_id))
             return [f"{runs[action.run_id].name}: {action.text}"]
     elif isinstance(action, Reserve):
-        transaction.reserve(Reservation(action.run_id, action.work))
+        transaction.reserve({action.run_id: action.work})
     elif isinstance(action, GiveBack):
         transaction.give_back(action.run_id)
     elif isinstance(action, Adopt):

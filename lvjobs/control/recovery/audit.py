@@ -1,7 +1,6 @@
 """The audit: the ledger compared with run directories, claims, journals and done markers. Reads only."""
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.control.recovery.findings import Finding
 from lvjobs.control.submission.run_directories import is_edited
 from lvjobs.files import is_foreign
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.allowance import parse_allowance
@@ -39,14 +39,13 @@ class Rows:
 
 def read_rows(transaction: Transaction) -> Rows:
     """Read all rows that the audit needs."""
-    attempts, charges, members = defaultdict(list), defaultdict(list), defaultdict(list)
-    for attempt in transaction.attempts():
-        attempts[attempt.run_id].append(attempt)
-    for charge in transaction.charges():
-        charges[charge.run_id].append(charge)
-    for member in transaction.members(unsettled=False):
-        members[member.run_id].append(member)
-    return Rows(transaction.runs(), attempts, charges, members, transaction.reservations())
+    return Rows(
+        transaction.runs(),
+        by_run(transaction.attempts()),
+        by_run(transaction.charges()),
+        by_run(transaction.members(unsettled=False)),
+        transaction.reservations(),
+    )
 
 
 def audit(rows: Rows, layout: StudyLayout, where: Sequence[str] = ()) -> Iterator[Finding]:

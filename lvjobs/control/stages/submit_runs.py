@@ -27,7 +27,7 @@ from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.control.submission.timing import Timing, timing_of
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Reservation, RunRecord
+from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
@@ -202,7 +202,7 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     """Reserve the FLOPs of runs that cannot be submitted yet; a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
-        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
+        transaction.reserve({run.id: wanted[run.id] for run in later if run.id in wanted})
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
