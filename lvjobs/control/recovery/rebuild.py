@@ -87,7 +87,7 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
                 transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from the run directories"))
             made.close()
             word = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-            moved = list(put_aside(path, word))
+            moved = put_aside(path, word)
             new.rename(path)
             fsync_directory(path.parent)
         finally:
