@@ -39,7 +39,7 @@ from lvjobs.control.reconcile import observe
 from lvjobs.control.session import ClusterFactory, Session
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.records import AttemptRecord, Reservation, RunRecord, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import AttemptRecord, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.run import RunConfig
@@ -112,7 +112,7 @@ def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> N
     )  # fmt: skip
     transaction.add_run(run)
     if not ended:
-        transaction.reserve(Reservation(run.id, WorkCounts(_STEPS + _EVERY, 9)))
+        transaction.reserve({run.id: WorkCounts(_STEPS + _EVERY, 9)})
         return
     for restart, cause in enumerate((Cause.PREEMPTED, Cause.COMPLETED)):
         first = restart * 250

@@ -1,7 +1,6 @@
 """The loop: one reconcile pass, under the study's lease."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +24,7 @@ from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
-from lvjobs.control.recovery.backup import MemoKeeper, catch_up, refuse_lost
+from lvjobs.control.recovery.backup import BackupWriter, catch_up, refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
@@ -34,6 +33,7 @@ from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 
@@ -161,9 +161,7 @@ def _known(transaction: Transaction, now: float) -> Known:
     unsettled = {member.run_id for member in members}
     unsettled |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
     runs = [run for run in transaction.unclosed() if not run.state.is_final or run.id in unsettled]
-    attempts = defaultdict(list)
-    for attempt in transaction.attempts([run.id for run in runs]):
-        attempts[attempt.run_id].append(attempt)
+    attempts = by_run(transaction.attempts([run.id for run in runs]))
     submissions = {submission.token: submission for submission in transaction.submissions()}
     before = {run.id: run for run in transaction.find_runs({run.after for run in runs} - {""})}
     return Known(runs, attempts, submissions, members, before, transaction.attempts_of_packs())
@@ -201,7 +199,7 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number, MemoKeeper(study.layout), study.where)
+        ledger = open_ledger(study.layout.database, lease.number, BackupWriter(study.layout), study.where)
         try:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)

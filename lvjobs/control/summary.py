@@ -1,7 +1,6 @@
 """The summary that a pass writes: one JSON object that `status` and `budget` show without making a pass."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, tally_of, total
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import LOSSES
@@ -46,9 +46,7 @@ class Unclosed:
 def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
     """Read the runs that are not closed, as the ledger has them now."""
     runs = transaction.unclosed()
-    attempts = defaultdict(list)
-    for attempt in transaction.attempts([run.id for run in runs]):
-        attempts[attempt.run_id].append(attempt)
+    attempts = by_run(transaction.attempts([run.id for run in runs]))
     submitted = {run.submitted_by: (run.profile, run.profile_copy) for run in runs}
     gpus = {key: gpus_by_default(used_profile(layout, *each)) for key, each in submitted.items()}
     return Unclosed(runs, attempts, gpus)

@@ -5,6 +5,6 @@ and `reading` converts rows to them. `transaction` has the queries and changes; 
 `closed` (runs that are over) and `kept` (tables of other packages). A new column needs a change in `tables`, in
 `records` and a migration.
 
-`memo` is the backup record of a run in its own directory. `copies` checks runs.db, copies it and puts it aside.
+`backup_record` is what the directory of a run keeps of its rows. `copies` checks runs.db, copies it and puts it aside.
 `storage` describes the file system that a study lies on.
 """

@@ -1,30 +1,20 @@
 """Closed runs, and all others: a reconcile pass reads only the rows of the others."""
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import Column, Connection, CursorResult, Select, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import Closed, RunRecord
+from lvjobs.ledger.rows import Rows
 from lvjobs.study.words import RunState
 
 _SET = "closed set"
 
-MOST_NAMED = 5000
-"""For more run ids than this, all rows are read."""
 
-_VARIABLES = 900
-"""SQLite before release 3.32, which clusters may still have, accepts at most 999 variables in a statement."""
-
-
-class Closing:
+class Closing(Rows):
     """The part of a transaction for closed runs. It keeps what it read of the others until that changes."""
-
-    _connection: Connection
-    _known: dict[str, Any]
 
     def unclosed(self) -> list[RunRecord]:
         """Return the runs that are not closed, in the order in which they were declared."""
@@ -34,8 +24,7 @@ class Closing:
         if "unclosed" not in self._known:
             query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
             query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
-            found = [record_of(RunRecord, row) for row in rows_of(self._connection.execute(query))]
-            self._known["unclosed"] = {run.id: run for run in found}
+            self._known["unclosed"] = {run.id: run for run in self._records(RunRecord, query)}
         kept: dict[str, RunRecord] = self._known["unclosed"]
         return kept
 
@@ -50,8 +39,7 @@ class Closing:
         if closed:
             token = {"key": _SET, "value": secrets.token_hex(6)}
             self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(token))
-            rows = [{"run_id": each.run_id, "row": each.row, "tally": each.tally} for each in closed]
-            self._connection.execute(insert(tables.closed), rows)
+            self._insert(tables.closed, closed)
 
     def reopen_all(self) -> None:
         """Mark every run as not closed, so that all results are computed again."""
@@ -79,8 +67,8 @@ class Closing:
 
     def closed_among(self, run_ids: Collection[str]) -> set[str]:
         """Return which of these runs are closed."""
-        rows = rows_among(self._connection, select(tables.closed.c.run_id), tables.closed.c.run_id, run_ids)
-        return {row["run_id"] for row in rows}
+        column = tables.closed.c.run_id
+        return {row.run_id for row in self._among(select(column), column, run_ids)}
 
     def cell_states(self) -> dict[str, dict[RunState, int]]:
         """Return how many runs of each stage are in which state."""
@@ -88,7 +76,7 @@ class Closing:
         query = select(cells.stage, runs.state, func.count()).join_from(tables.cells, tables.runs)
         found: dict[str, dict[RunState, int]] = {}
         for stage, state, count in self._connection.execute(query.group_by(cells.stage, runs.state)):
-            found.setdefault(stage, {})[RunState(state)] = count
+            found.setdefault(stage, {})[state] = count
         return found
 
     def find_runs(self, run_ids: Collection[str]) -> list[RunRecord]:
@@ -96,29 +84,5 @@ class Closing:
         open_, wanted = self._unclosed(), set(run_ids)
         found = [open_[run_id] for run_id in wanted & open_.keys()]
         if missing := wanted - open_.keys():
-            rows = rows_among(self._connection, select(tables.runs), tables.runs.c.id, missing)
-            found += [record_of(RunRecord, row) for row in rows]
+            found += self._records(RunRecord, select(tables.runs), tables.runs.c.id, missing)
         return sorted(found, key=lambda run: run.ordinal)
-
-
-def rows_of(result: CursorResult[Any]) -> Iterator[dict[str, Any]]:
-    """Yield rows by column. The columns are listed once: listing them for each row took half of the time."""
-    columns = tuple(result.keys())
-    for row in result:
-        yield dict(zip(columns, row, strict=True))
-
-
-def rows_among(
-    connection: Connection, query: Select[Any], column: Column[str], values: Collection[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield the query's rows whose `column` has one of these values.
-
-    The query's own order holds only within each part of `values`, not over all parts.
-    """
-    wanted = sorted(set(values))
-    if len(wanted) > MOST_NAMED:
-        known = frozenset(wanted)
-        yield from (row for row in rows_of(connection.execute(query)) if row[column.name] in known)
-        return
-    for begin in range(0, len(wanted), _VARIABLES):
-        yield from rows_of(connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))))

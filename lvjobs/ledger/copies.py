@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,20 +95,28 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def put_aside(path: Path, word: str) -> Iterator[Path]:
-    """Rename the ledger and the file that SQLite left beside it, and yield the new paths.
+def put_aside(path: Path, word: str) -> list[Path]:
+    """Rename the ledger and the file that SQLite left beside it, and return the new paths.
 
     `word` makes the new names: `runs.db.<word>.aside`. No leftover can then be mistaken for part of another ledger.
+    At each point at which this may be interrupted, the ledger has the journal of its interrupted write beside it:
+    without it, the ledger would look sound and have half of the write. A journal without its ledger is harmless.
 
     Raises:
-        UsageError: a file with the new name exists.
+        UsageError: a file with a new name exists. Nothing is renamed.
     """
-    for name in (path.name + _JOURNAL, path.name):  # a journal without its database is harmless; the reverse is not
-        old = path.with_name(name)
-        new = path.with_name(f"{path.name}.{word}.aside{name.removeprefix(path.name)}")
-        if old.exists():
-            if new.exists():
-                raise UsageError(f"{new} exists; move it away")
-            old.rename(new)
-            yield new
+    aside = path.with_name(f"{path.name}.{word}.aside")
+    journal, journal_aside = (each.with_name(each.name + _JOURNAL) for each in (path, aside))
+    moved = [new for old, new in ((journal, journal_aside), (path, aside)) if old.exists()]
+    for new in moved:
+        if new.exists():
+            raise UsageError(f"{new} exists; move it away")
+    if journal.exists():
+        os.link(journal, journal_aside)
+        fsync_directory(path.parent)
+    if path.exists():
+        path.rename(aside)
+        fsync_directory(path.parent)
+    journal.unlink(missing_ok=True)
     fsync_directory(path.parent)
+    return moved

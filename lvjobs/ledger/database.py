@@ -19,8 +19,8 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.ledger import tables
+from lvjobs.ledger.backup_record import BackupRecord, backup_records
 from lvjobs.ledger.lease import LeaseLost, claim_path, newest_claim
-from lvjobs.ledger.memo import Memo, memos_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import StudyLayout
 
@@ -34,7 +34,7 @@ class LedgerError(LvjobsError):
     """A runs.db that cannot be used."""
 
 
-Keep = Callable[[Sequence[Memo]], None]
+Keep = Callable[[Sequence[BackupRecord]], None]
 """A function that writes backup records beside their runs."""
 
 
@@ -64,7 +64,7 @@ class Ledger:
                 self._check_epoch(connection)
                 transaction = Transaction(connection, self._known)
                 yield transaction
-                memos = memos_of(transaction, transaction.touched) if self._keep else []
+                records = backup_records(transaction, transaction.touched) if self._keep else []
         except BaseException as error:
             self._known.clear()  # it may hold what was read after a change that is now rolled back
             if not isinstance(error, OperationalError):
@@ -73,8 +73,8 @@ class Ledger:
                 f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
                 "no other program holds the file"
             ) from error
-        if self._keep and memos:
-            self._keep(memos)
+        if self._keep and records:
+            self._keep(records)
 
     def _check_epoch(self, connection: Connection) -> None:
         epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import delete, select, text
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.closed import rows_of
+from lvjobs.ledger.rows import Rows
 
 _Record = TypeVar("_Record")
 
@@ -25,15 +25,13 @@ KeptTable = Literal[
 ]
 
 
-class Keeping:
+class Keeping(Rows):
     """The rows of a transaction's kept tables. A record's fields include the columns; it may have more fields."""
-
-    _connection: Connection
 
     def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
         """Return the rows with these values, in the order in which they were written; all where none is given."""
         query = select(tables.metadata.tables[table]).filter_by(**where).order_by(text("rowid"))
-        return [kind(**row) for row in rows_of(self._connection.execute(query))]
+        return [kind(**row) for row in self._connection.execute(query).mappings()]
 
     def row(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> _Record | None:
         """Return the row with these values, or None. At most one row may have them."""
@@ -43,6 +41,4 @@ class Keeping:
         """Replace the rows that have these values; all where none is given."""
         known = tables.metadata.tables[table]
         self._connection.execute(delete(known).filter_by(**where))
-        rows = [{column.name: getattr(record, column.name) for column in known.columns} for record in records]
-        if rows:
-            self._connection.execute(insert(known), rows)
+        self._insert(known, records)

@@ -1,39 +1,23 @@
-"""The conversion of rows, and of their form in backup records, to records."""
+"""Helpers for rows that were read: rows by their run, and rates by the conventions' current names."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, StageRecord
-from lvjobs.study.words import (
-    FORMER_CONVENTIONS,
-    Breakdown,
-    Cause,
-    HeldFor,
-    LeaveCause,
-    MemberState,
-    RunState,
-    StageState,
-)
+from lvjobs.ledger.records import AttemptRecord, Charge, Member
+from lvjobs.study.words import FORMER_CONVENTIONS
 
-_Record = TypeVar("_Record", RunRecord, AttemptRecord, Member, StageRecord)
+_Row = TypeVar("_Row", AttemptRecord, Charge, Member)
+
+
+def by_run(rows: Iterable[_Row]) -> Mapping[str, list[_Row]]:
+    """Return the rows of each run by its id, in their order; an empty list for a run without rows."""
+    found: dict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        found[row.run_id].append(row)
+    return found
 
 
 def current_rates(rates: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
     """Return a run's rates with each convention under its current name."""
     return {FORMER_CONVENTIONS.get(name, name): rate for name, rate in rates.items()}
-
-
-_READERS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
-    RunRecord: {"state": RunState, "cause": Cause, "held_for": HeldFor, "rates": current_rates},
-    AttemptRecord: {"cause": Cause, "leave_cause": LeaveCause, "died": Breakdown},
-    Member: {"state": MemberState},
-    StageRecord: {"state": StageState},
-}
-
-
-def record_of(kind: type[_Record], values: dict[str, Any]) -> _Record:
-    """Return the record with these values, as a row or a backup record has them. Words become enums in place."""
-    for name, read in _READERS[kind].items():
-        if values.get(name) is not None:
-            values[name] = read(values[name])
-    return kind(**values)

@@ -266,14 +266,6 @@ class Charge:
 
 
 @dataclass(frozen=True)
-class Reservation:
-    """All that a run may execute, counted from its beginning: executed work is spent, the rest is reserved."""
-
-    run_id: str
-    work: WorkCounts
-
-
-@dataclass(frozen=True)
 class StageRecord:
     """A stage as study.toml declares it, or, once it was requested, as it was declared then.
 

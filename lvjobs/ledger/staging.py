@@ -1,29 +1,22 @@
 """Stages, and the runs that each compares: the part of a transaction for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.reading import record_of
 from lvjobs.ledger.records import StageRecord
+from lvjobs.ledger.rows import Rows
 from lvjobs.study.words import StageState
 
 
-class Staging:
+class Staging(Rows):
     """The part of a transaction for stages. Definitions are as `study.stages` writes them."""
-
-    _connection: Connection
-    touched: set[str]
-    """Ids of runs whose backup records have to be written again."""
 
     def stages(self) -> list[StageRecord]:
         """Return all stages, in the order of their declaration."""
-        rows = self._connection.execute(select(tables.stages).order_by(tables.stages.c.ordinal))
-        return [record_of(StageRecord, dict(row._mapping)) for row in rows]  # noqa: SLF001
+        return self._records(StageRecord, select(tables.stages).order_by(tables.stages.c.ordinal))
 
     def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
         """Store the stages as study.toml declares them now, in order. A requested stage keeps its definition of then.
@@ -43,13 +36,11 @@ class Staging:
             if name in kept:
                 self.update_stage(name, ordinal=ordinal)
             else:
-                self._connection.execute(
-                    insert(tables.stages).values(**values_of(StageRecord(name, ordinal, definitions[name])))
-                )
+                self._insert(tables.stages, [StageRecord(name, ordinal, definitions[name])])
 
     def update_stage(self, name: str, **changes: Any) -> None:
         """Change columns of a stage."""
-        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**plain(changes)))
+        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**changes))
 
     def cells(self) -> dict[str, list[str]]:
         """Return the ids of the runs that each stage compares, in the order of declaration."""
@@ -73,13 +64,3 @@ def _named(stage: StageRecord) -> Iterator[str]:
     for key in ("from", "after", "evaluate"):
         value = stage.definition.get(key) or ()
         yield from [value] if isinstance(value, str) else value
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return columns as SQLite stores them: enums by their values."""
-    return {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
-
-
-def values_of(record: Any) -> dict[str, Any]:
-    """Return a record's columns."""
-    return plain({item.name: getattr(record, item.name) for item in fields(record)})

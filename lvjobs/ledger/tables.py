@@ -1,10 +1,20 @@
-"""The tables of runs.db. A change needs a migration (lvjobs/ledger/migrations)."""
+"""The tables of runs.db. A change needs a migration (lvjobs/ledger/migrations).
+
+The columns of a table that has a record (`lvjobs.ledger.records`) are the record's fields.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from enum import Enum
+from types import NoneType
+from typing import Any, get_args
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -13,14 +23,81 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.schema import SchemaItem
 
-from lvjobs.study.words import MemberState
+from lvjobs.ledger.reading import current_rates
+from lvjobs.ledger.records import (
+    AttemptRecord,
+    Charge,
+    Closed,
+    Event,
+    Member,
+    RunRecord,
+    StageRecord,
+    SubmissionRecord,
+)
+from lvjobs.study.words import MemberState, RunState
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
 )
+
+
+class Word(TypeDecorator[Enum]):
+    """A member of an enum, stored by its value."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, kind: type[Enum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Return the value of a member."""
+        return value.value if isinstance(value, Enum) else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Return the member with this value."""
+        return None if value is None else self.kind(value)
+
+
+class Rates(TypeDecorator[Mapping[str, Mapping[str, int]]]):
+    """The rates of a run. An earlier release may have written them, by a convention's former name."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Return the rates by the conventions' current names."""
+        return current_rates(value)
+
+
+_TYPES = {str: String, int: Integer, float: Float, bool: Boolean}
+_TEXTS = {"reason", "because", "evidence", "error", "traceback", "text", "row", "tally"}
+
+
+def _column(item: Field[Any]) -> Column[Any]:
+    """Return the column of a record's field. It may be NULL where the field may be None."""
+    kinds = get_args(item.type) if NoneType in get_args(item.type) else (item.type,)
+    kind = kinds[0]
+    if item.name in _TEXTS:
+        return Column(item.name, Text, nullable=False)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return Column(item.name, Word(kind), nullable=NoneType in kinds)
+    return Column(item.name, _TYPES.get(kind, JSON), nullable=NoneType in kinds)
+
+
+def _table(name: str, record: type, *items: SchemaItem, **options: Any) -> Table:
+    """Return a table with a column for each field of `record`, in order; keys are among `items`."""
+    given = {item.name: item for item in items if isinstance(item, Column)}
+    derived = {item.name: given.pop(item.name) if item.name in given else _column(item) for item in fields(record)}
+    others = [item for item in items if not isinstance(item, Column)]
+    return Table(name, metadata, *given.values(), *derived.values(), *others, **options)
+
 
 settings = Table(
     "settings",
@@ -29,19 +106,7 @@ settings = Table(
     Column("value", Text, nullable=False),
 )
 
-stages = Table(
-    "stages",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("ordinal", Integer, nullable=False),
-    Column("definition", JSON, nullable=False),
-    Column("state", String, nullable=False),
-    Column("request", JSON, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("winner", String, nullable=False),
-    Column("because", Text, nullable=False),
-    Column("by_hand", Boolean, nullable=False),
-)
+stages = _table("stages", StageRecord, Column("name", String, primary_key=True))
 
 # The runs that a stage compares. A run that two stages have in common is trained once.
 cells = Table(
@@ -52,126 +117,52 @@ cells = Table(
     Column("position", Integer, nullable=False),
 )
 
-runs = Table(
+runs = _table(
     "runs",
-    metadata,
+    RunRecord,
     Column("ordinal", Integer, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("name", String, nullable=False, unique=True),
-    Column("stage", String, nullable=False),
     Column("fingerprint", String, nullable=False, index=True),
-    Column("config", JSON, nullable=False),
-    Column("profile", String, nullable=False),
-    Column("resources", JSON, nullable=False),
-    Column("code", String, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("state", String, nullable=False, index=True),
-    Column("cause", String),
-    Column("reason", Text, nullable=False),
-    Column("not_before", Float, nullable=False),
-    Column("forgiven_until", Integer, nullable=False),
-    Column("rates", JSON, nullable=False),
-    Column("held_for", String, nullable=False),
-    Column("after", String, nullable=False),
-    Column("typed", JSON, nullable=False),
-    Column("declared", JSON, nullable=False),
-    Column("profile_copy", String, nullable=False),
+    Column("state", Word(RunState), nullable=False, index=True),
+    Column("rates", Rates, nullable=False),
 )
 
-attempts = Table(
+attempts = _table(
     "attempts",
-    metadata,
+    AttemptRecord,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
-    Column("generation", Integer),
-    Column("token", String, nullable=False),
-    Column("job_id", String, nullable=False),
-    Column("restart_count", Integer, nullable=False),
-    Column("host", String, nullable=False),
-    Column("started", Float, nullable=False),
-    Column("ended", Float),
-    Column("cause", String),
-    Column("evidence", Text, nullable=False),
-    Column("resumed_from", Integer, nullable=False),
-    Column("resumed_generation", Integer, nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("executed", Integer, nullable=False),
-    Column("checkpoint_step", Integer, nullable=False),
-    Column("loss", Float),
-    Column("untrained_loss", Float),
-    Column("validation_loss", Float),
-    Column("validation_step", Integer),
-    Column("validation_windows", Integer, nullable=False),
-    Column("signal", String, nullable=False),
-    Column("leave_cause", String, nullable=False),
-    Column("leave_action", String, nullable=False),
-    Column("error", Text, nullable=False),
-    Column("traceback", Text, nullable=False),
-    Column("finished", Boolean, nullable=False),
-    Column("journal_offset", Integer, nullable=False),
-    Column("grown", Float, nullable=False),
-    Column("generated", Integer, nullable=False),
-    Column("train_seconds", Float, nullable=False),
-    Column("validation_seconds", Float, nullable=False),
-    Column("checkpoint_seconds", Float, nullable=False),
-    Column("checkpoints", Integer, nullable=False),
     Column("checkpoint_bytes", BigInteger, nullable=False),
-    Column("allocated_seconds", Float),
-    Column("gpus", Integer),
-    Column("sharing", Integer, nullable=False),
-    Column("died", String, nullable=False),
-    Column("curve", JSON, nullable=False),
-    Column("checkpoint_every", Integer),
-    Column("failed_node", String, nullable=False),
-    Column("exit_status", Integer),
     UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
 )
 
-submissions = Table(
-    "submissions",
-    metadata,
-    Column("token", String, primary_key=True),
-    Column("profile", String, nullable=False),
-    Column("backend", String, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("job_id", String),
-    Column("packed", Boolean, nullable=False),
-)
+submissions = _table("submissions", SubmissionRecord, Column("token", String, primary_key=True))
 
-members = Table(
+members = _table(
     "members",
-    metadata,
+    Member,
     Column("token", String, ForeignKey("submissions.token"), primary_key=True),
     Column("member", Integer, primary_key=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
-    Column("state", String, nullable=False, index=True),
-    Column("missing_since", Float),
-    Column("hold_lifted", Integer, nullable=False),
+    Column("state", Word(MemberState), nullable=False, index=True),
 )
 # One run has one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
-Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE.value)
+Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE)
 
-events = Table(
+events = _table(
     "events",
-    metadata,
+    Event,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("time", Float, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("text", Text, nullable=False),
     Column("run_id", String, index=True),
-    Column("details", JSON, nullable=False),
-    Column("attempt_id", Integer),
 )
 
-charges = Table(
+charges = _table(
     "charges",
-    metadata,
+    Charge,
     Column("attempt_id", Integer, ForeignKey("attempts.id"), primary_key=True),
     Column("kind", String, primary_key=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
-    Column("units", Integer, nullable=False),
-    Column("estimated", Integer, nullable=False),
 )
 
 reservations = Table(
@@ -183,15 +174,12 @@ reservations = Table(
     Column("generation", Integer, nullable=False),
 )
 
-# The results of closed runs (see `Closed` in records.py). A trigger deletes a row as soon as anything of the run
-# changes in the tables above.
-closed = Table(
+# The results of closed runs. A trigger deletes a row as soon as anything of the run changes in the tables above.
+closed = _table(
     "closed",
-    metadata,
+    Closed,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, unique=True),
-    Column("row", Text, nullable=False),
-    Column("tally", Text, nullable=False),
     sqlite_autoincrement=True,
 )
 

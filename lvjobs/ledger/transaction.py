@@ -1,26 +1,18 @@
 """The queries and changes of the ledger, inside one transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.closed import Closing, rows_among, rows_of
+from lvjobs.ledger.closed import Closing
 from lvjobs.ledger.kept import Keeping
-from lvjobs.ledger.reading import record_of
-from lvjobs.ledger.records import (
-    AttemptRecord,
-    Charge,
-    Event,
-    Member,
-    Reservation,
-    RunRecord,
-    SubmissionRecord,
-    WorkCounts,
-)
-from lvjobs.ledger.staging import Staging, plain, values_of
+from lvjobs.ledger.records import AttemptRecord, Charge, Event, Member, RunRecord, SubmissionRecord, WorkCounts
+from lvjobs.ledger.rows import values_of
+from lvjobs.ledger.staging import Staging
 from lvjobs.study.words import Cause, LeaveCause, MemberState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
@@ -29,16 +21,6 @@ _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 
 class Transaction(Closing, Keeping, Staging):
     """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
-
-    def __init__(self, connection: Connection, known: dict[str, Any]) -> None:
-        """Use `known`, which holds what transactions of the same ledger have read already.
-
-        No other process writes while the ledger is open.
-        """
-        self._connection = connection
-        self._known = known
-        self.touched: set[str] = set()
-        """Ids of the runs whose backup records changed (see `lvjobs.ledger.memo`)."""
 
     # -- settings -----------------------------------------------------------------------------------------------
 
@@ -58,19 +40,13 @@ class Transaction(Closing, Keeping, Staging):
         if only_open:
             return [run for run in self.unclosed() if not run.state.is_final]
         if "runs" not in self._known:
-            query = select(tables.runs).order_by(tables.runs.c.ordinal)
-            self._known["runs"] = [record_of(RunRecord, row) for row in rows_of(self._connection.execute(query))]
+            self._known["runs"] = self._records(RunRecord, select(tables.runs).order_by(tables.runs.c.ordinal))
         return list(self._known["runs"])
 
     def find_run(self, *, name: str | None = None, id: str | None = None) -> RunRecord | None:  # noqa: A002
         """Return the run with this name or id, or None."""
-        wanted = {"name": name, "id": id}
-        query = select(tables.runs)
-        for column, value in wanted.items():
-            if value is not None:
-                query = query.where(tables.runs.c[column] == value)
-        row = self._connection.execute(query.limit(1)).first()
-        return record_of(RunRecord, dict(row._mapping)) if row else None  # noqa: SLF001
+        wanted = {key: value for key, value in (("name", name), ("id", id)) if value is not None}
+        return next(iter(self._records(RunRecord, select(tables.runs).filter_by(**wanted).limit(1))), None)
 
     def add_run(self, run: RunRecord) -> None:
         """Insert a run; its ordinal is assigned here."""
@@ -79,8 +55,7 @@ class Transaction(Closing, Keeping, Staging):
     def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
         self._touch(*(run.id for run in runs))
-        rows = [values_of(run) for run in runs]
-        self._insert(tables.runs, [{key: row[key] for key in row if key != "ordinal"} for row in rows])
+        self._insert(tables.runs, runs)
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         """Change columns of a run."""
@@ -91,7 +66,7 @@ class Transaction(Closing, Keeping, Staging):
         if changes:
             self._touch(*changes)
             query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
-            rows = [{**plain(values), "of_run": run_id} for run_id, values in changes.items()]
+            rows = [{**values, "of_run": run_id} for run_id, values in changes.items()]
             self._connection.execute(query, rows)
 
     def delete_run(self, run_id: str) -> None:
@@ -113,16 +88,15 @@ class Transaction(Closing, Keeping, Staging):
 
     def attempts(self, run_ids: Sequence[str] | None = None) -> list[AttemptRecord]:
         """Return the attempts of these runs, or all, oldest first."""
-        rows = self._of_runs(select(tables.attempts), tables.attempts, run_ids)
-        return [record_of(AttemptRecord, row) for row in sorted(rows, key=itemgetter("id"))]
+        found = self._records(AttemptRecord, select(tables.attempts), tables.attempts.c.run_id, run_ids)
+        return sorted(found, key=attrgetter("id"))
 
     def attempts_of_packs(self) -> list[AttemptRecord]:
         """Return the attempts in jobs that several runs share, while these jobs are not settled."""
         members, submissions = tables.members.c, tables.submissions.c
-        unsettled = select(members.token).where(members.state != MemberState.SETTLED.value)
+        unsettled = select(members.token).where(members.state != MemberState.SETTLED)
         packs = select(submissions.token).where(submissions.packed, submissions.token.in_(unsettled))
-        query = select(tables.attempts).where(tables.attempts.c.token.in_(packs))
-        return [record_of(AttemptRecord, row) for row in rows_of(self._connection.execute(query))]
+        return self._records(AttemptRecord, select(tables.attempts).where(tables.attempts.c.token.in_(packs)))
 
     def runs_without_last_word(self, causes: Sequence[Cause], since: float) -> set[str]:
         """Return the ids of runs with a claimed attempt whose journal has no closing line.
@@ -131,10 +105,10 @@ class Transaction(Closing, Keeping, Staging):
         """
         columns = tables.attempts.c
         query = select(columns.run_id).where(
-            columns.cause.in_([cause.value for cause in causes]),
+            columns.cause.in_(causes),
             columns.ended > since,
             columns.generation.is_not(None),
-            columns.leave_cause == LeaveCause.NONE.value,
+            columns.leave_cause == LeaveCause.NONE,
             columns.error == "",
             columns.finished.is_(False),
         )
@@ -143,10 +117,9 @@ class Transaction(Closing, Keeping, Staging):
     def add_attempt(self, attempt: AttemptRecord) -> int:
         """Insert an attempt and return its row id, which is assigned here where it has none (0)."""
         self._note(attempt.run_id)
-        values = values_of(attempt)
-        if not attempt.id:
-            values.pop("id")
-        key = self._connection.execute(insert(tables.attempts).values(**values)).inserted_primary_key
+        known = {"id": attempt.id} if attempt.id else {}
+        query = insert(tables.attempts).values(**known, **values_of(tables.attempts, attempt))
+        key = self._connection.execute(query).inserted_primary_key
         assert key is not None
         return int(key[0])
 
@@ -156,13 +129,13 @@ class Transaction(Closing, Keeping, Staging):
             return
         self._reopened(attempt.run_id for attempt in attempts)
         columns = tables.attempts.c
-        query = select(columns.id, columns.run_id, *(columns[name] for name in _CONCLUDED))
-        rows = self._of_runs(query, tables.attempts, [attempt.run_id for attempt in attempts])
-        before = {row["id"]: [row[name] for name in _CONCLUDED] for row in rows}
-        values = [{**values_of(attempt), "of_attempt": attempt.id} for attempt in attempts]
-        for row in values:
-            if before.get(row["id"]) != [row[name] for name in _CONCLUDED]:
-                self.touched.add(row["run_id"])  # another step, as in most passes, is only in the journal
+        query = select(columns.run_id, columns.id, *(columns[name] for name in _CONCLUDED))
+        rows = self._among(query, columns.run_id, [attempt.run_id for attempt in attempts])
+        before: dict[int, tuple[Any, ...]] = {row.id: tuple(row[2:]) for row in rows}
+        for attempt in attempts:
+            if before.get(attempt.id) != tuple(getattr(attempt, name) for name in _CONCLUDED):
+                self.touched.add(attempt.run_id)  # another step, as in most passes, is only in the journal
+        values = [{**values_of(tables.attempts, attempt), "of_attempt": attempt.id} for attempt in attempts]
         self._connection.execute(update(tables.attempts).where(columns.id == bindparam("of_attempt")), values)
 
     # -- submissions --------------------------------------------------------------------------------------------
@@ -171,28 +144,26 @@ class Transaction(Closing, Keeping, Staging):
         """Return the submissions with a member that is not settled, or all, oldest first."""
         query = select(tables.submissions).order_by(tables.submissions.c.created)
         if unsettled:
-            pending = select(tables.members.c.token).where(tables.members.c.state != MemberState.SETTLED.value)
+            pending = select(tables.members.c.token).where(tables.members.c.state != MemberState.SETTLED)
             query = query.where(tables.submissions.c.token.in_(pending))
-        return [SubmissionRecord(**row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+        return self._records(SubmissionRecord, query)
 
     def members(self, *, unsettled: bool = True) -> list[Member]:
         """Return the members that are not settled, or all."""
         query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
         if unsettled:
-            query = query.where(tables.members.c.state != MemberState.SETTLED.value)
-        return [record_of(Member, row) for row in rows_of(self._connection.execute(query))]
+            query = query.where(tables.members.c.state != MemberState.SETTLED)
+        return self._records(Member, query)
 
     def add_submission(self, submission: SubmissionRecord, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
-        self._connection.execute(insert(tables.submissions).values(**values_of(submission)))
-        self._note(*run_ids)
-        members = [Member(submission.token, index, run_id) for index, run_id in enumerate(run_ids)]
-        self._insert(tables.members, [values_of(member) for member in members])
+        self._insert(tables.submissions, [submission])
+        self.add_members([Member(submission.token, index, run_id) for index, run_id in enumerate(run_ids)])
 
-    def add_member(self, member: Member) -> None:
-        """Insert a run's place in a submission."""
-        self._note(member.run_id)
-        self._connection.execute(insert(tables.members).values(**values_of(member)))
+    def add_members(self, members: Sequence[Member]) -> None:
+        """Insert runs' places in submissions."""
+        self._note(*(member.run_id for member in members))
+        self._insert(tables.members, members)
 
     def delete_submission(self, token: str) -> None:
         """Delete a submission that created no job, with its members."""
@@ -210,7 +181,7 @@ class Transaction(Closing, Keeping, Staging):
         """Change columns of a member."""
         self._note(run_id)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
-        self._connection.execute(update(tables.members).where(which).values(**plain(changes)))
+        self._connection.execute(update(tables.members).where(which).values(**changes))
 
     # -- events and charges -------------------------------------------------------------------------------------
 
@@ -220,47 +191,39 @@ class Transaction(Closing, Keeping, Staging):
 
     def add_events(self, items: Sequence[Event]) -> None:
         """Append events, in this order."""
-        self._insert(tables.events, [values_of(item) for item in items])
+        self._insert(tables.events, items)
 
     def events(self, run_id: str | None = None, limit: int = 100) -> list[Event]:
         """Return the latest events, oldest first; of one run, or of all."""
-        columns = [column for column in tables.events.c if column.name != "id"]
-        query = select(*columns).order_by(tables.events.c.id.desc()).limit(limit)
+        number, *columns = tables.events.c
+        query = select(*columns).order_by(number.desc()).limit(limit)
         if run_id is not None:
             query = query.where(tables.events.c.run_id == run_id)
-        return [Event(**row._mapping) for row in self._connection.execute(query)][::-1]  # noqa: SLF001
+        return self._records(Event, query)[::-1]
 
-    def replace_charges(self, run_id: str, charges: Sequence[Charge]) -> None:
-        """Replace the charges of a run."""
-        self.replace_charges_of({run_id: charges})
-
-    def replace_charges_of(self, charges: Mapping[str, Sequence[Charge]]) -> None:
+    def replace_charges(self, charges: Mapping[str, Sequence[Charge]]) -> None:
         """Replace the charges of runs, by their ids. Charges follow from the attempts, so none are ever added."""
         if charges:
             self._reopened(charges)
             query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
             self._connection.execute(query, [{"of_run": run_id} for run_id in charges])
-            self._insert(tables.charges, [values_of(charge) for each in charges.values() for charge in each])
+            self._insert(tables.charges, [charge for each in charges.values() for charge in each])
 
     def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
         """Return the charges of these runs, or all. Sum them in Python: SQL would sum in floats."""
-        return [Charge(**row) for row in self._of_runs(select(tables.charges), tables.charges, run_ids)]
+        return self._records(Charge, select(tables.charges), tables.charges.c.run_id, run_ids)
 
     # -- reservations -------------------------------------------------------------------------------------------
 
     def reservations(self) -> dict[str, WorkCounts]:
         """Return what each run with a reservation may execute, counted from its beginning, by the run's id."""
         rows = self._connection.execute(select(tables.reservations))
-        return {row.run_id: WorkCounts(row.training, row.validation, row.generation) for row in rows}
+        return {run_id: WorkCounts(*work) for run_id, *work in rows}
 
-    def reserve(self, reservation: Reservation) -> None:
-        """Set a run's reservation, in place of an earlier one."""
-        self.reserve_all([reservation])
-
-    def reserve_all(self, reservations: Sequence[Reservation]) -> None:
-        """Set runs' reservations, in place of earlier ones."""
-        self._note(*(each.run_id for each in reservations))
-        rows = [{"run_id": each.run_id, **values_of(each.work)} for each in reservations]
+    def reserve(self, reservations: Mapping[str, WorkCounts]) -> None:
+        """Set what runs may execute, counted from their beginning, in place of earlier reservations."""
+        self._note(*reservations)
+        rows = [{"run_id": run_id, **asdict(work)} for run_id, work in reservations.items()]
         if rows:
             self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
@@ -268,12 +231,6 @@ class Transaction(Closing, Keeping, Staging):
         """End a run's reservation: the part that was not spent is free again."""
         self._note(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
-
-    def _of_runs(self, query: Select[Any], table: Table, run_ids: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        """Yield rows by column, of these runs or of all."""
-        if run_ids is None:
-            return rows_of(self._connection.execute(query))
-        return rows_among(self._connection, query, table.c.run_id, run_ids)
 
     def _touch(self, *run_ids: str) -> None:
         """Note that the rows of these runs change, and with them their backup records."""
@@ -285,11 +242,6 @@ class Transaction(Closing, Keeping, Staging):
         """Note that something else in the backup records of these runs changes."""
         self._reopened(run_ids)
         self.touched.update(run_ids)
-
-    def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert all rows by one statement; for no rows, SQLAlchemy would insert one of defaults."""
-        if rows:
-            self._connection.execute(insert(table), rows)
 
     def _touch_members(self, token: str) -> None:
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)

@@ -6,7 +6,7 @@ study/
   checkpoints/<run>/           the run directory
     run.json                   configuration, immutable
     ledger.json                the rest of what runs.db knows of it, for `lvjobs ledger rebuild`
-    (lvjobs.ledger.memo)
+    (lvjobs.ledger.backup_record)
     generations/000001         the attempt that claimed the run, one file each (lvjobs.worker.generation)
     journals/000001.jsonl      the journal of that generation, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json

@@ -104,7 +104,7 @@ def executed(transaction, run, start, causes, *, each=300.0):
         )
         attempts.append(replace(attempt, id=transaction.add_attempt(attempt)))
         reached += 0 if last else steps // 2
-    transaction.replace_charges(run.id, charges_of(run, attempts))
+    transaction.replace_charges({run.id: charges_of(run, attempts)})
 
 
 def finish(files, steps):

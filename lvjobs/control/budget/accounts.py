@@ -1,9 +1,9 @@
 """A study's accounts: FLOPs spent, reserved and free. Pure; exact integers from counted work and the runs' rates."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Charge, RunRecord, WorkCounts
 
 KINDS = ("useful", "replayed", "validation", "generation")
@@ -123,10 +123,8 @@ def keep_books(
     `charges` are those of `runs`, `reservations` are by run id. `closed` are the accounts of runs that are not in
     `runs`.
     """
-    by_run: dict[str, list[Charge]] = defaultdict(list)
-    for charge in charges:
-        by_run[charge.run_id].append(charge)
-    opened = {run.id: open_account(run, by_run[run.id], reservations.get(run.id)) for run in runs}
+    charged = by_run(charges)
+    opened = {run.id: open_account(run, charged[run.id], reservations.get(run.id)) for run in runs}
     return Books(terms, opened, closed)
 
 

@@ -5,7 +5,6 @@ or otherwise, reopens it (triggers, `lvjobs.ledger.tables.closed`).
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ from lvjobs.control.backends import digest_of, gpus_by_default
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
 from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Closed, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import FORMAT, RunStatus
@@ -73,11 +73,9 @@ def reopen_older(transaction: Transaction) -> None:
     kept = transaction.row("closed_basis", _Basis)
     if kept is not None and kept.format != FORMAT:
         transaction.reopen_all()
-        attempts: dict[str, list[AttemptRecord]] = defaultdict(list)
-        for attempt in transaction.attempts():
-            attempts[attempt.run_id].append(attempt)
+        attempts = by_run(transaction.attempts())
         charges = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs() if attempts[run.id]}
-        transaction.replace_charges_of(charges)
+        transaction.replace_charges(charges)
 
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:

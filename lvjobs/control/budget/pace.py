@@ -1,12 +1,12 @@
 """The time that a run takes: measured on attempts of similar runs, or scaled by FLOPs from the nearest ones. Pure."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.control.budget.cost import work_ahead
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
 from lvjobs.tasks.registry import task_of
@@ -107,14 +107,12 @@ class Sample:
 
 def samples_of(runs: Iterable[RunRecord], attempts: Iterable[AttemptRecord]) -> dict[str, Sample]:
     """Return the measured samples, by `Kind.settings`."""
-    by_run: dict[str, list[AttemptRecord]] = defaultdict(list)
-    for attempt in attempts:
-        if attempt.executed and attempt.train_seconds:  # journals of earlier releases have no seconds
-            by_run[attempt.run_id].append(attempt)
+    # journals of earlier releases have no seconds
+    timed = by_run(attempt for attempt in attempts if attempt.executed and attempt.train_seconds)
     samples: dict[str, Sample] = {}
     for run in runs:
-        if by_run[run.id] and (kind := kind_of(run)).rates[0]:
-            for attempt in by_run[run.id]:
+        if timed[run.id] and (kind := kind_of(run)).rates[0]:
+            for attempt in timed[run.id]:
                 sample = _sample(kind, attempt)
                 samples[kind.settings] = samples[kind.settings] + sample if kind.settings in samples else sample
     return samples

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from lvjobs.cluster.protocol import Cluster, ClusterError, Load
@@ -18,6 +17,7 @@ from lvjobs.control.reconcile.actions import (
     CancelJob,
     Extend,
     GiveBack,
+    JobAction,
     LiftHold,
     MarkMissing,
     RecordEvent,
@@ -37,12 +37,19 @@ from lvjobs.control.submission.send import SubmitResult, same_job
 from lvjobs.errors import UsageError
 from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Reservation, RunRecord
+from lvjobs.ledger.reading import by_run
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.current import typed_over
 from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
+_VERBS: Mapping[type[JobAction], str] = {
+    CancelJob: "cancelled",
+    Release: "released",
+    LiftHold: "lifted the requeue hold of",
+    Extend: "extended the time limit of",
+}
 _MOST_EVENTS = 10_000
 """The number of a run's events that are searched for an earlier one with the same text."""
 
@@ -87,11 +94,9 @@ def _write(
         for action in actions:
             told += _write_one(action, transaction, runs, study, now, latest)
         spenders = {attempt.run_id for attempt in saved}
-        attempts = defaultdict(list)
-        for attempt in transaction.attempts(sorted(spenders)):
-            attempts[attempt.run_id].append(attempt)
+        attempts = by_run(transaction.attempts(sorted(spenders)))
         charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
-        transaction.replace_charges_of(charges)
+        transaction.replace_charges(charges)
         _close_accounts(transaction, runs)
         # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
         _revoke(actions, study, runs)
@@ -110,33 +115,33 @@ def _write_one(
     latest: dict[str, int],
 ) -> Iterable[str]:
     """Write one action. `latest` holds, for each run, the id of its last attempt that is new or changed."""
-    if isinstance(action, SaveAttempt):
-        if not action.attempt.id:
-            latest[action.attempt.run_id] = transaction.add_attempt(action.attempt)
-    elif isinstance(action, SetRun):
-        return _set_run(action, transaction, runs, study, now, latest.get(action.run_id))
-    elif isinstance(action, RecordEvent):
-        if all(event.text != action.text for event in transaction.events(action.run_id, limit=_MOST_EVENTS)):
-            transaction.add_event(Event(now, "state", action.text, action.run_id))
-            return [f"{runs[action.run_id].name}: {action.text}"]
-    elif isinstance(action, Reserve):
-        transaction.reserve(Reservation(action.run_id, action.work))
-    elif isinstance(action, GiveBack):
-        transaction.give_back(action.run_id)
-    elif isinstance(action, Adopt):
-        transaction.update_submission(action.token, job_id=action.job_id)
-        return [f"found job {action.job_id} by its token {action.token}: its sbatch reply had been lost; adopted"]
-    elif isinstance(action, MarkMissing):
-        transaction.update_member(action.token, action.run_id, missing_since=action.since)
-    elif isinstance(action, Revoke):
-        # The search for its job begins again: a job that appears later has to be cancelled.
-        transaction.update_member(action.token, action.run_id, state=MemberState.REVOKED, missing_since=None)
-    elif isinstance(action, Settle):
-        transaction.update_member(action.token, action.run_id, state=MemberState.SETTLED)
-    elif isinstance(action, LiftHold):
-        transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
-    elif isinstance(action, AvoidNode):
-        avoid_node(transaction, action.node, action.reason, now)
+    match action:
+        case SaveAttempt(attempt) if not attempt.id:
+            latest[attempt.run_id] = transaction.add_attempt(attempt)
+        case SetRun():
+            return _set_run(action, transaction, runs, study, now, latest.get(action.run_id))
+        case RecordEvent(run_id, text):
+            if all(event.text != text for event in transaction.events(run_id, limit=_MOST_EVENTS)):
+                transaction.add_event(Event(now, "state", text, run_id))
+                return [f"{runs[run_id].name}: {text}"]
+        case Reserve(run_id, work):
+            transaction.reserve({run_id: work})
+        case GiveBack(run_id):
+            transaction.give_back(run_id)
+        case Adopt(token, job_id):
+            transaction.update_submission(token, job_id=job_id)
+            return [f"found job {job_id} by its token {token}: its sbatch reply had been lost; adopted"]
+        case MarkMissing(token, run_id, since):
+            transaction.update_member(token, run_id, missing_since=since)
+        case Revoke(token, run_id):
+            # The search for its job begins again: a job that appears later has to be cancelled.
+            transaction.update_member(token, run_id, state=MemberState.REVOKED, missing_since=None)
+        case Settle(token, run_id):
+            transaction.update_member(token, run_id, state=MemberState.SETTLED)
+        case LiftHold():
+            transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
+        case AvoidNode(node, _, reason):
+            avoid_node(transaction, node, reason, now)
     return []
 
 
@@ -168,7 +173,7 @@ def _set_run(
     if changes:
         transaction.update_run(run.id, **changes)
         runs[run.id] = replace(run, **changes)
-    ended = newest if action.death else None
+    ended = newest if action.failure else None
     if action.words:
         text = action.note if ended else action.words
         transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
@@ -216,27 +221,23 @@ def _touch(
     runs: Mapping[str, RunRecord],
     now: float,
 ) -> list[str]:
-    told = []
-    done = set()
+    did = []
+    asked: dict[tuple[type, str], JobAction] = {}
     for action in actions:
-        if isinstance(action, CancelJob | Release | LiftHold | Extend):
-            what = (type(action), action.job_id)
-            if what in done:  # each of the runs that share a job has the same action
-                continue
-            done.add(what)
-        if isinstance(action, CancelJob):
-            verb, call = "cancelled", partial(clusters[action.backend].cancel, action.job_id)
-        elif isinstance(action, Release):
-            verb, call = "released", partial(clusters[action.backend].release, action.job_id)
-        elif isinstance(action, LiftHold):
-            verb, call = "lifted the requeue hold of", partial(clusters[action.backend].lift_hold, action.job_id)
-        elif isinstance(action, Extend):
-            extend = clusters[action.backend].extend
-            verb, call = "extended the time limit of", partial(extend, action.job_id, action.minutes)
-        else:
-            continue
+        if isinstance(action, JobAction):  # each of the runs that share a job has the same action
+            asked.setdefault((type(action), action.job_id), action)
+    for action in asked.values():
+        cluster, verb = clusters[action.backend], _VERBS[type(action)]
         try:
-            call()
+            match action:
+                case CancelJob():
+                    cluster.cancel(action.job_id)
+                case Release():
+                    cluster.release(action.job_id)
+                case LiftHold():
+                    cluster.lift_hold(action.job_id)
+                case Extend():
+                    cluster.extend(action.job_id, action.minutes)
             text = f"{verb} job {action.job_id}"
         except ClusterError as error:  # reported and recorded; the next pass tries again
             text = f"not {verb} job {action.job_id}: {error}"
@@ -244,8 +245,8 @@ def _touch(
             last = transaction.events(action.run_id, limit=1)
             if not last or last[-1].text != text:  # every pass cancels a job that is slow to end
                 transaction.add_event(Event(now, "cluster", text, action.run_id))
-        told.append(f"{runs[action.run_id].name}: {text}")
-    return told
+        did.append(f"{runs[action.run_id].name}: {text}")
+    return did
 
 
 def _submit(

@@ -20,8 +20,8 @@ class SaveAttempt:
 class SetRun:
     """A change of a run's state and of the columns that explain it.
 
-    `not_before` is in seconds since the epoch. `note` is an event, in words. `death` is the end of the run's latest
-    attempt, if the change follows from it; `note` then says what follows.
+    `not_before` is in seconds since the epoch. `note` is an event, in words. `failure` is the end of the run's latest
+    attempt, if the change follows from it; `note` then has the consequence.
     """
 
     run_id: str
@@ -32,12 +32,12 @@ class SetRun:
     resources: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     held_for: HeldFor = HeldFor.NOTHING
-    death: Failure | None = None
+    failure: Failure | None = None
 
     @property
     def words(self) -> str:
         """Return the text that reports the change: the end of the attempt, and the note."""
-        return "; ".join(filter(None, (self.death.words if self.death else "", self.note)))
+        return "; ".join(filter(None, (self.failure.words if self.failure else "", self.note)))
 
 
 @dataclass(frozen=True)
@@ -79,67 +79,58 @@ class Adopt:
 
 
 @dataclass(frozen=True)
-class MarkMissing:
-    """The time since when the member's job is missing, in seconds since the epoch; None: it was found again."""
+class MemberAction:
+    """A change of a run's place in a submission."""
 
     token: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class MarkMissing(MemberAction):
+    """The time since when the member's job is missing, in seconds since the epoch; None: it was found again."""
+
     since: float | None
 
 
-@dataclass(frozen=True)
-class Revoke:
+class Revoke(MemberAction):
     """A ban on training this run by the member's job, whenever it starts; the job is cancelled if it exists."""
 
-    token: str
-    run_id: str
 
-
-@dataclass(frozen=True)
-class Settle:
+class Settle(MemberAction):
     """The end of a member: its job is over. A revoked token stays revoked, because Slurm may run a job again."""
 
-    token: str
-    run_id: str
-
 
 @dataclass(frozen=True)
-class CancelJob:
+class JobAction:
+    """A request to the cluster about a job."""
+
+    job_id: str
+    run_id: str
+    backend: str
+
+
+class CancelJob(JobAction):
     """The cancellation of a job, by scancel."""
 
-    job_id: str
-    run_id: str
-    backend: str
 
-
-@dataclass(frozen=True)
-class Release:
+class Release(JobAction):
     """The release of a job that Slurm holds after a failed launch."""
 
-    job_id: str
-    run_id: str
-    backend: str
-
 
 @dataclass(frozen=True)
-class LiftHold:
+class LiftHold(JobAction):
     """The end of a requeued job's wait for its begin time."""
 
-    job_id: str
-    run_id: str
     token: str
     restart_count: int
-    backend: str
 
 
 @dataclass(frozen=True)
-class Extend:
+class Extend(JobAction):
     """A longer time limit, `minutes`, for a job that waits, because the last limit was too short."""
 
-    job_id: str
-    run_id: str
     minutes: int
-    backend: str
 
 
 @dataclass(frozen=True)
@@ -152,19 +143,5 @@ class AvoidNode:
 
 
 Action: TypeAlias = (
-    SaveAttempt
-    | SetRun
-    | Reserve
-    | GiveBack
-    | Submit
-    | RecordEvent
-    | Adopt
-    | MarkMissing
-    | Revoke
-    | Settle
-    | CancelJob
-    | Release
-    | LiftHold
-    | Extend
-    | AvoidNode
+    SaveAttempt | SetRun | Reserve | GiveBack | Submit | RecordEvent | Adopt | MemberAction | JobAction | AvoidNode
 )

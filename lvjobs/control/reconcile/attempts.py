@@ -74,9 +74,9 @@ class Attempts:
         index = len(self._all) - 1
         return classify(self._all[index], job, flag_is_stale=self._is_stale(index))
 
-    def end(self, death: Failure, *, finished: bool = False) -> None:
+    def end(self, failure: Failure, *, finished: bool = False) -> None:
         """End the latest attempt with this cause; `finished`: it trained to the last step."""
-        self._end(len(self._all) - 1, death)
+        self._end(len(self._all) - 1, failure)
         if finished:
             self._all[-1] = replace(self._all[-1], finished=True)
 
@@ -88,7 +88,7 @@ class Attempts:
             return last.host
         return row.nodes if row.ending is Ending.NODE_FAILED else ""
 
-    def add_unclaimed(self, live: MemberView, job: Job | None, death: Failure) -> None:
+    def add_unclaimed(self, live: MemberView, job: Job | None, failure: Failure) -> None:
         """Add an attempt for an execution that claimed no generation, so that it is counted and `why` can report it."""
         newest = max((attempt.checkpoint_step for attempt in self._all), default=0)
         self._all.append(
@@ -101,8 +101,8 @@ class Attempts:
                 started=(job.start if job else None) or self._now,
                 host=job.nodes if job else "",
                 ended=self._now,
-                cause=death.cause,
-                evidence=death.evidence,
+                cause=failure.cause,
+                evidence=failure.evidence,
                 resumed_from=newest,
                 checkpoint_step=newest,
                 grown=self._now,
@@ -114,8 +114,8 @@ class Attempts:
         seen = execution(self._history(attempt), attempt.restart_count)
         return classify(attempt, seen, flag_is_stale=self._is_stale(index))
 
-    def _end(self, index: int, death: Failure) -> None:
-        self._all[index] = replace(self._all[index], cause=death.cause, evidence=death.evidence, ended=self._now)
+    def _end(self, index: int, failure: Failure) -> None:
+        self._all[index] = replace(self._all[index], cause=failure.cause, evidence=failure.evidence, ended=self._now)
 
     def _accounted(self, index: int) -> AttemptRecord:
         """Return the attempt with its allocated seconds and GPUs, if it has ended and accounting has its row.
@@ -143,8 +143,7 @@ class Attempts:
         return place.history if place else ()
 
     def _place(self, attempt: AttemptRecord) -> MemberView | None:
-        places = self._view.others if self._view.live is None else [self._view.live, *self._view.others]
-        return next((place for place in places if place.member.token == attempt.token), None)
+        return next((place for place in self._view.places if place.member.token == attempt.token), None)
 
     def _is_stale(self, index: int) -> bool:
         """Return whether an earlier execution of the job was killed at the end of its grace: Slurm keeps the flag."""

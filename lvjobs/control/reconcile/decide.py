@@ -52,7 +52,7 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
     if view.done is not None or view.run.state.is_at_rest:
         return None
     if view.live is None:
-        return view.run.not_before if view.run.not_before > now else None
+        return None if is_due(view.run, policy, now) else view.run.not_before
     job, current = view.live.job, Attempts(view, now).current
     if job is None or not job.is_running or (current is not None and current.generation in view.changed):
         return None  # its journal has grown: the next pass comes long before hang detection could end the attempt
@@ -135,23 +135,22 @@ class _Case(Conclusions):
             obeyed = current.leave_cause in (*_NO_CAUSE, LeaveCause.STOPPED) and not current.error
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
-            death = Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
-            self.attempts.end(death)
+            failure = Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
+            self.attempts.end(failure)
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
         current = self.attempts.current
         if current is not None and current.error:
             yield from self.died(live, classify(current, None), requeued=False)
             return
-        if live.last_word is None:
+        word = live.last_word
+        if word is None:
             yield from self._missing(live)
             return
         if live.member.missing_since is not None:
             yield MarkMissing(live.member.token, self.run.id, None)
         if live.submission.job_id is None:
             yield Adopt(live.member.token, live.job_id.partition("_")[0])
-        word = live.last_word
-        assert word is not None
         if word.is_ended:
             yield from self._ended(live, word)
         elif word.is_active:
@@ -201,23 +200,23 @@ class _Case(Conclusions):
             return
         current, cause = self.attempts.current, self.run.cause
         if current is not None and self.attempts.is_over(current, job):
-            death = self.attempts.left_behind()
-            cause = death.cause
-            yield from self.died(live, death, requeued=True)
-            if not self.goes_on:
+            failure = self.attempts.left_behind()
+            cause = failure.cause
+            yield from self.died(live, failure, requeued=True)
+            if not self.continues:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
         if not job.is_pending and self.attempts.current is not None:
             state = RunState.RUNNING
-        said = () if job.is_pending else (f"Slurm says {job.state}",)
-        reason = ": ".join(filter(None, (*said, explain(job.reason, job.id))))
+        unknown = "" if job.is_pending else f"Slurm says {job.state}"
+        reason = ": ".join(filter(None, (unknown, explain(job.reason, job.id))))
         yield SetRun(self.run.id, state, reason=reason, cause=cause)
         if job.hold is JobHold.LAUNCH_FAILED:
             yield from self._failed_launch(live, job)
         elif job.is_held_back(self.now):
             restart = job.restart_count or 0
             if self.attempts and live.member.hold_lifted < restart:
-                yield LiftHold(job.id, self.run.id, live.member.token, restart, live.submission.backend)
+                yield LiftHold(job.id, self.run.id, live.submission.backend, live.member.token, restart)
 
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Replace a job that Slurm holds because it was requeued too often; Slurm counts a new job from zero."""
@@ -242,30 +241,30 @@ class _Case(Conclusions):
         if any(a.token == live.member.token and a.restart_count == restart for a in self.attempts):
             yield Release(job.id, self.run.id, live.submission.backend)
             return
-        death = Failure(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
-        self.attempts.add_unclaimed(live, job, death)
-        yield from self.judge(live, death, requeued=True)
-        if self.goes_on:
-            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=explain(job.reason), cause=death.cause)
+        failure = Failure(Cause.LAUNCH_FAILED, f"Slurm says {job.reason}")
+        self.attempts.add_unclaimed(live, job, failure)
+        yield from self.judge(live, failure, requeued=True)
+        if self.continues:
+            yield SetRun(self.run.id, RunState.INTERRUPTED, reason=explain(job.reason), cause=failure.cause)
             yield Release(job.id, self.run.id, live.submission.backend)
 
     def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
         current = self.attempts.current
         if current is not None and self.attempts.is_over(current, job):
-            death = self.attempts.left_behind()
-            yield from self.died(live, death, requeued=True)
-            if self.goes_on:
-                yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=death.cause)
+            failure = self.attempts.left_behind()
+            yield from self.died(live, failure, requeued=True)
+            if self.continues:
+                yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=failure.cause)
             return
         if live.pack is not None and current is not None and self._left_alone(current):
             yield from self.ended_as(live, classify(current, None), job)
             return
         silence = silence_of(live, current, job, self.watched, self.now)
         if job.is_running and silence > self.policy.hung_seconds:
-            death = Failure(Cause.HUNG, f"no journal line for {silence:.0f} s")
+            failure = Failure(Cause.HUNG, f"no journal line for {silence:.0f} s")
             if current is not None and current.is_over:  # it left a shared job, which continues
-                death = classify(current, None)
-            yield from self.ended_as(live, death, job)
+                failure = classify(current, None)
+            yield from self.ended_as(live, failure, job)
             return
         yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
 
@@ -288,11 +287,11 @@ class _Case(Conclusions):
             self.attempts.end(self.attempts.left_behind())  # the job's last execution claimed no generation
         claimed = self.attempts.current is not None
         waited = not claimed and live.is_shared(job)
-        death = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
-        if waited and death.cause is not Cause.CANCELLED:  # lvjobs does not cancel such a job: see `PackView.needed`
+        failure = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
+        if waited and failure.cause is not Cause.CANCELLED:  # lvjobs does not cancel such a job: see `PackView.needed`
             yield from give_up(live, self.run.id)  # the shared job ended before the run's turn: no failure of the run
             note = f"job {job.id}, which it shared, ended before its turn came"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
             yield Submit(self.run.id)
             return
-        yield from self.ended_as(live, death, job)
+        yield from self.ended_as(live, failure, job)

@@ -15,7 +15,7 @@ from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, 
 from lvjobs.control.reconcile.outcome import give_up
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.ledger.records import RunRecord, WorkCounts
-from lvjobs.study.words import Cause, HeldFor, RunState
+from lvjobs.study.words import HeldFor, RunState
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Case:
     def __post_init__(self) -> None:
         """Set the step from which the run would resume, and its state once the actions are carried out."""
         self.checkpoint = newest_checkpoint(self.view)
-        self.state = self._change.state if self._change else self.view.run.state
+        self.state = self.standing.state
 
     @property
     def run(self) -> RunRecord:
@@ -38,18 +38,10 @@ class Case:
         return self.view.run
 
     @property
-    def _change(self) -> SetRun | None:
-        return next((action for action in reversed(self.actions) if isinstance(action, SetRun)), None)
-
-    @property
-    def cause(self) -> Cause | None:
-        """Return why the last attempt ended."""
-        return self._change.cause if self._change else self.run.cause
-
-    @property
-    def reason(self) -> str:
-        """Return why the run waits."""
-        return self._change.reason if self._change else self.run.reason
+    def standing(self) -> SetRun:
+        """Return the last change of the run's state, or how the ledger has it: why it waits, and its last cause."""
+        changes = [action for action in self.actions if isinstance(action, SetRun)]
+        return changes[-1] if changes else SetRun(self.run.id, self.run.state, self.run.reason, self.run.cause)
 
     @property
     def is_submitted(self) -> bool:
@@ -141,7 +133,8 @@ class _Gate:
             if self._renew and extra <= self._free:
                 self._reserve(case, wanted, extra)
                 note = f"{account.units['replayed']} steps were replayed: its reservation was renewed"
-                case.actions.append(SetRun(case.run.id, case.state, case.reason, case.cause, note=note))
+                standing = case.standing
+                case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
             else:
                 self._refuse_replays(case, extra)
 
@@ -191,7 +184,7 @@ class _Gate:
             self._free -= extra
             state = RunState.INTERRUPTED if case.view.attempts else RunState.PLANNED
             note = "the budget allows it now: it goes on"
-            case.actions += [SetRun(case.run.id, state, cause=case.cause, note=note), Submit(case.run.id)]
+            case.actions += [SetRun(case.run.id, state, cause=case.standing.cause, note=note), Submit(case.run.id)]
 
     # -- runs that must wait -------------------------------------------------------------------------------------
 
@@ -204,7 +197,9 @@ class _Gate:
         if case.has_job and case.view.live is not None:
             case.actions += give_up(case.view.live, case.run.id)
         note = f"held: {reason}"
-        case.actions.append(SetRun(case.run.id, RunState.HELD, reason, case.cause, note=note, held_for=held_for))
+        case.actions.append(
+            SetRun(case.run.id, RunState.HELD, reason, case.standing.cause, note=note, held_for=held_for)
+        )
         case.state = RunState.HELD
         if not is_training:  # a job that trains may spend until it is gone: `act` ends the reservation then
             self._give_back(case)

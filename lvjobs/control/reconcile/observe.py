@@ -5,7 +5,7 @@ The order matters: a job that the snapshot shows as ended writes nothing more, s
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -83,7 +83,7 @@ def observe(
         where: `StudyContext.where`, for commands at the prompt.
     """
     snapshots = take_snapshots(known, clusters, driver)
-    jobs = {backend: _by_member(snapshot) for backend, snapshot in snapshots.items()}
+    jobs = {name: (_by_member(each.queue), _by_member(each.history)) for name, each in snapshots.items()}
     places = defaultdict(list)
     for member in known.members:
         places[member.run_id].append(_member_view(member, known, snapshots, jobs, layout))
@@ -95,8 +95,7 @@ def observe(
             if is_foreign(files.root):
                 check = remedies.LEDGER_CHECK(*where)
                 raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
-            view = _run_view(run, known.attempts.get(run.id, ()), places[run.id], files, (growing_from, now))
-            views.append(replace(view, after=known.before.get(run.after)))
+            views.append(_run_view(run, known, places[run.id], files, (growing_from, now)))
         except (OSError, ValueError, TypeError) as error:  # damage to one run must not stop the others
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
@@ -114,54 +113,45 @@ def observe(
 
 def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = "") -> dict[str, Snapshot]:
     """Return a snapshot for each backend that the study has submissions on: of their jobs and of its driver."""
-    snapshots = {}
+    snapshots, companions = {}, [driver] if driver else []
     for backend, cluster in clusters.items():
         sent = [submission for submission in known.submissions.values() if submission.backend == backend]
         if sent and not cluster.absent:
             since = min(submission.created for submission in sent) - _SACCT_MARGIN_SECONDS
-            companions = [driver] if driver else []
             snapshots[backend] = cluster.observe([submission.token for submission in sent], since, companions)
     return snapshots
 
 
-_Place: TypeAlias = tuple[str, int]
-"""A token and a member's index."""
+_ByMember: TypeAlias = Mapping[tuple[str, int], Sequence[Job]]
+"""Jobs by their token and a member's index."""
 
 
-@dataclass
-class _Jobs:
-    queue: list[Job] = field(default_factory=list)
-    history: list[Job] = field(default_factory=list)
-
-
-def _by_member(snapshot: Snapshot) -> dict[_Place, _Jobs]:
-    jobs: dict[_Place, _Jobs] = defaultdict(_Jobs)
-    for job in snapshot.queue or ():
-        jobs[job.token, job.member].queue.append(job)
-    for job in snapshot.history or ():
-        jobs[job.token, job.member].history.append(job)
-    return jobs
+def _by_member(jobs: Sequence[Job] | None) -> _ByMember:
+    found: dict[tuple[str, int], list[Job]] = defaultdict(list)
+    for job in jobs or ():
+        found[job.token, job.member].append(job)
+    return found
 
 
 def _member_view(
     member: Member,
     known: Known,
     snapshots: Mapping[str, Snapshot],
-    jobs: Mapping[str, Mapping[_Place, _Jobs]],
+    jobs: Mapping[str, tuple[_ByMember, _ByMember]],
     layout: StudyLayout,
 ) -> MemberView:
     submission = known.submissions[member.token]
     snapshot = snapshots.get(submission.backend)
     if snapshot is None:
         return MemberView(member, submission, None, (), queue_known=False, history_known=False)
-    index = 0 if submission.packed else member.member
-    mine = jobs[submission.backend].get((member.token, index), _Jobs())
-    job = next((job for job in mine.queue if not job.is_ended), mine.queue[-1] if mine.queue else None)
+    place = member.token, 0 if submission.packed else member.member
+    queue, history = (each.get(place, ()) for each in jobs[submission.backend])
+    job = next((job for job in queue if not job.is_ended), queue[-1] if queue else None)
     return MemberView(
         member=member,
         submission=submission,
         job=None if job is None else with_its_log(job, layout.logs),
-        history=tuple(with_its_log(row, layout.logs) if row is mine.history[-1] else row for row in mine.history),
+        history=tuple(with_its_log(row, layout.logs) if row is history[-1] else row for row in history),
         queue_known=snapshot.queue is not None,
         history_known=snapshot.history is not None or not snapshot.accounting,
     )
@@ -169,17 +159,17 @@ def _member_view(
 
 def _run_view(
     run: RunRecord,
-    known: Sequence[AttemptRecord],
+    known: Known,
     members: Sequence[MemberView],
     files: RunLayout,
     growing: tuple[float, float],
 ) -> RunView:
     # The marker is read before the journals: then they hold all steps of a finished run, and all are charged.
     done = read_done(files)
-    attempts, changed = read_attempts(run.id, known, files, growing)
+    attempts, changed = read_attempts(run.id, known.attempts.get(run.id, ()), files, growing)
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
     others = [view for view in members if view.member.state is MemberState.REVOKED]
-    return RunView(run, attempts, changed, live, others, done)
+    return RunView(run, attempts, changed, live, others, done, known.before.get(run.after))
 
 
 def read_attempts(
@@ -199,8 +189,7 @@ def read_attempts(
     for claim in read_claims(files, known=frozenset(by_generation)):
         by_generation[claim.generation] = begin(claim, run_id, grown_at(claim.time, *growing))
     for generation, attempt in by_generation.items():
-        data = _read_from(files.journal(generation), attempt.journal_offset)
-        entries, consumed = parse_entries(data)
+        entries, consumed = parse_entries(read_from(files.journal(generation), attempt.journal_offset))
         if consumed:
             changed.add(generation)
         said = entries[-1].time if entries else attempt.grown
@@ -225,7 +214,8 @@ def read_done(files: RunLayout) -> Done | None:
         return None
 
 
-def _read_from(path: Path, offset: int) -> bytes:
+def read_from(path: Path, offset: int = 0) -> bytes:
+    """Return the bytes of a file from `offset` on; none if the file is missing."""
     try:
         if path.stat().st_size <= offset:
             return b""

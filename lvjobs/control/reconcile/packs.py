@@ -19,7 +19,7 @@ def with_packs(
         known: The ledger's attempts in shared jobs, also of runs that no longer have a view.
         unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
     """
-    places = [(view, place) for view in views for place in _places(view) if place.submission.packed]
+    places = [(view, place) for view in views for place in view.places if place.submission.packed]
     if not places:
         return list(views)
     waiting: dict[str, set[str]] = defaultdict(set)
@@ -38,14 +38,10 @@ def with_packs(
     return [_with_packs(view, waiting, by_token) for view in views]
 
 
-def _places(view: RunView) -> list[MemberView]:
-    return [*([view.live] if view.live else []), *view.others]
-
-
 def _with_packs(
     view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[AttemptRecord]]
 ) -> RunView:
-    def told(place: MemberView) -> MemberView:
+    def with_pack(place: MemberView) -> MemberView:
         if not place.submission.packed:
             return place
         token, run_id = place.member.token, view.run.id
@@ -64,5 +60,5 @@ def _with_packs(
         )
         return replace(place, pack=pack)
 
-    live = told(view.live) if view.live else None
-    return replace(view, live=live, others=[told(place) for place in view.others])
+    live = with_pack(view.live) if view.live else None
+    return replace(view, live=live, others=[with_pack(place) for place in view.others])

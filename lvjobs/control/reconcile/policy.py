@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.control.reconcile.classify import Failure
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause
+from lvjobs.study.words import Cause, RunState
 
 _HOUR = 3600.0
 _MOST_DOUBLINGS = 64  # 2**64 is more than an hour has seconds; far more doublings would overflow a float
@@ -46,62 +46,54 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class GoOn:
-    """A run that continues: not before `not_before` (seconds since the epoch; 0.0: now), with changed `resources`.
+class Verdict:
+    """The consequence of a failure: the run's next `state` (interrupted: it resumes; held; cancelled), and the reason.
 
-    `warning` is shown to the user.
+    A run that resumes does so not before `not_before` (seconds since the epoch; 0.0: now), with changed `resources`.
+    Its `reason` is a warning. The reason for which a run is held also has the command to type.
     """
 
+    state: RunState = RunState.INTERRUPTED
+    reason: str = ""
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
-    warning: str = ""
 
 
-@dataclass(frozen=True)
-class HoldRun:
-    """A run that waits for the user; `reason` says why, and what to type."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A run that ends, because its job was cancelled."""
-
-
-def verdict(
-    run: RunRecord, ended: Sequence[AttemptRecord], death: Failure, policy: Policy, now: float
-) -> GoOn | HoldRun | Stop:
+def verdict(run: RunRecord, ended: Sequence[AttemptRecord], failure: Failure, policy: Policy, now: float) -> Verdict:
     """Return what the run does after a failure.
 
     Args:
         run: The run.
         ended: Its ended attempts, oldest first.
-        death: The end of the last of them.
+        failure: The end of the last of them.
         policy: The [policy] of study.toml.
         now: The time of the pass, in seconds since the epoch.
     """
-    cause = death.cause
+    cause = failure.cause
     if cause is Cause.CANCELLED:
-        return Stop()
+        return Verdict(RunState.CANCELLED)
     if cause is Cause.CODE_ERROR:
         command = remedies.RESUME_RUN(run=run.name)
-        names_it = command in death.evidence  # an error that lvjobs raises names the command already
-        return HoldRun(death.evidence if names_it else f"{death.evidence}; mend it and type: {command}")
+        names_it = command in failure.evidence  # an error that lvjobs raises names the command already
+        return _held(failure.evidence if names_it else f"{failure.evidence}; mend it and type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
     own, site = (_stuck(counted, key) for key in (_RUN, _SITE))
     if len(own) >= policy.no_progress_deaths:
         causes = ", ".join(each.value for each in own)
-        return HoldRun(
+        return _held(
             f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: "
             f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1])}"
         )
     if len(site) >= policy.no_progress_preemptions:
-        return HoldRun(
+        return _held(
             f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
             f"ask for another partition, then type: {remedies.RESUME_RUN(run=run.name)}"
         )
-    return _forgive(run, counted, cause, policy, now, len(site))
+    return _retry(run, counted, cause, policy, now, len(site))
+
+
+def _held(reason: str) -> Verdict:
+    return Verdict(RunState.HELD, reason)
 
 
 def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> str:
@@ -117,8 +109,8 @@ def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> 
     if rule.retries:
         most = getattr(policy, rule.retries)
         words.append(f"{_times(_in_a_row(counted, cause))} {cause.value}{_row(rule)}: held after more than {most}")
-    if rule.counts_as and (deaths := len(_stuck(counted, rule.counts_as))):
-        words.append(f"{_times(deaths)} without a new checkpoint: held at {getattr(policy, rule.counts_as)}")
+    if rule.counts_as and (failures := len(_stuck(counted, rule.counts_as))):
+        words.append(f"{_times(failures)} without a new checkpoint: held at {getattr(policy, rule.counts_as)}")
     return "; ".join(words)
 
 
@@ -134,23 +126,25 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _forgive(
+def _retry(
     run: RunRecord, counted: Sequence[AttemptRecord], cause: Cause, policy: Policy, now: float, stuck: int
-) -> GoOn | HoldRun:
-    deaths = _in_a_row(counted, cause)
+) -> Verdict:
+    failures = _in_a_row(counted, cause)
     rule = _rule(cause)
-    if rule.retries and deaths > getattr(policy, rule.retries):
-        look = remedies.LOGS(run=run.name)
-        return HoldRun(f"{cause.value} {deaths} times{_row(rule)}; look at: {look}; then type: {_again(run, cause)}")
+    if rule.retries and failures > getattr(policy, rule.retries):
+        logs = remedies.LOGS(run=run.name)
+        return _held(f"{cause.value} {failures} times{_row(rule)}; look at: {logs}; then type: {_again(run, cause)}")
     if rule.more_memory:
         memory = run.resources.get("memory_mb")
         if not memory:
-            return HoldRun(
+            return _held(
                 f"out of memory, and study.toml sets no memory_mb that could be raised; type: {_again(run, cause)}"
             )
-        return GoOn(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
-    delay = _backoff(policy, deaths) if rule.backs_off and deaths > 1 else 0.0
-    return GoOn(now + delay if delay else 0.0, warning=_warning(stuck, policy))
+        return Verdict(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
+    delay = _backoff(policy, failures) if rule.backs_off and failures > 1 else 0.0
+    warning = f"the cluster ended it {stuck} times in a row before its next checkpoint"
+    warns = stuck >= policy.no_progress_preemptions_warn
+    return Verdict(reason=warning if warns else "", not_before=now + delay if delay else 0.0)
 
 
 def _again(run: RunRecord, cause: Cause) -> str:
@@ -168,19 +162,13 @@ def is_due(run: RunRecord, policy: Policy, now: float) -> bool:
     return not now < run.not_before <= now + _backoff(policy, most)
 
 
-def _backoff(policy: Policy, deaths: int) -> float:
-    """Return the seconds to wait after `deaths` failures of a cause in a row: doubled each time, at most an hour.
+def _backoff(policy: Policy, failures: int) -> float:
+    """Return the seconds to wait after `failures` failures of a cause in a row: doubled each time, at most an hour.
 
     A longer `backoff_seconds` is its own maximum.
     """
-    doublings = min(max(0, deaths - 2), _MOST_DOUBLINGS)
+    doublings = min(max(0, failures - 2), _MOST_DOUBLINGS)
     return min(policy.backoff_seconds * 2.0**doublings, max(_HOUR, policy.backoff_seconds))
-
-
-def _warning(stuck: int, policy: Policy) -> str:
-    if stuck < policy.no_progress_preemptions_warn:
-        return ""
-    return f"the cluster ended it {stuck} times in a row before its next checkpoint"
 
 
 def _in_a_row(counted: Sequence[AttemptRecord], cause: Cause) -> int:
@@ -189,13 +177,13 @@ def _in_a_row(counted: Sequence[AttemptRecord], cause: Cause) -> int:
     A long run on a bad cluster meets each cause many times and still completes, so such progress resets the count.
     It does not reset failures for lack of memory, because memory that was too small stays too small.
     """
-    deaths = 0
+    failures = 0
     for attempt in reversed(counted):
         if attempt.cause is cause:
-            deaths += 1
+            failures += 1
         elif attempt.gained and not _rule(cause).more_memory:
             break
-    return deaths
+    return failures
 
 
 def _stuck(ended: Sequence[AttemptRecord], counts_as: str) -> list[Cause]:

@@ -103,3 +103,8 @@ class RunView:
     done: Done | None
     after: RunRecord | None = None
     """The run that has to be completed before this one is submitted."""
+
+    @property
+    def places(self) -> Sequence[MemberView]:
+        """Return the live place and the revoked ones."""
+        return self.others if self.live is None else [self.live, *self.others]

@@ -6,7 +6,7 @@ from pathlib import Path
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_many
-from lvjobs.ledger.memo import Memo
+from lvjobs.ledger.backup_record import BackupRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
@@ -14,26 +14,26 @@ from lvjobs.study.layout import StudyLayout
 _KEY = "memos"
 
 
-class MemoKeeper:
+class BackupWriter:
     """A writer of backup records that skips unchanged ones. Each session has its own."""
 
     def __init__(self, layout: StudyLayout) -> None:
         self._layout = layout
         self._kept: dict[str, str] = {}
 
-    def __call__(self, memos: Sequence[Memo]) -> None:
+    def __call__(self, records: Sequence[BackupRecord]) -> None:
         """Write these backup records into their run directories.
 
         Raises:
             LvjobsError: one cannot be written. runs.db has it; nothing that was to follow has been done.
         """
         news: dict[Path, str] = {}
-        told: dict[str, str] = {}
+        written: dict[str, str] = {}
         try:
-            for memo in memos:
-                path, text = self._layout.run(memo.run.name).memo, memo.to_json()
-                if self._known(memo.run.id, path) != text and path.parent.is_dir():
-                    news[path] = told[memo.run.id] = text
+            for record in records:
+                path, text = self._layout.run(record.run.name).memo, record.to_json()
+                if self._known(record.run.id, path) != text and path.parent.is_dir():
+                    news[path] = written[record.run.id] = text
             write_many(news, durable=False)  # runs.db is durable; these are copies for when it is lost
         except OSError as error:
             path = next(iter(news), self._layout.checkpoints)
@@ -41,7 +41,7 @@ class MemoKeeper:
                 f"{path} cannot be written ({error.strerror}); runs.db has what was to be noted there, and nothing "
                 "else was done: make room, then type the command again"
             ) from error
-        self._kept |= told
+        self._kept |= written
 
     def _known(self, run_id: str, path: Path) -> str:
         if run_id not in self._kept:

@@ -1,8 +1,9 @@
 """`lvjobs ledger check`: the ledger's file, its rows compared with the run directories, and its file system."""
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from lvjobs import remedies
@@ -11,9 +12,9 @@ from lvjobs.control.budget.accounts import Books, keep_books
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.statement import statement
-from lvjobs.control.recovery.audit import audit, read_rows
+from lvjobs.control.recovery.audit import audit
 from lvjobs.control.recovery.backup import refuse_lost
-from lvjobs.control.recovery.findings import Finding
+from lvjobs.control.recovery.findings import Finding, finding
 from lvjobs.control.recovery.place import other_place
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
@@ -73,41 +74,34 @@ def check(study: StudyContext, wait: float) -> Checked:
             try:
                 with ledger.transaction() as transaction:
                     findings += other_place(transaction, study)
-                    rows, terms = read_rows(transaction), terms_of(study.config.budget)
-                    books = keep_books(terms, rows.runs, transaction.charges(), rows.reservations)
-                    shown = statement(books_of(transaction, terms))
+                    runs, charges, terms = transaction.runs(), transaction.charges(), terms_of(study.config.budget)
+                    books = keep_books(terms, runs, charges, transaction.reservations())
+                    findings += audit(transaction, layout, study.where)
+                    findings += _sums(books, statement(books_of(transaction, terms)))
+                    counts: dict[str, Sequence[Any]] = {
+                        "runs": runs,
+                        "attempts": transaction.attempts(),
+                        "charges": charges,
+                    }
+                    facts = {**{name: len(rows) for name, rows in counts.items()}, "spent": books.spent}
             finally:
                 ledger.close()
-            findings += audit(rows, layout, study.where)
-            findings += _sums(books, shown)
-            counts = {"attempts": rows.attempts, "charges": rows.charges}
-            facts = {"runs": len(rows.runs), **{key: sum(map(len, each.values())) for key, each in counts.items()}}
-            facts["spent"] = books.spent
     return Checked(storage, sound, facts, tuple(findings))
 
 
 def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Finding]:
+    known = partial(finding, subject="runs.db", where=study.where)
     path = study.layout.database
-    for problem in sound.problems:
-        remedy = f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
-        yield Finding("error", "runs.db", f"{path} is damaged: {problem}", remedy)
+    yield from (known("damaged", path=path, problem=problem) for problem in sound.problems)
     if sound.problems:
         return
     if sound.revision is None:
-        what = f"{path} is no ledger of lvjobs"
-        remedy = f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
-        yield Finding("error", "runs.db", what, remedy)
-    elif sound.revision < HEAD:
-        what = f"has schema {sound.revision}, and this lvjobs reads {HEAD}"
-        yield Finding("note", "runs.db", what, "the next command migrates it, and leaves a copy beside it")
-    elif sound.revision > HEAD:
-        what = f"has schema {sound.revision}, which is of a newer lvjobs than this one ({HEAD})"
-        yield Finding("error", "runs.db", what, "use that release")
+        yield known("no ledger", path=path)
+    elif sound.revision != HEAD:
+        yield known(f"{'older' if sound.revision < HEAD else 'newer'} schema", revision=sound.revision, head=HEAD)
     elif sound.epoch is not None and sound.epoch > number:
-        claim = claim_path(study.layout.lease, sound.epoch)
-        what = f"was written under lease {sound.epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?"
-        remedy = f"if no other lvjobs runs on this study, type: {remedies.TOUCH(path=claim)}"
-        yield Finding("error", "runs.db", what, remedy)
+        touch = remedies.TOUCH(path=claim_path(study.layout.lease, sound.epoch))
+        yield known("lease gone", epoch=sound.epoch, number=number, touch=touch)
 
 
 def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:
@@ -124,8 +118,8 @@ def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
         except FileNotFoundError:
             continue
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            what = f"{path} is open to others (mode {stat.S_IMODE(mode):o})"
-            yield Finding("note", "storage", what, f"if that is not meant, type: {remedies.CHMOD_PRIVATE(path=path)}")
+            chmod = remedies.CHMOD_PRIVATE(path=path)
+            yield finding("open to others", "storage", path=path, mode=stat.S_IMODE(mode), chmod=chmod)
 
 
 def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:
@@ -135,5 +129,4 @@ def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:
     parts["the runs"] = sum(account.spent(books.terms) for account in books.accounts.values())
     for name, total in parts.items():
         if total != shown["spent"]:
-            what = f"{name} add up to {total} FLOPs, and {shown['spent']} are spent"
-            yield Finding("error", "runs.db", what, "this is a fault of lvjobs: please report it")
+            yield finding("wrong sum", "runs.db", name=name, total=total, spent=shown["spent"])

@@ -18,7 +18,7 @@ from lvjobs.ledger.records import AttemptRecord, Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.words import Cause, HeldFor, RunState, StageState
+from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
 
 _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
@@ -64,7 +64,7 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
     stake = stake_of(transaction)
     members = transaction.members()
     for member in members:
-        transaction.update_member(member.token, member.run_id, state="settled")
+        transaction.update_member(member.token, member.run_id, state=MemberState.SETTLED)
     followed = {member.run_id for member in members}
     for run in transaction.unclosed():
         if run.id in followed or not run.state.is_final:
@@ -124,4 +124,4 @@ def _save(
     for attempt in attempts:
         if not attempt.id:
             transaction.add_attempt(attempt)
-    transaction.replace_charges(run.id, charges_of(run, transaction.attempts([run.id])))
+    transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})

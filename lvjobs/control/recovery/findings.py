@@ -1,7 +1,13 @@
-"""The findings of `lvjobs ledger check` and `lvjobs doctor`: each is a fact and a remedy."""
+"""The findings of `lvjobs ledger check` and `lvjobs doctor`: each is a fact and a remedy.
 
+`_KNOWN` has the texts of the check's findings. A new finding is an entry there, and one line where it is found.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from lvjobs import remedies
 
 Level = Literal["error", "note", "fine"]
 
@@ -21,3 +27,185 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+_ANEW = "make the ledger anew from the journals: {rebuild}"
+_NEXT_PASS = "the next pass writes it again: {resume}"  # noqa: S105 - no password
+_KEPT = "runs.db has what was in it, and writes it again: {resume_run}"
+_CLAIM = "if no other lvjobs runs on this study, type: {touch}"
+
+_KNOWN: Mapping[str, tuple[Level, str, str]] = {
+    # the file
+    "damaged": (
+        "error",
+        "{path} is damaged: {problem}",
+        "put a backup in its place, or make it anew: {rebuild}",
+    ),
+    "no ledger": (
+        "error",
+        "{path} is no ledger of lvjobs",
+        "make one from the run directories: {rebuild}",
+    ),
+    "older schema": (
+        "note",
+        "has schema {revision}, and this lvjobs reads {head}",
+        "the next command migrates it, and leaves a copy beside it",
+    ),
+    "newer schema": (
+        "error",
+        "has schema {revision}, which is of a newer lvjobs than this one ({head})",
+        "use that release",
+    ),
+    "lease gone": (
+        "error",
+        "was written under lease {epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?",
+        _CLAIM,
+    ),
+    "wrong sum": (
+        "error",
+        "{name} add up to {total} FLOPs, and {spent} are spent",
+        "this is a fault of lvjobs: please report it",
+    ),
+    "moved": (
+        "note",
+        "the study of {path} was moved here",
+        "the next command that makes a pass records it: {status}",
+    ),
+    "copied": (
+        "note",
+        "the study of {path} is in use there, and this is a copy",
+        "the next command leaves its jobs to it: {status}",
+    ),
+    "unclear": (
+        "note",
+        "the study of {path} was moved or copied here",
+        "type: {status}, which asks you which",
+    ),
+    # the file system
+    "open to others": (
+        "note",
+        "{path} is open to others (mode {mode:o})",
+        "if that is not meant, type: {chmod}",
+    ),
+    # run directories
+    "unreadable": (
+        "error",
+        "{root} cannot be read ({error})",
+        "see what happened to that file",
+    ),
+    "gone": (
+        "error",
+        "its directory {root} is gone, and with it its checkpoints and the journals that its charges follow from",
+        "restore it from a backup; else the run begins anew, and what it spent stays charged",
+    ),
+    "foreign": (
+        "error",
+        "{root} belongs to user {owner}, and this is user {me}: nothing in it is believed",
+        "copy it as yourself, or have it given to you",
+    ),
+    "unknown": (
+        "error",
+        "{root} holds a run that the ledger does not know",
+        "submit the same again, and it goes on from there; or move it away; or type: {rebuild}",
+    ),
+    "left over": (
+        "note",
+        "{root} was made for a run that came to nothing",
+        "it may be deleted",
+    ),
+    # a run
+    "config unreadable": (
+        "error",
+        "{path} cannot be read{then} ({error})",
+        _KEPT,
+    ),
+    "config of another": (
+        "error",
+        "{path} is of another run than the ledger's",
+        "move that directory away, or restore the right one",
+    ),
+    "config edited": (
+        "error",
+        "{path} was edited after the run was declared",
+        _KEPT,
+    ),
+    "done": (
+        "note",
+        "is done, and the ledger has it as {state}",
+        "a pass will see it",
+    ),
+    "not done": (
+        "error",
+        "is completed by the ledger, and its done marker is gone: a job of it would train again",
+        "restore {path} from a backup",
+    ),
+    "not revoked": (
+        "error",
+        "submission {token} may not train it any more, and no worker is told",
+        _NEXT_PASS,
+    ),
+    "no allowance": (
+        "error",
+        "{path} is gone: a worker would train without a bound",
+        _NEXT_PASS,
+    ),
+    "large allowance": (
+        "error",
+        "its worker may execute {allowed} steps, and {reserved} are reserved for it",
+        "a pass that renews its reservation puts it right",
+    ),
+    # its attempts
+    "unseen": (
+        "note",
+        "attempts that the ledger has not seen yet: {attempts}",
+        "a pass will read them: {status}",
+    ),
+    "journal gone": (
+        "error",
+        "of attempt {attempt} a part of the journal, or its claim, is gone: its charges stay as they were read",
+        "restore {path} from a backup",
+    ),
+    "other journal": (
+        "error",
+        "of attempt {attempt} ledger and journal say different things ({pairs})",
+        _ANEW,
+    ),
+    "wrong charge": (
+        "error",
+        "{kind} of attempt {attempt}: charged are {charged}, and the journals show {shown}",
+        _ANEW,
+    ),
+    "written since": (
+        "note",
+        "attempt {attempt} has written more since the last pass",
+        "",
+    ),
+    "other versions": (
+        "note",
+        (
+            "attempt {attempt} went on with {new}, where attempt {before} had {old}: its weights are no longer, bit "
+            "for bit, those of an undisturbed run"
+        ),
+        "where that matters, submit it anew under another --name",
+    ),
+    "damaged checkpoint": (
+        "note",
+        "checkpoint {name} was damaged ({problem}); attempt {attempt} went on from an older",
+        "see whether the disk is sound",
+    ),
+}
+
+
+def finding(name: str, /, subject: str, where: Sequence[str] = (), **values: object) -> Finding:
+    """Return the known finding of this name about `subject`, with these values in its text.
+
+    `where`: see `StudyContext.where`.
+    """
+    level, what, remedy = _KNOWN[name]
+    commands = {
+        "status": remedies.STATUS(*where),
+        "resume": remedies.RESUME(*where),
+        "resume_run": remedies.RESUME_RUN(*where, run=subject),
+        "rebuild": remedies.LEDGER_REBUILD_ASIDE(*where),
+    }
+    return Finding(level, subject, what.format(**values), remedy.format(**{**commands, **values}))

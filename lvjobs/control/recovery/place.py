@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from lvjobs import remedies
 from lvjobs.control.recovery.disown import Stake, disown, stake_of
-from lvjobs.control.recovery.findings import Finding
+from lvjobs.control.recovery.findings import Finding, finding
 from lvjobs.control.recovery.relocate import relocate
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
@@ -153,18 +153,8 @@ def other_place(transaction: Transaction, study: StudyContext) -> Iterator[Findi
     """Yield a note if the study is not in its recorded place."""
     recorded = recorded_place(transaction)
     verdict = StudyOrigin.HERE if recorded is None else judge(recorded, _place_of(study.root))
-    status = remedies.STATUS(*study.where)
-    moved_on = {
-        StudyOrigin.MOVED: ("was moved here", f"the next command that makes a pass records it: {status}"),
-        StudyOrigin.COPIED: (
-            "is in use there, and this is a copy",
-            f"the next command leaves its jobs to it: {status}",
-        ),
-        StudyOrigin.UNCLEAR: ("was moved or copied here", f"type: {status}, which asks you which"),
-    }
-    if recorded is not None and verdict in moved_on:
-        happened, follows = moved_on[verdict]
-        yield Finding("note", "runs.db", f"the study of {recorded.path} {happened}", follows)
+    if recorded is not None and verdict is not StudyOrigin.HERE:
+        yield finding(verdict.value, "runs.db", study.where, path=recorded.path)
 
 
 def _place_of(root: Path) -> StudyLocation:

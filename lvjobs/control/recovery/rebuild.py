@@ -21,7 +21,7 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
-from lvjobs.control.recovery.backup import MemoKeeper
+from lvjobs.control.recovery.backup import BackupWriter
 from lvjobs.control.recovery.place import restore_place
 from lvjobs.control.recovery.recover import Recovered, recover
 from lvjobs.control.session import ClusterFactory, held_study
@@ -29,7 +29,7 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import fsync_directory, is_foreign
 from lvjobs.ledger.copies import put_aside
 from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.records import Event, Reservation
+from lvjobs.ledger.records import Event
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.words import MemberState, RunState
@@ -79,7 +79,7 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
         try:
-            made = open_ledger(new, lease.number, MemoKeeper(study.layout), study.where)
+            made = open_ledger(new, lease.number, BackupWriter(study.layout), study.where)
             with made.transaction() as transaction:
                 attempts = _fill(transaction, found, snapshots, now)
                 note_limit(transaction, study.config.budget.limit, now)
@@ -87,7 +87,7 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
                 transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from the run directories"))
             made.close()
             word = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-            moved = list(put_aside(path, word))
+            moved = put_aside(path, word)
             new.rename(path)
             fsync_directory(path.parent)
         finally:
@@ -181,10 +181,9 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
         transaction.add_submission(one, ())
     stages = defaultdict(list)
     for each in found:
-        for member in each.memo.members:
-            transaction.add_member(member)
+        transaction.add_members(each.memo.members)
         if each.memo.reservation is not None:
-            transaction.reserve(Reservation(each.run.id, each.memo.reservation))
+            transaction.reserve({each.run.id: each.memo.reservation})
         for stage, position in each.memo.cells.items():
             stages[stage].append((position, each.run.id))
     for stage, cells in stages.items():
@@ -194,7 +193,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
         transaction.add_attempt(attempt)
     for each in found:
         own = transaction.attempts([each.run.id])
-        transaction.replace_charges(each.run.id, charges_of(each.run, own))
+        transaction.replace_charges({each.run.id: charges_of(each.run, own)})
         live = [submissions[member.token] for member in each.memo.members if member.state is MemberState.LIVE]
         if each.run.state is RunState.SUBMITTING and any(one.job_id for one in live):
             transaction.update_run(each.run.id, state=RunState.INTERRUPTED if own else RunState.QUEUED)

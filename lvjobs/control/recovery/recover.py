@@ -12,7 +12,7 @@ from lvjobs.cluster.sent import SentJob
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.errors import LvjobsError
-from lvjobs.ledger.memo import Memo, parse_memo
+from lvjobs.ledger.backup_record import BackupRecord, parse_backup
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
@@ -29,7 +29,7 @@ Code: TypeAlias = Callable[[str], str]
 class Recovered:
     """One run's rows. `lost` are lines on what is guessed or missing."""
 
-    memo: Memo
+    memo: BackupRecord
     lost: Sequence[str] = ()
 
     @property
@@ -100,10 +100,10 @@ def _memo(
     claims: Mapping[int, Claim],
     sent: Sequence[SentJob],
     code: Code,
-) -> tuple[Memo, list[str]]:
+) -> tuple[BackupRecord, list[str]]:
     values = found.config.model_dump(mode="json")
     with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
-        memo = parse_memo(files.memo.read_text(encoding="utf-8"), values)
+        memo = parse_backup(files.memo.read_text(encoding="utf-8"), values)
         if memo.run.id == found.id:
             return memo, []
     return _guess(files, found, config, claims, sent, code)
@@ -116,7 +116,7 @@ def _guess(
     claims: Mapping[int, Claim],
     sent: Sequence[SentJob],
     code: Code,
-) -> tuple[Memo, list[str]]:
+) -> tuple[BackupRecord, list[str]]:
     """Return the rows of a run without a backup record (an earlier release made it). study.toml supplies the rest."""
     made = files.config.stat().st_mtime
     submissions, members = _submissions(files, found.id, config, claims, sent)
@@ -145,7 +145,7 @@ def _guess(
     lost = ["what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"]
     if not live and not files.done.exists():
         lost.append("whether it was held, paused or cancelled: it is held now")
-    return Memo(run, (), submissions, members), lost
+    return BackupRecord(run, (), submissions, members), lost
 
 
 def _submissions(

@@ -17,7 +17,7 @@ from lvjobs.control.submission.run_directories import clear, is_claimed, prepare
 from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import Reservation, RunRecord, StageRecord
+from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
@@ -182,7 +182,7 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     """Reserve the FLOPs of runs that cannot be submitted yet; a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms)
-        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in later if run.id in wanted])
+        transaction.reserve({run.id: wanted[run.id] for run in later if run.id in wanted})
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 

@@ -26,7 +26,7 @@ from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
-from lvjobs.ledger.records import Event, Reservation, RunRecord, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import StudyContext
@@ -189,7 +189,7 @@ def send(
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
-        transaction.reserve_all([Reservation(run.id, wanted[run.id]) for run in bounded])
+        transaction.reserve({run.id: wanted[run.id] for run in bounded})
         allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job starts without a limit
         transaction.add_submission(submission, [run.id for run in runs])
         changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}

@@ -18,7 +18,7 @@ from lvjobs.control.loop import open_session
 from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.lease import acquire
-from lvjobs.ledger.records import Charge, Reservation, WorkCounts
+from lvjobs.ledger.records import Charge, WorkCounts
 from lvjobs.study.config import load_study
 from lvjobs.study.words import RunState
 from lvjobs.tasks.code_copies import CodeCopy
@@ -414,8 +414,8 @@ def test_what_is_spent_and_reserved_is_not_free_and_not_needed_again(study, lvjo
     run = put(study, wanted, state=RunState.RUNNING)
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
         attempt = transaction.add_attempt(an_attempt(run_id=run.id, executed=10, train_seconds=5.0))
-        transaction.replace_charges(run.id, [Charge(run.id, attempt, "useful", 10)])
-        transaction.reserve(Reservation(run.id, WorkCounts(45, 18)))
+        transaction.replace_charges({run.id: [Charge(run.id, attempt, "useful", 10)]})
+        transaction.reserve({run.id: WorkCounts(45, 18)})
     told = asked(lvjobs, "train")
     rates = run.rates["official"]
     assert told["spent"] == 10 * rates["training"]

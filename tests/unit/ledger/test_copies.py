@@ -4,12 +4,13 @@ import os
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ledger_helpers import a_run, at_0001
 
 from lvjobs.errors import UsageError
-from lvjobs.ledger.copies import back_up, examine
+from lvjobs.ledger.copies import back_up, examine, put_aside
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 
 
@@ -136,3 +137,37 @@ def test_a_damaged_ledger_is_not_copied(path, tmp_path):
     with pytest.raises(LedgerError, match=r"damaged|cannot be copied"):
         back_up(path, tmp_path / "copy")
     assert names(tmp_path) == ["runs.db"]
+
+
+@pytest.mark.parametrize("step", ["link", "rename", "unlink", "end"])
+def test_a_ledger_that_is_put_aside_keeps_its_journal_wherever_it_is_interrupted(path, monkeypatch, step):
+    path.with_name("runs.db-journal").write_text("the journal of an interrupted write")
+    owner, name = {"link": (os, "link"), "rename": (Path, "rename"), "unlink": (Path, "unlink"), "end": (os, "sync")}[
+        step
+    ]
+
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, killed)
+        if step == "end":
+            assert [each.name for each in put_aside(path, "x")] == ["runs.db.x.aside-journal", "runs.db.x.aside"]
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                put_aside(path, "x")
+    (ledger,) = (each for each in path.parent.glob("runs.db*") if not each.name.endswith("-journal"))
+    assert ledger.name == ("runs.db" if step in ("link", "rename") else "runs.db.x.aside")
+    assert ledger.with_name(f"{ledger.name}-journal").exists()
+
+
+def test_nothing_is_put_aside_under_a_name_that_is_taken(path):
+    journal = path.with_name("runs.db-journal")
+    for taken in ("runs.db.x.aside", "runs.db.x.aside-journal"):
+        journal.write_text("the journal of an interrupted write")
+        path.with_name(taken).touch()
+        with pytest.raises(UsageError, match="exists; move it away"):
+            put_aside(path, "x")
+        assert path.exists()
+        assert journal.exists()
+        path.with_name(taken).unlink()

@@ -17,7 +17,7 @@ from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
-from lvjobs.ledger.records import AttemptRecord, Charge, Event, Reservation, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import AttemptRecord, Charge, Event, SubmissionRecord, WorkCounts
 from lvjobs.ledger.tables import metadata
 from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
 
@@ -39,7 +39,7 @@ def test_what_goes_in_comes_out(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(run)
         attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
-        transaction.replace_charges("oneone", [Charge("oneone", attempt_id, "replayed", 3, 1)])
+        transaction.replace_charges({"oneone": [Charge("oneone", attempt_id, "replayed", 3, 1)]})
         transaction.add_event(Event(1.0, "held", "because", "oneone", {"a": [1]}))
     with ledger.transaction() as transaction:
         assert transaction.runs() == [replace(run, ordinal=1)]
@@ -72,7 +72,7 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
             transaction.add_attempt(an_attempt(run_id=run.id))
         few = transaction.attempts(["oneone", "twotwo"])
         for limit in ("_VARIABLES", "MOST_NAMED"):
-            monkeypatch.setattr(f"lvjobs.ledger.closed.{limit}", 1)
+            monkeypatch.setattr(f"lvjobs.ledger.rows.{limit}", 1)
             assert transaction.attempts(["oneone", "twotwo"]) == few
         assert [attempt.run_id for attempt in few] == ["oneone", "twotwo"]
 
@@ -80,8 +80,8 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
 def test_of_none_nothing_is_written(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.replace_charges("oneone", [])
-        transaction.reserve_all([])
+        transaction.replace_charges({"oneone": []})
+        transaction.reserve({})
         transaction.add_events([])
         transaction.update_runs({})
         assert (transaction.charges(), transaction.reservations(), transaction.events()) == ([], {}, [])
@@ -177,8 +177,8 @@ def test_only_settled_submissions_are_forgotten(ledger):
 def test_a_reservation_is_replaced_and_given_back(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.reserve(Reservation("oneone", WorkCounts(10, 20, 30)))
-        transaction.reserve(Reservation("oneone", WorkCounts(11, 20, 30)))
+        transaction.reserve({"oneone": WorkCounts(10, 20, 30)})
+        transaction.reserve({"oneone": WorkCounts(11, 20, 30)})
         assert transaction.reservations() == {"oneone": WorkCounts(11, 20, 30)}
         transaction.give_back("oneone")
         assert transaction.reservations() == {}
@@ -187,7 +187,7 @@ def test_a_reservation_is_replaced_and_given_back(ledger):
 def test_a_refused_run_can_be_undone(ledger):
     with ledger.transaction() as transaction:
         transaction.add_run(a_run())
-        transaction.reserve(Reservation("oneone", WorkCounts(10)))
+        transaction.reserve({"oneone": WorkCounts(10)})
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         transaction.add_event(Event(1.0, "refused", "no such partition", "oneone"))
         transaction.delete_run("oneone")

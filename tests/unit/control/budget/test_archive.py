@@ -189,7 +189,7 @@ def test_what_an_earlier_release_charged_by_other_rules_is_charged_anew(scene):
         wrong = [
             replace(charge, kind="replayed") for charge in transaction.charges([run_id]) if charge.kind == "useful"
         ]
-        transaction.replace_charges(run_id, wrong)
+        transaction.replace_charges({run_id: wrong})
         basis = transaction.row("closed_basis", archive._Basis)
         transaction.set_rows("closed_basis", [replace(basis, format=basis.format - 1)])
     scene.make_pass()

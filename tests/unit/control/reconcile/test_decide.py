@@ -175,7 +175,7 @@ def test_a_preempted_job_waits_under_its_id_and_its_hold_is_lifted_once():
     actions = decided(attempts=[attempt], live=a_member(requeued()))
     assert of(actions, SaveAttempt)[0].attempt.cause is Cause.PREEMPTED
     assert state(actions) is RunState.INTERRUPTED
-    assert of(actions, LiftHold) == [LiftHold("17", "r1", TOKEN, 1, "slurm")]
+    assert of(actions, LiftHold) == [LiftHold("17", "r1", "slurm", TOKEN, 1)]
     assert not of(actions, Submit)
     assert not of(actions, Revoke)
     lifted = a_member(requeued(), member=Member(TOKEN, 0, "r1", hold_lifted=1))

@@ -6,11 +6,11 @@ from control_scenes import Scene, begun, make_haste
 
 from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.journal_fold import fold
-from lvjobs.control.reconcile.policy import GoOn, HoldRun, verdict
+from lvjobs.control.reconcile.policy import Verdict, verdict
 from lvjobs.control.recovery.check import check
 from lvjobs.records.journal import Entry
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Breakdown, Cause
+from lvjobs.study.words import Breakdown, Cause, RunState
 
 ECC = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be asynchronously reported"
 
@@ -110,11 +110,11 @@ def after(*nodes, gained=True, run=None):
 
 
 def test_it_is_counted_as_kills_are():
-    assert after("n1", run=a_run(resources={"exclude_nodes": ["n7"]})) == GoOn(), "the list is the study's"
+    assert after("n1", run=a_run(resources={"exclude_nodes": ["n7"]})) == Verdict(), "the list is the study's"
     assert after("n1", "n2").not_before - NOW == Policy().backoff_seconds
-    assert isinstance(after("n1", "n2", "n3", "n4", "n5", "n6"), HoldRun)
-    assert isinstance(after("n1", "n2", "n3", gained=False), HoldRun)
-    assert after("") == GoOn()
+    assert after("n1", "n2", "n3", "n4", "n5", "n6").state is RunState.HELD
+    assert after("n1", "n2", "n3", gained=False).state is RunState.HELD
+    assert after("") == Verdict()
 
 
 # -- what an attempt runs with ---------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from stage_scenes import FIRST, OTHER, Sweep
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.cluster.templates import available_profiles
-from lvjobs.control.recovery.backup import MemoKeeper
+from lvjobs.control.recovery.backup import BackupWriter
 from lvjobs.control.recovery.check import check
 from lvjobs.control.recovery.recover import recover
 from lvjobs.control.stages.requests import choose
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.ledger import database
-from lvjobs.ledger.memo import memos_of, parse_memo
+from lvjobs.ledger.backup_record import backup_records, parse_backup
 
 
 @pytest.fixture
@@ -328,11 +328,11 @@ def test_memos_say_what_the_ledger_says_whoever_changed_it(make):
     scene.make_pass()
     scene.cancel("two")
     with scene.session() as session, session.ledger.transaction() as transaction:
-        memos = memos_of(transaction, {run.id for run in transaction.runs()})
+        memos = backup_records(transaction, {run.id for run in transaction.runs()})
     for memo in memos:
         text = scene.files(memo.run.name).memo.read_text()
         assert text == memo.to_json()
-        again = parse_memo(text, memo.run.config)
+        again = parse_backup(text, memo.run.config)
         assert again.to_json() == text
 
 
@@ -382,19 +382,19 @@ def test_a_memo_that_cannot_be_written_stops_the_submission(make, monkeypatch):
 def test_a_keeper_passes_over_a_directory_that_is_gone(tmp_path, make):
     scene = begun(make())
     with scene.session() as session, session.ledger.transaction() as transaction:
-        (memo,) = memos_of(transaction, {run.id for run in transaction.runs()})
+        (memo,) = backup_records(transaction, {run.id for run in transaction.runs()})
     for path in sorted(scene.files().root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     scene.files().root.rmdir()
-    MemoKeeper(scene.study.layout)([memo])
+    BackupWriter(scene.study.layout)([memo])
     assert not scene.files().root.exists()
 
 
 def test_a_keeper_writes_what_is_new_and_nothing_else(make):
     scene = begun(make())
     with scene.session() as session, session.ledger.transaction() as transaction:
-        (memo,) = memos_of(transaction, {run.id for run in transaction.runs()})
-    keeper, before = MemoKeeper(scene.study.layout), scene.files().memo.stat().st_ino
+        (memo,) = backup_records(transaction, {run.id for run in transaction.runs()})
+    keeper, before = BackupWriter(scene.study.layout), scene.files().memo.stat().st_ino
     keeper([memo])
     assert scene.files().memo.stat().st_ino == before
     keeper([replace(memo, run=replace(memo.run, not_before=1.0))])

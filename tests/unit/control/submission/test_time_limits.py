@@ -128,7 +128,7 @@ def requeued(run):
 def test_it_is_given_twice_as_much_while_it_waits():
     run = automatic(time_limit_minutes=52, time_limit_most=720)
     extend, judged = requeued(run)[:2]
-    assert extend == Extend("17", "r1", 104, "slurm")
+    assert extend == Extend("17", "r1", "slurm", 104)
     assert judged.resources == {"time_limit_minutes": 104}
     assert (judged.state, judged.cause) == (RunState.INTERRUPTED, Cause.TIMEOUT)
     assert "with 104 min" in judged.note

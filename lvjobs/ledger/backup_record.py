@@ -10,17 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from lvjobs.ledger.reading import record_of
+from pydantic import TypeAdapter, ValidationError
+
+from lvjobs.ledger.reading import by_run, current_rates
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import RunState
 
 SCHEMA = 1
 
-_RUN = (
-    *("id", "name", "stage", "fingerprint", "profile", "resources", "code", "created", "ordinal", "state", "cause"),
-    *("not_before", "forgiven_until", "rates", "held_for", "after", "typed", "declared", "profile_copy"),
-)
+_RUN = tuple(item.name for item in fields(RunRecord) if item.name not in ("config", "reason"))
 _ATTEMPT = (
     *("id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause", "evidence"),
     *("allocated_seconds", "gpus", "sharing"),
@@ -34,7 +33,7 @@ _AT_REST = (RunState.HELD, RunState.PAUSED, RunState.CANCELLED)
 
 
 @dataclass(frozen=True)
-class Memo:
+class BackupRecord:
     """The kept rows of one run: `run` without its config, attempts without what journals contain."""
 
     run: RunRecord
@@ -62,16 +61,12 @@ class Memo:
         return json.dumps(value, sort_keys=True) + "\n"
 
 
-def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
+def backup_records(transaction: Transaction, run_ids: Collection[str]) -> list[BackupRecord]:
     """Return the backup records of those of these runs that exist."""
     if not run_ids:
         return []
-    attempts: dict[str, list[AttemptRecord]] = defaultdict(list)
-    for attempt in transaction.attempts(sorted(run_ids)):
-        attempts[attempt.run_id].append(attempt)
-    members: dict[str, list[Member]] = defaultdict(list)
-    for member in transaction.members(unsettled=False):
-        members[member.run_id].append(member)
+    attempts = by_run(transaction.attempts(sorted(run_ids)))
+    members = by_run(transaction.members(unsettled=False))
     submissions = {each.token: each for each in transaction.submissions(unsettled=False)}
     places: dict[str, dict[str, int]] = defaultdict(dict)
     for stage, cells in transaction.cells().items():
@@ -79,7 +74,7 @@ def memos_of(transaction: Transaction, run_ids: Collection[str]) -> list[Memo]:
             places[run_id][stage] = position
     reserved = transaction.reservations()
     return [
-        Memo(
+        BackupRecord(
             run,
             attempts[run.id],
             [submissions[member.token] for member in members[run.id]],
@@ -97,8 +92,8 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
     return {key: getattr(attempt, key) for key in keys}
 
 
-def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
-    """Return the backup record that `Memo.to_json` wrote, for a run of this configuration.
+def parse_backup(text: str, config: Mapping[str, Any]) -> BackupRecord:
+    """Return the backup record that `BackupRecord.to_json` wrote, for a run of this configuration.
 
     Keys that a newer release wrote are ignored.
 
@@ -107,21 +102,13 @@ def parse_memo(text: str, config: Mapping[str, Any]) -> Memo:
     """
     try:
         value = json.loads(text)
-        run = record_of(RunRecord, _known(RunRecord, {**value["run"], "config": config}))
-        attempts = [_known(AttemptRecord, {**row, "run_id": run.id}) for row in value["attempts"]]
-        reservation = value["reservation"]
-        return Memo(
-            run=run,
-            attempts=[record_of(AttemptRecord, row) for row in attempts],
-            submissions=[SubmissionRecord(**_known(SubmissionRecord, row)) for row in value["submissions"]],
-            members=[record_of(Member, _known(Member, row)) for row in value["members"]],
-            reservation=WorkCounts(**_known(WorkCounts, reservation)) if reservation else None,
-            cells={str(stage): int(position) for stage, position in value["cells"].items()},
-        )
+        run = {**value["run"], "config": config, "rates": current_rates(value["run"].get("rates", {}))}
+        attempts = [{**row, "run_id": run["id"]} for row in value["attempts"]]
+        found: BackupRecord = TypeAdapter(BackupRecord).validate_python({**value, "run": run, "attempts": attempts})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"not what runs.db knows of a run: {where}: {first['msg']}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not what runs.db knows of a run: {error}") from None
-
-
-def _known(kind: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    known = {item.name for item in fields(kind)}
-    return {key: value for key, value in row.items() if key in known}
+    return found
