@@ -15,10 +15,10 @@ from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import Purse
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
 from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.generation import is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.pruning import prune
 from lvjobs.worker.team import Alone, ProcessGroup
 

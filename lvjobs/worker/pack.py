@@ -22,11 +22,11 @@ from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.early_exit import DEADLINE, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import PACK, PACKED, JobEnvironment
-from lvjobs.worker.exits import DONE, ERROR, LEFT, WANTS_REQUEUE
+from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, WANTS_REQUEUE
 from lvjobs.worker.generation import is_revoked, newest_generation
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import DEADLINE, carry_out, decide_leave, gather_evidence
 
 _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 10.0
@@ -38,7 +38,7 @@ _OBEY_SECONDS = 60.0
 _LEAST_SECONDS = 60.0
 """A run that could train for fewer seconds than this before the job ends is not started."""
 
-_SPOKEN = frozenset({DONE, LEFT, WANTS_REQUEUE})
+_SPOKEN = frozenset({DONE, EXITED_EARLY, WANTS_REQUEUE})
 """Exit codes after which the worker's own journal has a final line.
 
 ERROR is not among them: its journal has a line only if the error came from the training function.
@@ -143,12 +143,12 @@ class PackRunner:
     def _close(self, *, is_unfinished: bool) -> int:
         signals.deafen()
         if is_unfinished or WANTS_REQUEUE in self._codes:
-            leave = decide_leave(gather_evidence(self._signal or DEADLINE, self.environment))
-            action, detail = carry_out(leave, self.environment)
+            decision = decide_early_exit(gather_evidence(self._signal or DEADLINE, self.environment))
+            action, detail = carry_out(decision, self.environment)
             _say(f"the job leaves ({detail}); {action}")
-            return LEFT
+            return EXITED_EARLY
         if any(code not in (DONE, ERROR) for code in self._codes):
-            return LEFT
+            return EXITED_EARLY
         if self.environment.on_slurm:
             inside.forbid_requeue(self.environment.job_id)
         return ERROR if ERROR in self._codes else DONE

@@ -26,12 +26,12 @@ from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.devices import is_device_failure
+from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import JobEnvironment, read_environment
-from lvjobs.worker.exits import DONE, ERROR, INTERRUPTED, LEFT, WANTS_REQUEUE
+from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import STRANDED, Leave, carry_out, decide_leave, gather_evidence
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.team import PeerLost, check_devices, join
 from lvjobs.worker.versions import python_path, versions
@@ -166,23 +166,23 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     try:
         last = _train(attempt, environment)
         if last is None:
-            _leave(attempt, environment)
+            _exit_early(attempt, environment)
         done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
-        _journal_leave(attempt, Leave(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
-        _exit_at_once(LEFT, environment)
+        _journal_exit(attempt, EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
+        _exit_at_once(EXITED_EARLY, environment)
     except KeyboardInterrupt:
-        _journal_leave(
-            attempt, Leave(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
+        _journal_exit(
+            attempt, EarlyExit(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
         )
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.asked(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
-            _journal_leave(attempt, Leave(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
-            _exit_at_once(LEFT, environment)
+            _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
+            _exit_at_once(EXITED_EARLY, environment)
         _journal_error(attempt, error, environment)
         code = ERROR
     else:
@@ -277,22 +277,24 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
         _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 
-def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
+def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
     signals.deafen()  # another signal adds nothing, and scontrol must not be killed by it
     superseded = is_superseded(attempt.layout, attempt.generation)
     evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
-    leave = decide_leave(evidence)
-    action, detail = carry_out(leave, environment)
+    decision = decide_early_exit(evidence)
+    action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
-    _journal_leave(attempt, Leave(leave.cause, leave.requeue, detail), action)
-    _exit_at_once(WANTS_REQUEUE if action == "asked" else LEFT, environment)
+    _journal_exit(attempt, EarlyExit(decision.cause, decision.requeue, detail), action)
+    _exit_at_once(WANTS_REQUEUE if action == "asked" else EXITED_EARLY, environment)
 
 
-def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
-    attempt.journal.write("leave", cause=leave.cause.value, step=attempt.logged, action=action, detail=leave.detail)
-    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause.value} ({leave.detail})")
+def _journal_exit(attempt: Attempt, decision: EarlyExit, action: str) -> None:
+    attempt.journal.write(
+        "leave", cause=decision.cause.value, step=attempt.logged, action=action, detail=decision.detail
+    )
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {decision.cause.value} ({decision.detail})")
 
 
 def _wake_driver(environment: JobEnvironment) -> None:
