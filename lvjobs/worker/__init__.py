@@ -17,7 +17,8 @@ Several processes: `crew` starts the ranks of a process group, `follower` is eve
 up their tensors. `pack` trains several runs in one job.
 
 Tasks: `task` has `@lvjobs.task`, and `measure` counts the FLOPs of a first step. `trainer` adapts Hugging Face's
-Trainer, and `trainer_data` makes its data draw from their own generators. `look` is the test job of `lvjobs doctor`.
+Trainer, and `trainer_data` makes its data draw from their own generators. `node_probe` is the test job of `lvjobs
+doctor`.
 """
 
 from lvjobs.worker.interface import Resumed, Run, Saver, State, Team

@@ -15,7 +15,7 @@ class Purse:
     """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
 
     def __init__(self, layout: RunLayout, generation: int) -> None:
-        """Read the allowance for the first time. Raises the same errors as `look`."""
+        """Read the allowance for the first time. Raises the same errors as `refresh`."""
         self._layout = layout
         self._own = layout.journal(generation)
         self._offsets: dict[str, int] = {}

@@ -57,10 +57,10 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         layout, environment = RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ)
-        if environment.looks:
-            from lvjobs.worker.look import look_around
+        if environment.is_probe:
+            from lvjobs.worker.node_probe import probe_node
 
-            return look_around(layout.root, environment)
+            return probe_node(layout.root, environment)
         if environment.pack:
             from lvjobs.worker.pack import PackRunner
 

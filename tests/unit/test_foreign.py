@@ -35,7 +35,7 @@ from lvjobs.report.story import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
-from lvjobs.worker import follower, look, runner
+from lvjobs.worker import follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
 
 TOKEN = "hf_0123456789abcdef"
@@ -217,12 +217,12 @@ def doctors_log(world):
 
 
 def looking(world):
-    (world.root / look.ORDER).write_text('{"paths": {}}')
-    world.patch.setattr(look, "_gpus", lambda: ([TEXT], TEXT))
-    world.patch.setattr(look, "_torch", lambda: look.Torch(problem=TEXT))
-    world.patch.setattr(look.signals, "deafen", lambda: None)
-    look.look_around(world.root, look.JobEnvironment(backend="local", token="", job_id="L1"))
-    world.printed.append((world.root / look.REPORT).read_text())
+    (world.root / node_probe.ORDER).write_text('{"paths": {}}')
+    world.patch.setattr(node_probe, "_gpus", lambda: ([TEXT], TEXT))
+    world.patch.setattr(node_probe, "_torch", lambda: node_probe.Torch(problem=TEXT))
+    world.patch.setattr(node_probe.signals, "deafen", lambda: None)
+    node_probe.probe_node(world.root, node_probe.JobEnvironment(backend="local", token="", job_id="L1"))
+    world.printed.append((world.root / node_probe.REPORT).read_text())
 
 
 def workers_journal(world):
@@ -269,7 +269,7 @@ PLACES = {
     "cluster.sbatch": sbatch,
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
-    "worker.look": looking,
+    "worker.node_probe": looking,
     "worker.journal": workers_journal,
     "worker.runner": workers_log,
     "worker.follower": followers_report,
