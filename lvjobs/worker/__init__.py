@@ -13,8 +13,8 @@ requeues itself. `devices` separates failures of a GPU from errors of the code. 
 State: `checkpoints` writes and verifies checkpoints, `state` stores their trees, and `pruning` deletes old ones.
 `determinism` seeds and restores the generators. `loading` keeps garbage collection rare until the first step.
 
-Several processes: `crew` starts the ranks of a process group, `follower` is every rank but the first, and `team` adds
-up their tensors. `pack` trains several runs in one job.
+Several processes: `rank_launcher` starts the ranks of a process group, `follower` is every rank but the first, and
+`process_group` adds up their tensors. `pack` trains several runs in one job.
 
 Tasks: `task` has `@lvjobs.task`, and `measure` counts the FLOPs of a first step. `trainer` adapts Hugging Face's
 Trainer, and `trainer_data` makes its data draw from their own generators. `node_probe` is the test job of `lvjobs
@@ -22,7 +22,7 @@ doctor`.
 """
 
 from lvjobs.worker.interface import Resumed, Run, Saver, State, Team
+from lvjobs.worker.process_group import Alone
 from lvjobs.worker.signals import shielded
-from lvjobs.worker.team import Alone
 
 __all__ = ["Alone", "Resumed", "Run", "Saver", "State", "Team", "shielded"]

@@ -19,8 +19,8 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.generation import is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.pruning import prune
-from lvjobs.worker.team import Alone, ProcessGroup
 
 _LOOK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""

@@ -23,7 +23,6 @@ from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
-from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.devices import is_device_failure
 from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
@@ -32,8 +31,9 @@ from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_RE
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.pruning import sweep_leftovers
-from lvjobs.worker.team import PeerLost, check_devices, join
+from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -244,19 +244,19 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     size = environment.processes
     check_devices(size)
     found = attempt.found
-    crew = Crew(attempt.layout.root, size, found.path if found else None, attempt.step)
+    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, attempt.step)
     try:
-        crew.watch(lambda loss: _give_up(attempt, environment, crew, loss))
-        attempt.team = join(0, size, crew.meeting)
+        ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
+        attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
         _load_task(attempt.config)(attempt)
     except PeerLost:
-        _give_up(attempt, environment, crew, crew.loss())
+        _give_up(attempt, environment, ranks, ranks.loss())
     finally:
-        crew.close()
+        ranks.close()
 
 
-def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Loss) -> NoReturn:
+def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks, loss: LostRank) -> NoReturn:
     """End at once, from any thread: with the error of the process that failed, else like a worker that was killed."""
     with _GIVING_UP:
         _complain(f"{attempt.layout.root.name}: {loss}")
@@ -273,7 +273,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Lo
                 inside.forbid_requeue(environment.job_id)
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
-        crew.close()
+        ranks.close()
         _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 

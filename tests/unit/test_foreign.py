@@ -247,7 +247,7 @@ def followers_report(world):
         raise SystemExit
 
     world.patch.setattr(follower, "follow", fail)
-    world.patch.setattr(follower, "_hold_on_to", lambda *_: None)
+    world.patch.setattr(follower, "_end_with_parent", lambda *_: None)
     world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     world.patch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit):
@@ -297,7 +297,7 @@ def names_of(path):
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
     "doctor.quotas": "only numbers are read",
-    "worker.crew": "only its standard input is a pipe",
+    "worker.rank_launcher": "only its standard input is a pipe",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""
 
