@@ -11,7 +11,7 @@ from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 
 
-class Purse:
+class AllowanceMeter:
     """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
 
     def __init__(self, layout: RunLayout, generation: int) -> None:
@@ -21,9 +21,9 @@ class Purse:
         self._offsets: dict[str, int] = {}
         self._others = 0
         self._allowed: int | None = None
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the allowance, which may have been renewed, and the steps that other generations executed since.
 
         Raises:
@@ -49,6 +49,6 @@ class Purse:
             self._offsets[path.name] = offset + consumed
             self._others += sum(entry.kind == "step" for entry in entries)
 
-    def is_empty(self, executed: int) -> bool:
+    def is_used_up(self, executed: int) -> bool:
         """Return whether the allowance is used up once this generation has executed `executed` steps."""
         return self._allowed is not None and self._others + executed >= self._allowed

@@ -148,7 +148,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     attempt = Attempt(
         layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
     )
-    signals.witness(attempt.asked)
+    signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
 
 
@@ -179,7 +179,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
-            attempt.asked(STRANDED)
+            attempt.journal_signal(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
             _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
             _exit_at_once(EXITED_EARLY, environment)
@@ -196,7 +196,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         signals.deafen()
         inside.forbid_requeue(environment.job_id)
     signals.end_children()
-    _wake_driver(environment)
+    _trigger_driver(environment)
     return code
 
 
@@ -210,7 +210,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         task = _load_task(attempt.config)
-        if attempt.must_leave():  # loading used seconds of the grace period, which are needed to stop
+        if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         if environment.processes > 1:
             _train_together(attempt, environment)
@@ -225,7 +225,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         raise LvjobsError(
             f"the checkpoint of step {last} was written, but does not read back: see {attempt.layout.steps}"
         )
-    if attempt.must_leave():
+    if attempt.must_stop():
         return None
     raise LvjobsError(
         f"{attempt.config.task} returned after step {attempt.logged} with {attempt.checkpointed} of {steps} steps in a "
@@ -297,7 +297,7 @@ def _journal_exit(attempt: Attempt, decision: EarlyExit, action: str) -> None:
     _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {decision.cause.value} ({decision.detail})")
 
 
-def _wake_driver(environment: JobEnvironment) -> None:
+def _trigger_driver(environment: JobEnvironment) -> None:
     """Trigger the driver, as the last step, so that the study continues now and not at the driver's next turn."""
     if environment.driver:
         with signals.shielded():
@@ -307,7 +307,7 @@ def _wake_driver(environment: JobEnvironment) -> None:
 def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
     """End without clean-up: a grace period is short, and no thread or exit hook may delay the end."""
     signals.end_children()
-    _wake_driver(environment)
+    _trigger_driver(environment)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -335,7 +335,7 @@ def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvir
     sys.stderr.write(text)
     _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
     try:
-        attempt.must_leave()  # a signal that came before the error is evidence and gets its own line
+        attempt.must_stop()  # a signal that came before the error is evidence and gets its own line
         attempt.journal.write(
             "error",
             type=type(error).__name__,

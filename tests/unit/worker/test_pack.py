@@ -140,7 +140,7 @@ def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, t
     (run.generations / ".000002.host.12.claim").write_text("")  # of a machine that died while it claimed
     for kind in said:
         JournalWriter(run.journal(1)).write(kind, message="x")
-    pack._tell_of(child, 1)
+    pack._journal_killed(child, 1)
     assert [{"status": entry["status"]} for entry in entries(run, "died")] == told
 
 
