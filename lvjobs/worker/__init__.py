@@ -8,7 +8,7 @@ final weights and the done marker. `wake` triggers the driver from the job's scr
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `journal` writes its lines. `allowance` keeps it
 within its reserved steps. `signals`, `deadline` and `early_exit` decide when it stops, why, and whether the job
-requeues itself. `devices` separates failures of a GPU from errors of the code. `versions` records what it ran with.
+requeues itself. `versions` records what it ran with.
 
 State: `checkpoints` writes and verifies checkpoints, `state` stores their trees, and `pruning` deletes old ones.
 `determinism` seeds and restores the generators. `loading` keeps garbage collection rare until the first step.

@@ -14,12 +14,12 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, SupportsFloat
 
-from lvjobs.foreign import cleaned
+from lvjobs.files import write_json
+from lvjobs.records.failure import record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
@@ -133,13 +133,10 @@ def main(text: str) -> NoReturn:
     except PeerLost:
         os._exit(PEER_LOST)
     except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
-        text = cleaned(traceback.format_exc())
+        failure = record_error(error)
         with contextlib.suppress(OSError):
-            failure = {"type": type(error).__name__, "message": cleaned(str(error)), "traceback": text}
-            aside = assignment.report.with_suffix(".tmp")
-            aside.write_text(json.dumps(failure), encoding="utf-8")
-            aside.replace(assignment.report)
-        sys.stderr.write(text)
+            write_json(assignment.report, failure.to_fields())
+        sys.stderr.write(failure.traceback)
         sys.stderr.flush()
         os._exit(1)
     watcher.join()  # an exit before the others are done would look like a failure

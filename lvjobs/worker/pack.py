@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.claim import parse_claim
+from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
@@ -161,7 +162,7 @@ def _has_failed(layout: RunLayout, token: str) -> bool:
         return False
     journal = layout.journal(number)
     entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
-    return any(entry.kind == "error" and not entry.fields.get("device") for entry in entries)
+    return any(entry.kind == "error" and not read_error(entry.fields).breakdown for entry in entries)
 
 
 def _journal_killed(child: _Child, code: int) -> None:

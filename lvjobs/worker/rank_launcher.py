@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lvjobs.records.failure import RecordedError, read_error
 from lvjobs.worker import signals
 from lvjobs.worker.follower import PEER_LOST, Assignment
 
@@ -27,20 +28,18 @@ _GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class LostRank:
-    """The end of a follower. `error`, `message` and `traceback` are its exception, empty if it raised none.
+    """The end of a follower. `error` is its exception, None if it raised none.
 
     `status` is its exit code, negative for a signal, and None if it runs and does not answer.
     """
 
     rank: int
     status: int | None
-    error: str = ""
-    message: str = ""
-    traceback: str = ""
+    error: RecordedError | None = None
 
     def __str__(self) -> str:
         if self.error:
-            return f"process {self.rank} failed: {self.error}: {self.message}"
+            return f"process {self.rank} failed: {self.error}"
         if self.status is None:
             return "the processes that train together no longer answer one another"
         return f"process {self.rank} of those that train together died ({self.status})"
@@ -89,8 +88,8 @@ class LaunchedRanks:
             ]
             for assignment, status in ended:
                 with contextlib.suppress(OSError, ValueError):
-                    failure = json.loads(assignment.report.read_text(encoding="utf-8"))
-                    return LostRank(assignment.rank, status, failure["type"], failure["message"], failure["traceback"])
+                    fields = json.loads(assignment.report.read_text(encoding="utf-8"))
+                    return LostRank(assignment.rank, status, read_error(fields))
             for assignment, status in ended:
                 if status != PEER_LOST:
                     return LostRank(assignment.rank, status)

@@ -8,15 +8,16 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lvjobs import remedies
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.foreign import cleaned
+from lvjobs.records.failure import RecordedError, record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import LeaveCause
@@ -24,7 +25,6 @@ from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.devices import is_device_failure
 from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
@@ -37,7 +37,6 @@ from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
-_TRACEBACK_LIMIT = 20_000
 
 
 def _say(text: str) -> None:
@@ -183,7 +182,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
             _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
             _exit_at_once(EXITED_EARLY, environment)
-        _journal_error(attempt, error, environment)
+        _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
         early = (
@@ -261,14 +260,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
     with _GIVING_UP:
         _complain(f"{attempt.layout.root.name}: {loss}")
         if loss.error:
-            attempt.journal.write(
-                "error",
-                type=loss.error,
-                message=loss.message,
-                traceback=loss.traceback,
-                step=attempt.logged,
-                **_blamed(loss.error, loss.message, environment),
-            )
+            _journal_error(attempt, replace(loss.error, node=environment.node))
             if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
         else:
@@ -313,36 +305,15 @@ def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
     os._exit(code)
 
 
-def _is_cuda_out_of_memory(error: BaseException) -> bool:
-    torch: Any = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
-
-
-def _blamed(kind: str, message: str, environment: JobEnvironment) -> dict[str, Any]:
-    """Return the fields that an error's journal line gets if a device is to blame."""
-    return {"device": True, "node": environment.node} if is_device_failure(kind, message) else {}
-
-
-def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvironment) -> None:
-    message = cleaned(str(error))
-    blamed = _blamed(type(error).__name__, message, environment)
-    if _is_cuda_out_of_memory(error):
-        message += (
-            "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
-            "accumulation, where the task has it), turn on gradient checkpointing, or shorten the context."
-        )
-    text = cleaned(traceback.format_exc())
-    sys.stderr.write(text)
-    _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
+def _report_error(attempt: Attempt, error: RecordedError) -> None:
+    sys.stderr.write(error.traceback)
+    _complain(f"{attempt.layout.root.name} failed: {error}")
     try:
         attempt.must_stop()  # a signal that came before the error is evidence and gets its own line
-        attempt.journal.write(
-            "error",
-            type=type(error).__name__,
-            message=message,
-            traceback=text[-_TRACEBACK_LIMIT:],
-            step=attempt.logged,
-            **blamed,
-        )
+        _journal_error(attempt, error)
     except LvjobsError as unwritable:
         _complain(str(unwritable))
+
+
+def _journal_error(attempt: Attempt, error: RecordedError) -> None:
+    attempt.journal.write("error", step=attempt.logged, **error.to_fields())

@@ -10,9 +10,9 @@ from lvjobs.records.allowance import parse_allowance
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
+from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.devices import is_device_failure
 
 LOOK_EVERY = 10
 """Steps between an orphan's looks at whether a newer generation exists (the real worker's ten seconds)."""
@@ -166,10 +166,8 @@ class Worker:
         if name in self.dumb:
             return None
         if said := self.broken.get(job.node):
-            blamed = {"device": True, "node": job.node} if is_device_failure("AcceleratorError", said) else {}
-            work.tell(
-                self.now, "error", type="AcceleratorError", message=said, traceback="...", step=work.step, **blamed
-            )
+            error = RecordedError("AcceleratorError", said, "...", breakdown_of("AcceleratorError", said), job.node)
+            work.tell(self.now, "error", step=work.step, **error.to_fields())
             work.gone = True
             return 1
         self._step(key, work, name, config, is_orphan=is_orphan)

@@ -272,7 +272,7 @@ PLACES = {
     "worker.node_probe": looking,
     "worker.journal": workers_journal,
     "worker.runner": workers_log,
-    "worker.follower": followers_report,
+    "records.failure": followers_report,
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from worker_helpers import Zygote, entries, executed, final_weights, make_run
 
 from lvjobs.errors import RunRefused
+from lvjobs.records.failure import RecordedError
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.follower import seed_of_step
 from lvjobs.worker.process_group import Alone, own_device
@@ -139,7 +140,7 @@ def test_how_a_lost_process_ends_the_attempt():
     assert [exit_code_of(LostRank(1, status)) for status in (-9, -11, 3, None)] == [137, 139, 3, 1]
     assert "died (-9)" in str(LostRank(1, -9))
     assert "no longer answer" in str(LostRank(0, None))
-    assert str(LostRank(2, 1, "ValueError", "no")) == "process 2 failed: ValueError: no"
+    assert str(LostRank(2, 1, RecordedError("ValueError", "no"))) == "process 2 failed: ValueError: no"
 
 
 def test_alone():
