@@ -15,7 +15,7 @@ from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
-from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
 from lvjobs.rehearsal.injected_faults import Fault
 from lvjobs.rehearsal.verdict import Difference, differences
@@ -149,7 +149,7 @@ class FaultInjector:
 
     def _newest(self) -> Claim | None:
         paths = sorted(path for path in self._files.generations.glob("*") if path.name.isdecimal())
-        return parse_claim(paths[-1].read_text(encoding="utf-8")) if paths else None
+        return Claim.from_json(paths[-1].read_text(encoding="utf-8")) if paths else None
 
 
 def _study(root: Path, profile: str) -> StudyContext:

@@ -6,7 +6,7 @@ run in between, so the worker itself has to stop when the allowance is used up.
 
 from lvjobs import remedies
 from lvjobs.errors import RunRefused
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 
@@ -31,7 +31,7 @@ class AllowanceMeter:
             RunRefused: the allowance cannot be parsed. A run without one (its study set no budget) has no limit.
         """
         try:
-            self._allowed = parse_allowance(self._layout.allowance.read_text(encoding="utf-8")).training
+            self._allowed = Allowance.from_json(self._layout.allowance.read_text(encoding="utf-8")).training
         except FileNotFoundError:
             self._allowed = None
         except ValueError as error:

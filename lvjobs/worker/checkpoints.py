@@ -23,7 +23,7 @@ from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name, parse_manifest
+from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
@@ -110,7 +110,7 @@ def verify(directory: Path) -> Manifest:
         OSError: the file system does not hand out a file now, so nothing is known.
     """
     try:
-        manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest.from_json((directory / MANIFEST).read_text(encoding="utf-8"))
         there = set(_files(directory)) - {MANIFEST}
         if there != set(manifest.files):
             odd = sorted(there ^ set(manifest.files))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
-from lvjobs.records.claim import parse_claim
+from lvjobs.records.claim import Claim
 from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
@@ -158,7 +158,7 @@ class PackRunner:
 def _has_failed(layout: RunLayout, token: str) -> bool:
     """Return whether its code failed earlier in this job. It would fail again, and no pass ran that could hold it."""
     number = newest_generation(layout)
-    if not number or parse_claim(layout.generation(number).read_text(encoding="utf-8")).token != token:
+    if not number or Claim.from_json(layout.generation(number).read_text(encoding="utf-8")).token != token:
         return False
     journal = layout.journal(number)
     entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
@@ -174,7 +174,7 @@ def _journal_killed(child: _Child, code: int) -> None:
     for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
         if not path.name.isdecimal():  # left over from a process that was killed while it claimed
             continue
-        claim = parse_claim(path.read_text(encoding="utf-8"))
+        claim = Claim.from_json(path.read_text(encoding="utf-8"))
         if (claim.pid, claim.host) != (child.process.pid, os.uname().nodename):
             continue
         journal = child.layout.journal(claim.generation)

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
@@ -186,7 +186,7 @@ class Worker:
         if not work.files.allowance.exists():
             return False
         executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.iterdir())
-        return executed >= parse_allowance(work.files.allowance.read_text()).training
+        return executed >= Allowance.from_json(work.files.allowance.read_text()).training
 
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1

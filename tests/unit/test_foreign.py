@@ -28,8 +28,8 @@ from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
-from lvjobs.records.claim import Claim, parse_claim
-from lvjobs.records.done import parse_done
+from lvjobs.records.claim import Claim
+from lvjobs.records.done import Done
 from lvjobs.records.node import NodeReport, parse_report
 from lvjobs.report.story import print_why
 from lvjobs.study.run import RunConfig
@@ -129,14 +129,11 @@ def journal(world):
     return scene
 
 
-def claims(world):
+def records(world):
     claim = Claim(1, "0" * 12, "7", 0, TEXT, 1, 1.0)
-    world.printed.append(parse_claim(json.dumps(claim.__dict__)).host)
-
-
-def done(world):
+    world.printed.append(Claim.from_json(json.dumps(claim.__dict__)).host)
     values = {"generation": 1, "step": 1, "checkpoint": TEXT, "time": 1.0, "metrics": {}}
-    world.printed.append(parse_done(json.dumps(values)).checkpoint)
+    world.printed.append(Done.from_json(json.dumps(values)).checkpoint)
 
 
 def node(world):
@@ -262,8 +259,7 @@ PLACES = {
     "cli.logs": log_tails,
     "cli": errors,
     "records.journal": journal,
-    "records.claim": claims,
-    "records.done": done,
+    "records.json_record": records,
     "records.node": node,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,

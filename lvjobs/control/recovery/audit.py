@@ -16,7 +16,7 @@ from lvjobs.control.submission.run_directories import is_edited
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
@@ -208,7 +208,7 @@ def _allowed(run: RunRecord, rows: Rows, files: RunLayout, where: Sequence[str])
     if reserved is None:
         return
     try:
-        allowed = parse_allowance(files.allowance.read_text(encoding="utf-8")).training
+        allowed = Allowance.from_json(files.allowance.read_text(encoding="utf-8")).training
     except FileNotFoundError:
         if rows.members.get(run.id):
             what = f"{files.allowance} is gone: a worker would train without a bound"
