@@ -32,7 +32,9 @@ PARTED = 1
 @click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings of TASK, as TOML.")
 @study_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
-@click.option("--minutes", default=10.0, show_default=True, help="For so long misfortunes go on; the run ends later.")
+@click.option(
+    "--minutes", default=10.0, show_default=True, help="For so long, faults are injected; the run ends later."
+)
 @click.option("--seed", "chance", default=0, show_default=True, help="Seed of what happens, and when.")
 @click.option("--rehearsed-steps", default=60, show_default=True, type=click.IntRange(min=6), help="Steps of the run.")
 @click.option("--lab/--local", "on_lab", default=None, help="On a private Slurm, or without.  [default: as the study]")
@@ -56,7 +58,7 @@ def rehearse(
     says whether both are the same, bit for bit, or where they part (then the exit code is 1). Nothing of it counts
     against the budget, and the study's runs are not touched.
     """
-    from lvjobs.rehearsal.conduct import disturb, leave_alone, report, shortened
+    from lvjobs.rehearsal.conduct import disturb, report, shortened, train_undisturbed
 
     study, given = load_study(root), overrides({}, pairs, None)
     if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
@@ -72,10 +74,10 @@ def rehearse(
         if not as_json:
             click.echo(text)
 
-    alone = leave_alone(place / "alone", config, Resources(), say)
-    with _stage(place / "disturbed", on_lab=on_lab) as (misfortunes, name):
+    alone = train_undisturbed(place / "alone", config, Resources(), say)
+    with _stage(place / "disturbed", on_lab=on_lab) as (faults, name):
         until = time.monotonic() + 60 * minutes
-        found = disturb(place / "disturbed", name, config, Resources(), misfortunes, seed=chance, until=until, say=say)
+        found = disturb(place / "disturbed", name, config, Resources(), faults, seed=chance, until=until, say=say)
     verdict = report(alone, *found)
     print_json(_as_dict(verdict)) if as_json else _tell(verdict, place)
     sys.exit(0 if verdict.holds else PARTED)
@@ -84,14 +86,14 @@ def rehearse(
 @contextmanager
 def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
     """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted."""
-    from lvjobs.rehearsal.misfortunes import LabStage, LocalStage
+    from lvjobs.rehearsal.injected_faults import LabStage, LocalStage
     from lvjobs.study.layout import StudyLayout
 
     if not on_lab:
-        yield LocalStage(StudyLayout(root)).misfortunes, "local"
+        yield LocalStage(StudyLayout(root)).faults, "local"
         return
     with _lab() as lab:
-        yield LabStage(lab).misfortunes, "lab"
+        yield LabStage(lab).faults, "lab"
 
 
 @contextmanager

@@ -188,11 +188,6 @@ class AttemptRecord:
         return bool(self.leave_cause or self.error or self.finished)
 
     @property
-    def blames_device(self) -> bool:
-        """Return whether a device failed, and not the code."""
-        return self.died is Breakdown.DEVICE
-
-    @property
     def gained(self) -> bool:
         """Return whether it left the run a newer checkpoint than the one it resumed from."""
         return self.checkpoint_step > self.resumed_from

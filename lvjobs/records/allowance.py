@@ -1,23 +1,17 @@
 """How much a run may execute: `allowance.json` in its directory, written by reconcile passes, obeyed by the worker."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from lvjobs.records.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
-class Allowance:
+class Allowance(JsonRecord):
     """The training steps that a run may execute, over all its attempts: useful steps and those that were lost."""
 
     training: int
 
-    def to_json(self) -> str:
-        """Return one JSON object as text."""
-        return json.dumps(asdict(self)) + "\n"
-
-
-def parse_allowance(text: str) -> Allowance:
-    """Return the allowance that `Allowance.to_json` wrote. Raises ValueError when the text is not one."""
-    try:
-        return Allowance(training=int(json.loads(text)["training"]))
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"not an allowance: {error}") from None
+    def __post_init__(self) -> None:
+        """Refuse what is no number: a run must not train without a limit."""
+        if not isinstance(self.training, int):
+            raise TypeError(f"{self.training!r} is no number of steps")

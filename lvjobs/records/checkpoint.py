@@ -1,9 +1,10 @@
 """Checkpoint names and manifests. A checkpoint is complete or absent: its manifest lists every file's SHA-256."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+
+from lvjobs.records.json_record import JsonRecord
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"(\d{6})-(\d{8})\Z")
@@ -27,7 +28,7 @@ def parse_checkpoint_name(text: str) -> CheckpointName | None:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(JsonRecord):
     """The content of a checkpoint: relative file path -> SHA-256 (hex), and the metrics known at its step.
 
     `time` is in seconds since the epoch. `final`: the run ended with it, although its configuration has more steps.
@@ -41,15 +42,3 @@ class Manifest:
     time: float = 0.0
     final: bool = False
     processes: int = 1
-
-    def to_json(self) -> str:
-        """Return one JSON object as text."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
-
-
-def parse_manifest(text: str) -> Manifest:
-    """Return the manifest that `Manifest.to_json` wrote. Raises ValueError when the text is not one."""
-    try:
-        return Manifest(**json.loads(text))
-    except TypeError as error:
-        raise ValueError(f"not a manifest: {error}") from None

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lvjobs.records.checkpoint import parse_checkpoint_name
-from lvjobs.records.journal import Entry, parse_entries
+from lvjobs.records.journal import parse_entries
+from lvjobs.records.measurements import measured, resumed_step
 
 LOSSES = ("loss", "loss_numeric")
 """The names of a loss in journals, one for each objective: the full softmax's, and the numeric head's. Losses of two
@@ -41,18 +41,13 @@ class Curves:
 
 def curves(journals: Iterable[bytes]) -> Curves:
     """Return the curves in the journals of a run's generations, given in their order."""
-    made = Curves()
-    for number, data in enumerate(journals):
-        for entry in parse_entries(data)[0]:
-            if entry.kind == "start":
-                begun = resumed_step(entry)
-                if number:
-                    made.resumed.append(begun)
-                for kind in made.values.values():
-                    for values in kind.values():
-                        _forget_after(values, begun)
-            elif entry.kind in made.values:
-                _add(made.values[entry.kind], entry)
+    attempts = [parse_entries(data)[0] for data in journals]
+    starts = (entry for entries in attempts[1:] for entry in entries if entry.kind == "start")
+    made = Curves(resumed=[resumed_step(entry) for entry in starts])
+    for each in measured(attempts):
+        by_name = made.values["step" if each.kind == "training" else each.kind]
+        for name, value in each.values.items():
+            by_name.setdefault(name, {})[each.step] = value
     return made
 
 
@@ -64,23 +59,3 @@ def value_at(curve: Mapping[int, float], at: int | str, mode: str) -> float | No
         numbers = [value for value in curve.values() if value == value]  # noqa: PLR0124 - NaN is not itself
         return (min if mode == "min" else max)(numbers, default=next(iter(curve.values()), None))
     return curve.get(int(at))
-
-
-def _add(into: dict[str, dict[int, float]], entry: Entry) -> None:
-    step = int(entry.fields["step"])
-    for name, value in entry.fields.items():
-        if name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            into.setdefault(name, {})[step] = float(value)
-
-
-def resumed_step(entry: Entry) -> int:
-    """Return the step of the checkpoint that the attempt of this `start` line resumed from; 0 for none."""
-    name = entry.fields.get("resumed_from")
-    found = parse_checkpoint_name(name) if name else None
-    return found.step if found else 0
-
-
-def _forget_after(values: dict[int, float], step: int) -> None:
-    """Remove the steps after `step`: a failed attempt executed them, and the next one repeats them."""
-    for lost in [other for other in values if other > step]:
-        del values[lost]

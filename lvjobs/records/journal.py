@@ -19,8 +19,8 @@ Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker
     leave       cause (`lvjobs.study.words.LeaveCause`), step,
                 action (none | requeued | asked: the process that started the runs of this job was asked to
                 requeue it), detail
-    error       type, message, traceback, step; device (true) and node (Slurm's name of it), where a device failed and
-                not the code
+    error       type, message, traceback, step; where the code is not to blame, breakdown (what failed:
+                `lvjobs.study.words.Breakdown`) and node (Slurm's name of it); see `lvjobs.records.failure`
     done        step, and metrics
 
 A reader may read the file at any instant: a last line without its newline is incomplete and is left for the next read.

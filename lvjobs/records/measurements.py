@@ -1,10 +1,11 @@
 """Every number that a run reported, as if no attempt had failed: one sequence of steps, each with its time. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from lvjobs.records.curves import resumed_step
-from lvjobs.records.journal import parse_entries
+from lvjobs.records.checkpoint import parse_checkpoint_name
+from lvjobs.records.journal import Entry, parse_entries
 
 _KINDS = {"step": "training", "validation": "validation"}
 
@@ -20,22 +21,33 @@ class Measurement:
 
 
 def measurements(journals: Iterable[bytes]) -> list[Measurement]:
-    """Return the measurements in the journals of a run's generations, given in their order.
+    """Return the measurements in the journals of a run's generations, given in their order; see `measured`."""
+    return measured(parse_entries(data)[0] for data in journals)
+
+
+def measured(attempts: Iterable[Sequence[Entry]]) -> list[Measurement]:
+    """Return the measurements in the journal lines of a run's attempts, given in their order.
 
     They are sorted by step, a validation after the training step of the same number. Steps that an attempt lost and the
     next one repeated appear once, with the repeated values.
     """
     kept: dict[tuple[int, str], Measurement] = {}
-    for data in journals:
-        for entry in parse_entries(data)[0]:
-            if entry.kind == "start":
-                begun = resumed_step(entry)
-                kept = {key: each for key, each in kept.items() if each.step <= begun}
-            elif entry.kind in _KINDS:
-                step, kind = int(entry.fields["step"]), _KINDS[entry.kind]
-                numbers = {name: float(value) for name, value in entry.fields.items() if _is_metric(name, value)}
-                kept[step, kind] = Measurement(kind, step, entry.time, numbers)
+    for entry in chain.from_iterable(attempts):
+        if entry.kind == "start":
+            begun = resumed_step(entry)
+            kept = {key: each for key, each in kept.items() if each.step <= begun}
+        elif entry.kind in _KINDS:
+            step, kind = int(entry.fields["step"]), _KINDS[entry.kind]
+            numbers = {name: float(value) for name, value in entry.fields.items() if _is_metric(name, value)}
+            others = kept[step, kind].values if (step, kind) in kept else {}  # a step may be reported in parts
+            kept[step, kind] = Measurement(kind, step, entry.time, {**others, **numbers})
     return [kept[key] for key in sorted(kept)]
+
+
+def resumed_step(entry: Entry) -> int:
+    """Return the step of the checkpoint that the attempt of this `start` line resumed from; 0 for none."""
+    found = parse_checkpoint_name(entry.fields.get("resumed_from") or "")
+    return found.step if found else 0
 
 
 def _is_metric(name: str, value: object) -> bool:

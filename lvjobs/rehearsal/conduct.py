@@ -15,9 +15,9 @@ from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
-from lvjobs.records.claim import Claim, parse_claim
+from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
-from lvjobs.rehearsal.misfortunes import Misfortune
+from lvjobs.rehearsal.injected_faults import Fault
 from lvjobs.rehearsal.verdict import Difference, differences
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout
@@ -57,7 +57,7 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
     return RunConfig.model_validate({**config.model_dump(mode="json"), **changes})
 
 
-def leave_alone(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
+def train_undisturbed(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
     """Train the run on this machine without faults, and return its files.
 
     Raises:
@@ -80,7 +80,7 @@ def disturb(
     profile: str,
     config: RunConfig,
     resources: Resources,
-    misfortunes: Mapping[str, Misfortune],
+    faults: Mapping[str, Fault],
     *,
     seed: int,
     until: float,
@@ -92,10 +92,10 @@ def disturb(
         Its files, its row, and the number of faults by kind.
     """
     study = _study(root, profile)
-    fate = _Fate(study.layout.run(NAME), config.checkpoint_every, misfortunes, random.Random(seed), until, say)
+    injector = FaultInjector(study.layout.run(NAME), config.checkpoint_every, faults, random.Random(seed), until, say)
     _enter(study, config, resources)
-    row = _follow(study, fate.strike)
-    return study.layout.run(NAME), row, fate.met
+    row = _follow(study, injector.inject)
+    return study.layout.run(NAME), row, injector.met
 
 
 def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> RehearsalReport:
@@ -103,36 +103,36 @@ def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: 
     return RehearsalReport(met, row, differences(alone, disturbed), alone, disturbed)
 
 
-class _Fate:
+class FaultInjector:
     """The injector of faults: each comes after some steps of an execution, so that every execution trains."""
 
     def __init__(
         self,
         files: RunLayout,
         interval: int,
-        misfortunes: Mapping[str, Misfortune],
+        faults: Mapping[str, Fault],
         chance: random.Random,
         until: float,
         say: Callable[[str], None],
     ) -> None:
         self.met: Counter[str] = Counter()
-        self._files, self._interval, self._misfortunes = files, interval, misfortunes
+        self._files, self._interval, self._faults = files, interval, faults
         self._chance, self._until, self._say = chance, until, say
         self._bag: list[str] = []
-        self._struck = 0
+        self._disturbed = 0
         self._after = 0
         self._draw()
 
     def _draw(self) -> None:
         """Draw the next fault, and after how many steps it comes: each kind once before any is repeated."""
         if not self._bag:
-            self._bag = self._chance.sample(sorted(self._misfortunes), len(self._misfortunes))
+            self._bag = self._chance.sample(sorted(self._faults), len(self._faults))
         self._after = self._chance.randint(1, self._interval + self._interval // 2)
 
-    def strike(self) -> None:
+    def inject(self) -> None:
         """Inject the next fault if it is due."""
         claim = self._newest()
-        if claim is None or claim.generation <= self._struck or time.monotonic() > self._until:
+        if claim is None or claim.generation <= self._disturbed or time.monotonic() > self._until:
             return
         journal = self._files.journal(claim.generation)
         entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
@@ -141,15 +141,15 @@ class _Fate:
             return
         what = self._bag.pop()
         with suppress(LabError, UsageError):  # the job ended in the meantime
-            self._misfortunes[what](claim)
+            self._faults[what](claim)
             self.met[what] += 1
             self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")
-        self._struck = claim.generation
+        self._disturbed = claim.generation
         self._draw()
 
     def _newest(self) -> Claim | None:
         paths = sorted(path for path in self._files.generations.glob("*") if path.name.isdecimal())
-        return parse_claim(paths[-1].read_text(encoding="utf-8")) if paths else None
+        return Claim.from_json(paths[-1].read_text(encoding="utf-8")) if paths else None
 
 
 def _study(root: Path, profile: str) -> StudyContext:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.done import parse_done
+from lvjobs.records.done import Done
 from lvjobs.report.evaluation import read_scores
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.identity import read_params
@@ -104,7 +104,7 @@ def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]
 def _steps_of(files: RunLayout, run: RunRecord) -> int:
     """Return the run's steps; fewer than declared if it was stopped early."""
     try:
-        return parse_done(files.done.read_text(encoding="utf-8")).step
+        return Done.from_json(files.done.read_text(encoding="utf-8")).step
     except (OSError, ValueError):
         return run.steps
 

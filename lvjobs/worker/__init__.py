@@ -7,21 +7,22 @@ the batch script tells the worker. `generation` claims the run and fences off ol
 final weights and the done marker. `wake` triggers the driver from the job's script.
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `journal` writes its lines. `allowance` keeps it
-within its reserved steps. `signals`, `deadline` and `leaving` decide when it stops, why, and whether the job requeues
-itself. `devices` separates failures of a GPU from errors of the code. `versions` records what it ran with.
+within its reserved steps. `signals`, `deadline` and `early_exit` decide when it stops, why, and whether the job
+requeues itself. `versions` records what it ran with.
 
 State: `checkpoints` writes and verifies checkpoints, `state` stores their trees, and `pruning` deletes old ones.
 `determinism` seeds and restores the generators. `loading` keeps garbage collection rare until the first step.
 
-Several processes: `crew` starts the ranks of a process group, `follower` is every rank but the first, and `team` adds
-up their tensors. `pack` trains several runs in one job.
+Several processes: `rank_launcher` starts the ranks of a process group, `follower` is every rank but the first, and
+`process_group` adds up their tensors. `pack` trains several runs in one job.
 
 Tasks: `task` has `@lvjobs.task`, and `measure` counts the FLOPs of a first step. `trainer` adapts Hugging Face's
-Trainer, and `trainer_data` makes its data draw from their own generators. `look` is the test job of `lvjobs doctor`.
+Trainer, and `trainer_data` makes its data draw from their own generators. `node_probe` is the test job of `lvjobs
+doctor`.
 """
 
 from lvjobs.worker.interface import Resumed, Run, Saver, State, Team
+from lvjobs.worker.process_group import Alone
 from lvjobs.worker.signals import shielded
-from lvjobs.worker.team import Alone
 
 __all__ = ["Alone", "Resumed", "Run", "Saver", "State", "Team", "shielded"]

@@ -6,24 +6,24 @@ run in between, so the worker itself has to stop when the allowance is used up.
 
 from lvjobs import remedies
 from lvjobs.errors import RunRefused
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 
 
-class Purse:
+class AllowanceMeter:
     """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
 
     def __init__(self, layout: RunLayout, generation: int) -> None:
-        """Read the allowance for the first time. Raises the same errors as `look`."""
+        """Read the allowance for the first time. Raises the same errors as `refresh`."""
         self._layout = layout
         self._own = layout.journal(generation)
         self._offsets: dict[str, int] = {}
         self._others = 0
         self._allowed: int | None = None
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the allowance, which may have been renewed, and the steps that other generations executed since.
 
         Raises:
@@ -31,7 +31,7 @@ class Purse:
             RunRefused: the allowance cannot be parsed. A run without one (its study set no budget) has no limit.
         """
         try:
-            self._allowed = parse_allowance(self._layout.allowance.read_text(encoding="utf-8")).training
+            self._allowed = Allowance.from_json(self._layout.allowance.read_text(encoding="utf-8")).training
         except FileNotFoundError:
             self._allowed = None
         except ValueError as error:
@@ -49,6 +49,6 @@ class Purse:
             self._offsets[path.name] = offset + consumed
             self._others += sum(entry.kind == "step" for entry in entries)
 
-    def is_empty(self, executed: int) -> bool:
+    def is_used_up(self, executed: int) -> bool:
         """Return whether the allowance is used up once this generation has executed `executed` steps."""
         return self._allowed is not None and self._others + executed >= self._allowed

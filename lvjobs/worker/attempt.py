@@ -12,20 +12,20 @@ from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.allowance import Purse
+from lvjobs.worker.allowance import AllowanceMeter
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
 from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.generation import is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import DEADLINE, EXHAUSTED, REVOKED
+from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.pruning import prune
-from lvjobs.worker.team import Alone, ProcessGroup
 
-_LOOK_EVERY = 10.0
+_CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
 
-_BLIND_SECONDS = 600.0
+_UNREADABLE_SECONDS = 600.0
 """Seconds for which a run trains on though its directory cannot be read: file systems come back."""
 
 
@@ -70,12 +70,12 @@ class Attempt:
         self.checkpointed = self.step  # the last step in a checkpoint
         self._ended = self.found is not None and self.found.manifest.final
         self.reason: str | None = None
-        self._asked = False
-        self._asking = threading.Lock()
-        self._purse = Purse(self.layout, self.generation)
+        self._signal_journaled = False
+        self._signal_lock = threading.Lock()
+        self._meter = AllowanceMeter(self.layout, self.generation)
         self._resumed = False
         self._metrics: dict[str, float] = {}
-        self._mark = self._looked = self._seen = time.monotonic()
+        self._mark = self._checked = self._readable = time.monotonic()
         self._step_seconds = self._checkpoint_seconds = self._validation_seconds = 0.0
 
     @property
@@ -176,61 +176,61 @@ class Attempt:
 
     def may_begin(self) -> bool:
         """Return whether any allowance is left, or the run need not stop. This is called before anything is loaded."""
-        return not self._purse.is_empty(0) or not self.must_leave()
+        return not self._meter.is_used_up(0) or not self.must_stop()
 
     def should_stop(self) -> bool:
         """Return whether the run must stop, the same answer for all ranks of the process group."""
-        return self.team.agree(self.must_leave())
+        return self.team.agree(self.must_stop())
 
-    def must_leave(self) -> bool:
+    def must_stop(self) -> bool:
         """Return whether this process must stop: check a flag and a clock, and every few seconds the run directory."""
         if self.reason is None:
             self.reason = self._why_stop()
             if self.reason is not None:
-                self.asked(self.reason)
+                self.journal_signal(self.reason)
         return self.reason is not None
 
-    def asked(self, signal: str) -> None:
+    def journal_signal(self, signal: str) -> None:
         """Journal, the first time only, that the run is asked to stop. Any thread may call this."""
-        with self._asking:
-            if not self._asked:
-                self._asked = True
+        with self._signal_lock:
+            if not self._signal_journaled:
+                self._signal_journaled = True
                 self.journal.write("signal", signal=signal, step=self.logged)
 
     def _why_stop(self) -> str | None:
         if signal := signals.received():
             return signal
-        if self.deadline.has_come(time.time(), self._until_saved()):
+        if self.deadline.has_come(time.time(), self._seconds_to_checkpoint()):
             return DEADLINE
         now = time.monotonic()
-        if now - self._looked > _LOOK_EVERY:
-            self._looked = now
+        if now - self._checked > _CHECK_EVERY:
+            self._checked = now
             try:
-                if reason := self._look():
+                if reason := self._check_directory():
                     return reason
             except OSError:  # the fence is checked again before anything is published
-                if now - self._seen > _BLIND_SECONDS:
+                if now - self._readable > _UNREADABLE_SECONDS:
                     raise
             else:
-                self._seen = now
-        if self.logged < self.config.steps and self._purse.is_empty(self.logged - self.step):
+                self._readable = now
+        if self.logged < self.config.steps and self._meter.is_used_up(self.logged - self.step):
             return EXHAUSTED
         return None
 
-    def _until_saved(self) -> float:
+    def _seconds_to_checkpoint(self) -> float:
         """Return the seconds until the next step would be in a checkpoint, including its validation if one is due."""
         step = self.logged + 1
         validates = step % self.config.validate_every == 0 or step == self.config.steps
         return self._step_seconds + self._checkpoint_seconds + (self._validation_seconds if validates else 0.0)
 
-    def _look(self) -> str | None:
+    def _check_directory(self) -> str | None:
         """Return why the run directory demands a stop, or None. Raises OSError if it is gone or does not answer."""
         self.layout.root.stat()  # in a directory that is gone no revocation and no allowance would be found
         if is_superseded(self.layout, self.generation):
             return "superseded"
         if is_revoked(self.layout, self.token):
             return REVOKED
-        self._purse.look()
+        self._meter.refresh()
         return None
 
     @property

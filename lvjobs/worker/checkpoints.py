@@ -23,7 +23,7 @@ from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name, parse_manifest
+from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
@@ -36,7 +36,7 @@ _BLOCK = 1 << 20
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """Errors about the file itself. Any other error means that the file system is not available."""
 
-_LOOKS, _LOOK_AGAIN_SECONDS = 4, 5.0
+_READS, _READ_AGAIN_SECONDS = 4, 5.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def verify(directory: Path) -> Manifest:
         OSError: the file system does not hand out a file now, so nothing is known.
     """
     try:
-        manifest = parse_manifest((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest.from_json((directory / MANIFEST).read_text(encoding="utf-8"))
         there = set(_files(directory)) - {MANIFEST}
         if there != set(manifest.files):
             odd = sorted(there ^ set(manifest.files))
@@ -148,11 +148,11 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[Invali
 
 
 def _verify_patiently(path: Path) -> Manifest:
-    for _ in range(_LOOKS - 1):
+    for _ in range(_READS - 1):
         try:
             return verify(path)
         except OSError:  # noqa: PERF203 - a few
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(_READ_AGAIN_SECONDS)
     try:
         return verify(path)
     except OSError as error:

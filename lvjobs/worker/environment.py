@@ -12,7 +12,7 @@ LVJOBS_DRIVER        the name of the study's driver, which is triggered when the
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
 LVJOBS_PACKED        set for each of their workers, which must not act for the job as a whole
-LVJOBS_LOOK          set for a test job of `lvjobs doctor`, which trains nothing (see lvjobs.worker.look)
+LVJOBS_LOOK          set for a test job of `lvjobs doctor`, which trains nothing (see lvjobs.worker.node_probe)
 SLURM_RESTART_COUNT  unset in a job's first execution
 SLURMD_NODENAME      Slurm's name of the node, which may differ from its host name
 """
@@ -29,8 +29,8 @@ from lvjobs.errors import RunRefused
 DEFAULT_LEAD = 90.0
 PACK = "LVJOBS_PACK"
 PACKED = "LVJOBS_PACKED"
-LOOK = "LVJOBS_LOOK"
-_MEND = "set it in the profile's script, or leave it out"
+PROBE = "LVJOBS_LOOK"
+_REMEDY = "set it in the profile's script, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class JobEnvironment:
     side_by_side: int = 1
     packed: bool = False
     node: str = ""
-    looks: bool = False
+    is_probe: bool = False
 
     @property
     def on_slurm(self) -> bool:
@@ -72,13 +72,13 @@ def _seconds(environ: Mapping[str, str], key: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds; {_MEND}") from None
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of seconds; {_REMEDY}") from None
 
 
 def _count(environ: Mapping[str, str], key: str, what: str, least: int = 1) -> int:
     text = environ.get(key) or str(least)
     if not text.isdecimal() or int(text) < least:
-        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}; {_MEND}")
+        raise RunRefused(f"{key}={text!r} in the job's environment is not a number of {what}; {_REMEDY}")
     return int(text)
 
 
@@ -97,7 +97,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     """Return the job's environment, parsed. Raises RunRefused if a variable is invalid or there is no Slurm job id."""
     backend = environ.get("LVJOBS_BACKEND") or "local"
     if backend not in ("slurm", "local"):
-        raise RunRefused(f"LVJOBS_BACKEND={backend!r} is neither slurm nor local; {_MEND}")
+        raise RunRefused(f"LVJOBS_BACKEND={backend!r} is neither slurm nor local; {_REMEDY}")
     token = environ.get("LVJOBS_TOKEN", "")
     lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
     end = _seconds(environ, "LVJOBS_END_TIME")
@@ -107,7 +107,7 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         "pack": environ.get(PACK, "").split(),
         "side_by_side": _count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),
         "packed": bool(environ.get(PACKED)),
-        "looks": bool(environ.get(LOOK)),
+        "is_probe": bool(environ.get(PROBE)),
     }
     if backend == "local":
         # SLURM_* variables may be set, as in an interactive job. They do not describe this process.

@@ -5,7 +5,7 @@ DONE = 0
 
 ERROR = 1
 
-LEFT = 75
+EXITED_EARLY = 75
 """Stopped early, to be continued (EX_TEMPFAIL)."""
 
 WANTS_REQUEUE = 76

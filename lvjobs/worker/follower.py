@@ -1,8 +1,8 @@
 """A rank of a process group other than the first: `python -m lvjobs.worker.follower ASSIGNMENT`.
 
-The first process starts it (see `crew`). A follower runs the same training function over its share of each batch. It
-writes no journal and no checkpoint. It ignores signals, because the first process decides for all, and it ends when
-that process ends, for whatever reason.
+The first process starts it (see `rank_launcher`). A follower runs the same training function over its share of each
+batch. It writes no journal and no checkpoint. It ignores signals, because the first process decides for all, and it
+ends when that process ends, for whatever reason.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, SupportsFloat
 
-from lvjobs.foreign import cleaned
+from lvjobs.files import write_json
+from lvjobs.records.failure import record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.team import PeerLost, ProcessGroup, join
+from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
 
-BEREFT = 76
+PEER_LOST = 76
 """Exit code of a follower that lost another process. The end of that other process is reported elsewhere."""
 
 
@@ -51,7 +51,7 @@ class Assignment:
         return Path(f"{self.meeting}.{self.rank}.json")
 
 
-def share_of_chance(seed: int, rank: int, step: int) -> int:
+def seed_of_step(seed: int, rank: int, step: int) -> int:
     """Return a seed for what a follower draws after `step`. It depends on the arguments alone, so no state is kept."""
     return int.from_bytes(hashlib.sha256(f"{seed} {rank} {step}".encode()).digest()[:7], "big")
 
@@ -59,11 +59,11 @@ def share_of_chance(seed: int, rank: int, step: int) -> int:
 class FollowingRun:
     """The implementation of `lvjobs.worker.Run` for a follower, which writes nothing."""
 
-    def __init__(self, place: Assignment, config: RunConfig, team: ProcessGroup) -> None:
+    def __init__(self, assignment: Assignment, config: RunConfig, team: ProcessGroup) -> None:
         self.config, self.team = config, team
-        self.directory = Path(place.root)
-        self.step = place.step
-        self._checkpoint = place.checkpoint
+        self.directory = Path(assignment.root)
+        self.step = assignment.step
+        self._checkpoint = assignment.checkpoint
 
     def resume(self) -> Resumed | None:
         """Return the checkpoint that the first process begins from."""
@@ -100,49 +100,46 @@ class FollowingRun:
         return self.team.agree(False)
 
     def _reseed(self, step: int) -> None:
-        determinism.seed_generators(share_of_chance(self.config.seed, self.team.rank, step))
+        determinism.seed_generators(seed_of_step(self.config.seed, self.team.rank, step))
 
 
-def _hold_on_to(leash: Any, meeting: Path) -> None:
+def _end_with_parent(parent_pipe: Any, meeting: Path) -> None:
     """Exit as soon as the first process ends or closes the pipe, even if a library blocks the main thread."""
-    leash.read()
+    parent_pipe.read()
     shutil.rmtree(meeting.parent, ignore_errors=True)  # left behind if the first process was killed
     sys.stdout.flush()
     os._exit(0)
 
 
-def follow(place: Assignment) -> None:
+def follow(assignment: Assignment) -> None:
     """Train with the others until the training function returns."""
-    config = RunFile.read(RunLayout(Path(place.root)).config).config
+    config = RunFile.read(RunLayout(Path(assignment.root)).config).config
     loading.begin()
     determinism.pin_threads(config.threads)
     determinism.make_deterministic(config.threads, config.seed)
-    team = join(place.rank, place.size, Path(place.meeting))
+    team = join(assignment.rank, assignment.size, Path(assignment.meeting))
     determinism.seed_generators(config.seed)
     module, _, name = config.task.partition(":")
-    getattr(importlib.import_module(module), name)(FollowingRun(place, config, team))
+    getattr(importlib.import_module(module), name)(FollowingRun(assignment, config, team))
 
 
 def main(text: str) -> NoReturn:
     """Follow, report an error, and exit."""
-    place = Assignment(**json.loads(text))
-    leash = threading.Thread(target=_hold_on_to, args=[sys.stdin.buffer, Path(place.meeting)], daemon=True)
-    leash.start()
+    assignment = Assignment(**json.loads(text))
+    watcher = threading.Thread(target=_end_with_parent, args=[sys.stdin.buffer, Path(assignment.meeting)], daemon=True)
+    watcher.start()
     try:
-        follow(place)
+        follow(assignment)
     except PeerLost:
-        os._exit(BEREFT)
+        os._exit(PEER_LOST)
     except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
-        text = cleaned(traceback.format_exc())
+        failure = record_error(error)
         with contextlib.suppress(OSError):
-            told = {"type": type(error).__name__, "message": cleaned(str(error)), "traceback": text}
-            aside = place.report.with_suffix(".tmp")
-            aside.write_text(json.dumps(told), encoding="utf-8")
-            aside.replace(place.report)
-        sys.stderr.write(text)
+            write_json(assignment.report, failure.to_fields())
+        sys.stderr.write(failure.traceback)
         sys.stderr.flush()
         os._exit(1)
-    leash.join()  # an exit before the others are done would look like a failure
+    watcher.join()  # an exit before the others are done would look like a failure
     os._exit(0)
 
 

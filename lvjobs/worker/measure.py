@@ -19,8 +19,8 @@ from typing import Any, SupportsFloat
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.worker import determinism
 from lvjobs.worker.interface import Resumed, Run, State
+from lvjobs.worker.process_group import Alone
 from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration
-from lvjobs.worker.team import Alone
 
 
 class FirstStep:

@@ -17,35 +17,36 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
-from lvjobs.records.claim import parse_claim
+from lvjobs.records.claim import Claim
+from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.early_exit import DEADLINE, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import PACK, PACKED, JobEnvironment
-from lvjobs.worker.exits import DONE, ERROR, LEFT, WANTS_REQUEUE
+from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, WANTS_REQUEUE
 from lvjobs.worker.generation import is_revoked, newest_generation
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import DEADLINE, carry_out, decide_leave, gather_evidence
 
 _POLL_SECONDS = 0.1
-_LOOK_SECONDS = 10.0
+_CHECK_SECONDS = 10.0
 """Seconds between two checks whether a run was revoked."""
 
-_OBEY_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 """Seconds that a worker whose run was revoked has to stop by itself, before it is killed: it may hang."""
 
 _LEAST_SECONDS = 60.0
 """A run that could train for fewer seconds than this before the job ends is not started."""
 
-_SPOKEN = frozenset({DONE, LEFT, WANTS_REQUEUE})
+_JOURNALED = frozenset({DONE, EXITED_EARLY, WANTS_REQUEUE})
 """Exit codes after which the worker's own journal has a final line.
 
 ERROR is not among them: its journal has a line only if the error came from the training function.
 """
 
 
-_LAST_WORDS = frozenset({"error", "leave", "done"})
+_FINAL_KINDS = frozenset({"error", "leave", "done"})
 
 
 @dataclass
@@ -75,13 +76,13 @@ class PackRunner:
     _children: list[_Child] = field(default_factory=list)
     _codes: list[int] = field(default_factory=list)
     _signal: str | None = None
-    _looked: float = 0.0
+    _checked: float = 0.0
 
     def run(self) -> int:
         """Train the runs, and return the job's exit code."""
         waiting = list(self.layouts)
         while True:
-            self._obey()
+            self._pass_signal_on()
             while waiting and self._signal is None and len(self._children) < self.environment.side_by_side:
                 layout = waiting.pop(0)
                 if self._is_wanted(layout):
@@ -108,19 +109,19 @@ class PackRunner:
             process = subprocess.Popen([sys.executable, "-m", "lvjobs.worker", str(layout.root)], env=environ)
         self._children.append(_Child(layout, process, place))
 
-    def _obey(self) -> None:
+    def _pass_signal_on(self) -> None:
         """Start no more runs once the job is asked to stop, or its time is up; pass the signal on to the workers."""
-        if self._signal is None and (heard := signals.received()):
-            self._signal = heard
+        if self._signal is None and (name := signals.received()):
+            self._signal = name
             for child in self._children:
-                child.process.send_signal(getattr(signal, heard))
+                child.process.send_signal(getattr(signal, name))
         if self._signal is None and self.deadline.has_come(time.time(), _LEAST_SECONDS):
             self._signal = DEADLINE
 
     def _reap(self) -> None:
         now = time.monotonic()
-        is_time = now - self._looked > _LOOK_SECONDS
-        self._looked = now if is_time else self._looked
+        is_time = now - self._checked > _CHECK_SECONDS
+        self._checked = now if is_time else self._checked
         for child in list(self._children):
             code = child.process.poll()
             if code is None:
@@ -131,24 +132,24 @@ class PackRunner:
             self._codes.append(code)
             if code == WANTS_REQUEUE and self._signal is None:
                 self._signal = DEADLINE
-            if code not in _SPOKEN:
-                _tell_of(child, code)
+            if code not in _JOURNALED:
+                _journal_killed(child, code)
 
     def _end_revoked(self, child: _Child, now: float) -> None:
         if child.revoked is None:
             child.revoked = now if is_revoked(child.layout, self.environment.token) else None
-        elif now - child.revoked > _OBEY_SECONDS:
+        elif now - child.revoked > _STOP_SECONDS:
             child.process.kill()
 
     def _close(self, *, is_unfinished: bool) -> int:
         signals.deafen()
         if is_unfinished or WANTS_REQUEUE in self._codes:
-            leave = decide_leave(gather_evidence(self._signal or DEADLINE, self.environment))
-            action, detail = carry_out(leave, self.environment)
+            decision = decide_early_exit(gather_evidence(self._signal or DEADLINE, self.environment))
+            action, detail = carry_out(decision, self.environment)
             _say(f"the job leaves ({detail}); {action}")
-            return LEFT
+            return EXITED_EARLY
         if any(code not in (DONE, ERROR) for code in self._codes):
-            return LEFT
+            return EXITED_EARLY
         if self.environment.on_slurm:
             inside.forbid_requeue(self.environment.job_id)
         return ERROR if ERROR in self._codes else DONE
@@ -157,14 +158,14 @@ class PackRunner:
 def _has_failed(layout: RunLayout, token: str) -> bool:
     """Return whether its code failed earlier in this job. It would fail again, and no pass ran that could hold it."""
     number = newest_generation(layout)
-    if not number or parse_claim(layout.generation(number).read_text(encoding="utf-8")).token != token:
+    if not number or Claim.from_json(layout.generation(number).read_text(encoding="utf-8")).token != token:
         return False
     journal = layout.journal(number)
     entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
-    return any(entry.kind == "error" and not entry.fields.get("device") for entry in entries)
+    return any(entry.kind == "error" and not read_error(entry.fields).breakdown for entry in entries)
 
 
-def _tell_of(child: _Child, code: int) -> None:
+def _journal_killed(child: _Child, code: int) -> None:
     """Journal for a run that its worker was killed, so that the next pass handles the run.
 
     A worker that ended before it claimed a generation has no journal: only the job's log has its error.
@@ -173,12 +174,12 @@ def _tell_of(child: _Child, code: int) -> None:
     for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
         if not path.name.isdecimal():  # left over from a process that was killed while it claimed
             continue
-        claim = parse_claim(path.read_text(encoding="utf-8"))
+        claim = Claim.from_json(path.read_text(encoding="utf-8"))
         if (claim.pid, claim.host) != (child.process.pid, os.uname().nodename):
             continue
         journal = child.layout.journal(claim.generation)
         entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
-        if not any(entry.kind in _LAST_WORDS for entry in entries):
+        if not any(entry.kind in _FINAL_KINDS for entry in entries):
             with contextlib.suppress(LvjobsError):  # a full disk: the job's end shows the failure
                 JournalWriter(journal).write("died", status=code)
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, parse_manifest
+from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest
 from lvjobs.records.curves import LOSSES
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import published, temporary
@@ -37,7 +37,7 @@ def decide_prune(
 def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
     try:
         text = (layout.steps / str(name) / MANIFEST).read_text(encoding="utf-8")
-        metrics = parse_manifest(text).metrics
+        metrics = Manifest.from_json(text).metrics
     except (OSError, ValueError, AttributeError):
         return None
     return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)

@@ -8,36 +8,35 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lvjobs import remedies
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, RunRefused, Superseded
 from lvjobs.foreign import cleaned
+from lvjobs.records.failure import RecordedError, record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
-from lvjobs.worker.crew import Crew, Loss, exit_code_of
 from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.devices import is_device_failure
+from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import JobEnvironment, read_environment
-from lvjobs.worker.exits import DONE, ERROR, INTERRUPTED, LEFT, WANTS_REQUEUE
+from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.leaving import STRANDED, Leave, carry_out, decide_leave, gather_evidence
+from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.pruning import sweep_leftovers
-from lvjobs.worker.team import PeerLost, check_devices, join
+from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
-_TRACEBACK_LIMIT = 20_000
 
 
 def _say(text: str) -> None:
@@ -57,10 +56,10 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         layout, environment = RunLayout(Path(arguments[0]).absolute()), read_environment(os.environ)
-        if environment.looks:
-            from lvjobs.worker.look import look_around
+        if environment.is_probe:
+            from lvjobs.worker.node_probe import probe_node
 
-            return look_around(layout.root, environment)
+            return probe_node(layout.root, environment)
         if environment.pack:
             from lvjobs.worker.pack import PackRunner
 
@@ -148,7 +147,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     attempt = Attempt(
         layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
     )
-    signals.witness(attempt.asked)
+    signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
 
 
@@ -166,24 +165,24 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     try:
         last = _train(attempt, environment)
         if last is None:
-            _leave(attempt, environment)
+            _exit_early(attempt, environment)
         done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
-        _journal_leave(attempt, Leave(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
-        _exit_at_once(LEFT, environment)
+        _journal_exit(attempt, EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
+        _exit_at_once(EXITED_EARLY, environment)
     except KeyboardInterrupt:
-        _journal_leave(
-            attempt, Leave(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
+        _journal_exit(
+            attempt, EarlyExit(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
         )
         _exit_at_once(INTERRUPTED, environment)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
-            attempt.asked(STRANDED)
+            attempt.journal_signal(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
-            _journal_leave(attempt, Leave(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
-            _exit_at_once(LEFT, environment)
-        _journal_error(attempt, error, environment)
+            _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
+            _exit_at_once(EXITED_EARLY, environment)
+        _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
         early = (
@@ -196,7 +195,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         signals.deafen()
         inside.forbid_requeue(environment.job_id)
     signals.end_children()
-    _wake_driver(environment)
+    _trigger_driver(environment)
     return code
 
 
@@ -210,7 +209,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         task = _load_task(attempt.config)
-        if attempt.must_leave():  # loading used seconds of the grace period, which are needed to stop
+        if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         if environment.processes > 1:
             _train_together(attempt, environment)
@@ -225,7 +224,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         raise LvjobsError(
             f"the checkpoint of step {last} was written, but does not read back: see {attempt.layout.steps}"
         )
-    if attempt.must_leave():
+    if attempt.must_stop():
         return None
     raise LvjobsError(
         f"{attempt.config.task} returned after step {attempt.logged} with {attempt.checkpointed} of {steps} steps in a "
@@ -244,58 +243,53 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     size = environment.processes
     check_devices(size)
     found = attempt.found
-    crew = Crew(attempt.layout.root, size, found.path if found else None, attempt.step)
+    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, attempt.step)
     try:
-        crew.watch(lambda loss: _give_up(attempt, environment, crew, loss))
-        attempt.team = join(0, size, crew.meeting)
+        ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
+        attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
         _load_task(attempt.config)(attempt)
     except PeerLost:
-        _give_up(attempt, environment, crew, crew.loss())
+        _give_up(attempt, environment, ranks, ranks.loss())
     finally:
-        crew.close()
+        ranks.close()
 
 
-def _give_up(attempt: Attempt, environment: JobEnvironment, crew: Crew, loss: Loss) -> NoReturn:
+def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks, loss: LostRank) -> NoReturn:
     """End at once, from any thread: with the error of the process that failed, else like a worker that was killed."""
     with _GIVING_UP:
         _complain(f"{attempt.layout.root.name}: {loss}")
         if loss.error:
-            attempt.journal.write(
-                "error",
-                type=loss.error,
-                message=loss.message,
-                traceback=loss.traceback,
-                step=attempt.logged,
-                **_blamed(loss.error, loss.message, environment),
-            )
+            _journal_error(attempt, replace(loss.error, node=environment.node))
             if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
-        crew.close()
+        ranks.close()
         _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 
-def _leave(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
+def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
     signals.deafen()  # another signal adds nothing, and scontrol must not be killed by it
     superseded = is_superseded(attempt.layout, attempt.generation)
     evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
-    leave = decide_leave(evidence)
-    action, detail = carry_out(leave, environment)
+    decision = decide_early_exit(evidence)
+    action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
-    _journal_leave(attempt, Leave(leave.cause, leave.requeue, detail), action)
-    _exit_at_once(WANTS_REQUEUE if action == "asked" else LEFT, environment)
+    _journal_exit(attempt, EarlyExit(decision.cause, decision.requeue, detail), action)
+    _exit_at_once(WANTS_REQUEUE if action == "asked" else EXITED_EARLY, environment)
 
 
-def _journal_leave(attempt: Attempt, leave: Leave, action: str) -> None:
-    attempt.journal.write("leave", cause=leave.cause.value, step=attempt.logged, action=action, detail=leave.detail)
-    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {leave.cause.value} ({leave.detail})")
+def _journal_exit(attempt: Attempt, decision: EarlyExit, action: str) -> None:
+    attempt.journal.write(
+        "leave", cause=decision.cause.value, step=attempt.logged, action=action, detail=decision.detail
+    )
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {decision.cause.value} ({decision.detail})")
 
 
-def _wake_driver(environment: JobEnvironment) -> None:
+def _trigger_driver(environment: JobEnvironment) -> None:
     """Trigger the driver, as the last step, so that the study continues now and not at the driver's next turn."""
     if environment.driver:
         with signals.shielded():
@@ -305,42 +299,21 @@ def _wake_driver(environment: JobEnvironment) -> None:
 def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
     """End without clean-up: a grace period is short, and no thread or exit hook may delay the end."""
     signals.end_children()
-    _wake_driver(environment)
+    _trigger_driver(environment)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _is_cuda_out_of_memory(error: BaseException) -> bool:
-    torch: Any = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
-
-
-def _blamed(kind: str, message: str, environment: JobEnvironment) -> dict[str, Any]:
-    """Return the fields that an error's journal line gets if a device is to blame."""
-    return {"device": True, "node": environment.node} if is_device_failure(kind, message) else {}
-
-
-def _journal_error(attempt: Attempt, error: BaseException, environment: JobEnvironment) -> None:
-    message = cleaned(str(error))
-    blamed = _blamed(type(error).__name__, message, environment)
-    if _is_cuda_out_of_memory(error):
-        message += (
-            "\nThe GPU's memory is too small for this configuration. Halve the batch size (and double the gradient "
-            "accumulation, where the task has it), turn on gradient checkpointing, or shorten the context."
-        )
-    text = cleaned(traceback.format_exc())
-    sys.stderr.write(text)
-    _complain(f"{attempt.layout.root.name} failed: {type(error).__name__}: {message}")
+def _report_error(attempt: Attempt, error: RecordedError) -> None:
+    sys.stderr.write(error.traceback)
+    _complain(f"{attempt.layout.root.name} failed: {error}")
     try:
-        attempt.must_leave()  # a signal that came before the error is evidence and gets its own line
-        attempt.journal.write(
-            "error",
-            type=type(error).__name__,
-            message=message,
-            traceback=text[-_TRACEBACK_LIMIT:],
-            step=attempt.logged,
-            **blamed,
-        )
+        attempt.must_stop()  # a signal that came before the error is evidence and gets its own line
+        _journal_error(attempt, error)
     except LvjobsError as unwritable:
         _complain(str(unwritable))
+
+
+def _journal_error(attempt: Attempt, error: RecordedError) -> None:
+    attempt.journal.write("error", step=attempt.logged, **error.to_fields())

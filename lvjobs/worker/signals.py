@@ -1,7 +1,7 @@
 """Signals: a handler that only sets a flag. The step ends; then the run stops.
 
-A step, or the loading of a model, may last longer than the grace period. `witness` therefore reports the signal at
-once, from a thread, so that the kill that follows can be told from other kills.
+A step, or the loading of a model, may last longer than the grace period. `report_at_once` therefore reports the
+signal, from a thread, so that the kill that follows can be told from other kills.
 
 SIGTERM (default preemption, scancel), SIGUSR1 and SIGUSR2 (the batch script's `--signal`) ask the run to stop. SIGCONT
 often comes alone before them and means nothing.
@@ -49,25 +49,25 @@ def received() -> str | None:
     return _received[0] if _received else None
 
 
-def witness(tell: Callable[[str], object]) -> None:
-    """Call `tell` with the first signal's name as soon as it comes, in a thread, even if the main thread is busy.
+def report_at_once(report: Callable[[str], object]) -> None:
+    """Call `report` with the first signal's name as soon as it comes, in a thread, even if the main thread is busy.
 
     Call it once, in the main thread, after `install`.
     """
-    heard, told = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(told, False)  # set_wakeup_fd demands it
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    readable, writable = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writable, False)  # set_wakeup_fd demands it
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     if name := received():  # a signal that came before this call
-        tell(name)
-    thread = threading.Thread(target=_witness, args=[heard, tell], name="witness", daemon=True)
+        report(name)
+    thread = threading.Thread(target=_report_first, args=[readable, report], name="signal-reporter", daemon=True)
     with shielded():  # the main thread alone receives the signals
         thread.start()
 
 
-def _witness(heard: int, tell: Callable[[str], object]) -> None:
-    while (number := os.read(heard, 1)[0]) not in STOP_SIGNALS:
+def _report_first(readable: int, report: Callable[[str], object]) -> None:
+    while (number := os.read(readable, 1)[0]) not in STOP_SIGNALS:
         pass
-    tell(signal.Signals(number).name)
+    report(signal.Signals(number).name)
 
 
 def deafen() -> None:

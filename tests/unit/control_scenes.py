@@ -22,7 +22,7 @@ from lvjobs.control.stages import submit_runs
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.ledger import database
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
@@ -241,7 +241,7 @@ class _Cashier:
         assert (executed.total() + ahead) * rate <= limit, "a job starts that the budget does not allow"
         for directory in request.run_directories:
             path = directory / "allowance.json"
-            allowed = parse_allowance(path.read_text()).training if path.exists() else None
+            allowed = Allowance.from_json(path.read_text()).training if path.exists() else None
             assert allowed == reserved.get(runs[directory.name]), "a worker may spend other than what was reserved"
         return self.submit(request)
 

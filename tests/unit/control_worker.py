@@ -6,13 +6,13 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
+from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.devices import is_device_failure
 
 LOOK_EVERY = 10
 """Steps between an orphan's looks at whether a newer generation exists (the real worker's ten seconds)."""
@@ -166,10 +166,8 @@ class Worker:
         if name in self.dumb:
             return None
         if said := self.broken.get(job.node):
-            blamed = {"device": True, "node": job.node} if is_device_failure("AcceleratorError", said) else {}
-            work.tell(
-                self.now, "error", type="AcceleratorError", message=said, traceback="...", step=work.step, **blamed
-            )
+            error = RecordedError("AcceleratorError", said, "...", breakdown_of("AcceleratorError", said), job.node)
+            work.tell(self.now, "error", step=work.step, **error.to_fields())
             work.gone = True
             return 1
         self._step(key, work, name, config, is_orphan=is_orphan)
@@ -188,7 +186,7 @@ class Worker:
         if not work.files.allowance.exists():
             return False
         executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.iterdir())
-        return executed >= parse_allowance(work.files.allowance.read_text()).training
+        return executed >= Allowance.from_json(work.files.allowance.read_text()).training
 
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1

@@ -19,7 +19,7 @@ BASE = {"errors", "files", "foreign", "processes", "remedies"}
 
 ARROWS = {
     "study": set(),
-    "records": set(),
+    "records": {"study.words"},
     "ledger": {"study"},
     "flops": {"study"},
     "cluster": set(),

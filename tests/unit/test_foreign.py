@@ -28,14 +28,14 @@ from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
-from lvjobs.records.claim import Claim, parse_claim
-from lvjobs.records.done import parse_done
+from lvjobs.records.claim import Claim
+from lvjobs.records.done import Done
 from lvjobs.records.node import NodeReport, parse_report
 from lvjobs.report.story import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
-from lvjobs.worker import follower, look, runner
+from lvjobs.worker import follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
 
 TOKEN = "hf_0123456789abcdef"
@@ -129,14 +129,11 @@ def journal(world):
     return scene
 
 
-def claims(world):
+def records(world):
     claim = Claim(1, "0" * 12, "7", 0, TEXT, 1, 1.0)
-    world.printed.append(parse_claim(json.dumps(claim.__dict__)).host)
-
-
-def done(world):
+    world.printed.append(Claim.from_json(json.dumps(claim.__dict__)).host)
     values = {"generation": 1, "step": 1, "checkpoint": TEXT, "time": 1.0, "metrics": {}}
-    world.printed.append(parse_done(json.dumps(values)).checkpoint)
+    world.printed.append(Done.from_json(json.dumps(values)).checkpoint)
 
 
 def node(world):
@@ -217,12 +214,12 @@ def doctors_log(world):
 
 
 def looking(world):
-    (world.root / look.ORDER).write_text('{"paths": {}}')
-    world.patch.setattr(look, "_gpus", lambda: ([TEXT], TEXT))
-    world.patch.setattr(look, "_torch", lambda: look.Torch(problem=TEXT))
-    world.patch.setattr(look.signals, "deafen", lambda: None)
-    look.look_around(world.root, look.JobEnvironment(backend="local", token="", job_id="L1"))
-    world.printed.append((world.root / look.REPORT).read_text())
+    (world.root / node_probe.ORDER).write_text('{"paths": {}}')
+    world.patch.setattr(node_probe, "_gpus", lambda: ([TEXT], TEXT))
+    world.patch.setattr(node_probe, "_torch", lambda: node_probe.Torch(problem=TEXT))
+    world.patch.setattr(node_probe.signals, "deafen", lambda: None)
+    node_probe.probe_node(world.root, node_probe.JobEnvironment(backend="local", token="", job_id="L1"))
+    world.printed.append((world.root / node_probe.REPORT).read_text())
 
 
 def workers_journal(world):
@@ -247,7 +244,7 @@ def followers_report(world):
         raise SystemExit
 
     world.patch.setattr(follower, "follow", fail)
-    world.patch.setattr(follower, "_hold_on_to", lambda *_: None)
+    world.patch.setattr(follower, "_end_with_parent", lambda *_: None)
     world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     world.patch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit):
@@ -262,17 +259,16 @@ PLACES = {
     "cli.logs": log_tails,
     "cli": errors,
     "records.journal": journal,
-    "records.claim": claims,
-    "records.done": done,
+    "records.json_record": records,
     "records.node": node,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
-    "worker.look": looking,
+    "worker.node_probe": looking,
     "worker.journal": workers_journal,
     "worker.runner": workers_log,
-    "worker.follower": followers_report,
+    "records.failure": followers_report,
 }
 
 
@@ -297,7 +293,7 @@ def names_of(path):
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
     "doctor.quotas": "only numbers are read",
-    "worker.crew": "only its standard input is a pipe",
+    "worker.rank_launcher": "only its standard input is a pipe",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""
 

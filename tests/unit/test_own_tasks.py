@@ -80,7 +80,7 @@ def forked():
         "torch.utils.flop_counter",
         "lvjobs.study.run",
         "lvjobs.worker.determinism",
-        "lvjobs.worker.team",
+        "lvjobs.worker.process_group",
     )
     with Forked(*imports) as forked:
         yield forked

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
 from lvjobs.ledger.records import AttemptRecord
+from lvjobs.records.failure import RULES
 from lvjobs.study.words import Cause, LeaveCause
 
 _SLURM_CAUSES = {
@@ -62,7 +63,7 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
     """
     if attempt.finished:
         return Failure(Cause.COMPLETED, "the journal says done")
-    if attempt.error and not attempt.blames_device:
+    if attempt.error and not attempt.died:
         return Failure(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause is LeaveCause.EXHAUSTED:
         return Failure(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
@@ -72,8 +73,7 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
             detail += " and put itself back in the queue"
         return Failure(_LEAVE_CAUSES[attempt.leave_cause], detail)
     if attempt.died:
-        said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
-        return Failure(Cause.KILLED, f"{_broke_down(attempt)}{said}; last step {attempt.step}")
+        return _broke_down(attempt)
     if attempt.leave_cause is LeaveCause.SUPERSEDED:
         return Failure(Cause.NODE_FAIL, "found a newer attempt at work, and left")
     if job is None:
@@ -108,10 +108,14 @@ def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failu
     return Failure(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
 
 
-def _broke_down(attempt: AttemptRecord) -> str:
-    if attempt.blames_device:
-        return "a device failed" + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
-    return f"its process died ({attempt.exit_status}) in a job that other runs share"
+def _broke_down(attempt: AttemptRecord) -> Failure:
+    rule = RULES.get(attempt.died)
+    if rule is None:
+        cause, what = Cause.KILLED, f"its process died ({attempt.exit_status}) in a job that other runs share"
+    else:
+        cause, what = rule.cause, rule.words + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
+    said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
+    return Failure(cause, f"{what}{said}; last step {attempt.step}")
 
 
 def _left(attempt: AttemptRecord) -> str:

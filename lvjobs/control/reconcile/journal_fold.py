@@ -8,6 +8,7 @@ from lvjobs.ledger.records import AttemptRecord
 from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
 from lvjobs.records.claim import Claim
 from lvjobs.records.curves import LOSSES
+from lvjobs.records.failure import read_error
 from lvjobs.records.journal import Entry
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.words import Breakdown, LeaveCause
@@ -89,14 +90,13 @@ def _fold_one(attempt: AttemptRecord, entry: Entry) -> AttemptRecord:
         return replace(attempt, signal=str(fields.get("signal", "")))
     if entry.kind == "leave":
         return replace(attempt, leave_cause=_leave_cause(fields), leave_action=str(fields.get("action", "none")))
-    if entry.kind == "died" and not attempt.blames_device:
+    if entry.kind == "died" and not attempt.error:
         return replace(attempt, died=Breakdown.PROCESS, exit_status=fields.get("status"))
     if entry.kind == "error":
-        error = f"{fields.get('type', 'Error')}: {fields.get('message', '')}"
-        told = replace(attempt, error=error, traceback=str(fields.get("traceback", "")))
-        if fields.get("device"):
-            return replace(told, died=Breakdown.DEVICE, failed_node=str(fields.get("node") or ""))
-        return told
+        error = read_error(fields)
+        return replace(
+            attempt, error=str(error), traceback=error.traceback, died=error.breakdown, failed_node=error.node
+        )
     if entry.kind == "done":
         return replace(attempt, finished=True)
     return attempt

@@ -19,8 +19,8 @@ from lvjobs.control.reconcile.packs import with_packs
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
-from lvjobs.records.claim import Claim, parse_claim
-from lvjobs.records.done import Done, parse_done
+from lvjobs.records.claim import Claim
+from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
@@ -202,14 +202,14 @@ def read_attempts(
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
     """Return the claims of the generations that are not `known`, in order."""
     paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
-    claims = [parse_claim(path.read_text(encoding="utf-8")) for path in paths]
+    claims = [Claim.from_json(path.read_text(encoding="utf-8")) for path in paths]
     return sorted(claims, key=lambda claim: claim.generation)
 
 
 def read_done(files: RunLayout) -> Done | None:
     """Return the run's done marker; None if the run is not finished."""
     try:
-        return parse_done(files.done.read_text(encoding="utf-8"))
+        return Done.from_json(files.done.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

@@ -15,7 +15,7 @@ from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import Entry, parse_entries
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
@@ -162,7 +162,7 @@ class _Audited:
         if self.reserved is None:
             return
         try:
-            allowed = parse_allowance(self.files.allowance.read_text(encoding="utf-8")).training
+            allowed = Allowance.from_json(self.files.allowance.read_text(encoding="utf-8")).training
         except FileNotFoundError:
             if self.members:
                 yield self.finding("no allowance", path=self.files.allowance)

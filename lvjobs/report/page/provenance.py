@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.done import parse_done
+from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_line
 from lvjobs.report.evaluation import read_scores
 from lvjobs.report.figures.course import Spans
@@ -47,7 +47,7 @@ def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
     if task_of(run.config).is_evaluation and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
     try:
-        done = parse_done(files.done.read_text(encoding="utf-8"))
+        done = Done.from_json(files.done.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return Origin(adapter=adapter, versions=versions)
     return Origin(done.generation, done.checkpoint, adapter, versions)

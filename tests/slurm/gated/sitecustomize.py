@@ -16,12 +16,12 @@ may_begin, log = Attempt.may_begin, Attempt.log
 
 
 def may_begin_after_gate(self):
-    wait_at_gate(self, 0, self.must_leave)
+    wait_at_gate(self, 0, self.must_stop)
     return may_begin(self)
 
 
 def log_after_gate(self, step, **metrics):
-    wait_at_gate(self, step, self.must_leave)
+    wait_at_gate(self, step, self.must_stop)
     log(self, step, **metrics)
 
 

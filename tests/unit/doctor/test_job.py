@@ -16,7 +16,7 @@ from lvjobs.doctor.node import check_errand
 from lvjobs.files import write_json
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch, parse_report
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.look import look_around
+from lvjobs.worker.node_probe import probe_node
 
 TORCH = Torch("2.9.0", "12.8", ("NVIDIA A100",), "", 4.0)
 SEEN = NodeReport(
@@ -227,17 +227,17 @@ def test_what_a_node_lacks(asked):
 
 def test_the_worker_looks_about_and_trains_nothing(tmp_path, monkeypatch):
     """In this process, on this machine: what it writes is what the doctor reads."""
-    monkeypatch.setattr("lvjobs.worker.look.signals.deafen", lambda: None)
+    monkeypatch.setattr("lvjobs.worker.node_probe.signals.deafen", lambda: None)
     write_json(tmp_path / ORDER, {"paths": {str(tmp_path): "rw", str(tmp_path / "gone"): "r"}})
     environment = read_environment({"LVJOBS_LOOK": "1", "LVJOBS_BACKEND": "local"})
-    assert environment.looks
-    assert look_around(tmp_path, environment) == 0
+    assert environment.is_probe
+    assert probe_node(tmp_path, environment) == 0
     report = parse_report((tmp_path / REPORT).read_text())
     assert report.paths == {str(tmp_path): "", str(tmp_path / "gone"): "no such file or directory"}
     assert report.torch is not None
     assert (report.torch.problem, report.submits, report.knows_itself) == ("", "", "")
     assert report.scratch_bytes > 0
-    assert not read_environment({}).looks
+    assert not read_environment({}).is_probe
 
 
 def test_what_is_no_report():

@@ -8,7 +8,7 @@ from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
-from lvjobs.rehearsal.conduct import _Fate, shortened
+from lvjobs.rehearsal.conduct import FaultInjector, shortened
 from lvjobs.rehearsal.verdict import differences
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
@@ -82,7 +82,7 @@ class Theatre:
     def __init__(self, root, seed, kinds=("a", "b", "c")):
         self.files = a_run(root, [])
         self.met, self.steps, self.generation = [], 0, 0
-        self.fate = _Fate(
+        self.injector = FaultInjector(
             self.files,
             4,
             {kind: lambda _claim, kind=kind: self.begin(kind) for kind in kinds},
@@ -104,7 +104,7 @@ class Theatre:
             self.steps += 1
             with self.files.journal(self.generation).open("a") as stream:
                 stream.write(Entry("step", 1.0, {"step": self.steps}).to_line())
-            self.fate.strike()
+            self.injector.inject()
         return self.met
 
 
@@ -138,4 +138,4 @@ def test_what_came_too_late_for_its_job_did_not_meet_the_run(tmp_path, error, mo
 
     monkeypatch.setattr(theatre, "begin", begin)
     assert theatre.play(20) == []
-    assert theatre.fate.met == {}
+    assert theatre.injector.met == {}

@@ -118,7 +118,7 @@ def test_one_that_cannot_be_read_is_not_taken_for_damaged(layout, monkeypatch, t
         return real(path, **more)
 
     monkeypatch.setattr(checkpoints, "sha256_of", away)
-    monkeypatch.setattr(checkpoints, "_LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(checkpoints, "_READ_AGAIN_SECONDS", 0)
     if times == 1:
         found, invalid = find_newest_valid(layout)
         assert (found.path, invalid) == (new, [])

@@ -5,9 +5,8 @@ import platform
 import pytest
 from worker_helpers import Zygote, entries, make_run
 
-from lvjobs.worker.devices import is_device_failure
-from lvjobs.worker.environment import read_environment
-from lvjobs.worker.runner import _blamed
+from lvjobs.records.failure import breakdown_of, record_error
+from lvjobs.study.words import Breakdown
 from lvjobs.worker.versions import device_name
 
 SYNC = (
@@ -55,7 +54,7 @@ SYNC = (
     ],
 )
 def test_a_device_failed(kind, message):
-    assert is_device_failure(kind, message)
+    assert breakdown_of(kind, message) is Breakdown.DEVICE
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_a_device_failed(kind, message):
     ],
 )
 def test_in_doubt_it_is_the_code(kind, message):
-    assert not is_device_failure(kind, message)
+    assert breakdown_of(kind, message) is Breakdown.NONE
 
 
 @pytest.mark.torch
@@ -119,19 +118,16 @@ def test_its_line_in_the_journal_says_so_and_names_the_node(tmp_path):
     finally:
         zygote.close()
     (error,) = entries(here, "error")
-    assert (error["device"], error["node"]) == (True, "gpu-3")
+    assert (error["breakdown"], error["device"], error["node"]) == ("device", True, "gpu-3")
     assert "uncorrectable ECC error" in error["traceback"]
     assert entries(nowhere, "error")[0]["node"] == "", "Slurm has no name for it: what is to be avoided is not known"
     assert "device" not in entries(code, "error")[0]
 
 
 def test_a_followers_error_is_judged_by_the_same_words():
-    environment = read_environment({"LVJOBS_BACKEND": "slurm", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "gpu-3"})
-    assert _blamed("AcceleratorError", "CUDA error: uncorrectable ECC error encountered", environment) == {
-        "device": True,
-        "node": "gpu-3",
-    }
-    assert _blamed("ValueError", "no", environment) == {}
+    broken = record_error(RuntimeError("CUDA error: uncorrectable ECC error encountered"), "gpu-3").to_fields()
+    assert (broken["breakdown"], broken["device"], broken["node"]) == ("device", True, "gpu-3")
+    assert record_error(ValueError("no"), "gpu-3").to_fields().keys() == {"type", "message", "traceback"}
 
 
 def test_what_it_computes_on(tmp_path):

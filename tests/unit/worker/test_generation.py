@@ -6,7 +6,7 @@ import multiprocessing
 import pytest
 
 from lvjobs.errors import RunRefused, Superseded
-from lvjobs.records.claim import parse_claim
+from lvjobs.records.claim import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.generation import check_fence, claim_generation, is_superseded, newest_generation
@@ -39,7 +39,7 @@ def test_what_a_claim_says(tmp_path):
         {"LVJOBS_BACKEND": "slurm", "LVJOBS_TOKEN": "abc", "SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}
     )
     claim = claim_generation(layout, environment)
-    assert parse_claim(layout.generation(1).read_text()) == claim
+    assert Claim.from_json(layout.generation(1).read_text()) == claim
     assert (claim.token, claim.job_id, claim.restart_count) == ("abc", "12", 2)
     assert json.loads(layout.generation(1).read_text())["pid"] > 0
 

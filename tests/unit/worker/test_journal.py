@@ -103,7 +103,7 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
     """A run looks ten thousand times a day; nothing is published without the fence, whatever it saw."""
     run = make_attempt()
     run.resume()
-    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
 
     def away(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
@@ -112,14 +112,14 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
         patch.setattr(attempt_module, "is_superseded", away) if what == "generations" else patch.setattr(
             "pathlib.Path.read_text", away
         )
-        assert run.must_leave() is False
-        patch.setattr(attempt_module, "_BLIND_SECONDS", -1.0)
+        assert run.must_stop() is False
+        patch.setattr(attempt_module, "_UNREADABLE_SECONDS", -1.0)
         with pytest.raises(OSError, match="Input/output"):
-            run.must_leave()
-    assert run.must_leave() is False
+            run.must_stop()
+    assert run.must_stop() is False
     run.layout.revoked.mkdir()
     (run.layout.revoked / "abc").touch()
-    assert run.must_leave() is True
+    assert run.must_stop() is True
 
 
 def test_it_leaves_before_a_step_whose_validation_the_job_would_not_survive(make_attempt):
@@ -129,9 +129,9 @@ def test_it_leaves_before_a_step_whose_validation_the_job_would_not_survive(make
     for step in range(1, 29):
         run.log(step)
     run._validation_seconds = 2000.0
-    assert not run.must_leave(), "step 29 is not validated"
+    assert not run.must_stop(), "step 29 is not validated"
     run.log(29)
-    assert run.must_leave()
+    assert run.must_stop()
 
 
 def test_metrics(make_attempt):
@@ -201,7 +201,7 @@ def test_a_checkpoint_is_due_at_each_interval_and_at_the_last_step(make_attempt)
 
 def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, monkeypatch):
     run = make_attempt()
-    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
     assert not run.should_stop()
     run.layout.revoked.mkdir()
     (run.layout.revoked / "abc").touch()
@@ -220,12 +220,12 @@ def test_a_run_whose_directory_is_gone_trains_on_for_a_while_and_believes_nothin
     """A file system may come back. An absent directory has no revocation and no bound, which means nothing."""
     run = make_attempt()
     run.resume()
-    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
     run.layout.root.rename(run.layout.root.with_name("moved"))
     assert run.is_stranded
     assert not run.should_stop()
     with monkeypatch.context() as patch:
-        patch.setattr(attempt_module, "_BLIND_SECONDS", -1.0)
+        patch.setattr(attempt_module, "_UNREADABLE_SECONDS", -1.0)
         with pytest.raises(FileNotFoundError):
             run.should_stop()
     run.layout.root.with_name("moved").rename(run.layout.root)
@@ -234,8 +234,8 @@ def test_a_run_whose_directory_is_gone_trains_on_for_a_while_and_believes_nothin
 
 
 def test_should_stop_is_cheap(make_attempt, monkeypatch):
-    assert attempt_module._LOOK_EVERY >= 1
-    monkeypatch.setattr(attempt_module, "_LOOK_EVERY", math.inf)
+    assert attempt_module._CHECK_EVERY >= 1
+    monkeypatch.setattr(attempt_module, "_CHECK_EVERY", math.inf)
     run = make_attempt()
     for name in ("stat", "listdir", "scandir", "open"):
         monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("a system call a step"))

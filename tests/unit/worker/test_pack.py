@@ -140,13 +140,19 @@ def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, t
     (run.generations / ".000002.host.12.claim").write_text("")  # of a machine that died while it claimed
     for kind in said:
         JournalWriter(run.journal(1)).write(kind, message="x")
-    pack._tell_of(child, 1)
+    pack._journal_killed(child, 1)
     assert [{"status": entry["status"]} for entry in entries(run, "died")] == told
 
 
 @pytest.mark.parametrize(
     ("error", "token", "wanted"),
-    [({}, TOKEN, False), ({"device": True}, TOKEN, True), ({}, "another", True), (None, TOKEN, True)],
+    [
+        ({}, TOKEN, False),
+        ({"device": True}, TOKEN, True),
+        ({"breakdown": "device"}, TOKEN, True),
+        ({}, "another", True),
+        (None, TOKEN, True),
+    ],
 )
 def test_a_code_error_is_not_tried_again_by_the_same_job(tmp_path, error, token, wanted):
     """Slurm requeues it, and nobody is there to revoke the run."""

@@ -12,7 +12,7 @@ from lvjobs.control.stages import submit_runs
 from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.send import prepare_job, send
-from lvjobs.records.allowance import parse_allowance
+from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import Entry
 
 RUN = 1600
@@ -218,7 +218,7 @@ def test_where_flops_are_free_a_reservation_is_renewed(make):
     scene.make_pass()
     (reservation,) = scene.rows("reservations")
     assert reservation["training"] > 16
-    assert parse_allowance(scene.files().allowance.read_text()).training == reservation["training"]
+    assert Allowance.from_json(scene.files().allowance.read_text()).training == reservation["training"]
     scene.go(200)
     assert scene.state() == "completed"
     with scene.session() as session, session.ledger.transaction() as transaction:

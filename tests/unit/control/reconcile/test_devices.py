@@ -75,8 +75,10 @@ def journaled(**fields):
     return fold(an_attempt(step=7), [entry], 10, NOW)
 
 
-def test_the_evidence_names_the_node_and_the_error():
-    attempt = journaled(device=True, node="gpu-3")
+@pytest.mark.parametrize("fields", [{"breakdown": "device", "device": True}, {"device": True}])
+def test_the_evidence_names_the_node_and_the_error(fields):
+    """Workers of earlier releases write `device` alone."""
+    attempt = journaled(**fields, node="gpu-3")
     death = classify(attempt, None)
     assert death == Failure(
         Cause.KILLED,

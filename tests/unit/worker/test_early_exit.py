@@ -1,4 +1,4 @@
-"""Leaving: the table in `lvjobs/worker/leaving.py`, row by row, and what must never happen in any row."""
+"""Exit early: the table in `lvjobs/worker/early_exit.py`, row by row, and what must never happen in any row."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvjobs.cluster.inside import JobView
-from lvjobs.worker.leaving import DEADLINE, REVOKED, Evidence, decide_leave
+from lvjobs.worker.early_exit import DEADLINE, REVOKED, Evidence, decide_early_exit
 
 JOB = JobView("5", ("RUNNING",), 1)
 SEEN = Evidence("SIGTERM", restart_count=1, job=JOB)
@@ -56,11 +56,11 @@ def job(*state, restarts=1, preempted=False):
     ],
 )
 def test_the_table(signal, view, mode, cause, requeue):
-    leave = decide_leave(replace(SEEN, signal=signal, job=view, preempt_mode=mode))
-    assert (leave.cause, leave.requeue) == (cause, requeue)
-    assert signal in leave.detail
+    decision = decide_early_exit(replace(SEEN, signal=signal, job=view, preempt_mode=mode))
+    assert (decision.cause, decision.requeue) == (cause, requeue)
+    assert signal in decision.detail
     if view is None:
-        assert "did not answer" in leave.detail
+        assert "did not answer" in decision.detail
 
 
 states = st.lists(
@@ -82,7 +82,7 @@ evidences = st.builds(
 @given(evidences)
 def test_never_requeued(evidence):
     """Not what somebody cancelled, not what runs elsewhere, not what was revoked, not blindly, not without Slurm."""
-    leave = decide_leave(evidence)
+    decision = decide_early_exit(evidence)
     view = evidence.job
     if (
         view is None
@@ -94,15 +94,15 @@ def test_never_requeued(evidence):
         or not evidence.on_slurm
         or (view.preempt_time and evidence.preempt_mode != "cancel")
     ):
-        assert not leave.requeue
-    if leave.requeue:
-        assert leave.cause in ("preempted", "timeout")
+        assert not decision.requeue
+    if decision.requeue:
+        assert decision.cause in ("preempted", "timeout")
 
 
 def test_local():
     local = Evidence("SIGTERM", on_slurm=False)
-    assert decide_leave(local).cause == "preempted"
-    assert decide_leave(replace(local, signal="SIGUSR2")).cause == "timeout"
-    assert decide_leave(replace(local, cancel_requested=True)).cause == "cancelled"
-    assert decide_leave(replace(local, signal=REVOKED)).cause == "stopped"
-    assert decide_leave(replace(local, superseded=True)).cause == "superseded"
+    assert decide_early_exit(local).cause == "preempted"
+    assert decide_early_exit(replace(local, signal="SIGUSR2")).cause == "timeout"
+    assert decide_early_exit(replace(local, cancel_requested=True)).cause == "cancelled"
+    assert decide_early_exit(replace(local, signal=REVOKED)).cause == "stopped"
+    assert decide_early_exit(replace(local, superseded=True)).cause == "superseded"

@@ -50,7 +50,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Leave:
+class EarlyExit:
     """The way the run stops: the journal's cause, whether it requeues itself, and the evidence in words."""
 
     cause: LeaveCause
@@ -62,45 +62,47 @@ def _cause_of_signal(signal: str) -> LeaveCause:
     return LeaveCause.TIMEOUT if signal in _TIME_LIMIT else LeaveCause.PREEMPTED
 
 
-def decide_leave(evidence: Evidence) -> Leave:
+def decide_early_exit(evidence: Evidence) -> EarlyExit:
     """Return the cause and whether to requeue. Pure."""
     signal = evidence.signal
     if evidence.superseded:
-        return Leave(LeaveCause.SUPERSEDED, requeue=False, detail="a newer generation has claimed the run")
+        return EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail="a newer generation has claimed the run")
     if evidence.cancel_requested:
-        return Leave(LeaveCause.CANCELLED, requeue=False, detail=f"{signal}; the job was cancelled")
+        return EarlyExit(LeaveCause.CANCELLED, requeue=False, detail=f"{signal}; the job was cancelled")
     if signal == REVOKED:
-        return Leave(LeaveCause.STOPPED, requeue=False, detail="the submission may no longer train this run")
+        return EarlyExit(LeaveCause.STOPPED, requeue=False, detail="the submission may no longer train this run")
     if signal == EXHAUSTED:
-        return Leave(LeaveCause.EXHAUSTED, requeue=False, detail="the FLOPs that were reserved for the run are used up")
+        return EarlyExit(
+            LeaveCause.EXHAUSTED, requeue=False, detail="the FLOPs that were reserved for the run are used up"
+        )
     if not evidence.on_slurm:
-        return Leave(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
+        return EarlyExit(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
         # SIGTERM means preemption or scancel. A guess here would later overrule Slurm's own record.
-        return Leave(
+        return EarlyExit(
             LeaveCause.UNKNOWN, requeue=False, detail=f"{signal}; scontrol did not answer, so nothing was requeued"
         )
     return _decide_on_slurm(evidence, evidence.job)
 
 
-def _decide_on_slurm(evidence: Evidence, job: JobView) -> Leave:
+def _decide_on_slurm(evidence: Evidence, job: JobView) -> EarlyExit:
     signal, mine = evidence.signal, evidence.restart_count
     seen = f"{signal}; Slurm says {'+'.join(job.state)}, restart {job.restart_count} (mine {mine})"
     if job.is_cancelled:
-        return Leave(LeaveCause.CANCELLED, requeue=False, detail=seen)
+        return EarlyExit(LeaveCause.CANCELLED, requeue=False, detail=seen)
     if job.restart_count != mine:
         if job.preempt_time is not None and job.is_requeued:
-            return Leave(LeaveCause.PREEMPTED, requeue=False, detail=f"{seen}, preempted and already requeued")
-        return Leave(LeaveCause.SUPERSEDED, requeue=False, detail=f"{seen}: the job was started again elsewhere")
+            return EarlyExit(LeaveCause.PREEMPTED, requeue=False, detail=f"{seen}, preempted and already requeued")
+        return EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail=f"{seen}: the job was started again elsewhere")
     if job.is_preempted:
         # A mode may be a list (`GANG,SUSPEND`).
         cancels = "cancel" in (evidence.preempt_mode or "").split(",")
-        return Leave(
+        return EarlyExit(
             LeaveCause.PREEMPTED, requeue=cancels, detail=f"{seen}, preempted" + (", a CANCEL site" if cancels else "")
         )
     if job.is_timed_out or (job.is_running and signal in _TIME_LIMIT):
-        return Leave(LeaveCause.TIMEOUT, requeue=True, detail=f"{seen}, not preempted: the time limit")
-    return Leave(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
+        return EarlyExit(LeaveCause.TIMEOUT, requeue=True, detail=f"{seen}, not preempted: the time limit")
+    return EarlyExit(_cause_of_signal(signal), requeue=False, detail=f"{seen}, no reason given")
 
 
 def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: bool = False) -> Evidence:
@@ -121,14 +123,14 @@ def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: boo
     )
 
 
-def carry_out(leave: Leave, environment: JobEnvironment) -> tuple[str, str]:
+def carry_out(decision: EarlyExit, environment: JobEnvironment) -> tuple[str, str]:
     """Requeue if that was decided; return the journal's `action` and `detail`, as they turned out."""
-    if not leave.requeue:
-        return "none", leave.detail
+    if not decision.requeue:
+        return "none", decision.detail
     if environment.packed:  # other runs of the job have not stopped yet
-        return "asked", leave.detail
+        return "asked", decision.detail
     try:
         inside.requeue_self(environment.job_id)
     except LvjobsError as error:
-        return "none", f"{leave.detail}; could not requeue: {error}"
-    return "requeued", leave.detail
+        return "none", f"{decision.detail}; could not requeue: {error}"
+    return "requeued", decision.detail

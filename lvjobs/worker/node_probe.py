@@ -24,7 +24,7 @@ from lvjobs.worker.versions import versions
 _SECONDS = 20.0
 
 
-def look_around(directory: Path, environment: JobEnvironment) -> int:
+def probe_node(directory: Path, environment: JobEnvironment) -> int:
     """Write the report into `directory` before torch is tried, and again after: torch may exceed the job's time."""
     signals.deafen()  # a test job has nothing to save
     with contextlib.suppress(FileNotFoundError):

@@ -11,10 +11,11 @@ import torch
 from worker_helpers import Zygote, entries, executed, final_weights, make_run
 
 from lvjobs.errors import RunRefused
-from lvjobs.worker.crew import Loss, exit_code_of
+from lvjobs.records.failure import RecordedError
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.follower import share_of_chance
-from lvjobs.worker.team import Alone, own_device
+from lvjobs.worker.follower import seed_of_step
+from lvjobs.worker.process_group import Alone, own_device
+from lvjobs.worker.rank_launcher import LostRank, exit_code_of
 
 pytestmark = pytest.mark.heavy
 
@@ -139,16 +140,16 @@ def test_each_process_sees_one_gpu():
 
 
 def test_followers_draw_what_hangs_on_nothing_but_seed_rank_and_step():
-    seeds = {share_of_chance(seed, rank, step) for seed in (0, 1) for rank in (1, 2) for step in (0, 1)}
+    seeds = {seed_of_step(seed, rank, step) for seed in (0, 1) for rank in (1, 2) for step in (0, 1)}
     assert len(seeds) == 8
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_how_a_lost_process_ends_the_attempt():
-    assert [exit_code_of(Loss(1, status)) for status in (-9, -11, 3, None)] == [137, 139, 3, 1]
-    assert "died (-9)" in str(Loss(1, -9))
-    assert "no longer answer" in str(Loss(0, None))
-    assert str(Loss(2, 1, "ValueError", "no")) == "process 2 failed: ValueError: no"
+    assert [exit_code_of(LostRank(1, status)) for status in (-9, -11, 3, None)] == [137, 139, 3, 1]
+    assert "died (-9)" in str(LostRank(1, -9))
+    assert "no longer answer" in str(LostRank(0, None))
+    assert str(LostRank(2, 1, RecordedError("ValueError", "no"))) == "process 2 failed: ValueError: no"
 
 
 def test_alone():

@@ -12,7 +12,7 @@ from lvjobs.lab import Lab
 from lvjobs.records.claim import Claim
 from lvjobs.study.layout import StudyLayout
 
-Misfortune: TypeAlias = Callable[[Claim], None]
+Fault: TypeAlias = Callable[[Claim], None]
 """A fault of the execution that made the claim, and that is training now."""
 
 
@@ -20,7 +20,7 @@ class Venue(Protocol):
     """The kind of cluster on which a rehearsal runs."""
 
     @property
-    def misfortunes(self) -> Mapping[str, Misfortune]:
+    def faults(self) -> Mapping[str, Fault]:
         """Return its faults, by their names in the report."""
 
 
@@ -31,7 +31,7 @@ class LocalStage:
     layout: StudyLayout
 
     @property
-    def misfortunes(self) -> Mapping[str, Misfortune]:
+    def faults(self) -> Mapping[str, Fault]:
         """Return signals, as a scheduler would send them, and the loss of the machine."""
         return {
             "asked to leave (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
@@ -57,7 +57,7 @@ class LabStage:
     lab: Lab
 
     @property
-    def misfortunes(self) -> Mapping[str, Misfortune]:
+    def faults(self) -> Mapping[str, Fault]:
         """Return what Slurm does to jobs, and faults of Slurm itself."""
         return {
             "preempted": self._preempt,
