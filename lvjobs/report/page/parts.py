@@ -5,31 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from lvjobs.report.figures.marks import Chart
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table as printed. Rows in `marked` stand out, rows from `rule` on stand below a line; `files` have the same."""
-
-    id: str
-    title: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-    files: Sequence[str] = ()
-    marked: frozenset[int] = frozenset()
-    rule: int | None = None
-    words: int = 1
-    """The number of columns, from the left, that hold words and not numbers."""
-    missing: str = ""
-
-    @property
-    def folds(self) -> bool:
-        """Return whether the table is too long to be shown unfolded."""
-        return len(self.rows) > _LONG
-
-
-_LONG = 50
+from lvjobs.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -41,7 +17,7 @@ class Text:
     folds: bool = True
 
 
-Piece: TypeAlias = Chart | PageTable | Text | str
+Piece: TypeAlias = Chart | Table | Text | str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.parts import Page, PageTable, Subsection, Text
+from lvjobs.report.page.parts import Page, Subsection, Text
+from lvjobs.report.table import Table
 
 MARKER, TABLES = "report.json", "tables"
 _KIND = {"kind": "lvjobs report", "schema": 1}
@@ -38,7 +39,7 @@ _MARKERS = {
 }
 
 
-_MACROS = {Chart: "chart", PageTable: "table", Text: "text", Subsection: "group", str: "sentence"}
+_MACROS = {Chart: "chart", Table: "table", Text: "text", Subsection: "group", str: "sentence"}
 """The macro of page.html.j2 for each class of a page's pieces."""
 
 
