@@ -149,13 +149,7 @@ def _write(directory: Path, made: "SeriesForecast") -> dict[str, Any]:
     write_atomic(directory / "forecast.csv", made.to_csv())
     made.write_hdf5(directory / "forecast.h5")
     chart = forecast_chart(
-        made.series,
-        made.time,
-        made.truth,
-        made.history,
-        made.forecast,
-        made.baselines,
-        quantiles=made.quantiles,
+        made,
         label=f"{made.evidence['name']}{' (median)' if made.quantiles else ''}",
         warning="".join(f"{what} of this model" for key, (what, _) in _SEEN.items() if made.evidence[key]),
     )

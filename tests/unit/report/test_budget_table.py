@@ -57,6 +57,7 @@ def test_a_row_for_each_stage_and_their_sum():
 def test_the_sum_is_that_of_exact_figures():
     """Each stage's 1.0004e15 is shown as 1.000e15, their sum of 2.0008e15 as 2.001e15."""
     budget = {
+        "convention": "official",
         "limit": 10**17,
         "counts_inference": True,
         "by_stage": {"s": 10_004 * 10**11, "t": 10_004 * 10**11},
