@@ -23,7 +23,7 @@ from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
-    from lvjobs.report.study_tables import StudyTable
+    from lvjobs.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
 
 
-def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[StudyTable]":
+def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[Table]":
     """Return Tables 2 and 3 of these runs, or of all, from evaluations that are done.
 
     Raises:
@@ -199,7 +199,7 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[St
     return tables
 
 
-def tables_of(study: StudyContext, names: Sequence[str]) -> "tuple[list[StudyTable], list[str]]":
+def tables_of(study: StudyContext, names: Sequence[str]) -> "tuple[list[Table], list[str]]":
     """Return the tables of these evaluations and of base models on the same series, and the names not done yet."""
     from lvjobs.report.study_tables import study_tables
 

@@ -85,13 +85,7 @@ class PreparedForecast:
         write_atomic(directory / "forecast.csv", made.to_csv())
         replace(made, evidence=evidence).write_hdf5(directory / "forecast.h5")
         chart = forecast_chart(
-            made.series,
-            made.time,
-            made.truth,
-            made.history,
-            made.forecast,
-            made.baselines,
-            quantiles=made.quantiles,
+            made,
             label=f"{self.subject.name}{' (median)' if made.quantiles else ''}",
             warning=f"{_SEEN[self.role][0]} of this model" if self.role else "",
         )

@@ -24,8 +24,8 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if table and not as_json:
         from lvjobs.report.budget_table import budget_table
 
-        click.echo(budget_table(summary["budget"], summary["runs"]))
-        click.echo("\n" + budget_table(summary["budget"], summary["runs"], "latex_booktabs"))
+        made = budget_table(summary["budget"], summary["runs"])
+        click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
     found = budget_of(study, status)
     tell_problem(found.problem)

@@ -17,7 +17,7 @@ from lvjobs.study.config import load_study
 from lvjobs.study.evaluation import PromptName
 
 if TYPE_CHECKING:
-    from lvjobs.report.study_tables import StudyTable
+    from lvjobs.report.table import Table
 
 
 @click.command()
@@ -83,12 +83,12 @@ def evaluate(
         return
     tables, to_come = tables_of(study, names)
     for made in tables:
-        click.echo("\n" + made.render())
+        click.echo("\n" + made.narrow().render("simple"))
     if to_come:
         click.echo(f"\nnot evaluated yet, and in no table: {', '.join(to_come)}")
 
 
-def show_tables(tables: "list[StudyTable]", *, as_json: bool) -> None:
+def show_tables(tables: "list[Table]", *, as_json: bool) -> None:
     """Print tables in Markdown and LaTeX, or as JSON."""
     if as_json:
         print_json({"schema": 1, "tables": [made.to_dict() for made in tables]})

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lvjobs.report.numbers import counted
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 
 _INFERENCE = ("validation", "generation")
@@ -17,38 +17,31 @@ _MOST_RUNS = 10
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
     """Print limit, spent, reserved and free FLOPs; the parts of what was spent; and the same by other conventions."""
     console = console or new_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("FLOPs")
-    table.add_column(f"{budget['convention']} convention", justify="right")
-    table.add_column("of the limit", justify="right")
     limit = budget["limit"]
+    rows: list[tuple[str, str, str]] = []
 
     def add(name: str, flops: int, note: str = "") -> None:
-        table.add_row(name, f"{flops:.4g}", note or f"{100 * flops / limit:.2f} %")
+        rows.append((name, f"{flops:.4g}", note or f"{100 * flops / limit:.2f} %"))
 
     for key in ("limit", "spent", "reserved", "free"):
         add(key, budget[key])
-    table.add_section()
     for kind in ("useful", "replayed", *_INFERENCE):
         not_counted = kind in _INFERENCE and not budget["counts_inference"]
         add(f"  {kind}", budget[kind], "not counted" if not_counted else "")
         if kind == "replayed" and budget["estimated"]:
             add("    of it estimated", budget["estimated"])
-    table.add_section()
     for stage, flops in budget["by_stage"].items():
         add(f"  stage {stage}", flops)
-    table.add_section()
     spenders = sorted(((flops, run) for run, flops in budget["by_run"].items() if flops), reverse=True)
     for flops, run in spenders[:_MOST_RUNS]:
         add(f"  {run}", flops)
     if others := spenders[_MOST_RUNS:]:
         add(f"  {len(others)} other runs (--json has all)", sum(flops for flops, _ in others))
-    table.add_section()
     for name, spent in budget["by_convention"].items():
         if name != budget["convention"]:
-            text = "unknown" if spent is None else f"{spent:.4g}"
-            table.add_row(f"  spent, {name}", text, "does not bind")
-    console.print(table)
+            rows.append((f"  spent, {name}", "unknown" if spent is None else f"{spent:.4g}", "does not bind"))
+    headers = ("FLOPs", f"{budget['convention']} convention", "of the limit")
+    console.print(Table("", headers, rows).for_terminal())
     if budget["by_convention"][budget["convention"]] is None:
         console.print(
             f"An earlier release declared some of the runs, without rates of the {budget['convention']} convention: "

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lvjobs.report.numbers import percent
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 
 _FIGURES = ("hours", "GPU-hours", "used", "goodput", "ETTR", "attempts")
@@ -19,16 +19,10 @@ def print_efficiency(efficiency: Mapping[str, Any], console: Console | None = No
     if not efficiency["attempts"]:
         console.print("No machine has been used yet.")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("stage", overflow="fold")
-    for header in _FIGURES:
-        table.add_column(header, justify="right", no_wrap=True)
-    for stage, share in efficiency["by_stage"].items():
-        table.add_row(stage, *_figures(share))
-    if len(efficiency["by_stage"]) > 1:
-        table.add_section()
-        table.add_row("all", *_figures(efficiency))
-    console.print(table)
+    rows = [(stage, *_figures(share)) for stage, share in efficiency["by_stage"].items()]
+    if len(rows) > 1:
+        rows.append(("all", *_figures(efficiency)))
+    console.print(Table("", ("stage", *_FIGURES), rows).for_terminal())
     for line in _notes(efficiency):
         text = textwrap.fill(line, console.width, subsequent_indent="    ", break_long_words=False)
         console.print(text, soft_wrap=True, markup=False)

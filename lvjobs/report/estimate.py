@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
 from lvjobs.report.numbers import four_digits
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
@@ -27,9 +27,8 @@ def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, 
     conventions: Sequence[str] = estimate["conventions"]
     if conventions:
         binding = estimate["convention"] if estimate["convention"] in conventions else "official"
-        _print_flops(console, estimate, "training only", ("training",), {"runs": "runs", "steps": "steps"})
-        counts = {"windows": "windows", "series": "series"}
-        _print_flops(console, estimate, "with validation and evaluation", _FULL, counts)
+        _print_flops(console, estimate, "training only", ("training",), ("runs", "steps"))
+        _print_flops(console, estimate, "with validation and evaluation", _FULL, ("windows", "series"))
         _print_parts(console, estimate, binding)
     else:
         console.print(_NOT_COUNTED)
@@ -68,37 +67,36 @@ def _grouped(groups: Sequence[Mapping[str, int]]) -> str:
 
 
 def _print_flops(
-    console: Console, estimate: Mapping[str, Any], title: str, parts: Sequence[str], counts: Mapping[str, str]
+    console: Console, estimate: Mapping[str, Any], title: str, parts: Sequence[str], counts: Sequence[str]
 ) -> None:
     conventions: Sequence[str] = estimate["conventions"]
-    table = _table("stage", *counts.values(), *conventions)
+    rows = []
     for row in _rows(estimate):
         sums = [sum(row[part][name] for part in parts) for name in conventions]
-        table.add_row(row["name"], *(f"{row[key]:,}" for key in counts), *map(four_digits, sums))
-    console.print(f"\n{title}, FLOPs:")
-    console.print(table)
+        rows.append((row["name"], *(f"{row[key]:,}" for key in counts), *map(four_digits, sums)))
+    _print_table(console, f"{title}, FLOPs:", ("stage", *counts, *conventions), rows)
 
 
 def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) -> None:
-    table = _table("stage", *_FULL, "replay", "in all", "of limit")
+    rows = []
     for row in _rows(estimate):
         figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
         share = 100 * sum(figures) / estimate["limit"]
-        table.add_row(row["name"], *map(four_digits, (*figures, sum(figures))), f"{share:.2f} %")
-    console.print(f"\nand one interval of replay, set aside for each run until it is completed, {binding} FLOPs:")
-    console.print(table)
+        rows.append((row["name"], *map(four_digits, (*figures, sum(figures))), f"{share:.2f} %"))
+    title = f"and one interval of replay, set aside for each run until it is completed, {binding} FLOPs:"
+    _print_table(console, title, ("stage", *_FULL, "replay", "in all", "of limit"), rows)
     if not estimate["counts_inference"]:
         console.print("Validation and evaluation do not count against the limit ([budget] count_inference = false).")
 
 
 def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
-    table = _table("stage", "step", "a run", "the stage", "GPU-hours", "checkpoint", "kept")
+    rows = []
     for row in _rows(estimate):
         sign = "~" if row.get("time_source") == "scaled" else ""
         step = row.get("step_seconds")
         gpu_seconds = row["gpu_seconds"]
         gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / _HOUR:.2f}" if gpu_seconds else "-"
-        table.add_row(
+        cells = (
             row["name"],
             "" if step is None else f"{sign}{step:.3g} s",
             *(_span(row.get(key), sign) for key in ("run_seconds", "stage_seconds")),
@@ -106,10 +104,16 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
             _size(row["checkpoint_bytes"]) if "checkpoint_bytes" in row else "",
             _size(row["kept_bytes"]),
         )
-    console.print("\ntime of training and validation, without waiting in a queue, and disk:")
-    console.print(table)
+        rows.append(cells)
+    headers = ("stage", "step", "a run", "the stage", "GPU-hours", "checkpoint", "kept")
+    _print_table(console, "time of training and validation, without waiting in a queue, and disk:", headers, rows)
     for line in time_lines(estimate):
         console.print(line)
+
+
+def _print_table(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console.print(f"\n{title}")
+    console.print(Table(title, headers, rows).for_terminal())
 
 
 def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
@@ -224,13 +228,19 @@ def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> I
 
 
 def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
-    table = _table("stage", "runs", "steps each", "FLOPs", "replay")
-    for part in plan["stages"]:
-        figures = (four_digits(part["work"]), four_digits(part["replay"]))
-        table.add_row(part["name"], f"{part['runs']:,}", f"{part['steps']:,}", *figures)
-    table.add_row("sum", "", "", four_digits(plan["work"]), "")
-    console.print(f"\nA plan that fits: {_in_words(plan)}")
-    console.print(table)
+    rows = [
+        (
+            part["name"],
+            f"{part['runs']:,}",
+            f"{part['steps']:,}",
+            four_digits(part["work"]),
+            four_digits(part["replay"]),
+        )
+        for part in plan["stages"]
+    ]
+    rows.append(("sum", "", "", four_digits(plan["work"]), ""))
+    headers = ("stage", "runs", "steps each", "FLOPs", "replay")
+    _print_table(console, f"A plan that fits: {_in_words(plan)}", headers, rows)
     console.print(
         f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "
         "for steps that earlier stages replay.",
@@ -241,14 +251,6 @@ def _rows(estimate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the stages, and their total if there are several."""
     stages = list(estimate["stages"])
     return stages if len(stages) == 1 else [*stages, {"name": "total", **estimate["total"]}]
-
-
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column(first, overflow="fold")
-    for header in numbers:
-        table.add_column(header, justify="right", no_wrap=True)
-    return table
 
 
 def short(flops: int) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lvjobs.report.numbers import short
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 from lvjobs.study.layout import RunLayout
 
@@ -43,27 +43,22 @@ def _print_group(group: Sequence[tuple[str, Mapping[str, Any]]], console: Consol
     console.print(
         f"\n{series} held-out series ({first['split']}): {history} steps of history, the next {horizon} are forecast"
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("", overflow="fold")
     crps = any(found["scores"]["crps"] is not None for _, found in group)
     nll = any(found["nll"] is not None for _, found in group)
     extra = (*(("CRPS",) if crps else ()), *(("NLL",) if nll else ()))
-    headers = ("MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *extra, "valid")
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = ("", "MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *extra, "valid")
+    rows: list[tuple[str, ...]] = []
     for name, found in group:
         likelihood = (short(found["nll"]["overall"]) if found["nll"] else "",) if nll else ()
-        cells = (*_row(found["scores"], crps=crps), *likelihood, f"{100 * found['valid']:.0f} %")
-        table.add_row(name, *cells, style="bold")
-    table.add_section()
+        rows.append((name, *_row(found["scores"], crps=crps), *likelihood, f"{100 * found['valid']:.0f} %"))
     problems = []
     for name, scores in first["baselines"].items():
         if "problem" in scores:
             problems.append(f"{name}: {scores['problem']}")
         else:
-            table.add_row(name, *_row(scores, crps=crps))
-    table.add_row("rounding alone", *_row(first["rounding"], crps=crps))
-    console.print(table)
+            rows.append((name, *_row(scores, crps=crps)))
+    rows.append(("rounding alone", *_row(first["rounding"], crps=crps)))
+    console.print(Table("", headers, rows, marked=range(len(group))).for_terminal())
     for line in problems:
         console.print(line, soft_wrap=True)
     console.print("Original units. RMSE: mean of each variable's; 95 %: of the MAE, by a bootstrap over series.")

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from lvjobs import remedies
+from lvjobs.forecasting.results import Result
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.losses import Losses
 from lvjobs.study.training import TrainingConfig
@@ -15,24 +16,6 @@ Arrays = Mapping[str, NDArray[Any]]
 _MODELS = 4
 """The number of models that are drawn beside the baselines, the best of each stage first: more lines are unreadable."""
 NOTHING_EVALUATED = f"nothing was evaluated yet; type: {remedies.EVALUATE(runs='RUN')}"
-
-
-class Forecasted(Protocol):
-    """An evaluation's forecasts and the truth; `lvjobs.forecasting.results.Result` is one."""
-
-    @property
-    def systems(self) -> tuple[int, ...]: ...  # noqa: D102 - documented there, like the others
-    @property
-    def time(self) -> NDArray[Any]: ...  # noqa: D102
-    @property
-    def values(self) -> NDArray[Any]: ...  # noqa: D102
-    @property
-    def history(self) -> int: ...  # noqa: D102
-    @property
-    def samples(self) -> NDArray[Any]: ...  # noqa: D102
-    @property
-    def errors(self) -> NDArray[Any]: ...  # noqa: D102
-    def errors_of(self, forecasts: NDArray[Any]) -> NDArray[Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -51,7 +34,7 @@ class Material:
     data: tuple[NDArray[Any], NDArray[Any], int] | str
     losses: Mapping[str, Sequence[Losses]]
     evaluations: Sequence[Evaluated]
-    load: Callable[[Evaluated], Forecasted]
+    load: Callable[[Evaluated], Result]
     baselines: Callable[[Evaluated], Arrays]
     train: TrainingConfig | None = None
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console, reason_lines, start_words
 
 
@@ -22,20 +21,17 @@ def print_queue(
     for line in reason_lines(waiting):
         console.print(line, soft_wrap=True)
     console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0]['name']}:\n")
-    console.print(alternatives_table(alternatives))
+    console.print(alternatives_table(alternatives).for_terminal())
 
 
 def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of alternative requests, when such a job would start, and what to type for it."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for header in ("what", "would start", "to have it so, type"):
-        table.add_column(header, overflow="fold")
+    rows = []
     for one in alternatives:
-        start = f"not at all: {one['said']}" if one["start"] is None else _when(one["start"])
-        table.add_row(*map(Text, (one["what"], start, one["type"])))  # `[resources]` is no markup
-    return table
-
-
-def _when(start: float) -> str:
-    """Return the start time; "now" if it is less than a minute away, because estimates are not more exact."""
-    return "now" if start <= time.time() + 60 else start_words(start)
+        start = one["start"]
+        if start is None:
+            when = f"not at all: {one['said']}"
+        else:  # an estimate is not exact to the minute
+            when = "now" if start <= time.time() + 60 else start_words(start)
+        rows.append((one["what"], when, one["type"]))
+    return Table("", ("what", "would start", "to have it so, type"), rows, words=3)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
 from lvjobs.report.numbers import setting, short
+from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
@@ -78,28 +78,23 @@ def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
     """Print a stage's candidates, the best first; and why the winner won. `where`: see `StudyContext.where`."""
     console = new_console()
     has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column("run", overflow="fold")
-    for key in found["varied"]:
-        table.add_column(key, justify="right")
-    for header in ("value", *(("error", "seeds") if has_seeds else ()), "steps", "FLOPs"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    rows = []
     for row in found["candidates"]:
-        value = "" if row["value"] is None else f"{row['value']:.6g}"
         error = "" if row["standard_error"] is None else short(row["standard_error"])
-        table.add_row(
+        cells = (
             "*" if row["won"] else "",
             row["runs"][0],
             *(setting(row["settings"][key]) for key in found["varied"]),
-            value,
+            "" if row["value"] is None else f"{row['value']:.6g}",
             *((error, str(len(row["runs"]))) if has_seeds else ()),
             str(row["steps"]),
             f"{row['flops']:.3e}" if row["flops"] else "",
             row["why_not"] or "",
         )
-    console.print(table)
+        rows.append(cells)
+    extra = ("error", "seeds") if has_seeds else ()
+    headers = ("", "run", *found["varied"], "value", *extra, "steps", "FLOPs", "")
+    console.print(Table(found["stage"], headers, rows, words=2).for_terminal())
     if found.get("trials"):
         console.print(f"{found['proposed']} of {found['trials']} trials proposed")
     if found["winner"]:

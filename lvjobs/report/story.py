@@ -86,7 +86,7 @@ def print_why(told: Mapping[str, Any], console: Console | None = None) -> None:
         console.print(Text(f"\n{told['place']}"))
     if told["alternatives"]:
         console.print("\nby Slurm's estimate, which changes with the queue")
-        console.print(alternatives_table(told["alternatives"]))
+        console.print(alternatives_table(told["alternatives"]).for_terminal())
     _section(console, "what happens next", [("", line) for line in told["then"]])
     _section(console, "what you can type", [(each["type"], each["why"]) for each in told["remedies"]])
 

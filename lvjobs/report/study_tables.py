@@ -6,16 +6,15 @@ Each table ends with the baselines of the same series.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
-
-from tabulate import tabulate
+from dataclasses import replace
+from typing import Any
 
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.numbers import short
+from lvjobs.report.table import Table
 
-Style: TypeAlias = Literal["simple", "github", "latex_booktabs"]
-
+TABLE_2, TABLE_3 = "table-2-rank-and-rate", "table-3-context"
+TITLES = {TABLE_2: "Table 2: rank and learning rate", TABLE_3: "Table 3: context length"}
 CELL = ("lora_rank", "learning_rate")
 """The settings in which the cells of Table 2 differ."""
 CONTEXT = ("context_length",)
@@ -29,45 +28,7 @@ _APART = (
 _FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
 
 
-@dataclass(frozen=True)
-class StudyTable:
-    """A table: `rows` as printed, `values` the same unrounded with intervals, for JSON; `notes` stand below it."""
-
-    number: int
-    title: str
-    circumstances: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    values: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
-
-    def render(self, style: Style = "simple") -> str:
-        """Return the table as text with title and notes; in LaTeX these are comments, so that the table can be input.
-
-        In the style "simple", for a terminal, only the first metric has its interval: all of them would be too wide.
-        """
-        aligned = ["left"] + ["right"] * (len(self.headers) - 1)
-        rows = self.rows
-        if style == "simple":
-            bare = len(self.headers) - len(_FIGURES) + 1
-            rows = tuple((*row[:bare], *(cell.partition(" ")[0] for cell in row[bare:])) for row in rows)
-        body = tabulate(rows, self.headers, tablefmt=style, disable_numparse=True, colalign=aligned)
-        above = [f"{self.title}. {self.circumstances[0].upper()}{self.circumstances[1:]}."]
-        if style == "latex_booktabs":
-            return "\n".join([*(f"% {line}" for line in (*above, *self.notes)), body])
-        return "\n".join([*above, "", body, *(("", *self.notes) if self.notes else ())])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, fit for JSON."""
-        return {
-            "title": self.title,
-            "circumstances": self.circumstances,
-            "rows": [dict(row) for row in self.values],
-            "notes": list(self.notes),
-        }
-
-
-def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
+def study_tables(evaluations: Iterable[Evaluated]) -> list[Table]:
     """Return Tables 2 and 3 of each group of evaluations that compare; a table without rows is left out."""
     tables = []
     parts = groups(evaluations)
@@ -78,9 +39,9 @@ def study_tables(evaluations: Iterable[Evaluated]) -> list[StudyTable]:
         used = {id(each) for each in (*cells, *lengths)}
         rest = sorted((each for each in runs if id(each) not in used), key=lambda each: each.subject)
         if cells:
-            tables.append(_table(2, "rank and learning rate", CELL, cells, (), zero_shot))
+            tables.append(_table(TABLE_2, CELL, cells, (), zero_shot))
         if lengths or rest or not runs:
-            tables.append(_table(3, "context length", CONTEXT, lengths, rest, zero_shot))
+            tables.append(_table(TABLE_3, CONTEXT, lengths, rest, zero_shot))
     if len(parts) > 1:
         tables = [replace(table, notes=(*table.notes, _APART)) for table in tables]
     return tables
@@ -115,13 +76,12 @@ def _settings(each: Evaluated) -> dict[str, Any]:
 
 
 def _table(
-    number: int,
-    subject: str,
+    identity: str,
     keys: Sequence[str],
     cells: Sequence[Evaluated],
     rest: Sequence[Evaluated],
     zero_shot: Sequence[Evaluated],
-) -> StudyTable:
+) -> Table:
     runs = [*cells, *rest]
     first = (*runs, *zero_shot)[0]
     # A run that was stopped early has the steps that it reached.
@@ -154,8 +114,18 @@ def _table(
     notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")
     headers = ("", *(_NAMES.get(key, key.replace("_", " ")) for key in shown))
     figures = ("MAE", "MSE", "RMSE", "median MAE", "median MSE")
-    title, headers = f"Table {number}: {subject}", (*headers, *figures)
-    return StudyTable(number, title, first.circumstances, headers, tuple(rows), tuple(values), tuple(notes))
+    models = range(len(settings))
+    return Table(
+        TITLES[identity],
+        (*headers, *figures),
+        rows,
+        notes,
+        first.circumstances,
+        values,
+        identity,
+        marked={min(models, key=lambda place: values[place]["mae"]["value"])},
+        rule=len(models),
+    )
 
 
 def _cells(scores: Mapping[str, Any]) -> list[str]:

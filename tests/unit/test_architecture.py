@@ -28,7 +28,7 @@ ARROWS = {
     "sweep": {"study"},
     "worker": {"tasks", "study", "records", "cluster.inside"},
     "forecasting": {"worker", "tasks", "study", "flops"},
-    "report": {"tasks", "ledger", "records", "study"},
+    "report": {"tasks", "ledger", "records", "study", "forecasting.results", "forecasting.series_forecast"},
     "lab": set(),
     "doctor": {"study", "tasks", "records", "ledger", "cluster", "control", "flops", "forecasting"},
     "rehearsal": {"study", "records", "cluster", "control", "lab"},

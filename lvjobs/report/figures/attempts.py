@@ -77,7 +77,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
             bars.append(Bars(keys[-1], places, start, start + flops, [f"{value:.4g}" for value in flops]))
             start = start + flops
     label = "; ".join(f"{stage}: {budget['by_stage'][stage]:.4g} FLOPs" for stage in stages)
-    panel = Panel(bars, Axis("FLOPs", limits=(0, None)), _row_names(stages), "", label, 90 + 30 * len(stages))
+    panel = Panel(bars, Axis("FLOPs", limits=(0, None)), Axis.of_rows(stages), "", label, 90 + 30 * len(stages))
     caption = f"By the {budget['convention']} convention"
     return Chart("spent-by-stage", title, caption=caption, source=_LEDGER, panels=[panel], keys=keys, width="full")
 
@@ -102,7 +102,7 @@ def gantt(spans: Spans) -> Chart:
         caption += (
             f". The {len(shown)} runs with most attempts have a row; the next figure has all {len(spans):,} attempts"
         )
-    panel = Panel(bars, _TIME, _row_names(shown), "", label, 80 + 17 * len(shown))
+    panel = Panel(bars, _TIME, Axis.of_rows(shown), "", label, 80 + 17 * len(shown))
     return Chart("attempts-over-time", title, caption=caption, source=_LEDGER, panels=[panel], keys=keys, width="full")
 
 
@@ -129,11 +129,6 @@ def _stacked(
         bands.append(Band(key, x, low, high, steps, _at(times, values[key.name])))
         low = high
     return bands
-
-
-def _row_names(names: Sequence[str]) -> Axis:
-    """Return an axis of names, with the first on top."""
-    return Axis(kind="names", names=names, limits=(len(names) - 0.4, -0.6), grid=False)
 
 
 def _days(times: Iterable[float]) -> list[float]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("useful", "replayed", "validation", "generation")
+from lvjobs.report.figures.palette import KINDS
+
 _MOST_MOMENTS = 300
 _PARTS = 150
 _MOST_RUNS = 40
@@ -43,7 +44,7 @@ def course(spans: Spans, budget: Mapping[str, Any]) -> Course | None:
     for kind in KINDS:
         flops = [span["flops"].get(kind, 0) for span in spans]
         spent[kind] = [*(shares @ np.array(flops, dtype=float))[:-1].tolist(), sum(flops)]
-    counted = KINDS if budget["counts_inference"] else KINDS[:2]
+    counted = KINDS if budget["counts_inference"] else ("useful", "replayed")
     left = [budget["limit"] - sum(spent[kind][place] for kind in counted) for place in range(len(moments))]
     return Course(moments.tolist(), spent, left)
 

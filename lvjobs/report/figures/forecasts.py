@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs import remedies
+from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.report.evaluated import Evaluated
 from lvjobs.report.figures.marks import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import (
@@ -46,38 +47,18 @@ def _start(time: NDArray[Any], history: int) -> list[ReferenceLine]:
     return [ReferenceLine(_START, float(time[history - 1] + time[history]) / 2)] if history < len(time) else []
 
 
-def forecast(
-    series: int,
-    time: NDArray[Any],
-    truth: NDArray[Any],
-    history: int,
-    made: NDArray[Any],
-    baselines: Arrays,
-    *,
-    quantiles: Mapping[float, NDArray[Any]],
-    label: str,
-    warning: str = "",
-    again: Sequence[str] = (),
-) -> Chart:
+def forecast(found: SeriesForecast, *, label: str, warning: str = "", again: Sequence[str] = ()) -> Chart:
     """Return a chart of one series: the whole forecast on the left, the horizon beside the baselines on the right.
 
     Args:
-        series: Its index in the file.
-        time: (T,), of history and horizon.
-        truth: (T, variables), or (history, variables) if nothing is known of the horizon.
-        history: The number of steps that the forecast is based on.
-        made: The forecast, (horizon, variables).
-        baselines: Each like the forecast; at least one.
-        quantiles: Level to values like the forecast, in pairs around the median; empty if it was not sampled.
+        found: The series, its forecast and the baselines.
         label: The forecast's name.
         warning: A warning above the figure.
         again: The arguments of `lvjobs evaluate` that evaluate the same model on these series.
-
-    Raises:
-        ValueError: there is no baseline.
     """
+    time, truth, history, made, quantiles = found.time, found.truth, found.history, found.forecast, found.quantiles
     came, model = Key("truth", INK), Key(label, MODEL)
-    across = baseline_keys(baselines)
+    across = baseline_keys(found.baselines)
     bands = list(_bands(quantiles))
     known = time[: len(truth)]
     ahead = time[history : history + len(made)]
@@ -88,15 +69,15 @@ def forecast(
         whole: list[Mark] = [*_start(time, history), *drawn, Line(came, known, truth[:, n], 1.0), own]
         # Mostly dots, so that a forecast along the truth remains visible.
         close: list[Mark] = [*drawn, Line(came, known[history:], truth[history:, n], 0.5, 3, "o")]
-        close += [Line(key, ahead, baselines[key.name][:, n]) for key in across]
+        close += [Line(key, ahead, found.baselines[key.name][:, n]) for key in across]
         in_sight = [made[:, n], *(values[:, n] for values in quantiles.values())]
-        beyond = [baselines[key.name][:, n] for key in across]
+        beyond = [found.baselines[key.name][:, n] for key in across]
         y = Axis(f"{name} (original units)", limits=_in_sight([truth[:, n], *in_sight], []), grid=False)
         y_close = Axis("", limits=_in_sight([truth[history - 1 :, n], *in_sight], beyond), grid=False)
         left, right = f"{name}: history and forecast", f"{name}: the horizon, beside the baselines"
-        panels.append(Panel(whole, _TIME, y, left, f"Series {series}, {left}", 250))
-        panels.append(Panel([*close, own], _TIME, y_close, right, f"Series {series}, {right}", 250))
-    heading = f"series {series}"
+        panels.append(Panel(whole, _TIME, y, left, f"Series {found.series}, {left}", 250))
+        panels.append(Panel([*close, own], _TIME, y_close, right, f"Series {found.series}, {right}", 250))
+    heading = f"series {found.series}"
     if len(known) > history:
         heading += f", MAE {short(float(np.abs(made - truth[history:]).mean()))}"
     command = remedies.EVALUATE_SAMPLES(run=again)
@@ -200,11 +181,10 @@ def scores(evaluations: Sequence[Evaluated]) -> Chart:
             places, names, points = zip(*own, strict=True)
             marks.append(Estimates(keys[-1], places, points, "x", [f"{name}: " for name in names]))
     x = Axis("MAE (original units), 95 % interval", "log")
-    y = Axis(kind="names", names=[name for name, *_ in rows], limits=(len(rows) - 0.4, -0.6), grid=False)
     caption = (
         f"The best run of each stage, the base model where it was evaluated, and every baseline: "
         f"{chosen[0].circumstances}. The axis is logarithmic"
     )
     label = "; ".join(f"{name}: MAE {short(found.value)}" for name, _, found in rows)
-    panel = Panel(marks, x, y, "", label, 90 + 27 * len(rows))
+    panel = Panel(marks, x, Axis.of_rows([name for name, *_ in rows]), "", label, 90 + 27 * len(rows))
     return Chart("scores", title, caption=caption, source=SCORES, panels=[panel], keys=keys, width="full")

@@ -157,6 +157,11 @@ class Axis:
     limits: tuple[float | None, float | None] = (None, None)
     grid: bool = True
 
+    @classmethod
+    def of_rows(cls, names: Sequence[str]) -> "Axis":
+        """Return an axis of names, with the first on top."""
+        return cls(kind="names", names=names, limits=(len(names) - 0.4, -0.6), grid=False)
+
 
 @dataclass(frozen=True)
 class Panel:

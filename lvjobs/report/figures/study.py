@@ -13,11 +13,10 @@ from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses
-from lvjobs.report.material import NOTHING_EVALUATED, Arrays, Forecasted, Material, Point, compared, overall, point
+from lvjobs.report.material import NOTHING_EVALUATED, Material, Point, compared, overall, point
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
 
 _EXAMPLES = 6
-_LEVELS = (0.05, 0.25, 0.75, 0.95)
 
 
 def charts(material: Material, most_curves: int | None = None) -> Iterator[Chart]:
@@ -147,9 +146,10 @@ def _compared(material: Material, chosen: Sequence[Evaluated]) -> list[tuple[str
         return "no baseline can be made of these series"
     order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
     of, again = f": {shown.subject}; {shown.circumstances}", subject_again(shown, material.train)
-    drawn = [
-        (of, _forecast(best, int(row), baselines, shown.subject, again)) for row in (order[len(order) // 2], order[-1])
-    ]
+    drawn = []
+    for row in (order[len(order) // 2], order[-1]):
+        series = best.of_series(best.systems[row], {name: values[row] for name, values in baselines.items()})
+        drawn.append((of, forecast(series, label=shown.subject, again=again)))
     models = {name: result.errors for name, result in results.items()}
     others = {name: best.errors_of(values) for name, values in baselines.items()}
     for describe, axis in ((by_step, 0), (distribution, (1, 2))):
@@ -158,19 +158,3 @@ def _compared(material: Material, chosen: Sequence[Evaluated]) -> list[tuple[str
         )
         drawn.append(("", describe(of_models, of_others)))
     return drawn
-
-
-def _forecast(result: Forecasted, row: int, baselines: Arrays, label: str, again: Sequence[str]) -> Chart:
-    samples = result.samples[:, row]
-    levels = _LEVELS if len(samples) > 1 else ()
-    return forecast(
-        result.systems[row],
-        result.time,
-        result.values[row],
-        result.history,
-        np.median(samples, axis=0),
-        {name: values[row] for name, values in baselines.items()},
-        quantiles=dict(zip(levels, np.quantile(samples, levels, axis=0), strict=True)),
-        label=label,
-        again=again,
-    )

@@ -15,9 +15,9 @@ from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import charts
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
-from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
+from lvjobs.report.page.answer import answer_forecasts, answer_stages
 from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
-from lvjobs.report.page.parts import KeyFigure, Page, PageSection, Piece, Subsection, Text
+from lvjobs.report.page.parts import KeyFigure, Page, Piece, Section, Text
 from lvjobs.report.page.provenance import Origin, machines, results
 from lvjobs.report.study_tables import study_tables
 from lvjobs.tasks.registry import task_of
@@ -47,7 +47,14 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     summary, spans = facts.retold["summary"], facts.retold["spans"]
     runs: Sequence[RunRecord] = facts.retold["runs"]
     forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
-    answer = _answer(facts, forecasts=forecasts or not runs)
+    if forecasts or not runs:
+        answer = answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=bool(runs))
+    else:
+        answer = answer_stages(summary["stages"], summary["runs"])
+    made = "No pass was made yet"
+    if summary["time"]:
+        last = datetime.fromtimestamp(summary["time"], timezone.utc)
+        made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(facts.material, _MOST_CURVES))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
     of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
@@ -56,41 +63,24 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
     budget = summary["budget"]
     sections = [
-        PageSection("stages", "Stages", _stages(facts.retold, of_stages)),
-        PageSection("tables", "Tables 1 to 4", tables),
-        PageSection("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
-        PageSection("budget", "Budget", _budget(spans, budget)),
-        PageSection("attempts", "Attempts", [gantt(spans), at_once(spans)]),
-        PageSection("runs-section", "Runs", [runs_table(summary["runs"])]),
-        PageSection("provenance", "Provenance", _provenance(facts, runs)),
+        Section("stages", "Stages", _stages(facts.retold, of_stages)),
+        Section("tables", "Tables 1 to 4", tables),
+        Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
+        Section("budget", "Budget", _budget(spans, budget)),
+        Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
+        Section("runs-section", "Runs", [runs_table(summary["runs"])]),
+        Section("provenance", "Provenance", _provenance(facts, runs)),
     ]
     page = Page(
         title=facts.name,
-        question=answer.question,
-        verdict=answer.verdict,
-        answer=answer.sentences,
-        notes=answer.notes,
+        answer=answer,
         figures=key_figures(summary, spans),
         sections=sections,
-        made=_moment(summary["time"]),
+        made=made,
         version=facts.version,
         lead=[scores(facts.material.evaluations)] if facts.material.evaluations else [],
     )
     return page, files
-
-
-def _answer(facts: PageInputs, *, forecasts: bool) -> StudyAnswer:
-    if forecasts:
-        has_runs = bool(facts.retold["runs"])
-        return answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=has_runs)
-    summary = facts.retold["summary"]
-    return answer_stages(summary["stages"], summary["runs"])
-
-
-def _moment(time: float) -> str:
-    if not time:
-        return "No pass was made yet"
-    return datetime.fromtimestamp(time, timezone.utc).strftime("As of %d %B %Y, %H:%M UTC, the last pass")
 
 
 def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
@@ -123,7 +113,7 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
     ]
 
 
-def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | Subsection]:
+def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
     """Return a group for each stage: why its winner won, its runs, their losses, and how they compare."""
     rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
     standings = {found["stage"]: found for found in retold["standings"]}
@@ -131,7 +121,7 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | S
     for each in found:
         drawn.setdefault(each.stage, []).append(each)
     lone = drawn.pop("", [])
-    groups: list[Piece | Subsection] = []
+    groups: list[Piece] = []
     for name in [*rows, *(name for name in drawn if name not in rows)]:
         pieces: list[Piece] = []
         if name in rows:
@@ -144,7 +134,7 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece | S
             pieces += [] if heat is None else [heat]
         pieces += drawn.get(name, [])
         badge = rows[name]["state"] if name in rows else ""
-        groups.append(Subsection(f"stage-{name}", name, pieces, badge))
+        groups.append(Section(f"stage-{name}", name, pieces, badge))
     if not groups:
         groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
     return [*groups, *lone]
@@ -158,7 +148,7 @@ def _stands(row: Mapping[str, Any]) -> str:
     return f"{counted} {row['reason']}".strip()
 
 
-def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece | Subsection]:
+def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece]:
     """Return the figures; if nothing was evaluated, one line replaces all figures of errors."""
     if facts.material.evaluations:
         return list(found)
@@ -170,8 +160,8 @@ def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) ->
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
 
-def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece | Subsection]:
-    pieces: list[Piece | Subsection] = [
+def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> list[Piece]:
+    pieces: list[Piece] = [
         burn_down(spans, budget),
         by_stage(budget),
         efficiency_table(budget["efficiency"]),
@@ -182,7 +172,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
     return pieces
 
 
-def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece | Subsection]:
+def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece]:
     spans = facts.retold["spans"]
     codes = sorted({run.code for run in runs if run.code})
     commands = [

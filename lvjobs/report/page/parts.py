@@ -1,35 +1,12 @@
 """The parts of a page: sections with sentences, tables and charts, as plain values. Nothing here depends on HTML."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from lvjobs.report.figures.marks import Chart
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table as printed. Rows in `marked` stand out, rows from `rule` on stand below a line; `files` have the same."""
-
-    id: str
-    title: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-    files: Sequence[str] = ()
-    marked: frozenset[int] = frozenset()
-    rule: int | None = None
-    words: int = 1
-    """The number of columns, from the left, that hold words and not numbers."""
-    missing: str = ""
-
-    @property
-    def folds(self) -> bool:
-        """Return whether the table is too long to be shown unfolded."""
-        return len(self.rows) > _LONG
-
-
-_LONG = 50
+from lvjobs.report.page.answer import StudyAnswer
+from lvjobs.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -41,26 +18,17 @@ class Text:
     folds: bool = True
 
 
-Piece: TypeAlias = Chart | PageTable | Text | str
-
-
 @dataclass(frozen=True)
-class Subsection:
-    """Pieces under a heading of their own, such as a stage's."""
+class Section:
+    """A part of the page, or of such a part, with a heading of its own. A `badge` stands beside the heading."""
 
     id: str
     title: str
-    pieces: Sequence[Piece]
+    pieces: "Sequence[Piece]"
     badge: str = ""
 
 
-@dataclass(frozen=True)
-class PageSection:
-    """A part of the page that the table of contents names."""
-
-    id: str
-    title: str
-    pieces: Sequence[Piece | Subsection]
+Piece: TypeAlias = Chart | Table | Text | Section | str
 
 
 @dataclass(frozen=True)
@@ -77,13 +45,10 @@ class Page:
     """The whole page."""
 
     title: str
-    question: str
-    verdict: Literal["answered", "open"]
-    answer: Sequence[str]
-    notes: Sequence[str]
+    answer: StudyAnswer
     figures: Sequence[KeyFigure]
-    sections: Sequence[PageSection]
+    sections: Sequence[Section]
     made: str
     """The time of the last pass, in words: the age of the page's data."""
     version: str
-    lead: Sequence[Piece] = field(default_factory=tuple)
+    lead: Sequence[Piece] = ()

@@ -10,7 +10,7 @@ from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_line
 from lvjobs.report.evaluation import read_scores
 from lvjobs.report.figures.course import Spans
-from lvjobs.report.page.parts import PageTable
+from lvjobs.report.table import Table
 from lvjobs.study.layout import StudyLayout
 from lvjobs.tasks.registry import task_of
 
@@ -53,7 +53,7 @@ def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
     return Origin(done.generation, done.checkpoint, adapter, versions)
 
 
-def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans) -> PageTable:
+def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans) -> Table:
     """Return a table of finished runs and the origin of each result."""
     ran = {(span["run"], span["generation"]): span for span in spans}
     rows = []
@@ -82,7 +82,7 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
         "submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
     )
     missing = "" if rows else f"no run is completed yet; type: {remedies.STATUS}"
-    return PageTable("results", "Where each result came from", headers, rows, notes, missing=missing, words=4)
+    return Table("Where each result came from", headers, rows, notes, id="results", missing=missing, words=4)
 
 
 def _data_of(run: RunRecord) -> str:
@@ -90,7 +90,7 @@ def _data_of(run: RunRecord) -> str:
     return str(params.get("training", params).get("data_sha256") or "")
 
 
-def machines(origins: Mapping[str, Origin], spans: Spans) -> PageTable:
+def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:
     """Return a table of hosts, and of versions in the attempts' journals."""
     versions: Counter[tuple[str, str]] = Counter()
     for origin in origins.values():
@@ -102,5 +102,5 @@ def machines(origins: Mapping[str, Origin], spans: Spans) -> PageTable:
     notes = [
         "Two versions of one package, or two devices, are another arithmetic: runs may then differ in the last bits."
     ]
-    return PageTable("machines", "Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
-                 missing=missing, words=2)  # fmt: skip
+    return Table("Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
+                 id="machines", missing=missing, words=2)  # fmt: skip

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.parts import Page, PageTable, Subsection, Text
+from lvjobs.report.page.parts import Page, Piece, Section, Text
+from lvjobs.report.table import Table
 
 MARKER, TABLES = "report.json", "tables"
 _KIND = {"kind": "lvjobs report", "schema": 1}
@@ -38,7 +39,7 @@ _MARKERS = {
 }
 
 
-_MACROS = {Chart: "chart", PageTable: "table", Text: "text", Subsection: "group", str: "sentence"}
+_MACROS = {Chart: "chart", Table: "table", Text: "text", Section: "group", str: "sentence"}
 """The macro of page.html.j2 for each class of a page's pieces."""
 
 
@@ -59,11 +60,11 @@ def write_report(page: Page, tables: dict[str, str], directory: Path) -> dict[st
         for name, text in tables.items():
             write_atomic(directory / TABLES / name, text)
         write_atomic(directory / "index.html", render(page))
-        charts = list(_charts(page))
+        charts = list(_charts([*page.lead, *page.sections]))
         index = {
             **_KIND,
-            "answer": list(page.answer),
-            "verdict": page.verdict,
+            "answer": list(page.answer.sentences),
+            "verdict": page.answer.verdict,
             "files": ["index.html", *(f"{TABLES}/{name}" for name in sorted(tables))],
             "drawn": [each.id for each in charts if not each.missing],
             "missing": [{"figure": each.id, "why": each.missing} for each in charts if each.missing],
@@ -77,13 +78,15 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("lvjobs.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "groups": _groups, "drawings": drawings}
+    filters: dict[str, Any] = {"slug": slug, "kind": _kind, "drawings": drawings}
     environment.filters |= filters
     script = _own("page.js")
+    # The page's policy allows this script, and no other script and no network.
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
         page=page,
         style=Markup(_own("page.css")),  # noqa: S704 - our own file
-        policy=Markup(_allowed(script)),  # noqa: S704 - a hash
+        policy=Markup(f"'sha256-{allowed}'"),  # noqa: S704 - a hash
         patterns=_PATTERNS,
         dashes=_DASHES,
         stroke=stroke,
@@ -97,12 +100,12 @@ def slug(identity: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", identity)
 
 
-def _charts(page: Page) -> Sequence[Chart]:
-    pieces: list[Any] = list(page.lead)
-    for section in page.sections:
-        for piece in section.pieces:
-            pieces += piece.pieces if isinstance(piece, Subsection) else [piece]
-    return [piece for piece in pieces if isinstance(piece, Chart)]
+def _charts(pieces: Sequence[Piece]) -> Iterator[Chart]:
+    for piece in pieces:
+        if isinstance(piece, Section):
+            yield from _charts(piece.pieces)
+        elif isinstance(piece, Chart):
+            yield piece
 
 
 def _kind(piece: Any) -> str:
@@ -110,14 +113,5 @@ def _kind(piece: Any) -> str:
     return _MACROS[type(piece)]
 
 
-def _groups(pieces: Sequence[Any]) -> list[Subsection]:
-    return [piece for piece in pieces if isinstance(piece, Subsection)]
-
-
 def _own(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _allowed(script: str) -> str:
-    """Return the entry of the security policy that allows the page's script; other scripts and networks are denied."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -46,7 +46,7 @@ def test_spent_by_stage_and_kind_is_spent_by_stage_and_by_kind():
 
 
 def test_a_row_for_each_stage_and_their_sum():
-    header, stage, other, total = cells(budget_table(a_budget(), ROWS))
+    header, stage, other, total = cells(budget_table(a_budget(), ROWS).body("github"))
     assert header[:3] == ["stage", "runs", "steps executed"]
     assert header[3:] == ["useful", "replayed", "validation", "generation", "total", "of the limit"]
     assert stage == ["s_1", "2", "970", "6.095e15", "4.740e14", "1.100e14", "0", "6.679e15", "6.68 %"]
@@ -57,17 +57,22 @@ def test_a_row_for_each_stage_and_their_sum():
 def test_the_sum_is_that_of_exact_figures():
     """Each stage's 1.0004e15 is shown as 1.000e15, their sum of 2.0008e15 as 2.001e15."""
     budget = {
+        "convention": "official",
         "limit": 10**17,
         "counts_inference": True,
         "by_stage": {"s": 10_004 * 10**11, "t": 10_004 * 10**11},
         "by_stage_and_kind": {s: {**dict.fromkeys(KINDS, 0), "useful": 10_004 * 10**11} for s in "st"},
     }
-    assert [row[7] for row in cells(budget_table(budget, []))[1:]] == ["1.000e15", "1.000e15", "2.001e15"]
+    assert [row[7] for row in cells(budget_table(budget, []).body("github"))[1:]] == [
+        "1.000e15",
+        "1.000e15",
+        "2.001e15",
+    ]
 
 
 def test_what_does_not_count_is_shown_and_not_in_the_total():
     budget = a_budget(counts_inference=False)
-    header, stage, _, total = cells(budget_table(budget, ROWS))
+    header, stage, _, total = cells(budget_table(budget, ROWS).body("github"))
     assert header[7] == "useful + replayed"
     assert stage[5] == "1.100e14"
     assert total[7] == "7.246e15"
@@ -75,7 +80,7 @@ def test_what_does_not_count_is_shown_and_not_in_the_total():
 
 
 def test_a_study_with_no_run_yet():
-    assert cells(budget_table(statement(keep_books(Terms(10**17), [], [], {})), []))[1] == [
+    assert cells(budget_table(statement(keep_books(Terms(10**17), [], [], {})), []).body("github"))[1] == [
         "total",
         *["0"] * 7,
         "0.00 %",
@@ -83,10 +88,12 @@ def test_a_study_with_no_run_yet():
 
 
 def test_latex_has_the_same_figures_and_escapes_what_it_must():
-    text = budget_table(a_budget(), ROWS, "latex_booktabs")
+    text = budget_table(a_budget(), ROWS).body("latex_booktabs")
     for words in ("\\toprule", "\\bottomrule", "s\\_1", "6.68 \\%", "6.095e15", "2,070"):
         assert words in text
     rows = [
         re.split(r"\s*&\s*", line.strip().removesuffix("\\\\").strip()) for line in text.splitlines() if "&" in line
     ]
-    assert [[cell.replace("\\", "") for cell in row] for row in rows] == cells(budget_table(a_budget(), ROWS))
+    assert [[cell.replace("\\", "") for cell in row] for row in rows] == cells(
+        budget_table(a_budget(), ROWS).body("github")
+    )

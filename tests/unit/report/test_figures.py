@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, data, journal, lines
 
-from lvjobs.errors import UsageError
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import baselines_of, load_result
+from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
@@ -64,9 +65,8 @@ def test_examples_are_the_series_that_their_titles_name():
         assert set(drawn(axes)["start of the forecast"][:, 0]) == {(TIME[79] + TIME[80]) / 2}
 
 
-def a_forecast(baselines=BASELINES, **more):
-    more = {"label": "one", "quantiles": {}, **more}
-    return forecast(17, TIME, SERIES, 80, SERIES[80:] + 0.1, baselines, **more)
+def a_forecast(baselines=BASELINES, samples=SERIES[None, 80:] + 0.1, **more):
+    return forecast(SeriesForecast(17, TIME, SERIES, 80, samples, baselines), label="one", **more)
 
 
 def test_a_forecast_stands_at_the_times_of_its_truth():
@@ -83,8 +83,9 @@ def test_a_forecast_stands_at_the_times_of_its_truth():
 
 
 def test_bands_hold_the_quantiles():
-    quantiles = {level: SERIES[80:] + level for level in (0.05, 0.25, 0.75, 0.95)}
-    figure = figure_of(a_forecast(quantiles=quantiles))
+    samples = SERIES[80:] + np.linspace(0, 1, 21)[:, None, None]
+    quantiles = {level: np.quantile(samples, level, axis=0) for level in (0.05, 0.25, 0.75, 0.95)}
+    figure = figure_of(a_forecast(samples=samples))
     outer, inner = figure.axes[1].collections
     assert (outer.get_label(), inner.get_label()) == ("90 % of the samples", "50 % of the samples")
     for band, low, high in ((outer, 0.05, 0.95), (inner, 0.25, 0.75)):
@@ -99,7 +100,7 @@ def test_a_forecast_of_training_data_says_so():
 
 
 def test_without_baselines_nothing_is_drawn():
-    with pytest.raises(ValueError, match="never shown without"):
+    with pytest.raises(LvjobsError, match="never shown without"):
         a_forecast(baselines={})
     with pytest.raises(ValueError, match="never shown without"):
         by_step({"one": SERIES[80:]}, {})
@@ -346,9 +347,9 @@ def figures_with_long_words():
     cells = {(2, 1e-5): 0.1, (4, 1e-4): 1e3}
     yield figure_of(heat(cells, "stage1: window 512, 500 steps", dict.fromkeys(SHOWN, 0.0001)))
     yield figure_of(examples(TIME, dict.fromkeys(range(5), SERIES), 80))
-    quantiles = {level: SERIES[80:] * 1e-9 + level for level in (0.05, 0.25, 0.75, 0.95)}
-    more = {"quantiles": quantiles, "label": LONG, "warning": "TRAINING DATA of this model"}
-    yield figure_of(forecast(999, TIME, SERIES * 1e-9, 80, SERIES[80:], BASELINES, **more))
+    samples = SERIES[80:] * 1e-9 + np.linspace(0, 1, 21)[:, None, None]
+    found = SeriesForecast(999, TIME, SERIES * 1e-9, 80, samples, BASELINES)
+    yield figure_of(forecast(found, label=LONG, warning="TRAINING DATA of this model"))
     models = [f"{LONG}{number}" for number in range(4)]
     yield figure_of(by_step(dict.fromkeys(models, SERIES[80:]), BASELINES))
     other = {"persistence": SERIES[:, 1]}

@@ -17,12 +17,12 @@ from lvjobs.control.loop import open_session
 from lvjobs.report.budget_table import budget_table
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.attempts import gantt
-from lvjobs.report.figures.course import KINDS, course, crowd, rows
+from lvjobs.report.figures.course import course, crowd, rows
 from lvjobs.report.figures.embedded import as_json
-from lvjobs.report.figures.palette import CAUSES
+from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
-from lvjobs.report.page.answer import answer_forecasts, answer_stages, compare
-from lvjobs.report.page.parts import Page, PageSection
+from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages, compare
+from lvjobs.report.page.parts import Page, Section
 from lvjobs.report.page.provenance import read_origin
 from lvjobs.report.page.write import render
 from lvjobs.study.config import load_study
@@ -288,7 +288,7 @@ def test_tables_lie_beside_it_as_markdown_and_latex(typed, study):
     assert (tables / "table-2-rank-and-rate.md").read_text().strip() in out
     assert (tables / "table-3-context.tex").read_text().strip() in out
     summary = told(study)["summary"]
-    assert budget_table(summary["budget"], summary["runs"]) in (tables / "table-4-flops.md").read_text()
+    assert budget_table(summary["budget"], summary["runs"]).body("github") in (tables / "table-4-flops.md").read_text()
 
 
 def test_equal_data_give_equal_bytes_and_a_report_typed_again_is_written_anew(typed, study, tmp_path):
@@ -442,7 +442,7 @@ def test_where_packages_were_found_is_told_with_the_versions(tmp_path):
 
 
 def test_a_piece_that_no_macro_draws_fails():
-    page = Page("t", "q", "open", (), (), (), [PageSection("s", "S", [("not", "a piece")])], "now", "0")
+    page = Page("t", StudyAnswer("q", ()), (), [Section("s", "S", [("not", "a piece")])], "now", "0")
     with pytest.raises(KeyError, match="tuple"):
         render(page)
-    assert "<p>a sentence</p>" in render(replace(page, sections=[PageSection("s", "S", ["a sentence"])]))
+    assert "<p>a sentence</p>" in render(replace(page, sections=[Section("s", "S", ["a sentence"])]))
