@@ -137,6 +137,17 @@ class SlurmSite:
         default = next((name for name, fields in self.partitions.items() if fields.get("Default") == "YES"), "")
         return [name for name in str(asked.get("partition") or default).split(",") if name]
 
+    def charged(self, asked: Mapping[str, object]) -> list[Association]:
+        """Return the associations of such a job's account: those of one of its partitions, else those of all."""
+        account, partitions = str(asked.get("account") or "").lower(), self.partitions_for(asked)
+        mine = [row for row in self.associations if (row.account == account if account else row.is_default)]
+        return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
+
+    def qos_for(self, asked: Mapping[str, object]) -> list[str]:
+        """Return the QOS of such a job: those that it requests, else its account's default; empty if unknown."""
+        default = next((row.default_qos for row in self.charged(asked) if row.default_qos), "")
+        return [name for name in str(asked.get("qos") or default).split(",") if name]
+
     def exempts(self, qos: str) -> bool:
         """Return whether this QOS lets a job run longer than its partition allows."""
         return "PartitionTimeLimit" in self.qos.get(qos, {}).get("Flags", "")
@@ -169,10 +180,9 @@ class SlurmSite:
         Where several levels set a limit, Slurm applies the first of: the partition's QOS, the job's QOS, the
         association. Where a job may run in several partitions, it is unknown whose own QOS applies.
         """
-        known, mine = (self.qos, self.associations) if self.enforces(LIMITS) else ({}, ())
+        known, rows = (self.qos, self.charged(asked)) if self.enforces(LIMITS) else ({}, [])
         names = self.partitions_for(asked)
-        rows = _charged(mine, str(asked.get("account") or ""), names)
-        qos = str(asked.get("qos") or next((row.default_qos for row in rows if row.default_qos), _USUAL_QOS))
+        qos = next(iter(self.qos_for(asked)), _USUAL_QOS)
         levels: list[tuple[Mapping[str, str], tuple[str, str], str]] = []
         if len(names) == 1:
             own = self.partitions.get(names[0], {}).get("QoS", "")
@@ -239,12 +249,6 @@ class SlurmSite:
                 limits.append(f"preempts {row['Preempt']}")
             if limits:
                 yield f"qos {name}: {', '.join(limits)}"
-
-
-def _charged(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> list[Association]:
-    """Return the associations of the job's account: those of one of its partitions, else those without a partition."""
-    mine = [row for row in associations if (row.account == account if account else row.is_default)]
-    return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
 
 
 def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> Iterator[Cap]:

@@ -33,11 +33,6 @@ class Facts(SlurmSite):
         own = next((each.account for each in self.associations if each.is_default), "")
         return str(asked.variables.get("account") or own)
 
-    def qos_of(self, asked: Asked) -> list[str]:
-        """Return the QOS of the job: those requested, else the account's default; empty if it is not known."""
-        mine = [each for each in self.associations if each.account == self.account_of(asked)]
-        return asked.names("qos") or [name for name in [next((each.default_qos for each in mine), "")] if name]
-
 
 def understand(replies: Replies, asked: Asked) -> Facts:
     """Return the facts of the replies."""

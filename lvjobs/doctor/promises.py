@@ -41,7 +41,7 @@ def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str,
     whole = facts.config.get("PreemptMode", "OFF").lower()
     mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
     if kind == "qos":
-        names = facts.qos_of(asked)
+        names = facts.qos_for(asked.variables)
         row = facts.qos.get(names[0], {}) if names else {}
         own = row.get("PreemptMode", "").lower()
         mode = whole if own in _CLUSTER else own

@@ -64,7 +64,7 @@ def _most(groups: Sequence[NodeGroup]) -> str:
 
 def _most_gpus(facts: Facts, asked: Asked) -> int | None:
     """Return the GPUs that the QOS of a job (if there is exactly one) lets a user have at once."""
-    names = facts.qos_of(asked)
+    names = facts.qos_for(asked.variables)
     found = _GPUS.search(facts.qos.get(names[0], {}).get("MaxTRESPU", "")) if len(names) == 1 else None
     return int(found[1]) if found else None
 
@@ -80,7 +80,7 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     except UsageError:
         return  # there is no such partition, which another check reports
     most = facts.limits.minutes
-    names = facts.qos_of(asked)
+    names = facts.qos_for(asked.variables)
     exempt = bool(names) and facts.exempts(names[0])
     if is_automatic(asked.resources.variables()):
         longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
