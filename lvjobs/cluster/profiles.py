@@ -182,8 +182,7 @@ def check_profile_options(profile: Profile, options: Sequence[str] | None) -> No
     if options is None:
         options, source = profile.defaults().get("extra_sbatch") or (), f"profile {profile.path}"
     is_driver = profile.path == shipped("driver")
-    keys = ("partition", "account", "qos") if is_driver else ("account", "cpus", "exclude_nodes", "partition", "qos")
-    keys = keys if is_driver else (*keys, "time_limit")
+    keys = ["partition", "account", "qos"] + ([] if is_driver else ["cpus", "exclude_nodes", "time_limit"])
     check_options(options, "[driver]" if is_driver else source, keys, driver=is_driver)
 
 

@@ -1,8 +1,9 @@
 """A Slurm site as `scontrol show config`, `show partition` and sacctmgr describe it. Pure."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lvjobs.cluster.protocol import Cap, Limits, Site
 from lvjobs.errors import UsageError
@@ -95,6 +96,14 @@ def parse_associations(text: str, cluster: str) -> list[Association]:
         for row in rows
         if len(row) == len(columns) and row["Account"] and row["Cluster"] == cluster
     ]
+
+
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "config": parse_config,
+    "partitions": parse_partitions,
+    "qos": parse_qos,
+}
+"""The parsers of answers, by the part of `SlurmSite` that they fill."""
 
 
 def parse_number(text: object) -> int | None:

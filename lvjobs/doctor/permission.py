@@ -30,7 +30,7 @@ def _account(facts: Facts, asked: Asked) -> Diagnosis:
             return error("account", what, "sbatch refuses every job", "ask the site to add you to a project's account")
         return fine("account", f"{what}, and the site asks for none")
     account = str(asked.variables.get("account") or "")
-    remedy = _name_account(mine[0])
+    remedy = f'account = "{mine[0]}" under [resources] in study.toml, or --account {mine[0]}'
     needed = asked.script.variables - asked.script.defaults().keys() if asked.script is not None else ()
     if not account and "account" in needed:
         return note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", remedy)
@@ -43,10 +43,6 @@ def _account(facts: Facts, asked: Asked) -> Diagnosis:
     what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
     means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run all the same"
     return (error if bound else note)("account", what, means, remedy)
-
-
-def _name_account(name: str) -> str:
-    return f'account = "{name}" under [resources] in study.toml, or --account {name}'
 
 
 def _try_it(asked: Asked) -> str:
