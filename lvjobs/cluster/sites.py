@@ -202,14 +202,12 @@ class SlurmSite:
         if most := parse_number(asked.get("max_queued") or ""):
             caps.append(Cap(("user", ""), most, f"max_queued = {most}"))
         largest = parse_number(self.config.get("MaxArraySize"))
-        minutes = self._longest_of(names, parse_minutes(known.get(qos, {}).get("MaxWall", "")))
+        # the largest of the partitions' time limits, and at most the QOS's
+        bounded = [limit for name in names if (limit := self._longest(name)) is not None]
+        longest = max(bounded, default=None) if len(bounded) == len(names) else None
+        of_qos = parse_minutes(known.get(qos, {}).get("MaxWall", ""))
+        minutes = min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
         return Limits(tuple(caps), None if largest is None else max(largest - 1, 1), minutes)
-
-    def _longest_of(self, partitions: Sequence[str], of_qos: float | None) -> int | None:
-        """Return the longest time limit in whole minutes: the largest of the partitions', and at most the QOS's."""
-        bounded = [limit for name in partitions if (limit := self._longest(name)) is not None]
-        longest = max(bounded, default=None) if len(bounded) == len(partitions) else None
-        return min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
 
     @property
     def promises(self) -> Site:

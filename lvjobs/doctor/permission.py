@@ -130,12 +130,10 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         limits = _limits(facts.qos.get(usual[0], {})) if usual else ""
         yield fine("QOS", f"{usual[0] if usual else 'the usual one'} (by default){limits}")
         return
-    unknown = [name for name in wanted if name not in facts.qos]
-    foreign = [name for name in wanted if name in facts.qos and mine and name not in mine]
-    bad = [*unknown, *foreign]
+    bad = [name for name in wanted if name not in facts.qos or (mine and name not in mine)]
     others = f"; yours: {_listed(sorted(mine))}" if mine else ""
     for name in bad:
-        what = f"there is no {name!r}" if name in unknown else f"{name!r} is not yours"
+        what = f"there is no {name!r}" if name not in facts.qos else f"{name!r} is not yours"
         some_left = len(bad) < len(wanted)
         means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
         level = note if some_left or not facts.enforces(RIGHTS) else error

@@ -102,9 +102,8 @@ def check_driver(
         yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
         return
     offers = facts.offers_scrontab
-    other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
-    if offers:
-        other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
+    install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
+    other = f"type: {install(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
