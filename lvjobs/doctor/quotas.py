@@ -2,10 +2,11 @@
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from lvjobs.cluster.commands import run
+from lvjobs.cluster.protocol import ClusterError
 
 _SECONDS = 4.0
 _COLUMNS = 9
@@ -36,20 +37,9 @@ def quota_of(mount: str, kind: str, device: str) -> Quota | None:
 
 def _said(words: Sequence[str]) -> str:
     """Return the command's output; empty if it does not exist or hangs. A failure code may mean "over quota"."""
-    if shutil.which(words[0]) is None:
-        return ""
     try:
-        return subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SECONDS,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        return run(words, _SECONDS).stdout
+    except ClusterError:
         return ""
 
 
