@@ -65,10 +65,6 @@ class Asked:
     def _own(self) -> dict[str, Any]:
         return {key: value for key, value in self.resources.variables().items() if key != "time_limit"}
 
-    def names(self, key: str) -> list[str]:
-        """Return the requested partitions or QOS, in their order; empty if the choice is left to the site."""
-        return [name for name in str(self.variables.get(key) or "").split(",") if name]
-
     def request(self, directory: Path, *, log: Path, code: Path, **changes: Any) -> JobRequest:
         """Return a request for a job like a run's, for another purpose; `changes` replace parts of its resources."""
         resources = {**self._own, **choices(self._own)[0], **changes}

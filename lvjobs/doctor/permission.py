@@ -78,7 +78,7 @@ def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
             level = error if barrier.is_sure and not some_take_it else note
             yield level("partition", barrier.what, barrier.means, _name_one(facts, asked, without=name))
         if not against[name]:
-            own = "" if asked.names("partition") else " (the site's default)"
+            own = "" if asked.variables.get("partition") else " (the site's default)"
             yield fine("partition", f"{name}{own}: {_described(facts, name)}")
 
 
@@ -120,15 +120,14 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     if not facts.has_accounting:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
-        if asked.names("qos"):
+        if asked.variables.get("qos"):
             yield note("QOS", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
         return
     mine = {name for each in facts.charged(asked.variables) for name in each.qos}
-    wanted = asked.names("qos")
-    if not wanted:
-        usual = facts.qos_for(asked.variables)
-        limits = _limits(facts.qos.get(usual[0], {})) if usual else ""
-        yield fine("QOS", f"{usual[0] if usual else 'the usual one'} (by default){limits}")
+    wanted = facts.qos_for(asked.variables)
+    if not asked.variables.get("qos"):
+        limits = _limits(facts.qos.get(wanted[0], {})) if wanted else ""
+        yield fine("QOS", f"{wanted[0] if wanted else 'the usual one'} (by default){limits}")
         return
     bad = [name for name in wanted if name not in facts.qos or (mine and name not in mine)]
     others = f"; yours: {_listed(sorted(mine))}" if mine else ""

@@ -109,8 +109,7 @@ def check_driver(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
         )
         return
-    own = asked.driver().resources.get("partition")
-    names = [name for name in str(own or "").split(",") if name] or facts.partitions_for(asked.variables)
+    names = facts.partitions_for(asked.driver().resources)
     closed = {
         name: nodes
         for name in names
