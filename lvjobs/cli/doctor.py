@@ -41,15 +41,18 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
 
     Says what was seen, what it means and what to type. Changes nothing. Exit code 1: something has to be mended.
     """
+    from lvjobs.doctor.errand import run_errand
     from lvjobs.doctor.examine import examine
+    from lvjobs.doctor.node import check_errand
     from lvjobs.report.doctor import print_findings
 
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)
     interrupted = False
     if with_job:
-        more, interrupted = _with_job(asked, timeout)
-        findings += more
+        errand = run_errand(asked, partial(click.echo, err=True), timeout=timeout)
+        findings += check_errand(errand, asked, timeout=timeout)
+        interrupted = errand.interrupted
     is_fine = not any(finding.level == "error" for finding in findings)
     rows = [asdict(finding) for finding in findings]
     if as_json:
@@ -89,11 +92,3 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[A
     own = (settings.checkpoint_every, settings.threads)
     typed = repeated(but=("--job", "--timeout", "--json"))
     return Asked(study, is_study and not findings, used, resources, training, *own, typed), findings
-
-
-def _with_job(asked: "Asked", timeout: float) -> "tuple[list[Diagnosis], bool]":
-    from lvjobs.doctor.errand import run_errand
-    from lvjobs.doctor.node import check_errand
-
-    errand = run_errand(asked, partial(click.echo, err=True), timeout=timeout)
-    return [*check_errand(errand, asked, timeout=timeout)], errand.interrupted

@@ -58,6 +58,7 @@ def rehearse(
     says whether both are the same, bit for bit, or where they part (then the exit code is 1). Nothing of it counts
     against the budget, and the study's runs are not touched.
     """
+    from lvjobs.cluster.backends import backend_of
     from lvjobs.rehearsal.conduct import disturb, report, shortened, train_undisturbed
 
     study, given = load_study(root), overrides({}, pairs, None)
@@ -68,7 +69,7 @@ def rehearse(
         settings, _, profile = settle(study, given)
     config = shortened(pinned(settings, study).run_config(), rehearsed_steps)
     place = study.layout.internal / "rehearsal"
-    on_lab = profile != "local" if on_lab is None else on_lab
+    on_lab = backend_of(profile).is_site if on_lab is None else on_lab
 
     def say(text: str) -> None:
         if not as_json:

@@ -76,8 +76,6 @@ class Wrapper:
         self._began: float | None = None
         self._beaten = 0.0
         self._told_to_go = False
-        self._why: str | None = None
-        self._kill_at: float | None = None
 
     def main(self) -> None:
         """Wait for a slot, run the worker, and record how it ended."""
@@ -148,32 +146,26 @@ class Wrapper:
         assert self.worker is not None
         limit = self.spec.time_limit_seconds
         end = None if limit is None else time.monotonic() + limit
-        warned = False
+        warned, why, kill_at = False, "", 0.0
         while self.worker.poll() is None:
             now = time.monotonic()
             self._beat()
             if end is not None and not warned and now > end - self.spec.lead_seconds:
                 warned = True
                 self._signal(signal.SIGUSR2)
-            if self._why is None:
-                if self.member.cancelled.exists():
-                    self._end_it("CANCELLED", now)
-                elif end is not None and now > end:
-                    self._end_it("TIMEOUT", now)
-            elif self._kill_at is not None and now > self._kill_at:
-                self._signal(signal.SIGKILL)
+            if why:
+                if now > kill_at:
+                    self._signal(signal.SIGKILL)
+            elif self.member.cancelled.exists() or (end is not None and now > end):
+                why, kill_at = "TIMEOUT", now + self.spec.kill_wait_seconds
+                self._signal(signal.SIGTERM)
             time.sleep(_POLL_SECONDS)
         status = self.worker.returncode
         # processes that the worker left behind must not outlive it
         self._signal(signal.SIGKILL)
         if self.member.cancelled.exists():
-            self._why = "CANCELLED"
-        self._record(self._why or ("COMPLETED" if status == 0 else "FAILED"), status)
-
-    def _end_it(self, why: str, now: float) -> None:
-        self._why = why
-        self._kill_at = now + self.spec.kill_wait_seconds
-        self._signal(signal.SIGTERM)
+            why = "CANCELLED"
+        self._record(why or ("COMPLETED" if status == 0 else "FAILED"), status)
 
     def _signal(self, number: int) -> None:
         """Send a signal to all processes of the worker, as Slurm does."""

@@ -66,7 +66,8 @@ def check_options(options: Sequence[str], source: str, keys: Collection[str], *,
     have_keys = {name: letter for name, (letter, key) in _HAVE_KEYS.items() if key in keys}
     names = {**_RESERVED, **have_keys, **(_OF_THE_DRIVER if driver else {})}
     for written, name in _found(options, names):
-        raise UsageError(f"{source}: extra_sbatch has {written!r}, {_why(name)}", f"leave it out{_instead(name)}")
+        why, instead = _refusal(name)
+        raise UsageError(f"{source}: extra_sbatch has {written!r}, {why}", f"leave it out{instead}")
 
 
 def _found(options: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -93,19 +94,13 @@ def _found(options: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[s
         takes_value = word.startswith("-") and word == written.strip()
 
 
-def _why(name: str) -> str:
+def _refusal(name: str) -> tuple[str, str]:
+    """Return why the option of this name (empty: no option) is forbidden, and what to do beside leaving it out."""
     if not name:
-        return "which is no option"
+        return "which is no option", ", and write one option an entry, such as --constraint=a100"
     if name in _OTHER_CLUSTERS:
-        return "and lvjobs follows jobs on one cluster, the one whose login node it runs on"
+        why = "and lvjobs follows jobs on one cluster, the one whose login node it runs on"
+        return why, ", and run lvjobs on a login node of that cluster"
     if name in _HAVE_KEYS:
-        return "which has a key of its own"
-    return f"and lvjobs sets --{name} itself, and would lose its jobs by another"
-
-
-def _instead(name: str) -> str:
-    if not name:
-        return ", and write one option an entry, such as --constraint=a100"
-    if name in _OTHER_CLUSTERS:
-        return ", and run lvjobs on a login node of that cluster"
-    return f", and set {_HAVE_KEYS[name][1]} instead" if name in _HAVE_KEYS else ""
+        return "which has a key of its own", f", and set {_HAVE_KEYS[name][1]} instead"
+    return f"and lvjobs sets --{name} itself, and would lose its jobs by another", ""

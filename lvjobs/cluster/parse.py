@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
@@ -222,34 +222,13 @@ def _some(text: str) -> str:
     return "" if text in ("(null)", "None assigned", "N/A") else text
 
 
-@dataclass
-class _Row:
-    """A job's row of sacct, with what its steps add."""
-
-    jobs: list[Job]
-    out_of_memory: bool = False
-    signal: int | None = None
-
-    def folded(self) -> Iterator[Job]:
-        """Yield the jobs; a step's cause (out of memory, or a signal) replaces the less exact FAILED of its job."""
-        for job in self.jobs:
-            if job.state != "FAILED":
-                yield job
-            elif self.out_of_memory:
-                yield replace(job, state="OUT_OF_MEMORY")
-            elif self.signal:
-                yield replace(job, exit_code=0, exit_signal=self.signal)
-            else:
-                yield job
-
-
 def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
     """Return the jobs with these tokens in the output of `sacct -nPD -o HISTORY_FORMAT`.
 
     There is one for each execution, oldest first.
     """
-    rows: list[_Row] = []
-    newest: dict[str, _Row] = {}
+    jobs: list[Job] = []
+    newest: dict[str, range] = {}  # the places in `jobs` of the last row with this id
     runs: dict[tuple[str, str], int] = {}
     for line in text.splitlines():
         values = dict(zip(_HISTORY_COLUMNS, line.split("|", len(_HISTORY_COLUMNS) - 1), strict=False))
@@ -257,21 +236,30 @@ def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
             continue
         job_id, _, step = values["JobID"].partition(".")
         if step:
-            if job_id in newest:
-                _fold_step(newest[job_id], values, step)
+            for place in newest.get(job_id, ()):
+                jobs[place] = _with_step(jobs[place], values, step)
             continue
         newest.pop(job_id, None)
         token = token_of(values["JobName"])
         if token is None or token not in tokens:
             continue
-        row = _Row([])
-        for place, member in _places(job_id):
-            restart_count = runs.get((place, token), 0)
-            runs[place, token] = restart_count + 1
-            row.jobs.append(_history_job(values, place, member, token, restart_count))
-        newest[job_id] = row
-        rows.append(row)
-    return [job for row in rows for job in row.folded()]
+        first = len(jobs)
+        for member_id, member in _places(job_id):
+            restart_count = runs.get((member_id, token), 0)
+            runs[member_id, token] = restart_count + 1
+            jobs.append(_history_job(values, member_id, member, token, restart_count))
+        newest[job_id] = range(first, len(jobs))
+    return jobs
+
+
+def _with_step(job: Job, values: Mapping[str, str], step: str) -> Job:
+    """Return the job with a step's cause (out of memory, or a signal) in place of a less exact FAILED."""
+    if job.state != "FAILED":
+        return job
+    if _word(values["State"]) == "OUT_OF_MEMORY":
+        return replace(job, state="OUT_OF_MEMORY")
+    signal = None if step in ("batch", "extern") else parse_exit(values["ExitCode"])[1]
+    return replace(job, exit_code=0, exit_signal=signal) if signal else job
 
 
 def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str, restart_count: int) -> Job:
@@ -289,9 +277,3 @@ def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str
         flushed=values["State"] == "CANCELLED",  # a job that a user cancelled has the state `CANCELLED by 1000`
     )
     return _ended(job, parse_time(values["End"]), values["ExitCode"])
-
-
-def _fold_step(row: _Row, values: Mapping[str, str], step: str) -> None:
-    row.out_of_memory = row.out_of_memory or _word(values["State"]) == "OUT_OF_MEMORY"
-    if step not in ("batch", "extern"):
-        row.signal = parse_exit(values["ExitCode"])[1] or row.signal

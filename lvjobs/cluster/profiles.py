@@ -182,8 +182,7 @@ def check_profile_options(profile: Profile, options: Sequence[str] | None) -> No
     if options is None:
         options, source = profile.defaults().get("extra_sbatch") or (), f"profile {profile.path}"
     is_driver = profile.path == shipped("driver")
-    keys = ("partition", "account", "qos") if is_driver else ("account", "cpus", "exclude_nodes", "partition", "qos")
-    keys = keys if is_driver else (*keys, "time_limit")
+    keys = ["partition", "account", "qos"] + ([] if is_driver else ["cpus", "exclude_nodes", "time_limit"])
     check_options(options, "[driver]" if is_driver else source, keys, driver=is_driver)
 
 
@@ -193,11 +192,18 @@ def _facts(request: JobRequest) -> dict[str, Any]:
     if not members:
         raise UsageError("a submission needs at least one run: name one")
     is_array = len(members) > 1
+    logs = path_text(request.log_directory)
+    if "\\" in logs:
+        raise UsageError(
+            f"log_directory: {logs!r} has a backslash, and Slurm would then not number the logs",
+            "move the study elsewhere",
+        )
     at_once = f"%{request.max_parallel}" if request.max_parallel else ""
     facts: dict[str, Any] = {
         "job_name": request.job_name,
         "token": request.token,
-        "log_file": _log_file(path_text(request.log_directory), is_array=is_array),
+        # Slurm's pattern for a log that no other job writes; in it, a % of the directory is doubled
+        "log_file": logs.replace("%", "%%") + ("/%A_%a.out" if is_array else "/%j.out"),
         "array": f"0-{len(members) - 1}{at_once}" if is_array else "",
         "run_directories": members,
         "code_directory": path_text(request.code_directory),
@@ -214,16 +220,6 @@ def _facts(request: JobRequest) -> dict[str, Any]:
             f"name: {request.name!r} is too long for a job's name", f"choose one of at most {_LONGEST_NAME - 13} bytes"
         )
     return facts
-
-
-def _log_file(directory: str, *, is_array: bool) -> str:
-    """Return Slurm's pattern for a log that no other job writes. A literal % in the directory is doubled."""
-    if "\\" in directory:
-        raise UsageError(
-            f"log_directory: {directory!r} has a backslash, and Slurm would then not number the logs",
-            "move the study elsewhere",
-        )
-    return directory.replace("%", "%%") + ("/%A_%a.out" if is_array else "/%j.out")
 
 
 def _checked(profile: Profile, key: str, value: Any) -> Any:

@@ -1,8 +1,9 @@
 """A Slurm site as `scontrol show config`, `show partition` and sacctmgr describe it. Pure."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lvjobs.cluster.protocol import Cap, Limits, Site
 from lvjobs.errors import UsageError
@@ -97,6 +98,14 @@ def parse_associations(text: str, cluster: str) -> list[Association]:
     ]
 
 
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "config": parse_config,
+    "partitions": parse_partitions,
+    "qos": parse_qos,
+}
+"""The parsers of answers, by the part of `SlurmSite` that they fill."""
+
+
 def parse_number(text: object) -> int | None:
     """Return the number at the beginning of a text: `300 sec` is 300. None where there is none."""
     match = re.match(r"\d+", str(text))
@@ -137,6 +146,17 @@ class SlurmSite:
         default = next((name for name, fields in self.partitions.items() if fields.get("Default") == "YES"), "")
         return [name for name in str(asked.get("partition") or default).split(",") if name]
 
+    def charged(self, asked: Mapping[str, object]) -> list[Association]:
+        """Return the associations of such a job's account: those of one of its partitions, else those of all."""
+        account, partitions = str(asked.get("account") or "").lower(), self.partitions_for(asked)
+        mine = [row for row in self.associations if (row.account == account if account else row.is_default)]
+        return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
+
+    def qos_for(self, asked: Mapping[str, object]) -> list[str]:
+        """Return the QOS of such a job: those that it requests, else its account's default; empty if unknown."""
+        default = next((row.default_qos for row in self.charged(asked) if row.default_qos), "")
+        return [name for name in str(asked.get("qos") or default).split(",") if name]
+
     def exempts(self, qos: str) -> bool:
         """Return whether this QOS lets a job run longer than its partition allows."""
         return "PartitionTimeLimit" in self.qos.get(qos, {}).get("Flags", "")
@@ -169,10 +189,9 @@ class SlurmSite:
         Where several levels set a limit, Slurm applies the first of: the partition's QOS, the job's QOS, the
         association. Where a job may run in several partitions, it is unknown whose own QOS applies.
         """
-        known, mine = (self.qos, self.associations) if self.enforces(LIMITS) else ({}, ())
+        known, rows = (self.qos, self.charged(asked)) if self.enforces(LIMITS) else ({}, [])
         names = self.partitions_for(asked)
-        rows = _charged(mine, str(asked.get("account") or ""), names)
-        qos = str(asked.get("qos") or next((row.default_qos for row in rows if row.default_qos), _USUAL_QOS))
+        qos = next(iter(self.qos_for(asked)), _USUAL_QOS)
         levels: list[tuple[Mapping[str, str], tuple[str, str], str]] = []
         if len(names) == 1:
             own = self.partitions.get(names[0], {}).get("QoS", "")
@@ -183,14 +202,12 @@ class SlurmSite:
         if most := parse_number(asked.get("max_queued") or ""):
             caps.append(Cap(("user", ""), most, f"max_queued = {most}"))
         largest = parse_number(self.config.get("MaxArraySize"))
-        minutes = self._longest_of(names, parse_minutes(known.get(qos, {}).get("MaxWall", "")))
+        # the largest of the partitions' time limits, and at most the QOS's
+        bounded = [limit for name in names if (limit := self._longest(name)) is not None]
+        longest = max(bounded, default=None) if len(bounded) == len(names) else None
+        of_qos = parse_minutes(known.get(qos, {}).get("MaxWall", ""))
+        minutes = min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
         return Limits(tuple(caps), None if largest is None else max(largest - 1, 1), minutes)
-
-    def _longest_of(self, partitions: Sequence[str], of_qos: float | None) -> int | None:
-        """Return the longest time limit in whole minutes: the largest of the partitions', and at most the QOS's."""
-        bounded = [limit for name in partitions if (limit := self._longest(name)) is not None]
-        longest = max(bounded, default=None) if len(bounded) == len(partitions) else None
-        return min((int(limit) for limit in (longest, of_qos) if limit is not None), default=None)
 
     @property
     def promises(self) -> Site:
@@ -239,12 +256,6 @@ class SlurmSite:
                 limits.append(f"preempts {row['Preempt']}")
             if limits:
                 yield f"qos {name}: {', '.join(limits)}"
-
-
-def _charged(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> list[Association]:
-    """Return the associations of the job's account: those of one of its partitions, else those without a partition."""
-    mine = [row for row in associations if (row.account == account if account else row.is_default)]
-    return [row for row in mine if row.partition in partitions] or [row for row in mine if not row.partition]
 
 
 def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> Iterator[Cap]:

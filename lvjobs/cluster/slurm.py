@@ -102,7 +102,7 @@ class SlurmCluster:
             ClusterSilent: the controller did not answer.
         """
         self.script(request)
-        site, asked = SlurmSite(partitions=self._partitions()), self._asked(request)
+        site, asked = self._site("partitions"), self._asked(request)
         partition = site.find_excess(asked)
         if partition is not None and not self._may_exceed(str(asked.get("qos") or "")):
             most = site.partitions[partition].get("MaxTime", "")
@@ -117,16 +117,16 @@ class SlurmCluster:
         if not qos:
             return False
         try:
-            return SlurmSite(qos=self._qos()).exempts(qos)
+            return self._site("qos").exempts(qos)
         except ClusterError:
             return True  # sbatch decides
 
     def limits(self, request: JobRequest) -> Limits:
         """Return the site's limits for such jobs, and the profile's own. Raises ClusterError, ClusterSilent."""
-        site = self._site()
+        site = self._site("config", "partitions")
         if site.enforces(sites.LIMITS):
-            user = self._hear(*question("user"))
-            site = replace(site, qos=self._qos(), associations=sites.parse_associations(user, site.cluster))
+            mine = sites.parse_associations(self._hear(*question("user")), site.cluster)
+            site = replace(site, qos=self._site("qos").qos, associations=mine)
         return site.limits_of(self._asked(request))
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -258,19 +258,14 @@ class SlurmCluster:
 
     def probe(self) -> Site:
         """Ask the site what it allows. Raises ClusterError, ClusterSilent."""
-        site = self._site()
+        site = self._site("config", "partitions")
         with suppress(ClusterError):
-            site = replace(site, qos=self._qos() if site.has_accounting else {})
+            site = replace(site, qos=self._site("qos").qos if site.has_accounting else {})
         return site.promises
 
-    def _site(self) -> SlurmSite:
-        return SlurmSite(sites.parse_config(self._hear(*question("config"))), self._partitions())
-
-    def _partitions(self) -> dict[str, dict[str, str]]:
-        return sites.parse_partitions(self._hear(*question("partitions")))
-
-    def _qos(self) -> dict[str, dict[str, str]]:
-        return sites.parse_qos(self._hear(*question("qos")))
+    def _site(self, *questions: str) -> SlurmSite:
+        """Return the answers to these questions; the other parts of the site are empty."""
+        return SlurmSite(**{name: sites.PARSERS[name](self._hear(*question(name))) for name in questions})
 
     def _hear(self, *words: str) -> str:
         return answered(run(words, self._patience.ask)).stdout

@@ -59,19 +59,15 @@ class Asked:
 
         A list is joined by commas, as Slurm has it.
         """
-        own = self.resources.variables()
-        own.pop("time_limit", None)
-        return {**(self.script.defaults() if self.script else {}), **own}
+        return {**(self.script.defaults() if self.script else {}), **self._own}
 
-    def names(self, key: str) -> list[str]:
-        """Return the requested partitions or QOS, in their order; empty if the choice is left to the site."""
-        return [name for name in str(self.variables.get(key) or "").split(",") if name]
+    @property
+    def _own(self) -> dict[str, Any]:
+        return {key: value for key, value in self.resources.variables().items() if key != "time_limit"}
 
     def request(self, directory: Path, *, log: Path, code: Path, **changes: Any) -> JobRequest:
         """Return a request for a job like a run's, for another purpose; `changes` replace parts of its resources."""
-        own = self.resources.variables()
-        own.pop("time_limit", None)
-        resources = {**own, **choices(own)[0], **changes}
+        resources = {**self._own, **choices(self._own)[0], **changes}
         return JobRequest(new_token(), "doctor", [directory], log, code, sys.executable, resources)
 
     def sample(self, choice: Mapping[str, str] | None = None) -> JobRequest:

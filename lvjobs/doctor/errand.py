@@ -62,29 +62,42 @@ class Errand:
 
 
 @dataclass
-class _Watch:
-    """The job's last known state."""
+class _TestJob:
+    """The job that was submitted by `request`, in its last known state. `begun` is when it was first seen to run."""
 
+    cluster: Cluster
+    request: JobRequest
     job: Job | None = None
-    told: str = ""
     reason: str = ""
     begun: float | None = None
     was_seen: bool = False
 
-    def see(self, queue: list[Job], now: float) -> None:
-        self.job = queue[-1] if queue else None
-        self.was_seen = self.was_seen or bool(queue)
+    def look(self) -> bool:
+        """Ask for the job's state, and return whether the scheduler answered."""
+        queue = self.cluster.observe((), time.time(), (self.request.token,)).queue
+        if queue is None:
+            return False
+        self.job = next((job for job in reversed(queue) if job.token == self.request.token), None)
         if self.job is not None:
+            self.was_seen = True
             self.reason = self.job.reason if self.job.is_pending else self.reason
             # a job that is cancelled before it begins ends without having run
-            has_begun = self.job.is_active or (self.job.is_ended and self.job.ending is not Ending.CANCELLED)
-            if self.begun is None and has_begun:
-                self.begun = now
+            if self.job.is_active or (self.job.is_ended and self.job.ending is not Ending.CANCELLED):
+                self.begun = self.begun or time.monotonic()
+        return True
 
     @property
     def is_over(self) -> bool:
         """Return whether the job has ended, or is gone from the queue after it was seen there."""
         return self.job.is_ended if self.job is not None else self.was_seen
+
+    def report(self) -> NodeReport | None:
+        """Return the job's report; None where there is none yet."""
+        directory = self.request.run_directories[0]
+        with contextlib.suppress(OSError, ValueError, json.JSONDecodeError):
+            list(directory.iterdir())  # makes a network file system refresh the directory
+            return parse_report((directory / REPORT).read_text(encoding="utf-8"))
+        return None
 
 
 def cluster_at(asked: Asked, directory: Path) -> Cluster:
@@ -119,7 +132,7 @@ def run_errand(asked: Asked, tell: Tell, *, timeout: float, every: float = 2.0, 
             request = asked.request(directory, log=directory / "logs", code=code, time_limit_minutes=MINUTES)
             request = replace(request, environment={LOOK: "1"})
             _write_order(asked, cluster, request)
-            return _see_through(cluster, request, tell, timeout, every)
+            return _see_through(_TestJob(cluster, request), tell, timeout, every)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         for path in parents:  # for a user who has no study here yet
@@ -138,66 +151,52 @@ def _write_order(asked: Asked, cluster: Cluster, request: JobRequest) -> None:
     (directory / SCRIPT).write_text(cluster.script(request), encoding="utf-8")
 
 
-def _see_through(cluster: Cluster, request: JobRequest, tell: Tell, timeout: float, every: float) -> Errand:
+def _see_through(test: _TestJob, tell: Tell, timeout: float, every: float) -> Errand:
     """Submit the job and wait for its end; closing the terminal has the same effect as Ctrl-C."""
-    watch, interrupted, refused, job_id = _Watch(), False, "", ""
-    begun = time.monotonic()
+    interrupted, refused, job_id = False, "", ""
+    submitted = time.monotonic()
     with _interruptible():
         try:
-            job_id = cluster.submit(request)
+            job_id = test.cluster.submit(test.request)
             tell(f"test job {job_id}: submitted; it waits {timeout / 60:g} min at most, Ctrl-C cancels it")
-            report = _wait(cluster, request, watch, tell, begun + timeout, every)
+            report = _wait(test, tell, submitted + timeout, every)
         except SubmitUnclear as error:
             refused, report = f"sbatch was not answered: {error}", None
         except ClusterError as error:
             return Errand(refused=str(error))
         except KeyboardInterrupt:
-            interrupted, report = True, _read(request)
-    left = _remove(cluster, request, watch, patience=_ENDING_SECONDS if report is not None else 0.0)
+            interrupted, report = True, test.report()
+    left = _remove(test, patience=_ENDING_SECONDS if report is not None else 0.0)
     return Errand(
         job_id=job_id,
         report=report,
         refused=refused,
-        ended=watch.job.state if watch.job is not None and watch.is_over else "",
-        last_reason=explain(watch.reason) if watch.reason else "",
-        waited=None if watch.begun is None else watch.begun - begun,
-        log=_log(request.log_directory),
+        ended=test.job.state if test.job is not None and test.is_over else "",
+        last_reason=explain(test.reason) if test.reason else "",
+        waited=None if test.begun is None else test.begun - submitted,
+        log=_log(test.request.log_directory),
         interrupted=interrupted,
         left=left,
-        left_job=request.job_name if left else "",
+        left_job=test.request.job_name if left else "",
     )
 
 
-def _wait(
-    cluster: Cluster, request: JobRequest, watch: _Watch, tell: Tell, deadline: float, every: float
-) -> NodeReport | None:
-    late = None
+def _wait(test: _TestJob, tell: Tell, deadline: float, every: float) -> NodeReport | None:
+    said = ""
     while True:
-        report = _read(request)
-        now = time.monotonic()
+        report, now = test.report(), time.monotonic()
         if report is not None and report.torch is not None:
-            if watch.begun is None:
-                watch.begun = now
+            test.begun = test.begun or now
             return report
-        _look(cluster, request, watch, now)
-        if (words := _words(watch.job)) and words != watch.told:
-            watch.told = words
-            tell(f"test job {watch.job.id if watch.job else ''}: {words}")
-        if watch.is_over:
-            late = late or now + _LATE_SECONDS
-            if now >= late:
-                return report
+        test.look()
+        if (words := _words(test.job)) and words != said:
+            said = words
+            tell(f"test job {test.job.id if test.job else ''}: {words}")
+        if test.is_over:
+            deadline = min(deadline, now + _LATE_SECONDS)
         if now >= deadline:
             return report
         time.sleep(min(every, max(0.1, deadline - now)))
-
-
-def _look(cluster: Cluster, request: JobRequest, watch: _Watch, now: float) -> bool:
-    """Update the job's state, and return whether the scheduler answered."""
-    queue = cluster.observe((), time.time(), (request.token,)).queue
-    if queue is not None:
-        watch.see([job for job in queue if job.token == request.token], now)
-    return queue is not None
 
 
 def _words(job: Job | None) -> str:
@@ -210,7 +209,7 @@ def _words(job: Job | None) -> str:
     return f"runs on {job.nodes}" if job.nodes else "runs"
 
 
-def _remove(cluster: Cluster, request: JobRequest, watch: _Watch, patience: float) -> str:
+def _remove(test: _TestJob, patience: float) -> str:
     """End the job, and wait until it is off its node; return why that is not known, or an empty text.
 
     A job whose id is not known is found by its name. For `patience` seconds it may end by itself.
@@ -218,29 +217,19 @@ def _remove(cluster: Cluster, request: JobRequest, watch: _Watch, patience: floa
     begun = time.monotonic()
     problem = ""
     while True:
-        said = _look(cluster, request, watch, time.monotonic())
-        if said and watch.is_over:
+        is_known = test.look()
+        if is_known and test.is_over:
             return ""
+        waited = time.monotonic() - begun
         try:
-            if said and watch.job is not None and time.monotonic() >= begun + patience:
-                cluster.cancel(watch.job.id)
+            if is_known and test.job is not None and waited >= patience:
+                test.cluster.cancel(test.job.id)
         except ClusterError as error:
-            problem = str(error)
-        if time.monotonic() >= begun + _LEAVING_SECONDS:
-            if said and not watch.was_seen:
-                return ""
-            return (
-                f"a job called {request.job_name} may still be in the queue {f'({problem})' if problem else ''}".strip()
-            )
+            problem = f" ({error})"
+        if waited >= _LEAVING_SECONDS:
+            is_absent = is_known and not test.was_seen
+            return "" if is_absent else f"a job called {test.request.job_name} may still be in the queue{problem}"
         time.sleep(0.5)
-
-
-def _read(request: JobRequest) -> NodeReport | None:
-    directory = request.run_directories[0]
-    with contextlib.suppress(OSError, ValueError, json.JSONDecodeError):
-        list(directory.iterdir())  # makes a network file system refresh the directory
-        return parse_report((directory / REPORT).read_text(encoding="utf-8"))
-    return None
 
 
 def _log(directory: Path) -> str:

@@ -10,7 +10,7 @@ from lvjobs.cluster.enquiry import Replies
 from lvjobs.cluster.nodes import NodeGroup, parse_groups
 from lvjobs.cluster.parse import parse_load
 from lvjobs.cluster.protocol import Limits, Load
-from lvjobs.cluster.sites import SlurmSite, parse_associations, parse_config, parse_partitions, parse_qos
+from lvjobs.cluster.sites import PARSERS, SlurmSite, parse_associations
 from lvjobs.doctor.asked import Asked
 
 
@@ -33,20 +33,13 @@ class Facts(SlurmSite):
         own = next((each.account for each in self.associations if each.is_default), "")
         return str(asked.variables.get("account") or own)
 
-    def qos_of(self, asked: Asked) -> list[str]:
-        """Return the QOS of the job: those requested, else the account's default; empty if it is not known."""
-        mine = [each for each in self.associations if each.account == self.account_of(asked)]
-        return asked.names("qos") or [name for name in [next((each.default_qos for each in mine), "")] if name]
-
 
 def understand(replies: Replies, asked: Asked) -> Facts:
     """Return the facts of the replies."""
-    config = parse_config(replies["config"].text)
+    parts = {name: parse(replies[name].text) for name, parse in PARSERS.items()}
     facts = Facts(
-        config=config,
-        partitions=parse_partitions(replies["partitions"].text),
-        qos=parse_qos(replies["qos"].text),
-        associations=parse_associations(replies["user"].text, config.get("ClusterName", "")),
+        **parts,
+        associations=parse_associations(replies["user"].text, parts["config"].get("ClusterName", "")),
         replies=replies,
         nodes=parse_groups(replies["nodes"].text),
         load=parse_load(replies["queue"].text),

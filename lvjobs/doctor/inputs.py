@@ -43,21 +43,17 @@ def check_model(asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether a job could load each model, and whether its FLOPs can be counted."""
     for model in models_of(asked):
         assert asked.training is not None
-        yield from _check_model(model, asked.training)
-
-
-def _check_model(model: str, training: TrainingConfig) -> Iterator[Diagnosis]:
-    try:
-        found = find_model(model, training.decimals, instruct=training.format == "instruct")
-    except UsageError as wrong:
-        yield error("model", wrong.problem, "submit refuses it", wrong.remedy)
-    else:
-        size = "" if found.parameters is None else f", {found.parameters:,} parameters"
-        yield fine("model", f"{model} is whole{size}")
-    try:
-        architecture_of(model)
-    except UsageError as unknown:
-        yield error("model", str(unknown), "what it costs cannot be counted, so no run of it can be submitted")
+        try:
+            found = find_model(model, asked.training.decimals, instruct=asked.training.format == "instruct")
+        except UsageError as wrong:
+            yield error("model", wrong.problem, "submit refuses it", wrong.remedy)
+        else:
+            size = "" if found.parameters is None else f", {found.parameters:,} parameters"
+            yield fine("model", f"{model} is whole{size}")
+        try:
+            architecture_of(model)
+        except UsageError as unknown:
+            yield error("model", str(unknown), "what it costs cannot be counted, so no run of it can be submitted")
 
 
 def check_cache(asked: Asked) -> Iterator[Diagnosis]:

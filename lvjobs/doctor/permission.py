@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs.cluster.commands import user_name
 from lvjobs.cluster.rights import Barrier, barriers
-from lvjobs.cluster.sites import RIGHTS, Association
+from lvjobs.cluster.sites import RIGHTS
 from lvjobs.doctor.asked import Asked
 from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.facts import Facts, group_names
@@ -14,49 +14,35 @@ _MANY = 8
 
 def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether the account that would be charged is this user's."""
-    account = str(asked.variables.get("account") or "")
+    yield _account(facts, asked)
+
+
+def _account(facts: Facts, asked: Asked) -> Diagnosis:
     if not facts.has_accounting:
-        yield fine("account", "none is needed: the site keeps no accounting")
-        return
+        return fine("account", "none is needed: the site keeps no accounting")
     if problem := facts.replies["user"].problem:
-        yield note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
-        return
+        return note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
     mine = sorted({each.account for each in facts.associations})
     bound = facts.enforces(RIGHTS)
     if not mine:
         what = f"user {user_name()} has none on cluster {facts.cluster}"
         if bound:
-            yield error("account", what, "sbatch refuses every job", "ask the site to add you to a project's account")
-        else:
-            yield fine("account", f"{what}, and the site asks for none")
-        return
-    if (
-        not account
-        and asked.script is not None
-        and "account" in asked.script.variables - asked.script.defaults().keys()
-    ):
-        yield note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", _name_account(mine[0]))
-        return
+            return error("account", what, "sbatch refuses every job", "ask the site to add you to a project's account")
+        return fine("account", f"{what}, and the site asks for none")
+    account = str(asked.variables.get("account") or "")
+    remedy = f'account = "{mine[0]}" under [resources] in study.toml, or --account {mine[0]}'
+    needed = asked.script.variables - asked.script.defaults().keys() if asked.script is not None else ()
+    if not account and "account" in needed:
+        return note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", remedy)
     if account.lower() in mine or (not account and facts.account_of(asked)):
         paying = account or f"{facts.account_of(asked)} (your default)"
-        others = f"; yours: {_listed(mine)}" if len(mine) > 1 else ""
-        yield fine("account", f"{paying} is charged{others}")
-        return
+        return fine("account", f"{paying} is charged" + (f"; yours: {_listed(mine)}" if len(mine) > 1 else ""))
     if not account:
-        yield note(
-            "account",
-            f"none is named, and none is your default; yours: {_listed(mine)}",
-            "sbatch may refuse the job",
-            _name_account(mine[0]),
-        )
-        return
+        what = f"none is named, and none is your default; yours: {_listed(mine)}"
+        return note("account", what, "sbatch may refuse the job", remedy)
     what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
     means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run all the same"
-    yield (error if bound else note)("account", what, means, _name_account(mine[0]))
-
-
-def _name_account(name: str) -> str:
-    return f'account = "{name}" under [resources] in study.toml, or --account {name}'
+    return (error if bound else note)("account", what, means, remedy)
 
 
 def _try_it(asked: Asked) -> str:
@@ -92,13 +78,13 @@ def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
             level = error if barrier.is_sure and not some_take_it else note
             yield level("partition", barrier.what, barrier.means, _name_one(facts, asked, without=name))
         if not against[name]:
-            own = "" if asked.names("partition") else " (the site's default)"
+            own = "" if asked.variables.get("partition") else " (the site's default)"
             yield fine("partition", f"{name}{own}: {_described(facts, name)}")
 
 
 def _against(facts: Facts, asked: Asked, name: str) -> list[Barrier]:
     account = facts.account_of(asked)
-    mine = ([account] if account else [], facts.qos_of(asked)[:1], group_names())
+    mine = ([account] if account else [], facts.qos_for(asked.variables)[:1], group_names())
     return [*barriers(facts.partitions[name], *mine)]
 
 
@@ -134,22 +120,19 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     if not facts.has_accounting:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
-        if asked.names("qos"):
+        if asked.variables.get("qos"):
             yield note("QOS", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
         return
-    mine = _mine(facts.associations, facts.account_of(asked), facts.partitions_for(asked.variables))
-    wanted = asked.names("qos")
-    if not wanted:
-        usual = facts.qos_of(asked)
-        limits = _limits(facts.qos.get(usual[0], {})) if usual else ""
-        yield fine("QOS", f"{usual[0] if usual else 'the usual one'} (by default){limits}")
+    mine = {name for each in facts.charged(asked.variables) for name in each.qos}
+    wanted = facts.qos_for(asked.variables)
+    if not asked.variables.get("qos"):
+        limits = _limits(facts.qos.get(wanted[0], {})) if wanted else ""
+        yield fine("QOS", f"{wanted[0] if wanted else 'the usual one'} (by default){limits}")
         return
-    unknown = [name for name in wanted if name not in facts.qos]
-    foreign = [name for name in wanted if name in facts.qos and mine and name not in mine]
-    bad = [*unknown, *foreign]
+    bad = [name for name in wanted if name not in facts.qos or (mine and name not in mine)]
     others = f"; yours: {_listed(sorted(mine))}" if mine else ""
     for name in bad:
-        what = f"there is no {name!r}" if name in unknown else f"{name!r} is not yours"
+        what = f"there is no {name!r}" if name not in facts.qos else f"{name!r} is not yours"
         some_left = len(bad) < len(wanted)
         means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
         level = note if some_left or not facts.enforces(RIGHTS) else error
@@ -158,12 +141,6 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     for name in wanted:
         if name not in bad:
             yield fine("QOS", f"{name}{_limits(facts.qos[name])}")
-
-
-def _mine(associations: Sequence[Association], account: str, partitions: Sequence[str]) -> set[str]:
-    rows = [each for each in associations if each.account == account.lower()]
-    rows = [each for each in rows if each.partition in partitions] or [each for each in rows if not each.partition]
-    return {name for each in rows for name in each.qos}
 
 
 def _limits(row: Mapping[str, str]) -> str:

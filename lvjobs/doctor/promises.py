@@ -41,7 +41,7 @@ def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str,
     whole = facts.config.get("PreemptMode", "OFF").lower()
     mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
     if kind == "qos":
-        names = facts.qos_of(asked)
+        names = facts.qos_for(asked.variables)
         row = facts.qos.get(names[0], {}) if names else {}
         own = row.get("PreemptMode", "").lower()
         mode = whole if own in _CLUSTER else own
@@ -102,16 +102,14 @@ def check_driver(
         yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
         return
     offers = facts.offers_scrontab
-    other = f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
-    if offers:
-        other = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
+    install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
+    other = f"type: {install(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
         )
         return
-    own = asked.driver().resources.get("partition")
-    names = [name for name in str(own or "").split(",") if name] or facts.partitions_for(asked.variables)
+    names = facts.partitions_for(asked.driver().resources)
     closed = {
         name: nodes
         for name in names

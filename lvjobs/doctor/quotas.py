@@ -2,10 +2,11 @@
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from lvjobs.cluster.commands import run
+from lvjobs.cluster.protocol import ClusterError
 
 _SECONDS = 4.0
 _COLUMNS = 9
@@ -13,22 +14,15 @@ _COLUMNS = 9
 
 @dataclass(frozen=True)
 class Quota:
-    """Used and allowed bytes and files (None: no limit). `allowed` is the soft limit, else the hard one."""
+    """The bytes and files that may still be stored (negative: over the limit), and how many are allowed in all.
 
-    used: int
+    None: there is no limit. `allowed` and `files_allowed` are the soft limits, else the hard ones.
+    """
+
+    left: int | None
     allowed: int | None
-    files: int
+    files_left: int | None
     files_allowed: int | None
-
-    @property
-    def left(self) -> int | None:
-        """Return the bytes that may still be stored; negative if over the limit, None without a limit."""
-        return None if self.allowed is None else self.allowed - self.used
-
-    @property
-    def files_left(self) -> int | None:
-        """Return the number of files that may still be made; None without a limit."""
-        return None if self.files_allowed is None else self.files_allowed - self.files
 
 
 def quota_of(mount: str, kind: str, device: str) -> Quota | None:
@@ -43,20 +37,9 @@ def quota_of(mount: str, kind: str, device: str) -> Quota | None:
 
 def _said(words: Sequence[str]) -> str:
     """Return the command's output; empty if it does not exist or hangs. A failure code may mean "over quota"."""
-    if shutil.which(words[0]) is None:
-        return ""
     try:
-        return subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SECONDS,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        return run(words, _SECONDS).stdout
+    except ClusterError:
         return ""
 
 
@@ -74,11 +57,12 @@ def parse_quota(text: str, names: Sequence[str]) -> Quota | None:
             known = [number for number in numbers if number is not None]
             if len(known) == len(numbers):
                 used, soft, hard, files, soft_files, hard_files = known
-                allowed = soft or hard
-                return Quota(
-                    used * 1024, allowed * 1024 if allowed else None, files, (soft_files or hard_files) or None
-                )
+                return Quota(*_left(1024 * used, 1024 * (soft or hard)), *_left(files, soft_files or hard_files))
     return None
+
+
+def _left(used: int, allowed: int) -> tuple[int | None, int | None]:
+    return (allowed - used, allowed) if allowed else (None, None)
 
 
 def _number(word: str) -> int | None:

@@ -64,7 +64,7 @@ def _most(groups: Sequence[NodeGroup]) -> str:
 
 def _most_gpus(facts: Facts, asked: Asked) -> int | None:
     """Return the GPUs that the QOS of a job (if there is exactly one) lets a user have at once."""
-    names = facts.qos_of(asked)
+    names = facts.qos_for(asked.variables)
     found = _GPUS.search(facts.qos.get(names[0], {}).get("MaxTRESPU", "")) if len(names) == 1 else None
     return int(found[1]) if found else None
 
@@ -74,13 +74,13 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     if not facts.partitions:
         return
     wanted = int(asked.variables.get("time_limit_minutes") or 0)
-    own = [each.minutes for each in facts.associations if each.account == facts.account_of(asked) and each.minutes]
+    own = [each.minutes for each in facts.charged(asked.variables) if each.minutes]
     try:
         partition = facts.find_excess(asked.variables)
     except UsageError:
         return  # there is no such partition, which another check reports
     most = facts.limits.minutes
-    names = facts.qos_of(asked)
+    names = facts.qos_for(asked.variables)
     exempt = bool(names) and facts.exempts(names[0])
     if is_automatic(asked.resources.variables()):
         longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
@@ -138,10 +138,6 @@ def check_queue(facts: Facts) -> Iterator[Diagnosis]:
         )
 
 
-def _dry_run(asked: Asked) -> str:
-    return (remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN)(*asked.study.where)
-
-
 def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) -> Iterator[Diagnosis]:
     """Yield sbatch's own answer to such a job, which includes a site's extra rules.
 
@@ -153,11 +149,12 @@ def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) ->
     if reply.is_silent:
         yield note("sbatch", f"it does not say whether it would take such a job: {reply.problem}")
     elif reply.problem:
+        dry_run = remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN
         yield error(
             "sbatch",
             f"it would refuse such a job: {reply.problem}",
             "no run of this study can be submitted like this",
-            f"change [resources] in study.toml; to see the script, type: {_dry_run(asked)}"
+            f"change [resources] in study.toml; to see the script, type: {dry_run(*asked.study.where)}"
             if asked.is_study
             else "give --partition, --account, --qos or --time-limit as they have to be",
         )

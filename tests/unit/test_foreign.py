@@ -292,7 +292,6 @@ def names_of(path):
 
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
-    "doctor.quotas": "only numbers are read",
     "worker.rank_launcher": "only its standard input is a pipe",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""

@@ -52,25 +52,24 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
         journals = {number: _journal(files, number) for number in claims}
-        memo, lost = _memo(files, found, config, claims, sent, code)
+        kept = _kept_record(files, found)
+        memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code)
     except (OSError, ValueError, TypeError) as error:
         raise LvjobsError(
             f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
         ) from None
     if found.name != files.root.name:
         raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
-    known = {attempt.generation: attempt for attempt in memo.attempts if attempt.generation is not None}
+    known = {attempt.generation for attempt in memo.attempts}
+    unknown = [begin(claim, memo.run.id, now) for number, claim in sorted(claims.items()) if number not in known]
     attempts = []
-    for attempt in memo.attempts:
+    for attempt in (*memo.attempts, *unknown):
         if attempt.generation in journals:
-            attempts.append(_told(attempt, claims[attempt.generation], journals[attempt.generation], now))
+            attempts.append(_as_journaled(attempt, claims[attempt.generation], journals[attempt.generation], now))
         else:
             attempts.append(replace(attempt, grown=now))
             if attempt.generation is not None:
                 lost.append(f"attempt {attempt.generation}: its claim is gone, and what it executed is not charged")
-    for number, claim in sorted(claims.items()):
-        if number not in known:
-            attempts.append(_told(begin(claim, memo.run.id, now), claim, journals[number], now))
     run = replace(memo.run, state=RunState.COMPLETED) if done is not None and not memo.run.state.is_final else memo.run
     if done is None and run.state is RunState.COMPLETED:
         lost.append("its done marker: a job of it would train again")
@@ -84,7 +83,7 @@ def _journal(files: RunLayout, generation: int) -> bytes:
         return b""
 
 
-def _told(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
+def _as_journaled(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
     """Return an attempt as its journal shows it, with what passes concluded about it."""
     seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
     own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
@@ -93,20 +92,12 @@ def _told(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> A
     return replace(seen, **kept, finished=seen.finished or is_done)
 
 
-def _memo(
-    files: RunLayout,
-    found: RunFile,
-    config: StudyConfig,
-    claims: Mapping[int, Claim],
-    sent: Sequence[SentJob],
-    code: Code,
-) -> tuple[BackupRecord, list[str]]:
-    values = found.config.model_dump(mode="json")
+def _kept_record(files: RunLayout, found: RunFile) -> BackupRecord | None:
+    """Return the run's backup record; None where there is none, or it is another run's."""
     with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
-        memo = parse_backup(files.memo.read_text(encoding="utf-8"), values)
-        if memo.run.id == found.id:
-            return memo, []
-    return _guess(files, found, config, claims, sent, code)
+        kept = parse_backup(files.memo.read_text(encoding="utf-8"), found.config.model_dump(mode="json"))
+        return kept if kept.run.id == found.id else None
+    return None
 
 
 def _guess(

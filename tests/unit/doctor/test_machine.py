@@ -134,11 +134,11 @@ def test_where_a_study_lies_and_who_may_look(root, monkeypatch):
 @pytest.mark.parametrize(
     ("quota", "level"),
     [
-        (Quota(10 << 30, 100 << 30, 5, None), "fine"),
-        (Quota(99 << 30, 100 << 30, 5, None), "note"),
-        (Quota(101 << 30, 100 << 30, 5, None), "error"),
-        (Quota(1, None, 10, 10_000), "note"),
-        (Quota(1, None, 10, None), "fine"),
+        (Quota(90 << 30, 100 << 30, None, None), "fine"),
+        (Quota(1 << 30, 100 << 30, None, None), "note"),
+        (Quota(-1 << 30, 100 << 30, None, None), "error"),
+        (Quota(None, None, 9_990, 10_000), "note"),
+        (Quota(None, None, None, None), "fine"),
     ],
 )
 def test_a_quota(root, monkeypatch, quota, level):
@@ -159,8 +159,8 @@ LUSTRE = """\
 
 
 def test_quota_and_lfs_quota_as_they_print():
-    assert parse_quota(QUOTA, ("server:/export/home", "/home")) == Quota(9000 * 1024, 8000 * 1024, 120, 5000)
-    assert parse_quota(LUSTRE, ("/lustre/very/long/path",)) == Quota(44496 * 1024, 100000 * 1024, 123, None)
+    assert parse_quota(QUOTA, ("server:/export/home", "/home")) == Quota(-1000 * 1024, 8000 * 1024, 4880, 5000)
+    assert parse_quota(LUSTRE, ("/lustre/very/long/path",)) == Quota(55504 * 1024, 100000 * 1024, None, None)
     assert parse_quota(QUOTA, ("/scratch",)) is None
 
 
@@ -180,7 +180,7 @@ def test_quotas_are_asked_only_where_there_is_a_program(tmp_path, monkeypatch):
     script = tmp_path / "quota"
     script.write_text("#!/bin/sh\necho server:/export/home 1 2 3 0 4 5 6 0\nexit 1\n")
     script.chmod(0o755)
-    assert quota_of("/home", "nfs4", "server:/export/home") == Quota(1024, 2048, 4, 5)
+    assert quota_of("/home", "nfs4", "server:/export/home") == Quota(1024, 2048, 1, 5)
 
 
 def test_a_python_that_other_machines_do_not_see(root, monkeypatch):
