@@ -13,11 +13,12 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.flops.architecture import TINY_CONFIG, cached_config
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.tokenizer import Characters
 
 TINY = "tiny"
-TINY_DIRECTORY = Path(__file__).parent / "tiny"
+TINY_DIRECTORY = TINY_CONFIG.parent
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -52,14 +53,8 @@ def directory_of(model: str) -> Path | None:
         return TINY_DIRECTORY
     if Path(model).is_dir():
         return Path(model)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(model, "config.json")
-    except HFValidationError:  # not a valid hub id
-        return None
-    return Path(config).parent if isinstance(config, str) else None
+    config = cached_config(model)
+    return None if config is None else config.parent
 
 
 def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> BaseModel:

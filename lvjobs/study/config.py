@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.study.identity import model_of
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Int
 from lvjobs.study.presets import PUBLISHED
@@ -206,10 +207,7 @@ def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """Return a hint for an unknown key: the nearest key of the table that `location` leads to, or all of them."""
     for part in location[:-1]:
         if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            inner = getattr(annotation, "__args__", (annotation,))[0]
-            if isinstance(inner, type) and get_origin(inner) is None and issubclass(inner, BaseModel):
-                model = inner
+            model = model_of(model.model_fields[part].annotation) or model
     known = [field.alias or name for name, field in model.model_fields.items()]
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"

@@ -2,7 +2,7 @@
 
 import graphlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -236,17 +236,14 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
     return found
 
 
-def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+def carried(stage: Stage, stages: Collection[Stage]) -> list[str]:
     """Return the keys of [train] that a stage `from` this one takes over."""
-    by_name = {each.name: each for each in stages}
-    origin = by_name.get(stage.origin) if stage.origin else None
-    earlier = [] if origin is None else taken(stage, by_name.values())
-    return list(dict.fromkeys([*earlier, *stage.set, *stage.grid, *stage.space]))
+    return list(dict.fromkeys([*taken(stage, stages), *stage.set, *stage.grid, *stage.space]))
 
 
-def taken(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+def taken(stage: Stage, stages: Collection[Stage]) -> list[str]:
     """Return the keys of [train] that this stage takes over."""
-    by_name = {each.name: each for each in stages}
-    if stage.origin is None:
+    origin = next((each for each in stages if each.name == stage.origin), None)
+    if origin is None:
         return []
-    return list(stage.take) if stage.take is not None else carried(by_name[stage.origin], by_name.values())
+    return list(stage.take) if stage.take is not None else carried(origin, stages)
