@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lvjobs.flops.conventions import CONVENTIONS, caveats
-from lvjobs.flops.published import PublishedRow, PublishedTables
+from lvjobs.flops.published import PublishedTables
 from lvjobs.flops.workload import PARTS, Counts, Workload
 
 _PIPE_WIDTH = 80
@@ -51,14 +51,11 @@ def print_published(found: PublishedTables, console: Console | None = None) -> N
             value = "none" if figure.formula is None else style.format(figure.formula)
             table.add_row(figure.name, figure.printed or "-", value)
         console.print(table)
-        for line in _reasons(figures):
-            _say(console, line)
+        for figure in figures:
+            if figure.why:
+                _say(console, f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}")
         console.print()
     _say(console, "-: the printed digits are not on record here. Generation, validation and evaluation: never counted.")
-
-
-def _reasons(figures: Sequence[PublishedRow]) -> list[str]:
-    return [f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}" for figure in figures if figure.why]
 
 
 def _described(workload: Workload) -> str:

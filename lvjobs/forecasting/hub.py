@@ -184,8 +184,6 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
         raise UsageError(f"{path} cannot be read as a tokenizer ({error})", "fetch or copy it anew") from None
     try:
         return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
-    except UsageError:
-        raise
     except LvjobsError as error:
         raise UsageError(error.problem, error.remedy) from None
 

@@ -71,7 +71,6 @@ def cells(
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return the values of [train] that declare this run."""
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude={"task"})
     params: Mapping[str, Any] = values.pop("params")
-    del values["task"]
     return {**params, **values}

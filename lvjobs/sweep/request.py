@@ -125,10 +125,9 @@ def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSetting
 
     `finished` maps each (data, model), as written, to the settings that were looked up for it.
     """
-    located: dict[str, dict[str, str]] = {"data": {}, "model": {}}
-    sha256 = {}
-    for (data, model), found in finished.items():
-        located["data"][data] = found.data
-        located["model"][model] = found.model
-        sha256[found.data] = found.data_sha256
+    located = {
+        "data": {data: found.data for (data, _), found in finished.items()},
+        "model": {model: found.model for (_, model), found in finished.items()},
+    }
+    sha256 = {found.data: found.data_sha256 for found in finished.values()}
     return request.model_copy(update={"located": located, "sha256": sha256})

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
@@ -97,7 +98,7 @@ def test_each_option_reaches_what_is_counted(arguments, changes, flops):
     _, out, _ = flops("--model", "tiny", *arguments, "--json")
     workload = Workload(**{"shape": architecture_of("tiny"), "batch": 4, "length": 512, "lora_rank": 4, **changes})
     for name in BINDING:
-        assert json.loads(out)["conventions"][name] == CONVENTIONS[name].count(workload).as_dict()
+        assert json.loads(out)["conventions"][name] == asdict(CONVENTIONS[name].count(workload))
 
 
 @pytest.mark.parametrize(
