@@ -99,9 +99,9 @@ def _forward(model: Any, workload: Workload) -> Forward:
         return sum(count for name, count in by_module.items() if name.endswith(end))
 
     def adapters(part: str) -> int:
-        return sum(flops(f"layers.0.{part}.{linear.name}.{half}.default") for linear in linears for half in halves)
+        inside = (name for name in by_module if f"layers.0.{part}." in name and ".lora_" in name)
+        return sum(by_module[name] for name in inside)
 
-    linears, halves = workload.shape.layout.linears, ("lora_A", "lora_B")
     of_attention, of_mlp = adapters("self_attn"), adapters("mlp")
     return Forward(
         layers=workload.shape.layers,

@@ -225,14 +225,10 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
         raise ValueError(
             f"stages wait for one another ({' -> '.join(error.args[1])}); let one of them wait for none"
         ) from None
-    place = {stage.name: number for number, stage in enumerate(stages)}
     found: list[Stage] = []
-    ready: list[str] = []
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
-        first = ready.pop(0)
-        found.append(by_name[first])
-        sorter.done(first)
+    while len(found) < len(stages):
+        names = {stage.name for stage in found}
+        found.append(next(each for each in stages if each.name not in names and names.issuperset(each.neighbours)))
     return found
 
 

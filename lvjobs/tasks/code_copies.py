@@ -6,9 +6,9 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-import lvjobs
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
@@ -120,8 +120,11 @@ class _Found:
         Raises:
             UsageError: it cannot be found.
         """
-        origin, is_package = (Path(lvjobs.__file__), True) if top == "lvjobs" else _find(top)
-        if is_package:
+        spec = find_spec(top)
+        if spec is None or spec.origin is None:
+            raise UsageError(f"the task's package {top!r} cannot be found; run lvjobs where `import {top}` works")
+        origin = Path(spec.origin)
+        if spec.submodule_search_locations:  # a package; `origin` is its `__init__`
             self.projects = _projects_of(origin)
             self._enter(origin.parent, top, ())
         else:
@@ -193,16 +196,6 @@ def _find_files(task: str) -> _Found:
 def _top_of(task: str) -> str:
     """Return the top-level package (or module) that a task lives in."""
     return task.partition(":")[0].partition(".")[0]
-
-
-def _find(top: str) -> tuple[Path, bool]:
-    """Return the file of a top-level module, or of a package's `__init__`, and whether it is a package's."""
-    from importlib.util import find_spec
-
-    spec = find_spec(top)
-    if spec is None or spec.origin is None:
-        raise UsageError(f"the task's package {top!r} cannot be found; run lvjobs where `import {top}` works")
-    return Path(spec.origin), bool(spec.submodule_search_locations)
 
 
 def _projects_of(origin: Path) -> list[Path]:
