@@ -10,12 +10,9 @@ from lvjobs.cli.common import json_option, print_json
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
 from lvjobs.study.numbers import as_float, as_int
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NUMERIC_TOKENS = 14
-"""The size of `--numeric-head` without a value: the tokens of a series' text, `0123456789.-,;`."""
 
 _ABSURD = 1e15
 
@@ -69,10 +66,10 @@ def _described(convention: str) -> str:
 @click.option(
     "--numeric-head",
     is_flag=False,
-    flag_value=str(NUMERIC_TOKENS),
+    flag_value=str(NUMERIC_HEAD),
     callback=_whole,
     metavar="[N]",
-    help=f"lm_head gives logits for N tokens alone ({NUMERIC_TOKENS} where no N is given).",
+    help=f"lm_head gives logits for N tokens alone ({NUMERIC_HEAD} where no N is given).",
 )
 @click.option("--inference", is_flag=True, help="A forward pass alone.")
 @click.option("--no-kv-cache", is_flag=True, help="Generation reads everything again for each token.")

@@ -48,7 +48,6 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
     """Return an untrained model of this shape; `changes` to its configuration in transformers."""
     import transformers
 
-    untyped: Any = transformers
     settings = {
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
@@ -63,8 +62,8 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    config = untyped.AutoConfig.for_model(shape.family, **{**settings, **changes})
-    return untyped.AutoModelForCausalLM.from_config(config)
+    config = transformers.AutoConfig.for_model(shape.family, **{**settings, **changes})
+    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def _model(workload: Workload) -> Any:
@@ -137,9 +136,8 @@ def _continuation(model: Any, new: int, keys: int) -> int:
     import torch
     import transformers
 
-    untyped: Any = transformers
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    cache = untyped.DynamicCache(config=base.config)
+    cache = transformers.DynamicCache(config=base.config)
     model.eval()
     with torch.no_grad():
         if keys > new:
