@@ -59,18 +59,19 @@ def print_published(found: PublishedTables, console: Console | None = None) -> N
 
 
 def _described(workload: Workload) -> str:
-    words = [f"{workload.batch} x {workload.length} tokens", workload.precision]
-    if workload.lora_rank:
-        words.append(f"LoRA r {workload.lora_rank} on {workload.lora_targets}")
-    words.append("inference" if workload.inference else "training" if workload.lora_rank else "full fine-tuning")
-    if workload.gradient_checkpointing:
-        words.append("gradient checkpointing")
-    if workload.numeric_head is not None:
-        words.append(f"head of {workload.numeric_head}")
+    adapters = f"LoRA r {workload.lora_rank} on {workload.lora_targets}" if workload.lora_rank else ""
+    words = [
+        f"{workload.batch} x {workload.length} tokens",
+        workload.precision,
+        adapters,
+        "inference" if workload.inference else "training" if adapters else "full fine-tuning",
+        "gradient checkpointing" if workload.gradient_checkpointing else "",
+        "" if workload.numeric_head is None else f"head of {workload.numeric_head}",
+    ]
     cache = "with" if workload.kv_cache else "without"
     times = f"{workload.samples} x " if workload.samples > 1 else ""
     forecast = f"generation of {times}{workload.new_tokens} after {workload.prompt_tokens}, {cache} KV cache"
-    return f"{', '.join(words)}; {forecast}"
+    return f"{', '.join(filter(None, words))}; {forecast}"
 
 
 def _table(names: Sequence[str], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:

@@ -152,29 +152,26 @@ class Stage(SettingsTable):
     def _is_one_kind(self) -> "Stage":
         trains: dict[str, Any] = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds}
         trains |= {"take": self.take, "prune": self.prune, "space": self.space, "search": self.search}
-        if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
-            raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
-        if self.evaluates and (self.select != Select() or self.quorum is not None):
-            raise ValueError(f"stage {self.name} evaluates, and has no winner: leave select and quorum out")
-        if self.take is not None and self.origin is None:
-            raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
-        if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):
-            raise ValueError(f"stage {self.name} has its seeds twice; leave seed out of grid and set")
-        self._check_search()
-        return self
-
-    def _check_search(self) -> None:
-        if self.grid and self.space:
-            raise ValueError(f"stage {self.name} has a grid and a space; leave one out")
-        if self.space and self.search is None:
-            raise ValueError(f"stage {self.name} has a space: say how many trials of it: search = {{ trials = 20 }}")
-        if self.search is not None and not self.space:
-            raise ValueError(f"stage {self.name} has nothing to search: give it a space, or leave search out")
-        if "seed" in self.space:
-            raise ValueError(f"stage {self.name} searches seed: give it seeds = [...], and means are compared")
+        trained = next((key for key, value in trains.items() if value), None)
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
-        if twice := next((key for key in self.space if key in own), None):
-            raise ValueError(f"stage {self.name} searches {twice}, and sets it; leave one out")
+        twice = next((key for key in self.space if key in own), None)
+        ends = self.select != Select() or self.quorum is not None
+        problems = {
+            f"evaluates, and {trained} is of stages that train; leave one out": self.evaluates and trained,
+            "evaluates, and has no winner: leave select and quorum out": self.evaluates and ends,
+            f"takes over {self.take} from no stage; say which: from = ...": self.take is not None
+            and self.origin is None,
+            "has its seeds twice; leave seed out of grid and set": self.seeds and "seed" in {*self.grid, *self.set},
+            "has a grid and a space; leave one out": self.grid and self.space,
+            "has a space: say how many trials of it: search = { trials = 20 }": self.space and not self.search,
+            "has nothing to search: give it a space, or leave search out": self.search and not self.space,
+            "searches seed: give it seeds = [...], and means are compared": "seed" in self.space,
+            f"searches {twice}, and sets it; leave one out": twice,
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise ValueError(f"stage {self.name} {problem}")
+        return self
 
     @property
     def evaluates(self) -> bool:
