@@ -76,7 +76,10 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
         remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
         raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
     parameters = _parameters(directory)
-    has_template = _has_chat_template(directory)
+    settings = directory / "tokenizer_config.json"
+    has_template = any((directory / name).is_file() for name in _TEMPLATES) or (
+        settings.is_file() and bool(_read_json(settings).get("chat_template"))
+    )
     if instruct and not has_template:
         raise UsageError(
             f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used', 'use "raw"'
@@ -158,13 +161,6 @@ def _parameters(directory: Path) -> int | None:
         is_packed |= any(weight["dtype"] not in _NUMBERS for weight in weights)
         total += sum(math.prod(weight["shape"]) for weight in weights)
     return None if is_packed else total
-
-
-def _has_chat_template(directory: Path) -> bool:
-    if any((directory / name).is_file() for name in _TEMPLATES):
-        return True
-    config = directory / "tokenizer_config.json"
-    return config.is_file() and bool(_read_json(config).get("chat_template"))
 
 
 def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None:
