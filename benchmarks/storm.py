@@ -39,7 +39,7 @@ from measuring import command_line, lvjobs, output_of, print_table, trainers_pyt
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
-from lvjobs.forecasting.train import build
+from lvjobs.forecasting.train import Trainer
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.run import RunConfig
@@ -96,7 +96,7 @@ class Bench:
         self.data, self.windows = scratch / "data.h5", scratch / "windows.npz"
         if not self.data.exists():
             make_dataset(self.data, systems=40, seed=0)
-            trained = build(RunConfig(task=TRAIN_TASK, steps=1, params={**_TRAIN, "data": str(self.data)})).training
+            trained = Trainer(RunConfig(task=TRAIN_TASK, steps=1, params={**_TRAIN, "data": str(self.data)})).training
             ids, attention, labels = trained.ids, trained.attention, trained.labels
             np.savez(self.windows, input_ids=ids, attention_mask=attention, labels=labels)
 

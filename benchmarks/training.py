@@ -36,7 +36,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.workload import Workload
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
-from lvjobs.forecasting.train import Trainer, build
+from lvjobs.forecasting.train import Trainer
 from lvjobs.study.run import RunConfig
 from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
@@ -74,7 +74,7 @@ def trainer_of(config: TrainingConfig) -> Trainer:
     """Build what a run of lvjobs trains with."""
     run = RunConfig(task=TRAIN_TASK, steps=10**6, params=config.model_dump())
     torch.manual_seed(run.seed)
-    return build(run)
+    return Trainer(run)
 
 
 def ours(trainer: Trainer, steps: int, *, deterministic: bool = True) -> Repetition:

@@ -23,7 +23,8 @@ from lvjobs.api.study import Study
 from lvjobs.api.view import StudyView
 from lvjobs.cli import cli
 from lvjobs.cli.sweep import stage
-from lvjobs.study.template import model_of, sections, toml_value
+from lvjobs.study.identity import model_of
+from lvjobs.study.template import sections, toml_value
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- Written by `python scripts/make_reference.py`: change what it reads, never this page. -->\n"

@@ -10,12 +10,9 @@ from lvjobs.cli.common import json_option, print_json
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
 from lvjobs.study.numbers import as_float, as_int
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NUMERIC_TOKENS = 14
-"""The size of `--numeric-head` without a value: the tokens of a series' text, `0123456789.-,;`."""
 
 _ABSURD = 1e15
 
@@ -29,13 +26,11 @@ def _whole(_context: click.Context, option: click.Parameter, value: str | None) 
     if value is None:
         return None
     try:
-        absurd = not abs(as_float(value)) < _ABSURD  # checked first: as_int would write out all digits of 1e999999999
-        number = 0 if absurd else int(as_int(value))
+        if abs(as_float(value)) < _ABSURD:  # checked first: as_int would write out all digits of 1e999999999
+            return int(as_int(value))
     except ValueError as error:
         raise UsageError(f"{option.opts[0]}: {error}") from None
-    if absurd:
-        raise UsageError(f"{option.opts[0]}: {value} is out of any range; give a smaller number")
-    return number
+    raise UsageError(f"{option.opts[0]}: {value} is out of any range; give a smaller number")
 
 
 def _number(flag: str, name: str, default: str, text: str) -> Callable[[F], F]:
@@ -71,10 +66,10 @@ def _described(convention: str) -> str:
 @click.option(
     "--numeric-head",
     is_flag=False,
-    flag_value=str(NUMERIC_TOKENS),
+    flag_value=str(NUMERIC_HEAD),
     callback=_whole,
     metavar="[N]",
-    help=f"lm_head gives logits for N tokens alone ({NUMERIC_TOKENS} where no N is given).",
+    help=f"lm_head gives logits for N tokens alone ({NUMERIC_HEAD} where no N is given).",
 )
 @click.option("--inference", is_flag=True, help="A forward pass alone.")
 @click.option("--no-kv-cache", is_flag=True, help="Generation reads everything again for each token.")
@@ -110,7 +105,7 @@ def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool
             **{name: value for name, value in asdict(workload).items() if name not in ("shape", "batch", "length")},
             "architecture": asdict(workload.shape),
         }
-        conventions = {name: counts.as_dict() for name, counts in results.items()}
+        conventions = {name: asdict(counts) for name, counts in results.items()}
         notes = caveats(workload, wanted)
         print_json({"schema": 1, "configuration": configuration, "conventions": conventions, "notes": notes})
         return
@@ -124,6 +119,6 @@ def _show_published(*, as_json: bool) -> None:
     from lvjobs.flops.tables import print_published
 
     if as_json:
-        print_json({"schema": 1, "published": published().as_dict()})
+        print_json({"schema": 1, "published": asdict(published())})
     else:
         print_published(published())

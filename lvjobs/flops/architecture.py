@@ -108,7 +108,7 @@ def architecture_of(model: str) -> Architecture:
     if path is not None:
         return parse_config(_read(path), str(path))
     card = CARDS.get(model.lower())
-    if card is None and (cached := _cached_config(model)) is not None:
+    if card is None and (cached := cached_config(model)) is not None:
         return parse_config(_read(cached), str(cached))
     if card is None:
         raise UsageError(
@@ -171,10 +171,8 @@ def _config_file(model: str) -> Path | None:
     return next((file for file in (path, path / "config.json") if file.is_file()), None)
 
 
-def _cached_config(model: str) -> Path | None:
-    """Return the config.json of a hub id, where `lvjobs model pull` fetched that model; else None."""
-    if model.count("/") != 1:
-        return None
+def cached_config(model: str) -> Path | None:
+    """Return the config.json of a hub id in the cache of models, which `lvjobs model pull` fills; else None."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

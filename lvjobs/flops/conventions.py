@@ -54,14 +54,17 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def caveats(workload: Workload, names: tuple[str, ...]) -> list[str]:
     """Return what a reader has to know about these counts, one sentence each."""
-    notes = []
     blind = ", ".join(name for name in (PUBLISHED, "official") if name in names)
-    if workload.precision == "nf4" and "measured" in names:
-        notes.append("measured: torch does not see 4-bit layers; this is the same model, unquantised")
-    if workload.precision == "nf4" and blind:
-        notes.append(f"{blind}: unpacking nf4 weights is not counted")
-    if workload.gradient_checkpointing and not workload.inference and blind:
-        notes.append(f"{blind}: what gradient checkpointing runs again is not counted")
-    if workload.lora_rank and PUBLISHED in names and not workload.inference:
-        notes.append(f"{PUBLISHED}: a LoRA step is the forward pass scaled up; the backward pass is not in it")
-    return notes
+    packed, trains = workload.precision == "nf4", not workload.inference
+    notes = {
+        "measured: torch does not see 4-bit layers; this is the same model, unquantised": packed
+        and "measured" in names,
+        f"{blind}: unpacking nf4 weights is not counted": packed and blind,
+        f"{blind}: what gradient checkpointing runs again is not counted": (
+            workload.gradient_checkpointing and trains and blind
+        ),
+        f"{PUBLISHED}: a LoRA step is the forward pass scaled up; the backward pass is not in it": (
+            workload.lora_rank and trains and PUBLISHED in names
+        ),
+    }
+    return [note for note, applies in notes.items() if applies]

@@ -132,9 +132,8 @@ def _frozen(workload: Workload, tokens: int, linears: Iterable[Linear], price: i
 
 def _unpacking(workload: Workload, linears: Iterable[Linear], price: int) -> int:
     """Count unpacking: one multiplication a packed weight, its code's value times its block's scale."""
-    if workload.precision != "nf4":
-        return 0
-    return price * sum(inner * outer for inner, outer in map(workload.shape.widths, linears))
+    weights = sum(inner * outer for inner, outer in map(workload.shape.widths, linears))
+    return price * weights if workload.precision == "nf4" else 0
 
 
 def _again(workload: Workload, one: Forward, price: int) -> int:

@@ -48,7 +48,6 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
     """Return an untrained model of this shape; `changes` to its configuration in transformers."""
     import transformers
 
-    untyped: Any = transformers
     settings = {
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
@@ -63,8 +62,8 @@ def model_of(shape: Architecture, **changes: Any) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    config = untyped.AutoConfig.for_model(shape.family, **{**settings, **changes})
-    return untyped.AutoModelForCausalLM.from_config(config)
+    config = transformers.AutoConfig.for_model(shape.family, **{**settings, **changes})
+    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def _model(workload: Workload) -> Any:
@@ -99,9 +98,9 @@ def _forward(model: Any, workload: Workload) -> Forward:
         return sum(count for name, count in by_module.items() if name.endswith(end))
 
     def adapters(part: str) -> int:
-        return sum(flops(f"layers.0.{part}.{linear.name}.{half}.default") for linear in linears for half in halves)
+        inside = (name for name in by_module if f"layers.0.{part}." in name and ".lora_" in name)
+        return sum(by_module[name] for name in inside)
 
-    linears, halves = workload.shape.layout.linears, ("lora_A", "lora_B")
     of_attention, of_mlp = adapters("self_attn"), adapters("mlp")
     return Forward(
         layers=workload.shape.layers,
@@ -137,9 +136,8 @@ def _continuation(model: Any, new: int, keys: int) -> int:
     import torch
     import transformers
 
-    untyped: Any = transformers
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    cache = untyped.DynamicCache(config=base.config)
+    cache = transformers.DynamicCache(config=base.config)
     model.eval()
     with torch.no_grad():
         if keys > new:

@@ -4,8 +4,7 @@ Printed digits are quoted where they are on record; no digit here was filled in.
 reproduce has the reason.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from lvjobs.flops import published_formula
 from lvjobs.flops.architecture import architecture_of
@@ -32,10 +31,6 @@ class PublishedTables:
     table_1: tuple[PublishedRow, ...]
     table_4: tuple[PublishedRow, ...]
     elsewhere: tuple[PublishedRow, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the tables as JSON holds them."""
-        return asdict(self)
 
 
 def published() -> PublishedTables:

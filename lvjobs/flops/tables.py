@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lvjobs.flops.conventions import CONVENTIONS, caveats
-from lvjobs.flops.published import PublishedRow, PublishedTables
+from lvjobs.flops.published import PublishedTables
 from lvjobs.flops.workload import PARTS, Counts, Workload
 
 _PIPE_WIDTH = 80
@@ -51,29 +51,27 @@ def print_published(found: PublishedTables, console: Console | None = None) -> N
             value = "none" if figure.formula is None else style.format(figure.formula)
             table.add_row(figure.name, figure.printed or "-", value)
         console.print(table)
-        for line in _reasons(figures):
-            _say(console, line)
+        for figure in figures:
+            if figure.why:
+                _say(console, f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}")
         console.print()
     _say(console, "-: the printed digits are not on record here. Generation, validation and evaluation: never counted.")
 
 
-def _reasons(figures: Sequence[PublishedRow]) -> list[str]:
-    return [f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}" for figure in figures if figure.why]
-
-
 def _described(workload: Workload) -> str:
-    words = [f"{workload.batch} x {workload.length} tokens", workload.precision]
-    if workload.lora_rank:
-        words.append(f"LoRA r {workload.lora_rank} on {workload.lora_targets}")
-    words.append("inference" if workload.inference else "training" if workload.lora_rank else "full fine-tuning")
-    if workload.gradient_checkpointing:
-        words.append("gradient checkpointing")
-    if workload.numeric_head is not None:
-        words.append(f"head of {workload.numeric_head}")
+    adapters = f"LoRA r {workload.lora_rank} on {workload.lora_targets}" if workload.lora_rank else ""
+    words = [
+        f"{workload.batch} x {workload.length} tokens",
+        workload.precision,
+        adapters,
+        "inference" if workload.inference else "training" if adapters else "full fine-tuning",
+        "gradient checkpointing" if workload.gradient_checkpointing else "",
+        "" if workload.numeric_head is None else f"head of {workload.numeric_head}",
+    ]
     cache = "with" if workload.kv_cache else "without"
     times = f"{workload.samples} x " if workload.samples > 1 else ""
     forecast = f"generation of {times}{workload.new_tokens} after {workload.prompt_tokens}, {cache} KV cache"
-    return f"{', '.join(words)}; {forecast}"
+    return f"{', '.join(filter(None, words))}; {forecast}"
 
 
 def _table(names: Sequence[str], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:

@@ -112,9 +112,5 @@ class Counts:
     step: int
     generation: int
 
-    def as_dict(self) -> dict[str, int]:
-        """Return name -> FLOPs, in the order of the fields."""
-        return {name: getattr(self, name) for name in PARTS}
-
 
 PARTS = tuple(field.name for field in fields(Counts))

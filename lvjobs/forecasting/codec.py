@@ -125,10 +125,6 @@ class Codec:
         """Return the largest (6 |x - offset| + |offset|) / unit: six roundings of the one and one of the other."""
         return 0.99 * SLACK * 10.0**-self.decimals / _ROUNDOFF
 
-    def format(self, scaled: Floats) -> str:
-        """Return the text of one series that is scaled already, of shape (steps, variables)."""
-        return self.write(scaled[None])[0]
-
     def write(self, scaled: Floats) -> list[str]:
         """Return the texts of series that are scaled already, of shape (series, steps, variables).
 

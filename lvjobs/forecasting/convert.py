@@ -54,13 +54,12 @@ def _write(file: Path, directory: Path, precision: str) -> None:
     import torch
     import transformers
 
-    untyped: Any = transformers
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     source = {"gguf_file": file.name, "local_files_only": True}
-    with _quiet(untyped.utils.logging):
+    with _quiet(transformers.utils.logging):
         try:
-            tokenizer = untyped.AutoTokenizer.from_pretrained(str(file.parent), **source)
-            read = untyped.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **source)
+            read = transformers.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
         except _UNREADABLE as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
@@ -69,28 +68,28 @@ def _write(file: Path, directory: Path, precision: str) -> None:
         # transformers does not save a model read from GGUF, because it is quantised. So a new model gets its weights.
         config = read.config
         del config.quantization_config
-        clean = untyped.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        clean = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
         clean.load_state_dict(read.state_dict())
         clean.eval().save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         del clean
-        _compare(untyped, read, tokenizer, directory)
+        _compare(transformers, read, tokenizer, directory)
     for path in directory.glob("*.safetensors"):  # written for their owner only, but a lab shares its models
         path.chmod((directory / "config.json").stat().st_mode)
 
 
-def _compare(untyped: Any, model: Any, tokenizer: Any, directory: Path) -> None:
+def _compare(transformers: Any, model: Any, tokenizer: Any, directory: Path) -> None:
     """Raise UsageError unless the written model loads as the one that was read: tokens, logits, template."""
     import torch
 
-    other = untyped.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    other = transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     ids = tokenizer.encode(_SAMPLE, add_special_tokens=False)
     if other.encode(_SAMPLE, add_special_tokens=False) != ids or other.chat_template != tokenizer.chat_template:
         raise UsageError(
             "the tokenizer does not come back from its files as it was read; nothing was written: use the model's "
             "safetensors instead"
         )
-    loaded = untyped.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True, dtype=model.dtype)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True, dtype=model.dtype)
     with torch.no_grad():
         logits, expected = (each.eval()(torch.tensor([ids])).logits for each in (loaded, model))
     if not torch.equal(logits, expected):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py as _h5py
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +17,6 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
-
-h5py: Any = _h5py
-"""Untyped, because h5py does not export its names as mypy --strict demands."""
 
 TIME, TRAJECTORIES = "/time", "/trajectories"
 STEPS = 100

@@ -5,15 +5,14 @@ one holds the scores too, and becomes the run's `final/`.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import Codec, Floats, Scale
-from lvjobs.forecasting.data import Dataset, load_declared
+from lvjobs.forecasting.codec import Floats
+from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts, write_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
@@ -33,7 +32,7 @@ SCORES, FORECASTS = "scores.json", "forecasts.h5"
 def evaluate(run: Run) -> None:
     """Forecast by `run.config.params` (an `EvaluationConfig`), and score; stop when asked to."""
     config = read_params(EvaluationConfig, run.config.params)
-    candidate = EvaluatedModel.build(config, run.config.seed, run.directory.name)
+    candidate = EvaluatedModel(config, run.config.seed, run.directory.name)
     resumed = run.resume()
     done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None
     for step in range(run.step + 1, run.config.steps + 1):
@@ -49,50 +48,32 @@ def evaluate(run: Run) -> None:
             return
 
 
-@dataclass
 class EvaluatedModel:
     """A model, and the series on which it is evaluated."""
 
-    config: EvaluationConfig
-    seed: int
-    data: Dataset
-    codec: Codec
-    scale: Scale | None
-    model: Any
-    table: Characters
-    decoding: Decoding
-
-    @classmethod
-    def build(cls, config: EvaluationConfig, seed: int, name: str = "RUN") -> "EvaluatedModel":
+    def __init__(self, config: EvaluationConfig, seed: int, name: str = "RUN") -> None:
         """Load data, model and adapter. `name` is the run's name, for messages with the command that resumes the run.
 
         Raises:
             LvjobsError: the data are not those that were declared; or model, adapter or prompt cannot be used.
         """
+        self.config, self.seed = config, seed
         training = config.training
-        codec = codec_of(training)
+        self.codec = codec_of(training)
         path, steps = Path(training.data), training.history_steps + training.horizon_steps
-        data = load_declared(path, training.data_sha256, steps=steps, name=name)
-        if max(config.systems) >= len(data.trajectories):
+        self.data = load_declared(path, training.data_sha256, steps=steps, name=name)
+        if max(config.systems) >= len(self.data.trajectories):
             raise LvjobsError(
-                f"{path} has {len(data.trajectories)} series, and series {max(config.systems)} is wanted; restore the "
-                "file that this evaluation was declared with"
+                f"{path} has {len(self.data.trajectories)} series, and series {max(config.systems)} is wanted; restore "
+                "the file that this evaluation was declared with"
             )
+        self.scale = shared_scale(self.data, self.codec, training)
         base, tokenizer = load_base(training)
-        table = Characters(tokenizer, training.model, codec)
-        variables = data.trajectories.shape[2]
-        prompt = prompts_of(config.prompt, tokenizer, training.model, codec, variables)(training.horizon_steps)
-        model = attach_adapter(base, Path(config.adapter)) if config.adapter else base
-        return cls(
-            config=config,
-            seed=seed,
-            data=data,
-            codec=codec,
-            scale=shared_scale(data, codec, training),
-            model=model,
-            table=table,
-            decoding=Decoding(batch=config.batch, head=training.head, prompt=prompt),
-        )
+        self.table = Characters(tokenizer, training.model, self.codec)
+        variables = self.data.trajectories.shape[2]
+        prompts = prompts_of(config.prompt, tokenizer, training.model, self.codec, variables)
+        self.decoding = Decoding(config.batch, training.head, prompt=prompts(training.horizon_steps))
+        self.model = attach_adapter(base, Path(config.adapter)) if config.adapter else base
 
     def history(self, systems: list[int]) -> Floats:
         """Return the histories, (series, history, variables)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py as _h5py
+import h5py
 import numpy as np
 
 from lvjobs.errors import LvjobsError
@@ -17,7 +17,6 @@ from lvjobs.forecasting.splits import Split, make_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
 
-h5py: Any = _h5py
 SCHEMA = 1
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.flops.architecture import TINY_CONFIG, cached_config
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.tokenizer import Characters
 
 TINY = "tiny"
-TINY_DIRECTORY = Path(__file__).parent / "tiny"
+TINY_DIRECTORY = TINY_CONFIG.parent
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -52,14 +53,8 @@ def directory_of(model: str) -> Path | None:
         return TINY_DIRECTORY
     if Path(model).is_dir():
         return Path(model)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(model, "config.json")
-    except HFValidationError:  # not a valid hub id
-        return None
-    return Path(config).parent if isinstance(config, str) else None
+    config = cached_config(model)
+    return None if config is None else config.parent
 
 
 def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> BaseModel:
@@ -81,7 +76,10 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
         remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
         raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
     parameters = _parameters(directory)
-    has_template = _has_chat_template(directory)
+    settings = directory / "tokenizer_config.json"
+    has_template = any((directory / name).is_file() for name in _TEMPLATES) or (
+        settings.is_file() and bool(_read_json(settings).get("chat_template"))
+    )
     if instruct and not has_template:
         raise UsageError(
             f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used', 'use "raw"'
@@ -165,13 +163,6 @@ def _parameters(directory: Path) -> int | None:
     return None if is_packed else total
 
 
-def _has_chat_template(directory: Path) -> bool:
-    if any((directory / name).is_file() for name in _TEMPLATES):
-        return True
-    config = directory / "tokenizer_config.json"
-    return config.is_file() and bool(_read_json(config).get("chat_template"))
-
-
 def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None:
     """Make the job's check of the tokenizer by its file alone, and return the pairs that are written apart.
 
@@ -189,8 +180,6 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
         raise UsageError(f"{path} cannot be read as a tokenizer ({error})", "fetch or copy it anew") from None
     try:
         return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
-    except UsageError:
-        raise
     except LvjobsError as error:
         raise UsageError(error.problem, error.remedy) from None
 

@@ -30,12 +30,16 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     Raises:
         LvjobsError: the model is not on this machine, or transformers cannot load it.
     """
-    untyped = _transformers()
+    transformers = _transformers()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
-    _import_peft(with_bitsandbytes=_is_quantized(config, device))
-    if _is_quantized(config, device):
-        nf4 = untyped.BitsAndBytesConfig(
+    # By itself on a GPU alone, and not for `tiny`, which is too small to gain anything.
+    is_quantized = config.quantization == "nf4" or (
+        config.quantization == "auto" and device.type == "cuda" and config.model != TINY
+    )
+    _import_peft(with_bitsandbytes=is_quantized)
+    if is_quantized:
+        nf4 = transformers.BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -44,12 +48,12 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
         options |= {"quantization_config": nf4, "device_map": {"": device}}
     tokenizer = load_tokenizer(config.model)
     try:
-        model = untyped.AutoModelForCausalLM.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             _source(config.model), local_files_only=True, use_safetensors=True, attn_implementation="sdpa", **options
         )
     except (OSError, ValueError) as error:
         raise _unloadable(config.model, error) from error
-    if "quantization_config" in options:
+    if is_quantized:
         _keep_unpacked(model)
     else:
         model = model.to(device)
@@ -74,9 +78,8 @@ def _transformers() -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
     import transformers
 
-    untyped: Any = transformers
-    untyped.utils.logging.disable_progress_bar()
-    return untyped
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 def _source(model: str) -> str:
@@ -104,12 +107,6 @@ def _import_peft(*, with_bitsandbytes: bool) -> None:
     finally:
         if is_first and not with_bitsandbytes:
             del sys.modules["bitsandbytes"]
-
-
-def _is_quantized(config: TrainingConfig, device: torch.device) -> bool:
-    if config.quantization == "auto":  # `tiny` is too small to gain anything
-        return device.type == "cuda" and config.model != TINY
-    return config.quantization == "nf4"
 
 
 def _keep_unpacked(model: Any) -> None:

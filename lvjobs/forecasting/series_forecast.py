@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py as _h5py
+import h5py
 import numpy as np
 
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
 
-h5py: Any = _h5py
 LEVELS = (0.05, 0.25, 0.75, 0.95)
 
 

@@ -6,7 +6,7 @@
 1000 systems to 1e-3.
 """
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -29,31 +29,17 @@ RANGES = {
 """The uniform range of each parameter, in the order in which they are drawn."""
 
 
-@dataclass(frozen=True)
-class Systems:
-    """Parameters and initial values of N systems, each an array (N,); rates are per unit of time."""
-
-    growth: Floats
-    predation: Floats
-    death: Floats
-    capacity: Floats
-    handling: Floats
-    efficiency: Floats
-    prey: Floats
-    predator: Floats
-
-    def log_rates(self, log_prey: Floats, log_predator: Floats) -> tuple[Floats, Floats]:
-        """Return the derivatives of both log populations, (N,) each; logarithms keep the populations positive."""
-        prey, predator = np.exp(log_prey), np.exp(log_predator)
-        eaten = self.predation / (1 + self.handling * prey)
-        return self.growth * (1 - prey / self.capacity) - eaten * predator, self.efficiency * eaten * prey - self.death
+Systems: TypeAlias = dict[str, Floats]
+"""The parameters and initial values of N systems by their names in `RANGES`, each an array (N,); rates are per unit of
+time.
+"""
 
 
 def draw_systems(count: int, seed: int) -> Systems:
     """Return `count` random systems; the first n are the same whatever the count."""
     low, high = np.array(list(RANGES.values())).T
     values = np.random.default_rng(seed).uniform(low, high, (count, len(RANGES)))
-    return Systems(**dict(zip(RANGES, values.T, strict=True)))
+    return dict(zip(RANGES, values.T, strict=True))
 
 
 def sample_times() -> Floats:
@@ -69,12 +55,16 @@ def solve(systems: Systems, times: Floats) -> Floats:
     Raises:
         LvjobsError: the solver failed.
     """
-    count = len(systems.prey)
+    growth, predation, death, capacity, handling, efficiency, *initial = systems.values()
+    count = len(growth)
 
     def field(_: float, state: Floats) -> Floats:
-        return np.concatenate(systems.log_rates(state[:count], state[count:]))
+        """Return the derivatives of both log populations; logarithms keep the populations positive."""
+        prey, predator = np.exp(state[:count]), np.exp(state[count:])
+        eaten = predation / (1 + handling * prey)
+        return np.concatenate([growth * (1 - prey / capacity) - eaten * predator, efficiency * eaten * prey - death])
 
-    start = np.log(np.concatenate([systems.prey, systems.predator]))
+    start = np.log(np.concatenate(initial))
     # The tolerance is finer than float32, in which trajectories are stored; for a logarithm it must be absolute.
     solution = solve_ivp(
         field, (times[0], times[-1]), start, method="DOP853", t_eval=times, rtol=1e-10, atol=1e-10, max_step=1.0

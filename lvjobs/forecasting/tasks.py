@@ -1,7 +1,7 @@
 """The bundled training and evaluation as tasks: the facts that commands need of them. Loads no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class TrainingTask(Task):
         workload = workload_of(training, training.lora_rank, training.format)
         keys = ("model", "batch_size", "context_length", "lora_rank", "lora_targets", "accumulate")
         settings = {key: getattr(training, key) for key in keys}
-        return {**settings, "parts": {name: CONVENTIONS[name].count(workload).as_dict() for name in BINDING}}
+        return {**settings, "parts": {name: asdict(CONVENTIONS[name].count(workload)) for name in BINDING}}
 
     def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
         params = config["params"]

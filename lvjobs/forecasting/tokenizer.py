@@ -51,7 +51,7 @@ class Characters:
                 "choose one with a token per digit (such as Qwen2.5's or SmolLM2's)",
             )
         # Some tokenizers do not merge by pairs, so a text with all pairs, longer than any token, is checked too.
-        sample = codec.format(np.arange(0, 1100, 7).reshape(-1, 2)[:78] / 10**codec.decimals * 3.37)
+        sample = codec.write(np.arange(0, 1100, 7).reshape(1, -1, 2)[:, :78] / 10**codec.decimals * 3.37)[0]
         if list(self.encode(sample)) != list(tokenizer.encode(sample, add_special_tokens=False)):
             raise LvjobsError(
                 f"model {name!r}: its tokenizer merges digits or separators in {sample[:24]!r}",

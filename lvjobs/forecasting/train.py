@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def train(run: Run) -> None:
     A first attempt reports the untrained model's validation loss as step 0. At the step of a checkpoint, the validation
     comes first, so that the checkpoint has its loss. Early stopping ends the run at a validation.
     """
-    trainer = build(run.config, run.team, run.directory.name)
+    trainer = Trainer(run.config, run.team, run.directory.name)
     if resumed := run.resume():
         trainer.restore(resumed)
     if run.should_stop():  # the request came while the model was loaded
@@ -69,20 +68,43 @@ def _validate(run: Run, trainer: "Trainer", step: int) -> None:
     trainer.patience.see(metrics[trainer.config.loss_name])
 
 
-@dataclass
 class Trainer:
     """The state that a step changes, and the data it reads."""
 
-    config: TrainingConfig
-    model: Any
-    optimizer: torch.optim.AdamW
-    scheduler: torch.optim.lr_scheduler.LambdaLR
-    order: WindowOrder
-    training: Windows
-    validation: Windows
-    patience: EarlyStopping
-    team: Team
-    split: Split
+    def __init__(self, run: RunConfig, team: Team | None = None, name: str = "RUN") -> None:
+        """Make model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
+
+        `name` is the run's name, for messages with the command that resumes the run.
+
+        Raises:
+            LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
+        """
+        config = self.config = read_params(TrainingConfig, run.params)
+        self.team = team or Alone()
+        codec = codec_of(config)
+        steps = config.history_steps + config.horizon_steps
+        data = load_declared(Path(config.data), config.data_sha256, steps=steps, name=name)
+        base, tokenizer = load_base(config)
+        table = Characters(tokenizer, config.model, codec)
+        pad_id = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+        prompts = prompts_of(config.format, tokenizer, config.model, codec, data.trajectories.shape[-1])
+        self.training = training_windows(data, codec, table, config, pad_id, prompts)
+        self.validation = validation_windows(data, codec, table, config, pad_id, prompts)
+        if config.head == "numeric":
+            take_numeric_head(base, table.alphabet)
+            self.training, self.validation = (numeric_labels(each, table) for each in (self.training, self.validation))
+        self.model = add_adapter(base, config)
+        if config.gradient_checkpointing:
+            # After the adapter: PEFT would otherwise compute gradients that lead into frozen embeddings.
+            checkpoint_layers(self.model.get_base_model())
+        if config.compile:
+            compile_layers(self.model.get_base_model())
+        learning = _learning(self.model)
+        self.optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule(config, run.steps))
+        self.order = WindowOrder(len(self.training), config.batch_size, run.seed)
+        self.patience = EarlyStopping(config.early_stopping_patience, config.early_stopping_delta)
+        self.split = training_split(len(data.trajectories), config)
 
     def step(self, step: int) -> dict[str, float]:
         """Make one update, by all ranks; return the journal's metrics.
@@ -201,48 +223,6 @@ class Trainer:
         self.scheduler.load_state_dict(resumed.state["scheduler"])
         self.order.restore(resumed.state["data"])
         self.patience.restore(resumed.state["patience"])
-
-
-def build(run: RunConfig, team: Team | None = None, name: str = "RUN") -> Trainer:
-    """Make model, optimizer and data of a run, the same every time (torch's generator is seeded beforehand).
-
-    `name` is the run's name, for messages with the command that resumes the run.
-
-    Raises:
-        LvjobsError: the data are not those that the run was declared with, or cannot be used; or the model cannot.
-    """
-    config = read_params(TrainingConfig, run.params)
-    codec = codec_of(config)
-    steps = config.history_steps + config.horizon_steps
-    data = load_declared(Path(config.data), config.data_sha256, steps=steps, name=name)
-    base, tokenizer = load_base(config)
-    table = Characters(tokenizer, config.model, codec)
-    pad_id = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
-    prompts = prompts_of(config.format, tokenizer, config.model, codec, data.trajectories.shape[-1])
-    training = training_windows(data, codec, table, config, pad_id, prompts)
-    validation = validation_windows(data, codec, table, config, pad_id, prompts)
-    if config.head == "numeric":
-        take_numeric_head(base, table.alphabet)
-        training, validation = numeric_labels(training, table), numeric_labels(validation, table)
-    model = add_adapter(base, config)
-    if config.gradient_checkpointing:
-        # After the adapter: PEFT would otherwise compute gradients that lead into frozen embeddings.
-        checkpoint_layers(model.get_base_model())
-    if config.compile:
-        compile_layers(model.get_base_model())
-    optimizer = torch.optim.AdamW(_learning(model), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return Trainer(
-        config=config,
-        model=model,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(config, run.steps)),
-        order=WindowOrder(len(training), config.batch_size, run.seed),
-        training=training,
-        validation=validation,
-        patience=EarlyStopping(config.early_stopping_patience, config.early_stopping_delta),
-        team=team or Alone(),
-        split=training_split(len(data.trajectories), config),
-    )
 
 
 def checkpoint_layers(model: Any) -> None:

@@ -56,11 +56,11 @@ class Windows:
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
-def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int]) -> Windows:
-    """Return windows of those rows of ids; the first `unlearnt` tokens of each are context only."""
+def pad(rows: Sequence[Ids], pad_id: int, unlearnt: Sequence[int] | None = None) -> Windows:
+    """Return windows of those rows of ids; the first `unlearnt` tokens of each (None: of none) are context only."""
     ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
     attention, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
-    for index, (row, context) in enumerate(zip(rows, unlearnt, strict=True)):
+    for index, (row, context) in enumerate(zip(rows, unlearnt or [0] * len(rows), strict=True)):
         ids[index, : len(row)] = row
         attention[index, : len(row)] = 1
         labels[index, context : len(row)] = row[context:]
@@ -71,12 +71,6 @@ def cut(series: Sequence[Ids], length: int) -> list[Ids]:
     """Cut each series into chunks of `length` tokens, overlapping by length // 2; the last one may be shorter."""
     stride = length - length // 2
     return [row[start : start + length] for row in series for start in range(0, max(1, len(row) - length // 2), stride)]
-
-
-def chunks(series: Sequence[Ids], length: int, pad_id: int) -> Windows:
-    """Return the chunks of `cut`, one per window."""
-    rows = cut(series, length)
-    return pad(rows, pad_id, [0] * len(rows))
 
 
 def pack(rows: Sequence[Ids], length: int, pad_id: int) -> Windows:
@@ -167,9 +161,8 @@ def training_windows(
     rows = _tokens(data, codec, table, config, train)
     if config.format == "instruct":
         return examples(rows, table, config, prompts, pad_id)
-    if config.packing:
-        return pack(cut(rows, config.context_length), config.context_length, pad_id)
-    return chunks(rows, config.context_length, pad_id)
+    chunks = cut(rows, config.context_length)
+    return pack(chunks, config.context_length, pad_id) if config.packing else pad(chunks, pad_id)
 
 
 def validation_windows(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
 from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.study.identity import model_of
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.numbers import Int
 from lvjobs.study.presets import PUBLISHED
@@ -213,10 +214,7 @@ def _table_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
     """Return the table that has the key at `location`."""
     for part in location[:-1]:
         if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            inner = getattr(annotation, "__args__", (annotation,))[0]
-            if isinstance(inner, type) and get_origin(inner) is None and issubclass(inner, BaseModel):
-                model = inner
+            model = model_of(model.model_fields[part].annotation) or model
     return model
 
 

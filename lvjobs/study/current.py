@@ -29,8 +29,8 @@ def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str
 
 def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return each key whose requested value differs from study.toml's, with both values: [requested, declared]."""
-    both = {key: [value, declared[key]] for key, value in requested.items() if key in declared}
-    return {key: [value, then] for key, (value, then) in both.items() if value != then}
+    known = {key: value for key, value in requested.items() if key in declared}
+    return {key: [value, declared[key]] for key, value in known.items() if value != declared[key]}
 
 
 def current(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict[str, Any]:

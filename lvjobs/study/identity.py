@@ -6,7 +6,7 @@ the key, have the same settings.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -73,7 +73,11 @@ def _meant(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _inner(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     """Return the configuration model that a key holds, or None."""
-    annotation = model.model_fields[key].annotation if key in model.model_fields else None
-    if not isinstance(annotation, type) or get_origin(annotation) is not None:  # Python 3.10 takes list[int] for a type
-        return None
-    return annotation if issubclass(annotation, BaseModel) else None
+    return model_of(model.model_fields[key].annotation) if key in model.model_fields else None
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a table, of a list of tables, or of a table's values."""
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        return annotation  # Python 3.10 takes list[int] for a type
+    return next(filter(None, map(model_of, get_args(annotation))), None)

@@ -62,6 +62,10 @@ class OwnSettings(RunSettings):
     task: str = Field(pattern=TASK.pattern, description="the function: module:function, or package.module:function")
 
 
+_KINDS = {bool: bool, int: Int, float: Float, str: str, list: List, dict: dict[str, Any]}
+"""The type of a key by the type of its default."""
+
+
 def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
     """Return the model of a [train] with these values.
 
@@ -74,14 +78,8 @@ def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
     for key in own:
         if not key.isidentifier() or key.startswith("_") or hasattr(BaseModel, key):
             raise UsageError(f"[train]: no key may be called {key!r}: choose another name for it")
-    fields: dict[str, Any] = {key: (_kind(value), value) for key, value in own.items()}
+    fields: dict[str, Any] = {key: (_KINDS.get(type(value), Any), value) for key, value in own.items()}
     return create_model("OwnSettings", __base__=OwnSettings, **fields)
-
-
-def _kind(value: Any) -> Any:
-    """Return the type of a key that has this default."""
-    kinds = {bool: bool, int: Int, float: Float, str: str, list: List, dict: dict[str, Any]}
-    return kinds.get(type(value), Any)
 
 
 _beside: list[str] = []

@@ -178,8 +178,7 @@ def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) 
             kind = number_of(model, key)
             if kind is None:
                 raise ValueError(f"stage {stage} searches {key}, which is no number: write a list of its values")
-            ends = {"low": values.low, "high": values.high, "step": values.step}
-            for name, end in ends.items():
+            for name, end in (("low", values.low), ("high", values.high), ("step", values.step)):
                 if kind is int and end is not None and not end.is_integer():
                     raise ValueError(
                         f"stage {stage} searches {key}, which is a whole number, and {name} = {end:g} is none; write "

@@ -2,7 +2,7 @@
 
 import graphlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -152,29 +152,26 @@ class Stage(SettingsTable):
     def _is_one_kind(self) -> "Stage":
         trains: dict[str, Any] = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds}
         trains |= {"take": self.take, "prune": self.prune, "space": self.space, "search": self.search}
-        if self.evaluates and (wrong := [key for key, value in trains.items() if value]):
-            raise ValueError(f"stage {self.name} evaluates, and {wrong[0]} is of stages that train; leave one out")
-        if self.evaluates and (self.select != Select() or self.quorum is not None):
-            raise ValueError(f"stage {self.name} evaluates, and has no winner: leave select and quorum out")
-        if self.take is not None and self.origin is None:
-            raise ValueError(f"stage {self.name} takes over {self.take} from no stage; say which: from = ...")
-        if self.seeds is not None and ("seed" in self.grid or "seed" in self.set):
-            raise ValueError(f"stage {self.name} has its seeds twice; leave seed out of grid and set")
-        self._check_search()
-        return self
-
-    def _check_search(self) -> None:
-        if self.grid and self.space:
-            raise ValueError(f"stage {self.name} has a grid and a space; leave one out")
-        if self.space and self.search is None:
-            raise ValueError(f"stage {self.name} has a space: say how many trials of it: search = {{ trials = 20 }}")
-        if self.search is not None and not self.space:
-            raise ValueError(f"stage {self.name} has nothing to search: give it a space, or leave search out")
-        if "seed" in self.space:
-            raise ValueError(f"stage {self.name} searches seed: give it seeds = [...], and means are compared")
+        trained = next((key for key, value in trains.items() if value), None)
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
-        if twice := next((key for key in self.space if key in own), None):
-            raise ValueError(f"stage {self.name} searches {twice}, and sets it; leave one out")
+        twice = next((key for key in self.space if key in own), None)
+        ends = self.select != Select() or self.quorum is not None
+        problems = {
+            f"evaluates, and {trained} is of stages that train; leave one out": self.evaluates and trained,
+            "evaluates, and has no winner: leave select and quorum out": self.evaluates and ends,
+            f"takes over {self.take} from no stage; say which: from = ...": self.take is not None
+            and self.origin is None,
+            "has its seeds twice; leave seed out of grid and set": self.seeds and "seed" in {*self.grid, *self.set},
+            "has a grid and a space; leave one out": self.grid and self.space,
+            "has a space: say how many trials of it: search = { trials = 20 }": self.space and not self.search,
+            "has nothing to search: give it a space, or leave search out": self.search and not self.space,
+            "searches seed: give it seeds = [...], and means are compared": "seed" in self.space,
+            f"searches {twice}, and sets it; leave one out": twice,
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise ValueError(f"stage {self.name} {problem}")
+        return self
 
     @property
     def evaluates(self) -> bool:
@@ -225,28 +222,21 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
         raise ValueError(
             f"stages wait for one another ({' -> '.join(error.args[1])}); let one of them wait for none"
         ) from None
-    place = {stage.name: number for number, stage in enumerate(stages)}
     found: list[Stage] = []
-    ready: list[str] = []
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
-        first = ready.pop(0)
-        found.append(by_name[first])
-        sorter.done(first)
+    while len(found) < len(stages):
+        names = {stage.name for stage in found}
+        found.append(next(each for each in stages if each.name not in names and names.issuperset(each.neighbours)))
     return found
 
 
-def carried(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+def carried(stage: Stage, stages: Collection[Stage]) -> list[str]:
     """Return the keys of [train] that a stage `from` this one takes over."""
-    by_name = {each.name: each for each in stages}
-    origin = by_name.get(stage.origin) if stage.origin else None
-    earlier = [] if origin is None else taken(stage, by_name.values())
-    return list(dict.fromkeys([*earlier, *stage.set, *stage.grid, *stage.space]))
+    return list(dict.fromkeys([*taken(stage, stages), *stage.set, *stage.grid, *stage.space]))
 
 
-def taken(stage: Stage, stages: Iterable[Stage]) -> list[str]:
+def taken(stage: Stage, stages: Collection[Stage]) -> list[str]:
     """Return the keys of [train] that this stage takes over."""
-    by_name = {each.name: each for each in stages}
-    if stage.origin is None:
+    origin = next((each for each in stages if each.name == stage.origin), None)
+    if origin is None:
         return []
-    return list(stage.take) if stage.take is not None else carried(by_name[stage.origin], by_name.values())
+    return list(stage.take) if stage.take is not None else carried(origin, stages)

@@ -68,15 +68,9 @@ def parse_time_limit(text: str) -> int:
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
         raise ValueError(f"{text!r} is not a time limit; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
-    days, first, second, third = (int(group) if group else 0 for group in match.groups())
-    if match[1]:
-        seconds = days * 86400 + first * 3600 + second * 60 + third
-    elif match[4]:
-        seconds = first * 3600 + second * 60 + third
-    elif match[3]:
-        seconds = first * 60 + second
-    else:
-        seconds = first * 60
+    days, *parts = (int(group) if group else 0 for group in match.groups())
+    units = (3600, 60, 1) if match[1] or match[4] else (60, 1, 0)  # without days, two numbers are minutes and seconds
+    seconds = days * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=True))
     if seconds == 0:
         raise ValueError(f"{text!r} is no time at all; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
     return -(-seconds // 60)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lvjobs.study.config import StudyConfig
+from lvjobs.study.identity import model_of
 from lvjobs.study.presets import STUDIES
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
 from lvjobs.study.space import Range, Search
@@ -84,13 +85,6 @@ def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -
     about = " ".join(inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].split())
     keys = {field.alias or name: field for name, field in model.model_fields.items() if name not in leave}
     return TableSection(header, about, keys)
-
-
-def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model of a table, of a list of tables, or of a table's values."""
-    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(model_of, get_args(annotation))), None)
 
 
 def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], preset: str) -> str:

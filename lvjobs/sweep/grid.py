@@ -4,7 +4,7 @@ The cells of a stage with a space are the points that a sampler proposed, or the
 are given.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -44,7 +44,7 @@ def _grid(stage: Stage) -> Points:
 
 def cells(
     stage: Stage,
-    stages: Iterable[Stage],
+    stages: Collection[Stage],
     train: Mapping[str, Any],
     typed: Mapping[str, Any],
     winner: RunConfig | None = None,
@@ -71,7 +71,6 @@ def cells(
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return the values of [train] that declare this run."""
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude={"task"})
     params: Mapping[str, Any] = values.pop("params")
-    del values["task"]
     return {**params, **values}

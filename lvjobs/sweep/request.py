@@ -1,7 +1,7 @@
 """The request for a stage. The ledger keeps it, so a reconcile pass needs neither study.toml nor the data. Frozen."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +41,7 @@ class Request(BaseModel):
     def settings(
         self,
         stage: Stage,
-        stages: Iterable[Stage],
+        stages: Collection[Stage],
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunSettings]:
@@ -55,7 +55,7 @@ class Request(BaseModel):
     def configs(
         self,
         stage: Stage,
-        stages: Iterable[Stage],
+        stages: Collection[Stage],
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunConfig]:
@@ -72,7 +72,7 @@ class Request(BaseModel):
         """Return the searched part of the stage's space, by key: a typed key has only its typed value."""
         return {key: values for key, values in stage.space.items() if key not in self.typed}
 
-    def search_identity(self, stage: Stage, stages: Iterable[Stage], winner: RunConfig | None = None) -> str:
+    def search_identity(self, stage: Stage, stages: Collection[Stage], winner: RunConfig | None = None) -> str:
         """Return a hash that is equal for searches that may share what they learned.
 
         Such searches ask the same of the same points. The number of trials, and how many are open at once, do not
@@ -125,10 +125,9 @@ def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSetting
 
     `finished` maps each (data, model), as written, to the settings that were looked up for it.
     """
-    located: dict[str, dict[str, str]] = {"data": {}, "model": {}}
-    sha256 = {}
-    for (data, model), found in finished.items():
-        located["data"][data] = found.data
-        located["model"][model] = found.model
-        sha256[found.data] = found.data_sha256
+    located = {
+        "data": {data: found.data for (data, _), found in finished.items()},
+        "model": {model: found.model for (_, model), found in finished.items()},
+    }
+    sha256 = {found.data: found.data_sha256 for found in finished.values()}
     return request.model_copy(update={"located": located, "sha256": sha256})

@@ -123,10 +123,9 @@ def _candidate(cells: Sequence[Outcome], rule: Select) -> Candidate:
 def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select) -> str:
     if not ranked:
         return ""
-    best = ranked[0]
-    alone = len(ranked) + len(others) == 1
-    if alone:
+    if len(ranked) + len(others) == 1:
         return "the stage's only candidate"
+    best = ranked[0]
     words = f"{rule.words}: {best.value:.6g}"
     if best.error is not None:
         words += f" (mean of {len(best.cells)} seeds, standard error {best.error:.2g})"

@@ -6,9 +6,9 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-import lvjobs
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
@@ -51,10 +51,7 @@ def snapshot_code(store: Path, task: str) -> CodeCopy:
         UsageError: the task's package cannot be found.
     """
     found = _find_files(task)
-    digest = _Digest()
-    for relative, content in found.contents():
-        digest.add(relative, content)
-    name = digest.name
+    name = _name_of(found.contents())
     if not (store / name).exists():
         name = _copy(found, store)
     return CodeCopy(name, found.left_out)
@@ -97,27 +94,25 @@ def drift(store: Path, name: str, task: str) -> list[str]:
     )
 
 
-class _Digest:
-    """The hash of a copy's content, file by file."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, relative: str, content: bytes) -> None:
-        self._hash.update(f"{relative}\0{len(content)}\0".encode())
-        self._hash.update(content)
-
-    @property
-    def name(self) -> str:
-        return self._hash.hexdigest()[:16]
+def _name_of(contents: Iterable[tuple[str, bytes]]) -> str:
+    """Return the name of a copy with these files: the hash of their relative paths and contents."""
+    digest = hashlib.sha256()
+    for relative, content in contents:
+        digest.update(f"{relative}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
 
 
 @dataclass
 class _Found:
-    """The files that a job imports, by their relative paths, and the paths that are left out, with the reason."""
+    """The files that a job imports, by their relative paths, and the paths that are left out, with the reason.
+
+    Links are followed if they stay in `projects`, which are those of the package that is being searched.
+    """
 
     files: dict[str, Path] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    projects: Sequence[Path] = ()
 
     def add(self, top: str) -> None:
         """Add a top-level module, or the files of a package.
@@ -125,9 +120,13 @@ class _Found:
         Raises:
             UsageError: it cannot be found.
         """
-        origin, is_package = (Path(lvjobs.__file__), True) if top == "lvjobs" else _find(top)
-        if is_package:
-            _Walk(self, _projects_of(origin)).enter(origin.parent, top, ())
+        spec = find_spec(top)
+        if spec is None or spec.origin is None:
+            raise UsageError(f"the task's package {top!r} cannot be found; run lvjobs where `import {top}` works")
+        origin = Path(spec.origin)
+        if spec.submodule_search_locations:  # a package; `origin` is its `__init__`
+            self.projects = _projects_of(origin)
+            self._enter(origin.parent, top, ())
         else:
             self.files[origin.name] = origin
 
@@ -137,6 +136,49 @@ class _Found:
             content = _read(path)
             if content is not None:
                 yield relative, content
+
+    def _enter(self, directory: Path, relative: str, within: Sequence[Path]) -> None:
+        """Add the files of `directory`; `within` are the real paths of the directories on the way to it."""
+        within = (*within, directory.resolve())
+        try:
+            names = sorted(path.name for path in directory.iterdir())
+        except OSError as error:
+            self.left_out.append(f"{relative} ({error.strerror})")
+            return
+        for name in names:
+            path, inner = directory / name, f"{relative}/{name}"
+            reason = self._add(path, inner, within) if name not in _SKIPPED else ""
+            if reason:
+                self.left_out.append(f"{inner} ({reason})")
+
+    def _add(self, path: Path, relative: str, within: Sequence[Path]) -> str:
+        """Add the file or directory `path`. Return why it is left out, or nothing."""
+        is_link = path.is_symlink()
+        try:
+            if is_link and (reason := self._refuse(Path(os.path.realpath(path, strict=True)), within)):
+                return reason
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return "dangling link" if is_link else ""  # else the file was removed a moment ago
+        except OSError as error:
+            return f"link: {error.strerror}" if is_link else str(error.strerror)
+        if stat.S_ISDIR(mode):
+            self._enter(path, relative, within)
+        elif not stat.S_ISREG(mode):
+            return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        elif not os.access(path, os.R_OK):
+            return "not readable"
+        else:
+            self.files[relative] = path
+        return ""
+
+    def _refuse(self, target: Path, within: Sequence[Path]) -> str:
+        """Return why a link to `target` is not followed, or nothing."""
+        if any(directory.is_relative_to(target) for directory in within):
+            return "link to a directory that it is in"
+        if not any(target.is_relative_to(project) for project in self.projects):
+            return "link out of the project"
+        return ""
 
 
 def _find_files(task: str) -> _Found:
@@ -156,16 +198,6 @@ def _top_of(task: str) -> str:
     return task.partition(":")[0].partition(".")[0]
 
 
-def _find(top: str) -> tuple[Path, bool]:
-    """Return the file of a top-level module, or of a package's `__init__`, and whether it is a package's."""
-    from importlib.util import find_spec
-
-    spec = find_spec(top)
-    if spec is None or spec.origin is None:
-        raise UsageError(f"the task's package {top!r} cannot be found; run lvjobs where `import {top}` works")
-    return Path(spec.origin), bool(spec.submodule_search_locations)
-
-
 def _projects_of(origin: Path) -> list[Path]:
     """Return the directories in which the targets of a package's links must lie; `origin` is its `__init__`.
 
@@ -178,56 +210,6 @@ def _projects_of(origin: Path) -> list[Path]:
         next((each for each in (place, *place.parents) if any((each / mark).exists() for mark in _MARKS)), place)
         for place in places
     ]
-
-
-class _Walk:
-    """The search of one package for regular files: it follows links that stay in `projects`."""
-
-    def __init__(self, found: _Found, projects: Sequence[Path]) -> None:
-        self._found, self._projects = found, projects
-
-    def enter(self, directory: Path, relative: str, within: Sequence[Path]) -> None:
-        """Add the files of `directory`; `within` are the real paths of the directories on the way to it."""
-        within = (*within, directory.resolve())
-        try:
-            names = sorted(path.name for path in directory.iterdir())
-        except OSError as error:
-            self._found.left_out.append(f"{relative} ({error.strerror})")
-            return
-        for name in names:
-            path, inner = directory / name, f"{relative}/{name}"
-            reason = self._add(path, inner, within) if name not in _SKIPPED else ""
-            if reason:
-                self._found.left_out.append(f"{inner} ({reason})")
-
-    def _add(self, path: Path, relative: str, within: Sequence[Path]) -> str:
-        """Add the file or directory `path`. Return why it is left out, or nothing."""
-        is_link = path.is_symlink()
-        try:
-            if is_link and (reason := self._refuse(Path(os.path.realpath(path, strict=True)), within)):
-                return reason
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            return "dangling link" if is_link else ""  # else the file was removed a moment ago
-        except OSError as error:
-            return f"link: {error.strerror}" if is_link else str(error.strerror)
-        if stat.S_ISDIR(mode):
-            self.enter(path, relative, within)
-        elif not stat.S_ISREG(mode):
-            return _KINDS.get(stat.S_IFMT(mode), "no regular file")
-        elif not os.access(path, os.R_OK):
-            return "not readable"
-        else:
-            self._found.files[relative] = path
-        return ""
-
-    def _refuse(self, target: Path, within: Sequence[Path]) -> str:
-        """Return why a link to `target` is not followed, or nothing."""
-        if any(directory.is_relative_to(target) for directory in within):
-            return "link to a directory that it is in"
-        if not any(target.is_relative_to(project) for project in self._projects):
-            return "link out of the project"
-        return ""
 
 
 def _read(path: Path) -> bytes | None:
@@ -247,18 +229,20 @@ def _copy(found: _Found, store: Path) -> str:
     """
     aside = aside_of(store / "copy")
     aside.mkdir(parents=True)
-    digest = _Digest()
-    try:
+
+    def written() -> Iterator[tuple[str, bytes]]:
         for relative, content in found.contents():
-            digest.add(relative, content)
             destination = aside / relative
             destination.parent.mkdir(parents=True, exist_ok=True)
             destination.write_bytes(content)
-        target = store / digest.name
-        _publish(aside, target)
+            yield relative, content
+
+    try:
+        name = _name_of(written())
+        _publish(aside, store / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return digest.name
+    return name
 
 
 def _publish(aside: Path, target: Path) -> None:

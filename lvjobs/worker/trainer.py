@@ -111,7 +111,7 @@ def _settle(config: RunConfig, trainer: Trainer) -> None:
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in (*_NOISE, *_RIVALS):
             trainer.remove_callback(callback)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
 
 
 class Follower(TrainerCallback):

@@ -127,6 +127,11 @@ class Table:
         return [VOCABULARY.index(character) for character in text]
 
 
+def text_of(ids):
+    """The text of token ids of `Table`."""
+    return "".join(VOCABULARY[int(token)] for token in ids)
+
+
 class Scripted(torch.nn.Module):
     """A causal language model that knows what comes next: its logits favour that token, though only by a little.
 

@@ -5,17 +5,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
 
-from lvjobs.cli.flops import NUMERIC_TOKENS
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.published import published
 from lvjobs.flops.tables import print_counts, print_published
 from lvjobs.flops.workload import PARTS, Workload
 from lvjobs.forecasting.codec import ALPHABET
+from lvjobs.study.training import NUMERIC_HEAD
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes"}
 
@@ -81,7 +82,7 @@ def test_json_is_whole(flops):
         (["--lora-targets", "all-linear"], {"lora_targets": "all-linear"}),
         (["--precision", "nf4"], {"precision": "nf4"}),
         (["--gradient-checkpointing"], {"gradient_checkpointing": True}),
-        (["--numeric-head"], {"numeric_head": NUMERIC_TOKENS}),
+        (["--numeric-head"], {"numeric_head": NUMERIC_HEAD}),
         (["--numeric-head", "11"], {"numeric_head": 11}),
         (["--inference"], {"inference": True}),
         (["--no-kv-cache"], {"kv_cache": False}),
@@ -97,7 +98,7 @@ def test_each_option_reaches_what_is_counted(arguments, changes, flops):
     _, out, _ = flops("--model", "tiny", *arguments, "--json")
     workload = Workload(**{"shape": architecture_of("tiny"), "batch": 4, "length": 512, "lora_rank": 4, **changes})
     for name in BINDING:
-        assert json.loads(out)["conventions"][name] == CONVENTIONS[name].count(workload).as_dict()
+        assert json.loads(out)["conventions"][name] == asdict(CONVENTIONS[name].count(workload))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_the_published_tables_fit():
 
 
 def test_a_numeric_head_alone_is_what_a_series_is_written_with():
-    assert len(ALPHABET) == NUMERIC_TOKENS
+    assert len(ALPHABET) == NUMERIC_HEAD
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--published"], ["--help"]], ids=" ".join)

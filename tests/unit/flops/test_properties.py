@@ -1,6 +1,6 @@
 """What holds of every convention and every shape."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -60,8 +60,8 @@ def test_the_parts_add_up(name, workload):
     assert counts.layer == parts + 2 * workload.tokens * workload.shape.width
     assert counts.forward == counts.embedding + layers * counts.layer + counts.final + counts.lora_forward
     assert counts.step == counts.forward + counts.backward
-    assert all(type(value) is int and value >= 0 for value in counts.as_dict().values())
-    assert tuple(counts.as_dict()) == PARTS
+    assert all(type(value) is int and value >= 0 for value in asdict(counts).values())
+    assert tuple(asdict(counts)) == PARTS
 
 
 @every_convention

@@ -166,7 +166,7 @@ def test_a_constant_history_can_be_written(level):
 
 
 def test_no_negative_zero():
-    assert Codec().format(np.array([[-0.001, -0.0]])) == "0.00,0.00;"
+    assert Codec().write(np.array([[[-0.001, -0.0]]])) == ["0.00,0.00;"]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_an_adapter_is_taken_up_exactly_and_one_that_is_not_is_refused(training,
 def test_data_that_changed_are_refused(training):
     changed = training.model_copy(update={"data_sha256": "0" * 64})
     with pytest.raises(LvjobsError, match="no longer the file"):
-        EvaluatedModel.build(_params(config_of(changed)), 0)
+        EvaluatedModel(_params(config_of(changed)), 0)
 
 
 def test_an_evaluation_whose_data_file_is_gone_asks_to_restore_it(training, tmp_path):
@@ -237,7 +237,7 @@ def test_what_was_trained_on_is_not_scored(training, tmp_path):
 
 def test_tiny_knows_no_words(training):
     with pytest.raises(LvjobsError, match="instruct"):
-        EvaluatedModel.build(_params(config_of(training, prompt="instruct")), 0)
+        EvaluatedModel(_params(config_of(training, prompt="instruct")), 0)
 
 
 def _params(config):

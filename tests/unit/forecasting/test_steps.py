@@ -23,7 +23,7 @@ def data(tmp_path_factory):
 
 def built(data, **params):
     torch.manual_seed(0)
-    return task.build(small(data, **params))
+    return task.Trainer(small(data, **params))
 
 
 def gradients(trainer, monkeypatch):

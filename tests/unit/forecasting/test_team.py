@@ -52,7 +52,7 @@ def by_threads(config, directory, size):
     trainers = []
     for run in runs:
         torch.manual_seed(config.seed)
-        trainers.append(task.build(config, run.team))
+        trainers.append(task.Trainer(config, run.team))
     workers = [
         threading.Thread(target=_train, args=[run, trainer]) for run, trainer in zip(runs, trainers, strict=True)
     ]

@@ -103,7 +103,7 @@ def test_pretraining_reads_what_codec_and_tokenizer_write(tiny):
     codec = Codec()
     scaled = synthetic.pairs(np.random.default_rng(0), 8, codec)
     table = Characters(tiny[1], "tiny", codec)
-    assert pretrain.tokens(scaled).tolist() == [table.encode(codec.format(pair)).tolist() for pair in scaled]
+    assert pretrain.tokens(scaled).tolist() == [table.encode(text).tolist() for text in codec.write(scaled)]
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for():

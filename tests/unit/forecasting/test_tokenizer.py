@@ -31,7 +31,7 @@ def test_tiny_never_merges_and_never_adds(tokenizer, text):
 def test_the_table_reads_as_the_tokenizer_does(tokenizer):
     codec = Codec()
     table = Characters(tokenizer, "tiny", codec)
-    text = codec.format(np.random.default_rng(0).normal(scale=9, size=(50, 2)))
+    text = codec.write(np.random.default_rng(0).normal(scale=9, size=(1, 50, 2)))[0]
     assert table.encode(text).tolist() == tokenizer.encode(text)
     assert tokenizer.decode(table.encode(text)) == text
 

@@ -107,7 +107,7 @@ def test_the_bitwise_test_notices_a_part_that_is_not_restored(config, undisturbe
     elif lost == "adapter":
         monkeypatch.setattr(task, "load_adapter", lambda model, directory: None)
     else:
-        fresh = task.build(config).state()[lost]
+        fresh = task.Trainer(config).state()[lost]
         state = state | {lost: fresh}
     second = run_through(config, tmp_path / "2", before=(step, state, path, rng))
     assert adapter_bytes(second) != adapter_bytes(undisturbed)
@@ -129,7 +129,7 @@ def test_training_lowers_the_loss(data, tmp_path):
 @pytest.fixture
 def trainer(config):
     torch.manual_seed(0)
-    return task.build(config)
+    return task.Trainer(config)
 
 
 def test_only_the_adapter_learns(trainer):
@@ -141,7 +141,7 @@ def test_only_the_adapter_learns(trainer):
 
 def test_alpha_is_the_rank_unless_it_is_given(data):
     for given, factor in ((None, 1.0), (8.0, 2.0)):
-        layer = task.build(small(data, lora_alpha=given, lora_targets="qv")).model.base_model.model.model.layers[0]
+        layer = task.Trainer(small(data, lora_alpha=given, lora_targets="qv")).model.base_model.model.model.layers[0]
         assert layer.self_attn.q_proj.scaling["default"] == factor
         assert not hasattr(layer.self_attn.k_proj, "lora_A")
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_is_small_and_in_pefts_own_format(trainer, tmp_path):
 
 def test_an_adapter_comes_back_exactly(trainer, config, tmp_path):
     _, weights = saved_adapter(trainer, tmp_path)
-    other = task.build(config)
+    other = task.Trainer(config)
     load_adapter(other.model, tmp_path)
     assert {k: v.tolist() for k, v in saved_adapter(other, tmp_path)[1].items()} == {
         k: v.tolist() for k, v in weights.items()
@@ -220,9 +220,9 @@ def test_each_way_of_training_lowers_its_loss_and_resumes_bit_for_bit(data, tmp_
 def test_a_numeric_head_is_a_softmax_over_the_series_characters(data):
     """Its loss is that of the full head, normalised over fourteen tokens; and an adapter of it is one of any head."""
     torch.manual_seed(0)
-    full = task.build(small(data, lora_dropout=0.0))
+    full = task.Trainer(small(data, lora_dropout=0.0))
     torch.manual_seed(0)
-    numeric = task.build(small(data, lora_dropout=0.0, head="numeric"))
+    numeric = task.Trainer(small(data, lora_dropout=0.0, head="numeric"))
     batch, other = (trainer.training.take(np.array([0, 1])) for trainer in (full, numeric))
     with torch.no_grad():
         logits = full.model(
@@ -242,13 +242,13 @@ def test_a_numeric_head_is_a_softmax_over_the_series_characters(data):
 
 def test_tiny_cannot_be_trained_on_instructions(data):
     with pytest.raises(LvjobsError, match="no chat template"):
-        task.build(small(data, format="instruct"))
+        task.Trainer(small(data, format="instruct"))
 
 
 def test_data_that_changed_since_the_run_was_declared_are_refused(data):
-    task.build(small(data, data_sha256=sha256(data)))
+    task.Trainer(small(data, data_sha256=sha256(data)))
     with pytest.raises(LvjobsError, match="no longer the file"):
-        task.build(small(data, data_sha256="0" * 64))
+        task.Trainer(small(data, data_sha256="0" * 64))
 
 
 @pytest.mark.parametrize("harm", ["gone", "edited", "no HDF5"])

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from forecasting_helpers import Table
+from forecasting_helpers import Table, text_of
 from pydantic import ValidationError
 
 from lvjobs.errors import LvjobsError, UsageError
@@ -18,11 +18,11 @@ from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.train import loss_of
 from lvjobs.forecasting.windows import (
     IGNORED,
-    chunks,
     codec_of,
     cut,
     numeric_labels,
     pack,
+    pad,
     shared_scale,
     training_windows,
     validation_windows,
@@ -41,6 +41,10 @@ def data(tmp_path):
 
 
 TABLE = Characters(Table(), "test", Codec())
+
+
+def chunks(series, length, pad_id):
+    return pad(cut(series, length), pad_id)
 
 
 def windows_of(make, data, prompts=lambda horizon: RAW, **params):
@@ -258,7 +262,7 @@ def test_examples_are_questions_and_answers_of_whole_steps(data, length):
         assert (labels[learnt] == ids[learnt]).all()
         (first,) = np.flatnonzero(np.diff(learnt.astype(int), prepend=0) == 1)  # one run, at the end
         assert learnt[first:].all()
-        question, answer = TABLE.decode(ids[4 : first - 4]), TABLE.decode(ids[first:-1])
+        question, answer = text_of(ids[4 : first - 4]), text_of(ids[first:-1])
         assert (ids[:3].tolist(), ids[first - 4 : first].tolist(), ids[-1]) == ([1, 1, 1], [1] * 4, 2)
         assert question.endswith(";")
         assert answer.endswith(";")
@@ -300,7 +304,7 @@ def test_one_scale_for_all_is_that_of_the_histories_that_train(data):
     assert shared_scale(data, Codec(), config) is None
     windows = windows_of(validation_windows, data, scaling="global", train_systems=4, validation_systems=0)
     (text, _) = codec_of(config).encode(data.trajectories[8:], scale)
-    assert TABLE.decode(windows.ids[0][windows.attention[0] == 1]) == text
+    assert text_of(windows.ids[0][windows.attention[0] == 1]) == text
 
 
 def test_the_codec_is_the_configurations():
@@ -315,8 +319,6 @@ def test_labels_of_a_numeric_head_are_places_in_the_alphabet(data):
     assert (numeric.ids == windows.ids).all()
     learnt = windows.labels != IGNORED
     assert (numeric.labels[~learnt] == IGNORED).all()
-    assert "".join(ALPHABET[place] for place in numeric.labels[0][learnt[0]]) == TABLE.decode(
-        windows.labels[0][learnt[0]]
-    )
+    assert "".join(ALPHABET[place] for place in numeric.labels[0][learnt[0]]) == text_of(windows.labels[0][learnt[0]])
     ended = windows_of(training_windows, data, asking, format="instruct")
     assert (numeric_labels(ended, TABLE).labels[ended.labels == 2] == IGNORED).all()
