@@ -73,15 +73,10 @@ def _hold_all(session: Session, problem: str) -> list[str]:
     return told
 
 
-def anything_to_come(records: Sequence[StageRecord]) -> bool:
-    """Return whether a pass may still have something to do for a stage."""
-    return any(record.state in OPEN for record in records)
-
-
 def _read(session: Session) -> _Stages:
     with session.ledger.transaction() as transaction:
         records = {record.name: record for record in transaction.stages()}
-        if not anything_to_come(list(records.values())):
+        if not any(record.state in OPEN for record in records.values()):
             return _Stages(records, [], {}, {})
         stages = in_order([record.stage for record in records.values()])
         looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
@@ -143,12 +138,13 @@ def _search(session: Session, stage: Stage) -> list[str]:
         if session.absence(Request.model_validate(seen.records[stage.name].request).profile):
             return told
         record = seen.records[stage.name]
-        turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
-        if turn.wanted is None:
+        runs = seen.runs_of(stage.name)
+        wanted, shortfall = next_trials(session, record, seen.stages, seen.ground_of(stage), runs)
+        if wanted is None:
             break
-        told += _enter(session, record, turn.wanted)  # if all these runs exist and have ended, the next turn is now
-    if turn.shortfall is not None:
-        return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
+        told += _enter(session, record, wanted)  # if all these runs exist and have ended, the next turn is now
+    if shortfall is not None:
+        return told + _set(session, record, record.state, _waits_for_budget(shortfall))
     return told + _decide(session, seen, stage, record)  # waits by itself: until all trials are proposed, one is open
 
 

@@ -16,8 +16,7 @@ from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limi
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.submission.send import PreparedJob, SubmitResult, prepare_job, request_for, send
 from lvjobs.control.submission.slots import FreeSlots, choices, halves, pack_size, room_for, split, with_more
-from lvjobs.control.submission.time_limits import is_automatic
-from lvjobs.control.submission.timing import Timing, timing_of
+from lvjobs.control.submission.time_limits import Timing, is_automatic, timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
