@@ -214,7 +214,11 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
         return _enter(session, record, stage_request(SweepOf(record.definition, record.request), new))
     left = [run for run in runs if not run.state.is_final and run.held_for is not HeldFor.PRUNED]
     if stage.on_hold == "skip":
-        held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
+        held = {  # until the user resumes them
+            run.id
+            for run in [*runs, *_sources(seen, stage)]
+            if run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
+        }
         left = [run for run in left if run.id not in held and run.after not in held]
     to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
     if to_come or left:
@@ -224,11 +228,6 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
         )
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")
-
-
-def _is_for_the_user(run: RunRecord) -> bool:
-    """Return whether the run is held until the user resumes it."""
-    return run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
 
 
 def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:

@@ -86,9 +86,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     """
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
-    if wanted.file is None:
-        wanted = replace(wanted, file=file_of(study, wanted.stage))
-    wanted = replace(wanted, profile_copy=keep_profile(study.layout, wanted.profile))
+    file = file_of(study, wanted.stage) if wanted.file is None else wanted.file
+    wanted = replace(wanted, file=file, profile_copy=keep_profile(study.layout, wanted.profile))
     cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
     find_tasks(study.root, [wanted.configs[0].task])
     with session.ledger.transaction() as transaction:
