@@ -2,8 +2,8 @@
 
 `study` has the class `Study`, which `import lvjobs` offers as `lvjobs.Study`; `view` has those of its methods that
 start and end nothing. The other modules do the work: `results` has the values that the methods return; `updates`
-reconciles a study and waits for runs; `settings` combines study.toml with the caller's arguments; `submit` submits
-runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one series; `costs` estimates costs
-before anything is spent; `publish` writes reports, figures, exports and copies of runs.db; `create` makes a study
-directory; `driver` is the loop of the driver's job.
+reconciles a study and waits for runs; `settings` combines study.toml with the caller's arguments, and writes a new
+study.toml; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one
+series; `costs` estimates costs before anything is spent; `publish` writes reports, figures, exports and copies of
+runs.db; `driver` is the loop of the driver's job.
 """

@@ -8,10 +8,9 @@ from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
 from lvjobs.api.settings import Overrides, located, request
 from lvjobs.errors import UsageError
-from lvjobs.study.config import StudyContext, validated
+from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
-from lvjobs.study.tables import Budget
 from lvjobs.sweep.request import Request
 
 RUN = "train"
@@ -77,23 +76,3 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
     except UsageError as error:
         return [], f"what the declared stages would take cannot be counted: {error}"
     return fits, ""
-
-
-def set_limit(study: StudyContext, limit: str, because: str) -> Status:
-    """Change the limit in FLOPs, in the ledger and in study.toml, and reconcile with it.
-
-    Args:
-        study: The study.
-        limit: The limit as text, which study.toml keeps as it is: "1e17".
-        because: The reason, kept in the ledger. Needed to raise the limit.
-
-    Raises:
-        UsageError: The limit is not a number, or is raised without a reason, or study.toml cannot be written.
-    """
-    from lvjobs.control.budget.limit import change_limit
-    from lvjobs.control.loop import open_session
-
-    flops = validated(Budget, {"limit": limit}, "LIMIT").limit
-    with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
-        change_limit(session.study, session.ledger, flops, limit, because, session.clock())
-    return updates.update(study)  # reads study.toml again

@@ -67,7 +67,8 @@ def run_turn(study: StudyContext, on_update: Callable[[Status], None]) -> bool:
     """
     from lvjobs.control.driver.driver import is_wanted
 
-    _listen()
+    # Kept for `_is_woken` while a pass is made. No thread was started yet: one without this block would swallow it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE_SIGNAL})
     began, longest = time.monotonic(), 0.0
     for left in reversed(range(_MOST_PASSES)):
         start = time.monotonic()
@@ -101,14 +102,6 @@ def _goes_on(pause: float) -> bool:
         time.sleep(_PAUSE_SECONDS)
         return True
     return pause > 0
-
-
-def _listen() -> None:
-    """Block the signal of `lvjobs.cluster.inside.wake`, so that it is kept for `_is_woken` while a pass is made.
-
-    Call this before any thread starts: threads inherit the block, and a thread without it would swallow the signal.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE_SIGNAL})
 
 
 def _is_woken(seconds: float) -> bool:

@@ -12,7 +12,6 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
 from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
-from lvjobs.study.run import RunConfig
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
@@ -24,10 +23,8 @@ _MARKER = "forecast.json"
 class PreparedForecast:
     """One series and the model that forecasts it. `role`: the series's role in training, a key of `_SEEN`, or ""."""
 
-    study: StudyContext
     subject: Subject
     series: int
-    config: RunConfig
     runs: PreparedRuns
     role: str
 
@@ -47,8 +44,9 @@ class PreparedForecast:
         """
         from lvjobs.forecasting.examine import sha256_of_adapter
 
-        for each in done_evaluations(self.study):
-            if self.series in each.scores["systems"] and same_forecast(each.run, self.config):
+        (config,) = self.runs.wanted.configs
+        for each in done_evaluations(self.runs.study):
+            if self.series in each.scores["systems"] and same_forecast(each.run, config):
                 if each.scores["adapter_sha256"] != sha256_of_adapter(each.config.adapter):
                     raise UsageError(
                         f"{each.config.adapter} was changed since {each.files.root.name} was made with it; copy the "
@@ -79,7 +77,7 @@ class PreparedForecast:
             **{key: key == self.role for key in _SEEN},
             "lvjobs": __version__,
         }
-        directory = out or self.study.root / "forecasts" / f"{self.subject.name}-series-{self.series}"
+        directory = out or self.runs.study.root / "forecasts" / f"{self.subject.name}-series-{self.series}"
         keys = ("name", "adapter_sha256", "data_sha256", "prompt", "samples", "temperature", "top_p", "seed")
         claim(directory, _MARKER, {"series": made.series, **{key: evidence[key] for key in keys}})
         write_atomic(directory / "forecast.csv", made.to_csv())
@@ -115,8 +113,7 @@ def prepare_forecast(
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     name = default_name(config, f"{subject.name}-series-{series}")
     wanted = RunRequest([config], [name], EVALUATE, profile, resources, after=[subject.after])
-    runs = PreparedRuns(study, wanted, default_name)
-    return PreparedForecast(study, subject, series, config, runs, role)
+    return PreparedForecast(subject, series, PreparedRuns(study, wanted, default_name), role)
 
 
 _SEEN = {  # by the key that the evidence has

@@ -1,7 +1,7 @@
-"""Settings, resources and the profile: those of study.toml or of a settings file, overridden by the caller's."""
+"""Settings, resources and the profile: those of study.toml, overridden by the caller's; and a new study.toml."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,7 +12,7 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import StudyContext, read_toml, validated
+from lvjobs.study.config import StudyContext, load_study, read_toml, validated
 from lvjobs.study.current import declared_settings
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
@@ -228,3 +228,62 @@ def check_task(study: StudyContext, config: RunConfig) -> None:
             f"{config.task} is not marked as a task; nothing was submitted: write @lvjobs.task above the function, so "
             "that its FLOPs are counted (docs/tasks.md)"
         )
+
+
+# -- a new study --------------------------------------------------------------------------------------------------
+
+
+def create(root: Path, profile: str, account: str | None, preset: str | None, *, force: bool) -> Path:
+    """Write a commented study.toml with every key and its default, and return its path.
+
+    `preset` None means study-tiny if runs train on this machine, else the published study.
+
+    Raises:
+        UsageError: study.toml exists and `force` is not given, or it cannot be written, or there is no such profile.
+    """
+    from lvjobs.cluster.backends import backend_of, is_elsewhere
+    from lvjobs.files import close_to_others, private, write_atomic
+    from lvjobs.study.template import study_toml
+
+    defaults = {}
+    if backend_of(profile).is_site:
+        from lvjobs.cluster.profiles import load_profile
+
+        defaults = load_profile(profile).defaults()
+    preset = preset or ("published" if is_elsewhere(profile) else "study-tiny")
+    path = root / "study.toml"
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; edit it, or write over it with --force")
+    try:
+        is_new = not root.exists() or not any(root.iterdir())
+        with private():
+            root.mkdir(parents=True, exist_ok=True)
+        if is_new:  # the permissions of an existing directory are the user's
+            close_to_others(root)
+        write_atomic(path, study_toml(profile, account, defaults, preset))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
+    return path
+
+
+def storage_notes(root: Path, profile: str) -> Iterator[str]:
+    """Yield notes on the study's file system, with remedies."""
+    from lvjobs.cluster.backends import is_elsewhere
+    from lvjobs.ledger import storage
+
+    where = load_study(root).where
+    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile), where=where):
+        yield f"storage: {concern.what}; {concern.remedy}"
+
+
+def site_lines(root: Path, profile: str) -> list[str]:
+    """Return lines on what requeue and preemption do at the profile's site.
+
+    Raises:
+        ClusterError: The scheduler was not reached from here.
+    """
+    from lvjobs.control.backends import cluster_for
+    from lvjobs.report.site import site_lines as worded
+
+    study = load_study(root)
+    return list(worded(asdict(cluster_for(study, profile).probe()), study.where))

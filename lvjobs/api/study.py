@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
-from lvjobs.api import costs, create, updates
+from lvjobs.api import updates
 from lvjobs.api.results import Preview, Status, Submission, WrittenFiles
+from lvjobs.api.settings import create
 from lvjobs.api.view import StudyView, Values, given
 from lvjobs.errors import UsageError
 from lvjobs.study import config
+from lvjobs.study.tables import Budget
 
 if TYPE_CHECKING:
     from lvjobs.api.submit import Agree
@@ -73,7 +75,7 @@ class Study(StudyView):
         Raises:
             UsageError: A study.toml exists and `force` is not given, or the directory cannot be written.
         """
-        create.create(Path(directory), profile, account, preset, force=force)
+        create(Path(directory), profile, account, preset, force=force)
         return cls.open(directory)
 
     def submit(
@@ -203,9 +205,15 @@ class Study(StudyView):
             because: The reason, kept in the ledger. Needed to raise the limit.
 
         Raises:
-            UsageError: The limit is not a number, or is raised without a reason.
+            UsageError: The limit is not a number, or is raised without a reason, or study.toml cannot be written.
         """
-        return costs.set_limit(self, limit, because)
+        from lvjobs.control.budget.limit import change_limit
+        from lvjobs.control.loop import open_session
+
+        flops = config.validated(Budget, {"limit": limit}, "LIMIT").limit
+        with open_session(self, wait=updates.WRITE_WAIT_SECONDS) as session:
+            change_limit(session.study, session.ledger, flops, limit, because, session.clock())
+        return updates.update(self)  # reads study.toml again
 
     def resume(
         self,

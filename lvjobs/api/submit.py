@@ -83,14 +83,14 @@ class PreparedRuns:
         wanted = self._with_evaluations(self.wanted)
         self._check_models(wanted)
         with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
-            drawn = script(session, wanted)
+            text, computed = script(session, wanted)
             with session.ledger.transaction() as transaction:
                 seen = read(transaction)
             found = what_fits(session, wanted, self.name_of) if fit else None
             study = session.study
         foreseen = foresee(study, {wanted.stage: wanted.configs}, seen, wanted.resources, wanted.profile)
         proposal = found[0] if found and found[0].is_change else None
-        return Preview(drawn.text, drawn.computed, foreseen, proposal)
+        return Preview(text, computed, foreseen, proposal)
 
     def _with_evaluations(self, wanted: RunRequest) -> RunRequest:
         if self.evaluation_for is None:

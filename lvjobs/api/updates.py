@@ -27,33 +27,36 @@ Act = Callable[["Loop"], Sequence[str]]
 
 
 @contextmanager
-def reconciled(study: StudyContext, act: Act | None = None, *, wait: float) -> Iterator[tuple["Loop", Status]]:
-    """Run an action under the study's lease, then reconcile. The status lists the action's changes first.
-
-    The lease is held until the block ends, so that the session can still be used there.
+def reconciled(study: StudyContext, *, wait: float) -> Iterator[tuple["Loop", Status]]:
+    """Reconcile, and yield the session with the status. The lease is held until the block ends.
 
     Args:
         study: The study.
-        act: The action before the pass; None to reconcile only.
         wait: The longest wait for the lease, in seconds.
 
     Raises:
         LeaseTaken: Another process kept the lease for longer.
         PlaceUnclear: The study was moved or copied, and the user has to answer which.
-        UsageError: `act` refused, or the study directory cannot be written.
+        UsageError: The study directory cannot be written.
     """
     from lvjobs.control.loop import open_session
 
     with open_session(study, wait=wait) as session:
-        done = act(session) if act is not None else ()
+        yield session, Status(session.make_pass())
+
+
+def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
+    """Run an action, reconcile, and return the study's status, which lists the action's changes first.
+
+    Raises:
+        UsageError: `act` refused; or see `reconciled` for this and other errors.
+    """
+    from lvjobs.control.loop import open_session
+
+    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
+        done = act(session)
         summary = session.make_pass()
-        yield session, Status({**summary, "did": [*done, *summary["did"]]})
-
-
-def update(study: StudyContext, act: Act | None = None) -> Status:
-    """Run an action, reconcile, and return the study's status. See `reconciled` for arguments and errors."""
-    with reconciled(study, act, wait=WRITE_WAIT_SECONDS) as (_, status):
-        return status
+    return Status({**summary, "did": [*done, *summary["did"]]})
 
 
 def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
@@ -78,7 +81,7 @@ def resume(study: StudyContext, runs: Sequence[str], given: Overrides) -> Status
     if typed and not runs:
         example = remedies.RESUME_SETTINGS(*study.where)
         raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
-    return update(study, (lambda session: take_up(session, runs, typed, study.where)) if runs else None)
+    return update(study, lambda session: take_up(session, runs, typed, study.where) if runs else ())
 
 
 def wait_until_rest(

@@ -111,14 +111,11 @@ def _outcome(study: StudyContext, submission: Submission) -> str:
             then = "follow" if shared else "wait for room"
             return f"{what}: the first {submission.sent} {job}; {submission.waiting} {then}"
         return f"{what}: {job}; follow with: {remedies.STATUS(*study.where)}"
-    resume = remedies.RESUME(*study.where)
-    if submission.outcome == "planned":
-        return f"{what}: planned ({said}); the pass that sees that they are submits: {resume}"
-    if submission.outcome == "limited":
-        return f"{what}: {said}; the next pass that finds room submits: {resume}"
-    if submission.outcome == "deferred":
-        return f"{what}: not submitted yet ({said}); kept as planned, the next pass submits: {resume}"
-    return (
-        f"{what}: the scheduler did not say whether it took the job ({said}); nothing is lost: it carries token "
-        f"{submission.token}, and the next pass looks it up and adopts it or submits anew: {resume}"
-    )
+    outcomes = {
+        "planned": f"planned ({said}); the pass that sees that they are submits",
+        "limited": f"{said}; the next pass that finds room submits",
+        "deferred": f"not submitted yet ({said}); kept as planned, the next pass submits",
+        "unclear": f"the scheduler did not say whether it took the job ({said}); nothing is lost: it carries token "
+        f"{submission.token}, and the next pass looks it up and adopts it or submits anew",
+    }
+    return f"{what}: {outcomes[submission.outcome]}: {remedies.RESUME(*study.where)}"

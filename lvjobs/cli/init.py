@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from lvjobs import remedies
-from lvjobs.api.create import create, site_lines, storage_notes
+from lvjobs.api.settings import create, site_lines, storage_notes
 from lvjobs.cli.common import study_option
 from lvjobs.study.presets import STUDIES
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ class Result:
             raise LvjobsError(f"series {series} was not forecast here")
         return self.systems.index(series)
 
+    def of_series(self, series: int, baselines: Mapping[str, Floats]) -> SeriesForecast:
+        """Return one system's forecast, by its index in the file; `baselines` are its own, (horizon, variables) each.
+
+        Raises:
+            LvjobsError: it was not forecast.
+        """
+        row = self.row_of(series)
+        return SeriesForecast(
+            series, self.time, self.values[row], self.history, self.samples[:, row], baselines, self.evidence
+        )
+
 
 def load_result(final: Path, run: RunConfig) -> Result:
     """Load the result of the evaluation that was declared as `run`, from `final`.
@@ -106,18 +117,11 @@ def load_series(final: Path, run: RunConfig, series: int) -> SeriesForecast:
         LvjobsError: as `load_result`; or it was not forecast, or no baseline could be made.
     """
     result = load_result(final, run)
-    row = result.row_of(series)
+    result.row_of(series)
     alone = run.model_copy(update={"params": {**run.params, "systems": [series]}})
     made, problems = baselines_of(alone)
-    return SeriesForecast(
-        series,
-        result.time,
-        result.values[row],
-        result.history,
-        result.samples[:, row],
-        {name: values[0] for name, values in made.items()},
-        {**result.evidence, "baseline_problems": problems},
-    )
+    found = result.of_series(series, {name: values[0] for name, values in made.items()})
+    return replace(found, evidence={**found.evidence, "baseline_problems": problems})
 
 
 def baselines_of(run: RunConfig) -> tuple[dict[str, Floats], dict[str, str]]:

@@ -204,9 +204,7 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str, root:
         given = f" = {first['input']!r}" if is_shown else ""
         place = f"{source}: {key}{given}" if key else source
         # pydantic's own message tells what is wrong with the value, but not what to do
-        remedy = "; add it" if first["type"] == "missing" else "; give another value"
-        if first["type"] == "value_error":
-            remedy = ""
+        remedy = {"missing": "; add it", "value_error": ""}.get(first["type"], "; give another value")
         raise UsageError(f"{place}: {message[0].lower()}{message[1:]}{remedy}") from None
 
 

@@ -13,7 +13,7 @@ from lvjobs.control.backends import variables_of
 from lvjobs.control.session import Session
 from lvjobs.control.submission.send import request_for
 from lvjobs.control.submission.slots import choices
-from lvjobs.control.submission.timing import measured_limit
+from lvjobs.control.submission.time_limits import measured_limit
 from lvjobs.control.summary import find_row
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord

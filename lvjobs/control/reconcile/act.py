@@ -30,7 +30,7 @@ from lvjobs.control.reconcile.actions import (
     Submit,
 )
 from lvjobs.control.submission.avoided_nodes import avoid_node
-from lvjobs.control.submission.current_settings import changes_of, file_of, renewed
+from lvjobs.control.submission.declare import changes_of, file_of, renewed
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn, wait
 from lvjobs.control.submission.run_directories import allow
 from lvjobs.control.submission.send import SubmitResult, same_job

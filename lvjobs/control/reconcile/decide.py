@@ -23,7 +23,7 @@ from lvjobs.control.reconcile.attempts import Attempts
 from lvjobs.control.reconcile.classify import Failure, classify, classify_unclaimed
 from lvjobs.control.reconcile.hang import silence_of
 from lvjobs.control.reconcile.outcome import Conclusions, give_up
-from lvjobs.control.reconcile.policy import is_due
+from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord
 from lvjobs.study.tables import Policy
@@ -52,7 +52,7 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
     if view.done is not None or view.run.state.is_at_rest:
         return None
     if view.live is None:
-        return None if is_due(view.run, policy, now) else view.run.not_before
+        return waits_until(view.run, policy, now)
     job, current = view.live.job, Attempts(view, now).current
     if job is None or not job.is_running or (current is not None and current.generation in view.changed):
         return None  # its journal has grown: the next pass comes long before hang detection could end the attempt
@@ -92,7 +92,7 @@ class _Case(Conclusions):
     def _start(self) -> Iterator[Action]:
         first = self.view.after
         if first is None or first.state is RunState.COMPLETED:
-            if is_due(self.run, self.policy, self.now):
+            if waits_until(self.run, self.policy, self.now) is None:
                 yield Submit(self.run.id)
         elif first.state is RunState.CANCELLED:
             note = f"{first.name}, which it was to come after, was cancelled"
@@ -233,7 +233,7 @@ class _Case(Conclusions):
             not_before=self.run.not_before,
             note=note,
         )
-        if is_due(self.run, self.policy, self.now):
+        if waits_until(self.run, self.policy, self.now) is None:
             yield Submit(self.run.id)
 
     def _failed_launch(self, live: MemberView, job: Job) -> Iterator[Action]:

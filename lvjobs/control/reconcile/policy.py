@@ -153,13 +153,13 @@ def _again(run: RunRecord, cause: Cause) -> str:
     return remedy(run=run.name)
 
 
-def is_due(run: RunRecord, policy: Policy, now: float) -> bool:
-    """Return whether the run may be submitted at `now` (seconds since the epoch): its back-off is over.
+def waits_until(run: RunRecord, policy: Policy, now: float) -> float | None:
+    """Return when the run's back-off ends; None if the run may be submitted at `now`. Both in seconds since the epoch.
 
     An end that is later than any back-off can be counts as over: a clock that was ahead set it.
     """
     most = max(getattr(policy, rule.retries) for rule in _RULES.values() if rule.backs_off)
-    return not now < run.not_before <= now + _backoff(policy, most)
+    return run.not_before if now < run.not_before <= now + _backoff(policy, most) else None
 
 
 def _backoff(policy: Policy, failures: int) -> float:

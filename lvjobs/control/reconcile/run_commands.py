@@ -8,7 +8,7 @@ from lvjobs.control.backends import profile_of
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
 from lvjobs.control.session import Session
-from lvjobs.control.submission.current_settings import changes_of, differences, renewed
+from lvjobs.control.submission.declare import changes_of, differences, renewed
 from lvjobs.control.submission.run_directories import prepare, write_again
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction

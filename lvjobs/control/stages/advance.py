@@ -73,15 +73,10 @@ def _hold_all(session: Session, problem: str) -> list[str]:
     return told
 
 
-def anything_to_come(records: Sequence[StageRecord]) -> bool:
-    """Return whether a pass may still have something to do for a stage."""
-    return any(record.state in OPEN for record in records)
-
-
 def _read(session: Session) -> _Stages:
     with session.ledger.transaction() as transaction:
         records = {record.name: record for record in transaction.stages()}
-        if not anything_to_come(list(records.values())):
+        if not any(record.state in OPEN for record in records.values()):
             return _Stages(records, [], {}, {})
         stages = in_order([record.stage for record in records.values()])
         looked_at = {stage.name for stage in stages if records[stage.name].state in OPEN}
@@ -143,12 +138,13 @@ def _search(session: Session, stage: Stage) -> list[str]:
         if session.absence(Request.model_validate(seen.records[stage.name].request).profile):
             return told
         record = seen.records[stage.name]
-        turn = next_trials(session, record, seen.stages, seen.ground_of(stage), seen.runs_of(stage.name))
-        if turn.wanted is None:
+        runs = seen.runs_of(stage.name)
+        wanted, shortfall = next_trials(session, record, seen.stages, seen.ground_of(stage), runs)
+        if wanted is None:
             break
-        told += _enter(session, record, turn.wanted)  # if all these runs exist and have ended, the next turn is now
-    if turn.shortfall is not None:
-        return told + _set(session, record, record.state, _waits_for_budget(turn.shortfall))
+        told += _enter(session, record, wanted)  # if all these runs exist and have ended, the next turn is now
+    if shortfall is not None:
+        return told + _set(session, record, record.state, _waits_for_budget(shortfall))
     return told + _decide(session, seen, stage, record)  # waits by itself: until all trials are proposed, one is open
 
 
@@ -218,7 +214,11 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
         return _enter(session, record, stage_request(SweepOf(record.definition, record.request), new))
     left = [run for run in runs if not run.state.is_final and run.held_for is not HeldFor.PRUNED]
     if stage.on_hold == "skip":
-        held = {run.id for run in [*runs, *_sources(seen, stage)] if _is_for_the_user(run)}
+        held = {  # until the user resumes them
+            run.id
+            for run in [*runs, *_sources(seen, stage)]
+            if run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
+        }
         left = [run for run in left if run.id not in held and run.after not in held]
     to_come = [name for name in stage.evaluate if seen.records[name].state is not StageState.COMPLETED]
     if to_come or left:
@@ -228,11 +228,6 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
         )
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")
-
-
-def _is_for_the_user(run: RunRecord) -> bool:
-    """Return whether the run is held until the user resumes it."""
-    return run.state is RunState.HELD and run.held_for is not HeldFor.BUDGET
 
 
 def _sources(seen: _Stages, stage: Stage) -> list[RunRecord]:

@@ -33,7 +33,8 @@ def standing(session: Session, name: str) -> dict[str, Any]:
     if stage.evaluates:
         raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS(*where)}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
-    varied = _varied(cells)
+    every = [settings_of(run.configuration) for run in cells]
+    varied = [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]
     spent = {run.id: books.accounts[run.id].spent(session.terms) for run in cells}
     return {
         "stage": name,
@@ -70,9 +71,3 @@ def _row(
         "why_not": candidate.why,
         "flops": sum(spent[cell.run_id] for cell in candidate.cells),
     }
-
-
-def _varied(runs: Sequence[RunRecord]) -> list[str]:
-    """Return the settings in which the runs differ, except the seed."""
-    every = [settings_of(run.configuration) for run in runs]
-    return [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]

@@ -48,7 +48,9 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     fresh = [run for run in compared if run.id in found and run.id not in before]
     for run in fresh:
         if not run.state.is_final:
-            names = _with_followers(session, run)
+            with session.ledger.transaction() as transaction:
+                followers = [other.name for other in transaction.runs(only_open=True) if other.after == run.id]
+            names = [run.name, *followers]
             told += pause(session, names, _why(stage, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
     back = [run for run in compared if run.id in before and run.id not in found and standing_of(run) == "pruned"]
@@ -74,12 +76,6 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))
         told.append(f"{run.name}: {why}")
     return told
-
-
-def _with_followers(session: Session, run: RunRecord) -> list[str]:
-    """Return the names of the run and of the open runs that come after it."""
-    with session.ledger.transaction() as transaction:
-        return [run.name, *(other.name for other in transaction.runs(only_open=True) if other.after == run.id)]
 
 
 def _why(stage: Stage, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:

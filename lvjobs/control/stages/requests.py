@@ -9,7 +9,7 @@ from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
 from lvjobs.control.session import Session
 from lvjobs.control.submission.declare import RunRequest, SweepOf
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import Event, RunRecord, StageRecord
+from lvjobs.ledger.records import Event, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
@@ -189,7 +189,7 @@ def stop(session: Session, name: str) -> list[str]:
             )
         asked = [each for each, record in records.items() if record.state is not StageState.DECLARED]
         names = [name] if name != "all" else asked
-        shared = _cells_of_others(transaction, names)
+        others = set(asked) - set(names)
         cells, runs = transaction.cells(), {run.id: run for run in transaction.runs()}
         for each in names:
             if records[each].state is StageState.DECLARED:
@@ -198,14 +198,13 @@ def stop(session: Session, name: str) -> list[str]:
                 transaction.update_stage(each, state=StageState.DECLARED, **UNDECIDED)
                 transaction.add_event(Event(session.clock(), "stage", f"{each}: stopped by the user"))
                 told.append(f"{each}: stopped")
-    open_ = [runs[id_].name for each in names for id_ in cells.get(each, ()) if _is_stoppable(runs[id_])]
-    mine = [run for run in dict.fromkeys(open_) if run not in shared]
-    return told + (pause(session, mine, "its stage was stopped", held_for=HeldFor.STOPPED) if mine else [])
-
-
-def _is_stoppable(run: RunRecord) -> bool:
-    """Return whether stopping pauses the run: not if it is pruned, because it would be resumed with the others."""
-    return not run.state.is_final and run.held_for is not HeldFor.PRUNED
+    shared = {run_id for each in others for run_id in cells.get(each, ())}
+    mine = dict.fromkeys(run_id for each in names for run_id in cells.get(each, ()) if run_id not in shared)
+    # A pruned run stays so: it would be resumed with the others.
+    open_ = [runs[id_] for id_ in mine if not runs[id_].state.is_final and runs[id_].held_for is not HeldFor.PRUNED]
+    if open_:
+        told += pause(session, [run.name for run in open_], "its stage was stopped", held_for=HeldFor.STOPPED)
+    return told
 
 
 def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
@@ -214,13 +213,6 @@ def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
         cells = set(transaction.cells().get(name, ()))
         runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for is HeldFor.STOPPED]
     return take_up(session, [run.name for run in runs], {}, where) if runs else []
-
-
-def _cells_of_others(transaction: Transaction, names: Sequence[str]) -> set[str]:
-    """Return the names of runs that other requested stages compare too."""
-    by_id = {run.id: run.name for run in transaction.runs()}
-    on = {record.name for record in transaction.stages() if record.state is not StageState.DECLARED} - set(names)
-    return {by_id[id_] for name, ids in transaction.cells().items() if name in on for id_ in ids}
 
 
 def _begun(session: Session, transaction: Transaction, name: str) -> StageRecord:

@@ -23,18 +23,6 @@ from lvjobs.sweep.sampling import SearchHistory, TrialOutcome, propose, room, ve
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The next turn of a search: `wanted` are the runs of proposed trials that are not yet cells of the stage.
-
-    `wanted` is None if there are none, or if the budget has no room for the first (`shortfall`). If both are None, a
-    trial is open, or all trials of the search have ended.
-    """
-
-    wanted: RunRequest | None
-    shortfall: Shortfall | None
-
-
-@dataclass(frozen=True)
 class SearchRecord:
     """The ledger's record of a stage's search; `identity` tells searches apart (`Request.search_identity`)."""
 
@@ -54,8 +42,11 @@ def next_trials(
     stages: Sequence[Stage],
     ground: RunConfig | None,
     runs: Sequence[RunRecord],
-) -> Turn:
+) -> tuple[RunRequest | None, Shortfall | None]:
     """Record the verdicts of trials that have ended, and let the sampler propose new ones.
+
+    Return the runs of proposed trials that are not yet cells of the stage. Return the shortfall instead if the budget
+    has no room for the first trial. If both are None, a trial is open, or all trials of the search have ended.
 
     Args:
         session: The study.
@@ -102,7 +93,7 @@ def next_trials(
         with session.ledger.transaction() as transaction:
             kept = SearchRecord(stage.name, identity, now.proposed(new).to_json())
             transaction.set_rows("searches", [kept], stage=stage.name)
-    return Turn(wanted, shortfall if wanted is None else None)
+    return wanted, shortfall if wanted is None else None
 
 
 def kept_of(transaction: Transaction, stage: str) -> SearchRecord:

@@ -10,8 +10,14 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.backends import keep_profile, used_profile
 from lvjobs.control.session import Session
 from lvjobs.control.stages.requests import UNDECIDED, check_earlier, check_later, is_same, revive
-from lvjobs.control.submission.current_settings import file_of
-from lvjobs.control.submission.declare import Declaration, RunRequest, check_profile_resources, declare, is_run_of
+from lvjobs.control.submission.declare import (
+    Declaration,
+    RunRequest,
+    check_profile_resources,
+    declare,
+    file_of,
+    is_run_of,
+)
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
 from lvjobs.control.submission.run_directories import clear, is_claimed, prepare
 from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
@@ -52,16 +58,10 @@ class Entered:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Script:
-    """A batch script, and its computed time limit, in words (empty: none was computed)."""
+def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
+    """Return the exact batch script that `enter` would submit, and its computed time limit in words. Write nothing.
 
-    text: str
-    computed: str
-
-
-def script(session: Session, wanted: RunRequest) -> Script:
-    """Return the exact batch script that `enter` would submit. Nothing is written.
+    The words are empty if no time limit is computed.
 
     Raises:
         UsageError: The names, settings or resources do not fit, or the profile gives no script.
@@ -73,7 +73,7 @@ def script(session: Session, wanted: RunRequest) -> Script:
     runs = [replace(run, code=run.code or "0" * 16) for run in declared.new or declared.existing]
     first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
     prepared = prepare_submission(session.study, Queue(session.ledger, session.clock()), cluster, first)
-    return Script(cluster.script(replace(prepared.first.requests[0], token="0" * 12)), prepared.timing.words)
+    return cluster.script(replace(prepared.first.requests[0], token="0" * 12)), prepared.timing.words
 
 
 def enter(session: Session, wanted: RunRequest) -> Entered:
@@ -86,9 +86,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     """
     check_profile_resources(wanted.profile, wanted.resources)
     study = session.study
-    if wanted.file is None:
-        wanted = replace(wanted, file=file_of(study, wanted.stage))
-    wanted = replace(wanted, profile_copy=keep_profile(study.layout, wanted.profile))
+    file = file_of(study, wanted.stage) if wanted.file is None else wanted.file
+    wanted = replace(wanted, file=file, profile_copy=keep_profile(study.layout, wanted.profile))
     cluster = session.cluster(used_profile(study.layout, wanted.profile, wanted.profile_copy))
     find_tasks(study.root, [wanted.configs[0].task])
     with session.ledger.transaction() as transaction:

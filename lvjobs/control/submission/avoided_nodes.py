@@ -46,11 +46,6 @@ class Avoidance:
         """
         return [entry for entry in self.nodes if abs(now - entry.since) < policy.exclude_hours * _HOUR]
 
-    def with_node(self, node: str, reason: str, now: float) -> "Avoidance":
-        """Return the list with a node that failed at `now`; the time of a node already on it begins again."""
-        others = [entry for entry in self.nodes if entry.node != node]
-        return replace(self, nodes=[*others, Avoided(node, now, reason)])
-
 
 @dataclass(frozen=True)
 class _Told:
@@ -77,8 +72,9 @@ def write_avoidance(transaction: Transaction, avoidance: Avoidance) -> None:
 
 
 def avoid_node(transaction: Transaction, node: str, reason: str, now: float) -> None:
-    """Put a node on the study's list at `now`, in seconds since the epoch."""
-    write_avoidance(transaction, read_avoidance(transaction).with_node(node, reason, now))
+    """Put a node on the study's list at `now`, in seconds since the epoch. The time of a node on it begins again."""
+    others = [entry for entry in transaction.rows("avoided_nodes", Avoided) if entry.node != node]
+    transaction.set_rows("avoided_nodes", [*others, Avoided(node, now, reason)])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""The declaration of runs from settings: names, identities, costs. Nothing is written here."""
+"""Runs from settings: new runs with their names, identities and costs, and existing runs with the current settings.
+
+A run that the user resumes, or that is no longer held, gets the current settings. A run that Slurm requeues, or that is
+submitted again after a failure, keeps the settings of its last submission.
+"""
 
 import hashlib
 import time
@@ -7,17 +11,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
-from lvjobs.control.backends import gpus_by_default
+from lvjobs.cluster.templates import located_profile
+from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew_profile
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.current import typed_over
+from lvjobs.study.config import StudyContext
+from lvjobs.study.current import current, declared_settings, typed_over
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Mark, Resources, marked
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"
 """The stage of evaluations."""
+
+_RENEWED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
 
 
 @dataclass(frozen=True)
@@ -198,3 +206,66 @@ def check_profile_resources(profile: str, resources: Resources) -> None:
     wrong = [key for key in marked(Resources, Mark.OF_A_SITE) if getattr(resources, key) is not None]
     if wrong and not backend_of(profile).is_site:
         raise UsageError(f"{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")
+
+
+# -- the current settings of existing runs ------------------------------------------------------------------------
+
+
+def file_of(study: StudyContext, stage: str) -> dict[str, Any]:
+    """Return the settings that study.toml now has for how runs of this stage are carried out (`study.current`)."""
+    return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
+
+
+def renewed(
+    run: RunRecord, study: StudyContext, typed: Mapping[str, Any] | None = None, where: Sequence[str] = ()
+) -> RunRecord:
+    """Return the run with the settings of its next submission.
+
+    Args:
+        run: A run without a live job.
+        study: Its study, with the current study.toml.
+        typed: Settings of `lvjobs.study.current` that the user types now; they override all others.
+        where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
+
+    Raises:
+        UsageError: The settings do not fit the run, or one another.
+    """
+    file = file_of(study, run.stage)
+    kept = {**run.typed, **typed_over(file, typed or {})}
+    settings = {**current(file, kept), **(typed or {})}
+    resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
+    profile = str(settings["profile"])
+    check_profile_resources(profile, resources)
+    check_sbatch_options(study, resources, profile)
+    changes: dict[str, Any] = {}
+    if not task_of(run.config).is_evaluation:  # evaluations do not use study.toml's interval
+        changes = {key: settings[key] for key in CARRIED if settings[key] != run.config.get(key)}
+    config = {**run.config, **changes}
+    return replace(
+        run,
+        profile=profile,
+        profile_copy=renew_profile(study.layout, replace(run, profile=profile), where),
+        resources=requested_of(RunConfig.model_validate(config), resources, profile),
+        typed=typed_over(file, settings),
+        config=config,
+        declared={**{key: run.config.get(key) for key in changes}, **run.declared},
+    )
+
+
+def changes_of(old: RunRecord, new: RunRecord) -> dict[str, Any]:
+    """Return the columns of `new` that differ from those of `old`."""
+    return {key: getattr(new, key) for key in _RENEWED if getattr(new, key) != getattr(old, key)}
+
+
+def differences(old: RunRecord, new: RunRecord) -> str:
+    """Return the settings that changed, as text: "memory_mb 1000 -> 2000"; empty if none did."""
+    before, after = (
+        {"profile": run.profile, **run.resources, **{key: run.config.get(key) for key in CARRIED}} for run in (old, new)
+    )
+    changed = []
+    computed = {"time_limit_most", *(["time_limit_minutes"] if "time_limit" in after else [])}
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key) and key not in computed:
+            was, now = (("unset" if values.get(key) is None else str(values[key])) for values in (before, after))
+            changed.append(f"{key} {was} -> {now}")
+    return ", ".join(changed)

@@ -16,8 +16,7 @@ from lvjobs.cluster.protocol import Cap, Cluster, ClusterError, JobRequest, Limi
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.submission.send import PreparedJob, SubmitResult, prepare_job, request_for, send
 from lvjobs.control.submission.slots import FreeSlots, choices, halves, pack_size, room_for, split, with_more
-from lvjobs.control.submission.time_limits import is_automatic
-from lvjobs.control.submission.timing import Timing, timing_of
+from lvjobs.control.submission.time_limits import Timing, is_automatic, timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
@@ -29,7 +28,7 @@ _FRESH_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class _Known:
-    """A site's limits on similar jobs (`_key`), and when they were read."""
+    """A site's limits on similar jobs, and when they were read."""
 
     key: str
     time: float
@@ -56,7 +55,8 @@ class Queue:
 
     def limits(self, cluster: Cluster, profile: str, request: JobRequest) -> Limits:
         """Return the site's limits on such jobs, read once an hour; without any limit if the site does not answer."""
-        key = _key(profile, request)
+        names = ("partition", "account", "qos", "max_queued")  # jobs with the same of these have the same limits
+        key = json.dumps([profile, *(request.resources.get(name) for name in names)])
         with self.ledger.transaction() as transaction:
             known = transaction.row("site_limits", _Known, key=key)
         if known is not None and 0 <= self._now - known.time < _FRESH_SECONDS:
@@ -187,9 +187,3 @@ def wait(ledger: Ledger, runs: Sequence[RunRecord], reason: str) -> None:
     """Record why runs are not submitted now; a later pass tries again."""
     with ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})
-
-
-def _key(profile: str, request: JobRequest) -> str:
-    """Return the key of the jobs' limits: jobs with the same key have the same limits."""
-    names = ("partition", "account", "qos", "max_queued")
-    return json.dumps([profile, *(request.resources.get(name) for name in names)])

@@ -85,7 +85,14 @@ def request_for(
     own = ("max_parallel", "processes", "time_limit", "time_limit_most", "pack", "side_by_side")
     resources = {key: value for key, value in first.resources.items() if key not in own}
     resources |= choices(first.resources)[0] if choice is None else choice
-    packed = is_packed(runs)
+    environment = {}
+    if processes := first.resources.get("processes"):
+        environment["LVJOBS_PROCESSES"] = str(processes)
+    if study.config.driver.job and backend_of(first.profile).driver_profile:
+        environment["LVJOBS_DRIVER"] = driver_name(study)
+    if packed := is_packed(runs):
+        environment["LVJOBS_PACK"] = " ".join(run.name for run in runs)
+        environment["LVJOBS_SIDE_BY_SIDE"] = str(first.resources.get("side_by_side") or 1)
     directories = [study.layout.run(run.name).root for run in runs]
     return JobRequest(
         token=token,
@@ -95,24 +102,9 @@ def request_for(
         code_directory=study.layout.code / first.code,
         python=sys.executable,
         resources=resources,
-        environment=_environment(study, first) | (_pack(runs) if packed else {}),
+        environment=environment,  # beside the profile's own: see `lvjobs.worker.environment`
         max_parallel=None if packed else first.resources.get("max_parallel"),
     )
-
-
-def _pack(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return the environment variables of a job that several runs share: see `lvjobs.worker.environment`."""
-    at_once = runs[0].resources.get("side_by_side") or 1
-    return {"LVJOBS_PACK": " ".join(run.name for run in runs), "LVJOBS_SIDE_BY_SIDE": str(at_once)}
-
-
-def _environment(study: StudyContext, run: RunRecord) -> dict[str, str]:
-    """Return the workers' environment variables beside the profile's own: see `lvjobs.worker.environment`."""
-    processes = run.resources.get("processes")
-    told = {"LVJOBS_PROCESSES": str(processes)} if processes else {}
-    if study.config.driver.job and backend_of(run.profile).driver_profile:
-        told["LVJOBS_DRIVER"] = driver_name(study)
-    return told
 
 
 @dataclass(frozen=True)

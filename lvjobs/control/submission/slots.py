@@ -11,8 +11,6 @@ from lvjobs.ledger.records import RunRecord
 MARGIN = 1
 """The number of jobs of a user's own limit that stay free, for the driver and other jobs; never the only one."""
 
-_WAITS = "waits for room in the queue"
-
 
 @dataclass(frozen=True)
 class FreeSlots:
@@ -50,7 +48,7 @@ def room_for(limits: Limits, load: Load) -> FreeSlots:
 
 def waits(said: str) -> str:
     """Return the reason of a run that waits for room; `said` is the site's limit, in words."""
-    return f"{_WAITS} ({said}), and follows by itself"
+    return f"waits for room in the queue ({said}), and follows by itself"
 
 
 def split(waiting: int, limits: Limits, room: FreeSlots) -> int:

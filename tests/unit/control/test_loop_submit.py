@@ -35,6 +35,16 @@ def test_a_run_that_waits_has_three_files_and_the_place_where_its_claim_will_be_
     assert names == ["allowance.json", "generations", "ledger.json", "run.json"]
 
 
+@pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])
+def test_the_job_that_was_checked_is_the_job_that_is_submitted(scene, names):
+    checked, submitted = [], []
+    check, submit = scene.cluster.check, scene.cluster.submit
+    scene.cluster.check = lambda request: (checked.append(request), check(request))
+    scene.cluster.submit = lambda request: (submitted.append(request), submit(request))[1]
+    assert scene.enter(*names).outcome == "submitted"
+    assert [id(request) for request in submitted] == [id(request) for request in checked]
+
+
 # -- a reply that is lost ------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from control_scenes import Scene, begun, check, make_haste
 from lvjobs.control import loop
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile.hang import Watch, grown_at, silent_for
-from lvjobs.control.reconcile.policy import is_due
+from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.study.tables import Policy
 
 HOUR = 3600.0
@@ -317,4 +317,4 @@ def test_a_journal_that_grew_did_so_since_the_last_pass_and_within_half_of_the_b
     ("not_before", "due"), [(0.0, True), (NOW, True), (NOW + 1, False), (NOW + 240, False), (NOW + 241, True)]
 )
 def test_a_back_off_that_is_longer_than_any_was_set_by_another_clock(not_before, due):
-    assert is_due(a_run(not_before=not_before), Policy(), NOW) == due
+    assert (waits_until(a_run(not_before=not_before), Policy(), NOW) is None) == due

@@ -4,7 +4,7 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 
 from lvjobs.control.reconcile.classify import Failure
-from lvjobs.control.reconcile.policy import Verdict, is_due, verdict
+from lvjobs.control.reconcile.policy import Verdict, verdict, waits_until
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, RunState
 
@@ -37,7 +37,7 @@ def test_it_backs_off_for_an_hour_at_most_however_often_it_is_forgiven():
     patient = Policy(killed_retries=10**6, backoff_seconds=1)
     delays = [after(*[Cause.KILLED] * times, policy=patient).not_before - NOW for times in (2, 3, 14, 3000)]
     assert delays == [1, 2, 3600, 3600]
-    assert not is_due(a_run(not_before=NOW + 3600), patient, NOW)
+    assert waits_until(a_run(not_before=NOW + 3600), patient, NOW) == NOW + 3600
     slow = Policy(backoff_seconds=7200)
     assert after(Cause.KILLED, Cause.KILLED, policy=slow).not_before == NOW + 7200
 

@@ -11,8 +11,7 @@ from lvjobs.cluster.protocol import SubmitRefused
 from lvjobs.control.budget.charges import unseen_steps
 from lvjobs.control.recovery.check import check as check_ledger
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.current_settings import file_of
-from lvjobs.control.submission.declare import RunRequest, declare
+from lvjobs.control.submission.declare import RunRequest, declare, file_of
 from lvjobs.errors import UsageError
 from lvjobs.study.evaluation import EVALUATE_TASK
 from lvjobs.study.run import RunConfig, RunFile, with_values

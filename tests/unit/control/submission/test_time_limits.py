@@ -10,7 +10,7 @@ from simulator.engine import Manners
 from lvjobs.control.budget.pace import Pace, Stopwatch, samples_of
 from lvjobs.control.reconcile.actions import Extend, SetRun
 from lvjobs.control.reconcile.decide import decide
-from lvjobs.control.submission import timing
+from lvjobs.control.submission import time_limits
 from lvjobs.control.submission.send import same_job
 from lvjobs.control.submission.time_limits import Bounds, TimeLimit, after_a_timeout, shared, time_limit
 from lvjobs.study.tables import Policy
@@ -144,7 +144,9 @@ def test_a_limit_that_was_asked_for_stays():
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     make_haste(monkeypatch)
-    monkeypatch.setattr(timing, "defaults_of", lambda _profile: {"time_limit_minutes": 60, "signal_lead_seconds": 30})
+    monkeypatch.setattr(
+        time_limits, "defaults_of", lambda _profile: {"time_limit_minutes": 60, "signal_lead_seconds": 30}
+    )
     return lambda **more: Scene(tmp_path, **more)
 
 
