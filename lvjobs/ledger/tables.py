@@ -183,8 +183,8 @@ closed = _table(
     sqlite_autoincrement=True,
 )
 
-# The state of parts of the product (`lvjobs.ledger.kept`), each as records of its own. A table without a key has at
-# most one row.
+# The state of parts of the product (`KeptTable` in `lvjobs.ledger.rows`), each as records of its own. A table without
+# a key has at most one row.
 
 avoided_nodes = Table(
     "avoided_nodes",

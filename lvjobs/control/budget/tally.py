@@ -83,18 +83,16 @@ class Tally:
 def parse_tally(text: str) -> Tally:
     """Parse a tally that `Tally.to_json` wrote."""
     value: dict[str, list[Any]] = json.loads(text)
-    samples = [Sample(_kind(kind), *rest) for kind, *rest in value["samples"]]
+    samples = [
+        Sample(Kind(name, profile, settings, model, (step, window)), *rest)
+        for (name, profile, settings, model, (step, window)), *rest in value["samples"]
+    ]
     return Tally(
         {(stage, rates): StageWork(*rest) for stage, rates, *rest in value["work"]},
         {stage: Share(*rest) for stage, *rest in value["shares"]},
         {(stage, profile, every): Measured(*rest) for stage, profile, every, *rest in value["groups"]},
         {sample.kind.settings: sample for sample in samples},
     )
-
-
-def _kind(row: Sequence[Any]) -> Kind:
-    name, profile, settings, model, (step, window) = row
-    return Kind(name, profile, settings, model, (step, window))
 
 
 def tally_of(

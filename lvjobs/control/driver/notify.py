@@ -9,7 +9,7 @@ import re
 import secrets
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -25,7 +25,6 @@ from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
-from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
 _QUIET_SECONDS = 3600.0
@@ -104,18 +103,14 @@ def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Not
     return Notice("study-ended", text, "ended")
 
 
-def _of_one(new: Sequence[str], runs: Sequence[RunRecord]) -> str:
-    """Return the command that shows details: `why` for the first held run, `status` if only stages are held."""
-    held = {run.name for run in runs} & set(new)
-    return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
-
-
 def _of_held(new: Sequence[str], runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
     reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
     shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
     more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
     what = "is held and waits" if len(new) == 1 else "are held and wait"
-    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {_of_one(new, runs)}"
+    names = {run.name for run in runs}
+    details = next((remedies.WHY(run=name) for name in new if name in names), str(remedies.STATUS))
+    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {details}"
     return Notice(f"{len(new)}-held", text, "held", tuple(new))
 
 
@@ -130,8 +125,9 @@ class Notified:
 
 def notify(session: Session) -> Notified:
     """Send the notice that is due, if any, by the ways that [notify] names, and record it."""
-    asked = session.study.config.notify
-    if asked.mail is None and asked.webhook is None:
+    addresses = session.study.config.notify
+    wanted = {channel: getattr(addresses, channel) for channel in _CHANNELS if getattr(addresses, channel) is not None}
+    if not wanted:
         return Notified()
     now = session.clock()
     with session.ledger.transaction() as transaction:
@@ -145,9 +141,11 @@ def notify(session: Session) -> Notified:
     notice, after = due(told, runs, stages, now)
     did: list[str] = []
     if notice is not None:
-        sent, failed = _send(session, asked, notice, runs[-1] if runs else None)
-        after = replace(after if sent else told, failed=failed)
-        did = [f"told you that the study {notice.text}"] if sent else []
+        run = runs[-1] if runs else None
+        problems = [_CHANNELS[channel](session, address, notice, run) for channel, address in wanted.items()]
+        is_sent = "" in problems
+        after = replace(after if is_sent else told, failed="; ".join(filter(None, problems)))
+        did = [f"told you that the study {notice.text}"] if is_sent else []
     if after != told:
         with session.ledger.transaction() as transaction:
             transaction.set_rows("notices", [after])
@@ -158,16 +156,6 @@ def notify(session: Session) -> Notified:
     return Notified(did, problems, is_owed=notice is not None and not did)
 
 
-def _send(session: Session, asked: Notify, notice: Notice, run: RunRecord | None) -> tuple[bool, str]:
-    """Send the notice by every requested way. Return whether one way worked, and why the others failed."""
-    problems = []
-    if asked.webhook is not None:
-        problems.append(_post(asked.webhook, message(session.study, notice)))
-    if asked.mail is not None:
-        problems.append(_mail(session, asked.mail, notice, run))
-    return "" in problems, "; ".join(filter(None, problems))
-
-
 def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
     """Return the JSON that a webhook gets. Chat services show its `text` or its `content`."""
     text = f"lvjobs: study {study.root.name} {notice.text}"
@@ -175,8 +163,9 @@ def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
     return {"text": text, "content": text, **facts}
 
 
-def _post(address: str, value: Mapping[str, Any]) -> str:
-    """Post `value` to the address. Return what went wrong, or "". The address may be a secret: no message has it."""
+def _post(session: Session, address: str, notice: Notice, _run: RunRecord | None) -> str:
+    """Post the notice to the address. Return what went wrong, or "". The address may be a secret: no message has it."""
+    value = message(session.study, notice)
     request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
         address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
     )
@@ -224,3 +213,7 @@ def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None)
     except ClusterError as error:
         return f"the job that was to mail it was not submitted ({error})"
     return ""
+
+
+_CHANNELS: Mapping[str, Callable[[Session, str, Notice, RunRecord | None], str]] = {"webhook": _post, "mail": _mail}
+"""The ways to send a notice, by their keys in [notify]: each returns what went wrong, or ""."""

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lvjobs.cluster.backends import LOCAL
@@ -146,7 +146,7 @@ def what_still_fits(
     """
     books = _books(study, seen)
     counted = _count(study, stages, seen, books, profile)
-    return [asdict(room) for room in room_for([stage.demand(books.terms) for stage in counted], books.free)]
+    return room_for([stage.demand(books.terms) for stage in counted], books.free)
 
 
 def _books(study: StudyContext, seen: LedgerView) -> Books:

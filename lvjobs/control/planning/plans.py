@@ -156,20 +156,10 @@ def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
     )
 
 
-@dataclass(frozen=True)
-class StageRoom:
-    """The part of a stage that has not begun for which FLOPs are free: `fits` of the `steps` of its runs (0: none)."""
+def room_for(demands: Sequence[Demand], free: int) -> list[dict[str, Any]]:
+    """Return, for each stage that is not in the ledger yet, how many of the `steps` of its runs fit by itself (`fits`).
 
-    stage: str
-    runs: int
-    steps: int
-    fits: int
-
-
-def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
-    """Return, for each stage that is not in the ledger yet, the most steps that fit into `free` FLOPs by itself.
-
-    Fewer steps than declared are whole checkpoint intervals.
+    `free` is in FLOPs. Fewer steps than declared are whole checkpoint intervals; 0: none fit.
     """
 
     def most(demand: Demand) -> int:
@@ -177,7 +167,11 @@ def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
             return demand.steps
         return largest_multiple(demand.interval, demand.steps, lambda steps: demand.price(steps).total <= free)
 
-    return [StageRoom(demand.name, demand.runs, demand.steps, most(demand)) for demand in demands if demand.is_new]
+    return [
+        {"stage": demand.name, "runs": demand.runs, "steps": demand.steps, "fits": most(demand)}
+        for demand in demands
+        if demand.is_new
+    ]
 
 
 def peak(needs: Iterable[FlopNeed]) -> int:

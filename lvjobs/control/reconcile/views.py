@@ -1,11 +1,16 @@
-"""The facts about one run on which a pass decides: the ledger's rows, Slurm's states, the worker's records. Frozen."""
+"""The facts about one run on which a pass decides: the ledger's rows, Slurm's states, the worker's records. Frozen.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+`with_packs` adds the facts about other runs that share its job. Pure.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.done import Done
+from lvjobs.study.words import MemberState, RunState
 
 
 @dataclass(frozen=True)
@@ -108,3 +113,58 @@ class RunView:
     def places(self) -> Sequence[MemberView]:
         """Return the live place and the revoked ones."""
         return self.others if self.live is None else [self.live, *self.others]
+
+
+def with_packs(
+    views: Sequence[RunView], known: Iterable[AttemptRecord], unread: Collection[Member] = ()
+) -> list[RunView]:
+    """Return the views, with a `PackView` in each place that belongs to a shared job.
+
+    Args:
+        views: The runs that this pass could read.
+        known: The ledger's attempts in shared jobs, also of runs that no longer have a view.
+        unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
+    """
+    places = [(view, place) for view in views for place in view.places if place.submission.packed]
+    if not places:
+        return list(views)
+    waiting: dict[str, set[str]] = defaultdict(set)
+    for view, place in places:
+        if place.member.state is MemberState.LIVE and view.done is None and view.run.state is not RunState.COMPLETED:
+            waiting[place.member.token].add(view.run.id)
+    for member in unread:
+        if member.state is MemberState.LIVE:
+            waiting[member.token].add(member.run_id)
+    attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
+    for view in views:
+        attempts |= {(view.run.id, each.token, each.generation, each.restart_count): each for each in view.attempts}
+    by_token: dict[str, list[AttemptRecord]] = defaultdict(list)
+    for attempt in attempts.values():
+        by_token[attempt.token].append(attempt)
+    return [_with_packs(view, waiting, by_token) for view in views]
+
+
+def _with_packs(
+    view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[AttemptRecord]]
+) -> RunView:
+    def with_pack(place: MemberView) -> MemberView:
+        if not place.submission.packed:
+            return place
+        token, run_id = place.member.token, view.run.id
+        attempts = by_token.get(token, ())
+        executions: dict[int, set[str]] = defaultdict(set)
+        for attempt in attempts:
+            if attempt.generation is not None:
+                executions[attempt.restart_count].add(attempt.run_id)
+        own = [attempt for attempt in view.attempts if attempt.token == token]
+        pack = PackView(
+            needed=bool(waiting.get(token, set()) - {run_id}),
+            grown=max((attempt.grown for attempt in attempts), default=0.0),
+            sharing={restart: len(runs) for restart, runs in executions.items()},
+            # under a revoked token the worker is never started again, even if the job still runs
+            left=place.member.state is MemberState.REVOKED and bool(own) and own[-1].is_over,
+        )
+        return replace(place, pack=pack)
+
+    live = with_pack(view.live) if view.live else None
+    return replace(view, live=live, others=[with_pack(place) for place in view.others])

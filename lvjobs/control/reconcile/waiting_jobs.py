@@ -4,7 +4,7 @@ A node on which jobs soon fail is soon free again. So it attracts the jobs that 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lvjobs.cluster.backends import backend_of, watcher_of
@@ -37,9 +37,10 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         if not avoidance.nodes and not avoidance.told:
             return []
         tokens = {member.token for member in transaction.members() if member.state is MemberState.LIVE}
-    told = {key: nodes for key, nodes in avoidance.told.items() if _token(key) in tokens}
+    told = {key: nodes for key, nodes in avoidance.told.items() if key.partition("/")[0] in tokens}
     avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), told)
-    waiting = {key: run for key, run in _waiting(views).items() if _token(key) in tokens}
+    queued = [(view.live.member.token, view.live.job, view.run) for view in views if view.live and view.live.job]
+    waiting = {job_key(token, job.id): run for token, job, run in queued if job.is_queued and token in tokens}
     # Runs that could share an array have jobs that can run on the same nodes.
     alike = {same_job(run): run for run in waiting.values()}
     choices = {kind: _choose(session, run, avoidance) for kind, run in alike.items()}
@@ -64,19 +65,6 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
     with session.ledger.transaction() as transaction:
         write_avoidance(transaction, replace(avoidance, told={key: nodes for key, nodes in told.items() if nodes}))
     return did
-
-
-def _token(key: str) -> str:
-    return key.partition("/")[0]
-
-
-def _waiting(views: Sequence[RunView]) -> Mapping[str, RunRecord]:
-    """Return the queued jobs, each with one of its runs."""
-    return {
-        job_key(view.live.member.token, view.live.job.id): view.run
-        for view in views
-        if view.live is not None and view.live.job is not None and view.live.job.is_queued
-    }
 
 
 def _choose(session: Session, run: RunRecord, avoidance: Avoidance) -> Choice | None:

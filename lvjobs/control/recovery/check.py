@@ -8,10 +8,9 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL
-from lvjobs.control.budget.accounts import Books, keep_books
+from lvjobs.control.budget.accounts import Books, keep_books, statement
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
-from lvjobs.control.budget.statement import statement
 from lvjobs.control.recovery.audit import audit
 from lvjobs.control.recovery.backup import refuse_lost
 from lvjobs.control.recovery.findings import Finding, finding

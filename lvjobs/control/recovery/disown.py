@@ -4,7 +4,7 @@ Nothing is revoked or cancelled: the tokens belong to the original, and its jobs
 journals show stays charged.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
@@ -87,21 +87,21 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
     except (OSError, ValueError, TypeError):  # the next pass reports what cannot be read
         attempts = known
     ended = [_ended(attempt, original, now) for attempt in attempts]
-    _save(transaction, run, ended, known=known)
+    if ended != known:
+        transaction.save_attempts([attempt for attempt in ended if attempt.id])
+        for attempt in ended:
+            if not attempt.id:
+                transaction.add_attempt(attempt)
+        transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})
     if not _starts_by_itself(run):
         return
     command = remedies.RESUME_RUN(run=run.name)
     reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
     has_ended = any(attempt.cause is None for attempt in attempts)
     cause = Cause.CANCELLED if has_ended else run.cause
-    changes = {
-        "state": RunState.PAUSED,
-        "reason": reason,
-        "cause": cause,
-        "held_for": HeldFor.STOPPED,
-        "not_before": 0.0,
-    }
-    transaction.update_run(run.id, **changes)
+    transaction.update_run(
+        run.id, state=RunState.PAUSED, reason=reason, cause=cause, held_for=HeldFor.STOPPED, not_before=0.0
+    )
     transaction.add_event(Event(now, RunState.PAUSED.value, f"paused: {reason}", run.id))
 
 
@@ -113,15 +113,3 @@ def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
     if attempt.has_last_word:
         death = classify(attempt, None)
     return replace(attempt, cause=death.cause, evidence=death.evidence, ended=now)
-
-
-def _save(
-    transaction: Transaction, run: RunRecord, attempts: Sequence[AttemptRecord], *, known: Collection[AttemptRecord]
-) -> None:
-    if list(attempts) == list(known):
-        return
-    transaction.save_attempts([attempt for attempt in attempts if attempt.id])
-    for attempt in attempts:
-        if not attempt.id:
-            transaction.add_attempt(attempt)
-    transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})

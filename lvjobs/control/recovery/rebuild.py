@@ -71,8 +71,9 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
             )
         found, lost = _recover_all(study, now)
         if not found:
+            reasons = f" ({'; '.join(lost)})" if lost else ""
             raise UsageError(
-                f"{study.layout.checkpoints} holds no run directory to make a ledger from{_and(lost)}; name the study "
+                f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
         snapshots, notes = _ask(study, found, factory)
@@ -95,10 +96,6 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
     jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
     lost += [f"{each.run.name}: {what}" for each in found for what in each.lost]
     return Rebuilt(len(found), attempts, jobs, [*lost, *_of_the_study(study, found)], notes, moved)
-
-
-def _and(lost: Sequence[str]) -> str:
-    return f" ({'; '.join(lost)})" if lost else ""
 
 
 def _remove(path: Path) -> None:
@@ -170,8 +167,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
     for snapshot in snapshots.values():
         for job in (*(snapshot.history or ()), *(snapshot.queue or ())):
             jobs[job.token] = job.id.partition("_")[0]
-    for each in found:
-        transaction.add_run(each.run)
+    transaction.add_runs([each.run for each in found])
     submissions = {
         one.token: replace(one, job_id=one.job_id or jobs.get(one.token))
         for each in found

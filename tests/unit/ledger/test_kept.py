@@ -23,8 +23,8 @@ from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, read_avo
 from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
-from lvjobs.ledger.kept import KeptTable
 from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.rows import KeptTable
 from lvjobs.ledger.tables import metadata
 from lvjobs.study.words import Breakdown
 
