@@ -56,14 +56,14 @@ def build_summary(
     study: StudyContext,
     books: Books,
     unclosed: Unclosed,
-    told: Sequence[str],
+    did: Sequence[str],
     problems: Sequence[str],
     now: float,
     waiting: Mapping[str, Job],
 ) -> Summary:
     """Return everything that the read commands show, except the rows of closed runs.
 
-    `told` and `problems` are the lines that the pass reports. `waiting` are the jobs that the pass saw in the queue, by
+    `did` and `problems` are the lines that the pass reports. `waiting` are the jobs that the pass saw in the queue, by
     their run's id. `now` is in seconds since the epoch.
     """
     runs, attempts = unclosed.runs, unclosed.attempts
@@ -86,7 +86,7 @@ def build_summary(
     return Summary(
         study=str(study.root),
         time=now,
-        did=list(told),
+        did=list(did),
         problems=list(problems),
         runs=rows,
         stages=stage_rows(transaction),

@@ -133,12 +133,12 @@ def overhead(interval: float, delta: float, between: float) -> float:
 def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measured) -> Advice:
     step = mine.stepping / mine.executed if mine.executed else 0.0
     delta = mine.checkpointing / mine.checkpoints if mine.checkpoints else 0.0
-    told = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
+    advice = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
     if not step or not delta:
-        return replace(told, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
+        return replace(advice, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
     if not cluster.deaths:
         since = f"no death has cost a step in {duration(cluster.executing)} of execution"
-        return replace(told, words=f"{_every(every)}; {since}: there is nothing to base advice on")
+        return replace(advice, words=f"{_every(every)}; {since}: there is nothing to base advice on")
     between = cluster.executing / cluster.deaths
     interval = math.sqrt(2 * delta * between)
 
@@ -149,7 +149,7 @@ def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measu
     beside = (math.floor(interval / step), math.ceil(interval / step))
     best = min((min(max(1, steps), mine.longest) for steps in beside), key=cost)
     return replace(
-        told,
+        advice,
         words=f"{_compared(every, best, cost(every), cost(best))} ({_basis(cluster.deaths, between)})",
         between_deaths=between,
         interval=interval,

@@ -120,7 +120,7 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     wanted = bool(left) and study.config.driver.job and not kept.stopped
     if wanted and session.absence(DRIVER_PROFILE):
         return []
-    request = driver_request(study, asked_by(study, left[0])) if wanted else None
+    request = driver_request(study, requested_by(study, left[0])) if wanted else None
     since_refusal = session.clock() - kept.refused_at
     if request is not None and kept.asked == _key(request) and 0 <= since_refusal < _ASK_AGAIN_SECONDS:
         return []
@@ -216,7 +216,7 @@ def driver_request(study: StudyContext, asked: Mapping[str, Any]) -> JobRequest:
     )
 
 
-def asked_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
+def requested_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
     """Return the profile's variables as the run's jobs have them, with the first of its choices of place."""
     return {**variables_of(study.layout, run), **choices(run.resources)[0]}
 

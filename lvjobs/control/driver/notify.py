@@ -19,7 +19,7 @@ from lvjobs import remedies
 from lvjobs.cluster.backends import LOCAL, backend_of
 from lvjobs.cluster.protocol import ClusterError, JobRequest
 from lvjobs.cluster.templates import NOTICE_PROFILE
-from lvjobs.control.driver.driver import asked_by, resources
+from lvjobs.control.driver.driver import requested_by, resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
@@ -37,7 +37,7 @@ _SECRET_CHARACTERS = 4
 
 
 @dataclass(frozen=True)
-class Told:
+class NoticeRecord:
     """The record of notices: the held runs and stages that were reported, and whether the study's end was.
 
     `at` is the time of the last notice (seconds since the epoch). `failed` is why some way of sending the last notice
@@ -60,7 +60,9 @@ class Notice:
     held: Sequence[str] = ()
 
 
-def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
+def due(
+    before: NoticeRecord, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float
+) -> tuple[Notice | None, NoticeRecord]:
     """Return the notice that is due (None: none is), and the record as it is once the notice is sent. Pure.
 
     What is no longer held is removed from the record, so that it is reported when it is held again.
@@ -70,13 +72,13 @@ def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], no
     is_open = any(_is_open(run) for run in runs)
     is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
     ended = bool(runs) and not is_open and not held
-    new = [name for name in held if name not in told.held]
-    after = replace(told, held=held, ended=ended)
-    if ended and not told.ended:
+    new = [name for name in held if name not in before.held]
+    after = replace(before, held=held, ended=ended)
+    if ended and not before.ended:
         return _of_the_end(runs, stages), replace(after, at=now)
     if new:
-        if is_open and 0 <= now - told.at < _QUIET_SECONDS:
-            return None, replace(after, held=[name for name in held if name in told.held])
+        if is_open and 0 <= now - before.at < _QUIET_SECONDS:
+            return None, replace(after, held=[name for name in held if name in before.held])
         return _of_held(new, runs, stages), replace(after, at=now)
     return None, after
 
@@ -88,10 +90,10 @@ def _is_open(run: RunRecord) -> bool:
     return not run.state.is_at_rest
 
 
-def count_as_told(transaction: Transaction) -> None:
+def count_as_sent(transaction: Transaction) -> None:
     """Record all held runs and the study's end as reported, for a copy: its original has reported them."""
     held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
-    transaction.set_rows("notices", [Told(held, ended=True)])
+    transaction.set_rows("notices", [NoticeRecord(held, ended=True)])
 
 
 def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
@@ -131,27 +133,27 @@ def notify(session: Session) -> Notified:
         return Notified()
     now = session.clock()
     with session.ledger.transaction() as transaction:
-        told = transaction.row("notices", Told) or Told()
+        before = transaction.row("notices", NoticeRecord) or NoticeRecord()
         runs, stages = transaction.unclosed(), transaction.stages()
         if not any(_is_open(run) for run in runs):
             busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
-            if told.ended and not busy:
+            if before.ended and not busy:
                 return Notified()
             runs = transaction.runs()  # the study may have ended: the notice covers all runs
-    notice, after = due(told, runs, stages, now)
+    notice, after = due(before, runs, stages, now)
     did: list[str] = []
     if notice is not None:
         run = runs[-1] if runs else None
         problems = [_CHANNELS[channel](session, address, notice, run) for channel, address in wanted.items()]
         is_sent = "" in problems
-        after = replace(after if is_sent else told, failed="; ".join(filter(None, problems)))
+        after = replace(after if is_sent else before, failed="; ".join(filter(None, problems)))
         did = [f"told you that the study {notice.text}"] if is_sent else []
-    if after != told:
+    if after != before:
         with session.ledger.transaction() as transaction:
             transaction.set_rows("notices", [after])
             for line in did:
                 transaction.add_event(Event(now, "notice", line))
-    is_news = after.failed and after.failed != told.failed
+    is_news = after.failed and after.failed != before.failed
     problems = [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
     return Notified(did, problems, is_owed=notice is not None and not did)
 
@@ -206,7 +208,7 @@ def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None)
         log_directory=study.layout.log_directory("notice"),
         code_directory=study.layout.code,
         python="",
-        resources={**resources(study, asked_by(study, run)), **({} if address == "me" else {"mail": address})},
+        resources={**resources(study, requested_by(study, run)), **({} if address == "me" else {"mail": address})},
     )
     try:
         session.cluster(NOTICE_PROFILE).submit(request)

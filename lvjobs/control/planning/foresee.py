@@ -63,7 +63,7 @@ def read(transaction: Transaction) -> LedgerView:
     )
 
 
-def look(study: StudyContext, wait: float) -> LedgerView:
+def read_ledger(study: StudyContext, wait: float) -> LedgerView:
     """Return the ledger as it is. Make no pass, change nothing, and create no ledger where there is none.
 
     `wait` is how many seconds to wait for another process to release the lease. A ledger that cannot be read is

@@ -112,8 +112,8 @@ class _Case(Conclusions):
         if live is None:
             return
         waited = live.is_gone(self.now, self.policy.lost_seconds) and live.job is None
-        is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
-        if waited or (is_told and live.last_word is not None and live.last_word.is_ended):
+        is_recorded = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
+        if waited or (is_recorded and live.last_word is not None and live.last_word.is_ended):
             yield Settle(live.member.token, self.run.id)
         elif live.queue_known and live.job is None and not live.is_marked(self.now):
             yield MarkMissing(live.member.token, self.run.id, self.now)
@@ -134,7 +134,7 @@ class _Case(Conclusions):
     def _follow(self, live: MemberView) -> Iterator[Action]:
         current, word = self.attempts.current, live.last_word
         if current is not None and current.error:
-            yield from self.died(live, classify(current, None), requeued=False)
+            yield from self.conclude(live, classify(current, None), requeued=False)
         elif word is None:
             yield from self._missing(live)
         else:
@@ -154,7 +154,7 @@ class _Case(Conclusions):
         if not live.queue_known:
             return
         if current is not None and current.leave_cause not in _NO_CAUSE:
-            yield from self.died(live, classify(current, None), requeued=False)
+            yield from self.conclude(live, classify(current, None), requeued=False)
             return
         if current is not None and live.submission.job_id is None:
             yield Adopt(live.member.token, current.job_id.partition("_")[0])
@@ -187,7 +187,7 @@ class _Case(Conclusions):
         if current is not None and self.attempts.is_over(current, job):
             failure = self.attempts.left_behind()
             cause = failure.cause
-            yield from self.died(live, failure, requeued=True)
+            yield from self.conclude(live, failure, requeued=True)
             if not self.continues:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
@@ -205,7 +205,7 @@ class _Case(Conclusions):
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Replace a job that Slurm holds because it was requeued too often; Slurm counts a new job from zero."""
         if self.attempts.current is not None:
-            yield from self.died(live, self.attempts.left_behind(), requeued=False)
+            yield from self.conclude(live, self.attempts.left_behind(), requeued=False)
             return
         yield from give_up(live, self.run.id)
         note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
@@ -236,7 +236,7 @@ class _Case(Conclusions):
         current = self.attempts.current
         if current is not None and self.attempts.is_over(current, job):
             failure = self.attempts.left_behind()
-            yield from self.died(live, failure, requeued=True)
+            yield from self.conclude(live, failure, requeued=True)
             if self.continues:
                 yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=failure.cause)
             return

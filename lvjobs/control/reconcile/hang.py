@@ -73,8 +73,8 @@ class Watch:
         if -_SKEW_SECONDS <= gap < 0:
             return self
         is_known = gap >= 0 and machine == self.machine and abs(uptime - self.uptime - gap) < _STEADY_SECONDS
-        goes_on = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
-        return Watch(now, self.since if goes_on else now, machine, uptime, self.rests)
+        continues = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
+        return Watch(now, self.since if continues else now, machine, uptime, self.rests)
 
     def with_rests(self, places: Iterable[MemberView], now: float) -> "Watch":
         """Return the watch with what a pass at `now` sees of suspended jobs. Jobs of other places are dropped."""

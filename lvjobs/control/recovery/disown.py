@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.driver.driver import Standing, set_standing
-from lvjobs.control.driver.notify import count_as_told
+from lvjobs.control.driver.notify import count_as_sent
 from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.observe import read_attempts, read_done
 from lvjobs.control.stages.requests import UNDECIDED
@@ -74,7 +74,7 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
             transaction.update_stage(stage.name, state=StageState.DECLARED, **UNDECIDED)
             transaction.add_event(Event(now, "stage", f"{stage.name}: stopped in this copy of {original}"))
     set_standing(transaction, Standing(stopped=True))
-    count_as_told(transaction)
+    count_as_sent(transaction)
     return stake
 
 

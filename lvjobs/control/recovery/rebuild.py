@@ -76,7 +76,7 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
                 f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
-        snapshots, notes = _ask(study, found, factory)
+        snapshots, notes = _query(study, found, factory)
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
         try:
@@ -146,7 +146,7 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
         yield replace(each, memo=replace(each.memo, attempts=attempts))
 
 
-def _ask(
+def _query(
     study: StudyContext, found: Sequence[Recovered], factory: ClusterFactory
 ) -> tuple[Mapping[str, Snapshot], list[str]]:
     """Return the schedulers' records of jobs with this study's tokens, and lines on schedulers that do not answer."""
