@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -199,8 +199,8 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number, BackupWriter(study.layout), study.where)
-        try:
+        writer = BackupWriter(study.layout)
+        with closing(open_ledger(study.layout.database, lease.number, writer, study.where)) as ledger:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)
                 catch_up(transaction)
@@ -213,5 +213,3 @@ def open_session(
             loop = Loop(study, ledger, factory, clock)
             loop.arrival = arrival
             yield loop
-        finally:
-            ledger.close()

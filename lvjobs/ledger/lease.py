@@ -103,12 +103,6 @@ def newest_claim(directory: Path) -> int:
         return 0
 
 
-def _newest(directory: Path) -> tuple[int, str]:
-    """Return the newest claim's number and text; (0, "") where there is none."""
-    number = newest_claim(directory)
-    return number, claim_path(directory, number).read_text(encoding="utf-8") if number else ""
-
-
 def _parse(text: str) -> Holder | None:
     try:
         known = {item.name for item in fields(Holder)}  # a newer release may write more fields
@@ -181,7 +175,8 @@ def acquire(
     seen, since, deadline = "", clock(), clock() + wait
     while True:
         try:
-            number, text = _newest(directory)
+            number = newest_claim(directory)
+            text = claim_path(directory, number).read_text(encoding="utf-8") if number else ""
         except FileNotFoundError:  # the claim was removed between listing and reading: there is a newer one
             continue
         if text != seen:

@@ -48,7 +48,7 @@ class Rows:
         """Ids of the runs whose backup records changed (see `lvjobs.ledger.backup_record`)."""
 
     def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
-        """Return the rows of a kept table with these values, in the order in which they were written; all for none.
+        """Return the rows of a kept table with these values (all without any), in the order in which they were written.
 
         A record's fields include the columns; it may have more fields.
         """

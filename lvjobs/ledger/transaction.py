@@ -5,7 +5,7 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing
@@ -75,15 +75,13 @@ class Transaction(Closing):
     def delete_run(self, run_id: str) -> None:
         """Delete a run that was refused before it had an attempt, with its places, events and cells."""
         self._touch()
-        tokens = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
-        orphans = list(self._connection.execute(tokens).scalars())
-        self._connection.execute(delete(tables.members).where(tables.members.c.run_id == run_id))
-        for token in orphans:
-            left = select(func.count()).select_from(tables.members).where(tables.members.c.token == token)
-            if self._connection.execute(left).scalar_one() == 0:
-                self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
-        self._connection.execute(delete(tables.events).where(tables.events.c.run_id == run_id))
-        self._connection.execute(delete(tables.cells).where(tables.cells.c.run_id == run_id))
+        query = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
+        tokens = list(self._connection.execute(query).scalars())
+        for table in (tables.members, tables.events, tables.cells):
+            self._connection.execute(delete(table).where(table.c.run_id == run_id))
+        token = tables.submissions.c.token
+        orphans = token.in_(tokens) & token.not_in(select(tables.members.c.token))
+        self._connection.execute(delete(tables.submissions).where(orphans))
         self.give_back(run_id)
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,13 +77,13 @@ def read_ledger(study: StudyContext, wait: float) -> LedgerView:
     if not study.layout.database.exists():
         return LedgerView()
     try:
-        with private(), acquire(study.layout.lease, wait=wait) as lease:
-            ledger = open_ledger(study.layout.database, lease.number, where=study.where)
-            try:
-                with ledger.transaction() as transaction:
-                    return read(transaction)
-            finally:
-                ledger.close()
+        with (
+            private(),
+            acquire(study.layout.lease, wait=wait) as lease,
+            closing(open_ledger(study.layout.database, lease.number, where=study.where)) as ledger,
+            ledger.transaction() as transaction,
+        ):
+            return read(transaction)
     except (LeaseTaken, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LedgerView(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")

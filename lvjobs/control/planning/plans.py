@@ -199,9 +199,6 @@ def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free:
         steps = largest_multiple(cut.interval, cut.steps, lambda steps: needed(steps) <= free)
     if not steps:
         return None
-    parts = [_part(demand, steps if demand is cut else demand.steps) for demand in kept]
+    cut_to = [(demand, steps if demand is cut else demand.steps) for demand in kept]
+    parts = [Part(each.name, each.runs, most, each.steps, each.price(most)) for each, most in cut_to]
     return Plan(parts, [left_out.name] if left_out else [], needed(steps), free - needed(steps))
-
-
-def _part(demand: Demand, steps: int) -> Part:
-    return Part(demand.name, demand.runs, steps, demand.steps, demand.price(steps))

@@ -124,7 +124,7 @@ class Attempts:
         if row is None or row.elapsed is None:
             return attempt
         place = self._place(attempt)
-        others = place is not None and place.pack is not None and place.sharing(attempt.restart_count) > 0
+        others = place is not None and place.submission.packed and place.sharing(attempt.restart_count) > 0
         if attempt.generation is None and others:  # all seconds belong to the runs that trained in the shared job
             return replace(attempt, allocated_seconds=0.0, gpus=row.gpus)
         sharing = max(1, place.sharing(attempt.restart_count)) if place else 1

@@ -242,7 +242,7 @@ class _Case(Conclusions):
             return
         silence = silence_of(live, current, job, self.watched, self.now)
         is_hung = job.is_running and silence > self.policy.hung_seconds
-        if current is not None and ((live.pack is not None and _left_alone(current)) or (is_hung and current.is_over)):
+        if current is not None and ((live.submission.packed and _left_alone(current)) or (is_hung and current.is_over)):
             yield from self.ended_as(live, classify(current, None), job)  # it left a shared job, which continues
         elif is_hung:
             yield from self.ended_as(live, Failure(Cause.HUNG, f"no journal line for {silence:.0f} s"), job)
@@ -264,7 +264,9 @@ class _Case(Conclusions):
         claimed = self.attempts.current is not None
         waited = not claimed and live.is_shared(job)
         failure = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
-        if waited and failure.cause is not Cause.CANCELLED:  # lvjobs does not cancel such a job: see `PackView.needed`
+        if (
+            waited and failure.cause is not Cause.CANCELLED
+        ):  # lvjobs does not cancel such a job: see `MemberView.is_needed`
             yield from give_up(live, self.run.id)  # the shared job ended before the run's turn: no failure of the run
             note = f"job {job.id}, which it shared, ended before its turn came"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)

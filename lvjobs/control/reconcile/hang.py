@@ -125,8 +125,8 @@ def silence_of(live: MemberView, current: AttemptRecord | None, job: Job, watche
     `watched` and `now` are in seconds since the epoch; only the time from `watched` on counts.
     """
     quiet_since = current.grown if current is not None else job.start
-    if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left
-        quiet_since = max(quiet_since, live.pack.grown)
+    if live.submission.packed and current is None and quiet_since:  # its turn comes once others have left
+        quiet_since = max(quiet_since, live.grown)
     return silent_for(quiet_since or now, watched, now)
 
 

@@ -5,7 +5,8 @@ journals show stays charged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
@@ -23,25 +24,16 @@ from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
 _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
-@dataclass(frozen=True)
-class Stake:
+class Stake(NamedTuple):
     """The counts of what a study would follow or start by itself: submissions that are not settled, runs and stages."""
 
     jobs: int
     runs: int
     stages: int
 
-    @property
-    def is_any(self) -> bool:
-        """Return whether any count is above 0."""
-        return bool(self.jobs or self.runs or self.stages)
-
     def __str__(self) -> str:
-        return f"{_counted(self.jobs, 'job')}, {_counted(self.runs, 'open run')}, {_counted(self.stages, 'open stage')}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+        named = zip(self, ("job", "open run", "open stage"), strict=True)
+        return ", ".join(f"{count} {what}" if count == 1 else f"{count} {what}s" for count, what in named)
 
 
 def stake_of(transaction: Transaction) -> Stake:

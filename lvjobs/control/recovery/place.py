@@ -127,7 +127,7 @@ def arrive(transaction: Transaction, study: StudyContext, now: float, answer: St
     verdict = judge(recorded, here)
     if verdict is StudyOrigin.UNCLEAR:
         stake = stake_of(transaction)
-        if answer is None and stake.is_any:
+        if answer is None and any(stake):
             _ask(study, recorded, here, stake)
         verdict = answer or StudyOrigin.MOVED
     if verdict is StudyOrigin.HERE:
