@@ -188,16 +188,11 @@ def acquire(
         if (free or clock() - since >= term) and create_exclusive(
             claim_path(directory, number + 1), json.dumps(asdict(holder))
         ):
-            _clean(directory, number + 1)
+            for path in directory.iterdir():  # the last claims stay: they help to find out what happened
+                if path.name.isdigit() and int(path.name) <= number + 1 - _KEEP:
+                    path.unlink(missing_ok=True)
             return Lease(directory, number + 1, holder, term)
         if clock() >= deadline:
             who = f"process {current.pid} on {current.host}" if current else "another process"
             raise LeaseTaken(f"{who} is making a pass over this study; try again in a moment")
         sleep(_POLL_SECONDS)
-
-
-def _clean(directory: Path, number: int) -> None:
-    """Remove old claims, except a few that help to find out what happened."""
-    for path in directory.iterdir():
-        if path.name.isdigit() and int(path.name) <= number - _KEEP:
-            path.unlink(missing_ok=True)

@@ -51,6 +51,10 @@ class Demand:
         """Return the need with all steps."""
         return self.price(self.steps)
 
+    def most_steps(self, fits: Callable[[int], bool]) -> int:
+        """Return all steps if they fit, else the most whole intervals that do; 0 if not even one does."""
+        return self.steps if fits(self.steps) else largest_multiple(self.interval, self.steps, fits)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -163,9 +167,7 @@ def room_for(demands: Sequence[Demand], free: int) -> list[dict[str, Any]]:
     """
 
     def most(demand: Demand) -> int:
-        if demand.need.total <= free:
-            return demand.steps
-        return largest_multiple(demand.interval, demand.steps, lambda steps: demand.price(steps).total <= free)
+        return demand.most_steps(lambda steps: demand.price(steps).total <= free)
 
     return [
         {"stage": demand.name, "runs": demand.runs, "steps": demand.steps, "fits": most(demand)}
@@ -194,9 +196,7 @@ def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free:
     def needed(steps: int) -> int:
         return peak(demand.price(steps) if demand is cut else demand.need for demand in kept)
 
-    steps = cut.steps
-    if needed(steps) > free:
-        steps = largest_multiple(cut.interval, cut.steps, lambda steps: needed(steps) <= free)
+    steps = cut.most_steps(lambda steps: needed(steps) <= free)
     if not steps:
         return None
     cut_to = [(demand, steps if demand is cut else demand.steps) for demand in kept]

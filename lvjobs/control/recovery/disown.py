@@ -101,7 +101,7 @@ def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
     """Return the attempt with its end for the copy. It causes no charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
-    death = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
+    failure = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
     if attempt.has_last_word:
-        death = classify(attempt, None)
-    return replace(attempt, cause=death.cause, evidence=death.evidence, ended=now)
+        failure = classify(attempt, None)
+    return replace(attempt, cause=failure.cause, evidence=failure.evidence, ended=now)

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,8 +49,7 @@ class Rebuilt:
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form (docs/json.md)."""
-        counts = {"runs": self.runs, "attempts": self.attempts, "jobs": self.jobs}
-        return {**counts, "lost": list(self.lost), "notes": list(self.notes), "aside": [str(p) for p in self.aside]}
+        return {**asdict(self), "aside": [str(path) for path in self.aside]}
 
 
 def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
@@ -163,10 +162,8 @@ def _query(
 
 def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:
     """Write all rows, and return the number of attempts."""
-    jobs: dict[str, str] = {}
-    for snapshot in snapshots.values():
-        for job in (*(snapshot.history or ()), *(snapshot.queue or ())):
-            jobs[job.token] = job.id.partition("_")[0]
+    known = [job for each in snapshots.values() for job in (*(each.history or ()), *(each.queue or ()))]
+    jobs = {job.token: job.id.partition("_")[0] for job in known}
     transaction.add_runs([each.run for each in found])
     submissions = {
         one.token: replace(one, job_id=one.job_id or jobs.get(one.token))
