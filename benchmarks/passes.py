@@ -110,7 +110,7 @@ def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> N
         _id(number), f"run{number}", f"stage{number % 9}", config.fingerprint, config.model_dump(mode="json"), "lab",
         {}, "c0de", now - 9000, state=state, cause=Cause.COMPLETED if ended else None, rates=_RATES,
     )  # fmt: skip
-    transaction.add_run(run)
+    transaction.add_runs([run])
     if not ended:
         transaction.reserve({run.id: WorkCounts(_STEPS + _EVERY, 9)})
         return

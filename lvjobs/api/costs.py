@@ -46,9 +46,9 @@ def foresee_stages(
     others: Mapping[str, Sequence[RunConfig]] | None = None,
 ) -> Estimate:
     """Return the cost of the `chosen` stages as they are requested, or of `others` (runs by stage) if given."""
-    from lvjobs.control.planning.foresee import foresee, look, unfolded
+    from lvjobs.control.planning.foresee import foresee, read_ledger, unfolded
 
-    seen = look(study, updates.READ_WAIT_SECONDS)
+    seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     names = {each.name for each in chosen}
     configs = others or {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
     found = foresee(study, configs, seen, asked.resources, asked.profile, flops_per_second)
@@ -67,11 +67,11 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
     over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
         return [], ""
-    from lvjobs.control.planning.foresee import look, unfolded, what_still_fits
+    from lvjobs.control.planning.foresee import read_ledger, unfolded, what_still_fits
 
     try:
         asked = request(study, Overrides(), located)
-        seen = look(study, updates.READ_WAIT_SECONDS)
+        seen = read_ledger(study, updates.READ_WAIT_SECONDS)
         fits = [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
     except UsageError as error:
         return [], f"what the declared stages would take cannot be counted: {error}"

@@ -106,9 +106,9 @@ def systems_in(training: TrainingConfig) -> int:
 
 def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
     """Return all runs of the study. Raises UsageError if the ledger cannot be read."""
-    from lvjobs.control.planning.foresee import look
+    from lvjobs.control.planning.foresee import read_ledger
 
-    seen = look(study, updates.READ_WAIT_SECONDS)
+    seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if seen.problem:
         raise UsageError(seen.problem)
     return seen.runs

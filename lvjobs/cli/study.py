@@ -1,16 +1,12 @@
 """`lvjobs study`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lvjobs.api.study import Study
 from lvjobs.api.updates import say_place
 from lvjobs.cli.common import study_option, tell
-
-if TYPE_CHECKING:
-    from lvjobs.control.recovery.place import StudyOrigin
 
 
 @click.group()
@@ -22,23 +18,21 @@ def study() -> None:
 @study_option
 def moved(root: Path) -> None:
     """Say that the study was moved here: keep its jobs, and continue it from here."""
-    from lvjobs.control.recovery.place import StudyOrigin
-
-    _answer(root, StudyOrigin.MOVED)
+    _answer(root, "moved")
 
 
 @study.command()
 @study_option
 def copied(root: Path) -> None:
     """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
+    _answer(root, "copied")
+
+
+def _answer(root: Path, answer: str) -> None:
     from lvjobs.control.recovery.place import StudyOrigin
 
-    _answer(root, StudyOrigin.COPIED)
-
-
-def _answer(root: Path, answer: "StudyOrigin") -> None:
     here = Study.open(root)
-    status, is_answered = say_place(here, answer)
+    status, is_answered = say_place(here, StudyOrigin(answer))
     tell(status)
     if not is_answered:
         click.echo(f"{here.root}: the study lives here already, and nothing was changed")

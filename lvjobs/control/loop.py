@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from lvjobs.control.reconcile.gate import Case, gate
 from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
-from lvjobs.control.reconcile.waiting_jobs import tell_waiting_jobs
+from lvjobs.control.reconcile.waiting_jobs import update_waiting_jobs
 from lvjobs.control.recovery.backup import BackupWriter, catch_up, refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
@@ -70,34 +70,34 @@ class Loop(Session):
         moments = (due(view, policy, now, watch.since_for(view.live)) for view in observed.views)
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
-        told = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
-        told += put_back(self.ledger, self.study)
-        told += tell_waiting_jobs(self, observed.views, now)
-        told += advance(self)
+        did = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
+        did += put_back(self.ledger, self.study)
+        did += update_waiting_jobs(self, observed.views, now)
+        did += advance(self)
         with self.ledger.transaction() as transaction:
             self.awaits_flops = bool(known.members) and waits_for_flops(transaction)
         if self.arrival.left:
             end_former_driver(self, self.arrival.left)
-        told += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
+        did += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)
         notified = notify(self)
         self.owes_notice = notified.is_owed
         problems = [*(f"{why}. {_ELSEWHERE}" for why in self.absences), *observed.problems, *notified.problems]
         problems = [*left_alone(self.study.layout, known.runs, unusable), *problems]
         news, self.arrival = self.arrival.news, Arrival()
-        return self.summarise([*news, *told, *notified.did], problems, observed.waiting)
+        return self.summarise([*news, *did, *notified.did], problems, observed.waiting)
 
     def summarise(
-        self, told: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
+        self, did: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
     ) -> dict[str, Any]:
         """Close the runs that are over, write the summary of the study as it is now, and return it.
 
-        `told` are the lines on what the pass did. `waiting` are the jobs in the queue, by their run's id.
+        `did` are the lines on what the pass did. `waiting` are the jobs in the queue, by their run's id.
         """
         path = self.study.layout.summary
         with self.ledger.transaction() as transaction:
             check_basis(transaction, self.terms)
             books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction, self.study.layout)
-            summary = build_summary(transaction, self.study, books, unclosed, told, problems, now, waiting or {})
+            summary = build_summary(transaction, self.study, books, unclosed, did, problems, now, waiting or {})
             rows = {row.id: row for row in summary.runs}
             over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
             mark, closed = transaction.closed_mark(), read_closed(path)
@@ -199,8 +199,8 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        ledger = open_ledger(study.layout.database, lease.number, BackupWriter(study.layout), study.where)
-        try:
+        writer = BackupWriter(study.layout)
+        with closing(open_ledger(study.layout.database, lease.number, writer, study.where)) as ledger:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)
                 catch_up(transaction)
@@ -213,5 +213,3 @@ def open_session(
             loop = Loop(study, ledger, factory, clock)
             loop.arrival = arrival
             yield loop
-        finally:
-            ledger.close()

@@ -1,18 +1,17 @@
 """The summary that a pass writes: one JSON object that `status` and `budget` show without making a pass."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.backends import gpus_by_default, used_profile
-from lvjobs.control.budget.accounts import Books
+from lvjobs.control.budget.accounts import Books, statement
 from lvjobs.control.budget.archive import closed_tally
 from lvjobs.control.budget.efficiency import Efficiency, Share
 from lvjobs.control.budget.intervals import advise
 from lvjobs.control.budget.pace import Stopwatch
-from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, tally_of, total
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
@@ -57,18 +56,19 @@ def build_summary(
     study: StudyContext,
     books: Books,
     unclosed: Unclosed,
-    told: Sequence[str],
+    did: Sequence[str],
     problems: Sequence[str],
     now: float,
     waiting: Mapping[str, Job],
 ) -> Summary:
     """Return everything that the read commands show, except the rows of closed runs.
 
-    `told` and `problems` are the lines that the pass reports. `waiting` are the jobs that the pass saw in the queue, by
+    `did` and `problems` are the lines that the pass reports. `waiting` are the jobs that the pass saw in the queue, by
     their run's id. `now` is in seconds since the epoch.
     """
     runs, attempts = unclosed.runs, unclosed.attempts
-    tally = total([closed_tally(transaction), *_tallies(unclosed, books, now)])
+    own = (tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, unclosed.gpus) for run in runs)
+    tally = total([closed_tally(transaction), *own])
     stopwatch = Stopwatch(tally.samples)
     jobs = {member.run_id: member for member in transaction.members() if member.state is MemberState.LIVE}
     submissions = {submission.token: submission for submission in transaction.submissions()}
@@ -86,18 +86,13 @@ def build_summary(
     return Summary(
         study=str(study.root),
         time=now,
-        did=list(told),
+        did=list(did),
         problems=list(problems),
         runs=rows,
         stages=stage_rows(transaction),
         avoided_nodes=avoided_rows(transaction, study.config.policy, now),
         budget={**statement(books), "efficiency": efficiency.to_dict()},
     )
-
-
-def _tallies(unclosed: Unclosed, books: Books, now: float) -> Iterator[Tally]:
-    for run in unclosed.runs:
-        yield tally_of(books.accounts[run.id], run, unclosed.attempts.get(run.id, ()), now, unclosed.gpus)
 
 
 def _in_order(tally: Tally) -> dict[str, Share]:

@@ -74,7 +74,8 @@ def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
         found = examine(aside)
         if found.problems:
             raise LedgerError(f"{path} is damaged ({found.problems[0]}), and no copy was kept; see: {check}")
-        _sync(aside)
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
         if not link_new(aside, target):
             raise UsageError(f"{target} exists, and is left as it is; name another file")
         fsync_directory(target.parent)
@@ -88,11 +89,6 @@ def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
         for leftover in (aside, aside.with_name(aside.name + _JOURNAL)):
             with suppress(FileNotFoundError):
                 leftover.unlink()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def put_aside(path: Path, word: str) -> list[Path]:

@@ -103,12 +103,6 @@ def newest_claim(directory: Path) -> int:
         return 0
 
 
-def _newest(directory: Path) -> tuple[int, str]:
-    """Return the newest claim's number and text; (0, "") where there is none."""
-    number = newest_claim(directory)
-    return number, claim_path(directory, number).read_text(encoding="utf-8") if number else ""
-
-
 def _parse(text: str) -> Holder | None:
     try:
         known = {item.name for item in fields(Holder)}  # a newer release may write more fields
@@ -181,7 +175,8 @@ def acquire(
     seen, since, deadline = "", clock(), clock() + wait
     while True:
         try:
-            number, text = _newest(directory)
+            number = newest_claim(directory)
+            text = claim_path(directory, number).read_text(encoding="utf-8") if number else ""
         except FileNotFoundError:  # the claim was removed between listing and reading: there is a newer one
             continue
         if text != seen:
@@ -193,16 +188,11 @@ def acquire(
         if (free or clock() - since >= term) and create_exclusive(
             claim_path(directory, number + 1), json.dumps(asdict(holder))
         ):
-            _clean(directory, number + 1)
+            for path in directory.iterdir():  # the last claims stay: they help to find out what happened
+                if path.name.isdigit() and int(path.name) <= number + 1 - _KEEP:
+                    path.unlink(missing_ok=True)
             return Lease(directory, number + 1, holder, term)
         if clock() >= deadline:
             who = f"process {current.pid} on {current.host}" if current else "another process"
             raise LeaseTaken(f"{who} is making a pass over this study; try again in a moment")
         sleep(_POLL_SECONDS)
-
-
-def _clean(directory: Path, number: int) -> None:
-    """Remove old claims, except a few that help to find out what happened."""
-    for path in directory.iterdir():
-        if path.name.isdigit() and int(path.name) <= number - _KEEP:
-            path.unlink(missing_ok=True)

@@ -1,9 +1,14 @@
-"""The part of a transaction that turns rows into records and back, and remembers what was read or changed."""
+"""The part of a transaction that turns rows into records and back, and remembers what was read or changed.
+
+The tables that parts of the product keep between reconcile passes are read and written as their own records.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Select, Table, insert
+from sqlalchemy import Column, Connection, Row, Select, Table, delete, insert, select, text
+
+from lvjobs.ledger import tables
 
 _Record = TypeVar("_Record")
 
@@ -12,6 +17,21 @@ MOST_NAMED = 5000
 
 _VARIABLES = 900
 """SQLite before release 3.32, which clusters may still have, accepts at most 999 variables in a statement."""
+
+
+KeptTable = Literal[
+    "avoided_nodes",
+    "told_jobs",
+    "driver",
+    "notices",
+    "searches",
+    "prunings",
+    "watch",
+    "suspensions",
+    "site_limits",
+    "closed_sums",
+    "closed_basis",
+]
 
 
 class Rows:
@@ -26,6 +46,24 @@ class Rows:
         self._known = known
         self.touched: set[str] = set()
         """Ids of the runs whose backup records changed (see `lvjobs.ledger.backup_record`)."""
+
+    def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
+        """Return the rows of a kept table with these values (all without any), in the order in which they were written.
+
+        A record's fields include the columns; it may have more fields.
+        """
+        query = select(tables.metadata.tables[table]).filter_by(**where).order_by(text("rowid"))
+        return [kind(**row) for row in self._connection.execute(query).mappings()]
+
+    def row(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> _Record | None:
+        """Return the row with these values, or None. At most one row may have them."""
+        return next(iter(self.rows(table, kind, **where)), None)
+
+    def set_rows(self, table: KeptTable, records: Iterable[Any], **where: Any) -> None:
+        """Replace the rows that have these values; all where none is given."""
+        known = tables.metadata.tables[table]
+        self._connection.execute(delete(known).filter_by(**where))
+        self._insert(known, records)
 
     def _records(
         self,

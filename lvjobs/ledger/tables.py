@@ -3,7 +3,7 @@
 The columns of a table that has a record (`lvjobs.ledger.records`) are the record's fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import Field, fields
 from enum import Enum
 from types import NoneType
@@ -27,6 +27,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
 
 from lvjobs.ledger.reading import current_rates
 from lvjobs.ledger.records import (
@@ -46,34 +47,28 @@ metadata = MetaData(
 )
 
 
-class Word(TypeDecorator[Enum]):
-    """A member of an enum, stored by its value."""
+class Stored(TypeDecorator[Any]):
+    """A value that is stored as another type and read by a function. A member of an enum is stored by its value."""
 
     impl = String
     cache_ok = True
 
-    def __init__(self, kind: type[Enum]) -> None:
+    def __init__(self, stored: type[String | JSON], read: Callable[[Any], Any]) -> None:
         super().__init__()
-        self.kind = kind
+        self.stored = stored
+        self.read = read
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type as which it is stored."""
+        return dialect.type_descriptor(self.stored())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Return the value of a member."""
+        """Return what is stored."""
         return value.value if isinstance(value, Enum) else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Return the member with this value."""
-        return None if value is None else self.kind(value)
-
-
-class Rates(TypeDecorator[Mapping[str, Mapping[str, int]]]):
-    """The rates of a run. An earlier release may have written them, by a convention's former name."""
-
-    impl = JSON
-    cache_ok = True
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Return the rates by the conventions' current names."""
-        return current_rates(value)
+        """Return what is read."""
+        return None if value is None else self.read(value)
 
 
 _TYPES = {str: String, int: Integer, float: Float, bool: Boolean}
@@ -87,7 +82,7 @@ def _column(item: Field[Any]) -> Column[Any]:
     if item.name in _TEXTS:
         return Column(item.name, Text, nullable=False)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return Column(item.name, Word(kind), nullable=NoneType in kinds)
+        return Column(item.name, Stored(String, kind), nullable=NoneType in kinds)
     return Column(item.name, _TYPES.get(kind, JSON), nullable=NoneType in kinds)
 
 
@@ -124,8 +119,8 @@ runs = _table(
     Column("id", String, nullable=False, unique=True),
     Column("name", String, nullable=False, unique=True),
     Column("fingerprint", String, nullable=False, index=True),
-    Column("state", Word(RunState), nullable=False, index=True),
-    Column("rates", Rates, nullable=False),
+    Column("state", Stored(String, RunState), nullable=False, index=True),
+    Column("rates", Stored(JSON, current_rates), nullable=False),
 )
 
 attempts = _table(
@@ -145,7 +140,7 @@ members = _table(
     Column("token", String, ForeignKey("submissions.token"), primary_key=True),
     Column("member", Integer, primary_key=True),
     Column("run_id", String, ForeignKey("runs.id"), nullable=False, index=True),
-    Column("state", Word(MemberState), nullable=False, index=True),
+    Column("state", Stored(String, MemberState), nullable=False, index=True),
 )
 # One run has one live submission: a second sbatch for a run whose first is unsettled is a bug, not a race.
 Index("uq_members_live", members.c.run_id, unique=True, sqlite_where=members.c.state == MemberState.LIVE)
@@ -183,8 +178,8 @@ closed = _table(
     sqlite_autoincrement=True,
 )
 
-# The state of parts of the product (`lvjobs.ledger.kept`), each as records of its own. A table without a key has at
-# most one row.
+# The state of parts of the product (`KeptTable` in `lvjobs.ledger.rows`), each as records of its own. A table without
+# a key has at most one row.
 
 avoided_nodes = Table(
     "avoided_nodes",

@@ -1,25 +1,32 @@
 """The queries and changes of the ledger, inside one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.closed import Closing
-from lvjobs.ledger.kept import Keeping
-from lvjobs.ledger.records import AttemptRecord, Charge, Event, Member, RunRecord, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import (
+    AttemptRecord,
+    Charge,
+    Event,
+    Member,
+    RunRecord,
+    StageRecord,
+    SubmissionRecord,
+    WorkCounts,
+)
 from lvjobs.ledger.rows import values_of
-from lvjobs.ledger.staging import Staging
-from lvjobs.study.words import Cause, LeaveCause, MemberState
+from lvjobs.study.words import Cause, LeaveCause, MemberState, StageState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 """The columns that backup records keep of an attempt that has a journal."""
 
 
-class Transaction(Closing, Keeping, Staging):
+class Transaction(Closing):
     """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
 
     # -- settings -----------------------------------------------------------------------------------------------
@@ -48,10 +55,6 @@ class Transaction(Closing, Keeping, Staging):
         wanted = {key: value for key, value in (("name", name), ("id", id)) if value is not None}
         return next(iter(self._records(RunRecord, select(tables.runs).filter_by(**wanted).limit(1))), None)
 
-    def add_run(self, run: RunRecord) -> None:
-        """Insert a run; its ordinal is assigned here."""
-        self.add_runs([run])
-
     def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
         self._touch(*(run.id for run in runs))
@@ -72,15 +75,13 @@ class Transaction(Closing, Keeping, Staging):
     def delete_run(self, run_id: str) -> None:
         """Delete a run that was refused before it had an attempt, with its places, events and cells."""
         self._touch()
-        tokens = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
-        orphans = list(self._connection.execute(tokens).scalars())
-        self._connection.execute(delete(tables.members).where(tables.members.c.run_id == run_id))
-        for token in orphans:
-            left = select(func.count()).select_from(tables.members).where(tables.members.c.token == token)
-            if self._connection.execute(left).scalar_one() == 0:
-                self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
-        self._connection.execute(delete(tables.events).where(tables.events.c.run_id == run_id))
-        self._connection.execute(delete(tables.cells).where(tables.cells.c.run_id == run_id))
+        query = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
+        tokens = list(self._connection.execute(query).scalars())
+        for table in (tables.members, tables.events, tables.cells):
+            self._connection.execute(delete(table).where(table.c.run_id == run_id))
+        token = tables.submissions.c.token
+        orphans = token.in_(tokens) & token.not_in(select(tables.members.c.token))
+        self._connection.execute(delete(tables.submissions).where(orphans))
         self.give_back(run_id)
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
 
@@ -232,6 +233,52 @@ class Transaction(Closing, Keeping, Staging):
         self._note(run_id)
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def stages(self) -> list[StageRecord]:
+        """Return all stages, in the order of their declaration."""
+        return self._records(StageRecord, select(tables.stages).order_by(tables.stages.c.ordinal))
+
+    def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the stages as study.toml declares them now, in order. A requested stage keeps its definition of then.
+
+        So does a stage that a requested one names and that study.toml no longer has: otherwise the name would refer to
+        no stage.
+        """
+        known = {stage.name: stage for stage in self.stages()}
+        kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}
+        named = kept
+        while named := {other for name in named for other in _named(known[name])} & known.keys() - kept:
+            named -= definitions.keys()
+            kept |= named
+        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(sorted(kept))))
+        gone = [name for name in known if name in kept and name not in definitions]
+        for ordinal, name in enumerate([*definitions, *gone]):
+            if name in kept:
+                self.update_stage(name, ordinal=ordinal)
+            else:
+                self._insert(tables.stages, [StageRecord(name, ordinal, definitions[name])])
+
+    def update_stage(self, name: str, **changes: Any) -> None:
+        """Change columns of a stage."""
+        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**changes))
+
+    def cells(self) -> dict[str, list[str]]:
+        """Return the ids of the runs that each stage compares, in the order of declaration."""
+        found: dict[str, list[str]] = {}
+        for row in self._connection.execute(select(tables.cells).order_by(tables.cells.c.position)):
+            found.setdefault(row.stage, []).append(row.run_id)
+        return found
+
+    def add_cells(self, stage: str, run_ids: Sequence[str]) -> None:
+        """Let a stage compare these runs too; the runs that it already has keep their places."""
+        known = dict.fromkeys(self.cells().get(stage, []))
+        new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
+        self.touched.update(new)
+        rows = [{"stage": stage, "run_id": each, "position": len(known) + at} for at, each in enumerate(new)]
+        if rows:
+            self._connection.execute(insert(tables.cells), rows)
+
     def _touch(self, *run_ids: str) -> None:
         """Note that the rows of these runs change, and with them their backup records."""
         self._known.pop("runs", None)
@@ -246,3 +293,10 @@ class Transaction(Closing, Keeping, Staging):
     def _touch_members(self, token: str) -> None:
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
         self._note(*self._connection.execute(query).scalars())
+
+
+def _named(stage: StageRecord) -> Iterator[str]:
+    """Yield the other stages that its definition names."""
+    for key in ("from", "after", "evaluate"):
+        value = stage.definition.get(key) or ()
+        yield from [value] if isinstance(value, str) else value

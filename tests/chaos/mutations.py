@@ -47,8 +47,8 @@ MUTATIONS = {
     ),
     "the done marker, believed whatever Slurm says": Mutation(
         "lvjobs/control/reconcile/decide.py",
-        "        if self.view.done is not None:\n            yield from self._complete()",
-        "        if False:\n            pass",
+        "        elif self.view.done is not None:\n            yield from self._complete(self.view.done)",
+        "        elif False:\n            pass",
         ("unit/control/test_loop.py::test_a_done_marker_completes_whatever_slurm_says",),
     ),
     "the token lookup after an unclear sbatch": Mutation(

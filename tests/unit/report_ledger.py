@@ -64,7 +64,7 @@ def keep(finished, winners=()):
         with session.ledger.transaction() as transaction:
             for number, run in enumerate(finished.runs):
                 completed = replace(run, state=RunState.COMPLETED, rates=RATES, created=BEGAN)
-                transaction.add_run(completed)
+                transaction.add_runs([completed])
                 transaction.add_cells(run.stage, [run.id])
                 executed(transaction, completed, BEGAN + 400 * number, [Cause.PREEMPTED, Cause.COMPLETED])
                 finish(finished.layout.run(run.name), run.steps)
@@ -140,7 +140,7 @@ def large_study(root, runs=1000):
                 document = config.model_dump(mode="json")
                 run = RunRecord(name, name, "wide", config.fingerprint, document, "local", {}, "c0de", BEGAN, state=state,
                           rates=RATES, reason="a layer has no such width" if state is RunState.HELD else "")  # fmt: skip
-                transaction.add_run(run)
+                transaction.add_runs([run])
                 executed(transaction, run, BEGAN + 60 * (number // 8), [*ends, last], each=500.0)
                 files = session.study.layout.run(name)
                 files.root.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,11 @@
 """A study's accounts: FLOPs spent, reserved and free. Pure; exact integers from counted work and the runs' rates."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from lvjobs.flops.conventions import BINDING
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Charge, RunRecord, WorkCounts
 
@@ -134,3 +137,41 @@ def open_account(run: RunRecord, charges: Sequence[Charge], reserved: WorkCounts
     for charge in charges:
         units[charge.kind] += charge.units
     return Account(run, units, sum(charge.estimated for charge in charges), reserved)
+
+
+def statement(books: Books) -> dict[str, Any]:
+    """Return limit, spent, reserved and free; the FLOPs by kind and by stage; and the total spent by each convention.
+
+    `spent` is exactly the sum of the kinds that count, and exactly the sum of `by_stage`.
+    """
+    terms, accounts = books.terms, books.all
+    by_kind = dict.fromkeys(KINDS, 0)
+    by_stage: dict[str, int] = defaultdict(int)
+    by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
+    for account in accounts:
+        by_stage[account.run.stage] += account.spent(terms)
+        for kind in KINDS:
+            flops = account.flops(terms, kind)
+            by_kind[kind] += flops
+            by_stage_and_kind[account.run.stage][kind] += flops
+    spent, reserved = books.spent, books.reserved
+    return {
+        "convention": terms.convention,
+        "counts_inference": terms.counts_inference,
+        "limit": terms.limit,
+        "spent": spent,
+        "reserved": reserved,
+        "free": terms.limit - spent - reserved,
+        **by_kind,
+        "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
+        "by_stage": dict(by_stage),
+        "by_stage_and_kind": dict(by_stage_and_kind),
+        "by_convention": {name: _spent_by(books, name) for name in BINDING},
+    }
+
+
+def _spent_by(books: Books, convention: str) -> int | None:
+    """Return the FLOPs spent by a convention; None if a run was declared before lvjobs knew it."""
+    if any(account.run.rates and convention not in account.run.rates for account in books.all):
+        return None
+    return replace(books, terms=replace(books.terms, convention=convention)).spent

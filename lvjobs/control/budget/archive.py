@@ -97,13 +97,6 @@ def check_basis(transaction: Transaction, terms: Terms) -> None:
         transaction.set_rows("closed_basis", [basis])
 
 
-def _note_gpus(transaction: Transaction, gpus: Mapping[str, int]) -> None:
-    """Record the GPUs by which runs of these profiles were closed, for the next `check_basis` to compare."""
-    basis = transaction.row("closed_basis", _Basis) or _Basis()
-    if any(basis.gpus.get(profile) != count for profile, count in gpus.items()):
-        transaction.set_rows("closed_basis", [replace(basis, gpus={**basis.gpus, **gpus})])
-
-
 def close_what_is_over(
     transaction: Transaction,
     books: Books,
@@ -130,5 +123,8 @@ def close_what_is_over(
     )
     _keep(transaction, total([before, *tallies.values()]))
     # A copy of a profile never changes. Only a profile that is used without a copy can get other GPUs.
-    _note_gpus(transaction, {run.profile: gpus[run.profile] for run in over if not run.profile_copy})
+    used = {run.profile: gpus[run.profile] for run in over if not run.profile_copy}
+    basis = transaction.row("closed_basis", _Basis) or _Basis()
+    if not used.items() <= basis.gpus.items():  # for the next `check_basis` to compare
+        transaction.set_rows("closed_basis", [replace(basis, gpus={**basis.gpus, **used})])
     return set(tallies)

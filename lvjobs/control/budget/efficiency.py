@@ -104,12 +104,12 @@ def shares_of(
     """
     by_stage: dict[str, Share] = defaultdict(Share)
     for run in runs:
-        asked = _gpus_asked(run, profile_gpus)
+        asked = _gpus_requested(run, profile_gpus)
         by_stage[run.stage] += _share(run, attempts.get(run.id, ()), asked, now)
     return dict(by_stage)
 
 
-def _gpus_asked(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
+def _gpus_requested(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
     """Return the GPUs that a job of this run asks for. The local backend allocates none, whatever is asked for."""
     if not backend_of(run.profile).is_site:
         return 0
@@ -124,17 +124,17 @@ def _share(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: f
     allocated = allocated_gpu = used_gpu = useful = 0.0
     last = {attempt.execution: attempt for attempt in attempts}
     for attempt in attempts:
-        gpus, is_told = _gpus(attempt, asked)
+        gpus, is_known = _gpus(attempt, asked)
         at_once = _at_once(run, attempt)
         useful += kept[attempt.id] * attempt.train_seconds / attempt.executed if attempt.executed else 0.0
         used_gpu += (attempt.train_seconds + attempt.validation_seconds) * gpus / at_once
         if last[attempt.execution] is attempt:  # count what an execution held once
             held = attempt.allocated_seconds
-            is_told = is_told and held is not None
+            is_known = is_known and held is not None
             if held is None:
                 held = _guess(run, attempt, now) / at_once
             executions += 1
-            estimated += not is_told
+            estimated += not is_known
             allocated += held * at_once
             allocated_gpu += held * gpus
     return Share(

@@ -133,12 +133,12 @@ def overhead(interval: float, delta: float, between: float) -> float:
 def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measured) -> Advice:
     step = mine.stepping / mine.executed if mine.executed else 0.0
     delta = mine.checkpointing / mine.checkpoints if mine.checkpoints else 0.0
-    told = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
+    advice = Advice(stage, profile, every, cluster.deaths, "", checkpoint=delta or None, step=step or None)
     if not step or not delta:
-        return replace(told, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
+        return replace(advice, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
     if not cluster.deaths:
         since = f"no death has cost a step in {duration(cluster.executing)} of execution"
-        return replace(told, words=f"{_every(every)}; {since}: there is nothing to base advice on")
+        return replace(advice, words=f"{_every(every)}; {since}: there is nothing to base advice on")
     between = cluster.executing / cluster.deaths
     interval = math.sqrt(2 * delta * between)
 
@@ -148,9 +148,12 @@ def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measu
     # The cost falls up to the interval and rises after it, so the best whole number of steps is next to it.
     beside = (math.floor(interval / step), math.ceil(interval / step))
     best = min((min(max(1, steps), mine.longest) for steps in beside), key=cost)
+    basis = f"by {cluster.deaths} deaths that lost steps, one in"
+    if cluster.deaths == 1:
+        basis = "by one death that lost steps, in"
     return replace(
-        told,
-        words=f"{_compared(every, best, cost(every), cost(best))} ({_basis(cluster.deaths, between)})",
+        advice,
+        words=f"{_compared(every, best, cost(every), cost(best))} ({basis} {duration(between)} of execution)",
         between_deaths=between,
         interval=interval,
         steps=best,
@@ -170,12 +173,6 @@ def _compared(every: int, best: int, cost: float, least: float) -> str:
     if now == then:
         return f"{_every(every)} costs {now} of the time, and every {best} would cost no less"
     return f"{_every(every)} costs {now} of the time, every {best} would cost {then}"
-
-
-def _basis(deaths: int, between: float) -> str:
-    if deaths == 1:
-        return f"by one death that lost steps, in {duration(between)} of execution"
-    return f"by {deaths} deaths that lost steps, one in {duration(between)} of execution"
 
 
 def percent(share: float) -> str:

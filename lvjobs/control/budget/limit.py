@@ -1,6 +1,8 @@
 """The budget's limit: set in study.toml, by hand or by `lvjobs budget set`. Every change of it is recorded."""
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.errors import UsageError
@@ -74,7 +76,7 @@ def _write(study: StudyContext, limit: int, typed: str) -> None:
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         table = document.setdefault("budget", tomlkit.table())
-        table["limit"] = tomlkit.value(typed) if _is_toml_number(typed, limit) else limit
+        table["limit"] = _toml_number(typed, limit)
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
         raise UsageError(
@@ -83,12 +85,12 @@ def _write(study: StudyContext, limit: int, typed: str) -> None:
         ) from error
 
 
-def _is_toml_number(typed: str, limit: int) -> bool:
-    """Return whether the typed text can be written to the file: `1e17` is easier to read than its 18 digits."""
+def _toml_number(typed: str, limit: int) -> Any:
+    """Return the typed text as TOML has it, if it is the limit: `1e17` is easier to read than its 18 digits."""
     import tomlkit
 
-    try:
-        value = tomlkit.parse(f"limit = {typed}").unwrap()["limit"]
-    except tomlkit.exceptions.ParseError:
-        return False
-    return isinstance(value, (int, float)) and int(value) == limit
+    with suppress(tomlkit.exceptions.ParseError):
+        item = tomlkit.value(typed)
+        if isinstance(item, (int, float)) and int(item) == limit:
+            return item
+    return limit

@@ -135,27 +135,31 @@ def _sample(kind: Kind, attempt: AttemptRecord) -> Sample:
     )
 
 
+@dataclass(frozen=True)
 class Stopwatch:
-    """The measured samples, from which the pace of any run is derived."""
+    """The measured samples, from which the pace of any run is derived.
 
-    def __init__(self, samples: Mapping[str, Sample], flops_per_second: float | None = None) -> None:
-        """Use `flops_per_second` (official FLOPs) for runs whose settings were not measured."""
-        self._samples = samples
-        self._flops_per_second = flops_per_second
+    `flops_per_second` (official FLOPs) is for runs whose settings were not measured.
+    """
+
+    samples: Mapping[str, Sample]
+    flops_per_second: float | None = None
 
     def pace(self, run: RunRecord) -> Pace | None:
         """Return the run's pace; None if nothing was measured on its cluster, or the run trains nothing."""
         kind = kind_of(run)
         if not kind.rates[0]:
             return None
-        measured = self._samples.get(kind.settings)
+        measured = self.samples.get(kind.settings)
         if measured is not None:
             return measured.pace(kind)
-        if self._flops_per_second:
-            step, window = (rate / self._flops_per_second for rate in kind.rates)
+        if self.flops_per_second:
+            step, window = (rate / self.flops_per_second for rate in kind.rates)
             return Pace(step, window, 0.0, "given")
-        near = [sample for sample in self._samples.values() if sample.kind.profile == run.profile]
-        return min(near, key=lambda sample: _distance(kind, sample.kind)).pace(kind) if near else None
+        near = [sample for sample in self.samples.values() if sample.kind.profile == run.profile]
+        # Another model is farther than any difference in FLOPs.
+        distances = [(kind.model != each.kind.model, abs(math.log(kind.ratio(each.kind, 0)))) for each in near]
+        return near[distances.index(min(distances))].pace(kind) if near else None
 
 
 def makespan(seconds: Sequence[float], at_once: int | None) -> float:
@@ -168,8 +172,3 @@ def makespan(seconds: Sequence[float], at_once: int | None) -> float:
         first = min(range(len(places)), key=places.__getitem__)
         places[first] += duration
     return max(places)
-
-
-def _distance(kind: Kind, other: Kind) -> tuple[bool, float]:
-    """Return the distance between two kinds. Another model is farther than any difference in FLOPs."""
-    return kind.model != other.model, abs(math.log(kind.ratio(other, 0)))

@@ -5,9 +5,9 @@ The ledger keeps a tally of each closed run, and one of all closed runs together
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from operator import add
-from typing import Any, TypeVar
+from typing import Any
 
 from lvjobs.control.budget.accounts import KINDS, Account, Priced
 from lvjobs.control.budget.efficiency import Share, shares_of
@@ -16,9 +16,6 @@ from lvjobs.control.budget.pace import Kind, Sample, samples_of
 from lvjobs.ledger.reading import current_rates
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
-
-_Key = TypeVar("_Key")
-_Part = TypeVar("_Part", "StageWork", Share, Measured, Sample)
 
 
 @dataclass(frozen=True)
@@ -83,18 +80,16 @@ class Tally:
 def parse_tally(text: str) -> Tally:
     """Parse a tally that `Tally.to_json` wrote."""
     value: dict[str, list[Any]] = json.loads(text)
-    samples = [Sample(_kind(kind), *rest) for kind, *rest in value["samples"]]
+    samples = [
+        Sample(Kind(name, profile, settings, model, (step, window)), *rest)
+        for (name, profile, settings, model, (step, window)), *rest in value["samples"]
+    ]
     return Tally(
         {(stage, rates): StageWork(*rest) for stage, rates, *rest in value["work"]},
         {stage: Share(*rest) for stage, *rest in value["shares"]},
         {(stage, profile, every): Measured(*rest) for stage, profile, every, *rest in value["groups"]},
         {sample.kind.settings: sample for sample in samples},
     )
-
-
-def _kind(row: Sequence[Any]) -> Kind:
-    name, profile, settings, model, (step, window) = row
-    return Kind(name, profile, settings, model, (step, window))
 
 
 def tally_of(
@@ -116,18 +111,9 @@ def tally_of(
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """Return the sum of the tallies."""
-    work: dict[tuple[str, str], StageWork] = {}
-    shares: dict[str, Share] = {}
-    groups: dict[tuple[str, str, int], Measured] = {}
-    samples: dict[str, Sample] = {}
+    found: dict[str, dict[Any, Any]] = {item.name: {} for item in fields(Tally)}
     for tally in tallies:
-        _add(work, tally.work)
-        _add(shares, tally.shares)
-        _add(groups, tally.groups)
-        _add(samples, tally.samples)
-    return Tally(work, shares, groups, samples)
-
-
-def _add(mine: dict[_Key, _Part], others: Mapping[_Key, _Part]) -> None:
-    for key, part in others.items():
-        mine[key] = mine[key] + part if key in mine else part
+        for name, sums in found.items():
+            for key, part in getattr(tally, name).items():
+                sums[key] = sums[key] + part if key in sums else part
+    return Tally(**found)

@@ -119,15 +119,16 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
     wanted = bool(left) and study.config.driver.job and not kept.stopped
     if wanted and session.absence(driver_profile(study)):
         return []
-    request = driver_request(study, asked_by(study, left[0])) if wanted else None
-    if request is not None and _is_refused(kept, request, session.clock()):
+    request = driver_request(study, requested_by(study, left[0])) if wanted else None
+    since_refusal = session.clock() - kept.refused_at
+    if request is not None and kept.asked == _key(request) and 0 <= since_refusal < _ASK_AGAIN_SECONDS:
         return []
-    if seen is None:
-        seen = look(session) if wanted else ()
-    if seen is None:
-        return []
-    todo = change(seen, wanted=wanted)
-    told = []
+    if seen is None and wanted:
+        seen = find_jobs(session)
+        if seen is None:
+            return []
+    todo = change(seen or (), wanted=wanted)
+    lines = []
     if todo.cancel:
         cluster = session.cluster(driver_profile(study))
         for job_id in todo.cancel:
@@ -135,19 +136,18 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
                 cluster.cancel(job_id)
             except ClusterError:  # noqa: PERF203 - only a few, each a process of its own
                 break  # the job ends by itself when it finds nothing to do
-    for _ in range(todo.submit if request is not None else 0):
-        assert request is not None
-        made, words = _submit(session, request)
-        told += words
+    for each in [request] * todo.submit if request is not None else []:
+        made, words = _submit(session, each)
+        lines += words
         if made is None:
             break
-    return told[:1] if todo.submit == MOST else []  # the standby is not reported
+    return lines[:1] if todo.submit == MOST else []  # the standby is not reported
 
 
-def look(session: Session) -> Sequence[Job] | None:
-    """Return the driver's jobs in the queue; None if the scheduler does not answer."""
-    cluster = session.cluster(driver_profile(session.study))
-    return cluster.observe((), session.clock(), (driver_token(session.study.root),)).queue
+def find_jobs(session: Session, root: Path | None = None) -> Sequence[Job] | None:
+    """Return the jobs in the queue of the driver of `root` (None: the study); None if the scheduler does not answer."""
+    token = driver_token(session.study.root if root is None else root)
+    return session.cluster(driver_profile(session.study)).observe((), session.clock(), (token,)).queue
 
 
 def end_driver(session: Session) -> None:
@@ -156,7 +156,7 @@ def end_driver(session: Session) -> None:
     Raises:
         ClusterError: the scheduler did not answer.
     """
-    for job in look(session) or ():
+    for job in find_jobs(session) or ():
         if not job.is_ended:
             session.cluster(driver_profile(session.study)).cancel(job.id)
 
@@ -165,11 +165,10 @@ def end_former_driver(session: Session, root: str) -> None:
     """Cancel the drivers of a directory that the study was moved from: they look for the study there."""
     if StudyLayout(Path(root)).database.exists():
         return  # another study is there now, and the drivers belong to it
-    cluster = session.cluster(driver_profile(session.study))
-    for job in cluster.observe((), session.clock(), (driver_token(Path(root)),)).queue or ():
+    for job in find_jobs(session, Path(root)) or ():
         if not job.is_ended:
             with suppress(ClusterError):  # its script ends the job if it finds no study
-                cluster.cancel(job.id)
+                session.cluster(driver_profile(session.study)).cancel(job.id)
 
 
 def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:
@@ -178,7 +177,12 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     try:
         job_id = session.cluster(driver_profile(session.study)).submit(request)
     except SubmitRefused as error:
-        return None, _note_refusal(session, request, str(error))
+        with session.ledger.transaction() as transaction:
+            kept = standing(transaction)
+            set_standing(transaction, Standing(kept.stopped, str(error), session.clock(), _key(request)))
+            if kept.refused != str(error):
+                transaction.add_event(Event(session.clock(), "driver", _refusal(str(error))))
+        return None, [_refusal(str(error), session.study.where)]
     except ClusterError:
         return None, []  # no room, or no answer: the next pass tries again
     text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
@@ -192,19 +196,6 @@ def _refusal(said: str, where: Sequence[str] = ()) -> str:
         f"no driver job, for the site refuses it: {said}; until [driver] in study.toml names where it may run, passes "
         f"are made by lvjobs commands alone: keep {remedies.WATCH(*where)} running (docs/driver.md)"
     )
-
-
-def _note_refusal(session: Session, request: JobRequest, said: str) -> list[str]:
-    with session.ledger.transaction() as transaction:
-        kept = standing(transaction)
-        set_standing(transaction, Standing(kept.stopped, said, session.clock(), _key(request)))
-        if kept.refused != said:
-            transaction.add_event(Event(session.clock(), "driver", _refusal(said)))
-    return [_refusal(said, session.study.where)]
-
-
-def _is_refused(kept: Standing, request: JobRequest, now: float) -> bool:
-    return kept.asked == _key(request) and 0 <= now - kept.refused_at < _ASK_AGAIN_SECONDS
 
 
 def _key(request: JobRequest) -> str:
@@ -224,7 +215,7 @@ def driver_request(study: StudyContext, asked: Mapping[str, Any]) -> JobRequest:
     )
 
 
-def asked_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
+def requested_by(study: StudyContext, run: RunRecord) -> Mapping[str, Any]:
     """Return the profile's variables as the run's jobs have them, with the first of its choices of place."""
     return {**variables_of(study.layout, run), **choices(run.resources)[0]}
 

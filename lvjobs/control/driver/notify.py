@@ -9,7 +9,7 @@ import re
 import secrets
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -18,13 +18,12 @@ from urllib.parse import quote, urlsplit
 from lvjobs import remedies
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.protocol import ClusterError, JobRequest
-from lvjobs.control.driver.driver import asked_by, resources
+from lvjobs.control.driver.driver import requested_by, resources
 from lvjobs.control.session import Session
 from lvjobs.foreign import cleaned
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
-from lvjobs.study.tables import Notify
 from lvjobs.study.words import RunState, StageState
 
 _QUIET_SECONDS = 3600.0
@@ -37,7 +36,7 @@ _SECRET_CHARACTERS = 4
 
 
 @dataclass(frozen=True)
-class Told:
+class NoticeRecord:
     """The record of notices: the held runs and stages that were reported, and whether the study's end was.
 
     `at` is the time of the last notice (seconds since the epoch). `failed` is why some way of sending the last notice
@@ -60,7 +59,9 @@ class Notice:
     held: Sequence[str] = ()
 
 
-def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float) -> tuple[Notice | None, Told]:
+def due(
+    before: NoticeRecord, runs: Sequence[RunRecord], stages: Sequence[StageRecord], now: float
+) -> tuple[Notice | None, NoticeRecord]:
     """Return the notice that is due (None: none is), and the record as it is once the notice is sent. Pure.
 
     What is no longer held is removed from the record, so that it is reported when it is held again.
@@ -70,13 +71,13 @@ def due(told: Told, runs: Sequence[RunRecord], stages: Sequence[StageRecord], no
     is_open = any(_is_open(run) for run in runs)
     is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
     ended = bool(runs) and not is_open and not held
-    new = [name for name in held if name not in told.held]
-    after = replace(told, held=held, ended=ended)
-    if ended and not told.ended:
+    new = [name for name in held if name not in before.held]
+    after = replace(before, held=held, ended=ended)
+    if ended and not before.ended:
         return _of_the_end(runs, stages), replace(after, at=now)
     if new:
-        if is_open and 0 <= now - told.at < _QUIET_SECONDS:
-            return None, replace(after, held=[name for name in held if name in told.held])
+        if is_open and 0 <= now - before.at < _QUIET_SECONDS:
+            return None, replace(after, held=[name for name in held if name in before.held])
         return _of_held(new, runs, stages), replace(after, at=now)
     return None, after
 
@@ -88,10 +89,10 @@ def _is_open(run: RunRecord) -> bool:
     return not run.state.is_at_rest
 
 
-def count_as_told(transaction: Transaction) -> None:
+def count_as_sent(transaction: Transaction) -> None:
     """Record all held runs and the study's end as reported, for a copy: its original has reported them."""
     held = [run.name for run in transaction.unclosed() if run.state is RunState.HELD]
-    transaction.set_rows("notices", [Told(held, ended=True)])
+    transaction.set_rows("notices", [NoticeRecord(held, ended=True)])
 
 
 def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
@@ -103,18 +104,14 @@ def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Not
     return Notice("study-ended", text, "ended")
 
 
-def _of_one(new: Sequence[str], runs: Sequence[RunRecord]) -> str:
-    """Return the command that shows details: `why` for the first held run, `status` if only stages are held."""
-    held = {run.name for run in runs} & set(new)
-    return next((remedies.WHY(run=name) for name in new if name in held), str(remedies.STATUS))
-
-
 def _of_held(new: Sequence[str], runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Notice:
     reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
     shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
     more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
     what = "is held and waits" if len(new) == 1 else "are held and wait"
-    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {_of_one(new, runs)}"
+    names = {run.name for run in runs}
+    details = next((remedies.WHY(run=name) for name in new if name in names), str(remedies.STATUS))
+    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {details}"
     return Notice(f"{len(new)}-held", text, "held", tuple(new))
 
 
@@ -129,42 +126,35 @@ class Notified:
 
 def notify(session: Session) -> Notified:
     """Send the notice that is due, if any, by the ways that [notify] names, and record it."""
-    asked = session.study.config.notify
-    if asked.mail is None and asked.webhook is None:
+    addresses = session.study.config.notify
+    wanted = {channel: getattr(addresses, channel) for channel in _CHANNELS if getattr(addresses, channel) is not None}
+    if not wanted:
         return Notified()
     now = session.clock()
     with session.ledger.transaction() as transaction:
-        told = transaction.row("notices", Told) or Told()
+        before = transaction.row("notices", NoticeRecord) or NoticeRecord()
         runs, stages = transaction.unclosed(), transaction.stages()
         if not any(_is_open(run) for run in runs):
             busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
-            if told.ended and not busy:
+            if before.ended and not busy:
                 return Notified()
             runs = transaction.runs()  # the study may have ended: the notice covers all runs
-    notice, after = due(told, runs, stages, now)
+    notice, after = due(before, runs, stages, now)
     did: list[str] = []
     if notice is not None:
-        sent, failed = _send(session, asked, notice, runs[-1] if runs else None)
-        after = replace(after if sent else told, failed=failed)
-        did = [f"told you that the study {notice.text}"] if sent else []
-    if after != told:
+        run = runs[-1] if runs else None
+        problems = [_CHANNELS[channel](session, address, notice, run) for channel, address in wanted.items()]
+        is_sent = "" in problems
+        after = replace(after if is_sent else before, failed="; ".join(filter(None, problems)))
+        did = [f"told you that the study {notice.text}"] if is_sent else []
+    if after != before:
         with session.ledger.transaction() as transaction:
             transaction.set_rows("notices", [after])
             for line in did:
                 transaction.add_event(Event(now, "notice", line))
-    is_news = after.failed and after.failed != told.failed
+    is_news = after.failed and after.failed != before.failed
     problems = [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
     return Notified(did, problems, is_owed=notice is not None and not did)
-
-
-def _send(session: Session, asked: Notify, notice: Notice, run: RunRecord | None) -> tuple[bool, str]:
-    """Send the notice by every requested way. Return whether one way worked, and why the others failed."""
-    problems = []
-    if asked.webhook is not None:
-        problems.append(_post(asked.webhook, message(session.study, notice)))
-    if asked.mail is not None:
-        problems.append(_mail(session, asked.mail, notice, run))
-    return "" in problems, "; ".join(filter(None, problems))
 
 
 def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
@@ -174,8 +164,9 @@ def message(study: StudyContext, notice: Notice) -> dict[str, Any]:
     return {"text": text, "content": text, **facts}
 
 
-def _post(address: str, value: Mapping[str, Any]) -> str:
-    """Post `value` to the address. Return what went wrong, or "". The address may be a secret: no message has it."""
+def _post(session: Session, address: str, notice: Notice, _run: RunRecord | None) -> str:
+    """Post the notice to the address. Return what went wrong, or "". The address may be a secret: no message has it."""
+    value = message(session.study, notice)
     request = urllib.request.Request(  # noqa: S310 - its scheme was checked when study.toml was read
         address, json.dumps(value).encode(), {"Content-Type": "application/json", "User-Agent": "lvjobs"}
     )
@@ -217,10 +208,14 @@ def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None)
         log_directory=study.layout.log_directory("notice"),
         code_directory=study.layout.code,
         python="",
-        resources={**resources(study, asked_by(study, run)), **({} if address == "me" else {"mail": address})},
+        resources={**resources(study, requested_by(study, run)), **({} if address == "me" else {"mail": address})},
     )
     try:
         session.cluster(profile).submit(request)
     except ClusterError as error:
         return f"the job that was to mail it was not submitted ({error})"
     return ""
+
+
+_CHANNELS: Mapping[str, Callable[[Session, str, Notice, RunRecord | None], str]] = {"webhook": _post, "mail": _mail}
+"""The ways to send a notice, by their keys in [notify]: each returns what went wrong, or ""."""

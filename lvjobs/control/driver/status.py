@@ -13,11 +13,13 @@ from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job
 from lvjobs.cluster.states import JobHold
 from lvjobs.control.backends import driver_name, driver_profile
-from lvjobs.control.driver.driver import driven, look, standing
+from lvjobs.control.driver.driver import driven, find_jobs, standing
 from lvjobs.control.session import Session
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
+
+_SHOWN = ("id", "state", "reason", "start")
 
 
 def report(session: Session) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def report(session: Session) -> dict[str, Any]:
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
     may_run = bool(backend_of(study.config.profile).driver_profile or left)
-    jobs = look(session) if may_run else ()
+    jobs = find_jobs(session) if may_run else ()
     keep = f"no Slurm, so keep {remedies.WATCH(*study.where)} running"
     site, scrontab = _ways(session) if may_run else ([keep], False)
     return {
@@ -38,16 +40,14 @@ def report(session: Session) -> dict[str, Any]:
         "stopped": kept.stopped,
         "refused": kept.refused,
         "left": len(left),
-        "jobs": None if jobs is None else [_row(job) for job in jobs if not job.is_ended],
+        "jobs": jobs
+        if jobs is None
+        else [{key: getattr(job, key) for key in _SHOWN} for job in jobs if not job.is_ended],
         "cron": find_entries(driver_name(study)),
         "site": site,
         "scrontab": scrontab,
         "last_pass": last_pass(study.layout.summary),
     }
-
-
-def _row(job: Job) -> dict[str, Any]:
-    return {"id": job.id, "state": job.state, "reason": job.reason, "start": job.start}
 
 
 def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:

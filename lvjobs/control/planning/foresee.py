@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
@@ -63,7 +64,7 @@ def read(transaction: Transaction) -> LedgerView:
     )
 
 
-def look(study: StudyContext, wait: float) -> LedgerView:
+def read_ledger(study: StudyContext, wait: float) -> LedgerView:
     """Return the ledger as it is. Make no pass, change nothing, and create no ledger where there is none.
 
     `wait` is how many seconds to wait for another process to release the lease. A ledger that cannot be read is
@@ -76,13 +77,13 @@ def look(study: StudyContext, wait: float) -> LedgerView:
     if not study.layout.database.exists():
         return LedgerView()
     try:
-        with private(), acquire(study.layout.lease, wait=wait) as lease:
-            ledger = open_ledger(study.layout.database, lease.number, where=study.where)
-            try:
-                with ledger.transaction() as transaction:
-                    return read(transaction)
-            finally:
-                ledger.close()
+        with (
+            private(),
+            acquire(study.layout.lease, wait=wait) as lease,
+            closing(open_ledger(study.layout.database, lease.number, where=study.where)) as ledger,
+            ledger.transaction() as transaction,
+        ):
+            return read(transaction)
     except (LeaseTaken, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LedgerView(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
@@ -146,7 +147,7 @@ def what_still_fits(
     """
     books = _books(study, seen)
     counted = _count(study, stages, seen, books, profile)
-    return [asdict(room) for room in room_for([stage.demand(books.terms) for stage in counted], books.free)]
+    return room_for([stage.demand(books.terms) for stage in counted], books.free)
 
 
 def _books(study: StudyContext, seen: LedgerView) -> Books:

@@ -51,6 +51,10 @@ class Demand:
         """Return the need with all steps."""
         return self.price(self.steps)
 
+    def most_steps(self, fits: Callable[[int], bool]) -> int:
+        """Return all steps if they fit, else the most whole intervals that do; 0 if not even one does."""
+        return self.steps if fits(self.steps) else largest_multiple(self.interval, self.steps, fits)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -156,28 +160,20 @@ def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
     )
 
 
-@dataclass(frozen=True)
-class StageRoom:
-    """The part of a stage that has not begun for which FLOPs are free: `fits` of the `steps` of its runs (0: none)."""
+def room_for(demands: Sequence[Demand], free: int) -> list[dict[str, Any]]:
+    """Return, for each stage that is not in the ledger yet, how many of the `steps` of its runs fit by itself (`fits`).
 
-    stage: str
-    runs: int
-    steps: int
-    fits: int
-
-
-def room_for(demands: Sequence[Demand], free: int) -> list[StageRoom]:
-    """Return, for each stage that is not in the ledger yet, the most steps that fit into `free` FLOPs by itself.
-
-    Fewer steps than declared are whole checkpoint intervals.
+    `free` is in FLOPs. Fewer steps than declared are whole checkpoint intervals; 0: none fit.
     """
 
     def most(demand: Demand) -> int:
-        if demand.need.total <= free:
-            return demand.steps
-        return largest_multiple(demand.interval, demand.steps, lambda steps: demand.price(steps).total <= free)
+        return demand.most_steps(lambda steps: demand.price(steps).total <= free)
 
-    return [StageRoom(demand.name, demand.runs, demand.steps, most(demand)) for demand in demands if demand.is_new]
+    return [
+        {"stage": demand.name, "runs": demand.runs, "steps": demand.steps, "fits": most(demand)}
+        for demand in demands
+        if demand.is_new
+    ]
 
 
 def peak(needs: Iterable[FlopNeed]) -> int:
@@ -200,14 +196,9 @@ def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free:
     def needed(steps: int) -> int:
         return peak(demand.price(steps) if demand is cut else demand.need for demand in kept)
 
-    steps = cut.steps
-    if needed(steps) > free:
-        steps = largest_multiple(cut.interval, cut.steps, lambda steps: needed(steps) <= free)
+    steps = cut.most_steps(lambda steps: needed(steps) <= free)
     if not steps:
         return None
-    parts = [_part(demand, steps if demand is cut else demand.steps) for demand in kept]
+    cut_to = [(demand, steps if demand is cut else demand.steps) for demand in kept]
+    parts = [Part(each.name, each.runs, most, each.steps, each.price(most)) for each, most in cut_to]
     return Plan(parts, [left_out.name] if left_out else [], needed(steps), free - needed(steps))
-
-
-def _part(demand: Demand, steps: int) -> Part:
-    return Part(demand.name, demand.runs, steps, demand.steps, demand.price(steps))

@@ -76,23 +76,23 @@ def act(
         loads: The load of each backend's queue as observed; None where it is unknown.
         unusable: The profiles that give no cluster, with the reasons. Their runs are not submitted.
     """
-    runs, told = _write(actions, study, ledger, now)
-    told += _touch(actions, ledger, clusters, runs, now)
-    told += _submit(actions, study, Queue(ledger, now, loads), clusters, unusable or {}, terms, now)
-    return told
+    runs, lines = _write(actions, study, ledger, now)
+    lines += _touch(actions, ledger, clusters, runs, now)
+    lines += _submit(actions, study, Queue(ledger, now, loads), clusters, unusable or {}, terms, now)
+    return lines
 
 
 def _write(
     actions: Sequence[Action], study: StudyContext, ledger: Ledger, now: float
 ) -> tuple[dict[str, RunRecord], list[str]]:
-    told: list[str] = []
+    lines: list[str] = []
     with ledger.transaction() as transaction:
         runs = {run.id: run for run in transaction.unclosed()}  # a pass decides about no other runs
         saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
         transaction.save_attempts([attempt for attempt in saved if attempt.id])
         latest = {attempt.run_id: attempt.id for attempt in saved}
         for action in actions:
-            told += _write_one(action, transaction, runs, study, now, latest)
+            lines += _write_one(action, transaction, runs, study, now, latest)
         spenders = {attempt.run_id for attempt in saved}
         attempts = by_run(transaction.attempts(sorted(spenders)))
         charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
@@ -103,7 +103,7 @@ def _write(
     for action in actions:  # after the commit: no worker may spend what the ledger did not reserve
         if isinstance(action, Reserve):
             allow(study, {runs[action.run_id].name: action.work})
-    return runs, list(dict.fromkeys(told))
+    return runs, list(dict.fromkeys(lines))
 
 
 def _write_one(
@@ -267,7 +267,7 @@ def _submit(
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         groups[same_job(run)].append(run)
-    told = []
+    lines = []
     for group in groups.values():
         profile = profile_of(study.layout, group[0])
         if profile in unusable:
@@ -278,10 +278,10 @@ def _submit(
         prepared = prepare_submission(study, queue, clusters[profile], group)
         for sent in send_in_turn(study, queue, clusters[profile], prepared, terms, now):
             if sent.outcome is not SubmitOutcome.LIMITED:
-                told.append(_outcome(sent))
+                lines.append(_outcome(sent))
             if sent.outcome is SubmitOutcome.UNCLEAR:  # submit no more until a pass has searched for its token
-                return told
-    return told
+                return lines
+    return lines
 
 
 def _outcome(sent: SubmitResult) -> str:

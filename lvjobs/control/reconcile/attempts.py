@@ -53,7 +53,7 @@ class Attempts:
         for index, attempt in enumerate(self._all):
             is_followed = attempt is not self._all[-1] or (live is not None and live.member.token != attempt.token)
             if attempt.cause is None and is_followed:
-                self._end(index, self._left_behind(index))
+                self.end(self.left_behind(index), index)
 
     def is_over(self, attempt: AttemptRecord, job: Job) -> bool:
         """Return whether a job that waits or runs has left this attempt behind.
@@ -65,20 +65,20 @@ class Attempts:
             return job.restart_count > attempt.restart_count
         return attempt.id != 0 and job.is_pending
 
-    def left_behind(self) -> Failure:
-        """Return how the latest attempt ended, if its job continued without it."""
-        return self._left_behind(len(self._all) - 1)
+    def left_behind(self, index: int = -1) -> Failure:
+        """Return how an attempt (the latest by default) ended, if its job continued without it."""
+        attempt = self._all[index]
+        seen = execution(self._history(attempt), attempt.restart_count)
+        return classify(attempt, seen, flag_is_stale=self._is_stale(index))
 
     def ended_with(self, job: Job) -> Failure:
         """Return how the latest attempt ended, if its job ended as `job` shows."""
-        index = len(self._all) - 1
-        return classify(self._all[index], job, flag_is_stale=self._is_stale(index))
+        return classify(self._all[-1], job, flag_is_stale=self._is_stale(-1))
 
-    def end(self, failure: Failure, *, finished: bool = False) -> None:
-        """End the latest attempt with this cause; `finished`: it trained to the last step."""
-        self._end(len(self._all) - 1, failure)
-        if finished:
-            self._all[-1] = replace(self._all[-1], finished=True)
+    def end(self, failure: Failure, index: int = -1, *, finished: bool = False) -> None:
+        """End an attempt (the latest by default) with this cause; `finished`: it trained to the last step."""
+        ended = replace(self._all[index], cause=failure.cause, evidence=failure.evidence, ended=self._now)
+        self._all[index] = replace(ended, finished=ended.finished or finished)
 
     def failed_node(self) -> str:
         """Return the node of the last ended attempt; empty if accounting shows that no node failed."""
@@ -109,14 +109,6 @@ class Attempts:
             )
         )
 
-    def _left_behind(self, index: int) -> Failure:
-        attempt = self._all[index]
-        seen = execution(self._history(attempt), attempt.restart_count)
-        return classify(attempt, seen, flag_is_stale=self._is_stale(index))
-
-    def _end(self, index: int, failure: Failure) -> None:
-        self._all[index] = replace(self._all[index], cause=failure.cause, evidence=failure.evidence, ended=self._now)
-
     def _accounted(self, index: int) -> AttemptRecord:
         """Return the attempt with its allocated seconds and GPUs, if it has ended and accounting has its row.
 
@@ -132,7 +124,7 @@ class Attempts:
         if row is None or row.elapsed is None:
             return attempt
         place = self._place(attempt)
-        others = place is not None and place.pack is not None and place.sharing(attempt.restart_count) > 0
+        others = place is not None and place.submission.packed and place.sharing(attempt.restart_count) > 0
         if attempt.generation is None and others:  # all seconds belong to the runs that trained in the shared job
             return replace(attempt, allocated_seconds=0.0, gpus=row.gpus)
         sharing = max(1, place.sharing(attempt.restart_count)) if place else 1

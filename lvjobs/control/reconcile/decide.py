@@ -26,6 +26,7 @@ from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord
+from lvjobs.records.done import Done
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 
@@ -79,9 +80,8 @@ class _Case(Conclusions):
         self.attempts.close_followed()
         if self.run.state is RunState.COMPLETED:
             yield from self._settle_completed()
-            return
-        if self.view.done is not None:
-            yield from self._complete()
+        elif self.view.done is not None:
+            yield from self._complete(self.view.done)
         elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
             self._wind_down()
         elif self.view.live is None:
@@ -100,9 +100,7 @@ class _Case(Conclusions):
         else:
             yield SetRun(self.run.id, self.waiting_state, reason=f"comes after {first.name}", cause=self.run.cause)
 
-    def _complete(self) -> Iterator[Action]:
-        done = self.view.done
-        assert done is not None
+    def _complete(self, done: Done) -> Iterator[Action]:
         if self.attempts.current is not None:
             self.attempts.end(Failure(Cause.COMPLETED, f"done at step {done.step}"), finished=True)
         yield from self._settle_completed()
@@ -119,8 +117,8 @@ class _Case(Conclusions):
         if live.job is not None and live.job.is_queued and live.job.hold.needs_release and not live.is_needed:
             yield CancelJob(live.job_id, self.run.id, live.submission.backend)
         waited = live.is_gone(self.now, self.policy.lost_seconds) and live.job is None
-        is_told = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
-        if waited or (is_told and live.last_word is not None and live.last_word.is_ended):
+        is_recorded = any(row.is_ended for row in live.history) or (live.history_known and not live.history)
+        if waited or (is_recorded and live.last_word is not None and live.last_word.is_ended):
             yield Settle(live.member.token, self.run.id)
         elif live.queue_known and live.job is None and not live.is_marked(self.now):
             yield MarkMissing(live.member.token, self.run.id, self.now)
@@ -139,44 +137,33 @@ class _Case(Conclusions):
             self.attempts.end(failure)
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
-        current = self.attempts.current
+        current, word = self.attempts.current, live.last_word
         if current is not None and current.error:
-            yield from self.died(live, classify(current, None), requeued=False)
-            return
-        word = live.last_word
-        if word is None:
+            yield from self.conclude(live, classify(current, None), requeued=False)
+        elif word is None:
             yield from self._missing(live)
-            return
-        if live.member.missing_since is not None:
-            yield MarkMissing(live.member.token, self.run.id, None)
-        if live.submission.job_id is None:
-            yield Adopt(live.member.token, live.job_id.partition("_")[0])
-        if word.is_ended:
-            yield from self._ended(live, word)
-        elif word.is_active:
-            yield from self._active(live, word)
         else:
-            if not word.is_pending:
-                text = f"Slurm reports its job as {word.state}, a state that lvjobs does not know; treated as live"
-                yield RecordEvent(self.run.id, text)
-            yield from self._waiting(live, word)
+            if live.member.missing_since is not None:
+                yield MarkMissing(live.member.token, self.run.id, None)
+            if live.submission.job_id is None:
+                yield Adopt(live.member.token, live.job_id.partition("_")[0])
+            follow = self._ended if word.is_ended else self._active if word.is_active else self._waiting
+            yield from follow(live, word)
 
     def _missing(self, live: MemberView) -> Iterator[Action]:
         """Decide about a job that neither the queue nor accounting shows.
 
         It was not submitted, it ended long ago, or one of the two did not answer.
         """
-        current = self.attempts.current
+        current, since = self.attempts.current, live.member.missing_since
         if not live.queue_known:
             return
-        if current is not None:
-            if current.leave_cause not in _NO_CAUSE:
-                yield from self.died(live, classify(current, None), requeued=False)
-                return
-            if live.submission.job_id is None:
-                yield Adopt(live.member.token, current.job_id.partition("_")[0])
-                yield SetRun(self.run.id, RunState.RUNNING, cause=self.run.cause)
-        since = live.member.missing_since
+        if current is not None and current.leave_cause not in _NO_CAUSE:
+            yield from self.conclude(live, classify(current, None), requeued=False)
+            return
+        if current is not None and live.submission.job_id is None:
+            yield Adopt(live.member.token, current.job_id.partition("_")[0])
+            yield SetRun(self.run.id, RunState.RUNNING, cause=self.run.cause)
         if since is None or not live.is_marked(self.now):
             yield MarkMissing(live.member.token, self.run.id, self.now)
             return
@@ -195,6 +182,9 @@ class _Case(Conclusions):
 
     def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Decide about a job that is pending, or in an unknown state: then the journal shows whether it runs."""
+        if not job.is_pending:
+            text = f"Slurm reports its job as {job.state}, a state that lvjobs does not know; treated as live"
+            yield RecordEvent(self.run.id, text)
         if job.hold is JobHold.REQUEUED_TOO_OFTEN:
             yield from self._replace(live, job)
             return
@@ -202,7 +192,7 @@ class _Case(Conclusions):
         if current is not None and self.attempts.is_over(current, job):
             failure = self.attempts.left_behind()
             cause = failure.cause
-            yield from self.died(live, failure, requeued=True)
+            yield from self.conclude(live, failure, requeued=True)
             if not self.continues:
                 return
         state = RunState.INTERRUPTED if self.attempts else RunState.QUEUED
@@ -213,15 +203,14 @@ class _Case(Conclusions):
         yield SetRun(self.run.id, state, reason=reason, cause=cause)
         if job.hold is JobHold.LAUNCH_FAILED:
             yield from self._failed_launch(live, job)
-        elif job.is_held_back(self.now):
+        elif job.is_held_back(self.now) and self.attempts and live.member.hold_lifted < (job.restart_count or 0):
             restart = job.restart_count or 0
-            if self.attempts and live.member.hold_lifted < restart:
-                yield LiftHold(job.id, self.run.id, live.submission.backend, live.member.token, restart)
+            yield LiftHold(job.id, self.run.id, live.submission.backend, live.member.token, restart)
 
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Replace a job that Slurm holds because it was requeued too often; Slurm counts a new job from zero."""
         if self.attempts.current is not None:
-            yield from self.died(live, self.attempts.left_behind(), requeued=False)
+            yield from self.conclude(live, self.attempts.left_behind(), requeued=False)
             return
         yield from give_up(live, self.run.id)
         note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
@@ -252,21 +241,18 @@ class _Case(Conclusions):
         current = self.attempts.current
         if current is not None and self.attempts.is_over(current, job):
             failure = self.attempts.left_behind()
-            yield from self.died(live, failure, requeued=True)
+            yield from self.conclude(live, failure, requeued=True)
             if self.continues:
                 yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=failure.cause)
             return
-        if live.pack is not None and current is not None and self._left_alone(current):
-            yield from self.ended_as(live, classify(current, None), job)
-            return
         silence = silence_of(live, current, job, self.watched, self.now)
-        if job.is_running and silence > self.policy.hung_seconds:
-            failure = Failure(Cause.HUNG, f"no journal line for {silence:.0f} s")
-            if current is not None and current.is_over:  # it left a shared job, which continues
-                failure = classify(current, None)
-            yield from self.ended_as(live, failure, job)
-            return
-        yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
+        is_hung = job.is_running and silence > self.policy.hung_seconds
+        if current is not None and ((live.submission.packed and _left_alone(current)) or (is_hung and current.is_over)):
+            yield from self.ended_as(live, classify(current, None), job)  # it left a shared job, which continues
+        elif is_hung:
+            yield from self.ended_as(live, Failure(Cause.HUNG, f"no journal line for {silence:.0f} s"), job)
+        else:
+            yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=self.run.cause)
 
     def _begins(self, live: MemberView, job: Job) -> str:
         """Return what a run waits for although its job runs; empty if it trains."""
@@ -276,11 +262,6 @@ class _Case(Conclusions):
             return ""
         return f"waits for its turn in job {job.id}, which it shares" if live.is_shared(job) else "starting"
 
-    @staticmethod
-    def _left_alone(current: AttemptRecord) -> bool:
-        """Return whether the attempt left a shared job that continues. Any other end also ends the job."""
-        return bool(current.died) or current.leave_cause in _LEFT_A_PACK
-
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = with_accounting(job, live.history)
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
@@ -288,10 +269,17 @@ class _Case(Conclusions):
         claimed = self.attempts.current is not None
         waited = not claimed and live.is_shared(job)
         failure = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
-        if waited and failure.cause is not Cause.CANCELLED:  # lvjobs does not cancel such a job: see `PackView.needed`
+        if (
+            waited and failure.cause is not Cause.CANCELLED
+        ):  # lvjobs does not cancel such a job: see `MemberView.is_needed`
             yield from give_up(live, self.run.id)  # the shared job ended before the run's turn: no failure of the run
             note = f"job {job.id}, which it shared, ended before its turn came"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
             yield Submit(self.run.id)
-            return
-        yield from self.ended_as(live, failure, job)
+        else:
+            yield from self.ended_as(live, failure, job)
+
+
+def _left_alone(current: AttemptRecord) -> bool:
+    """Return whether the attempt left a shared job that continues. Any other end also ends the job."""
+    return bool(current.died) or current.leave_cause in _LEFT_A_PACK

@@ -73,8 +73,8 @@ class Watch:
         if -_SKEW_SECONDS <= gap < 0:
             return self
         is_known = gap >= 0 and machine == self.machine and abs(uptime - self.uptime - gap) < _STEADY_SECONDS
-        goes_on = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
-        return Watch(now, self.since if goes_on else now, machine, uptime, self.rests)
+        continues = 0 <= gap <= max(closely, _CLOSELY_SECONDS) or is_known
+        return Watch(now, self.since if continues else now, machine, uptime, self.rests)
 
     def with_rests(self, places: Iterable[MemberView], now: float) -> "Watch":
         """Return the watch with what a pass at `now` sees of suspended jobs. Jobs of other places are dropped."""
@@ -125,8 +125,8 @@ def silence_of(live: MemberView, current: AttemptRecord | None, job: Job, watche
     `watched` and `now` are in seconds since the epoch; only the time from `watched` on counts.
     """
     quiet_since = current.grown if current is not None else job.start
-    if live.pack is not None and current is None and quiet_since:  # its turn comes once others have left
-        quiet_since = max(quiet_since, live.pack.grown)
+    if live.submission.packed and current is None and quiet_since:  # its turn comes once others have left
+        quiet_since = max(quiet_since, live.grown)
     return silent_for(quiet_since or now, watched, now)
 
 

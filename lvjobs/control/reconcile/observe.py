@@ -15,8 +15,7 @@ from lvjobs.cluster.out_of_memory import with_its_log
 from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.reconcile.hang import grown_at
 from lvjobs.control.reconcile.journal_fold import begin, fold
-from lvjobs.control.reconcile.packs import with_packs
-from lvjobs.control.reconcile.views import MemberView, RunView
+from lvjobs.control.reconcile.views import MemberView, RunView, with_packs
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.claim import Claim

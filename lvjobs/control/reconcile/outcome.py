@@ -40,9 +40,9 @@ class Conclusions:
             self.attempts.add_unclaimed(live, job, failure)
             yield from self.judge(live, failure, requeued=False, node=job.nodes if job else "")
         else:
-            yield from self.died(live, failure, requeued=False, node=job.nodes if job else "")
+            yield from self.conclude(live, failure, requeued=False, node=job.nodes if job else "")
 
-    def died(self, live: MemberView, failure: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
+    def conclude(self, live: MemberView, failure: Failure, *, requeued: bool, node: str = "") -> Iterator[Action]:
         """End the latest attempt, and decide what the run does next."""
         if self.attempts:
             self.attempts.end(failure)

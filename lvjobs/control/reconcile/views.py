@@ -1,27 +1,16 @@
-"""The facts about one run on which a pass decides: the ledger's rows, Slurm's states, the worker's records. Frozen."""
+"""The facts about one run on which a pass decides: the ledger's rows, Slurm's states, the worker's records. Frozen.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+`with_packs` adds the facts about other runs that share its job. Pure.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.done import Done
-
-
-@dataclass(frozen=True)
-class PackView:
-    """The facts about the other runs that share a run's job.
-
-    `needed`: other runs still need the job, so lvjobs does not cancel it. Only somebody else cancels a shared job in
-    which a run has a live place. `grown` is when the journal of any run in the job last grew, in seconds since the
-    epoch. `sharing` is, by restart count, how many runs the execution began to train. `left`: this run's worker is
-    gone.
-    """
-
-    needed: bool
-    grown: float
-    sharing: Mapping[int, int]
-    left: bool = False
+from lvjobs.study.words import MemberState, RunState
 
 
 @dataclass(frozen=True)
@@ -30,7 +19,12 @@ class MemberView:
 
     `queue_known`: the scheduler answered, so a `job` of None means that the queue does not have it. `history` (oldest
     first) is empty if accounting has no row of the job; `history_known` is False if accounting exists and did not
-    answer. `pack` is None for a run that has its job for itself.
+    answer.
+
+    The other fields are about a job that several runs share. `is_needed`: other runs still need the job, so lvjobs does
+    not cancel it. Only somebody else cancels a shared job in which a run has a live place. `grown` is when the journal
+    of any run in the job last grew, in seconds since the epoch. `trained` is, by restart count, how many runs the
+    execution began to train. `left`: this run's worker is gone.
     """
 
     member: Member
@@ -39,7 +33,10 @@ class MemberView:
     history: Sequence[Job]
     queue_known: bool
     history_known: bool
-    pack: PackView | None = None
+    is_needed: bool = False
+    grown: float = 0.0
+    trained: Mapping[int, int] = field(default_factory=dict)
+    left: bool = False
 
     @property
     def job_id(self) -> str:
@@ -48,18 +45,13 @@ class MemberView:
             return self.job.id
         return self.history[-1].id if self.history else self.submission.job_of(self.member.member) or ""
 
-    @property
-    def is_needed(self) -> bool:
-        """Return whether other runs still need the job."""
-        return self.pack is not None and self.pack.needed
-
     def sharing(self, restart_count: int) -> int:
         """Return how many runs an execution began to train; always 1 if the run has its job for itself."""
-        return 1 if self.pack is None else self.pack.sharing.get(restart_count, 0)
+        return self.trained.get(restart_count, 0) if self.submission.packed else 1
 
     def is_shared(self, job: Job) -> bool:
         """Return whether several runs share the job, and this execution has begun to train at least one of them."""
-        return self.pack is not None and self.sharing(job.restart_count or 0) > 0
+        return self.submission.packed and self.sharing(job.restart_count or 0) > 0
 
     @property
     def last_word(self) -> Job | None:
@@ -79,7 +71,7 @@ class MemberView:
 
     def is_gone(self, now: float, patience: float) -> bool:
         """Return whether the job is over, or has been missing for at least `patience` seconds."""
-        if self.pack is not None and self.pack.left:
+        if self.left:
             return True
         if self.last_word is not None:
             return self.last_word.is_ended
@@ -108,3 +100,58 @@ class RunView:
     def places(self) -> Sequence[MemberView]:
         """Return the live place and the revoked ones."""
         return self.others if self.live is None else [self.live, *self.others]
+
+
+def with_packs(
+    views: Sequence[RunView], known: Iterable[AttemptRecord], unread: Collection[Member] = ()
+) -> list[RunView]:
+    """Return the views, with the facts about the others in each place that belongs to a shared job.
+
+    Args:
+        views: The runs that this pass could read.
+        known: The ledger's attempts in shared jobs, also of runs that no longer have a view.
+        unread: The places of unfinished runs whose directories this pass could not read. Their jobs are needed too.
+    """
+    places = [(view, place) for view in views for place in view.places if place.submission.packed]
+    if not places:
+        return list(views)
+    waiting: dict[str, set[str]] = defaultdict(set)
+    for view, place in places:
+        if place.member.state is MemberState.LIVE and view.done is None and view.run.state is not RunState.COMPLETED:
+            waiting[place.member.token].add(view.run.id)
+    for member in unread:
+        if member.state is MemberState.LIVE:
+            waiting[member.token].add(member.run_id)
+    attempts = {(each.run_id, each.token, each.generation, each.restart_count): each for each in known}
+    for view in views:
+        attempts |= {(view.run.id, each.token, each.generation, each.restart_count): each for each in view.attempts}
+    by_token: dict[str, list[AttemptRecord]] = defaultdict(list)
+    for attempt in attempts.values():
+        by_token[attempt.token].append(attempt)
+    return [_with_packs(view, waiting, by_token) for view in views]
+
+
+def _with_packs(
+    view: RunView, waiting: Mapping[str, set[str]], by_token: Mapping[str, Sequence[AttemptRecord]]
+) -> RunView:
+    def with_pack(place: MemberView) -> MemberView:
+        if not place.submission.packed:
+            return place
+        token, run_id = place.member.token, view.run.id
+        attempts = by_token.get(token, ())
+        executions: dict[int, set[str]] = defaultdict(set)
+        for attempt in attempts:
+            if attempt.generation is not None:
+                executions[attempt.restart_count].add(attempt.run_id)
+        own = [attempt for attempt in view.attempts if attempt.token == token]
+        return replace(
+            place,
+            is_needed=bool(waiting.get(token, set()) - {run_id}),
+            grown=max((attempt.grown for attempt in attempts), default=0.0),
+            trained={restart: len(runs) for restart, runs in executions.items()},
+            # under a revoked token the worker is never started again, even if the job still runs
+            left=place.member.state is MemberState.REVOKED and bool(own) and own[-1].is_over,
+        )
+
+    live = with_pack(view.live) if view.live else None
+    return replace(view, live=live, others=[with_pack(place) for place in view.others])

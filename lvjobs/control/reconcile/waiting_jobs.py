@@ -4,7 +4,7 @@ A node on which jobs soon fail is soon free again. So it attracts the jobs that 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lvjobs.cluster.backends import BACKENDS, backend_of
@@ -27,7 +27,7 @@ from lvjobs.ledger.records import RunRecord
 from lvjobs.study.words import MemberState
 
 
-def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) -> list[str]:
+def update_waiting_jobs(session: Session, views: Sequence[RunView], now: float) -> list[str]:
     """Make the queued jobs avoid the nodes of the study's list. Return what was done, one line for each change.
 
     `now` is in seconds since the epoch. If the cluster refuses a change, its line says so. The next pass tries again.
@@ -37,9 +37,10 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         if not avoidance.nodes and not avoidance.told:
             return []
         tokens = {member.token for member in transaction.members() if member.state is MemberState.LIVE}
-    told = {key: nodes for key, nodes in avoidance.told.items() if _token(key) in tokens}
-    avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), told)
-    waiting = {key: run for key, run in _waiting(views).items() if _token(key) in tokens}
+    known = {key: nodes for key, nodes in avoidance.told.items() if key.partition("/")[0] in tokens}
+    avoidance = Avoidance(avoidance.in_force(session.study.config.policy, now), known)
+    queued = [(view.live.member.token, view.live.job, view.run) for view in views if view.live and view.live.job]
+    waiting = {job_key(token, job.id): run for token, job, run in queued if job.is_queued and token in tokens}
     # Runs that could share an array have jobs that can run on the same nodes.
     alike = {same_job(run): run for run in waiting.values()}
     choices = {kind: _choose(session, run, avoidance) for kind, run in alike.items()}
@@ -48,7 +49,7 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
     changes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for key, run in waiting.items():
         choice = choices[same_job(run)]
-        if choice is not None and list(choice.avoided) != list(told.get(key, ())):
+        if choice is not None and list(choice.avoided) != list(known.get(key, ())):
             excluded = tuple(excluding(run.resources, choice.avoided))
             changes[backend_of(run.profile).name, tuple(choice.avoided), excluded].append(key)
     did = []
@@ -59,24 +60,11 @@ def tell_waiting_jobs(session: Session, views: Sequence[RunView], now: float) ->
         except ClusterError as error:  # a job began in the meantime, or Slurm did not answer: the next pass tries again
             did.append(f"job {', '.join(jobs)} could not be told which nodes to avoid: {error}")
         else:
-            told |= dict.fromkeys(keys, avoided)
+            known |= dict.fromkeys(keys, avoided)
             did.append(f"job {', '.join(jobs)} avoids {', '.join(avoided) or 'no failed node any more'}")
     with session.ledger.transaction() as transaction:
-        write_avoidance(transaction, replace(avoidance, told={key: nodes for key, nodes in told.items() if nodes}))
+        write_avoidance(transaction, replace(avoidance, told={key: nodes for key, nodes in known.items() if nodes}))
     return did
-
-
-def _token(key: str) -> str:
-    return key.partition("/")[0]
-
-
-def _waiting(views: Sequence[RunView]) -> Mapping[str, RunRecord]:
-    """Return the queued jobs, each with one of its runs."""
-    return {
-        job_key(view.live.member.token, view.live.job.id): view.run
-        for view in views
-        if view.live is not None and view.live.job is not None and view.live.job.is_queued
-    }
 
 
 def _choose(session: Session, run: RunRecord, avoidance: Avoidance) -> Choice | None:

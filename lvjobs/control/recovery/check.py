@@ -1,17 +1,17 @@
 """`lvjobs ledger check`: the ledger's file, its rows compared with the run directories, and its file system."""
 
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import is_elsewhere
-from lvjobs.control.budget.accounts import Books, keep_books
+from lvjobs.control.budget.accounts import Books, keep_books, statement
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
-from lvjobs.control.budget.statement import statement
 from lvjobs.control.recovery.audit import audit
 from lvjobs.control.recovery.backup import refuse_lost
 from lvjobs.control.recovery.findings import Finding, finding
@@ -70,22 +70,15 @@ def check(study: StudyContext, wait: float) -> Checked:
         findings = [*around(study, storage), *_of_file(sound, study, lease.number)]
         facts: dict[str, int] = {}
         if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
-            ledger = open_ledger(layout.database, lease.number, where=study.where)
-            try:
-                with ledger.transaction() as transaction:
-                    findings += other_place(transaction, study)
-                    runs, charges, terms = transaction.runs(), transaction.charges(), terms_of(study.config.budget)
-                    books = keep_books(terms, runs, charges, transaction.reservations())
-                    findings += audit(transaction, layout, study.where)
-                    findings += _sums(books, statement(books_of(transaction, terms)))
-                    counts: dict[str, Sequence[Any]] = {
-                        "runs": runs,
-                        "attempts": transaction.attempts(),
-                        "charges": charges,
-                    }
-                    facts = {**{name: len(rows) for name, rows in counts.items()}, "spent": books.spent}
-            finally:
-                ledger.close()
+            opened = closing(open_ledger(layout.database, lease.number, where=study.where))
+            with opened as ledger, ledger.transaction() as transaction:
+                findings += other_place(transaction, study)
+                runs, charges, terms = transaction.runs(), transaction.charges(), terms_of(study.config.budget)
+                books = keep_books(terms, runs, charges, transaction.reservations())
+                findings += audit(transaction, layout, study.where)
+                findings += _sums(books, statement(books_of(transaction, terms)))
+                facts = {"runs": len(runs), "attempts": len(transaction.attempts()), "charges": len(charges)}
+                facts["spent"] = books.spent
     return Checked(storage, sound, facts, tuple(findings))
 
 

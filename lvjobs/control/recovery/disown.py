@@ -4,13 +4,14 @@ Nothing is revoked or cancelled: the tokens belong to the original, and its jobs
 journals show stays charged.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.driver.driver import Standing, set_standing
-from lvjobs.control.driver.notify import count_as_told
+from lvjobs.control.driver.notify import count_as_sent
 from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.observe import read_attempts, read_done
 from lvjobs.control.stages.requests import UNDECIDED
@@ -23,25 +24,16 @@ from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
 _BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
-@dataclass(frozen=True)
-class Stake:
+class Stake(NamedTuple):
     """The counts of what a study would follow or start by itself: submissions that are not settled, runs and stages."""
 
     jobs: int
     runs: int
     stages: int
 
-    @property
-    def is_any(self) -> bool:
-        """Return whether any count is above 0."""
-        return bool(self.jobs or self.runs or self.stages)
-
     def __str__(self) -> str:
-        return f"{_counted(self.jobs, 'job')}, {_counted(self.runs, 'open run')}, {_counted(self.stages, 'open stage')}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+        named = zip(self, ("job", "open run", "open stage"), strict=True)
+        return ", ".join(f"{count} {what}" if count == 1 else f"{count} {what}s" for count, what in named)
 
 
 def stake_of(transaction: Transaction) -> Stake:
@@ -74,7 +66,7 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
             transaction.update_stage(stage.name, state=StageState.DECLARED, **UNDECIDED)
             transaction.add_event(Event(now, "stage", f"{stage.name}: stopped in this copy of {original}"))
     set_standing(transaction, Standing(stopped=True))
-    count_as_told(transaction)
+    count_as_sent(transaction)
     return stake
 
 
@@ -87,21 +79,21 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
     except (OSError, ValueError, TypeError):  # the next pass reports what cannot be read
         attempts = known
     ended = [_ended(attempt, original, now) for attempt in attempts]
-    _save(transaction, run, ended, known=known)
+    if ended != known:
+        transaction.save_attempts([attempt for attempt in ended if attempt.id])
+        for attempt in ended:
+            if not attempt.id:
+                transaction.add_attempt(attempt)
+        transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})
     if not _starts_by_itself(run):
         return
     command = remedies.RESUME_RUN(run=run.name)
     reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
     has_ended = any(attempt.cause is None for attempt in attempts)
     cause = Cause.CANCELLED if has_ended else run.cause
-    changes = {
-        "state": RunState.PAUSED,
-        "reason": reason,
-        "cause": cause,
-        "held_for": HeldFor.STOPPED,
-        "not_before": 0.0,
-    }
-    transaction.update_run(run.id, **changes)
+    transaction.update_run(
+        run.id, state=RunState.PAUSED, reason=reason, cause=cause, held_for=HeldFor.STOPPED, not_before=0.0
+    )
     transaction.add_event(Event(now, RunState.PAUSED.value, f"paused: {reason}", run.id))
 
 
@@ -109,19 +101,7 @@ def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
     """Return the attempt with its end for the copy. It causes no charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
-    death = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
+    failure = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
     if attempt.has_last_word:
-        death = classify(attempt, None)
-    return replace(attempt, cause=death.cause, evidence=death.evidence, ended=now)
-
-
-def _save(
-    transaction: Transaction, run: RunRecord, attempts: Sequence[AttemptRecord], *, known: Collection[AttemptRecord]
-) -> None:
-    if list(attempts) == list(known):
-        return
-    transaction.save_attempts([attempt for attempt in attempts if attempt.id])
-    for attempt in attempts:
-        if not attempt.id:
-            transaction.add_attempt(attempt)
-    transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})
+        failure = classify(attempt, None)
+    return replace(attempt, cause=failure.cause, evidence=failure.evidence, ended=now)

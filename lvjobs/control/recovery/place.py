@@ -2,26 +2,27 @@
 
 Two directories with the same submission tokens would both follow the same jobs. The journals in a copy do not grow, so
 the copy would report the jobs as hung and cancel them. Therefore a study records its directory, and each command that
-opens the study compares.
+opens the study compares. In a study that was moved or copied, paths into its old directory become paths into the new
+one.
 """
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lvjobs import remedies
 from lvjobs.control.recovery.disown import Stake, disown, stake_of
 from lvjobs.control.recovery.findings import Finding, finding
-from lvjobs.control.recovery.relocate import relocate
+from lvjobs.control.submission.run_directories import prepare
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.ledger.copies import examine
-from lvjobs.ledger.records import Event
+from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.place import StudyLocation, parse_place
 from lvjobs.study.config import StudyContext
@@ -126,7 +127,7 @@ def arrive(transaction: Transaction, study: StudyContext, now: float, answer: St
     verdict = judge(recorded, here)
     if verdict is StudyOrigin.UNCLEAR:
         stake = stake_of(transaction)
-        if answer is None and stake.is_any:
+        if answer is None and any(stake):
             _ask(study, recorded, here, stake)
         verdict = answer or StudyOrigin.MOVED
     if verdict is StudyOrigin.HERE:
@@ -188,3 +189,50 @@ def _check_sound(study: StudyContext) -> None:
             f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or make the file "
             f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
         )
+
+
+def relocate(transaction: Transaction, study: StudyContext, former: Path) -> int:
+    """Translate the paths of runs and of requested stages into the study's present directory.
+
+    A run keeps its fingerprint, which is that of the configuration with which it was declared. A second call changes
+    nothing.
+
+    Args:
+        transaction: A transaction of the study's ledger.
+        study: The study in its present directory.
+        former: The study's former directory.
+
+    Returns:
+        The number of changed runs.
+    """
+    runs = [(run, _moved(run, former, study.root)) for run in transaction.runs()]
+    moved = [new for run, new in runs if new != run]
+    prepare(study, [run for run in moved if study.layout.run(run.name).config.exists()])
+    for run in moved:
+        columns = ("config", "declared", "profile", "resources", "typed")
+        transaction.update_run(run.id, **{key: getattr(run, key) for key in columns})
+    for stage in transaction.stages():
+        parts = {"definition": stage.definition, "request": stage.request}
+        transaction.update_stage(stage.name, **translated(parts, former, study.root))
+    return len(moved)
+
+
+def _moved(run: RunRecord, former: Path, root: Path) -> RunRecord:
+    parts = {"profile": run.profile, "resources": run.resources, "typed": run.typed}
+    params = translated(run.config["params"], former, root)
+    if params == run.config["params"]:
+        return replace(run, **translated(parts, former, root))
+    declared = {"params": run.config["params"], **run.declared}
+    config = {**run.config, "params": params}
+    return replace(run, config=config, declared=declared, **translated(parts, former, root))
+
+
+def translated(value: Any, former: Path, root: Path) -> Any:
+    """Return the value with each path in it that is `former`, or lies in it, as the same path in `root`."""
+    if isinstance(value, str) and (value == str(former) or value.startswith(f"{former}/")):
+        return f"{root}{value.removeprefix(str(former))}"
+    if isinstance(value, Mapping):
+        return {translated(key, former, root): translated(each, former, root) for key, each in value.items()}
+    if isinstance(value, list):
+        return [translated(each, former, root) for each in value]
+    return value

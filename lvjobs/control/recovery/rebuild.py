@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,8 +49,7 @@ class Rebuilt:
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form (docs/json.md)."""
-        counts = {"runs": self.runs, "attempts": self.attempts, "jobs": self.jobs}
-        return {**counts, "lost": list(self.lost), "notes": list(self.notes), "aside": [str(p) for p in self.aside]}
+        return {**asdict(self), "aside": [str(path) for path in self.aside]}
 
 
 def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
@@ -71,11 +70,12 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
             )
         found, lost = _recover_all(study, now)
         if not found:
+            reasons = f" ({'; '.join(lost)})" if lost else ""
             raise UsageError(
-                f"{study.layout.checkpoints} holds no run directory to make a ledger from{_and(lost)}; name the study "
+                f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
-        snapshots, notes = _ask(study, found, factory)
+        snapshots, notes = _query(study, found, factory)
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
         try:
@@ -95,10 +95,6 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
     jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
     lost += [f"{each.run.name}: {what}" for each in found for what in each.lost]
     return Rebuilt(len(found), attempts, jobs, [*lost, *_of_the_study(study, found)], notes, moved)
-
-
-def _and(lost: Sequence[str]) -> str:
-    return f" ({'; '.join(lost)})" if lost else ""
 
 
 def _remove(path: Path) -> None:
@@ -149,7 +145,7 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
         yield replace(each, memo=replace(each.memo, attempts=attempts))
 
 
-def _ask(
+def _query(
     study: StudyContext, found: Sequence[Recovered], factory: ClusterFactory
 ) -> tuple[Mapping[str, Snapshot], list[str]]:
     """Return the schedulers' records of jobs with this study's tokens, and lines on schedulers that do not answer."""
@@ -166,12 +162,9 @@ def _ask(
 
 def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:
     """Write all rows, and return the number of attempts."""
-    jobs: dict[str, str] = {}
-    for snapshot in snapshots.values():
-        for job in (*(snapshot.history or ()), *(snapshot.queue or ())):
-            jobs[job.token] = job.id.partition("_")[0]
-    for each in found:
-        transaction.add_run(each.run)
+    known = [job for each in snapshots.values() for job in (*(each.history or ()), *(each.queue or ()))]
+    jobs = {job.token: job.id.partition("_")[0] for job in known}
+    transaction.add_runs([each.run for each in found])
     submissions = {
         one.token: replace(one, job_id=one.job_id or jobs.get(one.token))
         for each in found

@@ -395,7 +395,7 @@ def put(study, wanted, **changes):
     """A run into the ledger, as if it had been submitted; returns it."""
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
         (run,) = submit_runs.declare(transaction, wanted).new
-        transaction.add_run(replace(run, code="c0de", **changes))
+        transaction.add_runs([replace(run, code="c0de", **changes)])
     return run
 
 

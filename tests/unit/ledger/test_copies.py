@@ -20,7 +20,7 @@ def path(tmp_path):
     ledger = open_ledger(path, 3)
     with ledger.transaction() as transaction:
         for name in ("one", "two"):
-            transaction.add_run(a_run(name))
+            transaction.add_runs([a_run(name)])
     ledger.close()
     return path
 

@@ -37,7 +37,7 @@ def test_what_goes_in_comes_out(ledger):
     rates = {"official": {"training": 6_771_659_802_624, "validation": 10**25}}
     run = a_run(state=RunState.HELD, cause=Cause.KILLED, rates=rates, held_for=HeldFor.BUDGET)
     with ledger.transaction() as transaction:
-        transaction.add_run(run)
+        transaction.add_runs([run])
         attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
         transaction.replace_charges({"oneone": [Charge("oneone", attempt_id, "replayed", 3, 1)]})
         transaction.add_event(Event(1.0, "held", "because", "oneone", {"a": [1]}))
@@ -50,7 +50,7 @@ def test_what_goes_in_comes_out(ledger):
 
 def test_words_of_another_release_are_read_with_caution(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.add_attempt(an_attempt())
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         for change in (
@@ -79,7 +79,7 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
 
 def test_of_none_nothing_is_written(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.replace_charges({"oneone": []})
         transaction.reserve({})
         transaction.add_events([])
@@ -98,7 +98,7 @@ def test_many_runs_change_at_once_each_in_its_own_way(ledger):
 def test_a_failed_transaction_leaves_nothing(ledger):
     def fail_half_way():
         with ledger.transaction() as transaction:
-            transaction.add_run(a_run())
+            transaction.add_runs([a_run()])
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -110,8 +110,8 @@ def test_a_failed_transaction_leaves_nothing(ledger):
 def test_runs_that_were_read_before_are_as_they_are_now(ledger):
     with ledger.transaction() as transaction:
         assert transaction.runs() == []
-        transaction.add_run(a_run())
-        transaction.add_run(a_run("two"))
+        transaction.add_runs([a_run()])
+        transaction.add_runs([a_run("two")])
         assert [run.name for run in transaction.runs()] == ["one", "two"]
         transaction.update_run("oneone", state=RunState.COMPLETED)
         assert [run.name for run in transaction.runs(only_open=True)] == ["two"]
@@ -123,7 +123,7 @@ def test_runs_that_were_read_before_are_as_they_are_now(ledger):
 
 def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):
     with pytest.raises(KeyboardInterrupt), ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         assert len(transaction.runs()) == 1
         raise KeyboardInterrupt
     with ledger.transaction() as transaction:
@@ -136,7 +136,7 @@ def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
     (lease / "000002").touch()
     later = open_ledger(tmp_path / "runs.db", 2)
     with pytest.raises(LeaseLost, match="another lvjobs process took over"), ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
     with later.transaction() as transaction:
         assert transaction.runs() == []
     later.close()
@@ -144,7 +144,7 @@ def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
 
 def test_a_run_has_one_live_submission(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
         transaction.add_submission(SubmissionRecord("b" * 12, "local", "local", 2.0), ["oneone"])
@@ -156,7 +156,7 @@ def test_a_run_has_one_live_submission(ledger):
 
 def test_a_generation_is_recorded_once(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.add_attempt(an_attempt())
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
         transaction.add_attempt(an_attempt())
@@ -164,8 +164,8 @@ def test_a_generation_is_recorded_once(ledger):
 
 def test_only_settled_submissions_are_forgotten(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
-        transaction.add_run(a_run("two"))
+        transaction.add_runs([a_run()])
+        transaction.add_runs([a_run("two")])
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
         transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
         assert [submission.token for submission in transaction.submissions()] == ["a" * 12]
@@ -176,7 +176,7 @@ def test_only_settled_submissions_are_forgotten(ledger):
 
 def test_a_reservation_is_replaced_and_given_back(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.reserve({"oneone": WorkCounts(10, 20, 30)})
         transaction.reserve({"oneone": WorkCounts(11, 20, 30)})
         assert transaction.reservations() == {"oneone": WorkCounts(11, 20, 30)}
@@ -186,7 +186,7 @@ def test_a_reservation_is_replaced_and_given_back(ledger):
 
 def test_a_refused_run_can_be_undone(ledger):
     with ledger.transaction() as transaction:
-        transaction.add_run(a_run())
+        transaction.add_runs([a_run()])
         transaction.reserve({"oneone": WorkCounts(10)})
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         transaction.add_event(Event(1.0, "refused", "no such partition", "oneone"))

@@ -15,7 +15,7 @@ from ledger_helpers import at_0001, migrations
 from lvjobs.cli import cli
 from lvjobs.control.budget import archive
 from lvjobs.control.driver.driver import Standing
-from lvjobs.control.driver.notify import Told
+from lvjobs.control.driver.notify import NoticeRecord
 from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.stages import pruning, search
 from lvjobs.control.submission import avoided_nodes, dispatch
@@ -23,8 +23,8 @@ from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, read_avo
 from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
-from lvjobs.ledger.kept import KeptTable
 from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.rows import KeptTable
 from lvjobs.ledger.tables import metadata
 from lvjobs.study.words import Breakdown
 
@@ -131,7 +131,7 @@ def test_what_was_json_among_the_settings_has_tables(tmp_path):
     ledger = open_ledger(tmp_path / "runs.db", 1)
     with ledger.transaction() as transaction:
         assert transaction.rows("driver", Standing) == [Standing(refused="no GPU", refused_at=5.0, asked="{}")]
-        assert transaction.rows("notices", Told) == [Told(["one"], at=7.0)]
+        assert transaction.rows("notices", NoticeRecord) == [NoticeRecord(["one"], at=7.0)]
         assert transaction.rows("searches", search.SearchRecord) == [
             search.SearchRecord("first", "abc", [{"point": {"rank": 8}}])
         ]
@@ -154,7 +154,7 @@ RECORDS = {
     "avoided_nodes": Avoided,
     "told_jobs": avoided_nodes._Told,
     "driver": Standing,
-    "notices": Told,
+    "notices": NoticeRecord,
     "searches": search.SearchRecord,
     "prunings": pruning.PruningRecord,
     "watch": Watch,

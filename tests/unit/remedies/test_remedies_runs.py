@@ -11,7 +11,7 @@ from simulator.engine import Manners
 
 from lvjobs import remedies
 from lvjobs.cluster import templates
-from lvjobs.control.driver.notify import Told, due
+from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.run import RunFile
@@ -383,7 +383,7 @@ def test_a_run_that_has_no_log_yet(scene, typed, take):
 def test_a_notice_of_what_is_held(scene, typed, take):
     failed(scene)
     with scene.session() as session, session.ledger.transaction() as transaction:
-        notice, _ = due(Told(), transaction.runs(), transaction.stages(), scene.clock())
+        notice, _ = due(NoticeRecord(), transaction.runs(), transaction.stages(), scene.clock())
     code, out, _ = take(remedies.WHY, notice.text, run="one")
     assert code == 0
     assert "no such thing" in out

@@ -5,8 +5,7 @@ import re
 import pytest
 from control_builders import a_run
 
-from lvjobs.control.budget.accounts import KINDS, Terms, keep_books
-from lvjobs.control.budget.statement import statement
+from lvjobs.control.budget.accounts import KINDS, Terms, keep_books, statement
 from lvjobs.ledger.records import Charge
 from lvjobs.report.budget_table import budget_table
 

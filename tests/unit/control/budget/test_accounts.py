@@ -9,9 +9,8 @@ from control_builders import a_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvjobs.control.budget.accounts import KINDS, Terms, keep_books
+from lvjobs.control.budget.accounts import KINDS, Terms, keep_books, statement
 from lvjobs.control.budget.charges import charges_of
-from lvjobs.control.budget.statement import statement
 from lvjobs.control.reconcile.observe import read_attempts
 from lvjobs.ledger.records import Charge, WorkCounts
 from lvjobs.records.claim import Claim

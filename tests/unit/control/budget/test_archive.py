@@ -14,12 +14,11 @@ from sqlalchemy import Engine, event
 
 from lvjobs.cluster import templates
 from lvjobs.control.budget import archive
-from lvjobs.control.budget.accounts import Terms, keep_books
+from lvjobs.control.budget.accounts import Terms, keep_books, statement
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, books_of, closed_tally
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.budget.pace import samples_of
-from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
 from lvjobs.control.inspect.report_data import retell
 from lvjobs.control.recovery.check import check

@@ -259,7 +259,7 @@ def test_where_it_runs(make):
         run = transaction.runs()[0]
 
     def asked():
-        return driver.resources(scene.study, driver.asked_by(scene.study, run))
+        return driver.resources(scene.study, driver.requested_by(scene.study, run))
 
     assert asked() == {"partition": "low,urgent", "qos": "short", "account": "me"}
     scene.declare(partition="cpu", memory_mb=300)

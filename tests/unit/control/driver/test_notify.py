@@ -10,7 +10,7 @@ from control_builders import NOW, a_run
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.control.driver import notify as module
-from lvjobs.control.driver.notify import Told, due
+from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import StageRecord
 from lvjobs.study.config import load_study
@@ -27,29 +27,29 @@ def a_stage(state, **changes):
 
 
 def test_a_study_that_goes_on_is_no_news():
-    notice, told = due(Told(), runs(one="running", two="completed"), [], NOW)
-    assert (notice, told) == (None, Told(held=[]))
-    notice, _ = due(Told(), runs(one="completed"), [a_stage("asked")], NOW)
+    notice, told = due(NoticeRecord(), runs(one="running", two="completed"), [], NOW)
+    assert (notice, told) == (None, NoticeRecord(held=[]))
+    notice, _ = due(NoticeRecord(), runs(one="completed"), [a_stage("asked")], NOW)
     assert notice is None
-    assert due(Told(), [], [], NOW)[0] is None
+    assert due(NoticeRecord(), [], [], NOW)[0] is None
 
 
 def test_its_end_is_told_once():
     stage = a_stage("completed", winner="one", because="lowest loss")
-    notice, told = due(Told(), runs(one="completed", two="cancelled"), [stage], NOW)
+    notice, told = due(NoticeRecord(), runs(one="completed", two="cancelled"), [stage], NOW)
     assert notice.subject == "study-ended"
     assert notice.text.startswith("has ended: 1 completed, 1 cancelled; stage1: one (lowest loss)")
     assert due(told, runs(one="completed", two="cancelled"), [stage], NOW + 9)[0] is None
 
 
 def test_it_may_begin_and_end_again():
-    _, told = due(Told(), runs(one="completed"), [], NOW)
+    _, told = due(NoticeRecord(), runs(one="completed"), [], NOW)
     _, told = due(told, runs(one="completed", two="running"), [], NOW)
     assert due(told, runs(one="completed", two="completed"), [], NOW)[0].event == "ended"
 
 
 def test_what_is_held_is_told_of_together_and_not_sooner_than_an_hour_later_again():
-    notice, told = due(Told(), runs(one="held", two="held", three="running"), [], NOW)
+    notice, told = due(NoticeRecord(), runs(one="held", two="held", three="running"), [], NOW)
     assert (notice.subject, notice.held) == ("2-held", ("one", "two"))
     assert "one: out of luck; two: out of luck" in notice.text
     more = runs(one="held", two="held", three="running", four="held", five="held")
@@ -61,19 +61,19 @@ def test_what_is_held_is_told_of_together_and_not_sooner_than_an_hour_later_agai
 
 def test_what_is_held_when_nothing_else_goes_on_is_told_at_once():
     """Nobody makes passes any more, so there may be no later."""
-    _, told = due(Told(), runs(one="held", two="running"), [], NOW)
+    _, told = due(NoticeRecord(), runs(one="held", two="running"), [], NOW)
     notice, _ = due(told, runs(one="held", two="held"), [], NOW + 60)
     assert notice.held == ("two",)
 
 
 def test_what_is_held_again_is_news_again():
-    _, told = due(Told(), runs(one="held"), [], NOW)
+    _, told = due(NoticeRecord(), runs(one="held"), [], NOW)
     _, told = due(told, runs(one="running"), [], NOW)
     assert due(told, runs(one="held"), [], NOW)[0].held == ("one",)
 
 
 def test_a_stage_that_is_held_is_told_of():
-    notice, _ = due(Told(), runs(one="completed"), [a_stage("held", reason="nothing compares")], NOW)
+    notice, _ = due(NoticeRecord(), runs(one="completed"), [a_stage("held", reason="nothing compares")], NOW)
     assert notice.text.startswith("1 of it is held and waits for you; stage stage1: nothing compares")
 
 
@@ -215,7 +215,7 @@ def test_mail_is_a_job_whose_name_says_it(scene, monkeypatch):
     monkeypatch.setattr(module.Session, "cluster", lambda *_: cluster)
     told_by(scene, mail="someone@example.org")
     with scene.session() as session:
-        notice = replace(due(Told(), runs(one="completed"), [], NOW)[0])
+        notice = replace(due(NoticeRecord(), runs(one="completed"), [], NOW)[0])
         assert module._mail(session, "someone@example.org", notice, a_run()) == ""
         assert module._mail(session, "me", notice, a_run()) == ""
         assert "no Slurm" in module._mail(session, "me", notice, a_run(profile="local"))

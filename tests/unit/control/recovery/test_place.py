@@ -14,6 +14,7 @@ from rebuild_scenes import finish
 from stage_scenes import FIRST, SECOND, Sweep
 
 from lvjobs.control.backends import driver_token
+from lvjobs.control.driver import notify
 from lvjobs.control.driver.driver import set_stopped
 from lvjobs.control.loop import open_session
 from lvjobs.control.recovery import place
@@ -233,7 +234,11 @@ def test_a_copy_sends_no_notice(make, monkeypatch):
     config = scene.study.config.model_copy(update={"notify": Notify(webhook="https://chat.example/hook")})
     scene.study = replace(scene.study, config=config)
     sent = []
-    monkeypatch.setattr("lvjobs.control.driver.notify._post", lambda _address, value: sent.append(value) or "")
+    monkeypatch.setitem(
+        notify._CHANNELS,
+        "webhook",
+        lambda session, _address, notice, _run: sent.append(notify.message(session.study, notice)) or "",
+    )
     other = copied(begun(scene))
     passed(other)
     passed(other)

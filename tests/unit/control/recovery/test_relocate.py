@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control.recovery.relocate import relocate, translated
+from lvjobs.control.recovery.place import relocate, translated
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.worker.runner import read_run

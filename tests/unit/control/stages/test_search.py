@@ -11,7 +11,7 @@ from simulator.engine import Manners
 from stage_scenes import REQUEST, RULE, TABLE, Sweep
 
 from lvjobs.control.planning import foresee
-from lvjobs.control.planning.foresee import look
+from lvjobs.control.planning.foresee import read_ledger
 from lvjobs.control.stages.expand import unfold
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.summary_file import read_summary
@@ -420,7 +420,7 @@ def test_the_dearest_point_is_where_all_that_costs_is_dearest():
 def test_what_was_proposed_is_counted_as_what_it_is_and_only_for_the_same_search(make):
     scene = make(FIRST)
     scene.ask()
-    seen = look(scene.study, 1)
+    seen = read_ledger(scene.study, 1)
     found = foresee.unfolded(scene.study, REQUEST, seen)["first"]
     names = {row["fingerprint"] for row in scene.rows("runs")}
     assert [config.fingerprint in names for config in found] == [True] * 3 + [False] * 5
