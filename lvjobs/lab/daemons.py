@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lvjobs.lab.config import ACCOUNT
 from lvjobs.lab.layout import LabHost, Layout
@@ -53,6 +53,11 @@ def _finish(layout: Layout, name: str, process: "subprocess.Popen[bytes]") -> No
         raise _complain(layout, name, "did not start")
 
 
+def _wait_for(layout: Layout, name: str, condition: Callable[[], bool], otherwise: str = "did not answer") -> None:
+    if not wait_until(condition, _PATIENCE):
+        raise _complain(layout, name, otherwise)
+
+
 def start_munged(layout: Layout) -> None:
     """Start the daemon that signs every message within the lab."""
     if daemon_process(layout, "munged"):
@@ -71,8 +76,7 @@ def start_munged(layout: Layout) -> None:
     )
     # --force: munged objects that other users cannot reach its socket, which is intended here
     _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
-    if not wait_until(layout.munge_socket.exists, _PATIENCE):
-        raise _complain(layout, "munged", "opened no socket")
+    _wait_for(layout, "munged", layout.munge_socket.exists, "opened no socket")
 
 
 def start_database(layout: Layout) -> None:
@@ -106,8 +110,7 @@ def start_database(layout: Layout) -> None:
     _launch(layout, "mariadbd", "mariadbd", *common, *options, background=True).wait()
     client = ("mariadb", "--no-defaults", f"--socket={layout.mysql_socket}", "--user=root")
     create = ("-e", f"create database if not exists {DATABASE}")
-    if not wait_until(lambda: succeeds(layout, *client, *create), _PATIENCE):
-        raise _complain(layout, "mariadbd", "did not answer")
+    _wait_for(layout, "mariadbd", lambda: succeeds(layout, *client, *create))
 
 
 def start_accounting(layout: Layout, site: LabHost) -> None:
@@ -116,8 +119,7 @@ def start_accounting(layout: Layout, site: LabHost) -> None:
     if not daemon_process(layout, "slurmdbd"):
         layout.pid_file("slurmdbd").unlink(missing_ok=True)
         _finish(layout, "slurmdbd", _launch(layout, "slurmdbd", "slurmdbd"))
-    if not wait_until(lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"), _PATIENCE):
-        raise _complain(layout, "slurmdbd", "did not answer")
+    _wait_for(layout, "slurmdbd", lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"))
     account = run_tool(layout, "sacctmgr", "-nP", "show", "user", user_name(), "format=defaultaccount").strip()
     if account != ACCOUNT:
         for call in render_accounts(site.config, user_name()):
@@ -138,8 +140,7 @@ def start_controller(layout: Layout) -> None:
     if not daemon_process(layout, "slurmctld"):
         layout.pid_file("slurmctld").unlink(missing_ok=True)
         _finish(layout, "slurmctld", _launch(layout, "slurmctld", "slurmctld", "-f", str(layout.slurm_conf)))
-    if not wait_until(lambda: controller_answers(layout), _PATIENCE):
-        raise _complain(layout, "slurmctld", "did not answer")
+    _wait_for(layout, "slurmctld", lambda: controller_answers(layout))
 
 
 def controller_answers(layout: Layout) -> bool:
