@@ -34,8 +34,9 @@ class QueuedJob:
 
     @property
     def first_node(self) -> str:
-        """Return the first of its nodes."""
-        return first_node(self.nodes)
+        """Return the first of its nodes, which Slurm lists as n[2-3,5], n1,n4 or n2."""
+        match = re.match(r"([^\[,]+)(?:\[(\d+))?", self.nodes)
+        return match[1] + (match[2] or "") if match else ""
 
     def answers_to(self, text: str) -> bool:
         """Return whether `text` names this job: its id, its name, or the run that its name begins with."""
@@ -49,14 +50,6 @@ class Preemption:
     job_id: str
     node: str
     urgent_job_id: str
-
-
-def first_node(nodes: str) -> str:
-    """Return the first node of a list in Slurm's format: n[2-3,5], n1,n4 or n2."""
-    match = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
-    if not match:
-        return ""
-    return match[1] + (match[2] or "")
 
 
 def parse_queue(text: str) -> tuple[QueuedJob, ...]:

@@ -21,8 +21,8 @@ from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.packages import require_packages
 from lvjobs.lab.ports import free_base, loopback_address
 from lvjobs.lab.processes import daemon_process, is_stopped
-from lvjobs.lab.render import render_cgroup_conf, render_gres_conf, render_slurm_conf, render_slurmdbd_conf
-from lvjobs.lab.tools import LabError, lab_environment, run_tool, user_name
+from lvjobs.lab.render import render_gres_conf, render_slurm_conf, render_slurmdbd_conf
+from lvjobs.lab.tools import LabError, find_program, run_tool, search_path, user_name
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class Lab(FaultCommands):
         except UsageError:
             if not purge:
                 raise
-            names = self.layout.nodes_with_pid_files()
+            # the record that lists the nodes cannot be read: take those that were once started
+            names = tuple(path.name.split(".")[1] for path in self.layout.run.glob("slurmd.*.pid"))
         else:
             names = site.config.node_names if site else ()
             if site is None and not (purge and (self.layout.etc / "lock").exists()):  # a refused `up` leaves this lock
@@ -149,7 +150,10 @@ class Lab(FaultCommands):
 
     def environment(self) -> dict[str, str]:
         """Return the variables to export so that Slurm's commands use this lab."""
-        return lab_environment(self.layout)
+        environment = {"SLURM_CONF": str(self.layout.slurm_conf)}
+        if find_program("scontrol") and not shutil.which("scontrol"):
+            environment["PATH"] = search_path()
+        return environment
 
     def exports(self) -> str:
         """Return `environment` as lines for a shell."""
@@ -211,7 +215,8 @@ class Lab(FaultCommands):
         layout, user = self.layout, user_name()
         write_atomic(layout.slurm_conf, render_slurm_conf(layout, site, user))
         write_atomic(layout.etc / "gres.conf", render_gres_conf(layout, site.config))
-        write_atomic(layout.etc / "cgroup.conf", render_cgroup_conf())
+        # cgroups need root, and a container often cannot use them
+        write_atomic(layout.etc / "cgroup.conf", "CgroupPlugin=disabled\n")
         write_atomic(layout.etc / "slurmdbd.conf", render_slurmdbd_conf(layout, site, user))
         for index in range(site.config.gpus):
             device = layout.devices / f"nvidia{index}"

@@ -88,10 +88,6 @@ class Layout:
         """Return the process id file of `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...)."""
         return self.run / f"{daemon}.pid"
 
-    def nodes_with_pid_files(self) -> tuple[str, ...]:
-        """Return the nodes that were once started, for when the record that lists them cannot be read."""
-        return tuple(path.name.split(".")[1] for path in self.run.glob("slurmd.*.pid"))
-
     def make(self) -> None:
         """Create the directories."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

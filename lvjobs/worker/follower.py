@@ -7,7 +7,6 @@ ends when that process ends, for whatever reason.
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -25,6 +24,8 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
+from lvjobs.worker.state import load_trees
+from lvjobs.worker.task import function_of
 
 PEER_LOST = 76
 """Exit code of a follower that lost another process. The end of that other process is reported elsewhere."""
@@ -67,13 +68,11 @@ class FollowingRun:
 
     def resume(self) -> Resumed | None:
         """Return the checkpoint that the first process begins from."""
-        from lvjobs.worker.state import load_trees
-
         loading.end()
         found = None
         if self._checkpoint:
             path = Path(self._checkpoint)
-            found = Resumed(self.step, dict(load_trees(path)), path)
+            found = Resumed(self.step, load_trees(path), path)
         self._reseed(self.step)
         return found
 
@@ -119,8 +118,7 @@ def follow(assignment: Assignment) -> None:
     determinism.make_deterministic(config.threads, config.seed)
     team = join(assignment.rank, assignment.size, Path(assignment.meeting))
     determinism.seed_generators(config.seed)
-    module, _, name = config.task.partition(":")
-    getattr(importlib.import_module(module), name)(FollowingRun(assignment, config, team))
+    function_of(config)(FollowingRun(assignment, config, team))
 
 
 def main(text: str) -> NoReturn:

@@ -8,7 +8,6 @@ work, and `of_run`: true if a function of the whole configuration gave the FLOPs
 of steps may cost something else.
 """
 
-import importlib
 import json
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.worker import determinism
 from lvjobs.worker.interface import Resumed, Run, State
 from lvjobs.worker.process_group import Alone
-from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration
+from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration, function_of
 
 
 class FirstStep:
@@ -78,8 +77,7 @@ def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
         ValueError: the declared FLOPs are invalid, or none were counted.
         Exception: whatever the task's module, or its first step, raises.
     """
-    module, _, name = config.task.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = function_of(config)
     task: TaskDeclaration | None = getattr(function, ATTRIBUTE, None)
     if task is None:
         return None

@@ -42,6 +42,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
     order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
     gpus, gpu_problem = _gpus()
     scratch = tempfile.gettempdir()
+    is_known = not environment.has_job or inside.query_self(environment.job_id) is not None
     return NodeReport(
         host=os.uname().nodename,
         node=environment.node,
@@ -56,7 +57,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         gpus=gpus,
         gpu_problem=gpu_problem,
-        knows_itself=_knows_itself(environment),
+        knows_itself="" if is_known else f"scontrol show job {environment.job_id} --json does not tell of this job",
         submits=inside.would_refuse(directory / SCRIPT) if environment.has_job else "",
     )
 
@@ -81,12 +82,6 @@ def _unwritable(directory: str) -> str:
     except OSError as error:
         return f"cannot be written: {str(error.strerror).lower()}"
     return ""
-
-
-def _knows_itself(environment: JobEnvironment) -> str:
-    if not environment.has_job or inside.query_self(environment.job_id) is not None:
-        return ""
-    return f"scontrol show job {environment.job_id} --json does not tell of this job"
 
 
 def _gpus() -> tuple[list[str], str]:

@@ -3,12 +3,10 @@
 Each of these ends has its line in the journal. The exit codes are in `lvjobs.worker.exits`.
 """
 
-import importlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -34,6 +32,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
+from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -208,7 +207,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         loading.begin()
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
-        task = _load_task(attempt.config)
+        task = function_of(attempt.config)
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         if environment.processes > 1:
@@ -232,12 +231,6 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     )
 
 
-def _load_task(config: RunConfig) -> Callable[[Attempt], None]:
-    module, _, name = config.task.partition(":")
-    task: Callable[[Attempt], None] = getattr(importlib.import_module(module), name)
-    return task
-
-
 def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     """Train as the first of several processes, started and ended here. If one is lost, the attempt ends."""
     size = environment.processes
@@ -248,7 +241,7 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
         ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
         attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
-        _load_task(attempt.config)(attempt)
+        function_of(attempt.config)(attempt)
     except PeerLost:
         _give_up(attempt, environment, ranks, ranks.loss())
     finally:
