@@ -21,7 +21,6 @@ from lvjobs.study.config import load_study
 from lvjobs.study.settings import OwnSettings
 
 if TYPE_CHECKING:
-    from lvjobs.lab import Lab
     from lvjobs.rehearsal.conduct import RehearsalReport
 
 PARTED = 1
@@ -76,7 +75,7 @@ def rehearse(
             click.echo(text)
 
     alone = train_undisturbed(place / "alone", config, say)
-    with _stage(place / "disturbed", on_lab=on_lab) as (faults, name):
+    with _cluster(place / "disturbed", on_lab=on_lab) as (faults, name):
         until = time.monotonic() + 60 * minutes
         verdict = disturb(alone, place / "disturbed", name, config, faults, seed=chance, until=until, say=say)
     print_json(_as_dict(verdict)) if as_json else _print_verdict(verdict, place)
@@ -84,29 +83,25 @@ def rehearse(
 
 
 @contextmanager
-def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
-    """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted."""
+def _cluster(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
+    """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted.
+
+    With `on_lab`, start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the
+    end.
+    """
+    from lvjobs.lab import Lab, LabConfig
     from lvjobs.rehearsal.injected_faults import lab_faults, local_faults
     from lvjobs.study.layout import StudyLayout
 
     if not on_lab:
         yield local_faults(StudyLayout(root)), "local"
         return
-    with _lab() as lab:
-        yield lab_faults(lab), "lab"
-
-
-@contextmanager
-def _lab() -> "Iterator[Lab]":
-    """Start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the end."""
-    from lvjobs.lab import Lab, LabConfig
-
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
     before = dict(os.environ)
     try:
         lab.up(LabConfig(nodes=2, hold=7, grace=5, kill_wait=3, message_timeout=5))
         os.environ.update(lab.environment())
-        yield lab
+        yield lab_faults(lab), "lab"
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -155,7 +155,7 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
     """Start one slurmd per node, all at once, and wait until the controller counts them as usable."""
     names = tuple(nodes)
     dead = [node for node in names if not daemon_process(layout, f"slurmd.{node}")]
-    _lose_ghosts(layout, dead)
+    _requeue_jobs_without_processes(layout, dead)
     launched = []
     for node in dead:
         (layout.spool / node).mkdir(exist_ok=True)
@@ -173,7 +173,7 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
         raise _complain(layout, f"slurmd.{missing[0]}" if missing else "slurmctld", "did not come up")
 
 
-def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
+def _requeue_jobs_without_processes(layout: Layout, nodes: list[str]) -> None:
     """Report to the controller which jobs ended while it was down.
 
     After a `down` or a reboot its saved queue has running jobs without processes, which it may not notice for twenty

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lvjobs
@@ -30,9 +30,9 @@ def probe_node(directory: Path, environment: JobEnvironment) -> int:
     with contextlib.suppress(FileNotFoundError):
         (directory / REPORT).unlink()  # of an execution that was preempted
     report = _report(directory, environment)
-    write_json(directory / REPORT, clean(report.to_dict()))
+    write_json(directory / REPORT, clean(asdict(report)))
     report = replace(report, torch=_torch())
-    write_json(directory / REPORT, clean(report.to_dict()))
+    write_json(directory / REPORT, clean(asdict(report)))
     if environment.has_job:
         inside.forbid_requeue(environment.job_id)
     return DONE
@@ -45,6 +45,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
     is_known = not environment.has_job or inside.query_self(environment.job_id) is not None
     return NodeReport(
         host=os.uname().nodename,
+        torch=None,
         node=environment.node,
         time=time.time(),
         python=sys.executable,

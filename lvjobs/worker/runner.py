@@ -23,7 +23,7 @@ from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
+from lvjobs.worker.early_exit import STRANDED, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
@@ -168,19 +168,14 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
-        _journal_exit(attempt, EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
-        _exit_at_once(EXITED_EARLY, environment)
+        _journal_and_exit(attempt, environment, LeaveCause.SUPERSEDED, str(error))
     except KeyboardInterrupt:
-        _journal_exit(
-            attempt, EarlyExit(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
-        )
-        _exit_at_once(INTERRUPTED, environment)
+        _journal_and_exit(attempt, environment, LeaveCause.CANCELLED, "interrupted from the keyboard", code=INTERRUPTED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.journal_signal(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
-            _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
-            _exit_at_once(EXITED_EARLY, environment)
+            _journal_and_exit(attempt, environment, LeaveCause.STOPPED, detail)
         _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
@@ -271,15 +266,21 @@ def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
-    _journal_exit(attempt, EarlyExit(decision.cause, decision.requeue, detail), action)
-    _exit_at_once(WANTS_REQUEUE if action == "asked" else EXITED_EARLY, environment)
+    code = WANTS_REQUEUE if action == "asked" else EXITED_EARLY
+    _journal_and_exit(attempt, environment, decision.cause, detail, action, code)
 
 
-def _journal_exit(attempt: Attempt, decision: EarlyExit, action: str) -> None:
-    attempt.journal.write(
-        "leave", cause=decision.cause.value, step=attempt.logged, action=action, detail=decision.detail
-    )
-    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {decision.cause.value} ({decision.detail})")
+def _journal_and_exit(
+    attempt: Attempt,
+    environment: JobEnvironment,
+    cause: LeaveCause,
+    detail: str,
+    action: str = "none",
+    code: int = EXITED_EARLY,
+) -> NoReturn:
+    attempt.journal.write("leave", cause=cause.value, step=attempt.logged, action=action, detail=detail)
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {cause.value} ({detail})")
+    _exit_at_once(code, environment)
 
 
 def _trigger_driver(environment: JobEnvironment) -> None:
