@@ -18,14 +18,13 @@ _ALREADY_DONE = ("Nothing new added", "already exist", "didn't affect anything")
 _READY_STATES = "idle,mixed,allocated,completing"
 
 
-def _launch(layout: Layout, name: str, *command: str, background: bool = False) -> "subprocess.Popen[bytes]":
-    """Start a program with its output in the lab's logs; with `background`, detach it as a process that stays."""
-    words = ("setsid", "--fork", *command) if background else command
+def _launch(layout: Layout, name: str, *command: str) -> "subprocess.Popen[bytes]":
+    """Start a program with its output in the lab's logs."""
     # the daemon's libraries find MariaDB's socket by this variable, so that no TCP port has to be opened
     environment = clean_environment(layout) | {"MYSQL_UNIX_PORT": str(layout.mysql_socket), "HOME": str(layout.scratch)}
     with (layout.log / f"{name}.out").open("ab") as output:
         return subprocess.Popen(
-            words, env=environment, cwd=layout.log, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, env=environment, cwd=layout.log, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
 
 
@@ -107,7 +106,7 @@ def start_database(layout: Layout) -> None:
         "--innodb-flush-log-at-trx-commit=0",
         "--innodb-doublewrite=0",
     )
-    _launch(layout, "mariadbd", "mariadbd", *common, *options, background=True).wait()
+    _launch(layout, "mariadbd", "setsid", "--fork", "mariadbd", *common, *options).wait()
     client = ("mariadb", "--no-defaults", f"--socket={layout.mysql_socket}", "--user=root")
     create = ("-e", f"create database if not exists {DATABASE}")
     _wait_for(layout, "mariadbd", lambda: succeeds(layout, *client, *create))

@@ -65,7 +65,7 @@ def train_undisturbed(root: Path, config: RunConfig, say: Callable[[str], None])
     if row["state"] != "completed":
         raise LvjobsError(
             f"left alone, the run is {row['state']} at step {row['step']}: {row['reason']}; there is nothing to "
-            f"rehearse before that is mended: see {root}"
+            f"rehearse before that is fixed: see {root}"
         )
     say(f"left alone: {row['steps']} steps")
     return StudyLayout(root).run(NAME)
@@ -157,9 +157,8 @@ def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], No
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
     limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
-    retries = dict.fromkeys(limits, _ENOUGH)
     policy = Policy(
-        **retries,
+        **dict.fromkeys(limits, _ENOUGH),
         no_progress_deaths=_ENOUGH,
         no_progress_preemptions=_ENOUGH,
         backoff_seconds=1,

@@ -22,7 +22,7 @@ from lvjobs.records.failure import record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.interface import Resumed, SilentRun
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
 from lvjobs.worker.state import load_trees
 from lvjobs.worker.task import function_of
@@ -57,13 +57,12 @@ def seed_of_step(seed: int, rank: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {rank} {step}".encode()).digest()[:7], "big")
 
 
-class FollowingRun:
-    """The implementation of `lvjobs.worker.Run` for a follower, which writes nothing."""
+class FollowingRun(SilentRun):
+    """The `Run` of a follower: the first process reports and checkpoints for all."""
 
     def __init__(self, assignment: Assignment, config: RunConfig, team: ProcessGroup) -> None:
-        self.config, self.team = config, team
-        self.directory = Path(assignment.root)
-        self.step = assignment.step
+        super().__init__(config, Path(assignment.root), team, assignment.step)
+        self._group = team
         self._checkpoint = assignment.checkpoint
 
     def resume(self) -> Resumed | None:
@@ -80,23 +79,9 @@ class FollowingRun:
         """Reseed, so that the next step draws other numbers than its peers, and the same again if it is repeated."""
         self._reseed(step)
 
-    def validated(self, step: int, **metrics: SupportsFloat) -> None:
-        """Do nothing: the first process reports validations."""
-
-    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        """Do nothing: the first process reports forecasts."""
-
-    def due(self, step: int) -> bool:
-        """Return whether a checkpoint is due at `step`."""
-        return step % self.config.checkpoint_every == 0 or step == self.config.steps
-
-    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002
-        """Return the run directory: the first process writes the checkpoint."""
-        return self.directory
-
     def should_stop(self) -> bool:
         """Return the decision of the first process."""
-        return self.team.agree(False)
+        return self._group.agree(False)
 
     def _reseed(self, step: int) -> None:
         determinism.seed_generators(seed_of_step(self.config.seed, self.team.rank, step))
