@@ -139,8 +139,7 @@ def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for future in [pool.submit(work, path) for path in paths]:
-            future.result()
+        list(pool.map(work, paths))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

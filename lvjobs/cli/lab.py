@@ -143,8 +143,8 @@ def _show(chosen: Lab, found: LabStatus) -> None:
     if found.config is None:
         click.echo(f"no lab here yet; type: {remedies.LAB_UP(*options)}")
         return
-    given, defaults = found.config.to_dict(), LabConfig().to_dict()
-    changed = [f"{key}={value}" for key, value in given.items() if value != defaults[key]]
+    defaults = vars(LabConfig())
+    changed = [f"{key}={value}" for key, value in vars(found.config).items() if value != defaults[key]]
     dead = [name for name, pid in found.daemons.items() if pid is None]
     alive = f"{len(found.daemons) - len(dead)} of {len(found.daemons)}"
     nodes = [f"{node.name} {node.state or 'unknown'}" for node in found.nodes]

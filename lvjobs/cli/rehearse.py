@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,8 @@ from lvjobs.cli.common import json_option, print_json, study_option
 from lvjobs.cli.settings import overrides
 from lvjobs.study.config import load_study
 from lvjobs.study.settings import OwnSettings
-from lvjobs.study.tables import Resources
 
 if TYPE_CHECKING:
-    from lvjobs.lab import Lab
     from lvjobs.rehearsal.conduct import RehearsalReport
 
 PARTED = 1
@@ -59,7 +58,7 @@ def rehearse(
     against the budget, and the study's runs are not touched.
     """
     from lvjobs.cluster.backends import backend_of
-    from lvjobs.rehearsal.conduct import disturb, report, shortened, train_undisturbed
+    from lvjobs.rehearsal.conduct import disturb, shortened, train_undisturbed
 
     study, given = load_study(root), overrides({}, pairs, None)
     if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
@@ -75,39 +74,34 @@ def rehearse(
         if not as_json:
             click.echo(text)
 
-    alone = train_undisturbed(place / "alone", config, Resources(), say)
-    with _stage(place / "disturbed", on_lab=on_lab) as (faults, name):
+    alone = train_undisturbed(place / "alone", config, say)
+    with _cluster(place / "disturbed", on_lab=on_lab) as (faults, name):
         until = time.monotonic() + 60 * minutes
-        found = disturb(place / "disturbed", name, config, Resources(), faults, seed=chance, until=until, say=say)
-    verdict = report(alone, *found)
-    print_json(_as_dict(verdict)) if as_json else _tell(verdict, place)
+        verdict = disturb(alone, place / "disturbed", name, config, faults, seed=chance, until=until, say=say)
+    print_json(_as_dict(verdict)) if as_json else _print_verdict(verdict, place)
     sys.exit(0 if verdict.holds else PARTED)
 
 
 @contextmanager
-def _stage(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
-    """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted."""
-    from lvjobs.rehearsal.injected_faults import LabStage, LocalStage
+def _cluster(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
+    """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted.
+
+    With `on_lab`, start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the
+    end.
+    """
+    from lvjobs.lab import Lab, LabConfig
+    from lvjobs.rehearsal.injected_faults import lab_faults, local_faults
     from lvjobs.study.layout import StudyLayout
 
     if not on_lab:
-        yield LocalStage(StudyLayout(root)).faults, "local"
+        yield local_faults(StudyLayout(root)), "local"
         return
-    with _lab() as lab:
-        yield LabStage(lab).faults, "lab"
-
-
-@contextmanager
-def _lab() -> "Iterator[Lab]":
-    """Start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the end."""
-    from lvjobs.lab import Lab, LabConfig
-
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
     before = dict(os.environ)
     try:
         lab.up(LabConfig(nodes=2, hold=7, grace=5, kill_wait=3, message_timeout=5))
         os.environ.update(lab.environment())
-        yield lab
+        yield lab_faults(lab), "lab"
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -115,7 +109,7 @@ def _lab() -> "Iterator[Lab]":
         shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def _tell(verdict: "RehearsalReport", place: Path) -> None:
+def _print_verdict(verdict: "RehearsalReport", place: Path) -> None:
     run = verdict.run
     met = ", ".join(f"{what} {count}" for what, count in sorted(verdict.met.items())) or "nothing"
     click.echo(f"it met: {met}; {run['attempts']} attempts, {run['replayed_steps']} steps done again")
@@ -140,8 +134,5 @@ def _as_dict(verdict: "RehearsalReport") -> dict[str, Any]:
         "state": verdict.run["state"],
         "steps": verdict.run["steps"],
         "replayed_steps": verdict.run["replayed_steps"],
-        "differences": [
-            {"what": each.what, "step": each.step, "alone": each.alone, "disturbed": each.disturbed}
-            for each in verdict.differences
-        ],
+        "differences": [asdict(each) for each in verdict.differences],
     }

@@ -20,7 +20,7 @@ from lvjobs.doctor.inputs import data_of, models_of
 from lvjobs.files import private, write_json
 from lvjobs.forecasting.hub import directory_of
 from lvjobs.foreign import cleaned
-from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, parse_report
+from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport
 from lvjobs.tasks.code_copies import snapshot_code
 
 MINUTES = 1
@@ -96,7 +96,7 @@ class _TestJob:
         directory = self.request.run_directories[0]
         with contextlib.suppress(OSError, ValueError, json.JSONDecodeError):
             list(directory.iterdir())  # makes a network file system refresh the directory
-            return parse_report((directory / REPORT).read_text(encoding="utf-8"))
+            return NodeReport.from_json((directory / REPORT).read_text(encoding="utf-8"))
         return None
 
 

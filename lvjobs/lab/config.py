@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lvjobs.errors import UsageError
@@ -100,13 +100,9 @@ class LabConfig:
         """Return the nodes' names, from n1 on."""
         return tuple(f"n{index}" for index in range(1, self.nodes + 1))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON can hold it."""
-        return asdict(self) | {"extra": list(self.extra)}
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LabConfig":
-        """Read `to_dict` back; keys of another version are dropped."""
+        """Return the settings that a lab's record holds; keys of another version are dropped."""
         known = {field.name for field in fields(cls)}
         kept = {key: value for key, value in values.items() if key in known}
         return cls(**kept | {"extra": tuple(kept.get("extra", ()))})

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lvjobs.lab.config import ACCOUNT
 from lvjobs.lab.layout import LabHost, Layout
@@ -18,14 +18,13 @@ _ALREADY_DONE = ("Nothing new added", "already exist", "didn't affect anything")
 _READY_STATES = "idle,mixed,allocated,completing"
 
 
-def _launch(layout: Layout, name: str, *command: str, background: bool = False) -> "subprocess.Popen[bytes]":
-    """Start a program with its output in the lab's logs; with `background`, detach it as a process that stays."""
-    words = ("setsid", "--fork", *command) if background else command
+def _launch(layout: Layout, name: str, *command: str) -> "subprocess.Popen[bytes]":
+    """Start a program with its output in the lab's logs."""
     # the daemon's libraries find MariaDB's socket by this variable, so that no TCP port has to be opened
     environment = clean_environment(layout) | {"MYSQL_UNIX_PORT": str(layout.mysql_socket), "HOME": str(layout.scratch)}
     with (layout.log / f"{name}.out").open("ab") as output:
         return subprocess.Popen(
-            words, env=environment, cwd=layout.log, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, env=environment, cwd=layout.log, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
 
 
@@ -53,6 +52,11 @@ def _finish(layout: Layout, name: str, process: "subprocess.Popen[bytes]") -> No
         raise _complain(layout, name, "did not start")
 
 
+def _wait_for(layout: Layout, name: str, condition: Callable[[], bool], otherwise: str = "did not answer") -> None:
+    if not wait_until(condition, _PATIENCE):
+        raise _complain(layout, name, otherwise)
+
+
 def start_munged(layout: Layout) -> None:
     """Start the daemon that signs every message within the lab."""
     if daemon_process(layout, "munged"):
@@ -71,8 +75,7 @@ def start_munged(layout: Layout) -> None:
     )
     # --force: munged objects that other users cannot reach its socket, which is intended here
     _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
-    if not wait_until(layout.munge_socket.exists, _PATIENCE):
-        raise _complain(layout, "munged", "opened no socket")
+    _wait_for(layout, "munged", layout.munge_socket.exists, "opened no socket")
 
 
 def start_database(layout: Layout) -> None:
@@ -103,11 +106,10 @@ def start_database(layout: Layout) -> None:
         "--innodb-flush-log-at-trx-commit=0",
         "--innodb-doublewrite=0",
     )
-    _launch(layout, "mariadbd", "mariadbd", *common, *options, background=True).wait()
+    _launch(layout, "mariadbd", "setsid", "--fork", "mariadbd", *common, *options).wait()
     client = ("mariadb", "--no-defaults", f"--socket={layout.mysql_socket}", "--user=root")
     create = ("-e", f"create database if not exists {DATABASE}")
-    if not wait_until(lambda: succeeds(layout, *client, *create), _PATIENCE):
-        raise _complain(layout, "mariadbd", "did not answer")
+    _wait_for(layout, "mariadbd", lambda: succeeds(layout, *client, *create))
 
 
 def start_accounting(layout: Layout, site: LabHost) -> None:
@@ -116,8 +118,7 @@ def start_accounting(layout: Layout, site: LabHost) -> None:
     if not daemon_process(layout, "slurmdbd"):
         layout.pid_file("slurmdbd").unlink(missing_ok=True)
         _finish(layout, "slurmdbd", _launch(layout, "slurmdbd", "slurmdbd"))
-    if not wait_until(lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"), _PATIENCE):
-        raise _complain(layout, "slurmdbd", "did not answer")
+    _wait_for(layout, "slurmdbd", lambda: succeeds(layout, "sacctmgr", "-n", "show", "cluster"))
     account = run_tool(layout, "sacctmgr", "-nP", "show", "user", user_name(), "format=defaultaccount").strip()
     if account != ACCOUNT:
         for call in render_accounts(site.config, user_name()):
@@ -138,8 +139,7 @@ def start_controller(layout: Layout) -> None:
     if not daemon_process(layout, "slurmctld"):
         layout.pid_file("slurmctld").unlink(missing_ok=True)
         _finish(layout, "slurmctld", _launch(layout, "slurmctld", "slurmctld", "-f", str(layout.slurm_conf)))
-    if not wait_until(lambda: controller_answers(layout), _PATIENCE):
-        raise _complain(layout, "slurmctld", "did not answer")
+    _wait_for(layout, "slurmctld", lambda: controller_answers(layout))
 
 
 def controller_answers(layout: Layout) -> bool:
@@ -154,7 +154,7 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
     """Start one slurmd per node, all at once, and wait until the controller counts them as usable."""
     names = tuple(nodes)
     dead = [node for node in names if not daemon_process(layout, f"slurmd.{node}")]
-    _lose_ghosts(layout, dead)
+    _requeue_jobs_without_processes(layout, dead)
     launched = []
     for node in dead:
         (layout.spool / node).mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ def start_nodes(layout: Layout, nodes: Iterable[str]) -> None:
         raise _complain(layout, f"slurmd.{missing[0]}" if missing else "slurmctld", "did not come up")
 
 
-def _lose_ghosts(layout: Layout, nodes: list[str]) -> None:
+def _requeue_jobs_without_processes(layout: Layout, nodes: list[str]) -> None:
     """Report to the controller which jobs ended while it was down.
 
     After a `down` or a reboot its saved queue has running jobs without processes, which it may not notice for twenty

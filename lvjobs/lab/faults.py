@@ -5,10 +5,12 @@ import signal
 import time
 from dataclasses import dataclass
 
+import psutil
+
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT, LabConfig
-from lvjobs.lab.daemons import start_nodes
+from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT
+from lvjobs.lab.daemons import controller_answers, start_controller, start_nodes
 from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
 from lvjobs.lab.tools import LabError, run_tool, wait_until
@@ -32,8 +34,9 @@ class QueuedJob:
 
     @property
     def first_node(self) -> str:
-        """Return the first of its nodes."""
-        return first_node(self.nodes)
+        """Return the first of its nodes, which Slurm lists as n[2-3,5], n1,n4 or n2."""
+        match = re.match(r"([^\[,]+)(?:\[(\d+))?", self.nodes)
+        return match[1] + (match[2] or "") if match else ""
 
     def answers_to(self, text: str) -> bool:
         """Return whether `text` names this job: its id, its name, or the run that its name begins with."""
@@ -47,14 +50,6 @@ class Preemption:
     job_id: str
     node: str
     urgent_job_id: str
-
-
-def first_node(nodes: str) -> str:
-    """Return the first node of a list in Slurm's format: n[2-3,5], n1,n4 or n2."""
-    match = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
-    if not match:
-        return ""
-    return match[1] + (match[2] or "")
 
 
 def parse_queue(text: str) -> tuple[QueuedJob, ...]:
@@ -84,65 +79,82 @@ def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
     raise UsageError(f"job {meant[0].job_id} is {meant[0].state}, and only a running job can be preempted: wait for it")
 
 
-def preempt(layout: Layout, config: LabConfig, text: str, seconds: float) -> Preemption:
-    """Submit an urgent job that takes the whole node on which job `text` runs, for `seconds`.
+class FaultCommands:
+    """The faults that a lab injects into itself. `layout` has its paths."""
 
-    Raises:
-        UsageError: The job does not exist, does not run, or cannot be preempted.
-        LabError: A Slurm command failed.
-    """
-    victim = choose_victim(parse_queue(run_tool(layout, "squeue", "-h", "-a", "-o", _FORMAT)), text)
-    options = [f"--partition={URGENT}", f"--nodelist={victim.first_node}", "--exclusive", "--time=5"]
-    if config.accounting:
-        options.append(f"--account={ACCOUNT}")
-    if config.preempt_by == "qos":
-        options.append(f"--qos={URGENT}")
-    options += ["--job-name=lab-urgent", "--no-requeue", "--output=/dev/null", f"--wrap=exec sleep {seconds:g}"]
-    printed = run_tool(layout, "sbatch", "--parsable", *options, cwd=layout.scratch)
-    return Preemption(victim.job_id, victim.first_node, printed.strip().split(";")[0])
+    layout: Layout
 
+    def preempt(self, job: str | int, *, seconds: float = 3.0) -> Preemption:
+        """Submit an urgent job that takes the whole node of `job` (an id, or the run in its name) for `seconds`.
 
-def _check_node(site: LabHost, node: str) -> None:
-    names = site.config.node_names
-    if node not in names:
-        raise UsageError(f"no node {node} in this lab: choose from {names[0]} to {names[-1]}")
+        Raises:
+            UsageError: The job does not exist, does not run, or cannot be preempted.
+            LabError: A Slurm command failed.
+        """
+        layout, config = self.layout, self.host().config
+        victim = choose_victim(parse_queue(run_tool(layout, "squeue", "-h", "-a", "-o", _FORMAT)), str(job))
+        options = [f"--partition={URGENT}", f"--nodelist={victim.first_node}", "--exclusive", "--time=5"]
+        if config.accounting:
+            options.append(f"--account={ACCOUNT}")
+        if config.preempt_by == "qos":
+            options.append(f"--qos={URGENT}")
+        options += ["--job-name=lab-urgent", "--no-requeue", "--output=/dev/null", f"--wrap=exec sleep {seconds:g}"]
+        printed = run_tool(layout, "sbatch", "--parsable", *options, cwd=layout.scratch)
+        return Preemption(victim.job_id, victim.first_node, printed.strip().split(";")[0])
 
+    def fail(self, node: str) -> None:
+        """Fail a node: its slurmd is killed, the controller sets it down, and the processes of its jobs run on."""
+        self._check_node(node)
+        stop_daemons(self.layout, [f"slurmd.{node}"], first=signal.SIGKILL)
+        time.sleep(_LATE_ANSWER_SECONDS)
+        run_tool(self.layout, "scontrol", "update", f"nodename={node}", "state=down", "reason=lab fail")
 
-def fail(layout: Layout, site: LabHost, node: str) -> None:
-    """Fail a node: its slurmd is killed, the controller sets it down, and the processes of its jobs run on."""
-    _check_node(site, node)
-    stop_daemons(layout, [f"slurmd.{node}"], first=signal.SIGKILL)
-    time.sleep(_LATE_ANSWER_SECONDS)
-    run_tool(layout, "scontrol", "update", f"nodename={node}", "state=down", "reason=lab fail")
+    def restore(self, node: str) -> None:
+        """Bring a failed node back into service."""
+        self._check_node(node)
+        start_nodes(self.layout, [node])
 
+    def freeze(self) -> None:
+        """Make the controller unresponsive: it keeps its sockets and answers nobody."""
+        process = self._controller("frozen")
+        send([process], signal.SIGSTOP)
+        wait_until(lambda: is_stopped(process), 5)
 
-def restore(layout: Layout, site: LabHost, node: str) -> None:
-    """Bring a failed node back into service."""
-    _check_node(site, node)
-    start_nodes(layout, [node])
+    def thaw(self) -> None:
+        """Resume a frozen controller, and wait until it answers."""
+        process = self._controller("thawed")
+        send([process], signal.SIGCONT)
+        wait_until(lambda: not is_stopped(process), 5)
+        wait_until(lambda: controller_answers(self.layout), 20)
 
+    def kill_controller(self) -> None:
+        """Kill the controller with SIGKILL; jobs run on, and it loses up to five seconds of unsaved changes."""
+        process = daemon_process(self.layout, "slurmctld")
+        helpers = process.children() if process else []  # slurmscriptd, which ends by itself when its parent is gone
+        stop_daemons(self.layout, ["slurmctld"], first=signal.SIGKILL)
+        wait_until(lambda: not any(is_alive(helper) for helper in helpers), 10)
 
-def freeze(layout: Layout) -> None:
-    """Make the controller unresponsive: it keeps its sockets and answers nobody."""
-    process = daemon_process(layout, "slurmctld")
-    if process is None:
-        raise LabError(f"slurmctld does not run, so it cannot be frozen; type: {remedies.LAB_UP(*layout.options)}")
-    send([process], signal.SIGSTOP)
-    wait_until(lambda: is_stopped(process), 5)
+    def start_controller(self) -> None:
+        """Start the controller again and wait until it answers."""
+        self.host()
+        start_controller(self.layout)
 
+    def host(self) -> LabHost:
+        """Return the choices of the last `up`. Raises UsageError if there was none."""
+        host = self.layout.load()
+        if host is None:
+            directory, options = self.layout.directory, self.layout.options
+            raise UsageError(f"there is no lab in {directory}; type: {remedies.LAB_UP(*options)}")
+        return host
 
-def thaw(layout: Layout) -> None:
-    """Resume a frozen controller."""
-    process = daemon_process(layout, "slurmctld")
-    if process is None:
-        raise LabError(f"slurmctld does not run, so it cannot be thawed; type: {remedies.LAB_UP(*layout.options)}")
-    send([process], signal.SIGCONT)
-    wait_until(lambda: not is_stopped(process), 5)
+    def _check_node(self, node: str) -> None:
+        names = self.host().config.node_names
+        if node not in names:
+            raise UsageError(f"no node {node} in this lab: choose from {names[0]} to {names[-1]}")
 
-
-def kill_controller(layout: Layout) -> None:
-    """Kill the controller with SIGKILL; jobs run on without supervision."""
-    process = daemon_process(layout, "slurmctld")
-    helpers = process.children() if process else []  # slurmscriptd, which ends by itself when its parent is gone
-    stop_daemons(layout, ["slurmctld"], first=signal.SIGKILL)
-    wait_until(lambda: not any(is_alive(helper) for helper in helpers), 10)
+    def _controller(self, wanted: str) -> psutil.Process:
+        process = daemon_process(self.layout, "slurmctld")
+        if process is None:
+            command = remedies.LAB_UP(*self.layout.options)
+            raise LabError(f"slurmctld does not run, so it cannot be {wanted}; type: {command}")
+        return process

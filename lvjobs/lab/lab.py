@@ -5,6 +5,7 @@ import fcntl
 import shlex
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
-from lvjobs.lab import daemons, faults
+from lvjobs.lab import daemons
 from lvjobs.lab.config import LabConfig
+from lvjobs.lab.faults import FaultCommands
 from lvjobs.lab.layout import LabHost, Layout
 from lvjobs.lab.packages import require_packages
 from lvjobs.lab.ports import free_base, loopback_address
 from lvjobs.lab.processes import daemon_process, is_stopped
-from lvjobs.lab.render import render_cgroup_conf, render_gres_conf, render_slurm_conf, render_slurmdbd_conf
-from lvjobs.lab.tools import LabError, lab_environment, run_tool, user_name, wait_until
+from lvjobs.lab.render import render_gres_conf, render_slurm_conf, render_slurmdbd_conf
+from lvjobs.lab.tools import LabError, find_program, run_tool, search_path, user_name
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class LabStatus:
         return asdict(self) | {"running": self.running, "healthy": self.healthy}
 
 
-class Lab:
+class Lab(FaultCommands):
     """A private cluster; every method may be called from any process, repeatedly."""
 
     def __init__(self, directory: Path | str | None = None) -> None:
@@ -110,7 +112,8 @@ class Lab:
         except UsageError:
             if not purge:
                 raise
-            names = self.layout.nodes_with_pid_files()
+            # the record that lists the nodes cannot be read: take those that were once started
+            names = tuple(path.name.split(".")[1] for path in self.layout.run.glob("slurmd.*.pid"))
         else:
             names = site.config.node_names if site else ()
             if site is None and not (purge and (self.layout.etc / "lock").exists()):  # a refused `up` leaves this lock
@@ -145,39 +148,12 @@ class Lab:
         where = (site.config, site.port_base, site.loopback_only)
         return LabStatus(str(self.directory), answer, pids, nodes, jobs, *where)
 
-    def preempt(self, job: str | int, *, seconds: float = 3.0) -> faults.Preemption:
-        """Submit an urgent job that takes the node of `job` (an id, or the run in its name) for `seconds`."""
-        return faults.preempt(self.layout, self._site().config, str(job), seconds)
-
-    def fail(self, node: str) -> None:
-        """Fail a node: slurmd is killed, the controller sets it down, the processes of its jobs run on."""
-        faults.fail(self.layout, self._site(), node)
-
-    def restore(self, node: str) -> None:
-        """Bring a failed node back."""
-        faults.restore(self.layout, self._site(), node)
-
-    def freeze(self) -> None:
-        """Make the controller unresponsive without ending it."""
-        faults.freeze(self.layout)
-
-    def thaw(self) -> None:
-        """Resume a frozen controller, and wait until it answers."""
-        faults.thaw(self.layout)
-        wait_until(lambda: daemons.controller_answers(self.layout), 20)
-
-    def kill_controller(self) -> None:
-        """Kill the controller with SIGKILL; it loses what it has not saved, up to five seconds of changes."""
-        faults.kill_controller(self.layout)
-
-    def start_controller(self) -> None:
-        """Start the controller again and wait until it answers."""
-        self._site()
-        daemons.start_controller(self.layout)
-
     def environment(self) -> dict[str, str]:
         """Return the variables to export so that Slurm's commands use this lab."""
-        return lab_environment(self.layout)
+        environment = {"SLURM_CONF": str(self.layout.slurm_conf)}
+        if find_program("scontrol") and not shutil.which("scontrol"):
+            environment["PATH"] = search_path()
+        return environment
 
     def exports(self) -> str:
         """Return `environment` as lines for a shell."""
@@ -186,12 +162,6 @@ class Lab:
     def run(self, *command: str, timeout: float = 120.0) -> str:
         """Run a Slurm command against this lab and return its output. Raises LabError if it fails or times out."""
         return run_tool(self.layout, *command, timeout=timeout, cwd=self.layout.scratch)
-
-    def _site(self) -> LabHost:
-        site = self.layout.load()
-        if site is None:
-            raise UsageError(f"there is no lab in {self.directory}; type: {remedies.LAB_UP(*self.layout.options)}")
-        return site
 
     def _refuse_foreign_directory(self) -> None:
         """Refuse a directory that holds something else, because `down --purge` deletes the whole directory."""
@@ -210,7 +180,7 @@ class Lab:
 
     def _settle(self, config: LabConfig, before: LabHost | None, claims: contextlib.ExitStack) -> LabHost:
         """Choose address and ports, and write the configuration, unless the lab already runs with these settings."""
-        if before and self._anything_runs(before):
+        if before and any(daemon_process(self.layout, name) for name in _daemon_names(before.config)):
             asked = config if config.port_base else replace(config, port_base=before.config.port_base)
             if asked != before.config:
                 raise UsageError(
@@ -241,14 +211,12 @@ class Lab:
                 return free_base(self.directory, config.ports, claims, before.port_base)
         return free_base(self.directory, config.ports, claims, config.port_base)
 
-    def _anything_runs(self, site: LabHost) -> bool:
-        return any(daemon_process(self.layout, name) for name in _daemon_names(site.config))
-
     def _write_configuration(self, site: LabHost) -> None:
         layout, user = self.layout, user_name()
         write_atomic(layout.slurm_conf, render_slurm_conf(layout, site, user))
         write_atomic(layout.etc / "gres.conf", render_gres_conf(layout, site.config))
-        write_atomic(layout.etc / "cgroup.conf", render_cgroup_conf())
+        # cgroups need root, and a container often cannot use them
+        write_atomic(layout.etc / "cgroup.conf", "CgroupPlugin=disabled\n")
         write_atomic(layout.etc / "slurmdbd.conf", render_slurmdbd_conf(layout, site, user))
         for index in range(site.config.gpus):
             device = layout.devices / f"nvidia{index}"
@@ -260,10 +228,7 @@ class Lab:
         return dict(line.split("|", 1) for line in lines)
 
     def _job_counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for state in run_tool(self.layout, "squeue", "-h", "-a", "-r", "-o", "%T", timeout=5).split():
-            counts[state] = counts.get(state, 0) + 1
-        return counts
+        return dict(Counter(run_tool(self.layout, "squeue", "-h", "-a", "-r", "-o", "%T", timeout=5).split()))
 
 
 def _daemon_names(config: LabConfig) -> tuple[str, ...]:

@@ -4,9 +4,8 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
@@ -29,11 +28,33 @@ class LabHost:
     port_base: int
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The paths inside a lab's directory."""
+    """The paths inside a lab's directory.
 
-    directory: Path
+    Attributes:
+        etc: The directory of configuration files.
+        slurm_conf: The path for SLURM_CONF.
+        munge_key: The secret that separates this lab's messages from those of others.
+        log: The directory of the daemons' logs.
+        run: The directory of process ids and sockets.
+        munge_socket: The socket on which munged listens.
+        mysql_socket: The socket on which MariaDB listens, and nowhere else.
+        state: The directory of the controller's queue, kept between down and up.
+        spool: The directory with one spool directory per node.
+        devices: The directory of the files that stand for GPUs.
+        database: The directory of MariaDB's files.
+        scratch: The nodes' TmpFS.
+        record: The file that makes a directory a lab.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.etc, self.log, self.run = directory / "etc", directory / "log", directory / "run"
+        self.slurm_conf, self.munge_key = self.etc / "slurm.conf", self.etc / "munge.key"
+        self.munge_socket, self.mysql_socket = self.run / "munge.sock", self.run / "mysql.sock"
+        self.state, self.spool = directory / "state", directory / "spool"
+        self.devices, self.database, self.scratch = directory / "dev", directory / "db", directory / "tmp"
+        self.record = directory / "lab.json"
 
     @classmethod
     def at(cls, directory: Path | str | None = None) -> "Layout":
@@ -63,78 +84,9 @@ class Layout:
                 return ()
         return "--dir", str(self.directory)
 
-    @property
-    def etc(self) -> Path:
-        """Return the directory of configuration files."""
-        return self.directory / "etc"
-
-    @property
-    def slurm_conf(self) -> Path:
-        """Return the path for SLURM_CONF."""
-        return self.etc / "slurm.conf"
-
-    @property
-    def log(self) -> Path:
-        """Return the directory of the daemons' logs."""
-        return self.directory / "log"
-
-    @property
-    def run(self) -> Path:
-        """Return the directory of process ids and sockets."""
-        return self.directory / "run"
-
-    @property
-    def state(self) -> Path:
-        """Return the directory of the controller's queue, kept between down and up."""
-        return self.directory / "state"
-
-    @property
-    def spool(self) -> Path:
-        """Return the directory with one spool directory per node."""
-        return self.directory / "spool"
-
-    @property
-    def devices(self) -> Path:
-        """Return the directory of the files that stand for GPUs."""
-        return self.directory / "dev"
-
-    @property
-    def database(self) -> Path:
-        """Return the directory of MariaDB's files."""
-        return self.directory / "db"
-
-    @property
-    def scratch(self) -> Path:
-        """Return the nodes' TmpFS."""
-        return self.directory / "tmp"
-
-    @property
-    def munge_key(self) -> Path:
-        """Return the path of the secret that separates this lab's messages from those of others."""
-        return self.etc / "munge.key"
-
-    @property
-    def munge_socket(self) -> Path:
-        """Return the socket on which munged listens."""
-        return self.run / "munge.sock"
-
-    @property
-    def mysql_socket(self) -> Path:
-        """Return the socket on which MariaDB listens, and nowhere else."""
-        return self.run / "mysql.sock"
-
-    @property
-    def record(self) -> Path:
-        """Return the file that makes a directory a lab."""
-        return self.directory / "lab.json"
-
     def pid_file(self, daemon: str) -> Path:
         """Return the process id file of `daemon` (munged, mariadbd, slurmdbd, slurmctld, slurmd.n1 ...)."""
         return self.run / f"{daemon}.pid"
-
-    def nodes_with_pid_files(self) -> tuple[str, ...]:
-        """Return the nodes that were once started, for when the record that lists them cannot be read."""
-        return tuple(path.name.split(".")[1] for path in self.run.glob("slurmd.*.pid"))
 
     def make(self) -> None:
         """Create the directories."""
@@ -144,14 +96,7 @@ class Layout:
 
     def save(self, site: LabHost) -> None:
         """Write the record of the lab's host and ports."""
-        values: dict[str, Any] = {
-            "config": site.config.to_dict(),
-            "host": site.host,
-            "address": site.address,
-            "loopback_only": site.loopback_only,
-            "port_base": site.port_base,
-        }
-        write_json(self.record, values)
+        write_json(self.record, asdict(site))
 
     def load(self) -> LabHost | None:
         """Return what `save` wrote; None if no lab was ever brought up. Raises UsageError if it cannot be read."""

@@ -39,11 +39,6 @@ def missing_packages(*, accounting: bool) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def install_command(packages: Iterable[str]) -> tuple[str, ...]:
-    """Return the command that installs `packages` without those that they only recommend."""
-    return ("apt-get", "install", "-y", "--no-install-recommends", *packages)
-
-
 def require_packages(*, accounting: bool, options: Sequence[str] = ()) -> None:
     """Refuse to continue if a program is missing. `options` are those of the `lvjobs lab up` that calls this.
 
@@ -75,8 +70,8 @@ def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> No
     if not names:
         return
     if os.geteuid() != 0:
-        install = remedies.INSTALL_DEBIAN(packages=names)
-        raise UsageError(f"--install works for root only; type: {install}, then repeat this command without --install")
+        by_hand = remedies.INSTALL_DEBIAN(packages=names)
+        raise UsageError(f"--install works for root only; type: {by_hand}, then repeat this command without --install")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Debian asks this script before it starts a service; if the machine has its own, that one stays
     ours = not _POLICY.exists()
@@ -84,7 +79,8 @@ def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> No
         _POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
         _POLICY.chmod(0o755)
     try:
-        for command in (("apt-get", "update", "-qq"), install_command(names)):
+        install = ("apt-get", "install", "-y", "--no-install-recommends", *names)
+        for command in (("apt-get", "update", "-qq"), install):
             done = subprocess.run(
                 command,
                 env=environment,

@@ -24,11 +24,12 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _slurm_conf(process: psutil.Process) -> str | None:
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """Return the variables of `process`; none for another user's or a process that is gone: not to be touched."""
     try:
-        return process.environ().get("SLURM_CONF")
+        return process.environ()
     except (psutil.Error, OSError):
-        return None  # another user's process, or gone meanwhile: not to be touched
+        return {}
 
 
 def belongs_to(process: psutil.Process, layout: Layout) -> bool:
@@ -37,7 +38,8 @@ def belongs_to(process: psutil.Process, layout: Layout) -> bool:
         arguments = process.cmdline()
     except (psutil.Error, OSError):
         return False
-    return any(f"{layout.directory}/" in word for word in arguments) or _slurm_conf(process) == str(layout.slurm_conf)
+    named = any(f"{layout.directory}/" in word for word in arguments)
+    return named or _environment(process).get("SLURM_CONF") == str(layout.slurm_conf)
 
 
 def daemon_process(layout: Layout, daemon: str) -> psutil.Process | None:
@@ -92,10 +94,7 @@ def _is_step_manager(process: psutil.Process, layout: Layout) -> bool:
 
 
 def _is_of_a_job(process: psutil.Process, layout: Layout) -> bool:
-    try:
-        environment = process.environ()
-    except (psutil.Error, OSError):
-        return False
+    environment = _environment(process)
     return environment.get("SLURM_CONF") == str(layout.slurm_conf) and "SLURM_JOB_ID" in environment
 
 

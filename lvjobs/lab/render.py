@@ -122,11 +122,6 @@ def render_gres_conf(layout: Layout, config: LabConfig) -> str:
     return _lines("AutoDetect=off", f"NodeName={_node_range(config)} Name=gpu Type=ampere File={files}")
 
 
-def render_cgroup_conf() -> str:
-    """Return cgroup.conf, without cgroups: they need root, and a container often cannot use them."""
-    return "CgroupPlugin=disabled\n"
-
-
 def render_slurmdbd_conf(layout: Layout, site: LabHost, user: str) -> str:
     """Return slurmdbd.conf; it reaches MariaDB by a socket inside the lab, so no password and no port is needed."""
     return _lines(

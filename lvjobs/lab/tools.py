@@ -31,14 +31,6 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=search_path())
 
 
-def lab_environment(layout: Layout) -> dict[str, str]:
-    """Return the variables that a shell must export so that Slurm's commands use this lab."""
-    environment = {"SLURM_CONF": str(layout.slurm_conf)}
-    if find_program("scontrol") and not shutil.which("scontrol"):
-        environment["PATH"] = search_path()
-    return environment
-
-
 def clean_environment(layout: Layout, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment for daemons and commands of this lab, without variables of a job or another cluster."""
     inherited = os.environ if base is None else base

@@ -27,7 +27,7 @@ A reader may read the file at any instant: a last line without its newline is in
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +63,5 @@ def parse_entries(data: bytes) -> tuple[list[Entry], int]:
     one) is skipped.
     """
     end = data.rfind(b"\n") + 1
-    return list(_entries(data[:end])), end
-
-
-def _entries(data: bytes) -> Iterator[Entry]:
-    for line in data.decode("utf-8", errors="replace").splitlines():
-        entry = parse_line(line)
-        if entry is not None:
-            yield entry
+    lines = data[:end].decode("utf-8", errors="replace").splitlines()
+    return [entry for line in lines if (entry := parse_line(line)) is not None], end

@@ -1,11 +1,9 @@
 """A test job's task on its node (`lvjobs doctor --job`) and its report. Formats only."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from lvjobs.foreign import clean
+from lvjobs.records.json_record import JsonRecord
 
 ORDER, REPORT, SCRIPT = "look.json", "node.json", "again.sh"
 """Files in the job's directory: its task, its report, and a batch script about which it asks Slurm."""
@@ -24,7 +22,7 @@ class Torch:
 
 
 @dataclass(frozen=True)
-class NodeReport:
+class NodeReport(JsonRecord):
     """The findings of a job on its node. An empty problem means none; `torch` is None until it was asked.
 
     `paths`: the problem with each path that the job had to check. `gpus`: the lines of `nvidia-smi -L`. `knows_itself`:
@@ -47,18 +45,9 @@ class NodeReport:
     gpu_problem: str = ""
     knows_itself: str = ""
     submits: str = ""
-    torch: Torch | None = None
+    torch: Torch | None = field(kw_only=True)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON holds it."""
-        return asdict(self)
-
-
-def parse_report(text: str) -> NodeReport:
-    """Return the report that `NodeReport.to_dict` gave as JSON. Raises ValueError when the text is not one."""
-    try:
-        values = clean(json.loads(text))
-        torch = values.pop("torch")
-        return NodeReport(**values, torch=None if torch is None else Torch(**torch))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no report of a test job: {error}") from None
+    def __post_init__(self) -> None:
+        """Read `torch` from JSON."""
+        if isinstance(self.torch, Mapping):
+            object.__setattr__(self, "torch", Torch(**self.torch))

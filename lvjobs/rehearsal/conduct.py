@@ -20,7 +20,7 @@ from lvjobs.records.journal import parse_entries
 from lvjobs.rehearsal.injected_faults import Fault
 from lvjobs.rehearsal.verdict import Difference, differences
 from lvjobs.study.config import StudyConfig, StudyContext
-from lvjobs.study.layout import RunLayout
+from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
 
@@ -41,8 +41,6 @@ class RehearsalReport:
     met: Mapping[str, int]
     run: Mapping[str, Any]
     differences: Sequence[Difference]
-    alone: RunLayout
-    disturbed: RunLayout
 
     @property
     def holds(self) -> bool:
@@ -57,50 +55,49 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
     return RunConfig.model_validate({**config.model_dump(mode="json"), **changes})
 
 
-def train_undisturbed(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
+def train_undisturbed(root: Path, config: RunConfig, say: Callable[[str], None]) -> RunLayout:
     """Train the run on this machine without faults, and return its files.
 
     Raises:
         LvjobsError: it was not completed; the text gives its state.
     """
-    study = _study(root, "local")
-    _enter(study, config, resources)
-    row = _follow(study, lambda: None)
+    row = _train(root, "local", config, lambda: None)
     if row["state"] != "completed":
         raise LvjobsError(
             f"left alone, the run is {row['state']} at step {row['step']}: {row['reason']}; there is nothing to "
-            f"rehearse before that is mended: see {study.root}"
+            f"rehearse before that is fixed: see {root}"
         )
     say(f"left alone: {row['steps']} steps")
-    return study.layout.run(NAME)
+    return StudyLayout(root).run(NAME)
 
 
 def disturb(
+    alone: RunLayout,
     root: Path,
     profile: str,
     config: RunConfig,
-    resources: Resources,
     faults: Mapping[str, Fault],
     *,
     seed: int,
     until: float,
     say: Callable[[str], None],
-) -> tuple[RunLayout, Mapping[str, Any], Mapping[str, int]]:
-    """Train the run with faults, until its end; none is injected after `until` (monotonic seconds).
+) -> RehearsalReport:
+    """Train the run with faults, until its end, and compare it with the undisturbed run.
 
-    Returns:
-        Its files, its row, and the number of faults by kind.
+    Args:
+        alone: The files of the undisturbed run.
+        root: The directory for the disturbed run's study.
+        profile: The cluster to train on.
+        config: The run.
+        faults: The faults to choose from.
+        seed: Seed of the choices, and of the times between them.
+        until: No fault is injected later (monotonic seconds).
+        say: Called with each fault, in words.
     """
-    study = _study(root, profile)
-    injector = FaultInjector(study.layout.run(NAME), config.checkpoint_every, faults, random.Random(seed), until, say)
-    _enter(study, config, resources)
-    row = _follow(study, injector.inject)
-    return study.layout.run(NAME), row, injector.met
-
-
-def report(alone: RunLayout, disturbed: RunLayout, row: Mapping[str, Any], met: Mapping[str, int]) -> RehearsalReport:
-    """Compare the two runs."""
-    return RehearsalReport(met, row, differences(alone, disturbed), alone, disturbed)
+    disturbed = StudyLayout(root).run(NAME)
+    injector = FaultInjector(disturbed, config.checkpoint_every, faults, random.Random(seed), until, say)
+    row = _train(root, profile, config, injector.inject)
+    return RehearsalReport(injector.met, row, differences(alone, disturbed))
 
 
 class FaultInjector:
@@ -152,33 +149,28 @@ class FaultInjector:
         return Claim.from_json(paths[-1].read_text(encoding="utf-8")) if paths else None
 
 
-def _study(root: Path, profile: str) -> StudyContext:
-    """Return a study of its own: without a driver, with an unlimited budget, short waits and unlimited retries."""
+def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], None]) -> Mapping[str, Any]:
+    """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
+
+    The study has no driver, an unlimited budget, short waits and unlimited retries.
+    """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
     limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
-    retries = dict.fromkeys(limits, _ENOUGH)
     policy = Policy(
-        **retries,
+        **dict.fromkeys(limits, _ENOUGH),
         no_progress_deaths=_ENOUGH,
         no_progress_preemptions=_ENOUGH,
         backoff_seconds=1,
         unclear_seconds=3,
         lost_seconds=5,
     )
-    config = StudyConfig(
+    settings = StudyConfig(
         profile=profile, driver=Driver(job=False), budget=Budget(limit=10**30), policy=policy, stage=[]
     )
-    return StudyContext(root=root, config=config)
-
-
-def _enter(study: StudyContext, config: RunConfig, resources: Resources) -> None:
+    study = StudyContext(root=root, config=settings)
     with open_session(study, wait=60) as session:
-        enter(session, RunRequest([config], [NAME], NAME, study.config.profile, resources))
-
-
-def _follow(study: StudyContext, between: Callable[[], None]) -> Mapping[str, Any]:
-    """Make passes until the run is over, and return its row."""
+        enter(session, RunRequest([config], [NAME], NAME, profile, Resources()))
     while True:
         with open_session(study, wait=60) as session:
             (row,) = session.make_pass()["runs"]

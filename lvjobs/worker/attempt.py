@@ -13,7 +13,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import AllowanceMeter
-from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, load_state, write_checkpoint
+from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, write_checkpoint
 from lvjobs.worker.deadline import Deadline
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.generation import is_revoked, is_superseded
@@ -21,6 +21,7 @@ from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.pruning import prune
+from lvjobs.worker.state import load_trees
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
@@ -100,7 +101,7 @@ class Attempt:
         if self.found is None:
             self._lap()
             return None
-        state = load_state(self.found)
+        state = load_trees(self.found.path)
         determinism.restore_rng(state.pop(RNG))
         self._lap()
         return Resumed(self.found.name.step, state, self.found.path)

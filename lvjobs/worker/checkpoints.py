@@ -236,10 +236,3 @@ def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None
         raise TypeError(f"{key} is a {type(saver).__name__}: pass its state_dict(), or a function that saves it")
     directory.mkdir()
     saver(directory)
-
-
-def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return every tree of the checkpoint by its name, including the RNG states (`RNG`)."""
-    from lvjobs.worker.state import load_trees
-
-    return dict(load_trees(checkpoint.path))

@@ -21,7 +21,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import RunRefused
@@ -98,39 +97,26 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     backend = environ.get("LVJOBS_BACKEND") or "local"
     if backend not in ("slurm", "local"):
         raise RunRefused(f"LVJOBS_BACKEND={backend!r} is neither slurm nor local; {_REMEDY}")
-    token = environ.get("LVJOBS_TOKEN", "")
-    lead = _seconds(environ, "LVJOBS_LEAD_SECONDS")
-    end = _seconds(environ, "LVJOBS_END_TIME")
-    lead = DEFAULT_LEAD if lead is None else lead
-    common: dict[str, Any] = {
-        "processes": _count(environ, "LVJOBS_PROCESSES", "processes"),
-        "pack": environ.get(PACK, "").split(),
-        "side_by_side": _count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),
-        "packed": bool(environ.get(PACKED)),
-        "is_probe": bool(environ.get(PROBE)),
-    }
-    if backend == "local":
-        # SLURM_* variables may be set, as in an interactive job. They do not describe this process.
-        cancel_file = environ.get("LVJOBS_CANCEL_FILE")
-        return JobEnvironment(
-            backend=backend,
-            token=token,
-            job_id=environ.get("LVJOBS_JOB_ID") or f"local.{os.getpid()}",
-            end_time=end,
-            lead_seconds=lead,
-            cancel_file=Path(cancel_file) if cancel_file else None,
-            **common,
-        )
+    on_slurm = backend == "slurm"
+    # SLURM_* variables may be set around a local process, as in an interactive job. They do not describe it.
+    of_slurm = environ if on_slurm else {}
+    lead, end = _seconds(environ, "LVJOBS_LEAD_SECONDS"), _seconds(environ, "LVJOBS_END_TIME")
+    cancel_file = "" if on_slurm else environ.get("LVJOBS_CANCEL_FILE", "")
     return JobEnvironment(
         backend=backend,
-        token=token,
-        job_id=_slurm_job_id(environ),
-        restart_count=_count(environ, "SLURM_RESTART_COUNT", "requeues", least=0),
-        start_time=_seconds(environ, "SLURM_JOB_START_TIME"),
-        end_time=end if end is not None else _seconds(environ, "SLURM_JOB_END_TIME"),
-        lead_seconds=lead,
-        preempt_mode=environ.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
-        driver=environ.get("LVJOBS_DRIVER", ""),
-        node=environ.get("SLURMD_NODENAME", ""),
-        **common,
+        token=environ.get("LVJOBS_TOKEN", ""),
+        job_id=_slurm_job_id(environ) if on_slurm else environ.get("LVJOBS_JOB_ID") or f"local.{os.getpid()}",
+        restart_count=_count(of_slurm, "SLURM_RESTART_COUNT", "requeues", least=0),
+        start_time=_seconds(of_slurm, "SLURM_JOB_START_TIME"),
+        end_time=_seconds(of_slurm, "SLURM_JOB_END_TIME") if end is None else end,
+        lead_seconds=DEFAULT_LEAD if lead is None else lead,
+        preempt_mode=of_slurm.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
+        cancel_file=Path(cancel_file) if cancel_file else None,
+        processes=_count(environ, "LVJOBS_PROCESSES", "processes"),
+        driver=of_slurm.get("LVJOBS_DRIVER", ""),
+        pack=environ.get(PACK, "").split(),
+        side_by_side=_count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),
+        packed=bool(environ.get(PACKED)),
+        node=of_slurm.get("SLURMD_NODENAME", ""),
+        is_probe=bool(environ.get(PROBE)),
     )

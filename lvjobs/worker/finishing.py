@@ -74,7 +74,7 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sweep(layout: RunLayout, generation: int) -> None:
+def _delete_leftovers(layout: RunLayout, generation: int) -> None:
     for path in layout.root.glob(".final.*"):
         owner = path.name.split(".")[3]
         if owner.isdecimal() and int(owner) < generation:
@@ -88,7 +88,7 @@ def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:
         Superseded: a newer generation has claimed the run.
         LvjobsError: the final weights could not be written.
     """
-    _sweep(layout, generation)
+    _delete_leftovers(layout, generation)
     publish_final(layout, generation, checkpoint)
     check_fence(layout, generation)
     done = Done(generation, checkpoint.name.step, str(checkpoint.name), time.time(), checkpoint.manifest.metrics)

@@ -7,7 +7,6 @@ ends when that process ends, for whatever reason.
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -23,8 +22,10 @@ from lvjobs.records.failure import record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.interface import Resumed, SilentRun
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
+from lvjobs.worker.state import load_trees
+from lvjobs.worker.task import function_of
 
 PEER_LOST = 76
 """Exit code of a follower that lost another process. The end of that other process is reported elsewhere."""
@@ -56,24 +57,21 @@ def seed_of_step(seed: int, rank: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {rank} {step}".encode()).digest()[:7], "big")
 
 
-class FollowingRun:
-    """The implementation of `lvjobs.worker.Run` for a follower, which writes nothing."""
+class FollowingRun(SilentRun):
+    """The `Run` of a follower: the first process reports and checkpoints for all."""
 
     def __init__(self, assignment: Assignment, config: RunConfig, team: ProcessGroup) -> None:
-        self.config, self.team = config, team
-        self.directory = Path(assignment.root)
-        self.step = assignment.step
+        super().__init__(config, Path(assignment.root), team, assignment.step)
+        self._group = team
         self._checkpoint = assignment.checkpoint
 
     def resume(self) -> Resumed | None:
         """Return the checkpoint that the first process begins from."""
-        from lvjobs.worker.state import load_trees
-
         loading.end()
         found = None
         if self._checkpoint:
             path = Path(self._checkpoint)
-            found = Resumed(self.step, dict(load_trees(path)), path)
+            found = Resumed(self.step, load_trees(path), path)
         self._reseed(self.step)
         return found
 
@@ -81,23 +79,9 @@ class FollowingRun:
         """Reseed, so that the next step draws other numbers than its peers, and the same again if it is repeated."""
         self._reseed(step)
 
-    def validated(self, step: int, **metrics: SupportsFloat) -> None:
-        """Do nothing: the first process reports validations."""
-
-    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        """Do nothing: the first process reports forecasts."""
-
-    def due(self, step: int) -> bool:
-        """Return whether a checkpoint is due at `step`."""
-        return step % self.config.checkpoint_every == 0 or step == self.config.steps
-
-    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002
-        """Return the run directory: the first process writes the checkpoint."""
-        return self.directory
-
     def should_stop(self) -> bool:
         """Return the decision of the first process."""
-        return self.team.agree(False)
+        return self._group.agree(False)
 
     def _reseed(self, step: int) -> None:
         determinism.seed_generators(seed_of_step(self.config.seed, self.team.rank, step))
@@ -119,8 +103,7 @@ def follow(assignment: Assignment) -> None:
     determinism.make_deterministic(config.threads, config.seed)
     team = join(assignment.rank, assignment.size, Path(assignment.meeting))
     determinism.seed_generators(config.seed)
-    module, _, name = config.task.partition(":")
-    getattr(importlib.import_module(module), name)(FollowingRun(assignment, config, team))
+    function_of(config)(FollowingRun(assignment, config, team))
 
 
 def main(text: str) -> NoReturn:

@@ -149,3 +149,24 @@ class Run(Protocol):
         Once true, it stays true. Then checkpoint the step just ended, and return. All processes of a group call this at
         the same points, and get the same answer.
         """
+
+
+class SilentRun:
+    """A `Run` that reports nothing and writes nothing: the base of those that only take part."""
+
+    def __init__(self, config: "RunConfig", directory: Path, team: Team, step: int = 0) -> None:
+        self.config, self.directory, self.team, self.step = config, directory, team, step
+
+    def validated(self, step: int, **metrics: SupportsFloat) -> None:
+        """Do nothing."""
+
+    def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
+        """Do nothing."""
+
+    def due(self, step: int) -> bool:
+        """Return whether a checkpoint is due at `step`."""
+        return step % self.config.checkpoint_every == 0 or step == self.config.steps
+
+    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002 - the interface's
+        """Return the run directory."""
+        return self.directory

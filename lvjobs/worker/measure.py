@@ -8,7 +8,6 @@ work, and `of_run`: true if a function of the whole configuration gave the FLOPs
 of steps may cost something else.
 """
 
-import importlib
 import json
 import sys
 import tempfile
@@ -18,22 +17,20 @@ from typing import Any, SupportsFloat
 
 from lvjobs.study.run import RunConfig, canonical_json
 from lvjobs.worker import determinism
-from lvjobs.worker.interface import Resumed, Run, State
+from lvjobs.worker.interface import Resumed, Run, SilentRun
 from lvjobs.worker.process_group import Alone
-from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration
+from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration, function_of
 
 
-class FirstStep:
+class FirstStep(SilentRun):
     """A `Run` that ends after one step, and counts the FLOPs of that step and of a validation.
 
     Every step is due, so that a validation that comes with a checkpoint is counted too.
     """
 
     def __init__(self, config: RunConfig, directory: Path, counted: Callable[[], int]) -> None:
-        self.config = config.model_copy(update={"checkpoint_every": 1, "validate_every": 1})
-        self.directory = directory
-        self.step = 0
-        self.team = Alone()
+        every_step = config.model_copy(update={"checkpoint_every": 1, "validate_every": 1})
+        super().__init__(every_step, directory, Alone())
         self.flops: dict[str, int] = {}
         self._counted = counted
         self._mark = 0
@@ -51,17 +48,6 @@ class FirstStep:
         """Keep the largest FLOPs of a validation."""
         self.flops["validation"] = max(self.flops.get("validation", 0), self._lap())
 
-    def generated(self, step: int, series: int, **_metrics: SupportsFloat) -> None:
-        """Do nothing: tasks of users make no forecasts that are charged."""
-
-    def due(self, step: int) -> bool:  # noqa: ARG002 - the interface's
-        """Return True."""
-        return True
-
-    def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:  # noqa: ARG002 - the interface's
-        """Return the directory and write nothing: no run resumes from here."""
-        return self.directory
-
     def should_stop(self) -> bool:
         """Return whether the first step is over."""
         return "training" in self.flops
@@ -78,8 +64,7 @@ def cost_of(config: RunConfig) -> Mapping[str, Any] | None:
         ValueError: the declared FLOPs are invalid, or none were counted.
         Exception: whatever the task's module, or its first step, raises.
     """
-    module, _, name = config.task.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = function_of(config)
     task: TaskDeclaration | None = getattr(function, ATTRIBUTE, None)
     if task is None:
         return None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lvjobs
@@ -30,9 +30,9 @@ def probe_node(directory: Path, environment: JobEnvironment) -> int:
     with contextlib.suppress(FileNotFoundError):
         (directory / REPORT).unlink()  # of an execution that was preempted
     report = _report(directory, environment)
-    write_json(directory / REPORT, clean(report.to_dict()))
+    write_json(directory / REPORT, clean(asdict(report)))
     report = replace(report, torch=_torch())
-    write_json(directory / REPORT, clean(report.to_dict()))
+    write_json(directory / REPORT, clean(asdict(report)))
     if environment.has_job:
         inside.forbid_requeue(environment.job_id)
     return DONE
@@ -42,8 +42,10 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
     order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
     gpus, gpu_problem = _gpus()
     scratch = tempfile.gettempdir()
+    is_known = not environment.has_job or inside.query_self(environment.job_id) is not None
     return NodeReport(
         host=os.uname().nodename,
+        torch=None,
         node=environment.node,
         time=time.time(),
         python=sys.executable,
@@ -56,7 +58,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         gpus=gpus,
         gpu_problem=gpu_problem,
-        knows_itself=_knows_itself(environment),
+        knows_itself="" if is_known else f"scontrol show job {environment.job_id} --json does not tell of this job",
         submits=inside.would_refuse(directory / SCRIPT) if environment.has_job else "",
     )
 
@@ -81,12 +83,6 @@ def _unwritable(directory: str) -> str:
     except OSError as error:
         return f"cannot be written: {str(error.strerror).lower()}"
     return ""
-
-
-def _knows_itself(environment: JobEnvironment) -> str:
-    if not environment.has_job or inside.query_self(environment.job_id) is not None:
-        return ""
-    return f"scontrol show job {environment.job_id} --json does not tell of this job"
 
 
 def _gpus() -> tuple[list[str], str]:

@@ -53,10 +53,10 @@ def prune(
     """
     names = [name for name in published(layout) if name.generation <= generation]
     losses = {name: loss for name in names if (loss := _validation_loss(layout, name)) is not None}
-    doomed = decide_prune(names, losses, invalid, keep_last=keep_last, keep_best=keep_best)
-    if doomed:
+    surplus = decide_prune(names, losses, invalid, keep_last=keep_last, keep_best=keep_best)
+    if surplus:
         check_fence(layout, generation)
-    for name in doomed:
+    for name in surplus:
         aside = temporary(layout, name)
         try:
             # Moved first: a checkpoint that is half deleted would look damaged.

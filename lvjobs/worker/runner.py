@@ -3,12 +3,10 @@
 Each of these ends has its line in the journal. The exit codes are in `lvjobs.worker.exits`.
 """
 
-import importlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +23,7 @@ from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
 from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.early_exit import STRANDED, EarlyExit, carry_out, decide_early_exit, gather_evidence
+from lvjobs.worker.early_exit import STRANDED, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
 from lvjobs.worker.finishing import finish
@@ -34,6 +32,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
+from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -169,19 +168,14 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
-        _journal_exit(attempt, EarlyExit(LeaveCause.SUPERSEDED, requeue=False, detail=str(error)), "none")
-        _exit_at_once(EXITED_EARLY, environment)
+        _journal_and_exit(attempt, environment, LeaveCause.SUPERSEDED, str(error))
     except KeyboardInterrupt:
-        _journal_exit(
-            attempt, EarlyExit(LeaveCause.CANCELLED, requeue=False, detail="interrupted from the keyboard"), "none"
-        )
-        _exit_at_once(INTERRUPTED, environment)
+        _journal_and_exit(attempt, environment, LeaveCause.CANCELLED, "interrupted from the keyboard", code=INTERRUPTED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.journal_signal(STRANDED)
             detail = f"{attempt.layout.root} is gone: its study was moved or deleted ({cleaned(str(error))})"
-            _journal_exit(attempt, EarlyExit(LeaveCause.STOPPED, requeue=False, detail=detail), "none")
-            _exit_at_once(EXITED_EARLY, environment)
+            _journal_and_exit(attempt, environment, LeaveCause.STOPPED, detail)
         _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
@@ -208,7 +202,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         loading.begin()
         determinism.pin_threads(attempt.config.threads)
         determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
-        task = _load_task(attempt.config)
+        task = function_of(attempt.config)
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         if environment.processes > 1:
@@ -232,12 +226,6 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     )
 
 
-def _load_task(config: RunConfig) -> Callable[[Attempt], None]:
-    module, _, name = config.task.partition(":")
-    task: Callable[[Attempt], None] = getattr(importlib.import_module(module), name)
-    return task
-
-
 def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     """Train as the first of several processes, started and ended here. If one is lost, the attempt ends."""
     size = environment.processes
@@ -248,7 +236,7 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
         ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
         attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
-        _load_task(attempt.config)(attempt)
+        function_of(attempt.config)(attempt)
     except PeerLost:
         _give_up(attempt, environment, ranks, ranks.loss())
     finally:
@@ -278,15 +266,21 @@ def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"
-    _journal_exit(attempt, EarlyExit(decision.cause, decision.requeue, detail), action)
-    _exit_at_once(WANTS_REQUEUE if action == "asked" else EXITED_EARLY, environment)
+    code = WANTS_REQUEUE if action == "asked" else EXITED_EARLY
+    _journal_and_exit(attempt, environment, decision.cause, detail, action, code)
 
 
-def _journal_exit(attempt: Attempt, decision: EarlyExit, action: str) -> None:
-    attempt.journal.write(
-        "leave", cause=decision.cause.value, step=attempt.logged, action=action, detail=decision.detail
-    )
-    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {decision.cause.value} ({decision.detail})")
+def _journal_and_exit(
+    attempt: Attempt,
+    environment: JobEnvironment,
+    cause: LeaveCause,
+    detail: str,
+    action: str = "none",
+    code: int = EXITED_EARLY,
+) -> NoReturn:
+    attempt.journal.write("leave", cause=cause.value, step=attempt.logged, action=action, detail=detail)
+    _say(f"{attempt.layout.root.name} leaves at step {attempt.logged}: {cause.value} ({detail})")
+    _exit_at_once(code, environment)
 
 
 def _trigger_driver(environment: JobEnvironment) -> None:

@@ -11,7 +11,7 @@ In the JSON, None, booleans, strings, finite numbers and lists stand for themsel
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -183,15 +183,16 @@ def save_trees(directory: Path, trees: Mapping[str, Any]) -> None:
         safetensors.numpy.save_file(packer.arrays, path)
 
 
-def load_trees(directory: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each tree that `save_trees` wrote into `directory`, with its name; older lvjobs gave each two files."""
+def load_trees(directory: Path) -> dict[str, Any]:
+    """Return the trees that `save_trees` wrote into `directory`, by name; older lvjobs gave each two files."""
+    trees: dict[str, Any] = {}
     for path in sorted(directory.glob(f"*{_TREE}")):
         name = path.name.removesuffix(_TREE)
         structure = json.loads(path.read_text(encoding="ascii"))
         structures = structure if name == _ALL else {name: structure}
         tensors = _load_tensors(directory / f"{name}{_TENSORS}", of_torch=any(map(_holds_tensor, structures.values())))
-        for each, tree in structures.items():
-            yield each, unpack(tree, tensors)
+        trees |= {each: unpack(tree, tensors) for each, tree in structures.items()}
+    return trees
 
 
 def _load_tensors(path: Path, *, of_torch: bool) -> Mapping[str, Any]:

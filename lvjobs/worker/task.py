@@ -1,5 +1,6 @@
-"""The decorator `@lvjobs.task`, which marks a user's training function so that lvjobs can account for its FLOPs."""
+"""Training functions: how they are found, and `@lvjobs.task`, which lets lvjobs account for their FLOPs."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, overload
@@ -13,6 +14,13 @@ Flops: TypeAlias = int | Mapping[str, int]
 """FLOPs of a step; or of a step and of a validation: `{"training": ..., "validation": ...}`."""
 
 Function = TypeVar("Function", bound=Callable[[Run], object])
+
+
+def function_of(config: RunConfig) -> Callable[[Run], object]:
+    """Import and return the training function that `config.task` names. Raises what its module raises."""
+    module, _, name = config.task.partition(":")
+    function: Callable[[Run], object] = getattr(importlib.import_module(module), name)
+    return function
 
 
 @dataclass(frozen=True)

@@ -140,11 +140,11 @@ class Follower(TrainerCallback):
         """Restore the generators between two epochs, before the next epoch's iterator draws."""
         self._draws.begin(int(state.epoch or 0))
         if float(state.epoch or 0).is_integer():
-            self._put_generators_back()
+            self._restore_generators()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Restore the generators within an epoch, after the batches that were trained on already are skipped."""
-        self._put_generators_back()
+        self._restore_generators()
         self._report_validation()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
@@ -208,7 +208,7 @@ class Follower(TrainerCallback):
             self._run.validated(self._trainer.state.global_step, **self._validation)
             self._validation = {}
 
-    def _put_generators_back(self) -> None:
+    def _restore_generators(self) -> None:
         if self._rng is not None:
             determinism.restore_rng(self._rng)
             self._rng = None

@@ -54,8 +54,8 @@ class BatchOrder:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        _say_epoch(self._batches, self.epoch)
-        _say_epoch(getattr(self._batches, "sampler", None), self.epoch)
+        _set_epoch(self._batches, self.epoch)
+        _set_epoch(getattr(self._batches, "sampler", None), self.epoch)
         stream = Stream(self._seed, "order", self.epoch)
         drawn = iter(self._batches)
         while True:
@@ -96,15 +96,15 @@ class Batches(Dataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Pass the epoch on to the dataset itself."""
-        _say_epoch(self._examples, epoch)
+        _set_epoch(self._examples, epoch)
 
 
-def _say_epoch(each: Any, epoch: int) -> None:
+def _set_epoch(each: Any, epoch: int) -> None:
     if hasattr(each, "set_epoch"):
         each.set_epoch(epoch)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
@@ -137,7 +137,7 @@ class Draws:
         apart = DataLoader(
             self._batches,
             batch_sampler=self._order,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=loader.num_workers,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,

@@ -7,11 +7,10 @@ import pytest
 from driving import Study
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.rehearsal.conduct import disturb, report, train_undisturbed
-from lvjobs.rehearsal.injected_faults import LocalStage
+from lvjobs.rehearsal.conduct import disturb, train_undisturbed
+from lvjobs.rehearsal.injected_faults import local_faults
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
-from lvjobs.study.tables import Resources
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +33,12 @@ def test_the_bundled_training_is_resumed_bit_for_bit(tmp_path):
 
 def test_a_training_that_forgets_its_generator_is_found_out(tmp_path, monkeypatch):
     config = RunConfig(task="forgetful_task:train", steps=400, checkpoint_every=100, validate_every=100)
-    alone = train_undisturbed(tmp_path / "alone", config, Resources(), print)
+    alone = train_undisturbed(tmp_path / "alone", config, print)
     root = tmp_path / "disturbed"
-    killed = {"killed (SIGKILL)": LocalStage(StudyLayout(root)).faults["killed (SIGKILL)"]}
+    killed = {"killed (SIGKILL)": local_faults(StudyLayout(root))["killed (SIGKILL)"]}
     monkeypatch.setenv("FORGETFUL_WAITS", "1")
     until = time.monotonic() + 600
-    found = disturb(root, "local", config, Resources(), killed, seed=0, until=until, say=print)
-    verdict = report(alone, *found)
+    verdict = disturb(alone, root, "local", config, killed, seed=0, until=until, say=print)
     assert verdict.met
     assert verdict.run["state"] == "completed"
     assert not verdict.holds

@@ -107,9 +107,9 @@ def small(data, *, steps=12, checkpoint_every=4, validate_every=4, **params):
     )
 
 
-def run_through(config, directory, **misfortunes):
+def run_through(config, directory, **faults):
     """Train to the end of an attempt; the run as it was left."""
-    run = FakeRun(config, directory, **misfortunes)
+    run = FakeRun(config, directory, **faults)
     with contextlib.suppress(Killed):
         task.train(run)
     return run

@@ -23,7 +23,7 @@ def step_of(model, optimizer, batch, team):
     return total
 
 
-def misfortune(step, rank):
+def inject_fault(step, rank):
     """What a variable says is to happen to one process: `TEAM_KILL=1:7` kills process 1 in step 7."""
     if os.environ.get("TEAM_STICK") == f"{rank}:{step}":
         Path(os.environ["TEAM_TOLD"]).write_text(f"{os.getpid()}\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def train(run: Run):
     for step in range(run.step + 1, run.config.steps + 1):
         order = torch.randperm(20, generator=torch.Generator().manual_seed(step))[:4]
         loss = step_of(model, optimizer, data[order], run.team)
-        misfortune(step, run.team.rank)
+        inject_fault(step, run.team.rank)
         run.log(step, loss=loss, tokens=24)
         time.sleep(float(os.environ.get("TEAM_PAUSE", "0")))
         if run.due(step) or (stop := run.should_stop()):

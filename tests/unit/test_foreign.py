@@ -30,7 +30,7 @@ from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
-from lvjobs.records.node import NodeReport, parse_report
+from lvjobs.records.node import NodeReport
 from lvjobs.report.story import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
@@ -134,11 +134,8 @@ def records(world):
     world.printed.append(Claim.from_json(json.dumps(claim.__dict__)).host)
     values = {"generation": 1, "step": 1, "checkpoint": TEXT, "time": 1.0, "metrics": {}}
     world.printed.append(Done.from_json(json.dumps(values)).checkpoint)
-
-
-def node(world):
-    report = NodeReport(host="n", gpu_problem=TEXT, paths={"/data": TEXT}, gpus=(TEXT,))
-    found = parse_report(json.dumps(report.to_dict()))
+    report = NodeReport(host="n", torch=None, gpu_problem=TEXT, paths={"/data": TEXT}, gpus=(TEXT,))
+    found = NodeReport.from_json(report.to_json())
     world.printed += [found.gpu_problem, *found.paths.values(), *found.gpus]
 
 
@@ -260,7 +257,6 @@ PLACES = {
     "cli": errors,
     "records.journal": journal,
     "records.json_record": records,
-    "records.node": node,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,
     "cluster.local": local_log,

@@ -87,12 +87,11 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
 
 def classify_unclaimed(job: Job) -> Failure:
     """Return why an execution ended whose worker had claimed no generation."""
-    said = describe(job)
-    if job.ending in _SLURM_CAUSES:
-        return Failure(_SLURM_CAUSES[job.ending], f"{said} before the worker began")
-    if job.ending is Ending.PREEMPTED:
-        return Failure(Cause.PREEMPTED, f"{said} before the worker began")
-    return Failure(Cause.LAUNCH_FAILED, f"{said} before the worker began; its log may say why")
+    causes = {**_SLURM_CAUSES, Ending.PREEMPTED: Cause.PREEMPTED}
+    evidence = f"{describe(job)} before the worker began"
+    if job.ending in causes:
+        return Failure(causes[job.ending], evidence)
+    return Failure(Cause.LAUNCH_FAILED, f"{evidence}; its log may say why")
 
 
 def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failure:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,15 +14,24 @@ from lvjobs.doctor import errand as errands
 from lvjobs.doctor.errand import Errand, run_errand
 from lvjobs.doctor.node import check_errand
 from lvjobs.files import write_json
-from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch, parse_report
+from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.node_probe import probe_node
 
 TORCH = Torch("2.9.0", "12.8", ("NVIDIA A100",), "", 4.0)
 SEEN = NodeReport(
-    "node7", "n7", 1.0, "/venv/bin/python", "/code", {"python": "3.11.9", "lvjobs": "0.1"}, {"/s": ""}, "/tmp"
+    "node7",
+    "n7",
+    1.0,
+    "/venv/bin/python",
+    "/code",
+    {"python": "3.11.9", "lvjobs": "0.1"},
+    {"/s": ""},
+    "/tmp",
+    scratch_bytes=1 << 40,
+    gpus=("GPU 0: NVIDIA A100",),
+    torch=TORCH,
 )
-SEEN = replace(SEEN, scratch_bytes=1 << 40, gpus=("GPU 0: NVIDIA A100",), torch=TORCH)
 
 
 class Site:
@@ -86,14 +95,14 @@ def _haste(monkeypatch):
 
 
 def reports(job):
-    write_json(job.run_directory / REPORT, SEEN.to_dict())
+    write_json(job.run_directory / REPORT, asdict(SEEN))
     return 0
 
 
 def test_a_job_that_reports(asked):
     site = Site(asked, reports)
     errand = site.run()
-    assert errand.report == parse_report(json.dumps(SEEN.to_dict()))
+    assert errand.report == NodeReport.from_json(json.dumps(asdict(SEEN)))
     assert site.orders[0]["paths"][str(asked.study.root)] == "rw"
     assert str(asked.study.root / "data.h5") in site.orders[0]["paths"]
     found = [*check_errand(errand, asked)]
@@ -138,7 +147,7 @@ def test_a_job_that_is_stuck_is_cancelled(asked):
 
 def test_torch_that_takes_too_long_keeps_the_rest_of_the_report(asked):
     def slow(job):
-        write_json(job.run_directory / REPORT, replace(SEEN, torch=None).to_dict())
+        write_json(job.run_directory / REPORT, asdict(replace(SEEN, torch=None)))
 
     site = Site(asked, slow)
     found = [*check_errand(site.run(timeout=0.3), asked)]
@@ -232,7 +241,7 @@ def test_the_worker_looks_about_and_trains_nothing(tmp_path, monkeypatch):
     environment = read_environment({"LVJOBS_LOOK": "1", "LVJOBS_BACKEND": "local"})
     assert environment.is_probe
     assert probe_node(tmp_path, environment) == 0
-    report = parse_report((tmp_path / REPORT).read_text())
+    report = NodeReport.from_json((tmp_path / REPORT).read_text())
     assert report.paths == {str(tmp_path): "", str(tmp_path / "gone"): "no such file or directory"}
     assert report.torch is not None
     assert (report.torch.problem, report.submits, report.knows_itself) == ("", "", "")
@@ -243,4 +252,4 @@ def test_the_worker_looks_about_and_trains_nothing(tmp_path, monkeypatch):
 def test_what_is_no_report():
     for text in ("", "{", "[]", '{"host": "x"}', '{"host": "x", "torch": null, "other": 1}'):
         with pytest.raises(ValueError):
-            parse_report(text)
+            NodeReport.from_json(text)

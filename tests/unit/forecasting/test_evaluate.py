@@ -60,8 +60,8 @@ def config_of(training, batch=2, **more):
     return made.model_copy(update={"params": params, "steps": -(-len(SYSTEMS) // batch)})
 
 
-def run_through(config, directory, **misfortunes):
-    run = EvaluationRun(config, directory, **misfortunes)
+def run_through(config, directory, **faults):
+    run = EvaluationRun(config, directory, **faults)
     with contextlib.suppress(Killed):
         evaluate(run)
     return run

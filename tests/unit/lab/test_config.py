@@ -27,7 +27,7 @@ def partition(name, **given):
 
 def test_survives_json():
     config = LabConfig(nodes=2, preempt_by="qos", extra=("A=1", "B=2"))
-    assert LabConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert LabConfig.from_dict(json.loads(json.dumps(vars(config)))) == config
     assert LabConfig.from_dict({"nodes": 3, "of_a_later_version": 1}) == LabConfig(nodes=3)
 
 

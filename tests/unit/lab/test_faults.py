@@ -11,7 +11,7 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, packages
 from lvjobs.lab.daemons import ready_nodes
-from lvjobs.lab.faults import choose_victim, first_node, parse_queue
+from lvjobs.lab.faults import QueuedJob, choose_victim, parse_queue
 from lvjobs.lab.layout import Layout
 from lvjobs.lab.processes import daemon_process, is_alive, stop
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, search_path
@@ -29,7 +29,7 @@ QUEUE = """\
     ("nodes", "first"), [("n2", "n2"), ("n[3-4]", "n3"), ("n[2,5]", "n2"), ("n1,n4", "n1"), ("", "")]
 )
 def test_first_node(nodes, first):
-    assert first_node(nodes) == first
+    assert QueuedJob("1", "1", "one", "RUNNING", "low", nodes).first_node == first
 
 
 @pytest.mark.parametrize(

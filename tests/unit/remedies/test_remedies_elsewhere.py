@@ -417,7 +417,7 @@ def test_the_doctor_elsewhere_names_the_study_in_what_makes_passes(tmp_path, mon
         partitions=text.replace("PreemptMode=REQUEUE", "PreemptMode=CANCEL"),
         help="scontrol [<OPTION>] [<COMMAND>]",
     )
-    errand = Errand("7", NodeReport("cpu-1", knows_itself="scontrol does not tell"))
+    errand = Errand("7", NodeReport("cpu-1", torch=None, knows_itself="scontrol does not tell"))
     found = [*check_site(facts, asked), *check_errand(errand, asked)]
     named = [line for line in told(found) if f"keep lvjobs watch --study {asked.study.root} running" in line]
     assert len(named) == 4

@@ -15,7 +15,8 @@ from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import checkpoints, pruning
-from lvjobs.worker.checkpoints import RNG, find_newest_valid, load_state, write_checkpoint
+from lvjobs.worker.checkpoints import RNG, find_newest_valid, write_checkpoint
+from lvjobs.worker.state import load_trees
 
 
 def save_note(directory):
@@ -47,7 +48,7 @@ def test_write_and_read(layout):
     assert invalid == []
     assert found.path == path
     assert found.manifest.metrics == {"loss": 1.5}
-    state = load_state(found)
+    state = load_trees(found.path)
     assert set(state) == {"weights", RNG}
     assert state["weights"][0] == [1, (2, None)]
     assert (path / "adapter" / "deep" / "note.txt").read_text() == "a note"

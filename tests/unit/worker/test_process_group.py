@@ -31,8 +31,8 @@ def a_run(directory, dropout=0.2):
     return make_run(directory, steps=12, checkpoint_every=4, task="team_task:train", params={"dropout": dropout})
 
 
-def together(zygote, layout, processes=2, **misfortune):
-    return zygote.run(layout, LVJOBS_PROCESSES=processes, **misfortune)
+def together(zygote, layout, processes=2, **faults):
+    return zygote.run(layout, LVJOBS_PROCESSES=processes, **faults)
 
 
 def losses(layout):

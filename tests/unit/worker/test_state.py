@@ -111,7 +111,7 @@ def test_pack_and_unpack(tree):
 def test_through_files(tmp_path_factory, tree):
     directory = tmp_path_factory.mktemp("tree")
     save_trees(directory, {"name": tree})
-    ((name, loaded),) = load_trees(directory)
+    ((name, loaded),) = load_trees(directory).items()
     assert name == "name"
     assert equal(tree, loaded)
 
@@ -121,7 +121,7 @@ def test_every_dtype_empty_scalar_and_strided(tmp_path, dtype):
     base = torch.arange(12).reshape(3, 4).to(torch.float32).to(dtype)
     tree = {0: base[1, 1], 1: base[:0], 2: base.t(), 3: base[::2, 1:]}
     save_trees(tmp_path, {"x": tree})
-    ((_, loaded),) = load_trees(tmp_path)
+    ((_, loaded),) = load_trees(tmp_path).items()
     assert equal({key: value.contiguous() for key, value in tree.items()}, loaded)
 
 
@@ -131,7 +131,7 @@ def test_an_optimizer(tmp_path):
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     save_trees(tmp_path, {"optimizer": optimizer.state_dict()})
-    ((_, loaded),) = load_trees(tmp_path)
+    ((_, loaded),) = load_trees(tmp_path).items()
     assert equal(optimizer.state_dict(), loaded)
     assert set(loaded["state"]) == {0, 1}, "int keys stay ints"
     torch.optim.AdamW(model.parameters()).load_state_dict(loaded)
@@ -140,14 +140,14 @@ def test_an_optimizer(tmp_path):
 def test_numbers_that_json_has_no_word_for(tmp_path):
     tree = {float("nan"): float("inf"), "x": [float("-inf"), float("nan"), -0.0, 1e300, 5e-324, 2**200]}
     save_trees(tmp_path, {"x": tree})
-    ((_, loaded),) = load_trees(tmp_path)
+    ((_, loaded),) = load_trees(tmp_path).items()
     assert equal(list(tree.values()), list(loaded.values()))
 
 
 def test_tied_weights_and_views_are_copied_apart(tmp_path):
     big = torch.arange(1000.0)
     save_trees(tmp_path, {"x": {"a": big, "b": big, "c": big[5:7]}})
-    ((_, loaded),) = load_trees(tmp_path)
+    ((_, loaded),) = load_trees(tmp_path).items()
     assert equal(loaded, {"a": big, "b": big, "c": big[5:7].clone()})
 
 
@@ -159,7 +159,7 @@ def test_a_view_does_not_drag_its_storage_along(tmp_path):
 def test_trees_that_share_memory_come_back_apart(tmp_path):
     big = torch.arange(10.0)
     save_trees(tmp_path, {"x": {"big": big}, "y": big, "empty": {}})
-    assert equal(dict(load_trees(tmp_path)), {"x": {"big": big}, "y": big.clone(), "empty": {}})
+    assert equal(load_trees(tmp_path), {"x": {"big": big}, "y": big.clone(), "empty": {}})
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -169,7 +169,7 @@ def test_what_an_older_lvjobs_wrote_is_read(tmp_path):
         structure, tensors = pack(tree)
         (tmp_path / f"{name}.tree.json").write_text(json.dumps(structure))
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.tree.safetensors")
-    assert equal(dict(load_trees(tmp_path)), trees)
+    assert equal(load_trees(tmp_path), trees)
 
 
 def test_loaded_arrays_and_tensors_are_writable():
