@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lvjobs.records.summary import RunStatus
+from lvjobs.records.summary import RunStatus, StageStatus
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
@@ -20,24 +20,6 @@ _T = TypeVar("_T")
 def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
     """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
     return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
-
-    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
-    """
-
-    name: str
-    state: str
-    runs: int
-    done: int
-    held: int
-    winner: str | None
-    because: str
-    by_hand: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class Status:
     @property
     def stages(self) -> list[StageStatus]:
         """Return the stages of study.toml, in their order."""
-        return [read_row(StageStatus, row) for row in self.summary["stages"]]
+        return [read_row(StageStatus, {**row, "origin": row.get("from")}) for row in self.summary["stages"]]
 
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""

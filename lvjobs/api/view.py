@@ -10,11 +10,10 @@ from lvjobs.api.results import (
     Estimate,
     Explanation,
     History,
-    StageStatus,
     Status,
     WaitingJobs,
 )
-from lvjobs.records.summary import RunStatus
+from lvjobs.records.summary import RunStatus, StageStatus
 from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:

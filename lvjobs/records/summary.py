@@ -57,8 +57,13 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
-class StageRow:
-    """One stage; `origin` is shown as `from`."""
+class StageStatus:
+    """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
+
+    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
+    `origin` is the stage whose winner's settings it takes (`from` in JSON). A search has proposed `proposed` of its
+    `trials`.
+    """
 
     name: str
     state: str
@@ -98,7 +103,7 @@ class Summary:
     did: Sequence[str]
     problems: Sequence[str]
     runs: Sequence[RunStatus]
-    stages: Sequence[StageRow]
+    stages: Sequence[StageStatus]
     avoided_nodes: Sequence[AvoidedRow]
     budget: Mapping[str, Any]
 

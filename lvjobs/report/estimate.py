@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import four_digits
+from lvjobs.report.numbers import four_digits, setting
 from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
 
@@ -147,7 +147,7 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
         yield (
             f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
-            f"{_point(item['dearest'])}."
+            f"{', '.join(f'{key} {setting(value)}' for key, value in item['dearest'].items())}."
         )
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
@@ -157,13 +157,14 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         f"{short(estimate['needed'])} FLOPs are needed"
         f"{at_once}, {short(free)} are free{taken}."
     )
-    if not estimate["fits"]:
-        yield from _several_cause_lines(estimate, where) if several else _single_cause_lines(estimate)
-
-
-def _point(values: Mapping[str, Any]) -> str:
-    written = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-    return ", ".join(f"{key} {value}" for key, value in written.items())
+    if not estimate["fits"] and several:
+        yield from _several_cause_lines(estimate, where)
+    elif not estimate["fits"]:
+        over = -estimate["spare"]
+        advice = "add --fit to submit or sweep to see what fits"
+        if estimate["needed_for_evaluation"] >= over:
+            advice = "it can be submitted, but not all of its evaluation will have room"
+        yield f"That is {short(over)} too many: {advice}."
 
 
 def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
@@ -181,25 +182,14 @@ def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
 
 
 def _in_words(plan: Mapping[str, Any]) -> str:
-    return ", ".join(_changes(plan))
-
-
-def _changes(plan: Mapping[str, Any]) -> list[str]:
     """Return the changes that a plan makes to what was requested."""
     changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
-    return changes + [
+    changes += [
         f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
         for part in plan["stages"]
         if part["steps"] < part["asked_steps"]
     ]
-
-
-def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
-    over = -estimate["spare"]
-    if estimate["needed_for_evaluation"] >= over:
-        yield f"That is {short(over)} too many: it can be submitted, but not all of its evaluation will have room."
-    else:
-        yield f"That is {short(over)} too many: add --fit to submit or sweep to see what fits."
+    return ", ".join(changes)
 
 
 def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> Iterator[str]:

@@ -65,13 +65,9 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
 
 def _searched(search: Search) -> str:
     trials = f"{search.trials} trial{'s' if search.trials > 1 else ''}"
-    if search.sampler == "random":
-        return f"{trials} at random, {_at_once(search)}"
-    return f"{trials} by TPE, the first {search.first} at random, {_at_once(search)}"
-
-
-def _at_once(search: Search) -> str:
-    return "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
+    how = "at random" if search.sampler == "random" else f"by TPE, the first {search.first} at random"
+    at_once = "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
+    return f"{trials} {how}, {at_once}"
 
 
 def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:

@@ -96,8 +96,10 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
         reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
         if reason and run["state"] not in ("completed", "cancelled"):
             found.setdefault((run["state"], reason), []).append(run)
-    _merge_awaiting(found)
-    _merge_short_of_flops(found)
+    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
+    _merge(found, awaiting, "each comes after a run that is not completed yet")
+    short_of_flops = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
+    _merge(found, short_of_flops, "for the first, {first}")  # each needs other FLOPs
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
     if most is not None and len(lines) > most:
@@ -105,20 +107,11 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
     return lines
 
 
-def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Join the reasons of evaluations that wait for other runs: the names of those runs do not matter."""
-    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
-    if len(awaiting) > 1:
-        runs = [run for key in awaiting for run in found.pop(key)]
-        found["planned", "each comes after a run that is not completed yet"] = runs
-
-
-def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Join the reasons of runs for which the budget has no room: each needs other FLOPs, and the first's are shown."""
-    short = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
-    if len(short) > 1:
-        runs = [run for key in short for run in found.pop(key)]
-        found["held", f"for the first, {short[0][1]}"] = runs
+def _merge(found: dict[tuple[str, str], list[Mapping[str, Any]]], keys: Sequence[tuple[str, str]], words: str) -> None:
+    """Join the reasons of these keys into one, `words` with the first of them."""
+    if len(keys) > 1:
+        state, first = keys[0]
+        found[state, words.format(first=first)] = [run for key in keys for run in found.pop(key)]
 
 
 def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:
