@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
+from lvjobs.api.results import BudgetStatus, Estimate, Status
 from lvjobs.errors import UsageError
+from lvjobs.records.summary import read_row
 from lvjobs.study.config import StudyContext, validated
 from lvjobs.study.tables import Budget
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import Explanation, History, WaitingJobs, read_row
+from lvjobs.api.results import Explanation, History, WaitingJobs
 from lvjobs.errors import UsageError
-from lvjobs.records.summary import RunStatus
+from lvjobs.records.summary import RunStatus, read_row
 from lvjobs.study.config import StudyContext
 
 

@@ -1,11 +1,12 @@
 """The values that `lvjobs.Study` returns. FLOPs are integers, times are seconds since the epoch."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lvjobs.records.summary import RunStatus, StageStatus
+from lvjobs.records.summary import RunStatus, StageStatus, Summary
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
@@ -14,19 +15,17 @@ if TYPE_CHECKING:
     from lvjobs.control.inspect.why import Why
     from lvjobs.control.planning.fit import Proposal
 
-_T = TypeVar("_T")
-
-
-def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
-    return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
-
 
 @dataclass(frozen=True)
 class Status:
     """A study after an update. `summary` is what `lvjobs status --json` prints (docs/json.md)."""
 
     summary: Mapping[str, Any]
+
+    @cached_property
+    def parsed(self) -> Summary:
+        """Return the summary with typed runs, stages and nodes."""
+        return Summary.from_dict(self.summary)
 
     @property
     def changes(self) -> Sequence[str]:
@@ -46,12 +45,12 @@ class Status:
     @property
     def runs(self) -> list[RunStatus]:
         """Return all runs, in the order in which they were declared."""
-        return [read_row(RunStatus, row) for row in self.summary["runs"]]
+        return list(self.parsed.runs)
 
     @property
     def stages(self) -> list[StageStatus]:
         """Return the stages of study.toml, in their order."""
-        return [read_row(StageStatus, {**row, "origin": row.get("from")}) for row in self.summary["stages"]]
+        return list(self.parsed.stages)
 
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""

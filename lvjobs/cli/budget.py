@@ -24,7 +24,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if table and not as_json:
         from lvjobs.report.budget_table import budget_table
 
-        made = budget_table(summary["budget"], summary["runs"])
+        made = budget_table(summary["budget"], status.runs)
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
     found = budget_of(study, status)

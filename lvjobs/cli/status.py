@@ -2,9 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,7 +38,8 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     from lvjobs.report.status import print_status
 
     tell_problems(found)
-    print_status(found.summary, whole=whole or not sys.stdout.isatty(), begin=study.begin, where=study.where)
+    age, whole = found.summary.get("age_seconds"), whole or not sys.stdout.isatty()
+    print_status(found.parsed, whole=whole, begin=study.begin, where=study.where, age=age)
 
 
 def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
@@ -64,14 +63,12 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
 
     console = new_console()
 
-    def drawn(summary: Mapping[str, Any]) -> Group:
-        lines = None if whole else console.height
-        return Group(*render_status(summary, console, lines, study.begin, study.where))
-
     with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as shown:
         while True:
             found = study.status(reconcile=reconcile)
-            shown.update(drawn(found.summary), refresh=True)
+            lines, age = None if whole else console.height, found.summary.get("age_seconds")
+            parts = render_status(found.parsed, console, lines, study.begin, study.where, age)
+            shown.update(Group(*parts), refresh=True)
             if found.is_at_rest() and not found.stale:
                 return
             time.sleep(every)

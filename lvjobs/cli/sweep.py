@@ -135,7 +135,7 @@ def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     if manner.as_json:
         print_json(status.summary)
     else:
-        print_stages(status.summary["stages"])
+        print_stages(status.stages)
 
 
 @sweep.command()

@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from lvjobs import remedies
+from lvjobs.records.summary import StageStatus
 from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
 from lvjobs.report.tables import new_console
@@ -13,24 +14,24 @@ from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
 
 
-def print_stages(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_stages(rows: Sequence[StageStatus]) -> None:
     """Print a line for each stage that was requested."""
     console = new_console()
     for row in rows:
-        if row["state"] != "declared":
+        if row.state != "declared":
             console.print(Text(stage_line(row)), soft_wrap=True)
 
 
-def stage_line(row: Mapping[str, Any]) -> str:
+def stage_line(row: StageStatus) -> str:
     """Return a stage's line: `stage1: running, 5 of 9 done`."""
-    words = f"{row['name']}: {row['state']}"
-    if row["runs"] and row["state"] != "completed":
-        words += f", {row['done']} of {row['runs']} done"
-        if row.get("trials"):
-            words += f", {row['proposed']} of {row['trials']} trials proposed"
-    if row["winner"]:
-        words += f"; {row['winner']} " + ("chosen by hand: " if row["by_hand"] else "won: ") + row["because"]
-    return words + (f"; {row['reason']}" if row["reason"] else "")
+    words = f"{row.name}: {row.state}"
+    if row.runs and row.state != "completed":
+        words += f", {row.done} of {row.runs} done"
+        if row.trials:
+            words += f", {row.proposed} of {row.trials} trials proposed"
+    if row.winner:
+        words += f"; {row.winner} " + ("chosen by hand: " if row.by_hand else "won: ") + row.because
+    return words + (f"; {row.reason}" if row.reason else "")
 
 
 def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[Mapping[str, Any]]) -> list[str]:

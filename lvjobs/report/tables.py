@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from lvjobs.records.summary import AvoidedRow, RunStatus
 from lvjobs.study.words import HeldFor
 
 COLOURS = {
@@ -81,24 +81,24 @@ def short_start(estimate: float) -> str:
     return time.strftime(form, time.localtime(estimate))
 
 
-def describe_avoided(node: Mapping[str, Any]) -> str:
+def describe_avoided(node: AvoidedRow) -> str:
     """Return a node that the study avoids in words: why, until when, and the partitions that must use it anyway."""
-    words = f"{node['node']} until {short_start(node['until'])} ({node['reason']})"
-    if node["used_in"]:
-        words += f", used all the same in partition {', '.join(node['used_in'])}: no other node there can run the job"
+    words = f"{node.node} until {short_start(node.until)} ({node.reason})"
+    if node.used_in:
+        words += f", used all the same in partition {', '.join(node.used_in)}: no other node there can run the job"
     return words
 
 
-def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
+def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Text]:
     """Return a line for each reason why runs wait or are held, with their names; at most `most` lines."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str], list[RunStatus]] = {}
     for run in runs:
-        reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
-        if reason and run["state"] not in ("completed", "cancelled"):
-            found.setdefault((run["state"], reason), []).append(run)
-    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
+        reason = run.reason or (run.error if run.state == "held" else "")
+        if reason and run.state not in ("completed", "cancelled"):
+            found.setdefault((run.state, reason), []).append(run)
+    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].after]
     _merge(found, awaiting, "each comes after a run that is not completed yet")
-    short_of_flops = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
+    short_of_flops = [key for key, runs in found.items() if runs[0].held_for == HeldFor.BUDGET]
     _merge(found, short_of_flops, "for the first, {first}")  # each needs other FLOPs
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
@@ -107,18 +107,18 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
     return lines
 
 
-def _merge(found: dict[tuple[str, str], list[Mapping[str, Any]]], keys: Sequence[tuple[str, str]], words: str) -> None:
+def _merge(found: dict[tuple[str, str], list[RunStatus]], keys: Sequence[tuple[str, str]], words: str) -> None:
     """Join the reasons of these keys into one, `words` with the first of them."""
     if len(keys) > 1:
         state, first = keys[0]
         found[state, words.format(first=first)] = [run for key in keys for run in found.pop(key)]
 
 
-def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:
-    starts = [run["start_estimate"] for run in runs if run.get("start_estimate")]
+def _reason_line(state: str, reason: str, runs: Sequence[RunStatus]) -> Text:
+    starts = [run.start_estimate for run in runs if run.start_estimate]
     which = "it" if len(runs) == 1 else "the first"
     when = f"; Slurm expects {which} to start {start_words(min(starts))}" if starts else ""
-    return Text(f"{together([run['name'] for run in runs])}: {reason}{when}", style=COLOURS[state])
+    return Text(f"{together([run.name for run in runs])}: {reason}{when}", style=COLOURS[state])
 
 
 def together(names: Sequence[str]) -> str:

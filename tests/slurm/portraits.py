@@ -23,6 +23,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
+from lvjobs.records.summary import Summary
 from lvjobs.report.status import print_status
 from lvjobs.report.story import print_story, print_why
 
@@ -135,7 +136,7 @@ def main() -> None:
         toml = study.root / "study.toml"
         toml.write_text(toml.read_text().replace("backoff_seconds = 1", "backoff_seconds = 600"))
         told = sit(study, lab)
-        summary = json.loads(study.type("status", "--json"))
+        summary = Summary.from_dict(json.loads(study.type("status", "--json")))
         story = json.loads(study.type("status", told["killed"]["run"]["name"], "--json"))
         study.type("budget", "set", str(1 + json.loads(study.type("budget", "--json"))["spent"]))
         held = next(run for run in study.runs().values() if run["state"] == "held" and "FLOPs" in run["reason"])

@@ -14,13 +14,14 @@ from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import ClosedRows, read_summary, whole
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
+from lvjobs.records.summary import Summary
 from lvjobs.tasks.registry import task_of
 
 
 def retell(session: Session) -> dict[str, Any]:
     """Return all data of the report.
 
-    `summary` has the form of a pass's summary. It is computed now from the ledger's rows, which are as old as the last
+    `summary` is like a pass's summary. It is computed now from the ledger's rows, which are as old as the last
     pass. `spans` are the attempts, oldest first, each with its cost. `standings` compare each stage's runs, with the
     `mode` of its rule. `step` has the parts of one step's cost (see `_step`). `runs` are the records themselves.
     """
@@ -33,7 +34,7 @@ def retell(session: Session) -> dict[str, Any]:
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
-        summary = whole(open_.to_dict(), closed)
+        summary = Summary.from_dict(whole(open_.to_dict(), closed))
         cells = transaction.cells()
         stages = [each.stage for each in transaction.stages() if cells.get(each.name)]
     return {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lvjobs import remedies
+from lvjobs.records.summary import RunStatus, StageStatus
 from lvjobs.report.again import base_of
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.material import Point, point
@@ -124,14 +125,14 @@ def _words(value: Point) -> str:
     return f"{short(value.value)} [{short(value.low)}, {short(value.high)}]"
 
 
-def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> StudyAnswer:
+def answer_stages(stages: Sequence[StageStatus], runs: Sequence[RunStatus]) -> StudyAnswer:
     """Return the answer of a study without forecasts: each stage's winner, and why. The arguments are a summary's."""
-    won = [f"{stage['name']}: {stage['winner']}, {stage['because']}." for stage in stages if stage["winner"]]
+    won = [f"{stage.name}: {stage.winner}, {stage.because}." for stage in stages if stage.winner]
     if won:
         return StudyAnswer(STAGES, won)
     if not runs:
         return StudyAnswer(STAGES, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TASK}"], (), "open")
-    done = sum(run["state"] == "completed" for run in runs)
+    done = sum(run.state == "completed" for run in runs)
     return StudyAnswer(
         STAGES, [f"Not answered yet: no stage has a winner; {done} of {len(runs)} runs are completed."], (), "open"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
+from lvjobs.records.summary import StageStatus, Summary
 from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.forecasts import scores
 from lvjobs.report.figures.marks import Chart
@@ -50,10 +51,10 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     if forecasts or not runs:
         answer = answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=bool(runs))
     else:
-        answer = answer_stages(summary["stages"], summary["runs"])
+        answer = answer_stages(summary.stages, summary.runs)
     made = "No pass was made yet"
-    if summary["time"]:
-        last = datetime.fromtimestamp(summary["time"], timezone.utc)
+    if summary.time:
+        last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(facts.material, _MOST_CURVES))
     tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
@@ -61,14 +62,14 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     others = [each for each in drawn if each not in of_stages]
     if not facts.material.evaluations:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
-    budget = summary["budget"]
+    budget = summary.budget
     sections = [
         Section("stages", "Stages", _stages(facts.retold, of_stages)),
         Section("tables", "Tables 1 to 4", tables),
         Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
         Section("budget", "Budget", _budget(spans, budget)),
         Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
-        Section("runs-section", "Runs", [runs_table(summary["runs"])]),
+        Section("runs-section", "Runs", [runs_table(summary.runs)]),
         Section("provenance", "Provenance", _provenance(facts, runs)),
     ]
     page = Page(
@@ -83,15 +84,15 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     return page, files
 
 
-def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
+def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
     """Return the numbers at the top of the page."""
-    runs, budget = summary["runs"], summary["budget"]
-    done = sum(run["state"] == "completed" for run in runs)
+    runs, budget = summary.runs, summary.budget
+    done = sum(run.state == "completed" for run in runs)
     deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
     by_cause = ", ".join(f"{count:,} {cause}" for cause, count in deaths.most_common(_MOST_CAUSES))
     rest = sum(deaths.values()) - sum(count for _, count in deaths.most_common(_MOST_CAUSES))
     by_cause += f", {rest:,} of other causes" if rest else ""
-    held = sum(run["state"] == "held" for run in runs)
+    held = sum(run.state == "held" for run in runs)
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
@@ -115,7 +116,7 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
 
 def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
     """Return a group for each stage: why its winner won, its runs, their losses, and how they compare."""
-    rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
+    rows = {row.name: row for row in retold["summary"].stages if row.state != "declared" or row.runs}
     standings = {found["stage"]: found for found in retold["standings"]}
     drawn: dict[str, list[Chart]] = {}
     for each in found:
@@ -133,19 +134,19 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
             heat = stage_heat(standings[name])
             pieces += [] if heat is None else [heat]
         pieces += drawn.get(name, [])
-        badge = rows[name]["state"] if name in rows else ""
+        badge = rows[name].state if name in rows else ""
         groups.append(Section(f"stage-{name}", name, pieces, badge))
     if not groups:
         groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
     return [*groups, *lone]
 
 
-def _stands(row: Mapping[str, Any]) -> str:
-    counted = f"{row['done']:,} of {row['runs']:,} runs completed."
-    if row["winner"]:
-        how = "was chosen by hand" if row["by_hand"] else "won"
-        counted = f"{row['winner']} {how}: {row['because']}. {counted}"
-    return f"{counted} {row['reason']}".strip()
+def _stands(row: StageStatus) -> str:
+    counted = f"{row.done:,} of {row.runs:,} runs completed."
+    if row.winner:
+        how = "was chosen by hand" if row.by_hand else "won"
+        counted = f"{row.winner} {how}: {row.because}. {counted}"
+    return f"{counted} {row.reason}".strip()
 
 
 def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece]:
