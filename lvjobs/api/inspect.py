@@ -26,7 +26,7 @@ def explain(study: StudyContext, typed: str) -> Explanation:
 
 def history(study: StudyContext, typed: str) -> History:
     """Return a run's history, oldest first. See `explain` for `typed` and errors."""
-    from lvjobs.control.inspect.history import story
+    from lvjobs.control.inspect.history import moments_of
     from lvjobs.control.summary import find_row
 
     with updates.reconciled(study, wait=updates.READ_WAIT_SECONDS) as (session, status):
@@ -35,7 +35,7 @@ def history(study: StudyContext, typed: str) -> History:
             run = transaction.find_run(id=row["id"])
             attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
     assert run is not None
-    return History(read_row(RunStatus, row), story(run, attempts, events), status)
+    return History(read_row(RunStatus, row), moments_of(run, attempts, events), status)
 
 
 def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
@@ -44,11 +44,11 @@ def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
     Raises:
         UsageError: No run matches, or several do; or the run's job does not wait; or the scheduler does not answer.
     """
-    from lvjobs.control.inspect.sooner import find_sooner, waiting_rows
+    from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
     with updates.reconciled(study, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
         waiting = waiting_rows(status.summary, [typed] if typed else [], study.where)
-        answers = find_sooner(session, waiting[0]) if waiting else []
+        answers = find_alternatives(session, waiting[0]) if waiting else []
     return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 
 

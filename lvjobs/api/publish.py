@@ -36,7 +36,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
         UsageError: The directory holds something else.
     """
     from lvjobs import __version__
-    from lvjobs.control.inspect.report_data import retell
+    from lvjobs.control.inspect.report_data import report_data
     from lvjobs.control.loop import open_session
     from lvjobs.report.evaluated import evaluated
     from lvjobs.report.page.compose import PageInputs, compose
@@ -44,13 +44,13 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     from lvjobs.report.page.write import write_report as write
 
     with open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
-        retold = retell(session)
-    runs, layout = retold["runs"], study.layout
+        data = report_data(session)
+    runs, layout = data["runs"], study.layout
     facts = PageInputs(
         name=study.root.resolve().name,
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
-        retold=retold,
+        data=data,
         material=_material_of(study, runs, evaluated(layout, runs)),
         origins={run.name: read_origin(layout, run) for run in runs},
     )
@@ -130,7 +130,7 @@ def write_tables(
     Raises:
         UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
     """
-    from lvjobs.report.export import as_text
+    from lvjobs.report.row_formats import as_text
 
     paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
     there = [path for path in paths if path.exists()]

@@ -10,8 +10,8 @@ from lvjobs.records.summary import RunStatus, StageStatus, Summary
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
+    from lvjobs.control.inspect.alternatives import StartEstimate
     from lvjobs.control.inspect.history import Moment
-    from lvjobs.control.inspect.sooner import StartEstimate
     from lvjobs.control.inspect.why import Why
     from lvjobs.control.planning.fit import Proposal
 

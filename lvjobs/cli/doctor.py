@@ -41,7 +41,7 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
     Says what was seen, what it means and what to type. Changes nothing. Exit code 1: something has to be mended.
     """
     from lvjobs.doctor.examine import examine
-    from lvjobs.report.doctor import print_findings
+    from lvjobs.report.terminal.finding_lines import print_findings
 
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)

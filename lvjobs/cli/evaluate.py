@@ -61,7 +61,7 @@ def evaluate(
     of what is evaluated already: of several runs, the report's Table 2 (rank and learning rate) and Table 3 (context
     length, zero-shot and final runs). `--table` alone is of all that was evaluated.
     """
-    from lvjobs.report.evaluation import print_evaluations
+    from lvjobs.report.terminal.score_lines import print_evaluations
 
     if table:
         if zero_shot or adapter:

@@ -25,7 +25,7 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
         keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
         print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
         return
-    from lvjobs.report.queue import print_queue
+    from lvjobs.report.terminal.queue_lines import print_queue
 
     tell(found.status)
     print_queue(found.runs, alternatives)

@@ -103,7 +103,7 @@ class AvoidedRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole summary. `runs` are those that are not closed; `budget` is the statement, with the efficiency."""
+    """The whole summary; a pass writes closed runs apart. `budget` is the statement, with the efficiency."""
 
     study: str
     time: float

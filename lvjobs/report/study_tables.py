@@ -106,9 +106,9 @@ def _table(
         else:
             add(name, "baseline", scores, {})
     add("rounding alone", "baseline", first.scores["rounding"], {})
-    if looked := [each.subject for each in runs if each.config.training.validation_systems == 0]:
+    if names := [each.subject for each in runs if each.config.training.validation_systems == 0]:
         notes.append(
-            f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
+            f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
     notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")

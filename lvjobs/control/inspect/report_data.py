@@ -18,7 +18,7 @@ from lvjobs.records.summary import Summary
 from lvjobs.tasks.registry import task_of
 
 
-def retell(session: Session) -> dict[str, Any]:
+def report_data(session: Session) -> dict[str, Any]:
     """Return all data of the report.
 
     `summary` is like a pass's summary. It is computed now from the ledger's rows, which are as old as the last

@@ -8,8 +8,8 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
+from lvjobs.control.inspect.alternatives import find_alternatives
 from lvjobs.control.inspect.logs import last_lines, newest_log
-from lvjobs.control.inspect.sooner import find_sooner
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
@@ -242,6 +242,6 @@ def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> t
     except (ClusterError, UsageError) as error:
         words = str(error)
     try:
-        return words, [answer.to_dict() for answer in find_sooner(session, row)]
+        return words, [answer.to_dict() for answer in find_alternatives(session, row)]
     except UsageError as error:
         return words or str(error), ()

@@ -8,7 +8,7 @@ import numpy as np
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.report.again import sampled_like, subject_again
+from lvjobs.report.evaluate_arguments import sampled_like, subject_again
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.marks import Chart
@@ -39,8 +39,8 @@ def _figure(stem: str, shows: str, drawn: Chart | str) -> Chart:
     bare = Chart(stem, f"{title[0].upper()}{title[1:]}", number=f"Figure {stem.split('-')[1]}", shows=shows)
     if isinstance(drawn, str):
         return replace(bare, missing=drawn)
-    said = shows[len(title) :].lstrip(":; ")
-    caption = ". ".join(part for part in (drawn.caption, said and f"Shown: {said}") if part)
+    details = shows[len(title) :].lstrip(":; ")
+    caption = ". ".join(part for part in (drawn.caption, details and f"Shown: {details}") if part)
     return replace(drawn, id=stem, title=drawn.title or bare.title, number=bare.number, shows=shows, caption=caption)
 
 

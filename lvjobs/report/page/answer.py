@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, StageStatus
-from lvjobs.report.again import base_of
+from lvjobs.report.evaluate_arguments import base_of
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.material import Point, point
 from lvjobs.report.numbers import short
@@ -58,9 +58,9 @@ def answer_forecasts(
             f"The best of {len(tuned)} evaluated runs was picked by the very score that is shown, which flatters it."
         )
     notes.append("All forecast the same series, so intervals that overlap do not prove two methods equal.")
-    if looked := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
+    if names := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
         notes.append(
-            f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
+            f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
     return StudyAnswer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
@@ -79,13 +79,13 @@ def _against_zero_shot(best: Evaluated, own: Point, zero_shot: Evaluated | None,
             f"{remedies.EVALUATE_ZERO_SHOT(prompt=base_of(best, train))}"
         )
     other = point(zero_shot.scores["scores"], "mae")
-    said = {
+    finding = {
         "better": "Yes, fine-tuning improves on the base model",
         "worse": "No, fine-tuning makes forecasts worse than the base model's",
         "overlap": "Fine-tuning is not shown to improve on the base model",
     }[compare(own, other)]
     figures = f"the best run, {name}, has a MAE of {_words(own)}, zero-shot {_words(other)}"
-    return f"{said}: {figures}; {_intervals(own, other)}."
+    return f"{finding}: {figures}; {_intervals(own, other)}."
 
 
 def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
@@ -96,14 +96,14 @@ def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
     sentences = []
     if plain:
         name, other = min(plain.items(), key=lambda item: item[1].value)
-        said = {
+        finding = {
             "better": "It beats the best baseline",
             "worse": "It does not reach the best baseline",
             "overlap": "It cannot be told apart from the best baseline",
         }[compare(own, other)]
         lower = "" if compare(own, other) != "overlap" else ", though its MAE is lower" * (own.value < other.value)
         sentences.append(
-            f"{said} that does not know the law behind the data, {name} with {_words(other)}; "
+            f"{finding} that does not know the law behind the data, {name} with {_words(other)}; "
             f"{_intervals(own, other)}{lower}."
         )
     known = [name for name in KNOWING if name in made]

@@ -32,21 +32,21 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 class PageInputs:
     """The data of a page.
 
-    `retold` is the result of `control.inspect.report_data`; `origins` are by the run's name; `declared` is study.toml.
+    `data` is what `control.inspect.report_data` returns; `origins` are by the run's name; `declared` is study.toml.
     """
 
     name: str
     declared: str
     version: str
-    retold: Mapping[str, Any]
+    data: Mapping[str, Any]
     material: Material
     origins: Mapping[str, Origin]
 
 
 def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     """Return the page, and the tables beside it by file name."""
-    summary, spans = facts.retold["summary"], facts.retold["spans"]
-    runs: Sequence[RunRecord] = facts.retold["runs"]
+    summary, spans = facts.data["summary"], facts.data["spans"]
+    runs: Sequence[RunRecord] = facts.data["runs"]
     forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     if forecasts or not runs:
         answer = answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=bool(runs))
@@ -57,14 +57,14 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
         last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(facts.material, _MOST_CURVES))
-    tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
+    tables, files = published_tables(facts.data["step"], summary, study_tables(facts.material.evaluations))
     of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
     others = [each for each in drawn if each not in of_stages]
     if not facts.material.evaluations:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
     budget = summary.budget
     sections = [
-        Section("stages", "Stages", _stages(facts.retold, of_stages)),
+        Section("stages", "Stages", _stages(facts.data, of_stages)),
         Section("tables", "Tables 1 to 4", tables),
         Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
         Section("budget", "Budget", _budget(spans, budget)),
@@ -114,10 +114,10 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
     ]
 
 
-def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
+def _stages(data: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
     """Return a group for each stage: why its winner won, its runs, their losses, and how they compare."""
-    rows = {row.name: row for row in retold["summary"].stages if row.state != "declared" or row.runs}
-    standings = {found["stage"]: found for found in retold["standings"]}
+    rows = {row.name: row for row in data["summary"].stages if row.state != "declared" or row.runs}
+    standings = {found["stage"]: found for found in data["standings"]}
     drawn: dict[str, list[Chart]] = {}
     for each in found:
         drawn.setdefault(each.stage, []).append(each)
@@ -155,7 +155,7 @@ def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) ->
         return list(found)
     examples, why = found[0], NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
-    if not forecasts and facts.retold["runs"]:
+    if not forecasts and facts.data["runs"]:
         why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
@@ -174,7 +174,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
 
 
 def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece]:
-    spans = facts.retold["spans"]
+    spans = facts.data["spans"]
     codes = sorted({run.code for run in runs if run.code})
     commands = [
         "# the same study again, in an empty directory with this study.toml and the same data file:",

@@ -8,7 +8,7 @@ from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import parse_done
 from lvjobs.records.journal import parse_line
-from lvjobs.report.evaluation import read_scores
+from lvjobs.report.evaluated import read_scores
 from lvjobs.report.figures.course import Spans
 from lvjobs.report.table import Table
 from lvjobs.study.layout import StudyLayout

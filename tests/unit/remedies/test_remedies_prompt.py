@@ -14,8 +14,8 @@ from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor import room
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.records.summary import Summary
-from lvjobs.report.status import print_status
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
+from lvjobs.report.terminal.status_lines import print_status
 
 FORECASTS = """\
 profile = "lab"

@@ -12,7 +12,7 @@ from control_builders import a_run
 from report_helpers import Finished, data
 from report_ledger import keep, large_study, small_study
 
-from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.loop import open_session
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.report.budget_table import budget_table
@@ -43,7 +43,7 @@ def study(tmp_path_factory, data):
 def told(finished_or_root):
     root = getattr(finished_or_root, "layout", None)
     with open_session(load_study(root.root if root else finished_or_root), wait=1) as session:
-        return retell(session)
+        return report_data(session)
 
 
 def said(finished):

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
-from lvjobs.report.budget import print_budget
-from lvjobs.report.site import site_lines
-from lvjobs.report.status import fold, print_status
-from lvjobs.report.tables import bar, short_start, sparkline
+from lvjobs.report.terminal.budget_lines import print_budget
+from lvjobs.report.terminal.console import bar, short_start, sparkline
+from lvjobs.report.terminal.site_lines import site_lines
+from lvjobs.report.terminal.status_lines import fold, print_status
 
 pytestmark = pytest.mark.heavy
 

@@ -21,7 +21,7 @@ from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.budget.pace import samples_of
 from lvjobs.control.budget.statement import statement
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
-from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.recovery.check import check
 from lvjobs.control.submission.send import reservations_for
 from lvjobs.control.summary_file import read_summary
@@ -252,7 +252,7 @@ def test_a_report_prices_all_runs_by_what_binds_now(scene):
     scene.make_pass()
     scene.bind(convention="exact")
     with scene.session() as session:
-        told = retell(session)["summary"]
+        told = report_data(session)["summary"]
     assert sum(row["flops"] for row in told["runs"]) == told["budget"]["spent"] > 0
 
 

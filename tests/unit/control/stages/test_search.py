@@ -16,7 +16,7 @@ from lvjobs.control.stages.expand import unfold
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.summary_file import read_summary
 from lvjobs.records.summary import StageStatus, read_row
-from lvjobs.report.stages import stage_line
+from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.sampling import SearchHistory, propose
 

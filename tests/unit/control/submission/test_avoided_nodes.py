@@ -11,8 +11,8 @@ from lvjobs.cluster.simulation import Manners
 from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, Choice, choose
 from lvjobs.doctor.places import check_study
 from lvjobs.records.summary import Summary
-from lvjobs.report.status import render_status
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
+from lvjobs.report.terminal.status_lines import render_status
 from lvjobs.study.tables import Policy
 
 HOUR = 3600

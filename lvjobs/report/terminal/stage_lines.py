@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.records.summary import StageStatus
 from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _COLOURS = {"fine": "green", "note": "yellow", "error": "bold red"}
 _ORDER = tuple(_COLOURS)

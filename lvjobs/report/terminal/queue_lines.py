@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lvjobs.records.summary import RunStatus
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console, reason_lines, start_words
+from lvjobs.report.terminal.console import new_console, reason_lines, start_words
 
 
 def print_queue(

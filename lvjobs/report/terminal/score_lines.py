@@ -6,21 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from lvjobs.report.evaluated import read_scores
 from lvjobs.report.numbers import short
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 from lvjobs.study.layout import RunLayout
-
-SCORES = "result/scores.json"
-
-
-def read_scores(files: RunLayout) -> dict[str, Any] | None:
-    """Return the result of an evaluation; None if it is not done."""
-    try:
-        found: dict[str, Any] = json.loads((files.final / SCORES).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return found
 
 
 def print_evaluations(runs: Sequence[RunLayout], console: Console | None = None) -> None:

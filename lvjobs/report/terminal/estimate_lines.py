@@ -10,7 +10,7 @@ from rich.text import Text
 from lvjobs import remedies
 from lvjobs.report.numbers import four_digits, setting
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")

@@ -15,8 +15,7 @@ from rich.text import Text
 from lvjobs import remedies
 from lvjobs.records.summary import AvoidedRow, RunStatus, StageStatus, Summary, read_row
 from lvjobs.report.numbers import duration, flops
-from lvjobs.report.stages import stage_line
-from lvjobs.report.tables import (
+from lvjobs.report.terminal.console import (
     COLOURS,
     bar,
     describe_avoided,
@@ -26,6 +25,7 @@ from lvjobs.report.tables import (
     short_start,
     sparkline,
 )
+from lvjobs.report.terminal.stage_lines import stage_line
 
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
@@ -42,7 +42,7 @@ _LEAST = 1
 """The least number of runs shown of an open stage, however many stages there are."""
 _REASONS = 3
 """The number of lines of a folded stage that explain why runs wait or are held."""
-_TOLD = 3
+_CHANGES_SHOWN = 3
 """The number of lines shown of what a pass did."""
 
 
@@ -90,8 +90,8 @@ def render_status(
     """Return the parts of the status, from top to bottom, in about `lines` lines (None: no limit)."""
     if not summary.runs and all(stage.state == "declared" for stage in summary.stages):
         return [Text(f"No runs yet. Type: {begin}")]
-    head, told = _head_line(summary), _pass_lines(summary.did, age, None if lines is None else _TOLD)
-    feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *told]
+    head, changes = _head_line(summary), _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN)
+    feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *changes]
     blocks = fold(summary.runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
     columns = _columns(blocks, console)

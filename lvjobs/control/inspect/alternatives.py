@@ -83,7 +83,7 @@ def alternatives(
     return found[:MOST_QUESTIONS]
 
 
-def find_sooner(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
+def find_alternatives(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
     """Return when other jobs for this run would start, soonest first. `row`: the run's in the summary; its job waits.
 
     Raises:

@@ -11,11 +11,11 @@ from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.parse import parse_estimate
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.cluster.simulation import Manners
-from lvjobs.control.inspect.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
+from lvjobs.control.inspect.alternatives import MOST_QUESTIONS, alternatives, find_alternatives, waiting_rows
 from lvjobs.errors import UsageError
 from lvjobs.records.summary import RunStatus, Summary, read_row
-from lvjobs.report.queue import print_queue
-from lvjobs.report.status import print_status
+from lvjobs.report.terminal.queue_lines import print_queue
+from lvjobs.report.terminal.status_lines import print_status
 
 ASKED = {"time_limit_minutes": 60, "partition": "low", "gpus": 4}
 
@@ -110,7 +110,7 @@ def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
     scene.cluster.probe = lambda: replace(probe(), partitions=partitions)
     with scene.session() as session:
         rows = waiting_rows(session.make_pass(), [])
-        answers = find_sooner(session, rows[0])
+        answers = find_alternatives(session, rows[0])
     assert [row["name"] for row in rows] == ["two"]
     assert [(one.alternative.words, one.start) for one in answers][:2] == [
         ("15 min instead of 60", scene.clock.now + 15),
@@ -140,7 +140,7 @@ def test_a_silent_scheduler_is_asked_once(scene):
         rows = waiting_rows(session.make_pass(), [])
         scene.cluster.silent = True
         with pytest.raises(UsageError, match="nobody can tell"):
-            find_sooner(session, rows[0])
+            find_alternatives(session, rows[0])
 
 
 def test_the_local_backend_foresees_nothing(tmp_path):
