@@ -47,7 +47,7 @@ def waiting_jobs(study: StudyContext, typed: str | None) -> WaitingJobs:
     from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
     with updates.reconciled(study, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-        waiting = waiting_rows(status.summary, [typed] if typed else [], study.where)
+        waiting = waiting_rows(status.summary, typed, study.where)
         answers = find_alternatives(session, waiting[0]) if waiting else []
     return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 

@@ -24,8 +24,8 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
         row = found.runs[0].to_dict() if found.runs else {}
         keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
         print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
-        return
-    from lvjobs.report.terminal.queue_lines import print_queue
+    else:
+        from lvjobs.report.terminal.queue_lines import print_queue
 
-    tell(found.status)
-    print_queue(found.runs, alternatives)
+        tell(found.status)
+        print_queue(found.runs, alternatives)

@@ -93,8 +93,9 @@ def _table(
     values: list[dict[str, Any]] = []
 
     def add(label: str, kind: str, scores: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *_cells(scores)))
-        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **_exact(scores)})
+        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *(_cell(scores, name) for name in _FIGURES)))
+        exact = {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
+        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **exact})
 
     for each, chosen in zip([*runs, *zero_shot], settings, strict=True):
         kind = "zero-shot" if each.is_zero_shot else "final" if each in rest else "run"
@@ -128,16 +129,9 @@ def _table(
     )
 
 
-def _cells(scores: Mapping[str, Any]) -> list[str]:
-    def cell(name: str) -> str:
-        ends = scores["intervals"][name]
-        return f"{short(_value(scores, name))} [{short(ends['low'])}, {short(ends['high'])}]"
-
-    return [cell(name) for name in _FIGURES]
-
-
-def _exact(scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
+def _cell(scores: Mapping[str, Any], name: str) -> str:
+    ends = scores["intervals"][name]
+    return f"{short(_value(scores, name))} [{short(ends['low'])}, {short(ends['high'])}]"
 
 
 def _value(scores: Mapping[str, Any], name: str) -> float:

@@ -30,7 +30,11 @@ def report_data(session: Session) -> dict[str, Any]:
         check_basis(transaction, session.terms)  # study.toml may have changed since the last pass
         runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
         books = session.full_books(transaction)
-        now = last["time"] if last else _newest(runs, attempts)
+        # A study without a pass's summary is as old as what last happened in it.
+        happened = [run.created for run in runs] + [
+            max(each.started, each.ended or 0.0, each.grown) for each in attempts
+        ]
+        now = last["time"] if last else max(happened, default=0.0)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
@@ -46,12 +50,6 @@ def report_data(session: Session) -> dict[str, Any]:
         ],
         "step": _step(runs, books),
     }
-
-
-def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> float:
-    """Return when something last happened (seconds since the epoch), for a study without a pass's summary."""
-    known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
-    return max(known, default=0.0)
 
 
 def spans(

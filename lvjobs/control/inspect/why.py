@@ -162,8 +162,7 @@ def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) 
             )
         if words := leniency(run, [each for each in attempts if each.cause is not None], policy):
             yield "forgiven", words
-    waiting = run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before
-    if waiting:
+    if run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before:
         yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
 
 

@@ -46,7 +46,7 @@ def answer_forecasts(
         known = "Of these models the base model alone has been evaluated" if group else "Nothing has been evaluated"
         command = remedies.EVALUATE(runs="RUN")
         return StudyAnswer(FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: {command}"], (), "open")
-    best = min(tuned, key=_mae)
+    best = min(tuned, key=lambda each: float(each.scores["scores"]["overall"]["mae"]))
     zero_shot = next((each for each in group if each.is_base_of(best)), None)
     own = point(best.scores["scores"], "mae")
     sentences = [_against_zero_shot(best, own, zero_shot, train), *_against_baselines(own, best.scores["baselines"])]
@@ -64,10 +64,6 @@ def answer_forecasts(
             "loss, these figures are too good."
         )
     return StudyAnswer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
-
-
-def _mae(each: Evaluated) -> float:
-    return float(each.scores["scores"]["overall"]["mae"])
 
 
 def _against_zero_shot(best: Evaluated, own: Point, zero_shot: Evaluated | None, train: TrainingConfig | None) -> str:

@@ -41,21 +41,16 @@ def new_console() -> Console:
 
 def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
     """Return a curve as at most `width` characters; `plain`: for terminals without block characters."""
-    shown = _thinned(values, width)
+    shown = values
+    if len(values) > width:  # the means of parts that are as equal as possible
+        cuts = [round(at * len(values) / width) for at in range(width + 1)]
+        shown = [sum(values[one:two]) / (two - one) for one, two in pairwise(cuts)]
     if not shown:
         return ""
     levels = _PLAIN_LEVELS if plain else _LEVELS
     low, high = min(shown), max(shown)
     height = (high - low) or 1.0
     return "".join(levels[round((value - low) / height * (len(levels) - 1))] for value in shown)
-
-
-def _thinned(values: Sequence[float], width: int) -> list[float]:
-    """Return the means of at most `width` parts, as equal as possible."""
-    if len(values) <= width:
-        return list(values)
-    cuts = [round(at * len(values) / width) for at in range(width + 1)]
-    return [sum(values[one:two]) / (two - one) for one, two in pairwise(cuts)]
 
 
 def bar(done: float, width: int, *, plain: bool = False) -> str:
@@ -118,10 +113,6 @@ def _reason_line(state: str, reason: str, runs: Sequence[RunStatus]) -> Text:
     starts = [run.start_estimate for run in runs if run.start_estimate]
     which = "it" if len(runs) == 1 else "the first"
     when = f"; Slurm expects {which} to start {start_words(min(starts))}" if starts else ""
-    return Text(f"{together([run.name for run in runs])}: {reason}{when}", style=COLOURS[state])
-
-
-def together(names: Sequence[str]) -> str:
-    """Return at most three names, and the number of the others."""
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    names = ", ".join(run.name for run in runs[:_NAMED])
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return Text(f"{names}{more}: {reason}{when}", style=COLOURS[state])

@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import four_digits, setting
+from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits, setting
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TEN = 10
 
 
@@ -95,7 +94,7 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
         sign = "~" if row.get("time_source") == "scaled" else ""
         step = row.get("step_seconds")
         gpu_seconds = row["gpu_seconds"]
-        gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / _HOUR:.2f}" if gpu_seconds else "-"
+        gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / HOUR:.2f}" if gpu_seconds else "-"
         cells = (
             row["name"],
             "" if step is None else f"{sign}{step:.3g} s",
@@ -256,13 +255,13 @@ def _runs(count: int) -> str:
 def _span(seconds: int | None, sign: str = "") -> str:
     if seconds is None:
         return ""
-    if seconds < _MINUTE:
+    if seconds < MINUTE:
         return f"{sign}{seconds} s"
-    if seconds < _HOUR:
-        return f"{sign}{-(-seconds // _MINUTE)} min"
-    if seconds < 2 * _DAY:
-        return f"{sign}{seconds // _HOUR} h {seconds % _HOUR // _MINUTE} min"
-    return f"{sign}{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
+    if seconds < HOUR:
+        return f"{sign}{-(-seconds // MINUTE)} min"
+    if seconds < 2 * DAY:
+        return f"{sign}{seconds // HOUR} h {seconds % HOUR // MINUTE} min"
+    return f"{sign}{seconds // DAY} d {seconds % DAY // HOUR} h"
 
 
 def _size(count: int) -> str:

@@ -128,7 +128,9 @@ def fold(runs: Sequence[RunStatus], stages: Sequence[StageStatus], lines: int | 
         by_stage.setdefault(run.stage, []).append(run)
     declared = {stage.name: stage for stage in stages if stage.state != "declared" or stage.name in by_stage}
     order = [*declared, *(name for name in by_stage if name not in declared)]
-    found = [(declared.get(name) or _nameless(name), by_stage.get(name, [])) for name in order]
+    # A stage that study.toml does not declare has no state: its runs were submitted one by one.
+    nameless = {name: read_row(StageStatus, {"name": name, "state": ""}) for name in by_stage}
+    found = [({**nameless, **declared}[name], by_stage.get(name, [])) for name in order]
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
     open_ones = sum(_is_open(stage, own) for stage, own in found)
@@ -140,11 +142,6 @@ def fold(runs: Sequence[RunStatus], stages: Sequence[StageStatus], lines: int | 
 def _is_open(stage: StageStatus, runs: Sequence[RunStatus]) -> bool:
     """Return whether runs of the stage can still change: those that a decided stage has paused cannot."""
     return stage.state != "completed" and any(run.state not in ("completed", "cancelled") for run in runs)
-
-
-def _nameless(name: str) -> StageStatus:
-    """Return a stage that study.toml does not declare: its runs were submitted one by one."""
-    return read_row(StageStatus, {"name": name, "state": ""})
 
 
 def _folded(stage: StageStatus, runs: Sequence[RunStatus], most: int) -> Block:
@@ -245,10 +242,6 @@ def _when(run: RunStatus, _plain: bool) -> str:
     return f"from {short_start(run.not_before)}" if run.not_before else ""
 
 
-def _curve(run: RunStatus, plain: bool) -> str:
-    return sparkline(run.curve or (), 8, plain=plain)
-
-
 def _is_numeric(run: RunStatus) -> bool:
     """Return whether its losses are a numeric head's."""
     return any(getattr(run, f"{name}_numeric") is not None for name in _LOSSES)
@@ -267,7 +260,7 @@ _CELLS: Sequence[tuple[str, Callable[[RunStatus, bool], str], bool, int]] = (
     ("", _progress, False, 4),
     ("step", lambda run, _plain: f"{run.step}/{run.steps}", True, 0),
     ("loss", lambda run, _plain: _loss(run, "loss"), True, 0),
-    ("", _curve, False, 3),
+    ("", lambda run, plain: sparkline(run.curve or (), 8, plain=plain), False, 3),
     ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 5),
     ("before", lambda run, _plain: _loss(run, "untrained_loss"), True, 8),
     ("tries", _tries, False, 0),

@@ -109,7 +109,7 @@ def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
     probe = scene.cluster.probe
     scene.cluster.probe = lambda: replace(probe(), partitions=partitions)
     with scene.session() as session:
-        rows = waiting_rows(session.make_pass(), [])
+        rows = waiting_rows(session.make_pass(), None)
         answers = find_alternatives(session, rows[0])
     assert [row["name"] for row in rows] == ["two"]
     assert [(one.alternative.words, one.start) for one in answers][:2] == [
@@ -130,14 +130,14 @@ def test_runs_that_do_not_wait(scene):
     with scene.session() as session:
         summary = session.make_pass()
     with pytest.raises(UsageError, match="one has no job that waits"):
-        waiting_rows(summary, ["one"])
+        waiting_rows(summary, "one")
     with pytest.raises(UsageError, match="no run 'three'"):
-        waiting_rows(summary, ["three"])
+        waiting_rows(summary, "three")
 
 
 def test_a_silent_scheduler_is_asked_once(scene):
     with scene.session() as session:
-        rows = waiting_rows(session.make_pass(), [])
+        rows = waiting_rows(session.make_pass(), None)
         scene.cluster.silent = True
         with pytest.raises(UsageError, match="nobody can tell"):
             find_alternatives(session, rows[0])
