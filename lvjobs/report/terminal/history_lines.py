@@ -87,7 +87,7 @@ def print_why(answer: Mapping[str, Any], console: Console | None = None) -> None
     if answer["alternatives"]:
         console.print("\nby Slurm's estimate, which changes with the queue")
         console.print(alternatives_table(answer["alternatives"]).for_terminal())
-    _section(console, "what happens next", [("", line) for line in answer["then"]])
+    _block(console, "what happens next", answer["then"], wraps=console.is_terminal)
     _section(console, "what you can type", [(each["type"], each["why"]) for each in answer["remedies"]])
 
 
@@ -96,14 +96,11 @@ def _section(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> N
         console.print(Text(f"\n{title}", style="dim"))
     width = max((len(what) for what, _ in rows), default=0)
     for what, text in rows:
-        if what:
-            _print_row(console, Text(what), Text(text), width)
-        else:
-            console.print(Text(f"  {text}"), soft_wrap=not console.is_terminal)
+        _print_row(console, Text(what), Text(text), width)
 
 
-def _block(console: Console, title: str, lines: Sequence[str]) -> None:
+def _block(console: Console, title: str, lines: Sequence[str], *, wraps: bool = False) -> None:
     if lines:
         console.print(Text(f"\n{title}", style="dim"))
         for line in lines:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            console.print(Text(f"  {line}"), soft_wrap=not wraps)
