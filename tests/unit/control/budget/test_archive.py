@@ -252,8 +252,8 @@ def test_a_report_prices_all_runs_by_what_binds_now(scene):
     scene.make_pass()
     scene.bind(convention="exact")
     with scene.session() as session:
-        told = report_data(session)["summary"]
-    assert sum(row["flops"] for row in told["runs"]) == told["budget"]["spent"] > 0
+        summary = report_data(session)["summary"]
+    assert sum(run.flops for run in summary.runs) == summary.budget["spent"] > 0
 
 
 def test_more_runs_are_named_than_an_older_sqlite_has_variables(tmp_path):
