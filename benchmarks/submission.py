@@ -45,7 +45,7 @@ grid = {{ seed = {seeds} }}
 _OURS = """
 import time
 import lvjobs.cluster.sbatch, lvjobs.control.loop, lvjobs.control.stages.submit_runs
-import lvjobs.report.status, lvjobs.cli.sweep
+import lvjobs.report.terminal.status_lines, lvjobs.cli.sweep
 from lvjobs.cli import cli
 began = time.monotonic()
 cli(["sweep", "many"], standalone_mode=False)

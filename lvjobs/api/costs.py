@@ -5,9 +5,10 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import BudgetStatus, Estimate, Status, read_row
+from lvjobs.api.results import BudgetStatus, Estimate, Status
 from lvjobs.api.settings import Overrides, located, request
 from lvjobs.errors import UsageError
+from lvjobs.records.summary import read_row
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage

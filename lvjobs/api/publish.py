@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from lvjobs.forecasting.evaluations import training_of
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
 from lvjobs.study.settings import TrainSettings
-from lvjobs.study.training import TrainingConfig
 from lvjobs.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
         UsageError: The directory holds something else.
     """
     from lvjobs import __version__
-    from lvjobs.control.inspect.report_data import retell
+    from lvjobs.control.inspect.report_data import report_data
     from lvjobs.control.loop import open_session
     from lvjobs.report.evaluated import evaluated
     from lvjobs.report.page.compose import PageInputs, compose
@@ -44,13 +44,13 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     from lvjobs.report.page.write import write_report as write
 
     with open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
-        retold = retell(session)
-    runs, layout = retold["runs"], study.layout
+        data = report_data(session)
+    runs, layout = data["runs"], study.layout
     facts = PageInputs(
         name=study.root.resolve().name,
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
-        retold=retold,
+        data=data,
         material=_material_of(study, runs, evaluated(layout, runs)),
         origins={run.name: read_origin(layout, run) for run in runs},
     )
@@ -86,22 +86,17 @@ def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: "S
         task, files = task_of(run.config), study.layout.run(run.name)
         if not task.is_evaluation and (found := read_losses(files, in_nats=task.loss_is_in_nats)):
             losses.setdefault(run.stage, []).append(found)
+    settings, train = study.config.train, None
+    if isinstance(settings, TrainSettings):  # [train] in the form that an evaluation keeps
+        train = training_of("[train]", located(settings, study).run_config())
     return Material(
         data=_data(study),
-        train=_train(study),
+        train=train,
         losses=losses,
         evaluations=evaluations,
         load=lambda each: load_result(each.files.final, each.run),
         baselines=lambda each: baselines_of(each.run)[0],
     )
-
-
-def _train(study: StudyContext) -> TrainingConfig | None:
-    """Return [train] of study.toml in the form that an evaluation keeps; None for a task of the user's own."""
-    settings = study.config.train
-    if not isinstance(settings, TrainSettings):
-        return None
-    return training_of("[train]", located(settings, study).run_config())
 
 
 def _data(study: StudyContext) -> Any:
@@ -135,17 +130,24 @@ def write_tables(
     Raises:
         UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
     """
-    from lvjobs.report.export import as_text
+    from lvjobs.report.row_formats import as_text
 
     paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
     there = [path for path in paths if path.exists()]
     if there and not force:
         raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text in paths.items():
+            write_atomic(path, text)
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Make new files private. Raise UsageError if the directory cannot be written."""
     try:
         with private():
-            directory.mkdir(parents=True, exist_ok=True)
-            for path, text in paths.items():
-                write_atomic(path, text)
+            yield
     except OSError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
 
@@ -183,30 +185,20 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     kept = [directory / name for name in ("tables", "tensorboard")]
     if (there := next((path for path in kept if path.exists()), None)) and not force:
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
-    try:
-        for path in kept:
-            shutil.rmtree(path, ignore_errors=True)
-        return _export(study, directory, forms)
-    except OSError as error:
-        raise UsageError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
-
-
-def _export(study: StudyContext, directory: Path, forms: Sequence[str]) -> int:
     from lvjobs.records.measurements import measurements, rows
-    from lvjobs.report.export import as_text
     from lvjobs.report.tensorboard import write_events
 
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
-    with private():
+    with _writing(directory):
+        for path in kept:
+            shutil.rmtree(path, ignore_errors=True)
         for run in found["runs"]:
             journals = sorted(study.layout.run(run["name"]).journals.glob("*.jsonl"))
             measured = measurements(path.read_bytes() for path in journals)
             metrics += rows(run["name"], measured)
             if "tensorboard" in forms and measured:
                 write_events(directory / "tensorboard" / run["name"], measured)
-        for form in set(forms) - {"tensorboard"}:
-            (directory / "tables").mkdir(parents=True, exist_ok=True)
-            for name, table in {**found, "metrics": metrics}.items():
-                write_atomic(directory / "tables" / f"{name}.{form}", as_text(table, form))
+    if as_text := set(forms) - {"tensorboard"}:
+        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(as_text), force=True)
     return len(metrics)

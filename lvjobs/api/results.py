@@ -1,43 +1,19 @@
 """The values that `lvjobs.Study` returns. FLOPs are integers, times are seconds since the epoch."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lvjobs.records.summary import RunStatus
+from lvjobs.records.summary import RunStatus, StageStatus, Summary
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
+    from lvjobs.control.inspect.alternatives import StartEstimate
     from lvjobs.control.inspect.history import Moment
-    from lvjobs.control.inspect.sooner import StartEstimate
     from lvjobs.control.inspect.why import Why
     from lvjobs.control.planning.fit import Proposal
-
-_T = TypeVar("_T")
-
-
-def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
-    return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
-
-    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
-    """
-
-    name: str
-    state: str
-    runs: int
-    done: int
-    held: int
-    winner: str | None
-    because: str
-    by_hand: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +21,11 @@ class Status:
     """A study after an update. `summary` is what `lvjobs status --json` prints (docs/json.md)."""
 
     summary: Mapping[str, Any]
+
+    @cached_property
+    def parsed(self) -> Summary:
+        """Return the summary with typed runs, stages and nodes."""
+        return Summary.from_dict(self.summary)
 
     @property
     def changes(self) -> Sequence[str]:
@@ -64,12 +45,12 @@ class Status:
     @property
     def runs(self) -> list[RunStatus]:
         """Return all runs, in the order in which they were declared."""
-        return [read_row(RunStatus, row) for row in self.summary["runs"]]
+        return list(self.parsed.runs)
 
     @property
     def stages(self) -> list[StageStatus]:
         """Return the stages of study.toml, in their order."""
-        return [read_row(StageStatus, row) for row in self.summary["stages"]]
+        return list(self.parsed.stages)
 
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""

@@ -42,7 +42,7 @@ class PreparedStages:
                 that is not requested. Nothing was submitted.
         """
         from lvjobs.control.stages.requests import ask
-        from lvjobs.report.estimate import refusal
+        from lvjobs.report.terminal.estimate_lines import refusal
 
         self._check_models()
         if words := refusal((plan or self.plan()).details, self.study.where):

@@ -7,12 +7,12 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import costs, updates
-from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, StageStatus, Status, WaitingJobs, read_row
+from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, Status, WaitingJobs
 from lvjobs.api.settings import Overrides
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.ledger.lease import LeaseTaken
-from lvjobs.records.summary import RunStatus
+from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.study.config import StudyContext
 
 Values = Mapping[str, Any]
@@ -103,7 +103,7 @@ class StudyView(StudyContext):
 
     def history(self, run: str) -> History:
         """Return a run's history, moment by moment. Raises UsageError for a run that does not exist."""
-        from lvjobs.control.inspect.history import story
+        from lvjobs.control.inspect.history import moments_of
         from lvjobs.control.summary import find_row
 
         with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (session, status):
@@ -111,7 +111,7 @@ class StudyView(StudyContext):
             with session.ledger.transaction() as transaction:
                 (record,) = transaction.find_runs([row["id"]])
                 attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
-        return History(read_row(RunStatus, row), story(record, attempts, events), status)
+        return History(read_row(RunStatus, row), moments_of(record, attempts, events), status)
 
     def queue(self, run: str | None = None) -> WaitingJobs:
         """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.
@@ -119,11 +119,11 @@ class StudyView(StudyContext):
         Raises:
             UsageError: The run does not exist, its job does not wait, or the scheduler does not answer.
         """
-        from lvjobs.control.inspect.sooner import find_sooner, waiting_rows
+        from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
         with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-            waiting = waiting_rows(status.summary, [run] if run else [], self.where)
-            answers = find_sooner(session, waiting[0]) if waiting else []
+            waiting = waiting_rows(status.summary, run, self.where)
+            answers = find_alternatives(session, waiting[0]) if waiting else []
         return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 
     def budget(self, *, reconcile: bool = True) -> BudgetStatus:

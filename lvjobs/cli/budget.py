@@ -24,7 +24,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if table and not as_json:
         from lvjobs.report.budget_table import budget_table
 
-        made = budget_table(summary["budget"], summary["runs"])
+        made = budget_table(summary["budget"], status.runs)
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
     found = budget_of(study, status)
@@ -32,8 +32,8 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if as_json:
         print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})
         return
-    from lvjobs.report.budget import print_budget, print_still_fits
-    from lvjobs.report.efficiency import print_efficiency
+    from lvjobs.report.terminal.budget_lines import print_budget, print_still_fits
+    from lvjobs.report.terminal.efficiency_lines import print_efficiency
 
     print_budget(found.details)
     click.echo()

@@ -44,7 +44,7 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
     from lvjobs.doctor.errand import run_errand
     from lvjobs.doctor.examine import examine
     from lvjobs.doctor.node import check_errand
-    from lvjobs.report.doctor import print_findings
+    from lvjobs.report.terminal.finding_lines import print_findings
 
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)

@@ -45,7 +45,7 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
 
 def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
     """Print the script, and below it the cost as shell comments, so that the output is still a script."""
-    from lvjobs.report.estimate import estimate_lines, proposal_lines
+    from lvjobs.report.terminal.estimate_lines import estimate_lines, proposal_lines
 
     proposed = preview.fit.as_dict() if preview.fit else None
     if manner.as_json:
@@ -65,7 +65,7 @@ def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
     Raises:
         UsageError: There is no terminal to ask on. Nothing was submitted.
     """
-    from lvjobs.report.estimate import proposal_lines
+    from lvjobs.report.terminal.estimate_lines import proposal_lines
 
     for line in proposal_lines(proposal.as_dict()):
         click.echo(line, err=manner.as_json)

@@ -40,7 +40,7 @@ def estimate(
     [evaluation] series forecasts with each run of the stages that one evaluates.
     """
     from lvjobs.api.costs import estimate as count
-    from lvjobs.report.estimate import print_estimate
+    from lvjobs.report.terminal.estimate_lines import print_estimate
 
     study, speed = load_study(root), _speed(flops_per_second)
     found = count(study, what, overrides(options, pairs, profile), speed)

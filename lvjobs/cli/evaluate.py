@@ -61,7 +61,7 @@ def evaluate(
     of what is evaluated already: of several runs, the report's Table 2 (rank and learning rate) and Table 3 (context
     length, zero-shot and final runs). `--table` alone is of all that was evaluated.
     """
-    from lvjobs.report.evaluation import print_evaluations
+    from lvjobs.report.terminal.score_lines import print_scores
 
     if table:
         if zero_shot or adapter:
@@ -79,7 +79,7 @@ def evaluate(
         return
     names = prepared.wanted.names
     if len(names) == 1:
-        print_evaluations([study.layout.run(name) for name in names])
+        print_scores(study.layout.run(names[0]))
         return
     tables, to_come = tables_of(study, names)
     for made in tables:

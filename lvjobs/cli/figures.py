@@ -17,9 +17,9 @@ def figures(out: Path | None, root: Path, as_json: bool) -> None:
     index = Study.open(root).figures(out).details
     if as_json:
         print_json(index)
-        return
-    for each in index["drawn"]:
-        click.echo(f"{each['files'][0]}: {each['shows']}")
-    for each in index["missing"]:
-        click.echo(f"not drawn: {each['stem']} ({each['why']})")
-    click.echo(f"in {index['directory']}")
+    else:
+        for each in index["drawn"]:
+            click.echo(f"{each['files'][0]}: {each['shows']}")
+        for each in index["missing"]:
+            click.echo(f"not drawn: {each['stem']} ({each['why']})")
+        click.echo(f"in {index['directory']}")

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from lvjobs.cli.common import json_option, print_json
+from lvjobs.cli.common import F, json_option, print_json
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
 from lvjobs.study.numbers import as_float, as_int
 from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _ABSURD = 1e15
 
@@ -92,7 +90,13 @@ def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool
     from lvjobs.flops.workload import Workload
 
     if published:
-        _show_published(as_json=as_json)
+        from lvjobs.flops.published import published as found
+        from lvjobs.flops.tables import print_published
+
+        if as_json:
+            print_json({"schema": 1, "published": asdict(found())})
+        else:
+            print_published(found())
         return
     wanted = chosen(names)
     workload = Workload(shape=architecture_of(model), kv_cache=not no_kv_cache, **given)
@@ -112,13 +116,3 @@ def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool
     from lvjobs.flops.tables import print_counts
 
     print_counts(model, workload, results)
-
-
-def _show_published(*, as_json: bool) -> None:
-    from lvjobs.flops.published import published
-    from lvjobs.flops.tables import print_published
-
-    if as_json:
-        print_json({"schema": 1, "published": asdict(published())})
-    else:
-        print_published(published())

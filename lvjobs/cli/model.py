@@ -30,7 +30,7 @@ def pull(hub_id: str, decimals: int, as_json: bool) -> None:
     """
     from lvjobs.forecasting.pull import pull as fetch
 
-    _tell(fetch(hub_id), decimals, as_json)
+    _print_model(fetch(hub_id), decimals, as_json)
 
 
 @model.command()
@@ -41,7 +41,7 @@ def check(name: str, decimals: int, as_json: bool) -> None:
     """Say whether a job on this machine could use MODEL: a hub id, a directory, or tiny. Needs no network."""
     from lvjobs.flops.architecture import hub_id_of
 
-    _tell(name if Path(name).is_dir() else hub_id_of(name), decimals, as_json)
+    _print_model(name if Path(name).is_dir() else hub_id_of(name), decimals, as_json)
 
 
 @model.command()
@@ -64,10 +64,10 @@ def convert(file: Path, directory: Path, precision: str, decimals: int, as_json:
     from lvjobs.forecasting.convert import convert as write
 
     write(file, directory, "bf16" if precision == "bf16" else "fp32")
-    _tell(str(directory), decimals, as_json)
+    _print_model(str(directory), decimals, as_json)
 
 
-def _tell(name: str, decimals: int, as_json: bool) -> None:
+def _print_model(name: str, decimals: int, as_json: bool) -> None:
     from lvjobs.flops.architecture import architecture_of, card_of
     from lvjobs.forecasting.hub import find_model
 

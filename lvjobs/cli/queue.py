@@ -19,13 +19,13 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
     Asks Slurm a handful of times when other jobs would start (sbatch --test-only); nothing is submitted or changed.
     """
     found = Study.open(root).queue(run)
-    waiting, alternatives = [row.to_dict() for row in found.runs], [one.to_dict() for one in found.alternatives]
+    alternatives = [one.to_dict() for one in found.alternatives]
     if as_json:
-        row = waiting[0] if waiting else {}
+        row = found.runs[0].to_dict() if found.runs else {}
         keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
         print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
-        return
-    from lvjobs.report.queue import print_queue
+    else:
+        from lvjobs.report.terminal.queue_lines import print_queue
 
-    tell(found.status)
-    print_queue(waiting, alternatives)
+        tell(found.status)
+        print_queue(found.runs, alternatives)

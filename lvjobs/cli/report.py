@@ -20,9 +20,9 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
     index = Study.open(root).report(out).details
     if as_json:
         print_json(index)
-        return
-    for sentence in index["answer"]:
-        click.echo(sentence)
-    for each in index["missing"]:
-        click.echo(f"not drawn: {each['figure']} ({each['why']})")
-    click.echo(f"{index['directory']}: {', '.join(index['files'])}")
+    else:
+        for sentence in index["answer"]:
+            click.echo(sentence)
+        for each in index["missing"]:
+            click.echo(f"not drawn: {each['figure']} ({each['why']})")
+        click.echo(f"{index['directory']}: {', '.join(index['files'])}")

@@ -2,9 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -31,27 +29,28 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
         _stay(study, every, whole=whole, reconcile=not no_pass)
         return
     if run is not None:
-        _tell_story(study, run, as_json=as_json, whole=whole)
+        _print_history(study, run, as_json=as_json, whole=whole)
         return
     found = study.status(reconcile=not no_pass)
     if as_json:
         print_json(found.summary)
         return
-    from lvjobs.report.status import print_status
+    from lvjobs.report.terminal.status_lines import print_status
 
     tell_problems(found)
-    print_status(found.summary, whole=whole or not sys.stdout.isatty(), begin=study.begin, where=study.where)
+    age, whole = found.summary.get("age_seconds"), whole or not sys.stdout.isatty()
+    print_status(found.parsed, whole=whole, begin=study.begin, where=study.where, age=age)
 
 
-def _tell_story(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
-    from lvjobs.report.story import print_story
+def _print_history(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
+    from lvjobs.report.terminal.history_lines import print_history
 
     found = study.history(typed)
     if as_json:
         print_json(found.to_dict())
         return
     tell_problems(found.status)
-    print_story(found.to_dict(), whole=whole or not sys.stdout.isatty())
+    print_history(found.to_dict(), whole=whole or not sys.stdout.isatty())
 
 
 def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
@@ -59,19 +58,17 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    from lvjobs.report.status import render_status
-    from lvjobs.report.tables import new_console
+    from lvjobs.report.terminal.console import new_console
+    from lvjobs.report.terminal.status_lines import render_status
 
     console = new_console()
-
-    def drawn(summary: Mapping[str, Any]) -> Group:
-        lines = None if whole else console.height
-        return Group(*render_status(summary, console, lines, study.begin, study.where))
 
     with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as shown:
         while True:
             found = study.status(reconcile=reconcile)
-            shown.update(drawn(found.summary), refresh=True)
+            lines, age = None if whole else console.height, found.summary.get("age_seconds")
+            parts = render_status(found.parsed, console, lines, study.begin, study.where, age)
+            shown.update(Group(*parts), refresh=True)
             if found.is_at_rest() and not found.stale:
                 return
             time.sleep(every)

@@ -123,7 +123,7 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
 
 def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     """Request the stages, and print the first pass's changes."""
-    from lvjobs.report.stages import print_stages
+    from lvjobs.report.terminal.stage_lines import print_stages
 
     plan = prepared.plan()
     tell_problem(plan.problem)
@@ -135,7 +135,7 @@ def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     if manner.as_json:
         print_json(status.summary)
     else:
-        print_stages(status.summary["stages"])
+        print_stages(status.stages)
 
 
 @sweep.command()
@@ -156,8 +156,8 @@ def plan(
 
 
 def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
-    from lvjobs.report.estimate import print_estimate
-    from lvjobs.report.stages import plan_lines
+    from lvjobs.report.terminal.estimate_lines import print_estimate
+    from lvjobs.report.terminal.stage_lines import plan_lines
 
     tell_problem(plan.problem)
     if as_json:
@@ -180,7 +180,7 @@ def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estim
 def show(name: str, root: Path, as_json: bool) -> None:
     """Show a stage's runs, the best first, and why the winner won."""
     from lvjobs.cli.evaluate import show_tables
-    from lvjobs.report.stages import print_standing
+    from lvjobs.report.terminal.stage_lines import print_standing
 
     study = Study.open(root)
     status, found = standing(study, name)

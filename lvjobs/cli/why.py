@@ -22,8 +22,8 @@ def why(root: Path, run: str, as_json: bool) -> None:
     explained = Study.open(root).why(run)
     if as_json:
         print_json(explained.to_dict())
-        return
-    from lvjobs.report.story import print_why
+    else:
+        from lvjobs.report.terminal.history_lines import print_why
 
-    tell_problems(explained.status)
-    print_why(explained.to_dict())
+        tell_problems(explained.status)
+        print_why(explained.to_dict())

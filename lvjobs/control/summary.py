@@ -20,7 +20,7 @@ from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
-from lvjobs.records.summary import RunStatus, StageRow, Summary
+from lvjobs.records.summary import RunStatus, StageStatus, Summary
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.names import find_name
@@ -101,14 +101,14 @@ def _in_order(tally: Tally) -> dict[str, Share]:
     return {stage: tally.shares[stage] for stage in dict.fromkeys(stage for _, stage in first)}
 
 
-def stage_rows(transaction: Transaction) -> list[StageRow]:
+def stage_rows(transaction: Transaction) -> list[StageStatus]:
     """Return the rows of the stages, in their declared order."""
     records, counted = transaction.stages(), transaction.cell_states()
     winners = {run.id: run.name for run in transaction.find_runs({record.winner for record in records} - {""})}
     rows = []
     for record in records:
         own = counted.get(record.name, {})
-        row = StageRow(
+        row = StageStatus(
             name=record.name,
             state=record.state.value,
             origin=record.definition.get("from"),

@@ -1,8 +1,10 @@
 """The summary: what a reconcile pass writes for commands that make none, as `status --json` shows it (docs/json.md)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 SCHEMA = 1
 """The version for users: keys are only added within it."""
@@ -12,6 +14,11 @@ FORMAT = 4
 
 Raise it whenever a field or a charge is added or computed in another way: the rows of closed runs are then made anew.
 """
+
+
+def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
+    """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
+    return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,13 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
-class StageRow:
-    """One stage; `origin` is shown as `from`."""
+class StageStatus:
+    """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
+
+    `because` is the reason for the winner, and `by_hand` whether the user chose it. `reason` explains the `state`.
+    `origin` is the stage whose winner's settings it takes (`from` in JSON). A search has proposed `proposed` of its
+    `trials`.
+    """
 
     name: str
     state: str
@@ -91,16 +103,31 @@ class AvoidedRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole summary. `runs` are those that are not closed; `budget` is the statement, with the efficiency."""
+    """The whole summary; a pass writes closed runs apart. `budget` is the statement, with the efficiency."""
 
     study: str
     time: float
     did: Sequence[str]
     problems: Sequence[str]
     runs: Sequence[RunStatus]
-    stages: Sequence[StageRow]
+    stages: Sequence[StageStatus]
     avoided_nodes: Sequence[AvoidedRow]
     budget: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Summary":
+        """Return the summary that JSON holds, of this release or an older one."""
+        stages = [{**row, "origin": row.get("from")} for row in found.get("stages", ())]
+        return cls(
+            found["study"],
+            found.get("time", 0.0),
+            found["did"],
+            found["problems"],
+            [read_row(RunStatus, row) for row in found["runs"]],
+            [read_row(StageStatus, row) for row in stages],
+            [read_row(AvoidedRow, row) for row in found.get("avoided_nodes", ())],
+            found.get("budget") or {},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON holds it."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lvjobs.records.summary import RunStatus
 from lvjobs.report.numbers import four_digits
 from lvjobs.report.table import Table
 
@@ -10,7 +11,7 @@ TABLE_4 = "table-4-flops"
 _KINDS = ("useful", "replayed", "validation", "generation")
 
 
-def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table:
+def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
     """Return each stage's runs, steps and FLOPs by kind, with their share of the limit; the last row is the sum.
 
     Args:
@@ -19,9 +20,9 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -
     """
     rows = []
     for stage, counted in budget["by_stage"].items():
-        of_stage = [run for run in runs if run["stage"] == stage]
+        of_stage = [run for run in runs if run.stage == stage]
         by_kind = budget["by_stage_and_kind"][stage]
-        steps = sum(run["executed_steps"] for run in of_stage)
+        steps = sum(run.executed_steps for run in of_stage)
         rows.append([len(of_stage), steps, *(by_kind[kind] for kind in _KINDS), counted])
     rows.append([sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3))
     # Kinds that do not count are shown, and the total's header says that they are left out.

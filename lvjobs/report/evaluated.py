@@ -8,7 +8,6 @@ from typing import Any
 
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import Done
-from lvjobs.report.evaluation import read_scores
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -17,6 +16,8 @@ from lvjobs.tasks.registry import task_of
 
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
 """The training settings that decide how the base model reads and writes series."""
+
+SCORES = "result/scores.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ class Evaluated:
             f"{len(scores['systems'])} series {drawn}, {scores['history']} steps of history, the next "
             f"{scores['horizon']} forecast; prompt {scores['prompt']}, {how if config.temperature else 'greedy'}"
         )
+
+
+def read_scores(files: RunLayout) -> dict[str, Any] | None:
+    """Return the result of an evaluation; None if it is not done."""
+    try:
+        found: dict[str, Any] = json.loads((files.final / SCORES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]:

@@ -9,16 +9,16 @@ def short(value: float) -> str:
     return text.removeprefix("0") if text.startswith("0.") else text
 
 
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def duration(seconds: float) -> str:
     """Return a time span in words: `45 s`, `12 min`, `5.3 h`, `2.1 d`."""
-    if seconds < _MINUTE:
+    if seconds < MINUTE:
         return f"{seconds:.0f} s"
-    if seconds < _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} d"
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    return f"{seconds / HOUR:.1f} h" if seconds < 2 * DAY else f"{seconds / DAY:.1f} d"
 
 
 def counted(number: int, words: str) -> str:

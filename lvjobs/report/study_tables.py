@@ -93,8 +93,9 @@ def _table(
     values: list[dict[str, Any]] = []
 
     def add(label: str, kind: str, scores: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *_cells(scores)))
-        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **_exact(scores)})
+        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *(_cell(scores, name) for name in _FIGURES)))
+        exact = {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
+        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **exact})
 
     for each, chosen in zip([*runs, *zero_shot], settings, strict=True):
         kind = "zero-shot" if each.is_zero_shot else "final" if each in rest else "run"
@@ -106,9 +107,9 @@ def _table(
         else:
             add(name, "baseline", scores, {})
     add("rounding alone", "baseline", first.scores["rounding"], {})
-    if looked := [each.subject for each in runs if each.config.training.validation_systems == 0]:
+    if names := [each.subject for each in runs if each.config.training.validation_systems == 0]:
         notes.append(
-            f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
+            f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
     notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")
@@ -128,16 +129,9 @@ def _table(
     )
 
 
-def _cells(scores: Mapping[str, Any]) -> list[str]:
-    def cell(name: str) -> str:
-        ends = scores["intervals"][name]
-        return f"{short(_value(scores, name))} [{short(ends['low'])}, {short(ends['high'])}]"
-
-    return [cell(name) for name in _FIGURES]
-
-
-def _exact(scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
+def _cell(scores: Mapping[str, Any], name: str) -> str:
+    ends = scores["intervals"][name]
+    return f"{short(_value(scores, name))} [{short(ends['low'])}, {short(ends['high'])}]"
 
 
 def _value(scores: Mapping[str, Any], name: str) -> float:

@@ -10,8 +10,8 @@ from lvjobs.errors import UsageError
 from lvjobs.records.measurements import Measurement
 
 
-def write_events(directory: Path, found: Iterable[Measurement]) -> int:
-    """Write the measurements into `directory`, which has none yet, and return how many numbers were written.
+def write_events(directory: Path, found: Iterable[Measurement]) -> None:
+    """Write the measurements into `directory`, which has none yet.
 
     Raises:
         UsageError: TensorBoard's own package is not installed.
@@ -26,10 +26,7 @@ def write_events(directory: Path, found: Iterable[Measurement]) -> int:
             command = remedies.INSTALL_EXTRA(python=sys.executable, package="lvjobs[tensorboard]")
             raise UsageError(f"writing event files takes the package tensorboard; type: {command}") from None
     writer = EventFileWriter(str(directory))
-    count = 0
     for each in found:
         values = [Summary.Value(tag=f"{each.kind}/{name}", simple_value=value) for name, value in each.values.items()]
         writer.add_event(Event(wall_time=each.time, step=each.step, summary=Summary(value=values)))
-        count += len(values)
     writer.close()
-    return count

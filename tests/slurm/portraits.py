@@ -23,8 +23,9 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
-from lvjobs.report.status import print_status
-from lvjobs.report.story import print_story, print_why
+from lvjobs.records.summary import Summary
+from lvjobs.report.terminal.history_lines import print_history, print_why
+from lvjobs.report.terminal.status_lines import print_status
 
 THEMES = {"dark": SVG_EXPORT_THEME, "light": DEFAULT_TERMINAL_THEME}
 LINES = 42
@@ -135,7 +136,7 @@ def main() -> None:
         toml = study.root / "study.toml"
         toml.write_text(toml.read_text().replace("backoff_seconds = 1", "backoff_seconds = 600"))
         told = sit(study, lab)
-        summary = json.loads(study.type("status", "--json"))
+        summary = Summary.from_dict(json.loads(study.type("status", "--json")))
         story = json.loads(study.type("status", told["killed"]["run"]["name"], "--json"))
         study.type("budget", "set", str(1 + json.loads(study.type("budget", "--json"))["spent"]))
         held = next(run for run in study.runs().values() if run["state"] == "held" and "FLOPs" in run["reason"])
@@ -149,7 +150,9 @@ def main() -> None:
             path, title = target / f"why-{cause}.svg", f"lvjobs why {answer['run']['name']}"
             draw(path, title, 100, "dark", lambda console, answer=answer: print_why(answer, console))
         title = f"lvjobs status {story['run']['name']}"
-        draw(target / "story.svg", title, 100, "dark", lambda console: print_story(story, whole=True, console=console))
+        draw(
+            target / "story.svg", title, 100, "dark", lambda console: print_history(story, whole=True, console=console)
+        )
         print(*sorted(path.name for path in target.glob("*.svg")))
     finally:
         lab.down(purge=True)

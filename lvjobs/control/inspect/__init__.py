@@ -1,5 +1,5 @@
 """The history of a study and its reasons, for people and for other programs. Reads only.
 
-`why` explains a run's state; `sooner` asks what would start earlier; `history` lists a run's events; `logs` finds the
-output of its jobs; `export` returns the ledger's rows as tables; `report_data` collects the report's data.
+`why` explains a run's state; `alternatives` asks what would start earlier; `history` lists a run's events; `logs`
+finds the output of its jobs; `export` returns the ledger's rows as tables; `report_data` collects the report's data.
 """

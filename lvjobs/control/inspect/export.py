@@ -32,10 +32,5 @@ def tables(transaction: Transaction, terms: Terms) -> dict[str, Rows]:
         for stage in transaction.stages()
     ]
     found = {"runs": [asdict(run) for run in runs], "attempts": attempts, "charges": charges, "stages": stages}
-    return {name: [_plain(row) for row in rows] for name, rows in found.items()}
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row's JSON form: states and causes are strings."""
-    plain: dict[str, Any] = json.loads(json.dumps(row))
+    plain: dict[str, Rows] = json.loads(json.dumps(found))  # states and causes become strings
     return plain

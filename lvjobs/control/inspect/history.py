@@ -21,7 +21,7 @@ class Moment:
         return {"time": self.time, "kind": self.kind, "text": self.text, "cause": self.cause or None}
 
 
-def story(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Event]) -> list[Moment]:
+def moments_of(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Event]) -> list[Moment]:
     """Return the run's history from its declaration on. An event of an attempt is part of the moment of its end.
 
     `attempts` and `events` are the run's, oldest first.

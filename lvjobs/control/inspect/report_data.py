@@ -14,13 +14,14 @@ from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import ClosedRows, read_summary, whole
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
+from lvjobs.records.summary import Summary
 from lvjobs.tasks.registry import task_of
 
 
-def retell(session: Session) -> dict[str, Any]:
+def report_data(session: Session) -> dict[str, Any]:
     """Return all data of the report.
 
-    `summary` has the form of a pass's summary. It is computed now from the ledger's rows, which are as old as the last
+    `summary` is like a pass's summary. It is computed now from the ledger's rows, which are as old as the last
     pass. `spans` are the attempts, oldest first, each with its cost. `standings` compare each stage's runs, with the
     `mode` of its rule. `step` has the parts of one step's cost (see `_step`). `runs` are the records themselves.
     """
@@ -29,11 +30,15 @@ def retell(session: Session) -> dict[str, Any]:
         check_basis(transaction, session.terms)  # study.toml may have changed since the last pass
         runs, attempts, charges = transaction.runs(), transaction.attempts(), transaction.charges()
         books = session.full_books(transaction)
-        now = last["time"] if last else _newest(runs, attempts)
+        # A study without a pass's summary is as old as what last happened in it.
+        happened = [run.created for run in runs] + [
+            max(each.started, each.ended or 0.0, each.grown) for each in attempts
+        ]
+        now = last["time"] if last else max(happened, default=0.0)
         closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
-        summary = whole(open_.to_dict(), closed)
+        summary = Summary.from_dict(whole(open_.to_dict(), closed))
         cells = transaction.cells()
         stages = [each.stage for each in transaction.stages() if cells.get(each.name)]
     return {
@@ -45,12 +50,6 @@ def retell(session: Session) -> dict[str, Any]:
         ],
         "step": _step(runs, books),
     }
-
-
-def _newest(runs: Sequence[RunRecord], attempts: Sequence[AttemptRecord]) -> float:
-    """Return when something last happened (seconds since the epoch), for a study without a pass's summary."""
-    known = [run.created for run in runs] + [max(each.started, each.ended or 0.0, each.grown) for each in attempts]
-    return max(known, default=0.0)
 
 
 def spans(

@@ -8,8 +8,8 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
+from lvjobs.control.inspect.alternatives import find_alternatives
 from lvjobs.control.inspect.logs import last_lines, newest_log
-from lvjobs.control.inspect.sooner import find_sooner
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
@@ -68,11 +68,15 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     assert run is not None
     now = session.clock()
     died = _last_death(attempts)
-    log = newest_log(session.study, row) if _is_unwell(run, died) else None
+    # The jobs' output explains no preemption, no timeout and no cancellation.
+    may_explain = died is not None and died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
+    log = newest_log(session.study, row) if may_explain and run.state is not RunState.COMPLETED else None
     since = died.ended if died is not None and died.ended else run.created
     noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
     traceback = died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else []
-    printed = last_lines(log, _LOG_LINES) if log else ()
+    printed = last_lines(log, _LOG_LINES) if log else []
+    if traceback and traceback[-1] in printed:  # the log ends with lines that are shown already
+        printed = printed[len(printed) - printed[::-1].index(traceback[-1]) :]
     place, alternatives = _in_the_queue(session, run, row)
     return Why(
         headline=headline(run, row, attempts, now),
@@ -85,7 +89,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
         remedies=list(_remedies(run, row, died, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
-        printed=_after(traceback, printed),
+        printed=printed,
         place=place,
         alternatives=alternatives,
     )
@@ -95,19 +99,6 @@ def _last_death(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
     """Return the last attempt that ended without completing the run; None if there is none."""
     ended = [attempt for attempt in attempts if attempt.cause not in (None, Cause.COMPLETED)]
     return ended[-1] if ended else None
-
-
-def _is_unwell(run: RunRecord, died: AttemptRecord | None) -> bool:
-    """Return whether the jobs' output may explain more: not after a preemption, a timeout or a cancellation."""
-    if run.state is RunState.COMPLETED or died is None:
-        return False
-    return died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
-
-
-def _after(traceback: Sequence[str], printed: Sequence[str]) -> Sequence[str]:
-    """Return the printed lines below the traceback, which is shown elsewhere; all lines if it is not among them."""
-    ends = [at for at, line in enumerate(printed) if traceback and line == traceback[-1]]
-    return printed[ends[-1] + 1 :] if ends else printed
 
 
 # -- the state --------------------------------------------------------------------------------------------------------
@@ -171,8 +162,7 @@ def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) 
             )
         if words := leniency(run, [each for each in attempts if each.cause is not None], policy):
             yield "forgiven", words
-    waiting = run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before
-    if waiting:
+    if run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before:
         yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
 
 
@@ -251,6 +241,6 @@ def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> t
     except (ClusterError, UsageError) as error:
         words = str(error)
     try:
-        return words, [answer.to_dict() for answer in find_sooner(session, row)]
+        return words, [answer.to_dict() for answer in find_alternatives(session, row)]
     except UsageError as error:
         return words or str(error), ()

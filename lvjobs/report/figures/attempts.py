@@ -54,10 +54,10 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
         ),
     ]
     counted = "All of it counts" if budget["counts_inference"] else "Validation and generation do not count"
-    said = "" if reached else f" The limit, {limit:.3g}, is far above the right panel."
+    above = "" if reached else f" The limit, {limit:.3g}, is far above the right panel."
     caption = (
         f"By the {budget['convention']} convention. {counted} against the limit; replayed is what was lost with a "
-        f"death and done again. What an attempt cost is spread evenly over its time.{said}"
+        f"death and done again. What an attempt cost is spread evenly over its time.{above}"
     )
     return Chart("burn-down", title, caption=caption, source=_LEDGER, panels=panels, keys=[left, bound, *keys])
 
@@ -94,7 +94,7 @@ def gantt(spans: Spans) -> Chart:
     for key in keys:
         own = [span for span in spans if cause_of(span) == key.name and span["run"] in place]
         starts, ends = (_days([span[end] for span in own]) for end in ("started", "ended"))
-        bars.append(Bars(key, [place[span["run"]] for span in own], starts, ends, [_said(span) for span in own]))
+        bars.append(Bars(key, [place[span["run"]] for span in own], starts, ends, [_describe(span) for span in own]))
     counts = ", ".join(f"{sum(cause_of(span) == key.name for span in spans):,} {key.name}" for key in keys)
     label = f"{len(spans):,} attempts of {len(shown) + left_out:,} runs: {counts}"
     caption = label
@@ -147,7 +147,7 @@ def _causes(spans: Spans) -> list[Key]:
     return [Key(cause, look[0], kind="box", pattern=look[1]) for cause, look in zip(named, looks, strict=True)]
 
 
-def _said(span: Mapping[str, Any]) -> str:
+def _describe(span: Mapping[str, Any]) -> str:
     seconds = span["ended"] - span["started"]
     where = f" on {span['host']}" if span["host"] else ""
     parts = [

@@ -1,5 +1,6 @@
 """A study's course over time: the FLOPs spent at each moment, and how many attempts ran. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,10 +79,9 @@ def rows(spans: Spans) -> tuple[list[str], int]:
 
     The runs with the most attempts get a row.
     """
-    count: dict[str, int] = {}
+    count = Counter(span["run"] for span in spans)
     first: dict[str, float] = {}
     for span in spans:
-        count[span["run"]] = count.get(span["run"], 0) + 1
         first[span["run"]] = min(first.get(span["run"], span["started"]), span["started"])
     chosen = sorted(count, key=lambda run: (-count[run], first[run], run))[:_MOST_RUNS]
     return sorted(chosen, key=lambda run: (first[run], run)), len(count) - len(chosen)

@@ -20,6 +20,8 @@ _MOST_WRITTEN = 120
 """The number of cells of a heatmap up to which each shows its value."""
 _TALLEST = 58 * 12
 _FEW = 3
+_FIVE_DIGITS = "{:#.5g}"
+"""The format of losses, whose first digits are often the same."""
 _MOST_RATES = 8
 _TITLES = {True: ("training: all tokens of the windows", "validation: the horizon's tokens"),
            False: ("training", "validation")}  # fmt: skip
@@ -97,7 +99,7 @@ def stage_heat(found: Mapping[str, Any]) -> Chart | None:
     }
     if len({first for first, _ in cells}) < 2 or len({second for _, second in cells}) < 2 or is_scattered(cells):  # noqa: PLR2004
         return None
-    made = _heat(cells, (one, two), "value", _five, highest=found["mode"] == "max")
+    made = _heat(cells, (one, two), "value", _FIVE_DIGITS.format, highest=found["mode"] == "max")
     title = f"What {found['stage']}'s rule compares: {found['rule']}"
     caption = f"{made.caption}. Means over seeds"
     return replace(made, id=f"rule-{found['stage']}", title=title, caption=caption, source=_JOURNALS)
@@ -134,11 +136,6 @@ def _heat(
 
 def _sortable(value: Any) -> tuple[int, float, str]:
     return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, str(value))
-
-
-def _five(value: float) -> str:
-    """Return five digits, for losses, whose first digits are often the same."""
-    return f"{value:#.5g}"
 
 
 def contexts(

@@ -8,7 +8,7 @@ import numpy as np
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.report.again import sampled_like, subject_again
+from lvjobs.report.evaluate_arguments import sampled_like, subject_again
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.marks import Chart
@@ -39,8 +39,8 @@ def _figure(stem: str, shows: str, drawn: Chart | str) -> Chart:
     bare = Chart(stem, f"{title[0].upper()}{title[1:]}", number=f"Figure {stem.split('-')[1]}", shows=shows)
     if isinstance(drawn, str):
         return replace(bare, missing=drawn)
-    said = shows[len(title) :].lstrip(":; ")
-    caption = ". ".join(part for part in (drawn.caption, said and f"Shown: {said}") if part)
+    details = shows[len(title) :].lstrip(":; ")
+    caption = ". ".join(part for part in (drawn.caption, details and f"Shown: {details}") if part)
     return replace(drawn, id=stem, title=drawn.title or bare.title, number=bare.number, shows=shows, caption=caption)
 
 
@@ -125,28 +125,25 @@ def _forecasts(material: Material) -> Iterator[Chart]:
     }
     chosen = compared(material.evaluations)
     of = f"; {chosen[0].circumstances}" if chosen else ""
-    drawn = _compared(material, chosen) if chosen else NOTHING_EVALUATED
-    for place, (stem, shows) in enumerate(kinds.items()):
-        if isinstance(drawn, str):
-            yield _figure(stem, shows + of, drawn)
-        else:
-            yield _figure(stem, f"{shows}{drawn[place][0] or of}", drawn[place][1])
+    drawn = _compared(material, chosen) if chosen else [("", NOTHING_EVALUATED)] * len(kinds)
+    for (stem, shows), (shown_of, found) in zip(kinds.items(), drawn, strict=True):
+        yield _figure(stem, f"{shows}{shown_of or of}", found)
 
 
-def _compared(material: Material, chosen: Sequence[Evaluated]) -> list[tuple[str, Chart]] | str:
-    """Return figures 5 to 7, each with words on the evaluation it shows if not on all; or why there are none."""
+def _compared(material: Material, chosen: Sequence[Evaluated]) -> Sequence[tuple[str, Chart | str]]:
+    """Return figures 5 to 7, or why there are none, each with words on the evaluation it shows if not on all."""
     shown = sampled_like(chosen[0], material.evaluations) or chosen[0]
     try:
         results = {each.subject: material.load(each) for each in chosen}
         best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
         baselines = material.baselines(chosen[0])
     except LvjobsError as error:  # the data are elsewhere, or not those that were forecast: all other figures are shown
-        return str(error)
+        return [("", str(error))] * 4
     if not baselines:
-        return "no baseline can be made of these series"
+        return [("", "no baseline can be made of these series")] * 4
     order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
     of, again = f": {shown.subject}; {shown.circumstances}", subject_again(shown, material.train)
-    drawn = []
+    drawn: list[tuple[str, Chart | str]] = []
     for row in (order[len(order) // 2], order[-1]):
         series = best.of_series(best.systems[row], {name: values[row] for name, values in baselines.items()})
         drawn.append((of, forecast(series, label=shown.subject, again=again)))

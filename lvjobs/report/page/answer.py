@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lvjobs import remedies
-from lvjobs.report.again import base_of
+from lvjobs.records.summary import RunStatus, StageStatus
+from lvjobs.report.evaluate_arguments import base_of
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.material import Point, point
 from lvjobs.report.numbers import short
@@ -45,7 +46,7 @@ def answer_forecasts(
         known = "Of these models the base model alone has been evaluated" if group else "Nothing has been evaluated"
         command = remedies.EVALUATE(runs="RUN")
         return StudyAnswer(FORECASTS, [f"Not answered yet: {known[0].lower()}{known[1:]}. Type: {command}"], (), "open")
-    best = min(tuned, key=_mae)
+    best = min(tuned, key=lambda each: float(each.scores["scores"]["overall"]["mae"]))
     zero_shot = next((each for each in group if each.is_base_of(best)), None)
     own = point(best.scores["scores"], "mae")
     sentences = [_against_zero_shot(best, own, zero_shot, train), *_against_baselines(own, best.scores["baselines"])]
@@ -57,16 +58,12 @@ def answer_forecasts(
             f"The best of {len(tuned)} evaluated runs was picked by the very score that is shown, which flatters it."
         )
     notes.append("All forecast the same series, so intervals that overlap do not prove two methods equal.")
-    if looked := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
+    if names := [each.subject for each in tuned if each.config.training.validation_systems == 0]:
         notes.append(
-            f"Validated on scored series (validation_systems = 0): {', '.join(looked)}. If anything was chosen by that "
+            f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
     return StudyAnswer(FORECASTS, sentences, notes, "answered" if zero_shot else "open")
-
-
-def _mae(each: Evaluated) -> float:
-    return float(each.scores["scores"]["overall"]["mae"])
 
 
 def _against_zero_shot(best: Evaluated, own: Point, zero_shot: Evaluated | None, train: TrainingConfig | None) -> str:
@@ -78,13 +75,13 @@ def _against_zero_shot(best: Evaluated, own: Point, zero_shot: Evaluated | None,
             f"{remedies.EVALUATE_ZERO_SHOT(prompt=base_of(best, train))}"
         )
     other = point(zero_shot.scores["scores"], "mae")
-    said = {
+    finding = {
         "better": "Yes, fine-tuning improves on the base model",
         "worse": "No, fine-tuning makes forecasts worse than the base model's",
         "overlap": "Fine-tuning is not shown to improve on the base model",
     }[compare(own, other)]
     figures = f"the best run, {name}, has a MAE of {_words(own)}, zero-shot {_words(other)}"
-    return f"{said}: {figures}; {_intervals(own, other)}."
+    return f"{finding}: {figures}; {_intervals(own, other)}."
 
 
 def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
@@ -95,14 +92,14 @@ def _against_baselines(own: Point, baselines: Mapping[str, Any]) -> list[str]:
     sentences = []
     if plain:
         name, other = min(plain.items(), key=lambda item: item[1].value)
-        said = {
+        finding = {
             "better": "It beats the best baseline",
             "worse": "It does not reach the best baseline",
             "overlap": "It cannot be told apart from the best baseline",
         }[compare(own, other)]
         lower = "" if compare(own, other) != "overlap" else ", though its MAE is lower" * (own.value < other.value)
         sentences.append(
-            f"{said} that does not know the law behind the data, {name} with {_words(other)}; "
+            f"{finding} that does not know the law behind the data, {name} with {_words(other)}; "
             f"{_intervals(own, other)}{lower}."
         )
     known = [name for name in KNOWING if name in made]
@@ -124,14 +121,14 @@ def _words(value: Point) -> str:
     return f"{short(value.value)} [{short(value.low)}, {short(value.high)}]"
 
 
-def answer_stages(stages: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> StudyAnswer:
+def answer_stages(stages: Sequence[StageStatus], runs: Sequence[RunStatus]) -> StudyAnswer:
     """Return the answer of a study without forecasts: each stage's winner, and why. The arguments are a summary's."""
-    won = [f"{stage['name']}: {stage['winner']}, {stage['because']}." for stage in stages if stage["winner"]]
+    won = [f"{stage.name}: {stage.winner}, {stage.because}." for stage in stages if stage.winner]
     if won:
         return StudyAnswer(STAGES, won)
     if not runs:
         return StudyAnswer(STAGES, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TASK}"], (), "open")
-    done = sum(run["state"] == "completed" for run in runs)
+    done = sum(run.state == "completed" for run in runs)
     return StudyAnswer(
         STAGES, [f"Not answered yet: no stage has a winner; {done} of {len(runs)} runs are completed."], (), "open"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
+from lvjobs.records.summary import StageStatus, Summary
 from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.forecasts import scores
 from lvjobs.report.figures.marks import Chart
@@ -31,44 +32,44 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 class PageInputs:
     """The data of a page.
 
-    `retold` is the result of `control.inspect.report_data`; `origins` are by the run's name; `declared` is study.toml.
+    `data` is what `control.inspect.report_data` returns; `origins` are by the run's name; `declared` is study.toml.
     """
 
     name: str
     declared: str
     version: str
-    retold: Mapping[str, Any]
+    data: Mapping[str, Any]
     material: Material
     origins: Mapping[str, Origin]
 
 
 def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     """Return the page, and the tables beside it by file name."""
-    summary, spans = facts.retold["summary"], facts.retold["spans"]
-    runs: Sequence[RunRecord] = facts.retold["runs"]
+    summary, spans = facts.data["summary"], facts.data["spans"]
+    runs: Sequence[RunRecord] = facts.data["runs"]
     forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     if forecasts or not runs:
         answer = answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=bool(runs))
     else:
-        answer = answer_stages(summary["stages"], summary["runs"])
+        answer = answer_stages(summary.stages, summary.runs)
     made = "No pass was made yet"
-    if summary["time"]:
-        last = datetime.fromtimestamp(summary["time"], timezone.utc)
+    if summary.time:
+        last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(facts.material, _MOST_CURVES))
-    tables, files = published_tables(facts.retold["step"], summary, study_tables(facts.material.evaluations))
+    tables, files = published_tables(facts.data["step"], summary, study_tables(facts.material.evaluations))
     of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
     others = [each for each in drawn if each not in of_stages]
     if not facts.material.evaluations:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
-    budget = summary["budget"]
+    budget = summary.budget
     sections = [
-        Section("stages", "Stages", _stages(facts.retold, of_stages)),
+        Section("stages", "Stages", _stages(facts.data, of_stages)),
         Section("tables", "Tables 1 to 4", tables),
         Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
         Section("budget", "Budget", _budget(spans, budget)),
         Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
-        Section("runs-section", "Runs", [runs_table(summary["runs"])]),
+        Section("runs-section", "Runs", [runs_table(summary.runs)]),
         Section("provenance", "Provenance", _provenance(facts, runs)),
     ]
     page = Page(
@@ -83,15 +84,15 @@ def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
     return page, files
 
 
-def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
+def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:
     """Return the numbers at the top of the page."""
-    runs, budget = summary["runs"], summary["budget"]
-    done = sum(run["state"] == "completed" for run in runs)
+    runs, budget = summary.runs, summary.budget
+    done = sum(run.state == "completed" for run in runs)
     deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
     by_cause = ", ".join(f"{count:,} {cause}" for cause, count in deaths.most_common(_MOST_CAUSES))
     rest = sum(deaths.values()) - sum(count for _, count in deaths.most_common(_MOST_CAUSES))
     by_cause += f", {rest:,} of other causes" if rest else ""
-    held = sum(run["state"] == "held" for run in runs)
+    held = sum(run.state == "held" for run in runs)
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
@@ -113,10 +114,10 @@ def key_figures(summary: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) 
     ]
 
 
-def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
+def _stages(data: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
     """Return a group for each stage: why its winner won, its runs, their losses, and how they compare."""
-    rows = {row["name"]: row for row in retold["summary"]["stages"] if row["state"] != "declared" or row["runs"]}
-    standings = {found["stage"]: found for found in retold["standings"]}
+    rows = {row.name: row for row in data["summary"].stages if row.state != "declared" or row.runs}
+    standings = {found["stage"]: found for found in data["standings"]}
     drawn: dict[str, list[Chart]] = {}
     for each in found:
         drawn.setdefault(each.stage, []).append(each)
@@ -133,19 +134,19 @@ def _stages(retold: Mapping[str, Any], found: Sequence[Chart]) -> list[Piece]:
             heat = stage_heat(standings[name])
             pieces += [] if heat is None else [heat]
         pieces += drawn.get(name, [])
-        badge = rows[name]["state"] if name in rows else ""
+        badge = rows[name].state if name in rows else ""
         groups.append(Section(f"stage-{name}", name, pieces, badge))
     if not groups:
         groups.append(f"No stage has begun; type: {remedies.SWEEP_ALL}")
     return [*groups, *lone]
 
 
-def _stands(row: Mapping[str, Any]) -> str:
-    counted = f"{row['done']:,} of {row['runs']:,} runs completed."
-    if row["winner"]:
-        how = "was chosen by hand" if row["by_hand"] else "won"
-        counted = f"{row['winner']} {how}: {row['because']}. {counted}"
-    return f"{counted} {row['reason']}".strip()
+def _stands(row: StageStatus) -> str:
+    counted = f"{row.done:,} of {row.runs:,} runs completed."
+    if row.winner:
+        how = "was chosen by hand" if row.by_hand else "won"
+        counted = f"{row.winner} {how}: {row.because}. {counted}"
+    return f"{counted} {row.reason}".strip()
 
 
 def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece]:
@@ -154,7 +155,7 @@ def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) ->
         return list(found)
     examples, why = found[0], NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
-    if not forecasts and facts.retold["runs"]:
+    if not forecasts and facts.data["runs"]:
         why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
@@ -173,7 +174,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
 
 
 def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece]:
-    spans = facts.retold["spans"]
+    spans = facts.data["spans"]
     codes = sorted({run.code for run in runs if run.code})
     commands = [
         "# the same study again, in an empty directory with this study.toml and the same data file:",

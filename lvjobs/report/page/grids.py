@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.records.curves import LOSSES
+from lvjobs.records.summary import RunStatus, Summary
 from lvjobs.report.budget_table import budget_table
 from lvjobs.report.figures.attempts import NOTHING_RAN
 from lvjobs.report.numbers import percent, setting, short
@@ -18,7 +18,7 @@ TABLE_1 = "table-1-flops-of-a-step"
 
 
 def published_tables(
-    step: Mapping[str, Any], summary: Mapping[str, Any], made: Sequence[Table]
+    step: Mapping[str, Any], summary: Summary, made: Sequence[Table]
 ) -> tuple[list[Table], dict[str, str]]:
     """Return Tables 1 to 4 for the page, and their files' contents by name; a table that is missing has no file."""
     evaluate = remedies.EVALUATE(runs="RUN")
@@ -29,8 +29,8 @@ def published_tables(
     tables = [_table_1(step)]
     for identity, why in reasons.items():
         tables += [each for each in made if each.id == identity] or [Table(TITLES[identity], id=identity, missing=why)]
-    four = budget_table(summary["budget"], summary["runs"])
-    tables.append(four if summary["runs"] else replace(four, missing=NOTHING_RAN))
+    four = budget_table(summary.budget, summary.runs)
+    tables.append(four if summary.runs else replace(four, missing=NOTHING_RAN))
     placed: list[Table] = []
     files: dict[str, str] = {}
     for identity in dict.fromkeys(table.id for table in tables):
@@ -92,7 +92,7 @@ def stage_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+def runs_table(runs: Sequence[RunStatus]) -> Table:
     """Return the table of all runs and their states."""
     headers = [
         "run",
@@ -109,24 +109,24 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     ]
     rows = [
         [
-            run["name"],
-            run["stage"],
-            run["state"],
-            "" if run["cause"] in (None, run["state"]) else run["cause"],
-            f"{run['step']:,} of {run['steps']:,}",
+            run.name,
+            run.stage,
+            run.state,
+            "" if run.cause in (None, run.state) else run.cause,
+            f"{run.step:,} of {run.steps:,}",
             *(_loss(run, name) for name in ("loss", "validation_loss", "untrained_loss")),
-            f"{run['replayed_steps']:,}",
-            f"{run['attempts']:,}",
-            f"{run['flops']:.3e}" if run["flops"] else "0",
+            f"{run.replayed_steps:,}",
+            f"{run.attempts:,}",
+            f"{run.flops:.3e}" if run.flops else "0",
         ]
         for run in runs
     ]
-    numeric = any(run[f"{kind}{LOSSES[1]}"] is not None for run in runs for kind in ("validation_", ""))
+    numeric = any(run.validation_loss_numeric is not None or run.loss_numeric is not None for run in runs)
     notes = ["Redone: steps that were lost with a death and executed again.", *([_NUMERIC] if numeric else [])]
     held: dict[str, list[str]] = {}
     for run in runs:
-        if run["state"] == "held":
-            held.setdefault(run["reason"] or run["error"], []).append(run["name"])
+        if run.state == "held":
+            held.setdefault(run.reason or run.error, []).append(run.name)
     for reason, names in list(held.items())[:_MOST_REASONS]:
         others = f" and {len(names) - 1:,} more are" if len(names) > 1 else " is"
         notes.append(f"{names[0]}{others} held: {reason}")
@@ -135,10 +135,11 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     return Table("All runs", headers, rows, notes, id="runs", missing=missing, words=4)
 
 
-def _loss(run: Mapping[str, Any], name: str) -> str:
-    if run[f"{name}_numeric"] is not None:
-        return f"{run[f'{name}_numeric']:.4g} n"
-    return "" if run[name] is None else f"{run[name]:.4g}"
+def _loss(run: RunStatus, name: str) -> str:
+    numeric, plain = getattr(run, f"{name}_numeric"), getattr(run, name)
+    if numeric is not None:
+        return f"{numeric:.4g} n"
+    return "" if plain is None else f"{plain:.4g}"
 
 
 def efficiency_table(efficiency: Mapping[str, Any]) -> Table:

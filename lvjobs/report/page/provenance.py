@@ -8,7 +8,7 @@ from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_line
-from lvjobs.report.evaluation import read_scores
+from lvjobs.report.evaluated import read_scores
 from lvjobs.report.figures.course import Spans
 from lvjobs.report.table import Table
 from lvjobs.study.layout import StudyLayout
@@ -62,6 +62,8 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
         if not origin.generation:
             continue
         span = ran.get((run.name, origin.generation))
+        params = run.config["params"]
+        data = params.get("training", params).get("data_sha256") or ""
         rows.append(
             [
                 run.name,
@@ -71,7 +73,7 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
                 str(run.config.get("seed", "")),
                 run.fingerprint[:_SHORT],
                 run.code[:_SHORT],
-                _data_of(run)[:_SHORT],
+                data[:_SHORT],
                 origin.adapter[:_SHORT],
             ]
         )
@@ -83,11 +85,6 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
     )
     missing = "" if rows else f"no run is completed yet; type: {remedies.STATUS}"
     return Table("Where each result came from", headers, rows, notes, id="results", missing=missing, words=4)
-
-
-def _data_of(run: RunRecord) -> str:
-    params = run.config["params"]
-    return str(params.get("training", params).get("data_sha256") or "")
 
 
 def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:

@@ -201,7 +201,7 @@ def test_what_is_trained_once_for_two_stages_is_said(study, lvjobs):
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_tables_fit(study, lvjobs, monkeypatch, width):
-    from lvjobs.report.estimate import estimate_lines
+    from lvjobs.report.terminal.estimate_lines import estimate_lines
 
     lines = estimate_lines(asked(lvjobs, "--flops-per-second", "5e13", "--profile", "csd3-ampere"), width)
     assert max(map(len, lines)) <= width

@@ -13,7 +13,7 @@ from lvjobs.doctor import inputs, places, profile, software
 from lvjobs.doctor.quotas import Quota, parse_quota
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.storage import Storage
-from lvjobs.report.doctor import print_findings, summary
+from lvjobs.report.terminal.finding_lines import print_findings, summary
 
 
 @pytest.fixture

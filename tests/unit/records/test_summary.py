@@ -9,7 +9,7 @@ from lvjobs.control.budget.efficiency import Share
 from lvjobs.control.budget.intervals import Measured
 from lvjobs.control.budget.pace import Kind, Sample
 from lvjobs.records import summary
-from lvjobs.records.summary import FORMAT, AvoidedRow, RunStatus, StageRow, Summary
+from lvjobs.records.summary import FORMAT, AvoidedRow, RunStatus, StageStatus, Summary
 
 FIELDS = {
     RunStatus: (
@@ -18,7 +18,7 @@ FIELDS = {
         "checkpoint_step executed_steps replayed_steps estimated_steps flops reserved profile error "
         "not_before curve seconds_left queue_reason start_estimate after"
     ),
-    StageRow: "name state origin runs done held trials proposed winner because by_hand reason",
+    StageStatus: "name state origin runs done held trials proposed winner because by_hand reason",
     AvoidedRow: "node reason since until used_in",
     Summary: "study time did problems runs stages avoided_nodes budget",
     tally.Tally: "work shares groups samples",
@@ -42,7 +42,7 @@ def test_every_part_of_the_summary_is_looked_at():
 
 
 def test_json_keeps_its_keys():
-    stage = StageRow("a", "running", "b", 1, 0, 0, None, None, None, "", False, "")
+    stage = StageStatus("a", "running", "b", 1, 0, 0, None, None, None, "", False, "")
     node = AvoidedRow("n1", "node_fail", 1.0, 2.0, [])
     shown = Summary("/s", 1.0, [], [], [], [stage], [node], {"spent": 0}).to_dict()
     assert list(shown) == ["schema", "study", "time", "did", "problems", "runs", "stages", "avoided_nodes", "budget"]

@@ -13,8 +13,9 @@ from lvjobs.cluster.enquiry import Reply
 from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor import room
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.report.status import print_status
-from lvjobs.report.tables import new_console
+from lvjobs.records.summary import Summary
+from lvjobs.report.terminal.console import new_console
+from lvjobs.report.terminal.status_lines import print_status
 
 FORECASTS = """\
 profile = "lab"
@@ -93,7 +94,7 @@ def test_more_runs_than_lines(scene, typed, take, capsys):
     scene.make_pass()
     console = new_console()
     console.height = 12
-    print_status(read_summary(scene.study.layout.summary), console, whole=False)
+    print_status(Summary.from_dict(read_summary(scene.study.layout.summary)), console, whole=False)
     folded = capsys.readouterr().out
     assert "run29" not in folded
     _, whole, _ = take(remedies.STATUS_ALL, folded)

@@ -7,6 +7,7 @@ from control_builders import a_run
 
 from lvjobs.control.budget.accounts import KINDS, Terms, keep_books, statement
 from lvjobs.ledger.records import Charge
+from lvjobs.records.summary import RunStatus, read_row
 from lvjobs.report.budget_table import budget_table
 
 pytestmark = pytest.mark.heavy
@@ -22,9 +23,8 @@ CHARGES = [
     Charge("c", 3, "generation", 200),
 ]
 ROWS = [
-    {"stage": "s_1", "executed_steps": 570},
-    {"stage": "s_1", "executed_steps": 400},
-    {"stage": "t", "executed_steps": 1100},
+    read_row(RunStatus, {"stage": stage, "executed_steps": steps})
+    for stage, steps in (("s_1", 570), ("s_1", 400), ("t", 1100))
 ]
 
 

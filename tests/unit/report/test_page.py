@@ -12,8 +12,9 @@ from control_builders import a_run
 from report_helpers import Finished, data
 from report_ledger import keep, large_study, small_study
 
-from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.loop import open_session
+from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.report.budget_table import budget_table
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.attempts import gantt
@@ -42,7 +43,7 @@ def study(tmp_path_factory, data):
 def told(finished_or_root):
     root = getattr(finished_or_root, "layout", None)
     with open_session(load_study(root.root if root else finished_or_root), wait=1) as session:
-        return retell(session)
+        return report_data(session)
 
 
 def said(finished):
@@ -156,10 +157,11 @@ def test_a_model_that_was_validated_on_scored_series_is_named(tmp_path, data):
 
 
 def test_a_study_that_forecasts_nothing_is_answered_by_its_winners():
-    stage = {"name": "wide", "winner": "w8", "because": "highest accuracy at the end: 0.9"}
+    why = "highest accuracy at the end: 0.9"
+    stage = read_row(StageStatus, {"name": "wide", "winner": "w8", "because": why})
     assert answer_stages([stage], []).sentences == ["wide: w8, highest accuracy at the end: 0.9."]
-    none = {**stage, "winner": None}
-    running = [{"state": "completed"}, {"state": "running"}]
+    none = replace(stage, winner=None)
+    running = [read_row(RunStatus, {"state": state}) for state in ("completed", "running")]
     assert answer_stages([none], running).sentences == [
         "Not answered yet: no stage has a winner; 1 of 2 runs are completed."
     ]
@@ -177,7 +179,7 @@ def wide(tmp_path_factory):
 def test_a_burn_down_ends_at_what_the_ledger_says_to_the_last_flop(study, wide):
     for each in (study, wide):
         found = told(each)
-        budget = found["summary"]["budget"]
+        budget = found["summary"].budget
         made = course(found["spans"], budget)
         assert {kind: made.spent[kind][-1] for kind in KINDS} == {kind: budget[kind] for kind in KINDS}
         assert made.left[-1] == budget["limit"] - budget["spent"]
@@ -189,7 +191,7 @@ def test_a_burn_down_ends_at_what_the_ledger_says_to_the_last_flop(study, wide):
 
 def test_what_does_not_count_does_not_burn(study):
     found = told(study)
-    budget = {**found["summary"]["budget"], "counts_inference": False}
+    budget = {**found["summary"].budget, "counts_inference": False}
     made = course(found["spans"], budget)
     assert made.left[-1] == budget["limit"] - budget["useful"] - budget["replayed"]
 
@@ -288,7 +290,7 @@ def test_tables_lie_beside_it_as_markdown_and_latex(typed, study):
     assert (tables / "table-2-rank-and-rate.md").read_text().strip() in out
     assert (tables / "table-3-context.tex").read_text().strip() in out
     summary = told(study)["summary"]
-    assert budget_table(summary["budget"], summary["runs"]).body("github") in (tables / "table-4-flops.md").read_text()
+    assert budget_table(summary.budget, summary.runs).body("github") in (tables / "table-4-flops.md").read_text()
 
 
 def test_equal_data_give_equal_bytes_and_a_report_typed_again_is_written_anew(typed, study, tmp_path):

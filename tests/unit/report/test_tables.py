@@ -6,15 +6,16 @@ import time
 
 import pytest
 from control_builders import a_run
+from lvjobs.control.budget.statement import statement
 from rich.console import Console
 
 from lvjobs.control.budget.accounts import Terms, keep_books
-from lvjobs.control.budget.statement import statement
 from lvjobs.flops.conventions import BINDING
-from lvjobs.report.budget import print_budget
-from lvjobs.report.site import site_lines
-from lvjobs.report.status import fold, print_status
-from lvjobs.report.tables import bar, short_start, sparkline
+from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
+from lvjobs.report.terminal.budget_lines import print_budget
+from lvjobs.report.terminal.console import bar, short_start, sparkline
+from lvjobs.report.terminal.site_lines import site_lines
+from lvjobs.report.terminal.status_lines import fold, print_status
 
 pytestmark = pytest.mark.heavy
 
@@ -48,7 +49,9 @@ def shown(function, value, width=100, **options):
 def status(*runs, width=100, terminal=False, **changes):
     summary = {"study": "/home/someone/lotka", "runs": list(runs), "stages": [], "did": [], "problems": [], **changes}
     stream = io.StringIO()
-    print_status(summary, Console(file=stream, width=width, force_terminal=terminal, color_system=None))
+    print_status(
+        Summary.from_dict(summary), Console(file=stream, width=width, force_terminal=terminal, color_system=None)
+    )
     return stream.getvalue()
 
 
@@ -88,7 +91,7 @@ def test_a_terminal_of_ascii_gets_ascii():
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     row = a_row(curve=[3.0, 2.0, 1.0], flops=1, seconds_left=1.0)
     summary = {"study": "/s", "runs": [row], "stages": [], "did": [], "problems": []}
-    print_status(summary, Console(file=stream, width=160))
+    print_status(Summary.from_dict(summary), Console(file=stream, width=160))
     stream.flush()
     text = stream.buffer.getvalue().decode()
     assert "^._" in text or "^-_" in text
@@ -168,6 +171,10 @@ def many(count, stage="stage1", state="planned"):
     return [a_row(name=f"{stage}-{number}", stage=stage, state=state, reason="") for number in range(count)]
 
 
+def folded(runs, stages, lines):
+    return fold([read_row(RunStatus, run) for run in runs], [read_row(StageStatus, stage) for stage in stages], lines)
+
+
 def test_a_thousand_runs_fit_a_screen():
     runs = [*many(500, "one", "completed"), *many(500, "two")]
     runs[700] = {**runs[700], "state": "held", "reason": "look at me"}
@@ -181,7 +188,7 @@ def test_a_thousand_runs_fit_a_screen():
     }
     stream = io.StringIO()
     console = Console(file=stream, width=100, height=40)
-    print_status(summary, console, whole=False)
+    print_status(Summary.from_dict(summary), console, whole=False)
     text = stream.getvalue()
     assert len(text.splitlines()) <= 40
     assert len(text.splitlines()) > 25, "there was room for more"
@@ -193,7 +200,7 @@ def test_a_thousand_runs_fit_a_screen():
 def test_runs_of_many_stages_that_are_over_are_counted():
     runs = [run for number in range(9) for run in many(100, f"stage{number}", "completed")]
     runs[850] = {**runs[850], "state": "running"}
-    blocks = fold(runs, [], 40)
+    blocks = folded(runs, [], 40)
     assert [len(block.shown) for block in blocks] == [0] * 8 + [9]
     assert blocks[0].hidden == {"completed": 100}
     assert sum(3 if block.hidden else 2 for block in blocks) + 9 + 1 <= 40
@@ -201,7 +208,7 @@ def test_runs_of_many_stages_that_are_over_are_counted():
 
 def test_what_a_decided_stage_has_paused_is_over():
     runs = [*many(50, "one", "paused"), *many(50, "two")]
-    one, two = fold(runs, [a_stage("one", "completed"), a_stage("two")], 30)
+    one, two = folded(runs, [a_stage("one", "completed"), a_stage("two")], 30)
     assert (one.shown, one.hidden) == ([], {"paused": 50})
     assert two.shown
 
@@ -209,16 +216,16 @@ def test_what_a_decided_stage_has_paused_is_over():
 def test_whoever_needs_attention_is_shown_first():
     runs = many(50)
     runs[40] = {**runs[40], "state": "held"}
-    (block,) = fold(runs, [a_stage("stage1")], 12)
-    assert "stage1-40" in [run["name"] for run in block.shown]
+    (block,) = folded(runs, [a_stage("stage1")], 12)
+    assert "stage1-40" in [run.name for run in block.shown]
     assert sum(block.hidden.values()) + len(block.shown) == 50
-    (block,) = fold(runs, [a_stage("stage1")], None)
+    (block,) = folded(runs, [a_stage("stage1")], None)
     assert (len(block.shown), block.hidden) == (50, {})
 
 
 def test_a_small_study_is_not_folded():
-    blocks = fold([*many(3), *many(2, "final")], [a_stage("stage1"), a_stage("final", "declared")], 40)
-    assert [(block.stage["name"], len(block.shown)) for block in blocks] == [("stage1", 3), ("final", 2)]
+    blocks = folded([*many(3), *many(2, "final")], [a_stage("stage1"), a_stage("final", "declared")], 40)
+    assert [(block.stage.name, len(block.shown)) for block in blocks] == [("stage1", 3), ("final", 2)]
 
 
 # -- lines of characters --------------------------------------------------------------------------------------------

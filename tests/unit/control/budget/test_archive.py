@@ -20,7 +20,7 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.budget.pace import samples_of
 from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
-from lvjobs.control.inspect.report_data import retell
+from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.recovery.check import check
 from lvjobs.control.submission.send import reservations_for
 from lvjobs.control.summary_file import read_summary
@@ -251,8 +251,8 @@ def test_a_report_prices_all_runs_by_what_binds_now(scene):
     scene.make_pass()
     scene.bind(convention="exact")
     with scene.session() as session:
-        told = retell(session)["summary"]
-    assert sum(row["flops"] for row in told["runs"]) == told["budget"]["spent"] > 0
+        summary = report_data(session)["summary"]
+    assert sum(run.flops for run in summary.runs) == summary.budget["spent"] > 0
 
 
 def test_more_runs_are_named_than_an_older_sqlite_has_variables(tmp_path):

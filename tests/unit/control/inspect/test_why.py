@@ -9,11 +9,11 @@ from rich.console import Console
 from simulator.engine import Manners
 
 from lvjobs.control.inspect import why as module
-from lvjobs.control.inspect.history import story
+from lvjobs.control.inspect.history import moments_of
 from lvjobs.control.inspect.why import why
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.summary import find_row
-from lvjobs.report.story import print_story, print_why
+from lvjobs.report.terminal.history_lines import print_history, print_why
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import RunState
 from lvjobs.tasks.code_copies import drift, snapshot_code
@@ -45,9 +45,9 @@ def told(scene, name="one", *, whole=True):
         row = find_row(session.make_pass(), name)
         with session.ledger.transaction() as transaction:
             run = transaction.find_run(name=name)
-            moments = story(run, transaction.attempts([run.id]), transaction.events(run.id, limit=1000))
+            moments = moments_of(run, transaction.attempts([run.id]), transaction.events(run.id, limit=1000))
     stream = io.StringIO()
-    print_story(
+    print_history(
         {"run": row, "story": [moment.to_dict() for moment in moments]}, whole=whole, console=Console(file=stream)
     )
     return moments, stream.getvalue()

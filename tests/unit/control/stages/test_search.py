@@ -15,7 +15,8 @@ from lvjobs.control.planning.foresee import read_ledger
 from lvjobs.control.stages.expand import unfold
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.summary_file import read_summary
-from lvjobs.report.stages import stage_line
+from lvjobs.records.summary import StageStatus, read_row
+from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.sampling import SearchHistory, propose
 
@@ -87,7 +88,10 @@ def test_a_search_goes_on_by_itself_and_the_next_stage_takes_its_winner(make):
     scene.ask()
     assert len(scene.cells("first")) == 3, "as many as may be open"
     assert len({job.request.token for job in scene.cluster.jobs}) == 1, "one array"
-    assert stage_line(scene.summary("first")) == "first: running, 0 of 3 done, 3 of 8 trials proposed"
+    assert (
+        stage_line(read_row(StageStatus, scene.summary("first")))
+        == "first: running, 0 of 3 done, 3 of 8 trials proposed"
+    )
     scene.go(900)
     assert scene.stands("first", "final", "table") == ["completed"] * 3
     assert scene.winner("first") == scene.trial(4)
@@ -432,4 +436,4 @@ def test_a_summary_of_an_earlier_release_has_no_trials(make):
     scene = make(FIRST)
     scene.ask()
     row = {key: value for key, value in scene.summary("first").items() if key not in ("trials", "proposed")}
-    assert stage_line(row) == "first: running, 0 of 3 done"
+    assert stage_line(read_row(StageStatus, row)) == "first: running, 0 of 3 done"

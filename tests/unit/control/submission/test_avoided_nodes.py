@@ -10,8 +10,9 @@ from lvjobs.cluster.nodes import expand_nodes, parse_nodes
 from lvjobs.cluster.protocol import Node, SubmitRefused
 from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, Choice, choose
 from lvjobs.doctor.places import check_study
-from lvjobs.report.status import render_status
-from lvjobs.report.tables import new_console
+from lvjobs.records.summary import Summary
+from lvjobs.report.terminal.console import new_console
+from lvjobs.report.terminal.status_lines import render_status
 from lvjobs.study.tables import Policy
 
 HOUR = 3600
@@ -104,7 +105,8 @@ def summary(scene):
 
 def shown(scene):
     console = new_console()
-    return "\n".join(str(part) for part in render_status({**summary(scene), "budget": None}, console, None))
+    found = Summary.from_dict({**summary(scene), "budget": None})
+    return "\n".join(str(part) for part in render_status(found, console, None))
 
 
 def test_a_node_that_failed_under_one_run_is_avoided_by_all_and_shown(make):

@@ -6,31 +6,32 @@ from typing import Any
 from rich.text import Text
 
 from lvjobs import remedies
+from lvjobs.records.summary import StageStatus
 from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 from lvjobs.study.space import Search, in_words
 from lvjobs.study.stages import Stage, taken
 
 
-def print_stages(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_stages(rows: Sequence[StageStatus]) -> None:
     """Print a line for each stage that was requested."""
     console = new_console()
     for row in rows:
-        if row["state"] != "declared":
+        if row.state != "declared":
             console.print(Text(stage_line(row)), soft_wrap=True)
 
 
-def stage_line(row: Mapping[str, Any]) -> str:
+def stage_line(row: StageStatus) -> str:
     """Return a stage's line: `stage1: running, 5 of 9 done`."""
-    words = f"{row['name']}: {row['state']}"
-    if row["runs"] and row["state"] != "completed":
-        words += f", {row['done']} of {row['runs']} done"
-        if row.get("trials"):
-            words += f", {row['proposed']} of {row['trials']} trials proposed"
-    if row["winner"]:
-        words += f"; {row['winner']} " + ("chosen by hand: " if row["by_hand"] else "won: ") + row["because"]
-    return words + (f"; {row['reason']}" if row["reason"] else "")
+    words = f"{row.name}: {row.state}"
+    if row.runs and row.state != "completed":
+        words += f", {row.done} of {row.runs} done"
+        if row.trials:
+            words += f", {row.proposed} of {row.trials} trials proposed"
+    if row.winner:
+        words += f"; {row.winner} " + ("chosen by hand: " if row.by_hand else "won: ") + row.because
+    return words + (f"; {row.reason}" if row.reason else "")
 
 
 def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -65,13 +66,9 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
 
 def _searched(search: Search) -> str:
     trials = f"{search.trials} trial{'s' if search.trials > 1 else ''}"
-    if search.sampler == "random":
-        return f"{trials} at random, {_at_once(search)}"
-    return f"{trials} by TPE, the first {search.first} at random, {_at_once(search)}"
-
-
-def _at_once(search: Search) -> str:
-    return "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
+    how = "at random" if search.sampler == "random" else f"by TPE, the first {search.first} at random"
+    at_once = "all at once" if search.at_once >= search.trials else f"{search.at_once} at a time"
+    return f"{trials} {how}, {at_once}"
 
 
 def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _COLOURS = {"fine": "green", "note": "yellow", "error": "bold red"}
 _ORDER = tuple(_COLOURS)
@@ -22,7 +22,8 @@ def print_findings(findings: Sequence[Mapping[str, Any]], console: Console | Non
     table.add_column("subject", no_wrap=True)
     table.add_column("what", overflow="fold")
     before = ("", "")
-    for finding in sorted(findings, key=lambda finding: _ORDER.index(finding["level"])):
+    ordered = sorted(findings, key=lambda finding: _ORDER.index(finding["level"]))
+    for finding in ordered:
         subject = (finding["level"], finding["subject"])
         table.add_row(
             Text(finding["level"], style=_COLOURS[finding["level"]]),
@@ -31,7 +32,8 @@ def print_findings(findings: Sequence[Mapping[str, Any]], console: Console | Non
         )
         before = subject
     console.print(table)
-    console.print(Text(summary(findings), style=_COLOURS[_worst(findings)]))
+    worst = ordered[-1]["level"] if ordered else "fine"
+    console.print(Text(summary(findings), style=_COLOURS[worst]))
 
 
 def _words(finding: Mapping[str, Any]) -> Text:
@@ -51,8 +53,3 @@ def summary(findings: Sequence[Mapping[str, Any]]) -> str:
         return f"fine: nothing is in the way of runs{notes}"
     names = dict.fromkeys(finding["subject"] for finding in findings if finding["level"] == "error")
     return f"{counts['error']} error{'' if counts['error'] == 1 else 's'} ({', '.join(names)}){notes}"
-
-
-def _worst(findings: Sequence[Mapping[str, Any]]) -> str:
-    levels = {finding["level"] for finding in findings}
-    return next((level for level in ("error", "note") if level in levels), "fine")

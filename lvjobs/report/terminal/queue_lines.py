@@ -6,12 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
+from lvjobs.records.summary import RunStatus
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console, reason_lines, start_words
+from lvjobs.report.terminal.console import new_console, reason_lines, start_words
 
 
 def print_queue(
-    waiting: Sequence[Mapping[str, Any]], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
+    waiting: Sequence[RunStatus], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
 ) -> None:
     """Print why jobs wait, and a line for each alternative to the first of them."""
     console = console or new_console()
@@ -20,7 +21,7 @@ def print_queue(
         return
     for line in reason_lines(waiting):
         console.print(line, soft_wrap=True)
-    console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0]['name']}:\n")
+    console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0].name}:\n")
     console.print(alternatives_table(alternatives).for_terminal())
 
 

@@ -11,10 +11,11 @@ from simulator.engine import Manners
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.parse import parse_estimate
 from lvjobs.cluster.protocol import ClusterError
-from lvjobs.control.inspect.sooner import MOST_QUESTIONS, alternatives, find_sooner, waiting_rows
+from lvjobs.control.inspect.alternatives import MOST_QUESTIONS, alternatives, find_alternatives, waiting_rows
 from lvjobs.errors import UsageError
-from lvjobs.report.queue import print_queue
-from lvjobs.report.status import print_status
+from lvjobs.records.summary import RunStatus, Summary, read_row
+from lvjobs.report.terminal.queue_lines import print_queue
+from lvjobs.report.terminal.status_lines import print_status
 
 ASKED = {"time_limit_minutes": 60, "partition": "low", "gpus": 4}
 
@@ -87,7 +88,7 @@ def test_the_status_has_slurms_reason_and_its_estimate(scene):
     assert (two["queue_reason"], two["start_estimate"]) == ("Priority", scene.clock.now + 3600)
     assert two["reason"] == "other jobs come first (Priority)"
     console = Console(record=True, width=200)
-    print_status(summary, console)
+    print_status(Summary.from_dict(summary), console)
     assert "two: other jobs come first (Priority); Slurm expects it to start " in console.export_text()
     shown = json.loads(scene.study.layout.summary.read_text())
     assert shown["runs"][1]["queue_reason"] == "Priority", "a command that makes no pass shows it too"
@@ -98,7 +99,7 @@ def test_many_of_whom_the_same_is_to_be_said_are_told_of_once(scene):
         summary = session.make_pass()
     rows = [{**summary["runs"][1], "name": f"r{number}"} for number in range(9)]
     console = Console(record=True, width=200)
-    print_status({**summary, "runs": rows}, console)
+    print_status(Summary.from_dict({**summary, "runs": rows}), console)
     assert "r0, r1, r2 and 6 more: other jobs come first" in console.export_text()
 
 
@@ -108,8 +109,8 @@ def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
     probe = scene.cluster.probe
     scene.cluster.probe = lambda: replace(probe(), partitions=partitions)
     with scene.session() as session:
-        rows = waiting_rows(session.make_pass(), [])
-        answers = find_sooner(session, rows[0])
+        rows = waiting_rows(session.make_pass(), None)
+        answers = find_alternatives(session, rows[0])
     assert [row["name"] for row in rows] == ["two"]
     assert [(one.alternative.words, one.start) for one in answers][:2] == [
         ("15 min instead of 60", scene.clock.now + 15),
@@ -119,7 +120,7 @@ def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
     assert "Invalid account" in answers[-1].said
     assert len(scene.calls("estimate_start")) == len(answers) <= MOST_QUESTIONS
     console = Console(record=True, width=200)
-    print_queue(rows, [one.to_dict() for one in answers], console)
+    print_queue([read_row(RunStatus, row) for row in rows], [one.to_dict() for one in answers], console)
     text = console.export_text()
     assert "scontrol update jobid=1_1 timelimit=15" in text
     assert "not at all: Invalid account" in text
@@ -129,17 +130,17 @@ def test_runs_that_do_not_wait(scene):
     with scene.session() as session:
         summary = session.make_pass()
     with pytest.raises(UsageError, match="one has no job that waits"):
-        waiting_rows(summary, ["one"])
+        waiting_rows(summary, "one")
     with pytest.raises(UsageError, match="no run 'three'"):
-        waiting_rows(summary, ["three"])
+        waiting_rows(summary, "three")
 
 
 def test_a_silent_scheduler_is_asked_once(scene):
     with scene.session() as session:
-        rows = waiting_rows(session.make_pass(), [])
+        rows = waiting_rows(session.make_pass(), None)
         scene.cluster.silent = True
         with pytest.raises(UsageError, match="nobody can tell"):
-            find_sooner(session, rows[0])
+            find_alternatives(session, rows[0])
 
 
 def test_the_local_backend_foresees_nothing(tmp_path):

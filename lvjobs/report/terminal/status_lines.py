@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lvjobs import remedies
+from lvjobs.records.summary import AvoidedRow, RunStatus, StageStatus, Summary, read_row
 from lvjobs.report.numbers import duration, flops
-from lvjobs.report.stages import stage_line
-from lvjobs.report.tables import (
+from lvjobs.report.terminal.console import (
     COLOURS,
     bar,
     describe_avoided,
@@ -25,8 +25,8 @@ from lvjobs.report.tables import (
     short_start,
     sparkline,
 )
+from lvjobs.report.terminal.stage_lines import stage_line
 
-Row = Mapping[str, Any]
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _LOSSES = ("loss", "validation_loss", "untrained_loss")
@@ -42,7 +42,7 @@ _LEAST = 1
 """The least number of runs shown of an open stage, however many stages there are."""
 _REASONS = 3
 """The number of lines of a folded stage that explain why runs wait or are held."""
-_TOLD = 3
+_CHANGES_SHOWN = 3
 """The number of lines shown of what a pass did."""
 
 
@@ -50,25 +50,28 @@ _TOLD = 3
 class Block:
     """A stage with its `shown` runs; its `hidden` runs are counted by state."""
 
-    stage: Row
-    shown: Sequence[Row]
+    stage: StageStatus
+    shown: Sequence[RunStatus]
     hidden: Mapping[str, int]
 
 
 def print_status(
-    summary: Mapping[str, Any],
+    summary: Summary,
     console: Console | None = None,
     *,
     whole: bool = True,
     begin: str = _BEGIN,
     where: Sequence[str] = (),
+    age: float | None = None,
 ) -> None:
     """Print a study's state from a pass's summary. `whole`: every run; else as many as fit the terminal.
+
+    The pass was made `age` seconds ago (None: now).
 
     `begin` and `where`: see `StudyContext.begin` and `StudyContext.where`.
     """
     console, every = console or new_console(), remedies.STATUS_ALL(*where)
-    for part in render_status(summary, console, None if whole else console.height, begin, where):
+    for part in render_status(summary, console, None if whole else console.height, begin, where, age):
         if isinstance(part, str):
             console.file.write(f"{part}\n")
         else:
@@ -77,14 +80,19 @@ def print_status(
 
 
 def render_status(
-    summary: Mapping[str, Any], console: Console, lines: int | None, begin: str = _BEGIN, where: Sequence[str] = ()
+    summary: Summary,
+    console: Console,
+    lines: int | None,
+    begin: str = _BEGIN,
+    where: Sequence[str] = (),
+    age: float | None = None,
 ) -> list[RenderableType]:
     """Return the parts of the status, from top to bottom, in about `lines` lines (None: no limit)."""
-    if not summary["runs"] and not any(stage["state"] != "declared" for stage in summary.get("stages", ())):
+    if not summary.runs and all(stage.state == "declared" for stage in summary.stages):
         return [Text(f"No runs yet. Type: {begin}")]
-    head, told = _head_line(summary), _pass_lines(summary, None if lines is None else _TOLD)
-    feet = [*_budget_lines(summary), *_node_lines(summary), *told]
-    blocks = fold(summary["runs"], summary.get("stages", ()), None if lines is None else lines - len(feet) - 3)
+    head, changes = _head_line(summary), _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN)
+    feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *changes]
+    blocks = fold(summary.runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
     columns = _columns(blocks, console)
     first = next((block for block in blocks if block.shown), None)
@@ -95,11 +103,11 @@ def render_status(
     return [*parts, Text(), *feet]
 
 
-def _head_line(summary: Mapping[str, Any]) -> Text:
+def _head_line(summary: Summary) -> Text:
     """Return the study's name, and the number of runs in each state."""
-    counted = Counter(run["state"] for run in summary["runs"])
+    counted = Counter(run.state for run in summary.runs)
     total = counted.total()
-    text = Text(f"{PurePath(summary['study']).name}: {total} run{'s' if total != 1 else ''}", style="bold")
+    text = Text(f"{PurePath(summary.study).name}: {total} run{'s' if total != 1 else ''}", style="bold")
     for state in COLOURS:
         if counted[state]:
             text.append(f", {counted[state]} {state}", style=f"not bold {COLOURS[state]}")
@@ -109,18 +117,20 @@ def _head_line(summary: Mapping[str, Any]) -> Text:
 # -- which runs are shown -------------------------------------------------------------------------------------------
 
 
-def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[Block]:
+def fold(runs: Sequence[RunStatus], stages: Sequence[StageStatus], lines: int | None) -> list[Block]:
     """Return the stages that were requested, with their runs, in about `lines` lines (None: no limit).
 
     If not all fit, runs that may need the user's attention are shown first, then running ones; finished stages show
     none.
     """
-    by_stage: dict[str, list[Row]] = {}
+    by_stage: dict[str, list[RunStatus]] = {}
     for run in runs:
-        by_stage.setdefault(run["stage"], []).append(run)
-    declared = {stage["name"]: stage for stage in stages if stage["state"] != "declared" or stage["name"] in by_stage}
+        by_stage.setdefault(run.stage, []).append(run)
+    declared = {stage.name: stage for stage in stages if stage.state != "declared" or stage.name in by_stage}
     order = [*declared, *(name for name in by_stage if name not in declared)]
-    found = [(declared.get(name) or _nameless(name), by_stage.get(name, [])) for name in order]
+    # A stage that study.toml does not declare has no state: its runs were submitted one by one.
+    nameless = {name: read_row(StageStatus, {"name": name, "state": ""}) for name in by_stage}
+    found = [({**nameless, **declared}[name], by_stage.get(name, [])) for name in order]
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
     open_ones = sum(_is_open(stage, own) for stage, own in found)
@@ -129,22 +139,17 @@ def fold(runs: Sequence[Row], stages: Sequence[Row], lines: int | None) -> list[
     return [_folded(stage, own, share if _is_open(stage, own) else 0) for stage, own in found]
 
 
-def _is_open(stage: Row, runs: Sequence[Row]) -> bool:
+def _is_open(stage: StageStatus, runs: Sequence[RunStatus]) -> bool:
     """Return whether runs of the stage can still change: those that a decided stage has paused cannot."""
-    return stage["state"] != "completed" and any(run["state"] not in ("completed", "cancelled") for run in runs)
+    return stage.state != "completed" and any(run.state not in ("completed", "cancelled") for run in runs)
 
 
-def _nameless(name: str) -> Row:
-    """Return a stage that study.toml does not declare: its runs were submitted one by one."""
-    return {"name": name, "state": "", "runs": 0, "done": 0, "winner": None, "by_hand": False, "reason": ""}
-
-
-def _folded(stage: Row, runs: Sequence[Row], most: int) -> Block:
+def _folded(stage: StageStatus, runs: Sequence[RunStatus], most: int) -> Block:
     if len(runs) <= most:
         return Block(stage, runs, {})
-    urgent = sorted(range(len(runs)), key=lambda at: (_FIRST_SHOWN.index(runs[at]["state"]), at))[:most]
+    urgent = sorted(range(len(runs)), key=lambda at: (_FIRST_SHOWN.index(runs[at].state), at))[:most]
     kept = set(urgent)
-    hidden = Counter(run["state"] for at, run in enumerate(runs) if at not in kept)
+    hidden = Counter(run.state for at, run in enumerate(runs) if at not in kept)
     return Block(stage, [run for at, run in enumerate(runs) if at in kept], hidden)
 
 
@@ -187,7 +192,7 @@ def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
         return []
     plain = is_plain(console)
     made = [
-        _Column(header, {run["name"]: cell(run, plain) for run in runs}, right, rank, cell in (_state, _progress))
+        _Column(header, {run.name: cell(run, plain) for run in runs}, right, rank, cell in (_state, _progress))
         for header, cell, right, rank in _CELLS
     ]
     made = [column for column in made if not column.rank or any(column.cells.values())]
@@ -214,64 +219,61 @@ def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
     return replace(names, cells=cells)
 
 
-def _state(run: Row, _plain: bool) -> str:
-    return str(run["state"])
+def _state(run: RunStatus, _plain: bool) -> str:
+    return str(run.state)
 
 
-def _progress(run: Row, plain: bool) -> str:
-    return bar(min(1.0, run["step"] / run["steps"]), 5, plain=plain)
+def _progress(run: RunStatus, plain: bool) -> str:
+    return bar(min(1.0, run.step / run.steps), 5, plain=plain)
 
 
-def _tries(run: Row, _plain: bool) -> str:
+def _tries(run: RunStatus, _plain: bool) -> str:
     """Return the number of attempts, and why the last one ended unless the state says it."""
-    last = "" if run["cause"] in (None, run["state"]) else f" {run['cause']}"
-    return f"{run['attempts']}{last}" if run["attempts"] else ""
+    last = "" if run.cause in (None, run.state) else f" {run.cause}"
+    return f"{run.attempts}{last}" if run.attempts else ""
 
 
-def _when(run: Row, _plain: bool) -> str:
+def _when(run: RunStatus, _plain: bool) -> str:
     """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
-    if run.get("seconds_left") is not None:
-        return f"{duration(run['seconds_left'])} left"
-    if run.get("start_estimate"):
-        return f"at {short_start(run['start_estimate'])}"
-    return f"from {short_start(run['not_before'])}" if run.get("not_before") else ""
+    if run.seconds_left is not None:
+        return f"{duration(run.seconds_left)} left"
+    if run.start_estimate:
+        return f"at {short_start(run.start_estimate)}"
+    return f"from {short_start(run.not_before)}" if run.not_before else ""
 
 
-def _curve(run: Row, plain: bool) -> str:
-    return sparkline(run.get("curve") or (), 8, plain=plain)
+def _is_numeric(run: RunStatus) -> bool:
+    """Return whether its losses are a numeric head's."""
+    return any(getattr(run, f"{name}_numeric") is not None for name in _LOSSES)
 
 
-def _is_numeric(run: Row) -> bool:
-    """Return whether its losses are a numeric head's. Summaries of earlier releases have no such key."""
-    return any(run.get(f"{name}_numeric") is not None for name in _LOSSES)
-
-
-def _loss(run: Row, name: str) -> str:
+def _loss(run: RunStatus, name: str) -> str:
     """Return a loss as text, marked `n` if it is a numeric head's."""
-    value, mark = (run[f"{name}_numeric"], "n") if _is_numeric(run) else (run[name], "")
+    numeric = _is_numeric(run)
+    value, mark = getattr(run, f"{name}_numeric" if numeric else name), "n" if numeric else ""
     return "" if value is None else f"{value:.3f}{mark}"
 
 
-_CELLS: Sequence[tuple[str, Callable[[Row, bool], str], bool, int]] = (
-    (_NAME, lambda run, _plain: str(run["name"]), False, 0),
+_CELLS: Sequence[tuple[str, Callable[[RunStatus, bool], str], bool, int]] = (
+    (_NAME, lambda run, _plain: str(run.name), False, 0),
     ("state", _state, False, 0),
     ("", _progress, False, 4),
-    ("step", lambda run, _plain: f"{run['step']}/{run['steps']}", True, 0),
+    ("step", lambda run, _plain: f"{run.step}/{run.steps}", True, 0),
     ("loss", lambda run, _plain: _loss(run, "loss"), True, 0),
-    ("", _curve, False, 3),
+    ("", lambda run, plain: sparkline(run.curve or (), 8, plain=plain), False, 3),
     ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 5),
     ("before", lambda run, _plain: _loss(run, "untrained_loss"), True, 8),
     ("tries", _tries, False, 0),
-    ("redone", lambda run, _plain: str(run["replayed_steps"] or ""), True, 7),
+    ("redone", lambda run, _plain: str(run.replayed_steps or ""), True, 7),
     ("", _when, False, 1),
-    ("FLOPs", lambda run, _plain: flops(run["flops"]) if run.get("flops") else "", True, 2),
-    ("job", lambda run, _plain: run["job_id"] or "", True, 6),
+    ("FLOPs", lambda run, _plain: flops(run.flops) if run.flops else "", True, 2),
+    ("job", lambda run, _plain: run.job_id or "", True, 6),
 )
 
 
-def _lines(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -> str:
+def _lines(runs: Sequence[RunStatus], columns: Sequence[_Column], *, is_first: bool) -> str:
     """Return the table as text, for a pipe: ten times as fast as rich's table, and no line is broken in either."""
-    names = [run["name"] for run in runs]
+    names = [run.name for run in runs]
     headers = [[column.header] if is_first else [] for column in columns]
     padded = [
         column.padded([*header, *map(column.cells.__getitem__, names)])
@@ -280,14 +282,14 @@ def _lines(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -
     return "\n".join(" ".join(cells).rstrip() for cells in zip(*padded, strict=True))
 
 
-def _table(runs: Sequence[Row], columns: Sequence[_Column], *, is_first: bool) -> Table:
+def _table(runs: Sequence[RunStatus], columns: Sequence[_Column], *, is_first: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=is_first)
     for column in columns:
         least = 0 if column.header == _NAME else column.width
         justify: JustifyMethod = "right" if column.right else "left"
         table.add_column(column.header, justify=justify, overflow="fold", min_width=least, width=column.fixed)
     for run in runs:
-        cells = [(column.cells[run["name"]], COLOURS[run["state"]] if column.coloured else "") for column in columns]
+        cells = [(column.cells[run.name], COLOURS[run.state] if column.coloured else "") for column in columns]
         table.add_row(*(Text(cell, style=style) for cell, style in cells))
     return table
 
@@ -297,10 +299,10 @@ def _render_block(
 ) -> list[RenderableType]:
     parts: list[RenderableType] = [Text()]
     stage = block.stage
-    if stage["state"]:
-        parts.append(Text(stage_line(stage), style=f"bold {COLOURS[stage['state']].removeprefix('bold ')}"))
+    if stage.state:
+        parts.append(Text(stage_line(stage), style=f"bold {COLOURS[stage.state].removeprefix('bold ')}"))
     else:
-        parts.append(Text(stage["name"], style="bold"))
+        parts.append(Text(stage.name, style="bold"))
     if block.shown and whole_lines:
         parts.append(_lines(block.shown, columns, is_first=is_first))
     elif block.shown:
@@ -316,9 +318,8 @@ def _render_block(
 # -- below the runs -------------------------------------------------------------------------------------------------
 
 
-def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
+def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
     """Return the FLOPs spent, reserved and free, in one line."""
-    budget = summary.get("budget")
     if not budget:
         return []
     spent, limit = budget["spent"], budget["limit"]
@@ -330,16 +331,14 @@ def _budget_lines(summary: Mapping[str, Any]) -> list[Text]:
     return [Text(words, style="bold red" if budget["free"] < 0 else "")]
 
 
-def _node_lines(summary: Mapping[str, Any]) -> list[Text]:
-    """Return the nodes that the study avoids, in one line. Summaries of earlier releases have no such key."""
-    nodes = summary.get("avoided_nodes", ())
+def _node_lines(nodes: Sequence[AvoidedRow]) -> list[Text]:
+    """Return the nodes that the study avoids, in one line."""
     return [Text(f"avoided nodes: {'; '.join(map(describe_avoided, nodes))}", style="yellow")] if nodes else []
 
 
-def _pass_lines(summary: Mapping[str, Any], most: int | None) -> list[Text]:
+def _pass_lines(did: Sequence[str], age: float | None, most: int | None) -> list[Text]:
     """Return what the last pass did, and when, in at most `most` lines and a count of the rest."""
-    did = summary["did"]
-    when = f"{duration(summary['age_seconds'])} ago" if "age_seconds" in summary else "just now"
+    when = "just now" if age is None else f"{duration(age)} ago"
     lines = [Text(f"last pass, {when}: {did[0] if did else 'nothing was to be done'}")]
     most = len(did) if most is None else most
     lines += [Text(f"  {line}") for line in did[1:most]]

@@ -15,7 +15,10 @@ def as_text(rows: Sequence[Mapping[str, Any]], form: str, *, table: str = "") ->
 
     Losses that are nan or infinite are null in JSON, which has no such numbers; CSV has `nan` or `inf`.
     """
-    return _csv(rows) if form == "csv" else _lines(rows, table)
+    if form == "csv":
+        return _csv(rows)
+    named = ({"table": table, **row} if table else row for row in rows)
+    return "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in named)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -34,11 +37,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
     return "true" if value is True else "false" if value is False else value
-
-
-def _lines(rows: Sequence[Mapping[str, Any]], table: str) -> str:
-    named = ({"table": table, **row} if table else row for row in rows)
-    return "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in named)
 
 
 def _finite(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from lvjobs.records.summary import AvoidedRow, RunStatus
 from lvjobs.study.words import HeldFor
 
 COLOURS = {
@@ -41,21 +41,16 @@ def new_console() -> Console:
 
 def sparkline(values: Sequence[float], width: int, *, plain: bool = False) -> str:
     """Return a curve as at most `width` characters; `plain`: for terminals without block characters."""
-    shown = _thinned(values, width)
+    shown = values
+    if len(values) > width:  # the means of parts that are as equal as possible
+        cuts = [round(at * len(values) / width) for at in range(width + 1)]
+        shown = [sum(values[one:two]) / (two - one) for one, two in pairwise(cuts)]
     if not shown:
         return ""
     levels = _PLAIN_LEVELS if plain else _LEVELS
     low, high = min(shown), max(shown)
     height = (high - low) or 1.0
     return "".join(levels[round((value - low) / height * (len(levels) - 1))] for value in shown)
-
-
-def _thinned(values: Sequence[float], width: int) -> list[float]:
-    """Return the means of at most `width` parts, as equal as possible."""
-    if len(values) <= width:
-        return list(values)
-    cuts = [round(at * len(values) / width) for at in range(width + 1)]
-    return [sum(values[one:two]) / (two - one) for one, two in pairwise(cuts)]
 
 
 def bar(done: float, width: int, *, plain: bool = False) -> str:
@@ -81,23 +76,25 @@ def short_start(estimate: float) -> str:
     return time.strftime(form, time.localtime(estimate))
 
 
-def describe_avoided(node: Mapping[str, Any]) -> str:
+def describe_avoided(node: AvoidedRow) -> str:
     """Return a node that the study avoids in words: why, until when, and the partitions that must use it anyway."""
-    words = f"{node['node']} until {short_start(node['until'])} ({node['reason']})"
-    if node["used_in"]:
-        words += f", used all the same in partition {', '.join(node['used_in'])}: no other node there can run the job"
+    words = f"{node.node} until {short_start(node.until)} ({node.reason})"
+    if node.used_in:
+        words += f", used all the same in partition {', '.join(node.used_in)}: no other node there can run the job"
     return words
 
 
-def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> list[Text]:
+def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Text]:
     """Return a line for each reason why runs wait or are held, with their names; at most `most` lines."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str], list[RunStatus]] = {}
     for run in runs:
-        reason = run["reason"] or (run["error"] if run["state"] == "held" else "")
-        if reason and run["state"] not in ("completed", "cancelled"):
-            found.setdefault((run["state"], reason), []).append(run)
-    _merge_awaiting(found)
-    _merge_short_of_flops(found)
+        reason = run.reason or (run.error if run.state == "held" else "")
+        if reason and run.state not in ("completed", "cancelled"):
+            found.setdefault((run.state, reason), []).append(run)
+    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].after]
+    _merge(found, awaiting, "each comes after a run that is not completed yet")
+    short_of_flops = [key for key, runs in found.items() if runs[0].held_for == HeldFor.BUDGET]
+    _merge(found, short_of_flops, "for the first, {first}")  # each needs other FLOPs
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
     if most is not None and len(lines) > most:
@@ -105,30 +102,17 @@ def reason_lines(runs: Sequence[Mapping[str, Any]], most: int | None = None) -> 
     return lines
 
 
-def _merge_awaiting(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Join the reasons of evaluations that wait for other runs: the names of those runs do not matter."""
-    awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].get("after")]
-    if len(awaiting) > 1:
-        runs = [run for key in awaiting for run in found.pop(key)]
-        found["planned", "each comes after a run that is not completed yet"] = runs
+def _merge(found: dict[tuple[str, str], list[RunStatus]], keys: Sequence[tuple[str, str]], words: str) -> None:
+    """Join the reasons of these keys into one, `words` with the first of them."""
+    if len(keys) > 1:
+        state, first = keys[0]
+        found[state, words.format(first=first)] = [run for key in keys for run in found.pop(key)]
 
 
-def _merge_short_of_flops(found: dict[tuple[str, str], list[Mapping[str, Any]]]) -> None:
-    """Join the reasons of runs for which the budget has no room: each needs other FLOPs, and the first's are shown."""
-    short = [key for key, runs in found.items() if runs[0].get("held_for") == HeldFor.BUDGET]
-    if len(short) > 1:
-        runs = [run for key in short for run in found.pop(key)]
-        found["held", f"for the first, {short[0][1]}"] = runs
-
-
-def _reason_line(state: str, reason: str, runs: Sequence[Mapping[str, Any]]) -> Text:
-    starts = [run["start_estimate"] for run in runs if run.get("start_estimate")]
+def _reason_line(state: str, reason: str, runs: Sequence[RunStatus]) -> Text:
+    starts = [run.start_estimate for run in runs if run.start_estimate]
     which = "it" if len(runs) == 1 else "the first"
     when = f"; Slurm expects {which} to start {start_words(min(starts))}" if starts else ""
-    return Text(f"{together([run['name'] for run in runs])}: {reason}{when}", style=COLOURS[state])
-
-
-def together(names: Sequence[str]) -> str:
-    """Return at most three names, and the number of the others."""
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    names = ", ".join(run.name for run in runs[:_NAMED])
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return Text(f"{names}{more}: {reason}{when}", style=COLOURS[state])

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lvjobs.report.numbers import counted
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _INFERENCE = ("validation", "generation")
 _MOST_RUNS = 10

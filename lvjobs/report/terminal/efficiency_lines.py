@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lvjobs.report.numbers import percent
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _FIGURES = ("hours", "GPU-hours", "used", "goodput", "ETTR", "attempts")
 

@@ -23,11 +23,10 @@ def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[s
         age = f" {kept:.0f} s" if kept else " a while"
         keep = f"keep {remedies.WATCH(*where)} running"
         yield f"there is no accounting: how a job ended is known for{age} only, so {keep}"
-    limits = ", ".join(f"{name} {_limit(minutes)}" for name, minutes in site["partitions"].items())
+    limits = [
+        f"{name} no limit" if minutes is None else f"{name} {minutes / 60:g} h"
+        for name, minutes in site["partitions"].items()
+    ]
     if limits:
-        yield f"partitions and their longest time limits: {limits}"
+        yield f"partitions and their longest time limits: {', '.join(limits)}"
     yield from (*site["notes"], *site["ways"])
-
-
-def _limit(minutes: float | None) -> str:
-    return "no limit" if minutes is None else f"{minutes / 60:g} h"

@@ -83,7 +83,7 @@ def alternatives(
     return found[:MOST_QUESTIONS]
 
 
-def find_sooner(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
+def find_alternatives(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
     """Return when other jobs for this run would start, soonest first. `row`: the run's in the summary; its job waits.
 
     Raises:
@@ -118,18 +118,18 @@ def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Altern
 
 
 def waiting_rows(
-    summary: Mapping[str, Any], names: Sequence[str], where: Sequence[str] = ()
-) -> list[Mapping[str, Any]]:
-    """Return the rows of the named runs (all, if none is named) whose jobs wait in the queue.
+    summary: Mapping[str, Any], typed: str | None, where: Sequence[str] = ()
+) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of the runs whose jobs wait in the queue, or the one that is `typed`.
 
     `where`: see `StudyContext.where`.
 
     Raises:
-        UsageError: a named run does not exist, or none of its jobs waits.
+        UsageError: the run that is typed does not exist, or its job does not wait.
     """
-    names = [find_row(summary, name, where)["name"] for name in names]
-    waiting = [row for row in summary["runs"] if row["queue_reason"] is not None]
-    for name in names:
-        if not any(row["name"] == name for row in waiting):
-            raise UsageError(f"{name} has no job that waits in the queue; type: {remedies.STATUS(*where)}")
-    return [row for row in waiting if not names or row["name"] in names]
+    if not typed:
+        return [row for row in summary["runs"] if row["queue_reason"] is not None]
+    row = find_row(summary, typed, where)
+    if row["queue_reason"] is None:
+        raise UsageError(f"{row['name']} has no job that waits in the queue; type: {remedies.STATUS(*where)}")
+    return [row]

@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import four_digits
+from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits, setting
 from lvjobs.report.table import Table
-from lvjobs.report.tables import new_console
+from lvjobs.report.terminal.console import new_console
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _FULL = ("training", "validation", "evaluation")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TEN = 10
 
 
@@ -95,7 +94,7 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
         sign = "~" if row.get("time_source") == "scaled" else ""
         step = row.get("step_seconds")
         gpu_seconds = row["gpu_seconds"]
-        gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / _HOUR:.2f}" if gpu_seconds else "-"
+        gpu_hours = "" if gpu_seconds is None else f"{sign}{gpu_seconds / HOUR:.2f}" if gpu_seconds else "-"
         cells = (
             row["name"],
             "" if step is None else f"{sign}{step:.3g} s",
@@ -147,7 +146,7 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
         yield (
             f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
-            f"{_point(item['dearest'])}."
+            f"{', '.join(f'{key} {setting(value)}' for key, value in item['dearest'].items())}."
         )
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
@@ -157,13 +156,14 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         f"{short(estimate['needed'])} FLOPs are needed"
         f"{at_once}, {short(free)} are free{taken}."
     )
-    if not estimate["fits"]:
-        yield from _several_cause_lines(estimate, where) if several else _single_cause_lines(estimate)
-
-
-def _point(values: Mapping[str, Any]) -> str:
-    written = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-    return ", ".join(f"{key} {value}" for key, value in written.items())
+    if not estimate["fits"] and several:
+        yield from _several_cause_lines(estimate, where)
+    elif not estimate["fits"]:
+        over = -estimate["spare"]
+        advice = "add --fit to submit or sweep to see what fits"
+        if estimate["needed_for_evaluation"] >= over:
+            advice = "it can be submitted, but not all of its evaluation will have room"
+        yield f"That is {short(over)} too many: {advice}."
 
 
 def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
@@ -181,25 +181,14 @@ def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
 
 
 def _in_words(plan: Mapping[str, Any]) -> str:
-    return ", ".join(_changes(plan))
-
-
-def _changes(plan: Mapping[str, Any]) -> list[str]:
     """Return the changes that a plan makes to what was requested."""
     changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
-    return changes + [
+    changes += [
         f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
         for part in plan["stages"]
         if part["steps"] < part["asked_steps"]
     ]
-
-
-def _single_cause_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
-    over = -estimate["spare"]
-    if estimate["needed_for_evaluation"] >= over:
-        yield f"That is {short(over)} too many: it can be submitted, but not all of its evaluation will have room."
-    else:
-        yield f"That is {short(over)} too many: add --fit to submit or sweep to see what fits."
+    return ", ".join(changes)
 
 
 def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> Iterator[str]:
@@ -266,13 +255,13 @@ def _runs(count: int) -> str:
 def _span(seconds: int | None, sign: str = "") -> str:
     if seconds is None:
         return ""
-    if seconds < _MINUTE:
+    if seconds < MINUTE:
         return f"{sign}{seconds} s"
-    if seconds < _HOUR:
-        return f"{sign}{-(-seconds // _MINUTE)} min"
-    if seconds < 2 * _DAY:
-        return f"{sign}{seconds // _HOUR} h {seconds % _HOUR // _MINUTE} min"
-    return f"{sign}{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
+    if seconds < HOUR:
+        return f"{sign}{-(-seconds // MINUTE)} min"
+    if seconds < 2 * DAY:
+        return f"{sign}{seconds // HOUR} h {seconds % HOUR // MINUTE} min"
+    return f"{sign}{seconds // DAY} d {seconds % DAY // HOUR} h"
 
 
 def _size(count: int) -> str:

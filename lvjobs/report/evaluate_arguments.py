@@ -44,7 +44,7 @@ def sampled_like(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluat
 
 def _series(each: Evaluated) -> list[str]:
     words = ["--series", str(len(each.config.systems))]
-    return [*words, "--split", "random", *_seed(each)] if each.config.split == "random" else words
+    return [*words, "--split", "random", "--seed", str(each.run.seed)] if each.config.split == "random" else words
 
 
 def _sampling(each: Evaluated) -> list[str]:
@@ -53,11 +53,7 @@ def _sampling(each: Evaluated) -> list[str]:
         return []
     words = ["--samples", str(config.samples), "--temperature", f"{config.temperature:g}"]
     words += ["--top-p", f"{config.top_p:g}"] if config.top_p != 1 else []
-    return words if config.split == "random" else [*words, *_seed(each)]
-
-
-def _seed(each: Evaluated) -> Sequence[str]:
-    return ["--seed", str(each.run.seed)]
+    return words if config.split == "random" else [*words, "--seed", str(each.run.seed)]
 
 
 def _settings(each: Evaluated, train: TrainingConfig | None) -> list[str]:

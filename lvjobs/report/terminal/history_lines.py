@@ -11,10 +11,10 @@ from rich.text import Text
 
 from lvjobs.records.curves import LOSSES
 from lvjobs.report.numbers import duration
-from lvjobs.report.queue import alternatives_table
-from lvjobs.report.tables import COLOURS, is_plain, new_console, sparkline
+from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, sparkline
+from lvjobs.report.terminal.queue_lines import alternatives_table
 
-_SAID_LEAST = 16
+_TEXT_LEAST = 16
 """The columns that an explanation needs beside its subject; with fewer it is printed below."""
 _FIRST, _LAST = 4, 20
 """The number of first and last moments of a long history that are shown, unless all are requested."""
@@ -22,10 +22,10 @@ _FIRST, _LAST = 4, 20
 _MOMENTS = {"began": "green", "ended": "yellow", "completed": "bold green", "held": "bold red", "cancelled": "dim"}
 
 
-def print_story(told: Mapping[str, Any], *, whole: bool, console: Console | None = None) -> None:
-    """Print a run's state, and a line for each moment of it; `told` is the JSON of `lvjobs status RUN --json`."""
+def print_history(history: Mapping[str, Any], *, whole: bool, console: Console | None = None) -> None:
+    """Print a run's state, and a line for each moment of it; `history` is the JSON of `lvjobs status RUN --json`."""
     console = console or new_console()
-    run, moments = told["run"], told["story"]
+    run, moments = history["run"], history["story"]
     console.print(_head(run, console))
     first, last = (_FIRST, _LAST) if not whole and len(moments) > _FIRST + _LAST + 1 else (len(moments), 0)
     day = ""
@@ -41,19 +41,19 @@ def print_story(told: Mapping[str, Any], *, whole: bool, console: Console | None
         _print_row(console, Text(clock, style="dim"), Text(moment["text"], style=_MOMENTS.get(moment["kind"], "")))
 
 
-def _print_row(console: Console, what: Text, said: Text, width: int = 0) -> None:
+def _print_row(console: Console, what: Text, text: Text, width: int = 0) -> None:
     """Print two texts side by side, the second in a column of its own; in a pipe, on one line of any length."""
     if not console.is_terminal:
-        console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), said), soft_wrap=True)
+        console.print(Text.assemble("  ", what, " " * max(2, width + 2 - what.cell_len), text), soft_wrap=True)
         return
-    if width + 2 + _SAID_LEAST > console.width:  # a command is printed whole, so that it can be pasted
+    if width + 2 + _TEXT_LEAST > console.width:  # a command is printed whole, so that it can be pasted
         console.print(Text.assemble("  ", what), soft_wrap=True)
-        console.print(Padding(said, (0, 0, 0, 6)))
+        console.print(Padding(text, (0, 0, 0, 6)))
         return
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(no_wrap=True, min_width=2 + width)
     row.add_column(overflow="fold")
-    row.add_row(Text.assemble("  ", what), said)
+    row.add_row(Text.assemble("  ", what), text)
     console.print(row)
 
 
@@ -72,38 +72,35 @@ def _head(run: Mapping[str, Any], console: Console) -> Text:
     return text
 
 
-def print_why(told: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the explanation of a run, on one screen; `told` is the JSON of `lvjobs why --json`."""
+def print_why(answer: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the explanation of a run, on one screen; `answer` is the JSON of `lvjobs why --json`."""
     console = console or new_console()
-    run = told["run"]
+    run = answer["run"]
     headline = Text(f"{run['name']}: ", style="bold")
-    headline.append(told["headline"], style=COLOURS[run["state"]])
+    headline.append(answer["headline"], style=COLOURS[run["state"]])
     console.print(headline)
-    _section(console, "what is known", [(each["what"], each["said"]) for each in told["evidence"]])
-    _block(console, "the error's last lines", told["traceback"])
-    _block(console, f"the end of {told['log']}", told["printed"])
-    if told["place"]:
-        console.print(Text(f"\n{told['place']}"))
-    if told["alternatives"]:
+    _section(console, "what is known", [(each["what"], each["said"]) for each in answer["evidence"]])
+    _block(console, "the error's last lines", answer["traceback"])
+    _block(console, f"the end of {answer['log']}", answer["printed"])
+    if answer["place"]:
+        console.print(Text(f"\n{answer['place']}"))
+    if answer["alternatives"]:
         console.print("\nby Slurm's estimate, which changes with the queue")
-        console.print(alternatives_table(told["alternatives"]).for_terminal())
-    _section(console, "what happens next", [("", line) for line in told["then"]])
-    _section(console, "what you can type", [(each["type"], each["why"]) for each in told["remedies"]])
+        console.print(alternatives_table(answer["alternatives"]).for_terminal())
+    _block(console, "what happens next", answer["then"], wraps=console.is_terminal)
+    _section(console, "what you can type", [(each["type"], each["why"]) for each in answer["remedies"]])
 
 
 def _section(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
     if rows:
         console.print(Text(f"\n{title}", style="dim"))
     width = max((len(what) for what, _ in rows), default=0)
-    for what, said in rows:
-        if what:
-            _print_row(console, Text(what), Text(said), width)
-        else:
-            console.print(Text(f"  {said}"), soft_wrap=not console.is_terminal)
+    for what, text in rows:
+        _print_row(console, Text(what), Text(text), width)
 
 
-def _block(console: Console, title: str, lines: Sequence[str]) -> None:
+def _block(console: Console, title: str, lines: Sequence[str], *, wraps: bool = False) -> None:
     if lines:
         console.print(Text(f"\n{title}", style="dim"))
         for line in lines:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            console.print(Text(f"  {line}"), soft_wrap=not wraps)
