@@ -6,10 +6,9 @@ import time
 
 import pytest
 from control_builders import a_run
-from lvjobs.control.budget.statement import statement
 from rich.console import Console
 
-from lvjobs.control.budget.accounts import Terms, keep_books
+from lvjobs.control.budget.accounts import Terms, keep_books, statement
 from lvjobs.flops.conventions import BINDING
 from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
 from lvjobs.report.terminal.budget_lines import print_budget
