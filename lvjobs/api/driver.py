@@ -22,9 +22,8 @@ _STAY_SECONDS = 150.0
 def driver_report(study: StudyContext) -> Mapping[str, Any]:
     """Return the driver's report: its jobs, and what the site allows (docs/json.md)."""
     from lvjobs.control.driver.status import report
-    from lvjobs.control.loop import open_session
 
-    with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
+    with updates.open_session(study) as session:
         return report(session)
 
 
@@ -45,9 +44,8 @@ def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[s
     """
     from lvjobs.control.driver.driver import end_driver, set_stopped
     from lvjobs.control.driver.status import report
-    from lvjobs.control.loop import open_session
 
-    with open_session(study, wait=updates.WRITE_WAIT_SECONDS) as session:
+    with updates.open_session(study) as session:
         set_stopped(session, stopped=stopped)
         status = Status(session.make_pass())
         if stopped:

@@ -208,10 +208,9 @@ class Study(StudyView):
             UsageError: The limit is not a number, or is raised without a reason, or study.toml cannot be written.
         """
         from lvjobs.control.budget.limit import change_limit
-        from lvjobs.control.loop import open_session
 
         flops = config.validated(Budget, {"limit": limit}, "LIMIT").limit
-        with open_session(self, wait=updates.WRITE_WAIT_SECONDS) as session:
+        with updates.open_session(self) as session:
             change_limit(session.study, session.ledger, flops, limit, because, session.clock())
         return updates.update(self)  # reads study.toml again
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lvjobs import remedies
 from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
-from lvjobs.api.updates import WRITE_WAIT_SECONDS
+from lvjobs.api.updates import open_session
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
@@ -76,13 +76,12 @@ class PreparedRuns:
         Raises:
             UsageError: No job could load a model.
         """
-        from lvjobs.control.loop import open_session
         from lvjobs.control.planning.foresee import foresee, read, what_fits
         from lvjobs.control.stages.submit_runs import script
 
         wanted = self._with_evaluations(self.wanted)
         self._check_models(wanted)
-        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+        with open_session(self.study) as session:
             text, computed = script(session, wanted)
             with session.ledger.transaction() as transaction:
                 seen = read(transaction)
@@ -110,19 +109,17 @@ class PreparedRuns:
         check_needs(config for config, name in named if not self.study.layout.run(name).config.exists())
 
     def _enter(self, wanted: RunRequest) -> tuple["Entered", Status]:
-        from lvjobs.control.loop import open_session
         from lvjobs.control.stages.submit_runs import enter
 
-        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+        with open_session(self.study) as session:
             entered = enter(session, wanted)
             return entered, Status(session.make_pass())
 
     def _what_fits(self, wanted: RunRequest, error: "OverBudget") -> tuple["Proposal", RunRequest]:
         """Return the proposal and the request that fit; if nothing fits, raise UsageError with what would."""
-        from lvjobs.control.loop import open_session
         from lvjobs.control.planning.foresee import what_fits, what_helps
 
-        with open_session(self.study, wait=WRITE_WAIT_SECONDS) as session:
+        with open_session(self.study) as session:
             found = what_fits(session, wanted, self.name_of)
             relief = what_helps(session, wanted) if found is None else None
         if found is not None:

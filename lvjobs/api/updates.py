@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,15 @@ Act = Callable[["Loop"], Sequence[str]]
 """An action before a reconcile pass. It returns the changes that it made, a line each."""
 
 
+def open_session(
+    study: StudyContext, *, wait: float = WRITE_WAIT_SECONDS, answer: "StudyOrigin | None" = None
+) -> AbstractContextManager["Loop"]:
+    """Open the study's session. See `lvjobs.control.loop.open_session`, which is loaded when it is used."""
+    from lvjobs.control import loop
+
+    return loop.open_session(study, wait=wait, answer=answer)
+
+
 @contextmanager
 def reconciled(study: StudyContext, *, wait: float) -> Iterator[tuple["Loop", Status]]:
     """Reconcile, and yield the session with the status. The lease is held until the block ends.
@@ -39,8 +48,6 @@ def reconciled(study: StudyContext, *, wait: float) -> Iterator[tuple["Loop", St
         PlaceUnclear: The study was moved or copied, and the user has to answer which.
         UsageError: The study directory cannot be written.
     """
-    from lvjobs.control.loop import open_session
-
     with open_session(study, wait=wait) as session:
         yield session, Status(session.make_pass())
 
@@ -51,9 +58,7 @@ def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
     Raises:
         UsageError: `act` refused; or see `reconciled` for this and other errors.
     """
-    from lvjobs.control.loop import open_session
-
-    with open_session(study, wait=WRITE_WAIT_SECONDS) as session:
+    with open_session(study) as session:
         done = act(session)
         summary = session.make_pass()
     return Status({**summary, "did": [*done, *summary["did"]]})
@@ -61,9 +66,7 @@ def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
 
 def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
     """Answer whether the study was moved or copied; return the status, and whether the study's place had changed."""
-    from lvjobs.control.loop import open_session
-
-    with open_session(study, wait=WRITE_WAIT_SECONDS, answer=answer) as session:
+    with open_session(study, answer=answer) as session:
         was_open = bool(session.arrival.news)
         return Status(session.make_pass()), was_open
 

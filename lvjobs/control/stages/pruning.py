@@ -9,7 +9,7 @@ from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, standing_of
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.stages import Stage
+from lvjobs.study.stages import Prune, Stage
 from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.pruning import RungValue, bar, new_reports, pruned
 
@@ -37,7 +37,8 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     compared = [run for run in runs if run.state is not RunState.CANCELLED]
     steps = {run.id: run.steps for run in compared}
     with session.ledger.transaction() as transaction:
-        known, before = _read(transaction, stage.name)
+        kept = transaction.row("prunings", PruningRecord, stage=stage.name) or PruningRecord(stage.name)
+    known, before = [RungValue(*each) for each in kept.reports], list(kept.pruned)
     seen = {run.id: curve_of(run, stage.select, session.study.layout) for run in compared}
     reports = [*known, *new_reports(seen, steps, known, rule)]
     if len(reports) > len(known):  # recorded before anything follows from the reports
@@ -51,21 +52,22 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
             with session.ledger.transaction() as transaction:
                 followers = [other.name for other in transaction.runs(only_open=True) if other.after == run.id]
             names = [run.name, *followers]
-            told += pause(session, names, _why(stage, run, found[run.id], names), held_for=HeldFor.PRUNED)
+            told += pause(session, names, _why(stage, rule, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
     back = [run for run in compared if run.id in before and run.id not in found and standing_of(run) == "pruned"]
     if fresh or back:
         with session.ledger.transaction() as transaction:
-            told += _take_up(session, transaction, stage, back)
+            told += _take_up(session, transaction, stage, rule, back)
             _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
     return told
 
 
-def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
+def _take_up(
+    session: Session, transaction: Transaction, stage: Stage, rule: Prune, runs: Sequence[RunRecord]
+) -> list[str]:
     """Resume the runs, and the pruned runs that come after them, at their checkpoints."""
     told = []
-    assert stage.prune is not None
-    why = f"goes on: of {stage.name}'s runs that came as far it is among {bar(stage.prune)} after all"
+    why = f"goes on: of {stage.name}'s runs that came as far it is among {bar(rule)} after all"
     for run in runs:
         followers = [other for other in transaction.runs() if other.after == run.id and standing_of(other) == "pruned"]
         for each in (run, *followers):
@@ -78,18 +80,11 @@ def _take_up(session: Session, transaction: Transaction, stage: Stage, runs: Seq
     return told
 
 
-def _why(stage: Stage, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:
-    rule = stage.prune
-    assert rule is not None
+def _why(stage: Stage, rule: Prune, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:
     return (
         f"pruned at step {report.step} of {run.steps}: its {stage.select.metric}, {report.value:.6g}, is worse than "
         f"{bar(rule)} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
     )
-
-
-def _read(transaction: Transaction, stage: str) -> tuple[list[RungValue], list[str]]:
-    kept = transaction.row("prunings", PruningRecord, stage=stage) or PruningRecord(stage)
-    return [RungValue(*each) for each in kept.reports], list(kept.pruned)
 
 
 def _write(transaction: Transaction, stage: str, reports: Sequence[RungValue], pruned_: Sequence[str]) -> None:
