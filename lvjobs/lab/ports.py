@@ -4,7 +4,6 @@ import contextlib
 import ipaddress
 import socket
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from lvjobs.errors import LvjobsError, UsageError
@@ -60,14 +59,6 @@ def _claim(first: int, count: int, claims: contextlib.ExitStack) -> int | None:
     return None
 
 
-def _candidates(directory: Path, count: int) -> Iterator[int]:
-    """Yield bases to try, from one that depends on the directory, so that two labs rarely try the same."""
-    slots = (_LAST - _FIRST) // count
-    start = zlib.crc32(str(directory).encode()) % slots
-    for step in range(slots):
-        yield _FIRST + (start + step) % slots * count
-
-
 def free_base(directory: Path, count: int, claims: contextlib.ExitStack, wanted: int | None = None) -> int:
     """Return the first of `count` consecutive free ports, which no other lab gets until `claims` is closed.
 
@@ -80,7 +71,10 @@ def free_base(directory: Path, count: int, claims: contextlib.ExitStack, wanted:
         if taken is not None:
             raise UsageError(f"port {taken} is taken: choose another --port-base, or leave it out to find one")
         return wanted
-    for base in _candidates(directory, count):
+    slots = (_LAST - _FIRST) // count
+    start = zlib.crc32(str(directory).encode())  # of the directory, so that two labs rarely try the same
+    for step in range(slots):
+        base = _FIRST + (start + step) % slots * count
         if _claim(base, count, claims) is None:
             return base
     raise LvjobsError(f"no {count} consecutive free ports between {_FIRST} and {_LAST}: stop what holds them")

@@ -38,7 +38,11 @@ def make_deterministic(threads: int, seed: int) -> None:
         _SEEDERS[name](seed)
 
     random.seed(seed)
-    _after_import(list(_SEEDERS), prepare)
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _AfterImport)]
+    sys.meta_path.insert(0, _AfterImport([name for name in _SEEDERS if name not in sys.modules], prepare))
+    for name in _SEEDERS:
+        if name in sys.modules:
+            prepare(name)
 
 
 def seed_generators(seed: int) -> None:
@@ -109,17 +113,8 @@ def _seed_torch(seed: int) -> None:
 _SEEDERS: dict[str, Callable[[int], None]] = {"numpy": _seed_numpy, "torch": _seed_torch}
 
 
-def _after_import(names: Sequence[str], prepare: Callable[[str], None]) -> None:
-    """Call `prepare(name)` for each module of `names`: now if it is loaded, else once it has been imported."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _AfterImport)]
-    sys.meta_path.insert(0, _AfterImport([name for name in names if name not in sys.modules], prepare))
-    for name in names:
-        if name in sys.modules:
-            prepare(name)
-
-
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """A finder that leaves the search to the other finders and adds a last step to the import of some modules."""
+    """A finder that calls `prepare(name)` at the end of the import of some modules; other finders find them."""
 
     def __init__(self, names: Sequence[str], prepare: Callable[[str], None]) -> None:
         self._names, self._prepare = set(names), prepare
