@@ -24,7 +24,7 @@ def install(program: str, name: str, lines: Sequence[str], where: Sequence[str] 
         ClusterError: the program is not available here, or refused the table.
     """
     before = _read(program, where=where)
-    _write(program, [*_without(before, name), _begin(name), *lines, _end(name)], where)
+    _write(program, [*_without(before, name), f"# {name}: begin", *lines, f"# {name}: end"], where)
 
 
 def uninstall(program: str, name: str) -> bool:
@@ -51,32 +51,25 @@ def find_entries(name: str, seconds: float = _SECONDS) -> list[str]:
     found = []
     for program in PROGRAMS:
         with suppress(ClusterError):
-            if shutil.which(program) and _marks(_read(program, seconds), name):
+            if shutil.which(program) and _entry(_read(program, seconds), name):
                 found.append(program)
     return found
 
 
-def _begin(name: str) -> str:
-    return f"# {name}: begin"
-
-
-def _end(name: str) -> str:
-    return f"# {name}: end"
-
-
 def _without(lines: Sequence[str], name: str) -> list[str]:
     """Return the table without the lines between the two marks. An entry without an end mark stays."""
-    marks = _marks(lines, name)
-    return [*lines[: marks[0]], *lines[marks[1] + 1 :]] if marks else list(lines)
+    entry = _entry(lines, name)
+    return [line for number, line in enumerate(lines) if number not in entry]
 
 
-def _marks(lines: Sequence[str], name: str) -> tuple[int, int] | None:
-    """Return the line numbers of an entry's first and last line; None where either is missing.
+def _entry(lines: Sequence[str], name: str) -> range:
+    """Return the line numbers of an entry, with its first and last line; empty where either is missing.
 
     The first line may also name its writer, in parentheses.
     """
-    begins = [number for number, line in enumerate(lines) if line.split(" (")[0] == _begin(name)]
-    return (begins[0], lines.index(_end(name))) if begins and _end(name) in lines else None
+    begin, end = f"# {name}: begin", f"# {name}: end"
+    begins = [number for number, line in enumerate(lines) if line.split(" (")[0] == begin]
+    return range(begins[0], lines.index(end) + 1) if begins and end in lines else range(0)
 
 
 def _read(program: str, seconds: float = _SECONDS, where: Sequence[str] = ()) -> list[str]:

@@ -23,12 +23,13 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.identity import model_of
 from lvjobs.study.layout import StudyLayout
+from lvjobs.study.marks import Mark, marked
 from lvjobs.study.numbers import Int
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
-from lvjobs.study.tables import Budget, Driver, Evaluation, Mark, Notify, Policy, Resources, SettingsTable, marked
+from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
 from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):

@@ -1,24 +1,13 @@
 """The tables of study.toml about how runs are run: resources, driver, notices, budget, evaluation, policy."""
 
 import re
-from collections.abc import Mapping
-from enum import Enum, auto
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from lvjobs.files import expand_home
 from lvjobs.study.lists import Texts
+from lvjobs.study.marks import Mark
 from lvjobs.study.numbers import Float, Int
 from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
@@ -27,29 +16,6 @@ class SettingsTable(BaseModel):
     """A table of study.toml: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
-
-
-class Mark(Enum):
-    """A property of a key that others act on. It is declared beside the type: `Annotated[str | None, Mark.SECRET]`."""
-
-    SECRET = auto()
-    """No message quotes the value."""
-    OF_A_SITE = auto()
-    """The value names something of a site: it is refused where jobs are processes of this machine."""
-
-
-def marked(model: type[BaseModel], mark: Mark) -> list[str]:
-    """Return the keys of a table that are declared with this mark."""
-    return [name for name, field in model.model_fields.items() if mark in field.metadata]
-
-
-def _located(path: str, info: ValidationInfo) -> str:
-    root: Path = info.context["root"] if isinstance(info.context, Mapping) else Path()
-    return str((root / expand_home(path)).absolute())
-
-
-StudyPath = Annotated[str, AfterValidator(_located)]
-"""A path that becomes absolute: in study.toml it is relative to the study, else to the current directory."""
 
 
 def parse_time_limit(text: str) -> int:

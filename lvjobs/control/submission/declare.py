@@ -18,8 +18,9 @@ from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.current import current, declared_settings, typed_over
+from lvjobs.study.marks import Mark, marked
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
-from lvjobs.study.tables import Mark, Resources, marked
+from lvjobs.study.tables import Resources
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"

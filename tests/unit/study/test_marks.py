@@ -1,4 +1,4 @@
-"""What is declared beside a key's type: paths, secrets, and what names something of a site."""
+"""Declarations beside the type of a key: paths, secrets, and names of something of a site."""
 
 from typing import Annotated
 
@@ -7,7 +7,8 @@ import pytest
 from lvjobs.control.submission.declare import check_profile_resources
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study, validated
-from lvjobs.study.tables import Mark, Notify, Resources, SettingsTable, StudyPath, marked
+from lvjobs.study.marks import Mark, StudyPath, marked
+from lvjobs.study.tables import Notify, Resources, SettingsTable
 
 
 class Table(SettingsTable):
