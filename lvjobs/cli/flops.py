@@ -1,12 +1,12 @@
 """`lvjobs flops`."""
 
-from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
 
-from lvjobs.cli.common import F, json_option, print_json
+from lvjobs.cli.common import json_option, print_json
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
 from lvjobs.study.numbers import as_float, as_int
@@ -31,8 +31,7 @@ def _whole(_context: click.Context, option: click.Parameter, value: str | None) 
     raise UsageError(f"{option.opts[0]}: {value} is out of any range; give a smaller number")
 
 
-def _number(flag: str, name: str, default: str, text: str) -> Callable[[F], F]:
-    return click.option(flag, name, default=default, show_default=True, callback=_whole, metavar="N", help=text)
+_number = partial(click.option, show_default=True, callback=_whole, metavar="N")
 
 
 def _default(key: str) -> str:
@@ -51,9 +50,9 @@ def _described(convention: str) -> str:
     show_default=True,
     help="tiny, qwen2.5-0.5b (1.5b, 3b, 7b), smollm2-135m, a hub id of these, or a config.json or its directory.",
 )
-@_number("--context-length", "length", _default("context_length"), "Tokens of each sequence.")
-@_number("--batch-size", "batch", _default("batch_size"), "Sequences a step.")
-@_number("--lora-rank", "lora_rank", _default("lora_rank"), "0: no adapters, every weight learns.")
+@_number("--context-length", "length", default=_default("context_length"), help="Tokens of each sequence.")
+@_number("--batch-size", "batch", default=_default("batch_size"), help="Sequences a step.")
+@_number("--lora-rank", "lora_rank", default=_default("lora_rank"), help="0: no adapters, every weight learns.")
 @click.option(
     "--lora-targets", default=_default("lora_targets"), show_default=True, help="qv or all-linear.", metavar="NAME"
 )
@@ -71,9 +70,9 @@ def _described(convention: str) -> str:
 )
 @click.option("--inference", is_flag=True, help="A forward pass alone.")
 @click.option("--no-kv-cache", is_flag=True, help="Generation reads everything again for each token.")
-@_number("--prompt-tokens", "prompt_tokens", "800", "Of the one series that generation forecasts.")
-@_number("--new-tokens", "new_tokens", "200", "Tokens that it writes.")
-@_number("--samples", "samples", "1", "How often it writes them, after one prompt.")
+@_number("--prompt-tokens", "prompt_tokens", default="800", help="Of the one series that generation forecasts.")
+@_number("--new-tokens", "new_tokens", default="200", help="Tokens that it writes.")
+@_number("--samples", "samples", default="1", help="How often it writes them, after one prompt.")
 @click.option(
     "--convention",
     "names",

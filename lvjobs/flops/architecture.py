@@ -128,9 +128,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
     titles = " and ".join(family.title for family in FAMILIES.values())
 
     def size(key: str, default: int | None = None) -> int:
-        value = config.get(key)
-        if value is None:
-            value = default
+        value = default if config.get(key) is None else config[key]
         if value is None:
             raise UsageError(f"{source} has no {key!r}, and only {titles} shapes can be counted; choose such a model")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

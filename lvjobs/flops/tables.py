@@ -18,12 +18,18 @@ def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], 
     """Print a column for each convention: in full where they fit, else to four digits, or with names on two lines."""
     console = console or _console()
     _say(console, f"{model}: {_described(workload)}")
-    rows = [(part.replace("_", " "), [getattr(counts, part) for counts in results.values()]) for part in PARTS]
+
+    def rows(style: str) -> list[tuple[str, list[str]]]:
+        return [
+            (part.replace("_", " "), [style.format(getattr(counts, part)) for counts in results.values()])
+            for part in PARTS
+        ]
+
     broken = [name.replace("-", "-\n") for name in results]
     tables = (
-        _table(list(results), rows, "{:,}"),
-        _table(list(results), rows, "{:.3e}"),
-        _table(broken, rows, "{:.3e}"),
+        _table("FLOPs", list(results), rows("{:,}")),
+        _table("FLOPs", list(results), rows("{:.3e}")),
+        _table("FLOPs", broken, rows("{:.3e}")),
     )
     wide = console.options.update(width=_ANY_WIDTH)
     fits = (table for table in tables if console.measure(table, options=wide).maximum <= console.width)
@@ -43,14 +49,11 @@ def print_published(found: PublishedTables, console: Console | None = None) -> N
         ("Elsewhere", found.elsewhere, "{:,}"),
     ):
         _say(console, title)
-        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-        table.add_column("", no_wrap=True)
-        for header in ("printed", "by its formula"):
-            table.add_column(header, justify="right", no_wrap=True)
-        for figure in figures:
-            value = "none" if figure.formula is None else style.format(figure.formula)
-            table.add_row(figure.name, figure.printed or "-", value)
-        console.print(table)
+        rows = [
+            (figure.name, [figure.printed or "-", "none" if figure.formula is None else style.format(figure.formula)])
+            for figure in figures
+        ]
+        console.print(_table("", ("printed", "by its formula"), rows))
         for figure in figures:
             if figure.why:
                 _say(console, f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}")
@@ -74,13 +77,13 @@ def _described(workload: Workload) -> str:
     return f"{', '.join(filter(None, words))}; {forecast}"
 
 
-def _table(names: Sequence[str], rows: Sequence[tuple[str, list[int]]], style: str) -> Table:
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("FLOPs", no_wrap=True)
+    table.add_column(title, no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for part, values in rows:
-        table.add_row(part, *(style.format(value) for value in values))
+        table.add_row(part, *values)
     return table
 
 

@@ -47,12 +47,10 @@ def _in_place() -> Any:
 
         def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             """Append keys and values, and return all that are held."""
+            held = self.keys.shape[-2] if self.is_initialized else 0
             if not self.is_initialized:
                 self.lazy_initialization(keys, values)
                 self.buffers = [self._buffer(keys), self._buffer(values)]
-                held = 0
-            else:
-                held = self.keys.shape[-2]
             until = held + keys.shape[-2]
             if until > self.room:
                 raise ValueError(f"{until} tokens for a cache of {self.room}")

@@ -32,7 +32,6 @@ class BaseModel:
     """A base model that is complete on this machine, with a usable tokenizer.
 
     Attributes:
-        name: The requested name.
         directory: The directory of its files.
         parameters: The number of parameters, with shared weights counted once; None if they are stored packed.
         chat_template: Whether it has one, as format "instruct" needs.
@@ -40,7 +39,6 @@ class BaseModel:
             tokenizer.json to check: the job then checks it when it starts.
     """
 
-    name: str
     directory: Path
     parameters: int | None
     chat_template: bool
@@ -84,7 +82,7 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
         raise UsageError(
             f'model {model!r}: its tokenizer has no chat template, so "instruct" cannot be used', 'use "raw"'
         )
-    return BaseModel(model, directory, parameters, has_template, _split(model, directory, decimals))
+    return BaseModel(directory, parameters, has_template, _split(model, directory, decimals))
 
 
 def lacking(directory: Path) -> list[str]:

@@ -62,35 +62,36 @@ class Cause(str, Enum):
     LOST = "lost"
 
 
-class HeldFor(str, Enum):
+class _OpenEnum(str, Enum):
+    """Words to which another release may have added some: such a word counts as the first."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "_OpenEnum":
+        return next(iter(cls))
+
+
+class HeldFor(_OpenEnum):
     """The reason for which a held or paused run waits, where it is not only the user's decision."""
 
-    NOTHING = ""
+    NOTHING = ""  # also a word of another release: the user decides
     BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
     REPLAYS = "replays"  # the user: the run may have only one reservation, and used it up
     STOPPED = "stopped"  # its stage, because that was stopped
     PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
 
-    @classmethod
-    def _missing_(cls, _value: object) -> "HeldFor":
-        return cls.NOTHING  # a word of another release: the user decides
 
-
-class MemberState(str, Enum):
+class MemberState(_OpenEnum):
     """The state of a run's place in a submission."""
 
-    LIVE = "live"
+    LIVE = "live"  # also a word of another release: a second submission of the run would be worse than none
     REVOKED = "revoked"  # its job must not train the run, and is cancelled
     SETTLED = "settled"
 
-    @classmethod
-    def _missing_(cls, _value: object) -> "MemberState":
-        return cls.LIVE  # a word of another release: a second submission of the run would be worse than none
 
-
-class LeaveCause(str, Enum):
+class LeaveCause(_OpenEnum):
     """The cause that a worker writes to its journal when it stops early."""
 
+    UNKNOWN = "unknown"  # Slurm gave no answer, and scancel's signal is the same as a preemption's
     NONE = ""
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"
@@ -98,23 +99,14 @@ class LeaveCause(str, Enum):
     SUPERSEDED = "superseded"
     STOPPED = "stopped"
     EXHAUSTED = "exhausted"
-    UNKNOWN = "unknown"  # Slurm gave no answer, and scancel's signal is the same as a preemption's
-
-    @classmethod
-    def _missing_(cls, _value: object) -> "LeaveCause":
-        return cls.UNKNOWN
 
 
-class Breakdown(str, Enum):
+class Breakdown(_OpenEnum):
     """A failure of an attempt that is not its code's fault, as its journal records it."""
 
-    NONE = ""
     PROCESS = "process"  # the process ended without a closing line, in a job that other runs share
+    NONE = ""
     DEVICE = "device"
-
-    @classmethod
-    def _missing_(cls, _value: object) -> "Breakdown":
-        return cls.PROCESS
 
 
 class SubmitOutcome(str, Enum):
