@@ -126,7 +126,7 @@ def test_no_driver_is_submitted_from_there_and_none_is_refused(tmp_path, haste, 
     scene.cluster.absent = WHY
     with monkeypatch.context() as patch:
         if answers:
-            patch.setattr(driver, "look", lambda _session: ())
+            patch.setattr(driver, "find_jobs", lambda _session: ())
         scene.stop(stopped=False)
         assert passes_elsewhere(scene) == {}
     assert scene.shown.requests == []

@@ -496,7 +496,7 @@ def test_nobody_is_asked_where_nothing_hangs_on_the_answer(make):
     scene = begun(make())
     finish(scene)
     with scene.session() as session, session.ledger.transaction() as transaction:
-        assert not stake_of(transaction).is_any
+        assert not any(stake_of(transaction))
     other = moved_to_another_disk(scene)
     assert passed(other) == [f"the study was moved here from {scene.root}; its jobs are followed from here"]
 
