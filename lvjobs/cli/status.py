@@ -29,7 +29,14 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
         _stay(study, every, whole=whole, reconcile=not no_pass)
         return
     if run is not None:
-        _print_history(study, run, as_json=as_json, whole=whole)
+        history = study.history(run)
+        if as_json:
+            print_json(history.to_dict())
+            return
+        from lvjobs.report.terminal.history_lines import print_history
+
+        tell_problems(history.status)
+        print_history(history.to_dict(), whole=whole or not sys.stdout.isatty())
         return
     found = study.status(reconcile=not no_pass)
     if as_json:
@@ -40,17 +47,6 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     tell_problems(found)
     age, whole = found.summary.get("age_seconds"), whole or not sys.stdout.isatty()
     print_status(found.parsed, whole=whole, begin=study.begin, where=study.where, age=age)
-
-
-def _print_history(study: Study, typed: str, *, as_json: bool, whole: bool) -> None:
-    from lvjobs.report.terminal.history_lines import print_history
-
-    found = study.history(typed)
-    if as_json:
-        print_json(found.to_dict())
-        return
-    tell_problems(found.status)
-    print_history(found.to_dict(), whole=whole or not sys.stdout.isatty())
 
 
 def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:

@@ -35,6 +35,5 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
             for stage, (of, steps, *flops) in zip([*budget["by_stage"], "total"], rows, strict=True)
         ],
         [f"By the {budget['convention']} convention, as charged from what the journals show was executed."],
-        id=TABLE_4,
         rule=len(rows) - 1,
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.report.evaluated import Evaluated, groups
-from lvjobs.report.numbers import short
+from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
 
 TABLE_2, TABLE_3 = "table-2-rank-and-rate", "table-3-context"
@@ -93,7 +93,9 @@ def _table(
     values: list[dict[str, Any]] = []
 
     def add(label: str, kind: str, scores: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        rows.append((label, *(_setting(chosen.get(key)) for key in shown), *(_cell(scores, name) for name in _FIGURES)))
+        own = [chosen.get(key) for key in shown]
+        texts = [f"{value:,}" if isinstance(value, int) else setting(value) for value in own]
+        rows.append((label, *texts, *(_cell(scores, name) for name in _FIGURES)))
         exact = {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
         values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **exact})
 
@@ -136,9 +138,3 @@ def _cell(scores: Mapping[str, Any], name: str) -> str:
 
 def _value(scores: Mapping[str, Any], name: str) -> float:
     return float(scores[name] if name.startswith("median") else scores["overall"][name])
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -67,13 +67,13 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
         events = transaction.events(row["id"], limit=1000)
     assert run is not None
     now = session.clock()
-    died = _last_death(attempts)
+    failed = _last_failure(attempts)
     # The jobs' output explains no preemption, no timeout and no cancellation.
-    may_explain = died is not None and died.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
+    may_explain = failed is not None and failed.cause not in (Cause.PREEMPTED, Cause.CANCELLED, Cause.TIMEOUT)
     log = newest_log(session.study, row) if may_explain and run.state is not RunState.COMPLETED else None
-    since = died.ended if died is not None and died.ended else run.created
+    since = failed.ended if failed is not None and failed.ended else run.created
     noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
-    traceback = died.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if died is not None else []
+    traceback = failed.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if failed is not None else []
     printed = last_lines(log, _LOG_LINES) if log else []
     if traceback and traceback[-1] in printed:  # the log ends with lines that are shown already
         printed = printed[len(printed) - printed[::-1].index(traceback[-1]) :]
@@ -86,7 +86,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
             *_of_the_code(session, run),
         ],
         then=list(_then(run, row, attempts)),
-        remedies=list(_remedies(run, row, died, session.study.where, has_log=log is not None)),
+        remedies=list(_remedies(run, row, failed, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
         printed=printed,
@@ -95,7 +95,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     )
 
 
-def _last_death(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
+def _last_failure(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
     """Return the last attempt that ended without completing the run; None if there is none."""
     ended = [attempt for attempt in attempts if attempt.cause not in (None, Cause.COMPLETED)]
     return ended[-1] if ended else None
@@ -141,24 +141,24 @@ def _cause(run: RunRecord) -> str:
 
 def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
     """Yield what is known of the last failure, and its cost, as pairs of a label and its text."""
-    died = _last_death(attempts)
-    if died is not None:
-        number = attempts.index(died) + 1
-        where = f" on {died.host}" if died.host else ""
+    failed = _last_failure(attempts)
+    if failed is not None:
+        number = attempts.index(failed) + 1
+        where = f" on {failed.host}" if failed.host else ""
         yield (
             f"attempt {number}",
-            f"{died.cause.value if died.cause else ''}{where}, job {died.job_id}: {died.evidence}",
+            f"{failed.cause.value if failed.cause else ''}{where}, job {failed.job_id}: {failed.evidence}",
         )
-        if died.ended:
-            yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(died.ended))
-        if died.has_started:
-            lost = max(0, died.step - died.checkpoint_step)
+        if failed.ended:
+            yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(failed.ended))
+        if failed.has_started:
+            lost = max(0, failed.step - failed.checkpoint_step)
             again = "; no step is lost"
             if lost:
                 again = f"; {lost} steps are done again" if lost > 1 else "; one step is done again"
             yield (
                 "last step",
-                f"{died.step}, newest checkpoint {died.checkpoint_step}" + ("" if run.state.is_final else again),
+                f"{failed.step}, newest checkpoint {failed.checkpoint_step}" + ("" if run.state.is_final else again),
             )
         if words := leniency(run, [each for each in attempts if each.cause is not None], policy):
             yield "forgiven", words
@@ -206,7 +206,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
 
 
 def _remedies(
-    run: RunRecord, row: Mapping[str, Any], died: AttemptRecord | None, where: Sequence[str], *, has_log: bool
+    run: RunRecord, row: Mapping[str, Any], failed: AttemptRecord | None, where: Sequence[str], *, has_log: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield commands and their purposes. `where`: see `StudyContext.where`."""
     name = run.name
@@ -215,7 +215,7 @@ def _remedies(
         if run.held_for is HeldFor.BUDGET:
             yield remedies.BUDGET_SET(*where), "raises the limit"
             after = "takes it up"
-        if died is not None and died.cause is Cause.OUT_OF_MEMORY:
+        if failed is not None and failed.cause is Cause.OUT_OF_MEMORY:
             yield remedies.RESUME_MEMORY(*where, run=name), "takes it up with more memory"
         yield remedies.RESUME_RUN(*where, run=name), after
     if has_log:

@@ -31,21 +31,16 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     keys = [Key(kind, KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
     share, spent = budget["spent"] / limit, sum(budget[kind] for kind in kinds)
     reached = limit <= 2 * spent
-    remaining: list[Mark] = [
-        Line(left, days, found.left, 1.8, texts=_at(found.times, found.left)),
-        ReferenceLine(bound, limit, "y"),
-    ]
-    stacked: list[Mark] = [
-        *_stacked(keys, days, found.times, found.spent),
-        *([ReferenceLine(bound, limit, "y")] if reached else []),
-    ]
+    across = ReferenceLine(bound, limit, "y")
+    remaining: list[Mark] = [Line(left, days, found.left, 1.8, texts=_at(found.times, found.left)), across]
+    stacked = _stacked(keys, days, found.times, found.spent)
     label = f"FLOPs left over time: {budget['free']:.4g} of {limit:.4g} FLOPs are neither spent nor reserved at the end"
     parts = ", ".join(f"{kind} {budget[kind]:.4g}" for kind in kinds)
     note = f"{100 * share:.3g} % of the limit is spent" if share < _BARELY else ""
     panels = [
         Panel(remaining, _TIME, Axis("FLOPs", limits=(0, 1.05 * limit)), "left of the limit", label, 300, note),
         Panel(
-            stacked,
+            [*stacked, across] if reached else stacked,
             _TIME,
             Axis("FLOPs", limits=(0, None)),
             "spent, by kind",

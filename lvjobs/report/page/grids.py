@@ -6,7 +6,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, Summary
-from lvjobs.report.budget_table import budget_table
+from lvjobs.report.budget_table import TABLE_4, budget_table
 from lvjobs.report.figures.attempts import NOTHING_RAN
 from lvjobs.report.numbers import percent, setting, short
 from lvjobs.report.study_tables import TABLE_2, TABLE_3, TITLES
@@ -26,15 +26,16 @@ def published_tables(
         TABLE_2: f"no two evaluated runs differ in rank or learning rate alone; type: {evaluate}",
         TABLE_3: f"nothing else was evaluated; type: {evaluate}",
     }
-    tables = [_table_1(step)]
-    for identity, why in reasons.items():
-        tables += [each for each in made if each.id == identity] or [Table(TITLES[identity], id=identity, missing=why)]
     four = budget_table(summary.budget, summary.runs)
-    tables.append(four if summary.runs else replace(four, missing=NOTHING_RAN))
+    found = {
+        TABLE_1: [_table_1(step)],
+        **{identity: [each for each in made if each.id == identity] for identity in reasons},
+        TABLE_4: [four if summary.runs else replace(four, missing=NOTHING_RAN)],
+    }
     placed: list[Table] = []
     files: dict[str, str] = {}
-    for identity in dict.fromkeys(table.id for table in tables):
-        own = [table for table in tables if table.id == identity]
+    for identity, tables in found.items():
+        own = tables or [Table(TITLES[identity], missing=reasons[identity])]
         names = {} if own[0].missing else {f"{identity}.{suffix}": style for suffix, style in FILE_STYLES.items()}
         files |= {name: "\n\n".join(each.render(style) for each in own) + "\n" for name, style in names.items()}
         for place, each in enumerate(own, 1):
@@ -47,7 +48,7 @@ def published_tables(
 def _table_1(step: Mapping[str, Any]) -> Table:
     title = "Table 1: FLOPs of one training step"
     if step["problem"]:
-        return Table(title, id=TABLE_1, missing=step["problem"])
+        return Table(title, missing=step["problem"])
     conventions = list(step["parts"])
     parts = [part for part in step["parts"][conventions[0]] if part != "generation"]
     rows = [[part.replace("_", " "), *(f"{step['parts'][name][part]:,}" for name in conventions)] for part in parts]
@@ -57,7 +58,7 @@ def _table_1(step: Mapping[str, Any]) -> Table:
         f"{step['batch_size']} x {step['context_length']} tokens, model {step['model']}, {adapted}: those of "
         f"{step['run']}, which cost most{several}. Conventions side by side: docs/flops.md."
     )
-    return Table(title, ["FLOPs", *conventions], rows, [note], id=TABLE_1, marked={parts.index("step")})
+    return Table(title, ["FLOPs", *conventions], rows, [note], marked={parts.index("step")})
 
 
 def stage_table(found: Mapping[str, Any]) -> Table:
