@@ -23,8 +23,7 @@ class RunRecord:
 
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
     count; it increases when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
-    profile's file as it was last submitted; empty for a profile that is no file of the user's, and for runs that an
-    older release declared.
+    profile's file as it was last submitted; empty for a profile that has a name, and for runs of an older release.
     """
 
     id: str

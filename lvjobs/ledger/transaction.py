@@ -29,8 +29,6 @@ _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 class Transaction(Closing):
     """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
 
-    # -- settings -----------------------------------------------------------------------------------------------
-
     def setting(self, key: str) -> str | None:
         """Return a study-wide value, or None."""
         query = select(tables.settings.c.value).where(tables.settings.c.key == key)
@@ -242,8 +240,7 @@ class Transaction(Closing):
     def declare_stages(self, definitions: Mapping[str, Mapping[str, Any]]) -> None:
         """Store the stages as study.toml declares them now, in order. A requested stage keeps its definition of then.
 
-        So does a stage that a requested one names and that study.toml no longer has: otherwise the name would refer to
-        no stage.
+        So does a stage that study.toml no longer has and that a requested one names: the name has to refer to a stage.
         """
         known = {stage.name: stage for stage in self.stages()}
         kept = {name for name, stage in known.items() if stage.state is not StageState.DECLARED}

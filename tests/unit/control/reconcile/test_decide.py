@@ -53,6 +53,7 @@ RUNNING = a_member(a_job("RUNNING", start=NOW - 500))
         (a_view(live=a_member()), None),
         (a_view(a_run(state=RunState.INTERRUPTED, not_before=NOW + 33)), 33),
         (a_view(a_run(state=RunState.INTERRUPTED, not_before=NOW - 33)), None),
+        (a_view(a_run(state=RunState.INTERRUPTED, not_before=NOW + 99_999)), None),  # a clock that was ahead set it
         (a_view(a_run(state=RunState.HELD, not_before=NOW + 33)), None),
         (a_view(a_run(state=RunState.CANCELLED, not_before=NOW + 33)), None),
         (a_view(live=RUNNING, attempts=[an_attempt()], done=a_done()), None),
