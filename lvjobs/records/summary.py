@@ -1,7 +1,7 @@
 """The summary: what a reconcile pass writes for commands that make none, as `status --json` shows it (docs/json.md)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -18,7 +18,9 @@ Raise it whenever a field or a charge is added or computed in another way: the r
 
 def read_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
     """Return a dataclass with the row's values for its fields; None for a key that an older release did not write."""
-    return kind(**{each.name: row.get(each.name) for each in fields(kind)})  # type: ignore[arg-type]
+    read = object.__new__(kind)  # a frozen dataclass's __init__ takes four times as long, which 10,000 runs feel
+    vars(read).update({name: row.get(name) for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
+    return read
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from lvjobs.report.terminal.stage_lines import stage_line
 
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
-_LOSSES = ("loss", "validation_loss", "untrained_loss")
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """The order in which runs are shown, by state, if not all fit."""
 _NAME = "run"
@@ -244,7 +243,7 @@ def _when(run: RunStatus, _plain: bool) -> str:
 
 def _is_numeric(run: RunStatus) -> bool:
     """Return whether its losses are a numeric head's."""
-    return any(getattr(run, f"{name}_numeric") is not None for name in _LOSSES)
+    return (run.loss_numeric, run.validation_loss_numeric, run.untrained_loss_numeric) != (None, None, None)
 
 
 def _loss(run: RunStatus, name: str) -> str:
