@@ -4,4 +4,7 @@
 is a module with `count`, which gives the `Counts` of a `Workload` (both in `workload`). `rules` has the prices and
 formulas that they share, `architecture` the shapes of models, and `families` the names and widths of their layers.
 `published` compares the published study's figures with its formula, and `tables` prints counts.
+
+A new convention is a module with `count` and an entry of `conventions`; one that a budget may use is also named in
+`lvjobs.study.words`. A new family of base models is an entry of `families`: nothing else names layers.
 """

@@ -1,6 +1,7 @@
 """The tables, figures and pages that show a study, made from plain values and from the files of its runs.
 
-Output: `terminal` has the text that commands print, `figures` draws, and `page` writes the report's HTML. `row_formats`
+Output: `terminal` has the text that commands print (a column of `lvjobs status` goes into `terminal/status_lines`, a
+new value of a row into `lvjobs.records.summary`), `figures` draws, and `page` writes the report's HTML. `row_formats`
 writes CSV and JSON lines, `tensorboard` writes event files, and `outputs` guards the directories they go to. `table` is
 one table for all of these, and `numbers` formats every number.
 

@@ -4,13 +4,14 @@
 
 Start and end: `runner` leads from a run directory to an exit code, and `exits` has the codes. `environment` reads what
 the batch script tells the worker. `generation` claims the run and fences off older attempts. `finishing` publishes the
-final weights and the done marker. `wake` triggers the driver from the job's script.
+final weights and the done marker. What an exception of the training code is recorded as is in `lvjobs.records.failure`.
+`wake` triggers the driver from the job's script.
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `journal` writes its lines. `allowance` keeps it
 within its reserved steps. `signals`, `deadline` and `early_exit` decide when it stops, why, and whether the job
 requeues itself. `versions` records what it ran with.
 
-State: `checkpoints` writes and verifies checkpoints, `state` stores their trees, and `pruning` deletes old ones.
+State: `checkpoints` writes and verifies checkpoints, `state` stores their trees, and `retention` deletes old ones.
 `determinism` seeds and restores the generators. `loading` keeps garbage collection rare until the first step.
 
 Several processes: `rank_launcher` starts the ranks of a process group, `follower` is every rank but the first, and

@@ -20,7 +20,7 @@ from lvjobs.worker.generation import is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.pruning import prune
+from lvjobs.worker.retention import prune
 from lvjobs.worker.state import load_trees
 
 _CHECK_EVERY = 10.0

@@ -30,8 +30,8 @@ from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
-from lvjobs.worker.pruning import sweep_leftovers
 from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
+from lvjobs.worker.retention import sweep_leftovers
 from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions
 

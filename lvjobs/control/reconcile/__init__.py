@@ -6,5 +6,8 @@ follows from each cause, and `outcome` applies that to the run. `decide` returns
 refuses those that the budget does not allow.
 `act` carries them out. `hang` measures how long a job has been without a heartbeat, although clocks may jump.
 `waiting_jobs` updates the nodes that queued jobs avoid. `run_commands` cancels, pauses and resumes existing runs. All
-modules are pure, except `observe`, `act` and the last two. A new cause of failure goes here.
+modules are pure, except `observe`, `act` and the last two.
+
+A new cause of failure is a line of `policy`, its word in `lvjobs.study.words`, and what shows it: in `classify` if it is
+Slurm, in `lvjobs.records.failure` if it is the error of the training code.
 """

@@ -1,6 +1,6 @@
 """Figures of a study: each described once, and drawn for print and for the page by the same code.
 
-`marks` has the description's parts: panels of marks on axes. `course` computes what a study spent over time.
+`elements` has the description's parts: panels of marks on axes. `course` computes what a study spent over time.
 `forecasts`, `stages` and `attempts` describe figures, and `study` lists the figures that a study has. `palette` has
 their colours. `draw` draws a panel, `printed` makes files of it, `embedded` makes SVG for the page, and `index` writes
 a directory of figures. `draw`, `printed` and `embedded` load matplotlib, which takes half a second that `lvjobs status`

@@ -8,7 +8,7 @@ import numpy as np
 
 from lvjobs import remedies
 from lvjobs.report.figures.course import Spans, cause_of, course, crowd, rows
-from lvjobs.report.figures.marks import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, ReferenceLine
+from lvjobs.report.figures.elements import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import CAUSES, INK, KINDS, QUIET
 
 _LEDGER = "attempts and charges of runs.db"

@@ -20,7 +20,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lvjobs.report.figures.marks import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, ReferenceLine
+from lvjobs.report.figures.elements import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import GRID, INK, PALETTE, QUIET, stroke
 
 dates: Any = untyped_dates

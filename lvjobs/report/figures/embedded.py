@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lvjobs.report.figures.draw import draw_panel, style
-from lvjobs.report.figures.marks import Cells, Chart, Key, Panel
+from lvjobs.report.figures.elements import Cells, Chart, Key, Panel
 from lvjobs.report.figures.palette import GRID, INK, MODEL, QUIET
 
 _WIDTHS = {"full": (900, 380), "half": (430,), "third": (320,)}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lvjobs import remedies
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.report.evaluated import Evaluated
-from lvjobs.report.figures.marks import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, ReferenceLine
+from lvjobs.report.figures.elements import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import (
     INK,
     MODEL,

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lvjobs.report.figures.marks import Key
+from lvjobs.report.figures.elements import Key
 
 INK, QUIET, GRID = "#000000", "#666666", "#DDDDDD"
 MODEL = "#0072B2"

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lvjobs.report.figures.draw import DASHES, box, draw_panel, style
-from lvjobs.report.figures.marks import Chart, Key
+from lvjobs.report.figures.elements import Chart, Key
 from lvjobs.report.figures.palette import INK, PALETTE
 
 FORMATS = ("png", "svg")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lvjobs.records.curves import LOSSES
-from lvjobs.report.figures.marks import Axis, Cells, Chart, Estimates, Key, Line, Panel, ReferenceLine
+from lvjobs.report.figures.elements import Axis, Cells, Chart, Estimates, Key, Line, Panel, ReferenceLine
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
 from lvjobs.report.losses import Losses
 from lvjobs.report.material import Point

@@ -10,8 +10,8 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.report.evaluate_arguments import sampled_like, subject_again
 from lvjobs.report.evaluated import Evaluated, groups
+from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
-from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses
 from lvjobs.report.material import NOTHING_EVALUATED, Material, Point, compared, overall, point
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families

@@ -10,8 +10,8 @@ from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.summary import StageStatus, Summary
 from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
+from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import scores
-from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import charts
 from lvjobs.report.material import NOTHING_EVALUATED, Material

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lvjobs.report.figures.marks import Chart
+from lvjobs.report.figures.elements import Chart
 from lvjobs.report.page.answer import StudyAnswer
 from lvjobs.report.table import Table
 

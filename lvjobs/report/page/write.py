@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lvjobs.files import private, write_atomic, write_json
+from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.embedded import drawings
-from lvjobs.report.figures.marks import Chart
 from lvjobs.report.figures.palette import stroke
 from lvjobs.report.outputs import claim
 from lvjobs.report.page.parts import Page, Piece, Section, Text

@@ -12,10 +12,10 @@ from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.index import write_figures
-from lvjobs.report.figures.marks import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.palette import INK, SHOWN
 from lvjobs.report.figures.printed import figure_of, save
 from lvjobs.report.figures.stages import contexts, heat, losses

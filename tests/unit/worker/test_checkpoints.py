@@ -244,7 +244,7 @@ names = st.builds(CheckpointName, st.integers(1, 3), st.integers(1, 9))
     st.sets(names, min_size=1), st.dictionaries(names, st.floats()), st.sets(names), st.integers(1, 3), st.booleans()
 )
 def test_pruning(there, losses, invalid, keep_last, keep_best):
-    doomed = set(pruning.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
+    doomed = set(retention.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
     kept = there - doomed
     sound = sorted(there - invalid)
     assert doomed <= there
@@ -261,7 +261,7 @@ def test_pruning_on_disk(layout, metric):
     for step, loss in ((5, 3.0), (10, 1.0), (15, 2.0), (20, float("nan")), (25, 4.0)):
         write(layout, 1, step, {"x": 1}, {metric: loss})
     newer = write(layout, 2, 6, {"x": 1})
-    pruning.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
+    retention.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
     assert {path.name for path in layout.steps.iterdir()} == {"000001-00000010", "000001-00000020", newer.name}
 
 
@@ -271,7 +271,7 @@ def test_an_orphan_prunes_nothing(layout):
     layout.generations.mkdir()
     layout.generation(2).touch()
     with pytest.raises(Superseded):
-        pruning.prune(layout, 1, [], keep_last=1, keep_best=True)
+        retention.prune(layout, 1, [], keep_last=1, keep_best=True)
     assert len(list(layout.steps.iterdir())) == 3
 
 
