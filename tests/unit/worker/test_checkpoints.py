@@ -14,7 +14,7 @@ from lvjobs import files
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker import checkpoints, pruning
+from lvjobs.worker import checkpoints, retention
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, write_checkpoint
 from lvjobs.worker.state import load_trees
 
