@@ -172,7 +172,7 @@ def test_an_orphan_whose_files_were_swept_away_is_superseded_not_broken(layout):
 
     def swept(directory):
         layout.generation(2).touch()
-        pruning.sweep_leftovers(layout, 2)
+        retention.sweep_leftovers(layout, 2)
         (directory / "x").touch()
 
     with pytest.raises(Superseded):
@@ -280,7 +280,7 @@ def test_only_older_leftovers_are_swept(layout):
     for generation in (1, 2, 3):
         (layout.steps / f".{generation:06d}-00000005.tmp.host.1").mkdir()
     kept = write(layout, 1, 5, {"x": 1})
-    pruning.sweep_leftovers(layout, 2)
+    retention.sweep_leftovers(layout, 2)
     assert {path.name for path in layout.steps.iterdir()} == {
         kept.name,
         ".000002-00000005.tmp.host.1",
