@@ -111,8 +111,8 @@ def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
         except FileNotFoundError:
             continue
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            chmod = remedies.CHMOD_PRIVATE(path=path)
-            yield finding("open to others", "storage", path=path, mode=stat.S_IMODE(mode), chmod=chmod)
+            what = f"{path} is open to others (mode {stat.S_IMODE(mode):o})"
+            yield Finding("note", "storage", what, f"if that is not meant, type: {remedies.CHMOD_PRIVATE(path=path)}")
 
 
 def _sums(books: Books, shown: Mapping[str, Any]) -> Iterator[Finding]:

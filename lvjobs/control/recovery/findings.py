@@ -1,8 +1,10 @@
 """The findings of `lvjobs ledger check` and `lvjobs doctor`: each is a fact and a remedy.
 
-`_KNOWN` has the texts of the check's findings. A new finding is an entry there, and one line where it is found.
+`_KNOWN` has the texts of the findings on a ledger and its run directories. A new finding is an entry there, and one
+line where it is found. In a remedy, `{where}` are the options that name the study.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,8 +31,8 @@ class Finding:
         return f"{self.level}: {self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-_ANEW = "make the ledger anew from the journals: {rebuild}"
-_NEXT_PASS = "the next pass writes it again: {resume}"  # noqa: S105 - no password
+_ANEW = f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE}{{where}}"
+_NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}{{where}}"
 _KEPT = "runs.db has what was in it, and writes it again: {resume_run}"
 _CLAIM = "if no other lvjobs runs on this study, type: {touch}"
 
@@ -39,12 +41,12 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "damaged": (
         "error",
         "{path} is damaged: {problem}",
-        "put a backup in its place, or make it anew: {rebuild}",
+        f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
     ),
     "no ledger": (
         "error",
         "{path} is no ledger of lvjobs",
-        "make one from the run directories: {rebuild}",
+        f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
     ),
     "older schema": (
         "note",
@@ -69,23 +71,17 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "moved": (
         "note",
         "the study of {path} was moved here",
-        "the next command that makes a pass records it: {status}",
+        f"the next command that makes a pass records it: {remedies.STATUS}{{where}}",
     ),
     "copied": (
         "note",
         "the study of {path} is in use there, and this is a copy",
-        "the next command leaves its jobs to it: {status}",
+        f"the next command leaves its jobs to it: {remedies.STATUS}{{where}}",
     ),
     "unclear": (
         "note",
         "the study of {path} was moved or copied here",
-        "type: {status}, which asks you which",
-    ),
-    # the file system
-    "open to others": (
-        "note",
-        "{path} is open to others (mode {mode:o})",
-        "if that is not meant, type: {chmod}",
+        f"type: {remedies.STATUS}{{where}}, which asks you which",
     ),
     # run directories
     "unreadable": (
@@ -106,7 +102,10 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "unknown": (
         "error",
         "{root} holds a run that the ledger does not know",
-        "submit the same again, and it goes on from there; or move it away; or type: {rebuild}",
+        (
+            "submit the same again, and it goes on from there; or move it away; or type: "
+            f"{remedies.LEDGER_REBUILD_ASIDE}{{where}}"
+        ),
     ),
     "left over": (
         "note",
@@ -158,7 +157,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "unseen": (
         "note",
         "attempts that the ledger has not seen yet: {attempts}",
-        "a pass will read them: {status}",
+        f"a pass will read them: {remedies.STATUS}{{where}}",
     ),
     "journal gone": (
         "error",
@@ -202,10 +201,6 @@ def finding(name: str, /, subject: str, where: Sequence[str] = (), **values: obj
     `where`: see `StudyContext.where`.
     """
     level, what, remedy = _KNOWN[name]
-    commands = {
-        "status": remedies.STATUS(*where),
-        "resume": remedies.RESUME(*where),
-        "resume_run": remedies.RESUME_RUN(*where, run=subject),
-        "rebuild": remedies.LEDGER_REBUILD_ASIDE(*where),
-    }
-    return Finding(level, subject, what.format(**values), remedy.format(**{**commands, **values}))
+    options = "".join(f" {shlex.quote(option)}" for option in where)
+    resume_run = remedies.RESUME_RUN(*where, run=subject)
+    return Finding(level, subject, what.format(**values), remedy.format(where=options, resume_run=resume_run, **values))
