@@ -8,6 +8,6 @@ refuses those that the budget does not allow.
 `waiting_jobs` updates the nodes that queued jobs avoid. `run_commands` cancels, pauses and resumes existing runs. All
 modules are pure, except `observe`, `act` and the last two.
 
-A new cause of failure is a line of `policy`, its word in `lvjobs.study.words`, and what shows it: in `classify` if it is
-Slurm, in `lvjobs.records.failure` if it is the error of the training code.
+A new cause of failure is a line of `policy`, its word in `lvjobs.study.words`, and what shows it: in `classify` if that
+is Slurm, in `lvjobs.records.failure` if it is an error of the training code.
 """
