@@ -2,9 +2,9 @@
 
 `cli` has the commands and `api` what they call. `study` has what the user declares, a new key of study.toml included.
 `control` keeps a study going: it talks to a scheduler by `cluster`, and keeps what it knows in `ledger`. `worker` runs
-inside a job, and leaves files in the formats of `records`. `tasks` says what a run executes; `forecasting` is the bundled
-task. `sweep` compares runs, `flops` counts what they cost, and `report` shows them. `doctor` checks a site, `rehearsal`
-tries a task, and `lab` is a Slurm cluster on one machine.
+inside a job, and leaves files in the formats of `records`. `tasks` says what a run executes; `forecasting` is the
+bundled task. `sweep` compares runs, `flops` counts what they cost, and `report` shows them. `doctor` checks a site,
+`rehearsal` tries a task, and `lab` is a Slurm cluster on one machine.
 
 Every package may use `errors`, `files` (durable writes), `foreign` (text of other programs, cleaned), `processes` and
 `remedies` (the commands that messages name).

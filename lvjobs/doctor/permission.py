@@ -5,9 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lvjobs.cluster.commands import user_name
 from lvjobs.cluster.rights import Barrier, barriers
 from lvjobs.cluster.sites import RIGHTS
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
-from lvjobs.doctor.facts import Facts, group_names
+from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, fine, group_names, note
 
 _MANY = 8
 

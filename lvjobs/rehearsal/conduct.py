@@ -15,8 +15,8 @@ from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import LabError
-from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Claim
 from lvjobs.rehearsal.injected_faults import Fault
 from lvjobs.rehearsal.verdict import Difference, differences
 from lvjobs.study.config import StudyConfig, StudyContext

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from lvjobs.cluster.local_files import jobs_in
 from lvjobs.lab import Lab
-from lvjobs.records.claim import Claim
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import StudyLayout
 
 Fault: TypeAlias = Callable[[Claim], None]

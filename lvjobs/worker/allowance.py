@@ -6,8 +6,8 @@ run in between, so the worker itself has to stop when the allowance is used up.
 
 from lvjobs import remedies
 from lvjobs.errors import RunRefused
-from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Allowance
 from lvjobs.study.layout import RunLayout
 
 

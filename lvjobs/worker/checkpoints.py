@@ -23,7 +23,7 @@ from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
+from lvjobs.records.run_files import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State

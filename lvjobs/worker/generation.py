@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lvjobs import files
 from lvjobs.errors import Superseded
-from lvjobs.records.claim import Claim
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
-from lvjobs.records.claim import Claim
 from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.deadline import Deadline

@@ -5,8 +5,8 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest
 from lvjobs.records.curves import LOSSES
+from lvjobs.records.run_files import MANIFEST, CheckpointName, Manifest
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import published, temporary
 from lvjobs.worker.generation import check_fence

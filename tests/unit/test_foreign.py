@@ -28,9 +28,8 @@ from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
-from lvjobs.records.claim import Claim
-from lvjobs.records.done import Done
 from lvjobs.records.node import NodeReport
+from lvjobs.records.run_files import Claim, Done
 from lvjobs.report.terminal.history_lines import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
@@ -256,7 +255,7 @@ PLACES = {
     "cli.logs": log_tails,
     "cli": errors,
     "records.journal": journal,
-    "records.json_record": records,
+    "records.run_files": records,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,
     "cluster.local": local_log,

@@ -26,7 +26,7 @@ from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 

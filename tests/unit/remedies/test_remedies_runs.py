@@ -13,7 +13,7 @@ from lvjobs import remedies
 from lvjobs.cluster import templates
 from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import LvjobsError, RunRefused
-from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import Checkpoint, write_checkpoint
 from lvjobs.worker.finishing import publish_final

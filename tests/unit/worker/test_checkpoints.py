@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lvjobs import files
 from lvjobs.errors import LvjobsError, Superseded
-from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import checkpoints, retention
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, write_checkpoint

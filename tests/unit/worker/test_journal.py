@@ -11,8 +11,8 @@ import torch
 from worker_helpers import entries, make_run
 
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
