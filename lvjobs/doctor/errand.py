@@ -13,8 +13,7 @@ from pathlib import Path
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
-from lvjobs.cluster.reasons import explain
-from lvjobs.cluster.states import Ending
+from lvjobs.cluster.states import Ending, explain
 from lvjobs.doctor.interface import Asked
 from lvjobs.doctor.places import data_of, models_of
 from lvjobs.files import private, write_json

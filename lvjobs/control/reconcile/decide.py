@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from lvjobs.cluster.out_of_memory import with_accounting
 from lvjobs.cluster.protocol import Job
-from lvjobs.cluster.reasons import explain
-from lvjobs.cluster.states import JobHold
+from lvjobs.cluster.states import JobHold, explain
 from lvjobs.control.reconcile.actions import (
     Action,
     Adopt,
