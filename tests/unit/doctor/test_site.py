@@ -5,10 +5,10 @@ from doctor_helpers import CAPTURED, asked_of, facts_of, heard_nothing, levels, 
 
 from lvjobs.cluster.enquiry import Reply
 from lvjobs.cluster.nodes import parse_groups
-from lvjobs.cluster.rights import barriers
 from lvjobs.cluster.sites import parse_associations
 from lvjobs.doctor import permission, room, scheduler
 from lvjobs.doctor.examine import check_site
+from lvjobs.doctor.permission import barriers
 
 SILENT = Reply(problem="scontrol did not answer within 6 s", is_silent=True)
 PARTITIONS = (CAPTURED / "scontrol_partitions.txt").read_text()
