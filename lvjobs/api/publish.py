@@ -185,7 +185,7 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     kept = [directory / name for name in ("tables", "tensorboard")]
     if (there := next((path for path in kept if path.exists()), None)) and not force:
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
-    from lvjobs.records.measurements import measurements, rows
+    from lvjobs.records.curves import measurements, rows
     from lvjobs.report.tensorboard import write_events
 
     found = ledger_tables(study)

@@ -17,8 +17,7 @@ from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from lvjobs.doctor.asked import Asked
-    from lvjobs.doctor.diagnosis import Diagnosis
+    from lvjobs.doctor.interface import Asked, Diagnosis
 
 _FOUND_SOMETHING, _INTERRUPTED = 1, 130
 
@@ -71,9 +70,8 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[A
     Raises:
         UsageError: `root` is not a directory, or an option has a value that is not allowed.
     """
-    from lvjobs.doctor.asked import Asked
-    from lvjobs.doctor.diagnosis import error
     from lvjobs.doctor.examine import usual_profile
+    from lvjobs.doctor.interface import Asked, error
 
     findings = []
     try:

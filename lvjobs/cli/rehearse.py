@@ -90,7 +90,7 @@ def _cluster(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
     end.
     """
     from lvjobs.lab import Lab, LabConfig
-    from lvjobs.rehearsal.injected_faults import lab_faults, local_faults
+    from lvjobs.rehearsal.conduct import lab_faults, local_faults
     from lvjobs.study.layout import StudyLayout
 
     if not on_lab:

@@ -25,7 +25,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.reasons import QueuePosition
+from lvjobs.cluster.states import QueuePosition
 from lvjobs.files import create_exclusive, fsync_directory, write_atomic, write_json
 from lvjobs.foreign import cleaned
 

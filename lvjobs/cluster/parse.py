@@ -8,9 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
-from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.sites import parse_minutes
-from lvjobs.cluster.states import ENDED_STATES
+from lvjobs.cluster.states import ENDED_STATES, QueuePosition
 
 # squeue's --Format in columns of fixed width: every release knows it, and a value that is too long is cut, not shifted.
 # The name comes last because only the name may hold characters of more than one byte.

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from lvjobs.cluster import states
-from lvjobs.cluster.reasons import QueuePosition
-from lvjobs.cluster.states import Ending, JobHold
+from lvjobs.cluster.states import Ending, JobHold, QueuePosition
 from lvjobs.errors import LvjobsError
 
 DRIVER = "driver"

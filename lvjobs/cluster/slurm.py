@@ -25,10 +25,9 @@ from lvjobs.cluster.parse import (
 )
 from lvjobs.cluster.profiles import Profile, render
 from lvjobs.cluster.protocol import ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
-from lvjobs.cluster.reasons import QueuePosition
 from lvjobs.cluster.sent import filed_job, overlooked
 from lvjobs.cluster.sites import SlurmSite
-from lvjobs.cluster.states import SOON_SECONDS
+from lvjobs.cluster.states import SOON_SECONDS, QueuePosition
 from lvjobs.errors import UsageError
 
 _MOST_IDS = 500

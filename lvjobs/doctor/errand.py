@@ -13,10 +13,9 @@ from pathlib import Path
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, SubmitUnclear
-from lvjobs.cluster.reasons import explain
-from lvjobs.cluster.states import Ending
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.inputs import data_of, models_of
+from lvjobs.cluster.states import Ending, explain
+from lvjobs.doctor.interface import Asked
+from lvjobs.doctor.places import data_of, models_of
 from lvjobs.files import private, write_json
 from lvjobs.forecasting.hub import directory_of
 from lvjobs.foreign import cleaned

@@ -14,10 +14,8 @@ from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
 from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
 from lvjobs.control.backends import driver_name, driver_profile
 from lvjobs.control.submission.slots import choices
-from lvjobs.doctor import inputs, permission, places, promises, room, scheduler
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, note
-from lvjobs.doctor.facts import Facts, understand
+from lvjobs.doctor import permission, places, room, scheduler
+from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, note, understand
 from lvjobs.doctor.profile import SUBJECT, check_profile
 from lvjobs.doctor.software import check_versions
 from lvjobs.errors import UsageError
@@ -46,7 +44,7 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
         yield from check_profile(asked)
     yield from check_versions(asked)
     if asked.is_local:
-        yield from inputs.check_local(asked)
+        yield from places.check_local(asked)
         if has_slurm():
             yield note(
                 "Slurm",
@@ -58,10 +56,10 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
         yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)
     yield from places.check_storage(asked)
     yield from places.check_python(asked, with_job=with_job)
-    yield from inputs.check_model(asked)
-    yield from inputs.check_cache(asked)
-    yield from inputs.check_data(asked)
-    yield from inputs.check_budget(asked)
+    yield from places.check_model(asked)
+    yield from places.check_cache(asked)
+    yield from places.check_data(asked)
+    yield from places.check_budget(asked)
 
 
 def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
@@ -86,9 +84,9 @@ def check_site(facts: Facts, asked: Asked, *, with_job: bool = False) -> Iterato
     is_refused = any(finding.level == "error" for finding in about_the_job)
     yield from room.check_submission(facts, asked, is_refused=is_refused)
     yield from room.check_queue(facts)
-    yield from promises.check_preemption(facts, asked)
-    yield from promises.check_requeue(facts)
-    yield from promises.check_driver(facts, asked, is_refused=is_refused, with_job=with_job)
+    yield from scheduler.check_preemption(facts, asked)
+    yield from scheduler.check_requeue(facts)
+    yield from scheduler.check_driver(facts, asked, is_refused=is_refused, with_job=with_job)
 
 
 def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
@@ -100,10 +98,10 @@ def ask_site(asked: Asked, seconds: float = SECONDS) -> Replies:
     samples = [asked.sample(choice) for choice in choices(asked.variables)]
     more: dict[str, Ask] = {
         room.TEST: partial(_test, script, samples, seconds),
-        promises.CRON: lambda: " ".join(find_entries(driver_name(asked.study), seconds)),
+        scheduler.CRON: lambda: " ".join(find_entries(driver_name(asked.study), seconds)),
     }
     if asked.study.config.driver.job:
-        more[promises.DRIVER] = partial(_test, load_profile(driver_profile(asked.study)), [asked.driver()], seconds)
+        more[scheduler.DRIVER] = partial(_test, load_profile(driver_profile(asked.study)), [asked.driver()], seconds)
     return enquire(more, seconds)
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from lvjobs import remedies
-from lvjobs.doctor.asked import LAB, Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
 from lvjobs.doctor.errand import Errand
+from lvjobs.doctor.interface import LAB, Asked, Diagnosis, error, fine, note
 from lvjobs.records.node import NodeReport, Torch
 
 JOB = "test job"

@@ -1,15 +1,60 @@
 """The checks whether this user's jobs are accepted: account, partition, QOS. Pure, except for the user's identity."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lvjobs.cluster.commands import user_name
-from lvjobs.cluster.rights import Barrier, barriers
 from lvjobs.cluster.sites import RIGHTS
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
-from lvjobs.doctor.facts import Facts, group_names
+from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, fine, group_names, note
 
 _MANY = 8
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """A reason why a partition refuses a job, and the consequence. Where not `is_sure`, this may not be final."""
+
+    what: str
+    means: str = "a job waits there for ever, or is refused"
+    is_sure: bool = True
+
+
+def barriers(
+    fields: Mapping[str, str], accounts: Collection[str], qos: Collection[str], groups: Collection[str]
+) -> Iterator[Barrier]:
+    """Yield what a partition's fields (`scontrol show partition`) have against a job.
+
+    `accounts`, `qos` and `groups` are those that the job's user may have.
+    """
+    name = fields.get("PartitionName", "")
+    if (state := fields.get("State", "UP")) != "UP":
+        yield Barrier(f"{name} is {state}", "it starts no jobs until it is UP again; runs wait for that", is_sure=False)
+    if fields.get("RootOnly") == "YES":
+        yield Barrier(f"{name} takes jobs of root alone (RootOnly)")
+    if fields.get("ReqResv") == "YES":
+        means = 'sbatch refuses a job that names none: extra_sbatch = ["--reservation=NAME"]'
+        yield Barrier(f"{name} takes jobs with a reservation alone (ReqResv)", means, is_sure=False)
+    if not _takes(fields, "AllowGroups", groups):
+        yield Barrier(f"{name} takes the groups {fields['AllowGroups']} alone, and you are in none of them")
+    if accounts and not _takes(fields, "AllowAccounts", accounts):
+        # Since Slurm 23.02 an account is allowed where one above it is. The hierarchy of accounts was not asked.
+        only = f"{name} takes the accounts {fields['AllowAccounts']} alone, and those below them"
+        yield Barrier(only, "sbatch knows whether yours is below one of them", is_sure=False)
+    for key, mine in (("DenyAccounts", accounts), ("DenyQos", qos)):
+        if denied := _names_in(fields, key) & {each.lower() for each in mine}:
+            yield Barrier(f"{name} does not take {', '.join(sorted(denied))} ({key})")
+    if qos and not _takes(fields, "AllowQos", qos):
+        yield Barrier(f"{name} takes the QOS {fields['AllowQos']} alone")
+
+
+def _names_in(fields: Mapping[str, str], key: str) -> set[str]:
+    names = {name.lower() for name in fields.get(key, "").split(",") if name}
+    return names - {"all", "none", "n/a", "(null)"}
+
+
+def _takes(fields: Mapping[str, str], key: str, mine: Collection[str]) -> bool:
+    allowed = _names_in(fields, key)
+    return not allowed or bool(allowed & {each.lower() for each in mine})
 
 
 def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from lvjobs.cluster.profiles import render
 from lvjobs.cluster.protocol import JobRequest
 from lvjobs.control.submission.declare import check_profile_resources
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.interface import Asked, Diagnosis, error, fine, note
 from lvjobs.errors import UsageError
 
 SUBJECT = "profile"

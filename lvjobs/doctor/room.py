@@ -8,9 +8,7 @@ from lvjobs import remedies
 from lvjobs.cluster.nodes import NodeGroup
 from lvjobs.control.submission.slots import room_for
 from lvjobs.control.submission.time_limits import is_automatic
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
-from lvjobs.doctor.facts import Facts
+from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, fine, note
 from lvjobs.errors import UsageError
 from lvjobs.study.tables import parse_time_limit
 

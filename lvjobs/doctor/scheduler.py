@@ -1,12 +1,12 @@
-"""The checks of Slurm itself: its programs, slurmctld, slurmdbd, its version."""
+"""The checks of Slurm: its programs and accounting, its treatment of jobs, and what keeps the study going. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lvjobs import remedies
 from lvjobs.cluster.enquiry import Reply
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
-from lvjobs.doctor.facts import Facts
+from lvjobs.cluster.sites import parse_minutes, parse_number
+from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, fine, note
 
 _NO_CONFIGURATION = re.compile(r"configuration source|slurm\.conf|fetch config|resolve_ctls", re.IGNORECASE)
 _DEPENDENT = "account, partition, QOS, limits and preemption were not looked at"
@@ -78,3 +78,144 @@ def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[st
         )
     else:
         yield fine("accounting", "slurmdbd answers: ended jobs can be looked up, and hours are counted")
+
+
+DRIVER = "driver"
+"""The key of the reply whether sbatch would accept the study's driver."""
+
+CRON = "cron"
+"""The key of the reply which of crontab and scrontab make passes over the study."""
+
+_CLUSTER = ("", "cluster", "off", "n/a")
+
+
+def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
+    """Yield what happens to a job that is preempted."""
+    every = asked.checkpoint_every
+    kind = facts.config.get("PreemptType", "preempt/none").removeprefix("preempt/")
+    if kind == "none":
+        yield fine(
+            "preemption",
+            "jobs are not preempted here (PreemptType=preempt/none)",
+            "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
+        )
+        return
+    for name in facts.partitions_for(asked.variables):
+        if name in facts.partitions:
+            mode, grace = _manner(facts, asked, name, kind)
+            yield _promise(name, mode, grace, every, asked.study.where)
+
+
+def _manner(facts: Facts, asked: Asked, partition: str, kind: str) -> tuple[str, int]:
+    """Return the mode (`requeue`, `cancel`, ..., `off`) and the grace in seconds for a job of this partition."""
+    fields: Mapping[str, str] = facts.partitions[partition]
+    whole = facts.config.get("PreemptMode", "OFF").lower()
+    mode, grace = fields.get("PreemptMode", "").lower() or whole, parse_number(fields.get("GraceTime")) or 0
+    if kind == "qos":
+        names = facts.qos_for(asked.variables)
+        row = facts.qos.get(names[0], {}) if names else {}
+        own = row.get("PreemptMode", "").lower()
+        mode = whole if own in _CLUSTER else own
+        grace = max(grace, round(60 * (parse_minutes(row.get("GraceTime", "")) or 0)))
+    return mode, grace
+
+
+def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str]) -> Diagnosis:
+    saved = (
+        f"it has {grace} s to finish its step and write a checkpoint"
+        if grace
+        else f"it is killed at once and loses what it did since its last checkpoint, at most {every} steps"
+    )
+    words = set(mode.replace("gang", "").strip(",").split(","))
+    if "requeue" in words:
+        means = f"{saved}; it is back in the queue at once, and the run ends with the same weights"
+        return fine("preemption", f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})", means)
+    if "cancel" in words:
+        means = f"{saved}, and puts itself back in the queue, or a pass submits it anew: the run goes on"
+        remedy = (
+            ""
+            if grace
+            else f"let the driver run, or keep {remedies.WATCH(*where)} running: only a pass brings a killed job back"
+        )
+        return (fine if grace else note)(
+            "preemption", f"{name} cancels a preempted job (PreemptMode=CANCEL, GraceTime={grace})", means, remedy
+        )
+    if "suspend" in words:
+        return note(
+            "preemption",
+            f"{name} suspends a preempted job (PreemptMode={mode.upper()})",
+            "it is stopped in memory and goes on later; lvjobs was never tried with that, and may take it for hung",
+            "hung_seconds under [policy] in study.toml: longer than jobs stay suspended",
+        )
+    means = "a job ends by its time limit or with its node; the run goes on from its last checkpoint"
+    return fine("preemption", f"jobs of {name} are not preempted (PreemptMode=OFF)", means)
+
+
+def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
+    """Yield whether jobs can be requeued, and how often."""
+    hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
+    if facts.config.get("JobRequeue") == "0":
+        what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
+        yield fine("requeue", what, "lvjobs's profiles do (--requeue); a profile of your own has to")
+        return
+    means = "lvjobs lifts that hold"
+    means += f"; a job that was preempted {most} times is held for good, and another takes its place" if most else ""
+    yield fine("requeue", f"a job goes back in the queue under its own id; Slurm holds it for {hold:.0f} s", means)
+
+
+def check_driver(
+    facts: Facts, asked: Asked, *, is_refused: bool = False, with_job: bool = False
+) -> Iterator[Diagnosis]:
+    """Yield whether jobs may submit jobs, and what makes passes otherwise. `is_refused`: the study's jobs are too."""
+    if programs := facts.replies.said.get(CRON, Reply()).text.split():
+        what = f"{' and '.join(programs)} makes passes"
+        end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
+        yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
+        return
+    offers = facts.offers_scrontab
+    scrontab = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
+    other = scrontab if offers else f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
+    if not asked.study.config.driver.job:
+        yield note(
+            "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
+        )
+        return
+    names = facts.partitions_for(asked.driver().resources)
+    closed = {
+        name: nodes
+        for name in names
+        if (nodes := facts.partitions.get(name, {}).get("AllocNodes", "ALL")) not in ("ALL", "(null)")
+    }
+    for name, nodes in closed.items():
+        yield note(
+            "driver",
+            f"partition {name} takes jobs from {nodes} alone (AllocNodes)",
+            "a job may not submit jobs, unless it runs there: the driver cannot send what comes next",
+            other,
+        )
+    reply = facts.replies[DRIVER] if DRIVER in facts.replies.said else None
+    if reply is not None and reply.problem and is_refused:
+        return
+    if reply is not None and reply.problem and not reply.is_silent:
+        yield note(
+            "driver",
+            f"sbatch would refuse the driver, a job of one core without a GPU: {reply.problem}",
+            "nothing goes on while nobody is there",
+            f"name a partition, account or QOS for it under [driver] in study.toml (docs/driver.md); else {other}",
+        )
+    elif not closed:
+        where = ",".join(names) or "the site's default partition"
+        means = "it submits, resumes and selects while nobody is there" + (
+            "" if reply is None or reply.is_silent else "; sbatch would take it"
+        )
+        tried = (
+            ""
+            if with_job
+            else f"whether a node may submit jobs, only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}"
+        )
+        yield fine(
+            "driver",
+            f"a tiny job makes passes, on {where}{'; scrontab is offered, too' if offers else ''}",
+            means,
+            tried,
+        )

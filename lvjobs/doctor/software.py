@@ -10,8 +10,7 @@ from packaging.requirements import Requirement
 
 import lvjobs
 from lvjobs import remedies
-from lvjobs.doctor.asked import LAB, Asked
-from lvjobs.doctor.diagnosis import Diagnosis, error, fine, note
+from lvjobs.doctor.interface import LAB, Asked, Diagnosis, error, fine, note
 
 SUBJECT = "versions"
 

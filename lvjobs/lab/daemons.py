@@ -7,8 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 
-from lvjobs.lab.config import ACCOUNT
-from lvjobs.lab.layout import LabHost, Layout
+from lvjobs.lab.layout import ACCOUNT, LabHost, Layout
 from lvjobs.lab.processes import daemon_process, job_processes, stop, stop_daemons
 from lvjobs.lab.render import DATABASE, render_accounts
 from lvjobs.lab.tools import LabError, clean_environment, run_tool, succeeds, user_name, wait_until

@@ -9,9 +9,8 @@ import psutil
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.lab.config import ACCOUNT, PREEMPTIBLE, URGENT
 from lvjobs.lab.daemons import controller_answers, start_controller, start_nodes
-from lvjobs.lab.layout import LabHost, Layout
+from lvjobs.lab.layout import ACCOUNT, PREEMPTIBLE, URGENT, LabHost, Layout
 from lvjobs.lab.processes import daemon_process, is_alive, is_stopped, send, stop_daemons
 from lvjobs.lab.tools import LabError, run_tool, wait_until
 

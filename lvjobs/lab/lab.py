@@ -15,14 +15,12 @@ from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.lab import daemons
-from lvjobs.lab.config import LabConfig
 from lvjobs.lab.faults import FaultCommands
-from lvjobs.lab.layout import LabHost, Layout
-from lvjobs.lab.packages import require_packages
+from lvjobs.lab.layout import LabConfig, LabHost, Layout
 from lvjobs.lab.ports import free_base, loopback_address
 from lvjobs.lab.processes import daemon_process, is_stopped
 from lvjobs.lab.render import render_gres_conf, render_slurm_conf, render_slurmdbd_conf
-from lvjobs.lab.tools import LabError, find_program, run_tool, search_path, user_name
+from lvjobs.lab.tools import LabError, find_program, require_packages, run_tool, search_path, user_name
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The configuration files of a lab, as pure functions of its settings and host."""
 
-from lvjobs.lab.config import ACCOUNT, CLUSTER, PREEMPTIBLE, URGENT, LabConfig
-from lvjobs.lab.layout import LabHost, Layout
+from lvjobs.lab.layout import ACCOUNT, CLUSTER, PREEMPTIBLE, URGENT, LabConfig, LabHost, Layout
 
 DATABASE = "slurm_acct"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lvjobs.records.json_record import JsonRecord
+from lvjobs.records.run_files import JsonRecord
 
 ORDER, REPORT, SCRIPT = "look.json", "node.json", "again.sh"
 """Files in the job's directory: its task, its report, and a batch script about which it asks Slurm."""

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lvjobs.records.checkpoint import MANIFEST
 from lvjobs.records.curves import Curves, curves
+from lvjobs.records.run_files import MANIFEST
 from lvjobs.study.layout import RunLayout
 
 IGNORED = frozenset({"seconds"})

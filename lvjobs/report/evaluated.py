@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout, StudyLayout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.records.measurements import Measurement
+from lvjobs.records.curves import Measurement
 
 
 def write_events(directory: Path, found: Iterable[Measurement]) -> None:

@@ -11,7 +11,7 @@ study/
     journals/000001.jsonl      the journal of that generation, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
     revoked/<token>            submissions that may no longer train this run
-    allowance.json             how many steps it may execute in all (lvjobs.worker.allowance)
+    allowance.json             how many steps it may execute in all (lvjobs.worker.generation)
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/

@@ -8,19 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.allowance import AllowanceMeter
-from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, write_checkpoint
-from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
-from lvjobs.worker.generation import is_revoked, is_superseded
+from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
+from lvjobs.worker.generation import AllowanceMeter, JournalWriter, is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.retention import prune
 from lvjobs.worker.state import load_trees
 
 _CHECK_EVERY = 10.0

@@ -1,7 +1,8 @@
-"""Checkpoints: written as a whole or not at all.
+"""Checkpoints: written as a whole or not at all; the last ones and the best are kept.
 
 A checkpoint is written aside, every file fsynced and hashed, the manifest last. If no newer generation has claimed the
-run, it is then renamed to `<generation>-<step>`. A resume uses the newest checkpoint whose checksums hold.
+run, it is then renamed to `<generation>-<step>`. A resume uses the newest checkpoint whose checksums hold. The newest
+is durable before any other is deleted.
 
     steps/000002-00000500/
       manifest.json
@@ -12,18 +13,20 @@ run, it is then renamed to `<generation>-<step>`. A resume uses the newest check
 
 import errno
 import hashlib
+import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
+from lvjobs.records.curves import LOSSES
+from lvjobs.records.run_files import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
@@ -37,6 +40,11 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """Errors about the file itself. Any other error means that the file system is not available."""
 
 _READS, _READ_AGAIN_SECONDS = 4, 5.0
+
+VALIDATION_LOSSES = tuple(f"validation_{name}" for name in LOSSES)
+"""The manifest's metrics that rank checkpoints: of the validation at the same step. The first one present counts."""
+
+_LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")
 
 
 @dataclass(frozen=True)
@@ -118,11 +126,9 @@ def verify(directory: Path) -> Manifest:
         for file, digest in manifest.files.items():
             if sha256_of(directory / file) != digest:
                 raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
-    except OSError as error:
-        if error.errno not in _NOT_THERE:
+    except (OSError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
             raise
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-    except (UnicodeDecodeError, AttributeError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return manifest
 
@@ -197,7 +203,7 @@ def write_checkpoint(
 
 
 def _write_errors() -> tuple[type[Exception], ...]:
-    import safetensors
+    import safetensors  # only after an error: a task without tensors never loads it
 
     return (OSError, safetensors.SafetensorError)
 
@@ -213,7 +219,11 @@ def _write_aside(
     rng = determinism.capture_rng()
     trees = {key: value for key, value in state.items() if not callable(value)}
     for key, value in state.items():
-        _check_state_name(key)
+        if not _STATE_NAME.match(key):
+            raise ValueError(
+                f"{key!r} cannot name a part of a checkpoint: use 1 to 64 letters, digits, '-', '_', beginning with a "
+                "letter"
+            )
         if callable(value):
             _call_saver(key, value, aside / key)
     save_trees(aside, {**trees, RNG: rng})
@@ -223,16 +233,67 @@ def _write_aside(
     return sum((aside / file).stat().st_size for file in _files(aside))
 
 
-def _check_state_name(key: str) -> None:
-    if not _STATE_NAME.match(key):
-        raise ValueError(
-            f"{key!r} cannot name a part of a checkpoint: use 1 to 64 letters, digits, '-', '_', beginning with a "
-            "letter"
-        )
-
-
 def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
     if hasattr(saver, "state_dict"):
         raise TypeError(f"{key} is a {type(saver).__name__}: pass its state_dict(), or a function that saves it")
     directory.mkdir()
     saver(directory)
+
+
+def decide_prune(
+    names: Collection[CheckpointName],
+    losses: Mapping[CheckpointName, float],
+    invalid: Collection[CheckpointName],
+    *,
+    keep_last: int,
+    keep_best: bool,
+) -> list[CheckpointName]:
+    """Return the checkpoints to delete. Damaged ones do not count among the last `keep_last`. Pure."""
+    sound = sorted(set(names) - set(invalid))
+    keep = set(sound[-keep_last:])
+    scored = [(losses[name], name) for name in sound if name in losses and math.isfinite(losses[name])]
+    if keep_best and scored:
+        keep.add(min(scored)[1])
+    return sorted(set(names) - keep)
+
+
+def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
+    try:
+        text = (layout.steps / str(name) / MANIFEST).read_text(encoding="utf-8")
+        metrics = Manifest.from_json(text).metrics
+    except (OSError, ValueError, AttributeError):
+        return None
+    return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)
+
+
+def prune(
+    layout: RunLayout, generation: int, invalid: Collection[CheckpointName], *, keep_last: int, keep_best: bool
+) -> None:
+    """Delete what `decide_prune` returns. Call it after a checkpoint of `generation` was published.
+
+    Raises:
+        Superseded: a newer generation has claimed the run; nothing was deleted.
+    """
+    names = [name for name in published(layout) if name.generation <= generation]
+    losses = {name: loss for name in names if (loss := _validation_loss(layout, name)) is not None}
+    surplus = decide_prune(names, losses, invalid, keep_last=keep_last, keep_best=keep_best)
+    if surplus:
+        check_fence(layout, generation)
+    for name in surplus:
+        aside = temporary(layout, name)
+        try:
+            # Moved first: a checkpoint that is half deleted would look damaged.
+            (layout.steps / str(name)).rename(aside)
+        except OSError:
+            continue  # gone already, or owned by another user: leftover files are no reason to end a run
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_leftovers(layout: RunLayout, generation: int) -> None:
+    """Delete what older generations left half written or half deleted. An orphan that still writes then fails."""
+    if not layout.steps.is_dir():
+        return
+    for path in layout.steps.iterdir():
+        match = _LEFTOVER.match(path.name)
+        if match and int(match[1]) < generation:
+            shutil.rmtree(path, ignore_errors=True)

@@ -21,6 +21,31 @@ from lvjobs.errors import LvjobsError
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker.environment import JobEnvironment
 
+_LARGEST_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The job's end (epoch seconds), its time limit and its lead (seconds): the run stops a lead before the end.
+
+    This is for jobs that get no signal in time before their time limit.
+    """
+
+    end: float | None
+    limit: float | None
+    lead: float
+
+    def has_come(self, now: float, needed: float) -> bool:
+        """Return whether to stop at `now` (epoch seconds), with `needed` seconds for a step and a checkpoint kept free.
+
+        The lead is at most a tenth of the limit, so that a short job still trains.
+        """
+        if self.end is None:
+            return False
+        lead = self.lead if self.limit is None else min(self.lead, self.limit * _LARGEST_SHARE)
+        return now > self.end - max(lead, needed)
+
+
 DEADLINE = "deadline"
 """The signal that the worker raises itself: the time limit is near. It means the same as SIGUSR2."""
 

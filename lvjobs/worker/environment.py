@@ -1,4 +1,4 @@
-"""The environment contract: the variables that the batch script (or the local backend) sets for the worker.
+"""The contract with the batch script (or the local backend): the variables that it sets, and the worker's exit codes.
 
 LVJOBS_BACKEND       slurm | local (unset: started by hand, which is local)
 LVJOBS_TOKEN         the submission's token
@@ -24,6 +24,19 @@ from pathlib import Path
 
 from lvjobs import remedies
 from lvjobs.errors import RunRefused
+
+DONE = 0
+"""An exit code: done, or nothing to do. The other exit codes follow."""
+
+ERROR = 1
+
+EXITED_EARLY = 75
+"""Stopped early, to be continued (EX_TEMPFAIL)."""
+
+WANTS_REQUEUE = 76
+"""Stopped early in a shared job: the job should be requeued once all of its runs have stopped."""
+
+INTERRUPTED = 130
 
 DEFAULT_LEAD = 90.0
 PACK = "LVJOBS_PACK"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import Checkpoint, seal, sha256_of, verify
 from lvjobs.worker.generation import check_fence

@@ -1,17 +1,24 @@
-"""Generations: which attempt owns a run. Each is claimed once, consecutively; a newer claim fences off older ones.
+"""Generations: which attempt owns a run, its journal, and how much it may still execute.
 
-After a node failure the old process may run on beside its successor. It cannot be reached and stopped, so it is fenced:
-before it publishes anything, it checks whether a newer generation exists. A moment passes between check and
-publication. Therefore names hold (generation, step), and no shared name ever points at a result.
+Each generation is claimed once, consecutively; a newer claim fences off older ones. After a node failure the old
+process may run on beside its successor. It cannot be reached and stopped, so it is fenced: before it publishes
+anything, it checks whether a newer generation exists. A moment passes between check and publication. Therefore names
+hold (generation, step), and no shared name ever points at a result.
+
+Slurm may requeue a job many times, and each attempt repeats the steps since the last checkpoint. No reconcile pass need
+run in between, so the worker itself has to stop when the run's allowance is used up.
 """
 
 import os
 import time
 from pathlib import Path
+from typing import Any
 
-from lvjobs import files
-from lvjobs.errors import Superseded
-from lvjobs.records.claim import Claim
+from lvjobs import files, remedies
+from lvjobs.errors import LvjobsError, RunRefused, Superseded
+from lvjobs.foreign import clean
+from lvjobs.records.journal import Entry, parse_entries
+from lvjobs.records.run_files import Allowance, Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
 
@@ -66,3 +73,87 @@ def check_fence(layout: RunLayout, generation: int) -> None:
 def is_revoked(layout: RunLayout, token: str) -> bool:
     """Return whether the submission that carries `token` may no longer train this run."""
     return bool(token) and (layout.revoked / token).exists()
+
+
+_SYNCED = frozenset({"start", "checkpoint", "leave", "error", "done"})
+
+
+class JournalWriter:
+    """The journal of one attempt. It is not buffered: a line that `write` returned from survives this process."""
+
+    def __init__(self, path: Path) -> None:
+        files.make_directory(path.parent)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        files.fsync_directory(path.parent)
+        size = os.fstat(self._descriptor).st_size
+        self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one line. Lines that later decisions depend on (see `_SYNCED`) are on disk when this returns.
+
+        Raises:
+            LvjobsError: the line cannot be written, for example to a full disk.
+        """
+        line = Entry(kind, round(time.time(), 3), clean(fields)).to_line().encode()
+        try:
+            # A torn line (a full disk, a killed writer) is ended first, else this line would be joined to it.
+            data = b"\n" + line if self._torn else line
+            self._torn = os.write(self._descriptor, data) != len(data)
+            if self._torn:
+                raise OSError(28, os.strerror(28))  # noqa: TRY301 - a short write to a file means that the disk is full
+            if kind in _SYNCED:
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise LvjobsError(
+                f"{self.path}: the journal cannot be written ({error.strerror}). What ran would not be accounted for, "
+                f"so the attempt ends here; its checkpoints are whole. Free space or quota, then: "
+                f"{remedies.RESUME_RUN(run=self.path.parent.parent.name)}"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class AllowanceMeter:
+    """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
+
+    def __init__(self, layout: RunLayout, generation: int) -> None:
+        """Read the allowance for the first time. Raises the same errors as `refresh`."""
+        self._layout = layout
+        self._own = layout.journal(generation)
+        self._offsets: dict[str, int] = {}
+        self._others = 0
+        self._allowed: int | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the allowance, which may have been renewed, and the steps that other generations executed since.
+
+        Raises:
+            OSError: the file system does not answer now.
+            RunRefused: the allowance cannot be parsed. A run without one (its study set no budget) has no limit.
+        """
+        try:
+            self._allowed = Allowance.from_json(self._layout.allowance.read_text(encoding="utf-8")).training
+        except FileNotFoundError:
+            self._allowed = None
+        except ValueError as error:
+            raise RunRefused(
+                f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is "
+                f"there, then: {remedies.RESUME_RUN(run=self._layout.root.name)}"
+            ) from None
+        for path in self._layout.journals.glob("*.jsonl"):
+            offset = self._offsets.get(path.name, 0)
+            if path == self._own or path.stat().st_size <= offset:
+                continue
+            with path.open("rb") as stream:
+                stream.seek(offset)
+                entries, consumed = parse_entries(stream.read())
+            self._offsets[path.name] = offset + consumed
+            self._others += sum(entry.kind == "step" for entry in entries)
+
+    def is_used_up(self, executed: int) -> bool:
+        """Return whether the allowance is used up once this generation has executed `executed` steps."""
+        return self._allowed is not None and self._others + executed >= self._allowed

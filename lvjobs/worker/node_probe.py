@@ -17,8 +17,7 @@ from lvjobs.files import write_json
 from lvjobs.foreign import clean
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
 from lvjobs.worker import signals
-from lvjobs.worker.environment import JobEnvironment
-from lvjobs.worker.exits import DONE
+from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.versions import versions
 
 _SECONDS = 20.0

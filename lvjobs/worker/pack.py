@@ -17,17 +17,14 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
-from lvjobs.records.claim import Claim
 from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
-from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.early_exit import DEADLINE, carry_out, decide_early_exit, gather_evidence
-from lvjobs.worker.environment import PACK, PACKED, JobEnvironment
-from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, WANTS_REQUEUE
-from lvjobs.worker.generation import is_revoked, newest_generation
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.early_exit import DEADLINE, Deadline, carry_out, decide_early_exit, gather_evidence
+from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY, PACK, PACKED, WANTS_REQUEUE, JobEnvironment
+from lvjobs.worker.generation import JournalWriter, is_revoked, newest_generation
 
 _POLL_SECONDS = 0.1
 _CHECK_SECONDS = 10.0

@@ -1,6 +1,6 @@
 """The way from a run directory to an exit code: claim, train, and finish, stop early or fail.
 
-Each of these ends has its line in the journal. The exit codes are in `lvjobs.worker.exits`.
+Each of these ends has its line in the journal. The exit codes are in `lvjobs.worker.environment`.
 """
 
 import os
@@ -21,17 +21,21 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid
-from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.early_exit import STRANDED, carry_out, decide_early_exit, gather_evidence
-from lvjobs.worker.environment import JobEnvironment, read_environment
-from lvjobs.worker.exits import DONE, ERROR, EXITED_EARLY, INTERRUPTED, WANTS_REQUEUE
+from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid, sweep_leftovers
+from lvjobs.worker.early_exit import STRANDED, Deadline, carry_out, decide_early_exit, gather_evidence
+from lvjobs.worker.environment import (
+    DONE,
+    ERROR,
+    EXITED_EARLY,
+    INTERRUPTED,
+    WANTS_REQUEUE,
+    JobEnvironment,
+    read_environment,
+)
 from lvjobs.worker.finishing import finish
-from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
+from lvjobs.worker.generation import JournalWriter, claim_generation, is_revoked, is_superseded
 from lvjobs.worker.process_group import PeerLost, check_devices, join
-from lvjobs.worker.rank_launcher import LaunchedRanks, LostRank, exit_code_of
-from lvjobs.worker.retention import sweep_leftovers
 from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions
 

@@ -7,8 +7,7 @@ import pytest
 from driving import Study
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.rehearsal.conduct import disturb, train_undisturbed
-from lvjobs.rehearsal.injected_faults import local_faults
+from lvjobs.rehearsal.conduct import disturb, local_faults, train_undisturbed
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 

@@ -35,8 +35,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.reasons import QueuePosition
-from lvjobs.cluster.states import SOON_SECONDS
+from lvjobs.cluster.states import SOON_SECONDS, QueuePosition
 from lvjobs.errors import UsageError
 from simulator.engine import KILL, NAMES, Clock, Engine, Manners, OnStep, SimulatedJob
 

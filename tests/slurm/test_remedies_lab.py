@@ -13,7 +13,7 @@ from driving import Study, until
 from lvjobs import remedies
 from lvjobs.doctor import errand
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.lab import Lab, packages, tools
+from lvjobs.lab import Lab, tools
 from lvjobs.lab.processes import is_alive
 
 pytestmark = pytest.mark.slurm
@@ -154,12 +154,13 @@ def _program(path: Path, text: str) -> None:
 def missing(programs, monkeypatch):
     """Lets a program be missing until its package is installed."""
     gone = {}
+    find_program = tools.find_program
 
     def find(name):
         package = gone.get(name)
-        return None if package and not (programs / f"{package}.here").exists() else tools.find_program(name)
+        return None if package and not (programs / f"{package}.here").exists() else find_program(name)
 
-    monkeypatch.setattr(packages, "find_program", find)
+    monkeypatch.setattr(tools, "find_program", find)
     return gone
 
 
@@ -199,19 +200,19 @@ def install_it(lab, missing, up, typed, take, monkeypatch):
     # programs are missing, and who types is not root
     missing["munged"] = "munge"
     with monkeypatch.context() as ordinary:
-        ordinary.setattr(packages.os, "geteuid", lambda: 1000)
+        ordinary.setattr(tools.os, "geteuid", lambda: 1000)
         code, _, err = typed(*up, "--nodes", "1")
         assert code == 2
         assert "--install works for root only" in typed(*up, "--nodes", "1", "--install")[2]
     code, out, err = take(remedies.INSTALL_DEBIAN, err, packages=["munge"])
     assert code == 0, out + err
-    assert packages.missing_packages(accounting=False) == ()
+    assert tools.missing_packages(accounting=False) == ()
 
     # programs are missing, and who types is root
     missing["slurmd"] = "slurmd"
     with monkeypatch.context() as root:
-        root.setattr(packages.os, "geteuid", lambda: 0)
-        root.setattr(packages, "_POLICY", lab.directory.with_suffix(".policy"))
+        root.setattr(tools.os, "geteuid", lambda: 0)
+        root.setattr(tools, "_POLICY", lab.directory.with_suffix(".policy"))
         code, _, err = typed(*up, "--nodes", "1")
         assert code == 2
         code, shown, err = take(remedies.LAB_UP_INSTALL, err, *up[2:], "--nodes", "1")

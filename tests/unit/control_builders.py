@@ -7,7 +7,7 @@ from lvjobs.control.budget.efficiency import Efficiency, shares_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.words import RunState
 
 TOKEN = "a" * 12

@@ -22,7 +22,7 @@ from lvjobs.control.stages import submit_runs
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.ledger import database
-from lvjobs.records.allowance import Allowance
+from lvjobs.records.run_files import Allowance
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources

@@ -6,12 +6,9 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from lvjobs.records.allowance import Allowance
-from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
-from lvjobs.records.claim import Claim
-from lvjobs.records.done import Done
 from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
+from lvjobs.records.run_files import Allowance, CheckpointName, Claim, Done, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 
 LOOK_EVERY = 10

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from lvjobs.cluster.enquiry import Replies, Reply
 from lvjobs.cluster.sites import USER_FORMAT
-from lvjobs.doctor.asked import Asked
-from lvjobs.doctor.facts import understand
+from lvjobs.doctor.interface import Asked, understand
 from lvjobs.study.config import load_study
 from lvjobs.study.tables import Resources
 

@@ -8,7 +8,7 @@ from report_helpers import Finished, journal, lines
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.loop import open_session
 from lvjobs.ledger.records import AttemptRecord, RunRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.config import load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.words import Cause, LeaveCause, RunState, StageState

@@ -28,15 +28,14 @@ from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
-from lvjobs.records.claim import Claim
-from lvjobs.records.done import Done
 from lvjobs.records.node import NodeReport
+from lvjobs.records.run_files import Claim, Done
 from lvjobs.report.terminal.history_lines import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
 from lvjobs.worker import follower, node_probe, runner
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.generation import JournalWriter
 
 TOKEN = "hf_0123456789abcdef"
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -256,13 +255,13 @@ PLACES = {
     "cli.logs": log_tails,
     "cli": errors,
     "records.journal": journal,
-    "records.json_record": records,
+    "records.run_files": records,
     "cluster.commands": commands,
     "cluster.sbatch": sbatch,
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
     "worker.node_probe": looking,
-    "worker.journal": workers_journal,
+    "worker.generation": workers_journal,
     "worker.runner": workers_log,
     "records.failure": followers_report,
 }
@@ -288,7 +287,7 @@ def names_of(path):
 
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
-    "worker.rank_launcher": "only its standard input is a pipe",
+    "worker.follower": "only its standard input is a pipe",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""
 

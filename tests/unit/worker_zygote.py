@@ -11,11 +11,11 @@ import traceback
 import toy_task  # noqa: F401 - imported beforehand
 
 from lvjobs.cluster import inside
-from lvjobs.worker import rank_launcher, runner, signals
+from lvjobs.worker import follower, runner, signals
 
 # A machine that stalls for some seconds is neither a silent controller nor a process that is lost.
 inside.TIMEOUT = 600.0
-rank_launcher._GRACE_SECONDS = 300.0
+follower._GRACE_SECONDS = 300.0
 
 
 def attempt(directory, environment):

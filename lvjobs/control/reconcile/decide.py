@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from lvjobs.cluster.out_of_memory import with_accounting
 from lvjobs.cluster.protocol import Job
-from lvjobs.cluster.reasons import explain
-from lvjobs.cluster.states import JobHold
+from lvjobs.cluster.states import JobHold, explain
 from lvjobs.control.reconcile.actions import (
     Action,
     Adopt,
@@ -26,7 +25,7 @@ from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs.ledger.records import AttemptRecord
-from lvjobs.records.checkpoint import CheckpointName, parse_checkpoint_name
-from lvjobs.records.claim import Claim
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.failure import read_error
 from lvjobs.records.journal import Entry
+from lvjobs.records.run_files import CheckpointName, Claim, parse_checkpoint_name
 from lvjobs.records.sketch import Sketch
 from lvjobs.study.words import Breakdown, LeaveCause
 

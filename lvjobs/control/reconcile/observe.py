@@ -18,9 +18,8 @@ from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.views import MemberView, RunView, with_packs
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
-from lvjobs.records.claim import Claim
-from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Claim, Done
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
 

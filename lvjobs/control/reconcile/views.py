@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from lvjobs.cluster.protocol import Job
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.study.words import MemberState, RunState
 
 

@@ -15,8 +15,8 @@ from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import Entry, parse_entries
+from lvjobs.records.run_files import Allowance
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState

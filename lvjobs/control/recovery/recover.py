@@ -14,8 +14,8 @@ from lvjobs.control.reconcile.observe import read_claims, read_done
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
-from lvjobs.records.claim import Claim
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import Claim
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile

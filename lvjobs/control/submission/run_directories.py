@@ -7,7 +7,7 @@ from pathlib import Path
 from lvjobs.files import create_exclusive, is_foreign, json_text, make_private, write_many
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Member, RunRecord, WorkCounts
-from lvjobs.records.allowance import Allowance
+from lvjobs.records.run_files import Allowance
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.done import Done
 from lvjobs.records.journal import parse_line
+from lvjobs.records.run_files import Done
 from lvjobs.report.evaluated import read_scores
 from lvjobs.report.figures.course import Spans
 from lvjobs.report.table import Table

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import lvjobs
-from lvjobs.cluster.reasons import _WORDS, explain
 from lvjobs.cluster.states import (
     _HOLDS,
     _REQUEUE_HOLDS,
+    _WORDS,
     ACTIVE_STATES,
     ENDED_STATES,
     PENDING_STATES,
     JobHold,
+    explain,
     parse_hold,
 )
 

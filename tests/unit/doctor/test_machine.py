@@ -7,9 +7,9 @@ import sys
 import pytest
 from doctor_helpers import asked_of, levels, told
 
+from lvjobs.cluster.backends import available_profiles
 from lvjobs.cluster.profiles import load_profile, render
-from lvjobs.cluster.templates import available_profiles
-from lvjobs.doctor import inputs, places, profile, software
+from lvjobs.doctor import places, profile, software
 from lvjobs.doctor.quotas import Quota, parse_quota
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.storage import Storage
@@ -193,31 +193,31 @@ def test_a_python_that_other_machines_do_not_see(root, monkeypatch):
 
 def test_the_models_of_train_and_stages(root, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert levels(inputs.check_model(asked_of(root))) == {"model": "fine"}
+    assert levels(places.check_model(asked_of(root))) == {"model": "fine"}
     stage = '[[stage]]\nname = "x"\nset = { model = "nobody/such" }\n'
-    found = [*inputs.check_model(asked_of(root, toml=stage))]
+    found = [*places.check_model(asked_of(root, toml=stage))]
     assert [each.level for each in found] == ["fine", "error", "error"]
     assert "lvjobs model pull nobody/such" in found[1].remedy
     assert "cannot be counted" in found[2].means
 
 
 def test_the_data(root):
-    (found,) = inputs.check_data(asked_of(root))
+    (found,) = places.check_data(asked_of(root))
     assert (found.level, "no such file" in found.what, "lvjobs data make" in found.remedy) == ("error", True, True)
     make_dataset(root / "data.h5", systems=40)
-    (found,) = inputs.check_data(asked_of(root))
+    (found,) = places.check_data(asked_of(root))
     assert found.level == "fine"
     assert "40 systems of 100 steps and 2 variables (29 train, 3 validate, 8 are scored)" in found.what
     (root / "data.h5").write_text("no HDF5")
-    (found,) = inputs.check_data(asked_of(root))
+    (found,) = places.check_data(asked_of(root))
     assert (found.level, "is not an HDF5 file" in found.what) == ("error", True)
 
 
 def test_slots_and_cores(root, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    (found,) = inputs.check_local(asked_of(root, "local", toml="local_slots = 2\n"))
+    (found,) = places.check_local(asked_of(root, "local", toml="local_slots = 2\n"))
     assert found.level == "fine"
-    (found,) = inputs.check_local(asked_of(root, "local", toml="local_slots = 3\n"))
+    (found,) = places.check_local(asked_of(root, "local", toml="local_slots = 3\n"))
     assert (found.level, found.remedy) == ("note", "local_slots = 2 in study.toml")
 
 

@@ -5,10 +5,10 @@ from doctor_helpers import CAPTURED, asked_of, facts_of, heard_nothing, levels, 
 
 from lvjobs.cluster.enquiry import Reply
 from lvjobs.cluster.nodes import parse_groups
-from lvjobs.cluster.rights import barriers
 from lvjobs.cluster.sites import parse_associations
-from lvjobs.doctor import permission, promises, room, scheduler
+from lvjobs.doctor import permission, room, scheduler
 from lvjobs.doctor.examine import check_site
+from lvjobs.doctor.permission import barriers
 
 SILENT = Reply(problem="scontrol did not answer within 6 s", is_silent=True)
 PARTITIONS = (CAPTURED / "scontrol_partitions.txt").read_text()
@@ -228,7 +228,7 @@ def test_what_sbatch_says_to_such_a_job(ask):
 )
 def test_what_becomes_of_a_preempted_job(ask, mode, grace, level, words):
     text = PARTITIONS.replace("GraceTime=4", f"GraceTime={grace}").replace("PreemptMode=REQUEUE", f"PreemptMode={mode}")
-    found = [*promises.check_preemption(facts_of(ask(), partitions=text), ask())]
+    found = [*scheduler.check_preemption(facts_of(ask(), partitions=text), ask())]
     assert [each.level for each in found] == [level]
     assert [word for word in words if word not in told(found)[0]] == []
 
@@ -236,34 +236,34 @@ def test_what_becomes_of_a_preempted_job(ask, mode, grace, level, words):
 def test_preemption_by_qos_and_none(ask):
     asked = ask(qos="normal")
     text = "normal||00:00:30||cancel|||||||\n"
-    (found,) = promises.check_preemption(facts_of(asked, config={"PreemptType": "preempt/qos"}, qos=text), asked)
+    (found,) = scheduler.check_preemption(facts_of(asked, config={"PreemptType": "preempt/qos"}, qos=text), asked)
     assert "PreemptMode=CANCEL, GraceTime=30" in found.what
-    (found,) = promises.check_preemption(facts_of(asked, config={"PreemptType": "preempt/none"}), asked)
+    (found,) = scheduler.check_preemption(facts_of(asked, config={"PreemptType": "preempt/none"}), asked)
     assert "not preempted here" in found.what
 
 
 def test_requeue(ask):
-    (found,) = promises.check_requeue(facts_of(ask()))
+    (found,) = scheduler.check_requeue(facts_of(ask()))
     assert "Slurm holds it for 121 s" in found.what
-    (found,) = promises.check_requeue(facts_of(ask(), config={"JobRequeue": "0"}))
+    (found,) = scheduler.check_requeue(facts_of(ask(), config={"JobRequeue": "0"}))
     assert "JobRequeue=0" in found.what
 
 
 def test_whether_jobs_may_submit_jobs(ask):
     asked = ask()
-    (found,) = promises.check_driver(facts_of(asked), asked)
+    (found,) = scheduler.check_driver(facts_of(asked), asked)
     assert (found.level, found.what) == ("fine", "a tiny job makes passes, on low")
     text = PARTITIONS.replace("AllocNodes=ALL", "AllocNodes=login1")
-    (found,) = promises.check_driver(facts_of(asked, partitions=text), asked)
+    (found,) = scheduler.check_driver(facts_of(asked, partitions=text), asked)
     assert (found.level, "from login1 alone" in found.what) == ("note", True)
     assert found.remedy == f"type: lvjobs driver install --study {asked.study.root}"
     scron = facts_of(asked, partitions=text, config={"ScronParameters": "enable,explicit_scancel"})
-    (found,) = promises.check_driver(scron, asked)
+    (found,) = scheduler.check_driver(scron, asked)
     assert found.remedy == f"type: lvjobs driver install --scrontab --study {asked.study.root}"
-    (found,) = promises.check_driver(facts_of(asked, driver=Reply(problem="no GPU, no job")), asked)
+    (found,) = scheduler.check_driver(facts_of(asked, driver=Reply(problem="no GPU, no job")), asked)
     assert (found.level, "[driver] in study.toml" in found.remedy) == ("note", True)
     off = ask(toml="[driver]\njob = false\n")
-    (found,) = promises.check_driver(facts_of(off), off)
+    (found,) = scheduler.check_driver(facts_of(off), off)
     assert (found.level, "job = false" in found.what) == ("note", True)
 
 

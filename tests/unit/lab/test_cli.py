@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from lvjobs.cli.lab import lab
-from lvjobs.lab import Lab, LabConfig, LabError, LabStatus, NodeStatus, Preemption, packages
+from lvjobs.lab import Lab, LabConfig, LabError, LabStatus, NodeStatus, Preemption, tools
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_install_starts_no_daemon(monkeypatch, short_path):
         calls.append((command, policy.read_text()))
         return subprocess.CompletedProcess(command, 100 if command[1] == "install" else 0, "", "E: no such package\n")
 
-    monkeypatch.setattr(packages, "_POLICY", policy)
-    monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(packages.subprocess, "run", apt)
+    monkeypatch.setattr(tools, "_POLICY", policy)
+    monkeypatch.setattr(tools.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(tools.subprocess, "run", apt)
     with pytest.raises(LabError, match=r"apt-get install failed: E: no such package; .* lvjobs lab up --install"):
-        packages.install_packages(["munge"])
+        tools.install_packages(["munge"])
     assert [command[1] for command, _ in calls] == ["update", "install"]
     assert all("exit 101" in text for _, text in calls)
     assert not policy.exists()

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.lab import Lab, LabConfig, packages
+from lvjobs.lab import Lab, LabConfig, tools
 from lvjobs.lab.daemons import ready_nodes
 from lvjobs.lab.faults import QueuedJob, choose_victim, parse_queue
 from lvjobs.lab.layout import Layout
@@ -113,10 +113,10 @@ def test_a_silent_controller_has_no_node_ready_and_is_asked_again(short_path, mo
 
 def test_missing_packages_are_named_with_the_command(monkeypatch, short_path):
     monkeypatch.setattr(
-        packages, "find_program", lambda name: None if name in {"slurmd", "munged"} else f"/usr/bin/{name}"
+        tools, "find_program", lambda name: None if name in {"slurmd", "munged"} else f"/usr/bin/{name}"
     )
-    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(tools.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(tools.os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match=r"apt-get install --no-install-recommends munge slurmd, then") as caught:
         Lab(short_path / "lab").up(LabConfig())
     assert caught.value.exit_code == 2
@@ -124,28 +124,28 @@ def test_missing_packages_are_named_with_the_command(monkeypatch, short_path):
 
 
 def test_missing_packages_where_there_is_no_apt(monkeypatch, short_path):
-    monkeypatch.setattr(packages, "find_program", lambda _: None)
-    monkeypatch.setattr(packages.shutil, "which", lambda _: None)
+    monkeypatch.setattr(tools, "find_program", lambda _: None)
+    monkeypatch.setattr(tools.shutil, "which", lambda _: None)
     with pytest.raises(UsageError, match="package manager"):
         Lab(short_path / "lab").up(LabConfig())
 
 
 def test_missing_accounting_packages(monkeypatch):
-    monkeypatch.setattr(packages, "find_program", lambda name: None)
-    found = packages.missing_packages(accounting=True)
+    monkeypatch.setattr(tools, "find_program", lambda name: None)
+    found = tools.missing_packages(accounting=True)
     assert set(found) >= {"munge", "slurmctld", "slurmd", "slurm-client", "slurmdbd", "mariadb-server-core"}
-    assert "slurmdbd" not in packages.missing_packages(accounting=False)
+    assert "slurmdbd" not in tools.missing_packages(accounting=False)
 
 
 def test_installing_needs_root(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match=r"sudo apt-get install .* munge"):
-        packages.install_packages(["munge"])
-    packages.install_packages([])
+        tools.install_packages(["munge"])
+    tools.install_packages([])
 
 
 def test_a_directory_with_other_things_is_refused(monkeypatch, short_path):
-    monkeypatch.setattr(packages, "find_program", lambda name: f"/opt/{name}")
+    monkeypatch.setattr(tools, "find_program", lambda name: f"/opt/{name}")
     (short_path / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="holds other things"):
         Lab(short_path).up(LabConfig())

@@ -2,7 +2,7 @@
 
 import json
 
-from lvjobs.records.measurements import measurements, rows
+from lvjobs.records.curves import measurements, rows
 
 
 def journal(*lines):

@@ -6,8 +6,8 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
-from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
+from lvjobs.records.run_files import Claim
 from lvjobs.rehearsal.conduct import FaultInjector, shortened
 from lvjobs.rehearsal.verdict import differences
 from lvjobs.study.layout import RunLayout

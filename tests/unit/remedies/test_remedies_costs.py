@@ -6,7 +6,7 @@ from remedy_scenes import TOML, typed_scene
 from remedy_tasks import GRID, beside, scene_task
 
 from lvjobs import remedies
-from lvjobs.doctor import inputs
+from lvjobs.doctor import places
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_runs_of_which_not_even_an_interval_fits(tmp_path, monkeypatch, typed, t
 @pytest.mark.remedy("ESTIMATE")
 def test_whether_all_that_is_declared_fits(bare, typed, take):
     root = bare / "study"
-    (found,) = inputs.check_budget(
+    (found,) = places.check_budget(
         asked_of(root, "local", toml=f'[train]\ntask = "toy_task:priced"\nsteps = 12\n{GRID}')
     )
     beside(root)

@@ -3,7 +3,7 @@
 import pytest
 from report_helpers import SYSTEMS, Finished, data
 
-from lvjobs.records.done import Done
+from lvjobs.records.run_files import Done
 from lvjobs.report.evaluated import evaluated, groups
 from lvjobs.report.numbers import short
 from lvjobs.report.study_tables import study_tables

@@ -13,8 +13,7 @@ from lvjobs.study.identity import PARAMS
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import TrainSettings
 from lvjobs.study.training import LOSS_NAMES, TRAIN_TASK
-from lvjobs.tasks.function import FunctionTask
-from lvjobs.tasks.registry import BUNDLED, check_needs, task_of
+from lvjobs.tasks.registry import BUNDLED, FunctionTask, check_needs, task_of
 
 TRAINING = TrainSettings(steps=10).run_config()
 OWN = RunConfig(task="my.module:train", steps=1)

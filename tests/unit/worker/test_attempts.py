@@ -23,8 +23,7 @@ from worker_helpers import (
 )
 
 from lvjobs.errors import LvjobsError, Superseded
-from lvjobs.records.allowance import Allowance
-from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.run_files import Allowance, CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lvjobs import files
 from lvjobs.errors import LvjobsError, Superseded
-from lvjobs.records.checkpoint import CheckpointName
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker import checkpoints, retention
+from lvjobs.worker import checkpoints
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, write_checkpoint
 from lvjobs.worker.state import load_trees
 
@@ -172,7 +172,7 @@ def test_an_orphan_whose_files_were_swept_away_is_superseded_not_broken(layout):
 
     def swept(directory):
         layout.generation(2).touch()
-        retention.sweep_leftovers(layout, 2)
+        checkpoints.sweep_leftovers(layout, 2)
         (directory / "x").touch()
 
     with pytest.raises(Superseded):
@@ -244,7 +244,7 @@ names = st.builds(CheckpointName, st.integers(1, 3), st.integers(1, 9))
     st.sets(names, min_size=1), st.dictionaries(names, st.floats()), st.sets(names), st.integers(1, 3), st.booleans()
 )
 def test_pruning(there, losses, invalid, keep_last, keep_best):
-    doomed = set(retention.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
+    doomed = set(checkpoints.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
     kept = there - doomed
     sound = sorted(there - invalid)
     assert doomed <= there
@@ -261,7 +261,7 @@ def test_pruning_on_disk(layout, metric):
     for step, loss in ((5, 3.0), (10, 1.0), (15, 2.0), (20, float("nan")), (25, 4.0)):
         write(layout, 1, step, {"x": 1}, {metric: loss})
     newer = write(layout, 2, 6, {"x": 1})
-    retention.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
+    checkpoints.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
     assert {path.name for path in layout.steps.iterdir()} == {"000001-00000010", "000001-00000020", newer.name}
 
 
@@ -271,7 +271,7 @@ def test_an_orphan_prunes_nothing(layout):
     layout.generations.mkdir()
     layout.generation(2).touch()
     with pytest.raises(Superseded):
-        retention.prune(layout, 1, [], keep_last=1, keep_best=True)
+        checkpoints.prune(layout, 1, [], keep_last=1, keep_best=True)
     assert len(list(layout.steps.iterdir())) == 3
 
 
@@ -280,7 +280,7 @@ def test_only_older_leftovers_are_swept(layout):
     for generation in (1, 2, 3):
         (layout.steps / f".{generation:06d}-00000005.tmp.host.1").mkdir()
     kept = write(layout, 1, 5, {"x": 1})
-    retention.sweep_leftovers(layout, 2)
+    checkpoints.sweep_leftovers(layout, 2)
     assert {path.name for path in layout.steps.iterdir()} == {
         kept.name,
         ".000002-00000005.tmp.host.1",

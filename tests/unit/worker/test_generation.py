@@ -6,7 +6,7 @@ import multiprocessing
 import pytest
 
 from lvjobs.errors import RunRefused, Superseded
-from lvjobs.records.claim import Claim
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.generation import check_fence, claim_generation, is_superseded, newest_generation

@@ -11,13 +11,13 @@ import torch
 from worker_helpers import entries, make_run
 
 from lvjobs.errors import LvjobsError
-from lvjobs.records.checkpoint import CheckpointName
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import CheckpointName
 from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
-from lvjobs.worker.deadline import Deadline
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.early_exit import Deadline
+from lvjobs.worker.generation import JournalWriter
 from lvjobs.worker.runner import read_run
 
 

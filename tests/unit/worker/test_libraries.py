@@ -7,7 +7,7 @@ import sys
 import pytest
 from worker_helpers import entries, environment, executed, make_run
 
-from lvjobs.worker.exits import DONE
+from lvjobs.worker.environment import DONE
 
 HEAVY = ["numpy", "torch", "transformers", "safetensors", "sqlalchemy", "click"]
 

@@ -9,11 +9,11 @@ import pytest
 from worker_helpers import Zygote, entries, executed, final_weights, make_run, start
 
 from lvjobs.errors import RunRefused
-from lvjobs.records.claim import Claim
+from lvjobs.records.run_files import Claim
 from lvjobs.worker import pack
-from lvjobs.worker.deadline import Deadline
+from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.generation import JournalWriter
 from lvjobs.worker.pack import device_of
 
 TOKEN = "0123456789ab"

@@ -13,9 +13,8 @@ from worker_helpers import Zygote, entries, executed, final_weights, make_run
 from lvjobs.errors import RunRefused
 from lvjobs.records.failure import RecordedError
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.follower import seed_of_step
+from lvjobs.worker.follower import LostRank, exit_code_of, seed_of_step
 from lvjobs.worker.process_group import Alone, own_device
-from lvjobs.worker.rank_launcher import LostRank, exit_code_of
 
 pytestmark = pytest.mark.heavy
 

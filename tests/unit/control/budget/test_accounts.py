@@ -13,8 +13,8 @@ from lvjobs.control.budget.accounts import KINDS, Terms, keep_books, statement
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.observe import read_attempts
 from lvjobs.ledger.records import Charge, WorkCounts
-from lvjobs.records.claim import Claim
 from lvjobs.records.journal import Entry
+from lvjobs.records.run_files import Claim
 from lvjobs.study.layout import RunLayout
 
 RATES = {

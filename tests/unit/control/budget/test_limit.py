@@ -12,8 +12,8 @@ from lvjobs.control.stages import submit_runs
 from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.send import prepare_job, send
-from lvjobs.records.allowance import Allowance
 from lvjobs.records.journal import Entry
+from lvjobs.records.run_files import Allowance
 
 RUN = 1600
 

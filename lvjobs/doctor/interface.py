@@ -1,16 +1,24 @@
-"""The object of the checks: a study and the requests of its jobs, or a machine without a study."""
+"""The interface of a check: it reads what is `Asked` and Slurm's answers (`Facts`), and yields a `Diagnosis`."""
 
+import grp
+import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of, is_elsewhere
+from lvjobs.cluster.enquiry import Replies
+from lvjobs.cluster.nodes import NodeGroup, parse_groups
+from lvjobs.cluster.parse import parse_load
 from lvjobs.cluster.profiles import Profile, load_profile
-from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.protocol import JobRequest, Limits, Load
+from lvjobs.cluster.sites import PARSERS, SlurmSite, parse_associations
 from lvjobs.control.driver.driver import driver_request
+from lvjobs.control.recovery.findings import Finding
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
 from lvjobs.study.config import StudyContext
@@ -79,3 +87,73 @@ class Asked:
     def driver(self) -> JobRequest:
         """Return the request for the study's driver: for checks, not for submission."""
         return driver_request(self.study, {**self.variables, **choices(self.variables)[0]})
+
+
+@dataclass(frozen=True)
+class Diagnosis(Finding):
+    """One finding. `fine`: as it should be. `note`: worth knowing. `error`: runs fail, or never start, until fixed.
+
+    `what` is the fact, `means` the consequence for a study, `remedy` what to do; the last two may be empty.
+    """
+
+    means: str = ""
+
+
+def fine(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
+    """Return a finding that all is as it should be."""
+    return Diagnosis("fine", subject, what, remedy, means)
+
+
+def note(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
+    """Return a finding that is worth knowing."""
+    return Diagnosis("note", subject, what, remedy, means)
+
+
+def error(subject: str, what: str, means: str = "", remedy: str = "") -> Diagnosis:
+    """Return a finding that has to be fixed."""
+    return Diagnosis("error", subject, what, remedy, means)
+
+
+@dataclass(frozen=True)
+class Facts(SlurmSite):
+    """A site, as far as it answered. Fields without an answer are empty, and `replies` have the reasons."""
+
+    replies: Replies = field(default_factory=Replies)
+    nodes: Sequence[NodeGroup] = ()
+    limits: Limits = field(default_factory=Limits)
+    load: Load = field(default_factory=Counter)
+
+    @property
+    def is_heard(self) -> bool:
+        """Return whether slurmctld answered."""
+        return bool(self.config)
+
+    def account_of(self, asked: Asked) -> str:
+        """Return the account that would be charged; empty if it is not known."""
+        own = next((each.account for each in self.associations if each.is_default), "")
+        return str(asked.variables.get("account") or own)
+
+
+def understand(replies: Replies, asked: Asked) -> Facts:
+    """Return the facts of the replies."""
+    parts = {name: parse(replies[name].text) for name, parse in PARSERS.items()}
+    facts = Facts(
+        **parts,
+        associations=parse_associations(replies["user"].text, parts["config"].get("ClusterName", "")),
+        replies=replies,
+        nodes=parse_groups(replies["nodes"].text),
+        load=parse_load(replies["queue"].text),
+    )
+    return replace(facts, limits=facts.limits_of(asked.variables))
+
+
+def group_names() -> set[str]:
+    """Return the groups of this user."""
+    return {_group_name(number) for number in (*os.getgroups(), os.getgid())}
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:  # a group without a name cannot be in a list of names
+        return ""

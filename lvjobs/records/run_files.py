@@ -1,0 +1,113 @@
+"""The records that have a file of their own: a generation's claim, checkpoints, the done marker and the allowance."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TypeVar
+
+from lvjobs.files import json_text
+from lvjobs.foreign import clean
+
+Record = TypeVar("Record", bound="JsonRecord")
+
+
+@dataclass(frozen=True)
+class JsonRecord:
+    """A record whose fields are the keys of a JSON object."""
+
+    def to_json(self) -> str:
+        """Return one JSON object as text."""
+        return json_text(asdict(self))
+
+    @classmethod
+    def from_json(cls: type[Record], text: str) -> Record:  # noqa: PYI019 - Self is not in Python 3.10
+        """Return the record that `to_json` wrote. Raises ValueError when the text is not one."""
+        try:
+            return cls(**clean(json.loads(text)))
+        except TypeError as error:
+            raise ValueError(f"not of the format of {cls.__name__}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Claim(JsonRecord):
+    """The attempt that owns a generation: the content of `generations/NNNNNN`, written once.
+
+    `job_id` is Slurm's (`123` or `123_4`). `restart_count` is 0 in a job's first execution. `time` is in seconds since
+    the epoch.
+    """
+
+    generation: int
+    token: str
+    job_id: str
+    restart_count: int
+    host: str
+    pid: int
+    time: float
+
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"(\d{6})-(\d{8})\Z")
+
+
+@dataclass(frozen=True, order=True)
+class CheckpointName:
+    """A checkpoint's (generation, step). Ordered: the newest checkpoint is the greatest that is valid."""
+
+    generation: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.generation:06d}-{self.step:08d}"
+
+
+def parse_checkpoint_name(text: str) -> CheckpointName | None:
+    """Return the name of a published checkpoint directory, or None for any other entry beside them."""
+    match = _NAME.match(text)
+    return CheckpointName(int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class Manifest(JsonRecord):
+    """The content of a checkpoint: relative file path -> SHA-256 (hex), and the metrics known at its step.
+
+    A checkpoint is complete or absent: its manifest lists every file. `time` is in seconds since the epoch. `final`:
+    the run ended with it, although its configuration has more steps. `processes` is how many trained it together.
+    """
+
+    generation: int
+    step: int
+    files: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    time: float = 0.0
+    final: bool = False
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Done(JsonRecord):
+    """A finished run: the generation and step it ended at, the checkpoint its weights came from, its last metrics.
+
+    The marker is written once, durably; a worker that finds it trains no more.
+    """
+
+    generation: int
+    step: int
+    checkpoint: str
+    time: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Allowance(JsonRecord):
+    """The training steps that a run may execute, over all its attempts: useful steps and those that were lost.
+
+    Reconcile passes write it (`allowance.json`), and the worker obeys it.
+    """
+
+    training: int
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number: a run must not train without a limit."""
+        if not isinstance(self.training, int):
+            raise TypeError(f"{self.training!r} is no number of steps")
