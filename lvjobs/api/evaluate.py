@@ -16,8 +16,7 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evalua
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
 from lvjobs.study.evaluation import PromptName
-from lvjobs.study.names import find_name
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
 from lvjobs.study.training import TrainingConfig
 

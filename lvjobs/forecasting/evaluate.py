@@ -22,7 +22,7 @@ from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokenizer import Characters
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.evaluation import EvaluationConfig
-from lvjobs.study.identity import read_params
+from lvjobs.study.run import read_params
 from lvjobs.worker import Run
 
 RESULT = "result"

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lvjobs.errors import UsageError
 from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig, PromptName, SplitName
-from lvjobs.study.identity import read_params
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import RunConfig, read_params
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 

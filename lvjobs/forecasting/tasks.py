@@ -11,8 +11,7 @@ from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.forecasting.cost import rates, workload_of
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
 from lvjobs.study.evaluation import EvaluationConfig, PromptName
-from lvjobs.study.identity import read_params
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import RunConfig, read_params
 from lvjobs.study.training import LOSS_NAMES, TrainingConfig
 from lvjobs.tasks.protocol import Need, Params, Rates, Task
 

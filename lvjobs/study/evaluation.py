@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int
 from lvjobs.study.training import TrainingConfig
 
 EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"

@@ -17,8 +17,7 @@ from typing import Any
 from pydantic import BaseModel, Field, create_model
 
 from lvjobs.errors import UsageError
-from lvjobs.study.lists import List
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int, List
 from lvjobs.study.run import TASK, RunConfig
 from lvjobs.study.tables import SettingsTable
 from lvjobs.study.training import TRAIN_TASK, TrainingConfig

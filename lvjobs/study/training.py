@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int
 from lvjobs.study.tables import SettingsTable
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"

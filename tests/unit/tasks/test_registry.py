@@ -9,8 +9,7 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting import hub
 from lvjobs.records.curves import LOSSES
 from lvjobs.study.evaluation import EVALUATE_TASK
-from lvjobs.study.identity import PARAMS
-from lvjobs.study.run import RunConfig
+from lvjobs.study.run import PARAMS, RunConfig
 from lvjobs.study.settings import TrainSettings
 from lvjobs.study.training import LOSS_NAMES, TRAIN_TASK
 from lvjobs.tasks.function import FunctionTask
