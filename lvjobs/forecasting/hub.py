@@ -15,7 +15,7 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.flops.architecture import TINY_CONFIG, cached_config, hub_id_of
 from lvjobs.forecasting.codec import Codec
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters
 
 TINY = "tiny"
 TINY_DIRECTORY = TINY_CONFIG.parent

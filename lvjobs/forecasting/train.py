@@ -16,10 +16,9 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.head import take_numeric_head
 from lvjobs.forecasting.models import add_adapter, compile_layers, compiling, load_adapter, load_base, save_adapter
-from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.stopping import EarlyStopping
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import (
     IGNORED,
     WindowOrder,
@@ -29,8 +28,8 @@ from lvjobs.forecasting.windows import (
     training_windows,
     validation_windows,
 )
+from lvjobs.study.params import TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
-from lvjobs.study.training import TrainingConfig
 from lvjobs.worker import Alone, Resumed, Run, State, Team
 
 SPLIT = "split.json"

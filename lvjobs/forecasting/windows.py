@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.codec import STEP_SEPARATOR, Codec, Scale
 from lvjobs.forecasting.data import Dataset
-from lvjobs.forecasting.prompts import Ids, Prompts, raw
 from lvjobs.forecasting.splits import training_split
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters, Ids, Prompts, raw
+from lvjobs.study.params import TrainingConfig
 
 IGNORED = -100
 """The label of tokens that are not learnt; torch's and transformers' convention."""

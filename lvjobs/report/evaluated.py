@@ -8,8 +8,8 @@ from typing import Any
 
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.done import Done
-from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.registry import task_of
 

@@ -28,13 +28,13 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.fields import Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
+from lvjobs.study.params import OBJECTIVE
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
-from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -18,9 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
 from lvjobs.study.fields import Int
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from lvjobs.errors import UsageError
-from lvjobs.study.evaluation import PromptName
+from lvjobs.study.params import PromptName
 from lvjobs.study.run import NAME, RunConfig
 
 Params: TypeAlias = Mapping[str, Any]

@@ -5,9 +5,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
-from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK
 from lvjobs.tasks.function import FunctionTask
 from lvjobs.tasks.protocol import Rates, Task
 

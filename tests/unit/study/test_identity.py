@@ -9,9 +9,8 @@ from control_scenes import Scene, make_haste
 
 from lvjobs.control.submission.run_directories import prepare
 from lvjobs.study import run
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params, said, silence
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 MEANT = {
     RunConfig: {
