@@ -250,7 +250,7 @@ def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dic
     return {key: [value, declared[key]] for key, value in known.items() if value != declared[key]}
 
 
-def current(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict[str, Any]:
+def current_settings(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict[str, Any]:
     """Return the settings as they are now.
 
     Args:

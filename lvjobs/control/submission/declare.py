@@ -16,7 +16,7 @@ from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import StudyContext, current, declared_settings, typed_over
+from lvjobs.study.config import StudyContext, current_settings, declared_settings, typed_over
 from lvjobs.study.fields import Mark, marked
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
@@ -232,7 +232,7 @@ def renewed(
     """
     file = file_of(study, run.stage)
     kept = {**run.typed, **typed_over(file, typed or {})}
-    settings = {**current(file, kept), **(typed or {})}
+    settings = {**current_settings(file, kept), **(typed or {})}
     resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
     profile = str(settings["profile"])
     check_profile_resources(profile, resources)
